@@ -1,0 +1,466 @@
+// Hot path: no allocation, no locks beyond one atomic, no panics on input.
+//! The click ID that proves itself, and the conversion ID that shares its first half.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0–5 | Unix time, milliseconds, big-endian |
+//! | 6–9 | version (2 bits), node (10), start (6), sequence (14), big-endian |
+//! | 10–12 | offer number |
+//! | 13–15 | affiliate number |
+//! | 16–23 | keyed BLAKE3 of bytes 0–15, first 8 bytes |
+//!
+//! Printed as 33 base62 digits, most significant first, so text sorts as bytes do. The first 16
+//! bytes are the store's key. *Start* counts the process's starts: two processes that lived
+//! through the same millisecond (a restart, a clock set back) still differ.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::model::ids::{AffiliateNumber, OfferNumber};
+
+/// Printed length of a click ID, in characters.
+pub const CLICK_ID_CHARS: usize = 33;
+/// Printed length of a conversion ID, in characters.
+pub const CONVERSION_ID_CHARS: usize = 22;
+/// Highest node number; ten bits.
+pub const NODE_MAX: u16 = 1023;
+
+const VERSION: u32 = 0;
+const SEQUENCE_BITS: u32 = 14;
+const START_BITS: u32 = 6;
+const NODE_BITS: u32 = 10;
+const TIME_MS_MAX: u64 = (1 << 48) - 1;
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Value of each base62 digit; 255 for every other byte.
+const VALUES: [u8; 256] = {
+    let mut values = [255u8; 256];
+    let mut i = 0;
+    while i < 62 {
+        values[DIGITS[i] as usize] = i as u8;
+        i += 1;
+    }
+    values
+};
+
+const _: () = assert!(NODE_MAX as u32 == (1 << NODE_BITS) - 1);
+const _: () = assert!(2 + NODE_BITS + START_BITS + SEQUENCE_BITS == 32);
+
+/// The 16 bytes that name a click or a conversion in the store: time, origin, offer, affiliate.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId([u8; 16]);
+
+impl RecordId {
+    /// Wraps bytes read back from the store.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The store's key.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// When it was minted, Unix milliseconds.
+    #[must_use]
+    pub fn time_ms(&self) -> u64 {
+        let b = &self.0;
+        u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]])
+    }
+
+    /// The offer it belongs to.
+    #[must_use]
+    pub fn offer(&self) -> OfferNumber {
+        OfferNumber::from_be_bytes([self.0[10], self.0[11], self.0[12]])
+    }
+
+    /// The affiliate it belongs to.
+    #[must_use]
+    pub fn affiliate(&self) -> AffiliateNumber {
+        AffiliateNumber::from_be_bytes([self.0[13], self.0[14], self.0[15]])
+    }
+
+    /// Its 22 base62 characters: the printed form of a conversion ID.
+    #[must_use]
+    pub fn to_text(&self) -> Text<CONVERSION_ID_CHARS> {
+        let r = &self.0;
+        Text::encode([limb(r, 0), limb(r, 4), limb(r, 8), limb(r, 12)])
+    }
+
+    /// Reads the 22 characters of a conversion ID.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let [high, low]: [u64; 2] = decode::<2>(text, CONVERSION_ID_CHARS)?;
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high.to_be_bytes());
+        bytes[8..].copy_from_slice(&low.to_be_bytes());
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Debug for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_text().as_str())
+    }
+}
+
+/// A click ID: a record ID and the MAC that proves this network minted it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClickId {
+    record: RecordId,
+    mac: [u8; 8],
+}
+
+impl ClickId {
+    /// The part that is stored and looked up.
+    #[must_use]
+    pub const fn record(&self) -> RecordId {
+        self.record
+    }
+
+    /// The 33 characters that travel.
+    #[must_use]
+    pub fn to_text(&self) -> Text<CLICK_ID_CHARS> {
+        let r = &self.record.0;
+        let (low, mac) = (limb(r, 12), &self.mac);
+        Text::encode([limb(r, 0), limb(r, 4), limb(r, 8), low, limb(mac, 0), limb(mac, 4)])
+    }
+}
+
+impl fmt::Debug for ClickId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_text().as_str())
+    }
+}
+
+/// Why a text is not a click ID of this network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClickIdError {
+    /// Another number of characters than 33; carries how many there were.
+    #[error("{0} characters instead of 33")]
+    Length(usize),
+    /// A character outside `0-9A-Za-z`, a number too large, or an unknown version.
+    #[error("not a base62 click ID")]
+    Malformed,
+    /// Well-formed, but no key of this network signed it.
+    #[error("not signed by this network")]
+    Forged,
+}
+
+/// The keys that sign and verify click IDs: the first signs, all verify.
+#[derive(Clone)]
+pub struct Keyring {
+    signing: [u8; 32],
+    retired: Vec<[u8; 32]>,
+}
+
+impl Keyring {
+    /// `signing` signs new click IDs; `retired` keys still verify old ones.
+    #[must_use]
+    pub fn new(signing: [u8; 32], retired: Vec<[u8; 32]>) -> Self {
+        Self { signing, retired }
+    }
+
+    /// Signs a record ID.
+    #[must_use]
+    pub fn sign(&self, record: RecordId) -> ClickId {
+        ClickId { record, mac: mac(&self.signing, &record) }
+    }
+
+    /// Reads and verifies the text of a click ID.
+    ///
+    /// # Errors
+    /// When the text is not a click ID, or none of the keys signed it.
+    pub fn verify(&self, text: &[u8]) -> Result<ClickId, ClickIdError> {
+        if text.len() != CLICK_ID_CHARS {
+            return Err(ClickIdError::Length(text.len()));
+        }
+        let [high, middle, low]: [u64; 3] =
+            decode::<3>(text, CLICK_ID_CHARS).ok_or(ClickIdError::Malformed)?;
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high.to_be_bytes());
+        bytes[8..].copy_from_slice(&middle.to_be_bytes());
+        if u32::from(bytes[6] >> 6) != VERSION {
+            return Err(ClickIdError::Malformed);
+        }
+        let id = ClickId { record: RecordId(bytes), mac: low.to_be_bytes() };
+        let genuine = std::iter::once(&self.signing)
+            .chain(&self.retired)
+            .any(|key| same(&mac(key, &id.record), &id.mac));
+        if genuine { Ok(id) } else { Err(ClickIdError::Forged) }
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keyring({} keys)", 1 + self.retired.len())
+    }
+}
+
+/// Mints record IDs that are unique to this node and never run backwards.
+///
+/// The last time and sequence are one number: the next is the larger of "now, sequence 0" and
+/// "last plus one". A clock that steps back, or a millisecond with more than 16,384 mints,
+/// borrows from the future instead of repeating.
+#[derive(Debug)]
+pub struct Minter {
+    origin: u32,
+    last: AtomicU64,
+}
+
+impl Minter {
+    /// A minter for `node`, in its `start`-th process, that continues after `last_time_ms`, the
+    /// time of the newest record in the store.
+    #[must_use]
+    pub fn new(node: u16, start: u64, last_time_ms: u64) -> Self {
+        let start = (start & ((1 << START_BITS) - 1)) as u32;
+        let node = u32::from(node.min(NODE_MAX));
+        let origin = VERSION << 30 | node << (START_BITS + SEQUENCE_BITS) | start << SEQUENCE_BITS;
+        let last = last_time_ms.min(TIME_MS_MAX) << SEQUENCE_BITS | ((1 << SEQUENCE_BITS) - 1);
+        Self { origin, last: AtomicU64::new(if last_time_ms == 0 { 0 } else { last }) }
+    }
+
+    /// The next record ID at `now_ms`.
+    pub fn mint(&self, now_ms: u64, offer: OfferNumber, affiliate: AffiliateNumber) -> RecordId {
+        let floor = now_ms.min(TIME_MS_MAX) << SEQUENCE_BITS;
+        let next = |last: u64| (last + 1).max(floor);
+        let mut last = self.last.load(Ordering::Relaxed);
+        while let Err(seen) =
+            self.last.compare_exchange_weak(last, next(last), Ordering::Relaxed, Ordering::Relaxed)
+        {
+            last = seen;
+        }
+        let minted = next(last);
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&(minted >> SEQUENCE_BITS).to_be_bytes()[2..]);
+        let sequence = (minted & ((1 << SEQUENCE_BITS) - 1)) as u32;
+        bytes[6..10].copy_from_slice(&(self.origin | sequence).to_be_bytes());
+        bytes[10..13].copy_from_slice(&offer.to_be_bytes());
+        bytes[13..].copy_from_slice(&affiliate.to_be_bytes());
+        RecordId(bytes)
+    }
+}
+
+/// A short ASCII text on the stack.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Text<const N: usize>([u8; N]);
+
+impl<const N: usize> Text<N> {
+    /// The characters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Base62 of a big-endian number given in 32-bit limbs, padded to `N` digits.
+    ///
+    /// Five digits a pass: 62^5 is below 2^30, so that a remainder and the next limb fit 64 bits
+    /// and every division is by a constant.
+    fn encode<const L: usize>(mut limbs: [u32; L]) -> Self {
+        const CHUNK: u64 = 62u64.pow(5);
+        let mut out = [b'0'; N];
+        let mut end = N;
+        let mut first = 0;
+        while end > 0 {
+            let mut remainder: u64 = 0;
+            for limb in &mut limbs[first..] {
+                let value = remainder << 32 | u64::from(*limb);
+                *limb = (value / CHUNK) as u32;
+                remainder = value % CHUNK;
+            }
+            while first < L && limbs[first] == 0 {
+                first += 1;
+            }
+            let start = end.saturating_sub(5);
+            for place in out[start..end].iter_mut().rev() {
+                *place = DIGITS[(remainder % 62) as usize];
+                remainder /= 62;
+            }
+            end = start;
+        }
+        Self(out)
+    }
+}
+
+impl<const N: usize> fmt::Display for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The reverse of [`Text::encode`]; `None` for other lengths, other characters or overflow.
+fn decode<const L: usize>(text: &[u8], chars: usize) -> Option<[u64; L]> {
+    if text.len() != chars {
+        return None;
+    }
+    let mut limbs = [0u64; L];
+    let first = chars % 10;
+    let (head, tail) = text.split_at(first);
+    for chunk in std::iter::once(head).chain(tail.chunks(10)) {
+        let (mut value, mut scale) = (0u64, 1u64);
+        for &byte in chunk {
+            let digit = VALUES[byte as usize];
+            if digit == 255 {
+                return None;
+            }
+            value = value * 62 + u64::from(digit);
+            scale *= 62;
+        }
+        let mut carry = u128::from(value);
+        for limb in limbs.iter_mut().rev() {
+            let product = u128::from(*limb) * u128::from(scale) + carry;
+            *limb = product as u64;
+            carry = product >> 64;
+        }
+        if carry != 0 {
+            return None;
+        }
+    }
+    Some(limbs)
+}
+
+/// Four big-endian bytes of an identifier.
+fn limb(bytes: &[u8], from: usize) -> u32 {
+    u32::from_be_bytes([bytes[from], bytes[from + 1], bytes[from + 2], bytes[from + 3]])
+}
+
+fn mac(key: &[u8; 32], record: &RecordId) -> [u8; 8] {
+    let mut out = [0; 8];
+    out.copy_from_slice(&blake3::keyed_hash(key, &record.0).as_bytes()[..8]);
+    out
+}
+
+/// Compares without leaking through time where the first difference is.
+fn same(a: &[u8; 8], b: &[u8; 8]) -> bool {
+    u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn offer(n: u32) -> OfferNumber {
+        OfferNumber::new(n).expect("24 bits")
+    }
+
+    fn affiliate(n: u32) -> AffiliateNumber {
+        AffiliateNumber::new(n).expect("24 bits")
+    }
+
+    fn keyring() -> Keyring {
+        Keyring::new([7; 32], vec![])
+    }
+
+    #[test]
+    fn a_click_id_carries_time_offer_and_affiliate() {
+        let minter = Minter::new(1023, 63, 0);
+        let record = minter.mint(1_763_712_000_123, offer(0xABCDEF), affiliate(3));
+        let id = keyring().sign(record);
+        let back = keyring().verify(id.to_text().as_str().as_bytes()).expect("our own");
+        assert_eq!(back.record().time_ms(), 1_763_712_000_123);
+        assert_eq!(back.record().offer(), offer(0xABCDEF));
+        assert_eq!(back.record().affiliate(), affiliate(3));
+    }
+
+    #[test]
+    fn changing_any_character_is_noticed() {
+        let id = keyring().sign(Minter::new(1, 1, 0).mint(1_763_712_000_000, offer(1), affiliate(2)));
+        let text = id.to_text();
+        for place in 0..CLICK_ID_CHARS {
+            for &digit in DIGITS {
+                let mut changed = text.0;
+                if changed[place] == digit {
+                    continue;
+                }
+                changed[place] = digit;
+                assert!(keyring().verify(&changed).is_err(), "place {place} digit {digit}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_mistake_has_its_own_error() {
+        let check = |text: &str, expected| assert_eq!(keyring().verify(text.as_bytes()), Err(expected), "{text}");
+        check("", ClickIdError::Length(0));
+        check("TEST_123", ClickIdError::Length(8));
+        check("zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz", ClickIdError::Malformed);
+        check("_00000000000000000000000000000000", ClickIdError::Malformed);
+        check("000000000000000000000000000000000", ClickIdError::Forged);
+    }
+
+    #[test]
+    fn a_retired_key_still_verifies_and_a_foreign_one_never() {
+        let record = Minter::new(0, 0, 0).mint(1, offer(1), affiliate(1));
+        let old = keyring().sign(record).to_text();
+        let rotated = Keyring::new([8; 32], vec![[7; 32]]);
+        assert!(rotated.verify(old.as_str().as_bytes()).is_ok());
+        assert_eq!(
+            Keyring::new([9; 32], vec![]).verify(old.as_str().as_bytes()),
+            Err(ClickIdError::Forged)
+        );
+    }
+
+    #[test]
+    fn ids_stay_unique_and_ascending_when_the_clock_steps_back() {
+        let minter = Minter::new(5, 1, 0);
+        let mut last = minter.mint(10_000, offer(1), affiliate(1));
+        for now in [10_000, 9_000, 10_001, 3, 10_001, 10_002] {
+            for _ in 0..20_000 {
+                let next = minter.mint(now, offer(1), affiliate(1));
+                assert!(next > last);
+                last = next;
+            }
+        }
+    }
+
+    #[test]
+    fn a_restart_continues_after_the_newest_record_and_differs_from_it() {
+        let before = Minter::new(5, 1, 0).mint(10_000, offer(1), affiliate(1));
+        let after = Minter::new(5, 2, 10_000).mint(9_000, offer(1), affiliate(1));
+        assert!(after > before);
+        let same_ms = Minter::new(5, 2, 0).mint(10_000, offer(1), affiliate(1));
+        assert_ne!(same_ms, before, "the start counter tells them apart");
+    }
+
+    #[test]
+    fn threads_never_mint_the_same_id() {
+        let minter = Minter::new(0, 0, 0);
+        let mut all: Vec<RecordId> = std::thread::scope(|scope| {
+            let mint = || (0..10_000).map(|_| minter.mint(7, offer(1), affiliate(1))).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(mint)).collect();
+            threads.into_iter().flat_map(|t| t.join().expect("no panic")).collect()
+        });
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 40_000);
+    }
+
+    proptest! {
+        #[test]
+        fn text_and_bytes_agree_and_sort_alike(a: [u8; 16], b: [u8; 16], mac_a: u64) {
+            let (ra, rb) = (RecordId(a), RecordId(b));
+            prop_assert_eq!(RecordId::parse(ra.to_text().as_str().as_bytes()), Some(ra));
+            prop_assert_eq!(ra.cmp(&rb), ra.to_text().as_str().cmp(rb.to_text().as_str()));
+            let id = ClickId { record: ra, mac: mac_a.to_be_bytes() };
+            let [h, m, l] = decode::<3>(id.to_text().as_str().as_bytes(), CLICK_ID_CHARS).expect("round trip");
+            prop_assert_eq!([h.to_be_bytes(), m.to_be_bytes()].concat(), a.to_vec());
+            prop_assert_eq!(l, mac_a);
+        }
+
+        #[test]
+        fn no_input_panics(bytes: Vec<u8>) {
+            let _ = keyring().verify(&bytes);
+            let _ = RecordId::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Every word that explains an outcome: one list for answers, metric labels, API and docs.
+
+/// Declares an enum whose variants are known by one stable word each.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// All variants, in the order of their declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The stable word: metric label, API value, documentation.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// The variant's place in [`Self::ALL`].
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// What became of a postback.
+    PostbackResult {
+        /// A new conversion, on disk.
+        Accepted = "accepted",
+        /// Known already; the original's conversion is named.
+        Duplicate = "duplicate",
+        /// Will never succeed as sent.
+        Refused = "refused",
+        /// Nothing was kept; the sender should try again.
+        Unavailable = "unavailable",
+        /// A dry run: what would have been accepted.
+        WouldAccept = "would_accept",
+    }
+}
+
+words! {
+    /// Why a postback was refused or could not be taken.
+    Refusal {
+        /// No click ID in any of the names the advertiser may use.
+        MissingClickId = "missing_click_id",
+        /// Not 33 base62 characters, or a version this release does not know.
+        MalformedClickId = "malformed_click_id",
+        /// A template's placeholder arrived instead of its value.
+        UnresolvedMacro = "unresolved_macro",
+        /// No event named.
+        MissingEvent = "missing_event",
+        /// Not an exact decimal amount.
+        BadAmount = "bad_amount",
+        /// Not an ISO 4217 code.
+        BadCurrency = "bad_currency",
+        /// Not Unix seconds, Unix milliseconds or RFC 3339, or in the future.
+        BadTimestamp = "bad_timestamp",
+        /// Not one of the known status words.
+        BadStatus = "bad_status",
+        /// Not a whole number of items.
+        BadQuantity = "bad_quantity",
+        /// Broken percent-escapes, UTF-8 or JSON, or a value too long to keep.
+        BadEncoding = "bad_encoding",
+        /// One meaning given twice with different values.
+        AmbiguousParameter = "ambiguous_parameter",
+        /// More parameters than are accepted.
+        TooManyParameters = "too_many_parameters",
+        /// The click's offer belongs to another advertiser.
+        WrongAdvertiser = "wrong_advertiser",
+        /// Well-formed, but no key of this network signed it.
+        ForgedClickId = "forged_click_id",
+        /// No advertiser of that name in the catalog.
+        UnknownAdvertiser = "unknown_advertiser",
+        /// The click's offer is no longer in the catalog.
+        UnknownOffer = "unknown_offer",
+        /// The offer defines no such event.
+        UnknownEvent = "unknown_event",
+        /// The click is older than the event's window.
+        ClickExpired = "click_expired",
+        /// No such path on the public listener.
+        UnknownPath = "unknown_path",
+        /// Only GET, HEAD and POST are spoken.
+        MethodNotAllowed = "method_not_allowed",
+        /// The body is over the limit.
+        BodyTooLarge = "body_too_large",
+        /// The URL is over the limit.
+        UrlTooLong = "url_too_long",
+        /// Neither a form nor JSON.
+        UnsupportedMediaType = "unsupported_media_type",
+        /// The body did not arrive in time or broke off.
+        BodyIncomplete = "body_incomplete",
+    }
+}
+
+impl Refusal {
+    /// The HTTP status that goes with the refusal.
+    #[must_use]
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::MissingClickId
+            | Self::MalformedClickId
+            | Self::UnresolvedMacro
+            | Self::MissingEvent
+            | Self::BadAmount
+            | Self::BadCurrency
+            | Self::BadTimestamp
+            | Self::BadStatus
+            | Self::BadQuantity
+            | Self::BadEncoding
+            | Self::AmbiguousParameter
+            | Self::TooManyParameters => 400,
+            Self::WrongAdvertiser => 403,
+            Self::ForgedClickId
+            | Self::UnknownAdvertiser
+            | Self::UnknownOffer
+            | Self::UnknownEvent
+            | Self::UnknownPath => 404,
+            Self::MethodNotAllowed => 405,
+            Self::BodyIncomplete => 408,
+            Self::ClickExpired => 410,
+            Self::BodyTooLarge => 413,
+            Self::UrlTooLong => 414,
+            Self::UnsupportedMediaType => 415,
+        }
+    }
+}
+
+words! {
+    /// Why a postback that might succeed later was not taken now.
+    Unavailability {
+        /// The writer's queue is full.
+        Overloaded = "overloaded",
+        /// The server is shutting down.
+        Draining = "draining",
+        /// A write or fsync failed; the store takes nothing more.
+        StorePoisoned = "store_poisoned",
+        /// Less free disk space than the reserve.
+        DiskFull = "disk_full",
+        /// The store could not be read in time.
+        StoreBusy = "store_busy",
+    }
+}
+
+words! {
+    /// Why a click went to a fallback, or nowhere.
+    ClickFallback {
+        /// Neither an offer nor a link was named.
+        MissingOffer = "missing_offer",
+        /// No such offer.
+        UnknownOffer = "unknown_offer",
+        /// The offer is paused.
+        PausedOffer = "paused_offer",
+        /// The offer has ended.
+        ExpiredOffer = "expired_offer",
+        /// No affiliate was named.
+        MissingAffiliate = "missing_affiliate",
+        /// No such affiliate.
+        UnknownAffiliate = "unknown_affiliate",
+        /// The affiliate is blocked.
+        BlockedAffiliate = "blocked_affiliate",
+        /// No such short code.
+        UnknownLink = "unknown_link",
+        /// More parameters than are accepted.
+        TooManyParameters = "too_many_parameters",
+        /// The URL is over the limit.
+        UrlTooLong = "url_too_long",
+    }
+}
+
+words! {
+    /// Something noteworthy about an accepted conversion, kept with it.
+    Flag {
+        /// The click ID is genuine, but its record is not in the store.
+        ClickRecordMissing = "click_record_missing",
+        /// Reported after the window; kept with zero payout, as the offer says.
+        Late = "late",
+    }
+}
+
+impl Flag {
+    /// The flag's bit in a conversion record; part of the store format.
+    #[must_use]
+    pub const fn bit(self) -> u32 {
+        1 << self.index()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_snake_case_and_unique() {
+        fn check(words: &[&str]) {
+            for (i, word) in words.iter().enumerate() {
+                assert!(word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{word}");
+                assert!(!words[..i].contains(word), "{word} twice");
+            }
+        }
+        check(&Refusal::ALL.iter().map(|w| w.as_str()).collect::<Vec<_>>());
+        check(&PostbackResult::ALL.iter().map(|w| w.as_str()).collect::<Vec<_>>());
+        check(&Unavailability::ALL.iter().map(|w| w.as_str()).collect::<Vec<_>>());
+        check(&ClickFallback::ALL.iter().map(|w| w.as_str()).collect::<Vec<_>>());
+        check(&Flag::ALL.iter().map(|w| w.as_str()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_refusal_is_a_client_error() {
+        for refusal in Refusal::ALL {
+            assert!((400..500).contains(&refusal.http_status()), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn an_index_leads_back_to_its_word() {
+        for (i, refusal) in Refusal::ALL.iter().enumerate() {
+            assert_eq!(refusal.index(), i);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What the store asks of whatever keeps its bytes: RocksDB in the server, a simulated disk in
+//! the crash tests.
+
+use std::ops::ControlFlow;
+
+use super::schema::Table;
+
+/// An engine failure, in the engine's own words.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct EngineError(pub String);
+
+/// How far a read may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Memory only; answers [`Lookup::Unknown`] where the disk would have to be asked.
+    Memory,
+    /// Down to the disk; blocks.
+    Disk,
+}
+
+/// The answer to a point look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// The key is there.
+    Found(T),
+    /// The key is not there.
+    Absent,
+    /// Memory alone cannot tell.
+    Unknown,
+}
+
+/// Which way a scan walks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the first key of the range upwards.
+    Ascending,
+    /// From the last key of the range downwards.
+    Descending,
+}
+
+/// Called with each key and value of a scan.
+pub type Visit<'v> = &'v mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
+/// Keeps bytes under keys, in tables, in key order.
+pub trait Engine: Send + Sync + 'static {
+    /// Applies a batch, whole or not at all: readable at once, durable after the next [`sync`].
+    ///
+    /// [`sync`]: Engine::sync
+    ///
+    /// # Errors
+    /// When the engine could not write; nothing may be retried then.
+    fn append(&self, batch: &Batch) -> Result<(), EngineError>;
+
+    /// Makes everything appended before the call durable.
+    ///
+    /// # Errors
+    /// When the disk did not confirm; what was appended may or may not survive.
+    fn sync(&self) -> Result<(), EngineError>;
+
+    /// Looks up one key; `read` sees the value in place.
+    ///
+    /// # Errors
+    /// When the engine could not read.
+    fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+        tier: Tier,
+        read: &mut dyn FnMut(&[u8]),
+    ) -> Result<Lookup<()>, EngineError>;
+
+    /// Walks the keys of `from..to` (`to` excluded).
+    ///
+    /// # Errors
+    /// When the engine could not read.
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        visit: Visit<'_>,
+    ) -> Result<(), EngineError>;
+
+    /// Lets the engine drop dedupe entries of conversions minted before `before_ms`, at its leisure.
+    fn expire_dedupe(&self, before_ms: u64);
+
+    /// The engine's own gauges, as (name, table, value).
+    fn gauges(&self, visit: &mut dyn FnMut(&'static str, Table, u64));
+}
+
+/// One change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<'b> {
+    /// Writes a value under a key.
+    Put(Table, &'b [u8], &'b [u8]),
+    /// Removes the keys of a range, its end excluded.
+    DeleteRange(Table, &'b [u8], &'b [u8]),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Put,
+    DeleteRange,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    kind: Kind,
+    table: Table,
+    key_end: usize,
+    end: usize,
+}
+
+/// Changes that take effect together; their bytes lie in one buffer that is used again.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+impl Batch {
+    /// Adds a put; `encode` appends the value to the buffer.
+    pub fn put(&mut self, table: Table, key: &[u8], encode: impl FnOnce(&mut Vec<u8>)) {
+        self.bytes.extend_from_slice(key);
+        let key_end = self.bytes.len();
+        encode(&mut self.bytes);
+        debug_assert!(self.bytes.len() >= key_end, "encoders only append");
+        self.entries.push(Entry { kind: Kind::Put, table, key_end, end: self.bytes.len() });
+    }
+
+    /// Adds the removal of `from..to`.
+    pub fn delete_range(&mut self, table: Table, from: &[u8], to: &[u8]) {
+        self.bytes.extend_from_slice(from);
+        let key_end = self.bytes.len();
+        self.bytes.extend_from_slice(to);
+        self.entries.push(Entry { kind: Kind::DeleteRange, table, key_end, end: self.bytes.len() });
+    }
+
+    /// The changes in the order they were added.
+    pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        let mut start = 0;
+        self.entries.iter().map(move |entry| {
+            let key = &self.bytes[start..entry.key_end];
+            let value = &self.bytes[entry.key_end..entry.end];
+            start = entry.end;
+            match entry.kind {
+                Kind::Put => Change::Put(entry.table, key, value),
+                Kind::DeleteRange => Change::DeleteRange(entry.table, key, value),
+            }
+        })
+    }
+
+    /// Number of changes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of keys and values.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Empties it and keeps its buffers.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+}

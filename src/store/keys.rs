@@ -1,0 +1,152 @@
+//! Every key's bytes, encoded and decoded here only. Integers are big-endian, so keys sort as
+//! their meaning does.
+
+use crate::click_id::RecordId;
+
+/// Key of a click or a conversion: the record ID itself.
+pub const RECORD_KEY_BYTES: usize = 16;
+/// Key of a row that leads from a click to one of its conversions.
+pub const BY_CLICK_KEY_BYTES: usize = 2 * RECORD_KEY_BYTES;
+/// Key of a claim.
+pub const DEDUPE_KEY_BYTES: usize = 16;
+
+/// Sorts after every key of a fixed width that the store uses.
+pub const KEY_END: [u8; BY_CLICK_KEY_BYTES + 1] = [0xFF; BY_CLICK_KEY_BYTES + 1];
+
+/// `meta`: the store format's version, 4 bytes.
+pub const META_FORMAT: &[u8] = b"format";
+/// `meta`: how often the store was opened by a server, 8 bytes.
+pub const META_STARTS: &[u8] = b"starts";
+/// `meta`: the click ID key made at the first start, 32 bytes.
+pub const META_CLICK_KEY: &[u8] = b"click_key";
+
+/// A claim on a conversion, as a collision-resistant hash: 128 bits of BLAKE3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DedupeKey(pub [u8; DEDUPE_KEY_BYTES]);
+
+/// Which numbers a `catalog` key assigns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Numbered {
+    /// Offer ID → offer number.
+    Offer,
+    /// Affiliate ID → affiliate number.
+    Affiliate,
+}
+
+impl Numbered {
+    const fn tag(self) -> u8 {
+        match self {
+            Self::Offer => b'o',
+            Self::Affiliate => b'a',
+        }
+    }
+}
+
+/// The key under which `click` leads to `conversion`.
+#[must_use]
+pub fn by_click(click: RecordId, conversion: RecordId) -> [u8; BY_CLICK_KEY_BYTES] {
+    let mut key = [0; BY_CLICK_KEY_BYTES];
+    key[..RECORD_KEY_BYTES].copy_from_slice(click.as_bytes());
+    key[RECORD_KEY_BYTES..].copy_from_slice(conversion.as_bytes());
+    key
+}
+
+/// The conversion a `by_click` key leads to.
+#[must_use]
+pub fn conversion_of(key: &[u8]) -> Option<RecordId> {
+    record(key.get(RECORD_KEY_BYTES..)?)
+}
+
+/// Reads a record key.
+#[must_use]
+pub fn record(key: &[u8]) -> Option<RecordId> {
+    key.try_into().ok().map(RecordId::from_bytes)
+}
+
+/// The first possible record key of a millisecond.
+#[must_use]
+pub fn first_at(time_ms: u64) -> [u8; RECORD_KEY_BYTES] {
+    let mut key = [0; RECORD_KEY_BYTES];
+    key[..6].copy_from_slice(&time_ms.min((1 << 48) - 1).to_be_bytes()[2..]);
+    key
+}
+
+/// The first `by_click` key of a click, and the end of its range.
+#[must_use]
+pub fn by_click_range(click: RecordId) -> ([u8; RECORD_KEY_BYTES], [u8; BY_CLICK_KEY_BYTES + 1]) {
+    let mut end = KEY_END;
+    end[..RECORD_KEY_BYTES].copy_from_slice(click.as_bytes());
+    (*click.as_bytes(), end)
+}
+
+/// The key under which an offer's or affiliate's number is kept.
+#[must_use]
+pub fn number(of: Numbered, id: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + id.len());
+    key.push(of.tag());
+    key.extend_from_slice(id.as_bytes());
+    key
+}
+
+/// The range of all keys of [`number`] of one kind.
+#[must_use]
+pub fn number_range(of: Numbered) -> ([u8; 1], [u8; 1]) {
+    ([of.tag()], [of.tag() + 1])
+}
+
+/// The ID in a key of [`number`].
+#[must_use]
+pub fn numbered_id(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.get(1..)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(first: u8, rest: u8) -> RecordId {
+        let mut bytes = [rest; 16];
+        bytes[0] = first;
+        RecordId::from_bytes(bytes)
+    }
+
+    #[test]
+    fn a_clicks_rows_lie_in_its_range_and_no_other_clicks_do() {
+        let click = id(5, 0xFF);
+        let (from, to) = by_click_range(click);
+        for conversion in [id(0, 0), id(0xFF, 0xFF)] {
+            let key = by_click(click, conversion);
+            assert!(key[..] >= from[..] && key[..] < to[..]);
+            assert_eq!(conversion_of(&key), Some(conversion));
+        }
+        for other in [id(4, 0xFF), id(6, 0)] {
+            let key = by_click(other, id(0xFF, 0xFF));
+            assert!(key[..] < from[..] || key[..] >= to[..]);
+        }
+    }
+
+    #[test]
+    fn record_keys_sort_by_time() {
+        let at = |ms| first_at(ms);
+        assert!(at(1) < at(2) && at(255) < at(256) && at((1 << 40) - 1) < at(1 << 40));
+        assert_eq!(RecordId::from_bytes(at(77)).time_ms(), 77);
+        assert!(at(u64::MAX)[..] < KEY_END[..]);
+    }
+
+    #[test]
+    fn a_number_key_gives_its_id_back() {
+        for of in [Numbered::Offer, Numbered::Affiliate] {
+            let key = number(of, "spring");
+            let (from, to) = number_range(of);
+            assert!(key[..] >= from[..] && key[..] < to[..]);
+            assert_eq!(numbered_id(&key), Some("spring"));
+        }
+    }
+
+    #[test]
+    fn keys_of_other_lengths_are_not_records() {
+        assert_eq!(record(&[0; 15]), None);
+        assert_eq!(record(&[0; 17]), None);
+        assert_eq!(conversion_of(&[0; 16]), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! The column families: what each holds, who writes and reads it, how long it lives.
+
+/// How a column family is used; decides its RocksDB options in [`super::options`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Appended in key order, read by point look-ups of recent keys, dropped by range.
+    TimeOrdered,
+    /// Written and looked up at random keys; most look-ups find nothing.
+    PointLookup,
+    /// Small, rarely written.
+    Small,
+}
+
+/// One column family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// Click ID's first 16 bytes → click record. Written by clicks, read by postbacks and the
+    /// admin API; lives for `retention.clicks`.
+    Clicks,
+    /// Conversion ID → conversion record. Written by postbacks, read by the admin API and for
+    /// duplicates; lives for `retention.conversions`.
+    Conversions,
+    /// BLAKE3 of a claim → conversion ID. Written with the conversion, read by every postback
+    /// that the claim cache does not know; expires with the conversion it names.
+    Dedupe,
+    /// Advertiser's customer → offer and affiliate. No writer yet.
+    Customers,
+    /// Click key, conversion ID → nothing: the conversions of a click. Written with the
+    /// conversion, read by traces; lives as long as clicks and conversions together.
+    ByClick,
+    /// Postbacks as received. No writer yet; will live for `retention.inbound`.
+    Inbound,
+    /// Outbound postbacks by due time. No writer yet.
+    Outbox,
+    /// Attempts to deliver them. No writer yet.
+    Deliveries,
+    /// Ledger entries. No writer yet; never expires.
+    Ledger,
+    /// Sums by hour. No writer yet.
+    Counters,
+    /// Offer and affiliate ID → number. Written when the catalog loads; never expires.
+    Catalog,
+    /// Format version, start counter, click ID keys, cache seed. Written at start.
+    Meta,
+}
+
+impl Table {
+    /// All column families, in the order of their numbers.
+    pub const ALL: [Self; 12] = [
+        Self::Clicks,
+        Self::Conversions,
+        Self::Dedupe,
+        Self::Customers,
+        Self::ByClick,
+        Self::Inbound,
+        Self::Outbox,
+        Self::Deliveries,
+        Self::Ledger,
+        Self::Counters,
+        Self::Catalog,
+        Self::Meta,
+    ];
+
+    /// The column family's name on disk and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Clicks => "clicks",
+            Self::Conversions => "conversions",
+            Self::Dedupe => "dedupe",
+            Self::Customers => "customers",
+            Self::ByClick => "by_click",
+            Self::Inbound => "inbound",
+            Self::Outbox => "outbox",
+            Self::Deliveries => "deliveries",
+            Self::Ledger => "ledger",
+            Self::Counters => "counters",
+            Self::Catalog => "catalog",
+            Self::Meta => "meta",
+        }
+    }
+
+    /// How it is used.
+    #[must_use]
+    pub const fn profile(self) -> Profile {
+        match self {
+            Self::Clicks | Self::Conversions | Self::ByClick | Self::Inbound | Self::Outbox
+            | Self::Deliveries | Self::Ledger => Profile::TimeOrdered,
+            Self::Dedupe | Self::Customers => Profile::PointLookup,
+            Self::Counters | Self::Catalog | Self::Meta => Profile::Small,
+        }
+    }
+}
