@@ -44,8 +44,6 @@ words! {
         Refused = "refused",
         /// Nothing was kept; the sender should try again.
         Unavailable = "unavailable",
-        /// A dry run: what would have been accepted.
-        WouldAccept = "would_accept",
     }
 }
 

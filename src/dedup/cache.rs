@@ -1,0 +1,168 @@
+// Hot path: no allocation beyond the tables' own, no lock but a shard's.
+//! Settled claims in memory: two generations, the older one dropped when the newer is full.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+
+use crate::click_id::RecordId;
+use crate::model::status::Status;
+
+/// Shards of a generation: a shard that grows moves only its own entries.
+const SHARDS: usize = 64;
+
+/// The conversion that holds a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// Its ID.
+    pub conversion: RecordId,
+    /// Its status when it was put here.
+    pub status: Status,
+}
+
+/// 33 bytes with its key, aligned to one: 39 with the table's own overhead when full.
+#[derive(Clone, Copy)]
+struct Packed {
+    conversion: [u8; 16],
+    status: u8,
+}
+
+/// Keys are hashes already.
+#[derive(Clone, Copy, Default)]
+struct AsIs;
+
+impl BuildHasher for AsIs {
+    type Hasher = FirstBytes;
+
+    fn build_hasher(&self) -> FirstBytes {
+        FirstBytes(0)
+    }
+}
+
+struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type Generation = DashMap<[u8; 16], Packed, AsIs>;
+
+struct Generations {
+    current: Arc<Generation>,
+    previous: Arc<Generation>,
+}
+
+/// A bounded memory of settled claims.
+pub struct Cache {
+    generations: ArcSwap<Generations>,
+    entries_max: usize,
+    /// Entries of the current generation; counted here because the map would lock every shard.
+    entries: AtomicUsize,
+}
+
+impl Cache {
+    /// A cache whose generations hold `entries_max` claims each.
+    #[must_use]
+    pub fn new(entries_max: usize) -> Self {
+        let empty = || Arc::new(Generation::with_hasher_and_shard_amount(AsIs, SHARDS));
+        Self {
+            generations: ArcSwap::from_pointee(Generations { current: empty(), previous: empty() }),
+            entries_max: entries_max.max(1),
+            entries: AtomicUsize::new(0),
+        }
+    }
+
+    /// The conversion that holds the claim with this cache key, if remembered.
+    #[must_use]
+    pub fn get(&self, key: &[u8; 16]) -> Option<Original> {
+        let generations = self.generations.load();
+        let find = |generation: &Generation| generation.get(key).and_then(|entry| entry.unpack());
+        find(&generations.current).or_else(|| find(&generations.previous))
+    }
+
+    /// Remembers a settled claim, newest wins.
+    pub fn insert(&self, key: [u8; 16], original: Original) {
+        let packed =
+            Packed { conversion: *original.conversion.as_bytes(), status: original.status.code() };
+        let full = {
+            let generations = self.generations.load();
+            let new = generations.current.insert(key, packed).is_none();
+            new && self.entries.fetch_add(1, Ordering::Relaxed) + 1 == self.entries_max
+        };
+        if full {
+            self.rotate();
+        }
+    }
+
+    /// Drops the older generation. An insert that races with it lands in what is now the older.
+    fn rotate(&self) {
+        let filled = Arc::clone(&self.generations.load().current);
+        let current = Arc::new(Generation::with_hasher_and_shard_amount(AsIs, SHARDS));
+        self.entries.store(0, Ordering::Relaxed);
+        self.generations.store(Arc::new(Generations { current, previous: filled }));
+    }
+
+    /// Claims remembered at most, and about how many now.
+    #[must_use]
+    pub fn fill(&self) -> (usize, usize) {
+        let generations = self.generations.load();
+        (2 * self.entries_max, generations.current.len() + generations.previous.len())
+    }
+}
+
+impl Packed {
+    fn unpack(self) -> Option<Original> {
+        let status = Status::from_code(self.status)?;
+        Some(Original { conversion: RecordId::from_bytes(self.conversion), status })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u64) -> [u8; 16] {
+        let hash = xxhash_rust::xxh3::xxh3_128(&n.to_be_bytes());
+        hash.to_ne_bytes()
+    }
+
+    fn original(n: u64) -> Original {
+        let conversion = RecordId::from_bytes(key(n));
+        Original { conversion, status: Status::Approved }
+    }
+
+    #[test]
+    fn the_newest_claims_are_remembered_and_their_number_is_bounded() {
+        let cache = Cache::new(1000);
+        for n in 0..10_500 {
+            cache.insert(key(n), original(n));
+            assert_eq!(cache.get(&key(n)), Some(original(n)));
+        }
+        for n in 9_500..10_500 {
+            assert_eq!(cache.get(&key(n)), Some(original(n)), "{n} is among the newest");
+        }
+        assert_eq!(cache.get(&key(1)), None, "the oldest are forgotten");
+        assert!(cache.fill().1 <= cache.fill().0);
+    }
+
+    #[test]
+    fn a_claim_taken_anew_names_the_newest_conversion() {
+        let cache = Cache::new(10);
+        cache.insert(key(1), original(1));
+        cache.insert(key(1), original(2));
+        assert_eq!(cache.get(&key(1)), Some(original(2)));
+    }
+}

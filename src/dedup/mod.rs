@@ -1,0 +1,14 @@
+//! Counting once: claims in memory in front of the store's dedupe table.
+//!
+//! A postback claims its keys in the cache; the claim is *pending* until the writer settles it.
+//! An identical postback meanwhile waits for that outcome. The cache may forget settled claims;
+//! the store decides. What the cache may never forget is a pending claim, so those live in a map
+//! of their own, bounded by the requests in flight.
+
+mod cache;
+mod claim;
+mod pending;
+
+pub use cache::{Cache, Original};
+pub use claim::{Claim, ClaimSet};
+pub use pending::{Acquired, Deduplicator, Held};

@@ -1,0 +1,208 @@
+// Hot path: one allocation per new conversion, no lock held across an await.
+//! Taking claims: cache, pending, store, in this order, and the wait for somebody else's outcome.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use super::cache::{Cache, Original};
+use super::claim::{Claim, ClaimSet};
+use crate::limits::CLAIMS_PER_POSTBACK_MAX;
+use crate::model::status::Status;
+use crate::store::ticket::{Outcome, Settle, Ticket};
+use crate::store::{ReadError, Store};
+
+type Key = [u8; 16];
+type PendingMap = DashMap<Key, Arc<Pending>>;
+
+/// A claim whose conversion is on its way to the disk. The writer settles it.
+struct Pending {
+    ticket: Ticket,
+    keys: [Option<Key>; CLAIMS_PER_POSTBACK_MAX],
+    original: Original,
+    memory: Arc<Memory>,
+}
+
+/// What all claims share.
+struct Memory {
+    seed: u64,
+    settled: Cache,
+    pending: PendingMap,
+}
+
+/// How an attempt to take claims ended.
+pub enum Acquired {
+    /// Nobody has them; they are ours until the writer settles them or [`Held`] is dropped.
+    Held(Held),
+    /// A conversion holds one of them.
+    Duplicate(Original),
+}
+
+/// Keeps each conversion from being counted twice.
+#[derive(Clone)]
+pub struct Deduplicator {
+    memory: Arc<Memory>,
+}
+
+impl Deduplicator {
+    /// A deduplicator that remembers `entries_max` settled claims per generation; `seed` is the
+    /// process's own, so that nobody can aim at a collision.
+    #[must_use]
+    pub fn new(entries_max: usize, seed: u64) -> Self {
+        let memory = Memory { seed, settled: Cache::new(entries_max), pending: PendingMap::new() };
+        Self { memory: Arc::new(memory) }
+    }
+
+    /// The conversion that holds one of the claims, as far as memory knows.
+    #[must_use]
+    pub fn known(&self, claims: &ClaimSet<'_>, now_ms: u64) -> Option<Original> {
+        claims.iter().find_map(|claim| self.remembered(&claim, &self.key(&claim), now_ms))
+    }
+
+    /// Takes all claims for `original`, or finds the conversion that holds one.
+    ///
+    /// Keys are taken in ascending order, so that two postbacks that want the same keys never
+    /// wait for each other.
+    ///
+    /// # Errors
+    /// When the store cannot be asked; nothing is held then.
+    pub async fn acquire(
+        &self,
+        store: &Store,
+        claims: ClaimSet<'_>,
+        original: Original,
+        now_ms: u64,
+    ) -> Result<Acquired, ReadError> {
+        let mut ordered = [None; CLAIMS_PER_POSTBACK_MAX];
+        for (place, claim) in ordered.iter_mut().zip(claims.iter()) {
+            *place = Some((self.key(&claim), claim));
+        }
+        ordered.sort_by_key(|place| place.map_or([0xFF; 16], |(key, _)| key));
+        let pending = Arc::new(Pending {
+            ticket: Ticket::default(),
+            keys: ordered.map(|place| place.map(|(key, _)| key)),
+            original,
+            memory: Arc::clone(&self.memory),
+        });
+        let held = Held { pending, submitted: false };
+        for (key, claim) in ordered.into_iter().flatten() {
+            if let Some(original) = self.take(store, key, &claim, &held, now_ms).await? {
+                return Ok(Acquired::Duplicate(original));
+            }
+        }
+        Ok(Acquired::Held(held))
+    }
+
+    /// Takes one claim, or returns the conversion that holds it.
+    async fn take(
+        &self,
+        store: &Store,
+        key: Key,
+        claim: &Claim<'_>,
+        held: &Held,
+        now_ms: u64,
+    ) -> Result<Option<Original>, ReadError> {
+        loop {
+            let other = match self.memory.pending.entry(key) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Arc::clone(&held.pending));
+                    break;
+                }
+                Entry::Occupied(occupied) => Arc::clone(occupied.get()),
+            };
+            if other.ticket.outcome().await == Outcome::Durable {
+                return Ok(Some(other.original));
+            }
+        }
+        // Only now: a claim settled since the first look has left the pending map for the cache.
+        if let Some(original) = self.remembered(claim, &key, now_ms) {
+            return Ok(Some(original));
+        }
+        let Some(conversion) = store.find_claim(claim.store_key()).await? else { return Ok(None) };
+        if !claim.is_held(conversion.time_ms(), now_ms) {
+            return Ok(None);
+        }
+        let status = match store.conversion(conversion).await? {
+            Some(stored) => stored.record()?.status(),
+            None => None,
+        };
+        let original = Original { conversion, status: status.unwrap_or(Status::Pending) };
+        self.memory.settled.insert(key, original);
+        Ok(Some(original))
+    }
+
+    /// Puts a conversion's claims into memory, as a restart does with the newest ones.
+    pub fn remember(&self, claims: &ClaimSet<'_>, original: Original) {
+        for claim in claims.iter() {
+            self.memory.settled.insert(self.key(&claim), original);
+        }
+    }
+
+    /// Settled claims that fit, settled claims remembered, pending claims.
+    #[must_use]
+    pub fn fill(&self) -> (usize, usize, usize) {
+        let (capacity, entries) = self.memory.settled.fill();
+        (capacity, entries, self.memory.pending.len())
+    }
+
+    fn key(&self, claim: &Claim<'_>) -> Key {
+        claim.cache_key(self.memory.seed)
+    }
+
+    fn remembered(&self, claim: &Claim<'_>, key: &Key, now_ms: u64) -> Option<Original> {
+        let original = self.memory.settled.get(key)?;
+        claim.is_held(original.conversion.time_ms(), now_ms).then_some(original)
+    }
+}
+
+/// Claims that are ours. Dropped before they are submitted, they are free again.
+pub struct Held {
+    pending: Arc<Pending>,
+    submitted: bool,
+}
+
+impl Held {
+    /// Hands the claims to the writer by `submit`, which queues the commit with the given ticket.
+    /// From then on the outcome is the writer's; this side may only wait for it.
+    ///
+    /// # Errors
+    /// What `submit` returns; the claims are free again then.
+    pub fn submit<E>(mut self, submit: impl FnOnce(Arc<dyn Settle>) -> Result<(), E>) -> Result<Submitted, E> {
+        submit(Arc::clone(&self.pending) as _)?;
+        self.submitted = true;
+        Ok(Submitted(Arc::clone(&self.pending)))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.submitted {
+            self.pending.settle(Outcome::NotDone);
+        }
+    }
+}
+
+/// Claims in the writer's hands.
+pub struct Submitted(Arc<Pending>);
+
+impl Submitted {
+    /// Waits until the disk has confirmed, or not.
+    pub async fn outcome(&self) -> Outcome {
+        self.0.ticket.outcome().await
+    }
+}
+
+impl Settle for Pending {
+    /// First into the cache, then out of the pending map: whoever takes the key in between sees
+    /// one of the two.
+    fn settle(&self, outcome: Outcome) {
+        for key in self.keys.iter().flatten() {
+            if outcome == Outcome::Durable {
+                self.memory.settled.insert(*key, self.original);
+            }
+            self.memory.pending.remove_if(key, |_, holder| std::ptr::eq(&**holder, self));
+        }
+        self.ticket.settle(outcome);
+    }
+}

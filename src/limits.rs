@@ -1,0 +1,55 @@
+//! Every limit of the server: name, unit, reason, and how they relate to each other.
+
+/// Path and query of a request, bytes. Longer is 414.
+pub const URL_BYTES_MAX: usize = 8 << 10;
+/// Request line and headers together, bytes. Longer is 431.
+pub const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Request headers. More is 431.
+pub const HEADERS_MAX: usize = 64;
+/// Body of a postback, bytes. Longer is 413.
+pub const BODY_BYTES_MAX: usize = 64 << 10;
+/// Parameters of one request, of any kind. More is `too_many_parameters`.
+pub const PARAMETERS_MAX: usize = 64;
+/// Parameters of a postback that no mapping knows; they are stored as given.
+pub const CUSTOM_PARAMETERS_MAX: usize = 20;
+/// A transaction or customer ID, bytes.
+pub const TXN_ID_BYTES_MAX: usize = 256;
+/// A stored parameter's value, bytes; a click's is cut, a postback's refused.
+pub const VALUE_BYTES_MAX: usize = 512;
+/// A custom parameter's name, bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// User agent and referrer kept with a click, bytes; longer ones are cut.
+pub const HEADER_VALUE_KEPT_BYTES_MAX: usize = 512;
+/// How far in the future a postback's own timestamp may lie, milliseconds: clocks differ.
+pub const FUTURE_TIMESTAMP_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Commits in the batch being collected. One batch is one append; at 100,000 a second and an
+/// fsync of 10 ms a batch has 1,000.
+pub const BATCH_COMMITS_MAX: usize = 16 << 10;
+/// Bytes in the batch being collected.
+pub const BATCH_BYTES_MAX: usize = 16 << 20;
+/// Commits appended and not yet confirmed by an fsync, beyond which nothing is appended.
+pub const UNSYNCED_COMMITS_MAX: usize = 64 << 10;
+/// Reads waiting for a reader thread; each takes about 100 µs on a cold disk.
+pub const READ_QUEUE_MAX: usize = 1024;
+/// Claims that one postback may hold at once: its transaction (or event), and its click.
+pub const CLAIMS_PER_POSTBACK_MAX: usize = 2;
+/// Offer and affiliate numbers assigned in one commit.
+pub const NUMBERS_PER_COMMIT_MAX: usize = 4096;
+
+/// Rows that one page of a listing holds at most.
+pub const PAGE_ROWS_MAX: usize = 1000;
+/// Rows that one request to a listing looks at, filtered ones included.
+pub const PAGE_ROWS_SCANNED_MAX: usize = 100_000;
+/// Conversions of one click that a trace shows.
+pub const TRACE_CONVERSIONS_MAX: usize = 1000;
+/// Conversions read back at start to warm the claim cache.
+pub const WARM_CONVERSIONS_MAX: usize = 1_000_000;
+
+const _: () = assert!(URL_BYTES_MAX < HEAD_BYTES_MAX, "414 must be reachable before 431");
+const _: () = assert!(CUSTOM_PARAMETERS_MAX < PARAMETERS_MAX);
+const _: () = assert!(
+    BODY_BYTES_MAX + HEAD_BYTES_MAX + PARAMETERS_MAX * 64 < BATCH_BYTES_MAX,
+    "one conversion always fits a batch"
+);
+const _: () = assert!(TXN_ID_BYTES_MAX <= VALUE_BYTES_MAX);

@@ -1,0 +1,6 @@
+//! The vocabulary: what the words of the field mean here. No I/O, no clock, no randomness.
+
+pub mod fields;
+pub mod ids;
+pub mod reasons;
+pub mod status;

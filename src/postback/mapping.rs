@@ -1,0 +1,157 @@
+// Hot path: no allocation but for decoded values and custom parameters.
+//! From parameter names to meanings, per advertiser.
+
+use std::borrow::Cow;
+
+use crate::limits::{
+    CUSTOM_PARAMETERS_MAX, NAME_BYTES_MAX, PARAMETERS_MAX, TXN_ID_BYTES_MAX, VALUE_BYTES_MAX,
+};
+use crate::model::fields::Field;
+use crate::model::reasons::Refusal;
+
+/// What a postback says, by meaning. An empty value counts as absent.
+#[derive(Debug, Default)]
+pub struct Fields<'a> {
+    known: [Option<Cow<'a, str>>; Field::COUNT],
+    custom: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    count: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// Takes one parameter in, under the advertiser's `overrides` of parameter names.
+    ///
+    /// # Errors
+    /// When there are too many, one is too long, or one meaning has two values.
+    pub fn take(
+        &mut self,
+        overrides: &[(Field, String)],
+        name: Cow<'a, str>,
+        value: Cow<'a, str>,
+    ) -> Result<(), Refusal> {
+        self.count += 1;
+        if self.count > PARAMETERS_MAX {
+            return Err(Refusal::TooManyParameters);
+        }
+        if value.is_empty() {
+            return Ok(());
+        }
+        let Some(field) = meaning(overrides, &name) else { return self.take_custom(name, value) };
+        if value.len() > longest(field) {
+            return Err(Refusal::BadEncoding);
+        }
+        let place = &mut self.known[field.index()];
+        match place {
+            Some(other) if *other != value => Err(Refusal::AmbiguousParameter),
+            _ => {
+                *place = Some(value);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_custom(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), Refusal> {
+        if self.custom.len() == CUSTOM_PARAMETERS_MAX {
+            return Err(Refusal::TooManyParameters);
+        }
+        if name.len() > NAME_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
+            return Err(Refusal::BadEncoding);
+        }
+        self.custom.push((name, value));
+        Ok(())
+    }
+
+    /// The value with this meaning.
+    #[must_use]
+    pub fn get(&self, field: Field) -> Option<&str> {
+        self.known[field.index()].as_deref()
+    }
+
+    /// What is stored as given: `sub1`..`sub10` and the custom parameters.
+    pub fn stored(&self) -> impl Iterator<Item = (&str, &str)> {
+        let subs = Field::SUBS.iter().filter_map(|sub| Some((sub.as_str(), self.get(*sub)?)));
+        subs.chain(self.custom.iter().map(|(name, value)| (&**name, &**value)))
+    }
+}
+
+/// The meaning of a parameter's name. An overridden meaning is reached by its new name only.
+fn meaning(overrides: &[(Field, String)], name: &str) -> Option<Field> {
+    if let Some((field, _)) = overrides.iter().find(|(_, theirs)| theirs == name) {
+        return Some(*field);
+    }
+    let field = Field::standard(name)?;
+    let overridden = overrides.iter().any(|(ours, _)| *ours == field);
+    (!overridden).then_some(field)
+}
+
+const fn longest(field: Field) -> usize {
+    match field {
+        Field::TxnId | Field::CustomerId => TXN_ID_BYTES_MAX,
+        _ => VALUE_BYTES_MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(overrides: &[(Field, String)], pairs: &[(&'static str, &'static str)]) -> Result<Fields<'static>, Refusal> {
+        let mut fields = Fields::default();
+        for (name, value) in pairs {
+            fields.take(overrides, (*name).into(), (*value).into())?;
+        }
+        Ok(fields)
+    }
+
+    #[test]
+    fn aliases_lead_to_one_meaning() {
+        let check = |name, field| {
+            let fields = read(&[], &[(name, "v")]).expect("fine");
+            assert_eq!(fields.get(field), Some("v"), "{name}");
+        };
+        check("click_id", Field::ClickId);
+        check("cid", Field::ClickId);
+        check("clickid", Field::ClickId);
+        check("txid", Field::TxnId);
+        check("transaction_id", Field::TxnId);
+        check("goal", Field::Event);
+        check("sub10", Field::Sub10);
+    }
+
+    #[test]
+    fn one_meaning_with_two_values_is_ambiguous_and_with_one_value_is_not() {
+        assert_eq!(read(&[], &[("cid", "a"), ("click_id", "b")]).err(), Some(Refusal::AmbiguousParameter));
+        assert!(read(&[], &[("cid", "a"), ("click_id", "a")]).is_ok());
+        assert!(read(&[], &[("cid", "a"), ("click_id", "")]).is_ok(), "empty counts as absent");
+    }
+
+    #[test]
+    fn an_override_replaces_the_standard_names() {
+        let overrides = [(Field::ClickId, "aff_sub2".to_owned())];
+        let fields = read(&overrides, &[("aff_sub2", "C"), ("click_id", "theirs")]).expect("fine");
+        assert_eq!(fields.get(Field::ClickId), Some("C"));
+        assert_eq!(fields.stored().collect::<Vec<_>>(), [("click_id", "theirs")]);
+    }
+
+    #[test]
+    fn secrets_are_never_stored() {
+        let fields = read(&[], &[("token", "s"), ("sig", "s"), ("ts", "1"), ("nonce", "n")]).expect("fine");
+        assert_eq!(fields.stored().count(), 0);
+    }
+
+    #[test]
+    fn twenty_custom_parameters_are_kept_and_the_next_is_refused() {
+        let mut fields = Fields::default();
+        for n in 0..CUSTOM_PARAMETERS_MAX {
+            fields.take(&[], format!("x{n}").into(), "v".into()).expect("fine");
+        }
+        assert_eq!(fields.stored().count(), CUSTOM_PARAMETERS_MAX);
+        assert_eq!(fields.take(&[], "x".into(), "v".into()), Err(Refusal::TooManyParameters));
+    }
+
+    #[test]
+    fn a_value_too_long_to_keep_is_refused_not_cut() {
+        let long = "x".repeat(TXN_ID_BYTES_MAX + 1);
+        let mut fields = Fields::default();
+        assert_eq!(fields.take(&[], "txn_id".into(), long.into()), Err(Refusal::BadEncoding));
+    }
+}

@@ -1,0 +1,60 @@
+//! Whether the store may be written to: poisoned for good by a failed write, closed for a while
+//! by a full disk.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+use super::engine::EngineError;
+
+/// The store's condition, shared by its threads and everybody who asks.
+#[derive(Debug, Default)]
+pub struct Health {
+    poison: OnceLock<String>,
+    poisoned: Notify,
+    disk_full: AtomicBool,
+}
+
+impl Health {
+    /// Marks the store as failed, for good; the first reason is kept. A failing disk is never
+    /// tried again: what an fsync has dropped once, a second one will not bring back.
+    pub(super) fn poison(&self, during: &str, error: &EngineError) {
+        let reason = format!("{during} failed: {error}");
+        tracing::error!(%reason, "store poisoned");
+        if self.poison.set(reason).is_ok() {
+            self.poisoned.notify_waiters();
+        }
+    }
+
+    /// Why the store failed, if it did.
+    #[must_use]
+    pub fn poison_reason(&self) -> Option<&str> {
+        self.poison.get().map(String::as_str)
+    }
+
+    /// Waits until the store fails.
+    pub async fn poisoned(&self) {
+        loop {
+            let mut poisoned = std::pin::pin!(self.poisoned.notified());
+            poisoned.as_mut().enable();
+            if self.poison.get().is_some() {
+                return;
+            }
+            poisoned.await;
+        }
+    }
+
+    /// Says whether free space has fallen below the reserve.
+    pub fn set_disk_full(&self, full: bool) {
+        if self.disk_full.swap(full, Ordering::Relaxed) != full {
+            tracing::warn!(full, "free disk space crossed the reserve");
+        }
+    }
+
+    /// Whether free space is below the reserve.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+    }
+}

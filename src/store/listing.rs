@@ -1,0 +1,113 @@
+//! Walks over many conversions, for the admin API and for warming up.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::engine::{Direction, Engine};
+use super::schema::Table;
+use super::{ReadError, Store, StoredConversion, keys};
+use crate::click_id::RecordId;
+use crate::limits::{PAGE_ROWS_SCANNED_MAX, TRACE_CONVERSIONS_MAX};
+
+/// Decides whether a conversion belongs on a page.
+pub type ConversionFilter = Arc<dyn Fn(&StoredConversion) -> bool + Send + Sync>;
+
+/// Some rows of a listing, and where the next page starts.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The rows, oldest first.
+    pub rows: Vec<T>,
+    /// The last row looked at, if there may be more after it.
+    pub next: Option<RecordId>,
+}
+
+impl Store {
+    /// Conversions minted in `from_ms..to_ms` that `filter` lets through, oldest first, at most
+    /// `limit`, starting after `cursor`. A page may be short and still have a next one: a request
+    /// looks at a bounded number of rows.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    pub async fn conversions(
+        &self,
+        from_ms: u64,
+        to_ms: u64,
+        cursor: Option<RecordId>,
+        limit: usize,
+        filter: ConversionFilter,
+    ) -> Result<Page<StoredConversion>, ReadError> {
+        let from = cursor.map_or(keys::first_at(from_ms), |cursor| *cursor.as_bytes());
+        let to = keys::first_at(to_ms);
+        let read = move |engine: &dyn Engine| {
+            let mut page = Page { rows: Vec::new(), next: None };
+            let (mut scanned, mut last) = (0, None);
+            engine.scan(Table::Conversions, &from, &to, Direction::Ascending, &mut |key, value| {
+                let Some(id) = keys::record(key) else { return ControlFlow::Continue(()) };
+                if Some(id) == cursor {
+                    return ControlFlow::Continue(());
+                }
+                if page.rows.len() == limit || scanned == PAGE_ROWS_SCANNED_MAX {
+                    page.next = last;
+                    return ControlFlow::Break(());
+                }
+                (scanned, last) = (scanned + 1, Some(id));
+                let row = StoredConversion { id, bytes: value.to_vec() };
+                if filter(&row) {
+                    page.rows.push(row);
+                }
+                ControlFlow::Continue(())
+            })?;
+            Ok(page)
+        };
+        self.readers.run(read).await?
+    }
+
+    /// The conversions of a click, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    pub async fn conversions_of(&self, click: RecordId) -> Result<Vec<StoredConversion>, ReadError> {
+        let read = move |engine: &dyn Engine| {
+            let (from, to) = keys::by_click_range(click);
+            let mut ids = Vec::new();
+            engine.scan(Table::ByClick, &from, &to, Direction::Ascending, &mut |key, _| {
+                ids.extend(keys::conversion_of(key));
+                if ids.len() == TRACE_CONVERSIONS_MAX {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })?;
+            Ok::<_, ReadError>(ids)
+        };
+        let mut conversions = Vec::new();
+        for id in self.readers.run(read).await?? {
+            conversions.extend(self.conversion(id).await?);
+        }
+        Ok(conversions)
+    }
+
+    /// Shows `visit` the newest `count` conversions, newest first, on a reader's thread.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    pub async fn newest_conversions(
+        &self,
+        count: usize,
+        mut visit: impl FnMut(&StoredConversion) + Send + 'static,
+    ) -> Result<usize, ReadError> {
+        let read = move |engine: &dyn Engine| {
+            let mut seen = 0;
+            let end = &keys::KEY_END;
+            engine.scan(Table::Conversions, &[], end, Direction::Descending, &mut |key, value| {
+                if let Some(id) = keys::record(key) {
+                    visit(&StoredConversion { id, bytes: value.to_vec() });
+                    seen += 1;
+                }
+                if seen < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            Ok(seen)
+        };
+        self.readers.run(read).await?
+    }
+}

@@ -1,0 +1,338 @@
+//! The store, in the domain's words: record a click, look a claim up, commit a conversion.
+//!
+//! Nothing of the engine leaks out of here. A commit is *durable* only when its ticket says so;
+//! what was submitted may be readable earlier, and whoever reads must know from the claims that
+//! it is not yet settled.
+
+mod health;
+mod listing;
+mod numbers;
+mod options;
+mod reader;
+mod retention;
+mod rocks;
+mod writer;
+
+pub mod engine;
+pub mod keys;
+pub mod records;
+pub mod schema;
+pub mod ticket;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+pub use health::Health;
+pub use listing::{ConversionFilter, Page};
+pub use numbers::Numbers;
+pub use reader::Busy;
+pub use retention::Retention;
+pub use rocks::RocksEngine;
+pub use writer::{AppendBuffers, Observe, SubmitError, Unobserved, Writer};
+
+use crate::click_id::RecordId;
+use engine::{Batch, Direction, Engine, EngineError, Lookup, Tier};
+use keys::DedupeKey;
+use reader::ReaderPool;
+use records::{ClickRecord, ConversionRecord, RecordError};
+use schema::Table;
+use ticket::Settle;
+
+/// The store format this release writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The engine refused.
+    #[error("cannot open the store: {0}")]
+    Engine(#[from] EngineError),
+    /// The store was written by a newer release.
+    #[error("the store has format {found}, this release reads up to {FORMAT_VERSION}")]
+    NewerFormat {
+        /// The format found.
+        found: u32,
+    },
+    /// A value in `meta` has the wrong length.
+    #[error("the store's meta table is damaged at {0:?}")]
+    DamagedMeta(&'static str),
+    /// The system gave no thread.
+    #[error("cannot start the store's threads: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+/// Why a read has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The readers have too much to do.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// The engine failed.
+    #[error("cannot read the store: {0}")]
+    Engine(#[from] EngineError),
+    /// A record does not decode.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// What the store knows of its own past when a server opens it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// How often it has been opened for serving, this time included.
+    pub starts: u64,
+    /// The click ID key made at the first start.
+    pub click_key: [u8; 32],
+    /// When the newest click or conversion was minted, Unix milliseconds; 0 if there is none.
+    pub newest_ms: u64,
+}
+
+/// A click's record as it was stored.
+#[derive(Clone, Debug)]
+pub struct StoredClick(Vec<u8>);
+
+impl StoredClick {
+    /// The record.
+    ///
+    /// # Errors
+    /// When the bytes do not decode.
+    pub fn record(&self) -> Result<ClickRecord<'_>, RecordError> {
+        ClickRecord::decode(&self.0)
+    }
+}
+
+/// A conversion as it was stored.
+#[derive(Clone, Debug)]
+pub struct StoredConversion {
+    /// Its ID.
+    pub id: RecordId,
+    bytes: Vec<u8>,
+}
+
+impl StoredConversion {
+    /// The record.
+    ///
+    /// # Errors
+    /// When the bytes do not decode.
+    pub fn record(&self) -> Result<ConversionRecord<'_>, RecordError> {
+        ConversionRecord::decode(&self.bytes)
+    }
+}
+
+/// The store: one writer, a few readers, an engine.
+pub struct Store {
+    engine: Arc<dyn Engine>,
+    writer: Arc<Writer>,
+    readers: ReaderPool,
+    health: Arc<Health>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Opens or creates the store in `path` and starts its threads. `fresh_key` becomes the click
+    /// ID key if the store has none.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or is of a newer format.
+    pub fn open(
+        path: &Path,
+        cache_bytes: usize,
+        reader_threads: usize,
+        fresh_key: [u8; 32],
+        observe: Arc<dyn Observe>,
+    ) -> Result<(Self, Identity), OpenError> {
+        let engine: Arc<dyn Engine> = Arc::new(RocksEngine::open(path, cache_bytes)?);
+        let (store, identity) = Self::on(engine, reader_threads, fresh_key, observe)?;
+        store.lock_threads().extend(writer::spawn(&store.writer)?);
+        Ok((store, identity))
+    }
+
+    /// A store on any engine, without writer threads: whoever has the [`Writer`] runs its stages.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn on(
+        engine: Arc<dyn Engine>,
+        reader_threads: usize,
+        fresh_key: [u8; 32],
+        observe: Arc<dyn Observe>,
+    ) -> Result<(Self, Identity), OpenError> {
+        let identity = identify(&*engine, fresh_key)?;
+        let health = Arc::new(Health::default());
+        let writer = Arc::new(Writer::new(Arc::clone(&engine), Arc::clone(&health), observe));
+        let readers = ReaderPool::spawn(&engine, reader_threads)?;
+        Ok((Self { engine, writer, readers, health, threads: Mutex::default() }, identity))
+    }
+
+    /// Queues a click. `ticket` hears when it is durable.
+    ///
+    /// # Errors
+    /// When it could not be queued; the ticket will hear nothing then.
+    pub fn record_click(
+        &self,
+        click: RecordId,
+        record: &ClickRecord<'_>,
+        ticket: Arc<dyn Settle>,
+    ) -> Result<(), SubmitError> {
+        self.writer.submit(ticket, |batch| {
+            batch.put(Table::Clicks, click.as_bytes(), |out| record.encode(out));
+        })
+    }
+
+    /// Queues a conversion with everything it causes: its record, its claims, its click's index.
+    /// `ticket` hears when all of it is durable, or that none is.
+    ///
+    /// # Errors
+    /// When it could not be queued; the ticket will hear nothing then.
+    pub fn commit_conversion(
+        &self,
+        conversion: RecordId,
+        record: &ConversionRecord<'_>,
+        claims: impl Iterator<Item = DedupeKey>,
+        ticket: Arc<dyn Settle>,
+    ) -> Result<(), SubmitError> {
+        self.writer.submit(ticket, |batch| {
+            batch.put(Table::Conversions, conversion.as_bytes(), |out| record.encode(out));
+            for claim in claims {
+                batch.put(Table::Dedupe, &claim.0, |out| records::encode_dedupe(conversion, out));
+            }
+            let by_click = keys::by_click(RecordId::from_bytes(record.click), conversion);
+            batch.put(Table::ByClick, &by_click, |_| {});
+        })
+    }
+
+    /// The conversion that holds a claim.
+    ///
+    /// # Errors
+    /// When the store cannot tell now.
+    pub async fn find_claim(&self, claim: DedupeKey) -> Result<Option<RecordId>, ReadError> {
+        let found = self.read(Table::Dedupe, claim.0, records::decode_dedupe).await?;
+        Ok(found.transpose()?)
+    }
+
+    /// Whether the click's record is there.
+    ///
+    /// # Errors
+    /// When the store cannot tell now.
+    pub async fn has_click(&self, click: RecordId) -> Result<bool, ReadError> {
+        Ok(self.read(Table::Clicks, *click.as_bytes(), |_| ()).await?.is_some())
+    }
+
+    /// A click's record.
+    ///
+    /// # Errors
+    /// When the store cannot tell now.
+    pub async fn click(&self, click: RecordId) -> Result<Option<StoredClick>, ReadError> {
+        let bytes = self.read(Table::Clicks, *click.as_bytes(), <[u8]>::to_vec).await?;
+        Ok(bytes.map(StoredClick))
+    }
+
+    /// A conversion's record.
+    ///
+    /// # Errors
+    /// When the store cannot tell now.
+    pub async fn conversion(&self, id: RecordId) -> Result<Option<StoredConversion>, ReadError> {
+        let bytes = self.read(Table::Conversions, *id.as_bytes(), <[u8]>::to_vec).await?;
+        Ok(bytes.map(|bytes| StoredConversion { id, bytes }))
+    }
+
+    /// Memory first, on the caller's thread; the disk on a reader's, only where memory cannot tell.
+    async fn read<T: Send + 'static>(
+        &self,
+        table: Table,
+        key: [u8; 16],
+        decode: impl Fn(&[u8]) -> T + Send + 'static,
+    ) -> Result<Option<T>, ReadError> {
+        let mut value = None;
+        let lookup =
+            self.engine.get(table, &key, Tier::Memory, &mut |bytes| value = Some(decode(bytes)))?;
+        if lookup != Lookup::Unknown {
+            return Ok(value);
+        }
+        let read = move |engine: &dyn Engine| {
+            let mut value = None;
+            engine
+                .get(table, &key, Tier::Disk, &mut |bytes| value = Some(decode(bytes)))
+                .map(|_| value)
+        };
+        Ok(self.readers.run(read).await??)
+    }
+
+    /// The store's condition.
+    #[must_use]
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// The writer, for its queue lengths and for those who run its stages themselves.
+    #[must_use]
+    pub fn writer(&self) -> &Arc<Writer> {
+        &self.writer
+    }
+
+    /// The engine's own gauges, as (name, table, value).
+    pub fn gauges(&self, mut visit: impl FnMut(&'static str, Table, u64)) {
+        self.engine.gauges(&mut visit);
+    }
+
+    /// Takes no more commits, waits until the queued ones are settled. Blocks.
+    pub fn close(&self) {
+        self.writer.close();
+        let threads = std::mem::take(&mut *self.lock_threads());
+        for thread in threads {
+            // A writer thread that panicked has already reported it; its tickets stay unsettled.
+            let _ = thread.join();
+        }
+    }
+
+    fn lock_threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Reads and advances what `meta` keeps; durable before it returns.
+fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Identity, OpenError> {
+    let format = meta::<4>(engine, keys::META_FORMAT, "format")?.map(u32::from_be_bytes);
+    if let Some(found) = format.filter(|found| *found > FORMAT_VERSION) {
+        return Err(OpenError::NewerFormat { found });
+    }
+    let starts = meta(engine, keys::META_STARTS, "starts")?.map_or(0, u64::from_be_bytes) + 1;
+    let click_key = meta(engine, keys::META_CLICK_KEY, "click_key")?.unwrap_or(fresh_key);
+    let newest_ms = newest(engine, Table::Clicks)?.max(newest(engine, Table::Conversions)?);
+    let mut batch = Batch::default();
+    let mut put = |key: &[u8], value: &[u8]| {
+        batch.put(Table::Meta, key, |out| out.extend_from_slice(value));
+    };
+    put(keys::META_FORMAT, &FORMAT_VERSION.to_be_bytes());
+    put(keys::META_STARTS, &starts.to_be_bytes());
+    put(keys::META_CLICK_KEY, &click_key);
+    engine.append(&batch)?;
+    engine.sync()?;
+    Ok(Identity { starts, click_key, newest_ms })
+}
+
+fn meta<const N: usize>(
+    engine: &dyn Engine,
+    key: &[u8],
+    name: &'static str,
+) -> Result<Option<[u8; N]>, OpenError> {
+    let mut value = None;
+    engine.get(Table::Meta, key, Tier::Disk, &mut |bytes| value = Some(bytes.try_into()))?;
+    value.transpose().map_err(|_| OpenError::DamagedMeta(name))
+}
+
+/// When the newest record of a table was minted; 0 if there is none.
+fn newest(engine: &dyn Engine, table: Table) -> Result<u64, EngineError> {
+    let mut newest = 0;
+    engine.scan(table, &[], &keys::KEY_END, Direction::Descending, &mut |key, _| {
+        newest = keys::record(key).map_or(0, |id| id.time_ms());
+        std::ops::ControlFlow::Break(())
+    })?;
+    Ok(newest)
+}

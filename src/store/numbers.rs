@@ -1,0 +1,129 @@
+//! Offer and affiliate numbers: assigned once, kept forever, never given to another.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::engine::{Direction, Engine, EngineError};
+use super::keys::{self, Numbered};
+use super::schema::Table;
+use super::ticket::{Outcome, Ticket};
+use super::{ReadError, Store, SubmitError};
+use crate::limits::NUMBERS_PER_COMMIT_MAX;
+use crate::model::ids::{AffiliateNumber, NUMBER_MAX, OfferNumber};
+
+/// Why numbers could not be assigned.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NumbersError {
+    /// The store could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store takes no writes.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The disk did not confirm.
+    #[error("the disk did not confirm the new numbers")]
+    NotDurable,
+    /// More than 16,777,215 of one kind.
+    #[error("there are no numbers left")]
+    Exhausted,
+}
+
+/// The numbers of all offers and affiliates that ever were in the catalog.
+#[derive(Clone, Debug, Default)]
+pub struct Numbers {
+    offers: HashMap<String, u32>,
+    affiliates: HashMap<String, u32>,
+}
+
+impl Numbers {
+    /// The number of an offer, if it has one.
+    #[must_use]
+    pub fn offer(&self, id: &str) -> Option<OfferNumber> {
+        self.offers.get(id).copied().and_then(OfferNumber::new)
+    }
+
+    /// The number of an affiliate, if it has one.
+    #[must_use]
+    pub fn affiliate(&self, id: &str) -> Option<AffiliateNumber> {
+        self.affiliates.get(id).copied().and_then(AffiliateNumber::new)
+    }
+
+    fn of(&mut self, kind: Numbered) -> &mut HashMap<String, u32> {
+        match kind {
+            Numbered::Offer => &mut self.offers,
+            Numbered::Affiliate => &mut self.affiliates,
+        }
+    }
+
+    fn read(engine: &dyn Engine) -> Result<Self, EngineError> {
+        let mut numbers = Self::default();
+        for kind in [Numbered::Offer, Numbered::Affiliate] {
+            let (from, to) = keys::number_range(kind);
+            engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |key, value| {
+                if let (Some(id), Ok(number)) = (keys::numbered_id(key), value.try_into()) {
+                    numbers.of(kind).insert(id.to_owned(), u32::from_be_bytes(number));
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(numbers)
+    }
+
+    /// Gives each of `ids` that has none the next number; returns the new pairs.
+    fn assign<'i>(
+        &mut self,
+        kind: Numbered,
+        ids: impl Iterator<Item = &'i str>,
+    ) -> Result<Vec<(&'i str, u32)>, NumbersError> {
+        let known = self.of(kind);
+        let mut next = known.values().max().map_or(1, |highest| highest + 1);
+        let mut assigned = Vec::new();
+        for id in ids {
+            if known.contains_key(id) {
+                continue;
+            }
+            if next > NUMBER_MAX {
+                return Err(NumbersError::Exhausted);
+            }
+            known.insert(id.to_owned(), next);
+            assigned.push((id, next));
+            next += 1;
+        }
+        Ok(assigned)
+    }
+}
+
+impl Store {
+    /// The numbers of these offers and affiliates and of all earlier ones; new ones are durable
+    /// before this returns. Callers take turns: two catalogs are never numbered at once.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written, or the numbers are used up.
+    pub async fn assign_numbers<'i>(
+        &self,
+        offers: impl Iterator<Item = &'i str>,
+        affiliates: impl Iterator<Item = &'i str>,
+    ) -> Result<Numbers, NumbersError> {
+        let read = self.readers.run(|engine| Numbers::read(engine)).await;
+        let mut numbers = read.map_err(ReadError::from)?.map_err(ReadError::from)?;
+        for (kind, assigned) in [
+            (Numbered::Offer, numbers.assign(Numbered::Offer, offers)?),
+            (Numbered::Affiliate, numbers.assign(Numbered::Affiliate, affiliates)?),
+        ] {
+            for pairs in assigned.chunks(NUMBERS_PER_COMMIT_MAX) {
+                let ticket = Arc::new(Ticket::default());
+                self.writer.submit(Arc::clone(&ticket) as _, |batch| {
+                    for (id, number) in pairs {
+                        let key = keys::number(kind, id);
+                        batch.put(Table::Catalog, &key, |out| out.extend(number.to_be_bytes()));
+                    }
+                })?;
+                if ticket.outcome().await != Outcome::Durable {
+                    return Err(NumbersError::NotDurable);
+                }
+            }
+        }
+        Ok(numbers)
+    }
+}

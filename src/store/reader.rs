@@ -1,0 +1,84 @@
+//! A few threads that may block on the disk, so that workers never do.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use super::engine::Engine;
+use crate::limits;
+
+/// The readers' queue is full, or they are gone: ask again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store's readers are busy")]
+pub struct Busy;
+
+type Job = Box<dyn FnOnce(&dyn Engine) + Send>;
+
+/// The reader threads and their bounded queue; threads end when the pool is dropped.
+pub struct ReaderPool {
+    queue: Option<SyncSender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl ReaderPool {
+    /// Starts `threads` readers of `engine`; with none, nothing beyond memory can be read.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn(engine: &Arc<dyn Engine>, threads: usize) -> std::io::Result<Self> {
+        if threads == 0 {
+            return Ok(Self { queue: None, threads: Vec::new() });
+        }
+        let (queue, jobs) = sync_channel::<Job>(limits::READ_QUEUE_MAX);
+        let jobs = Arc::new(Mutex::new(jobs));
+        let threads = (0..threads)
+            .map(|n| {
+                let (engine, jobs) = (Arc::clone(engine), Arc::clone(&jobs));
+                let name = format!("store-read-{n}");
+                std::thread::Builder::new().name(name).spawn(move || work(&*engine, &jobs))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { queue: Some(queue), threads })
+    }
+
+    /// Runs `read` on a reader thread and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Busy`] when the queue is full.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Engine) -> T + Send + 'static,
+    ) -> Result<T, Busy> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |engine| {
+            // The asker may have gone; then nobody needs the answer.
+            let _ = answer.send(read(engine));
+        });
+        match self.queue.as_ref().map(|queue| queue.try_send(job)) {
+            Some(Ok(())) => answered.await.map_err(|_| Busy),
+            Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => Err(Busy),
+        }
+    }
+}
+
+impl Drop for ReaderPool {
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            // A reader that panicked has already reported it.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(engine: &dyn Engine, jobs: &Mutex<Receiver<Job>>) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => job(engine),
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Every value's bytes. The first byte is the record's version, the rest is postcard's stable
+//! wire format of the struct of that version. Old versions stay readable; `tests/fixtures` pins
+//! them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::click_id::RecordId;
+use crate::model::reasons::Flag;
+use crate::model::status::Status;
+
+const CLICK_VERSION: u8 = 1;
+const CONVERSION_VERSION: u8 = 1;
+const DEDUPE_VERSION: u8 = 1;
+
+/// Number of `sub` parameters a click carries.
+pub const SUBS: usize = 10;
+
+/// A value that cannot be read: corrupt, or written by a newer release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The version byte is missing or unknown.
+    #[error("record version {0:?} is unknown to this release")]
+    Version(Option<u8>),
+    /// The bytes do not decode.
+    #[error("record is corrupt")]
+    Corrupt,
+}
+
+/// The visitor's address, as much of it as the configuration lets us keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoredIp {
+    /// Not kept.
+    #[default]
+    None,
+    /// An IPv4 address, full or with the last byte cut off.
+    V4([u8; 4]),
+    /// An IPv6 address, full or cut after 48 bits.
+    V6([u8; 16]),
+    /// A keyed hash of the address.
+    Hashed([u8; 8]),
+}
+
+/// What is kept of a click beside its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClickRecord<'a> {
+    /// `sub1`..`sub10`; empty where absent.
+    #[serde(borrow)]
+    pub subs: [&'a str; SUBS],
+    /// The offer's other passed parameters that came with the click.
+    #[serde(borrow)]
+    pub passed: Vec<(&'a str, &'a str)>,
+    /// The visitor's address.
+    pub ip: StoredIp,
+    /// `User-Agent`, cut to its limit.
+    pub user_agent: &'a str,
+    /// `Referer`, cut to its limit.
+    pub referrer: &'a str,
+    /// `gdpr`.
+    pub gdpr: &'a str,
+    /// `gdpr_consent`.
+    pub gdpr_consent: &'a str,
+    /// `us_privacy` or `ccpa_optout`.
+    pub us_privacy: &'a str,
+    /// Why the visitor went to a fallback; empty if the offer was reached.
+    pub fallback: &'a str,
+}
+
+impl<'a> ClickRecord<'a> {
+    /// Appends the record's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        append(CLICK_VERSION, self, out);
+    }
+
+    /// Reads a record back; texts borrow from `bytes`.
+    ///
+    /// # Errors
+    /// When the version is unknown or the bytes do not decode.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        match bytes.split_first() {
+            Some((&CLICK_VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt),
+            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+        }
+    }
+}
+
+/// One step of a conversion's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry<'a> {
+    /// [`Status::code`].
+    pub status: u8,
+    /// When, Unix milliseconds.
+    pub time_ms: u64,
+    /// Why, in one word.
+    pub reason: &'a str,
+}
+
+/// A conversion, complete: what the answer said, what the books need, what a trace shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConversionRecord<'a> {
+    /// The click's record ID.
+    pub click: [u8; 16],
+    /// The click ID's MAC, so that it can be printed again after its key is gone.
+    pub click_mac: [u8; 8],
+    /// Advertiser, offer, affiliate and event by their catalog IDs.
+    pub advertiser: &'a str,
+    /// See `advertiser`.
+    pub offer: &'a str,
+    /// See `advertiser`.
+    pub affiliate: &'a str,
+    /// See `advertiser`.
+    pub event: &'a str,
+    /// The advertiser's transaction ID; empty if none was sent.
+    pub txn_id: &'a str,
+    /// The advertiser's customer ID; empty if none was sent.
+    pub customer_id: &'a str,
+    /// [`Status::code`] of the last history entry.
+    pub status: u8,
+    /// What the customer spent, micro-units; `None` if not sent.
+    pub amount: Option<i64>,
+    /// Currency of `amount`, if sent.
+    pub amount_currency: Option<[u8; 3]>,
+    /// What the network earns, micro-units of `currency`.
+    pub revenue: i64,
+    /// What the affiliate earns, micro-units of `currency`.
+    pub payout: i64,
+    /// Currency of `revenue` and `payout`.
+    pub currency: [u8; 3],
+    /// Number of items, if sent.
+    pub quantity: Option<u64>,
+    /// Bits of [`Flag`].
+    pub flags: u32,
+    /// When the advertiser says it happened, Unix milliseconds.
+    pub event_time_ms: u64,
+    /// When the postback arrived, Unix milliseconds.
+    pub received_ms: u64,
+    /// The catalog in force.
+    pub catalog_version: u64,
+    /// Custom parameters as given.
+    #[serde(borrow)]
+    pub params: Vec<(&'a str, &'a str)>,
+    /// Statuses, oldest first.
+    #[serde(borrow)]
+    pub history: Vec<HistoryEntry<'a>>,
+}
+
+impl<'a> ConversionRecord<'a> {
+    /// Appends the record's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        append(CONVERSION_VERSION, self, out);
+    }
+
+    /// Reads a record back; texts borrow from `bytes`.
+    ///
+    /// # Errors
+    /// When the version is unknown or the bytes do not decode.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        match bytes.split_first() {
+            Some((&CONVERSION_VERSION, rest)) => {
+                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
+            }
+            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+        }
+    }
+
+    /// The status as a word; `None` if a newer release wrote it.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        Status::from_code(self.status)
+    }
+
+    /// The flags that are set.
+    pub fn flags(&self) -> impl Iterator<Item = Flag> {
+        Flag::ALL.iter().copied().filter(|flag| self.flags & flag.bit() != 0)
+    }
+}
+
+/// Appends the value of a dedupe entry: version, conversion ID.
+pub fn encode_dedupe(conversion: RecordId, out: &mut Vec<u8>) {
+    out.push(DEDUPE_VERSION);
+    out.extend_from_slice(conversion.as_bytes());
+}
+
+/// Reads the value of a dedupe entry.
+///
+/// # Errors
+/// When the version is unknown or the length is wrong.
+pub fn decode_dedupe(bytes: &[u8]) -> Result<RecordId, RecordError> {
+    match bytes.split_first() {
+        Some((&DEDUPE_VERSION, rest)) => {
+            rest.try_into().map(RecordId::from_bytes).map_err(|_| RecordError::Corrupt)
+        }
+        other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+    }
+}
+
+/// When the conversion of a dedupe entry was minted, Unix milliseconds.
+#[must_use]
+pub fn dedupe_minted_ms(bytes: &[u8]) -> Option<u64> {
+    decode_dedupe(bytes).ok().map(|conversion| conversion.time_ms())
+}
+
+fn append<T: Serialize>(version: u8, record: &T, out: &mut Vec<u8>) {
+    out.push(version);
+    *out = postcard::to_extend(record, std::mem::take(out))
+        .expect("records hold no type that postcard cannot write, and a Vec grows");
+}
