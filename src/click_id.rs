@@ -120,6 +120,18 @@ impl ClickId {
         self.record
     }
 
+    /// The part that proves it.
+    #[must_use]
+    pub const fn mac(&self) -> [u8; 8] {
+        self.mac
+    }
+
+    /// Puts together what was verified once and stored in two parts.
+    #[must_use]
+    pub const fn from_parts(record: RecordId, mac: [u8; 8]) -> Self {
+        Self { record, mac }
+    }
+
     /// The 33 characters that travel.
     #[must_use]
     pub fn to_text(&self) -> Text<CLICK_ID_CHARS> {
@@ -252,6 +264,12 @@ impl<const N: usize> Text<N> {
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Base62 of a number, padded to `N` digits; 11 hold any.
+    #[must_use]
+    pub fn of_u64(number: u64) -> Self {
+        Self::encode([(number >> 32) as u32, number as u32])
     }
 
     /// Base62 of a big-endian number given in 32-bit limbs, padded to `N` digits.

@@ -1,7 +1,45 @@
-//! postbackd.
+//! postbackd: a self-hosted tracking server for performance-marketing networks.
+//!
+//! # The way of a click
+//!
+//! [`http`] accepts the connection on one worker's runtime and routes `GET /click` to
+//! [`click`]: the parameters are read ([`query`]), offer and affiliate chosen from the [`catalog`],
+//! a [`click_id`] minted and signed, the landing template filled, and the record handed to the
+//! [`store`]'s writer. The redirect waits for the fsync, but not longer than the deadline.
+//!
+//! # The way of a postback
+//!
+//! [`http`] routes `/postback` to [`postback`]: names become meanings (mapping), meanings a verdict
+//! (decide, pure), the verdict's keys are claimed in [`dedup`], and conversion, claims and index go
+//! to the [`store`] as one commit. Only when the writer has settled it as durable is it answered.
+//!
+//! Modules are listed from the top of the house to its ground; each knows only those below it.
+
+#![warn(missing_docs)]
+
+pub mod app;
+pub mod cli;
+
+pub mod admin;
+pub mod http;
+
+pub mod click;
+pub mod postback;
+
+pub mod catalog;
+pub mod dedup;
+
+pub mod config;
+pub mod metrics;
+pub mod readiness;
+pub mod shutdown;
+pub mod space;
+pub mod store;
+pub mod telemetry;
 
 pub mod click_id;
-pub mod dedup;
+pub mod query;
+
 pub mod limits;
 pub mod model;
-pub mod store;
+pub mod time;

@@ -1,5 +1,7 @@
 //! Every limit of the server: name, unit, reason, and how they relate to each other.
 
+use std::time::Duration;
+
 /// Path and query of a request, bytes. Longer is 414.
 pub const URL_BYTES_MAX: usize = 8 << 10;
 /// Request line and headers together, bytes. Longer is 431.
@@ -37,6 +39,12 @@ pub const CLAIMS_PER_POSTBACK_MAX: usize = 2;
 /// Offer and affiliate numbers assigned in one commit.
 pub const NUMBERS_PER_COMMIT_MAX: usize = 4096;
 
+/// Connections of the admin listener.
+pub const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// How long an admin request's head may take, and an idle admin connection live.
+pub const ADMIN_HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a postback's body may take.
+pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rows that one page of a listing holds at most.
 pub const PAGE_ROWS_MAX: usize = 1000;
 /// Rows that one request to a listing looks at, filtered ones included.

@@ -119,23 +119,42 @@ impl Deduplicator {
         if let Some(original) = self.remembered(claim, &key, now_ms) {
             return Ok(Some(original));
         }
-        let Some(conversion) = store.find_claim(claim.store_key()).await? else { return Ok(None) };
-        if !claim.is_held(conversion.time_ms(), now_ms) {
-            return Ok(None);
+        let original = stored(store, claim, now_ms).await?;
+        if let Some(original) = original {
+            self.memory.settled.insert(key, original);
         }
-        let status = match store.conversion(conversion).await? {
-            Some(stored) => stored.record()?.status(),
-            None => None,
-        };
-        let original = Original { conversion, status: status.unwrap_or(Status::Pending) };
-        self.memory.settled.insert(key, original);
-        Ok(Some(original))
+        Ok(original)
     }
 
-    /// Puts a conversion's claims into memory, as a restart does with the newest ones.
+    /// The conversion that holds one of the claims, without taking any: memory, then the store.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn find(
+        &self,
+        store: &Store,
+        claims: ClaimSet<'_>,
+        now_ms: u64,
+    ) -> Result<Option<Original>, ReadError> {
+        if let Some(original) = self.known(&claims, now_ms) {
+            return Ok(Some(original));
+        }
+        for claim in claims.iter() {
+            if let Some(original) = stored(store, &claim, now_ms).await? {
+                return Ok(Some(original));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts a conversion's claims into memory where they are not yet, as a restart does with the
+    /// newest conversions, newest first.
     pub fn remember(&self, claims: &ClaimSet<'_>, original: Original) {
         for claim in claims.iter() {
-            self.memory.settled.insert(self.key(&claim), original);
+            let key = self.key(&claim);
+            if self.memory.settled.get(&key).is_none() {
+                self.memory.settled.insert(key, original);
+            }
         }
     }
 
@@ -154,6 +173,23 @@ impl Deduplicator {
         let original = self.memory.settled.get(key)?;
         claim.is_held(original.conversion.time_ms(), now_ms).then_some(original)
     }
+}
+
+/// The conversion that holds a claim in the store.
+async fn stored(
+    store: &Store,
+    claim: &Claim<'_>,
+    now_ms: u64,
+) -> Result<Option<Original>, ReadError> {
+    let Some(conversion) = store.find_claim(claim.store_key()).await? else { return Ok(None) };
+    if !claim.is_held(conversion.time_ms(), now_ms) {
+        return Ok(None);
+    }
+    let status = match store.conversion(conversion).await? {
+        Some(stored) => stored.record()?.status(),
+        None => None,
+    };
+    Ok(Some(Original { conversion, status: status.unwrap_or(Status::Pending) }))
 }
 
 /// Claims that are ours. Dropped before they are submitted, they are free again.

@@ -1,6 +1,10 @@
 //! The vocabulary: what the words of the field mean here. No I/O, no clock, no randomness.
 
+pub mod currency;
 pub mod fields;
 pub mod ids;
+pub mod money;
 pub mod reasons;
 pub mod status;
+pub mod units;
+pub mod url;

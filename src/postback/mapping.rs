@@ -8,6 +8,7 @@ use crate::limits::{
 };
 use crate::model::fields::Field;
 use crate::model::reasons::Refusal;
+use crate::query::Params;
 
 /// What a postback says, by meaning. An empty value counts as absent.
 #[derive(Debug, Default)]
@@ -18,6 +19,19 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Takes the parameters of a query string or form in.
+    ///
+    /// # Errors
+    /// As [`Fields::take`], and when an escape or UTF-8 is broken.
+    pub fn take_encoded(&mut self, overrides: &[(Field, String)], encoded: &'a [u8]) -> Result<(), Refusal> {
+        for param in Params::new(encoded) {
+            let name = param.name.decode().map_err(|_| Refusal::BadEncoding)?;
+            let value = param.value.decode().map_err(|_| Refusal::BadEncoding)?;
+            self.take(overrides, name, value)?;
+        }
+        Ok(())
+    }
+
     /// Takes one parameter in, under the advertiser's `overrides` of parameter names.
     ///
     /// # Errors

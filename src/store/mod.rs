@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 
 pub use health::Health;
 pub use listing::{ConversionFilter, Page};
-pub use numbers::Numbers;
+pub use numbers::{Numbers, NumbersError};
 pub use reader::Busy;
 pub use retention::Retention;
 pub use rocks::RocksEngine;

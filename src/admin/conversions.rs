@@ -1,0 +1,85 @@
+//! `GET /api/v1/conversions`: a page of conversions, filtered, oldest first.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::{Deserialize, Serialize};
+
+use super::error::ApiError;
+use super::server::AdminState;
+use super::shapes::Conversion;
+use crate::click_id::RecordId;
+use crate::limits::PAGE_ROWS_MAX;
+use crate::model::status::Status;
+use crate::store::records::ConversionRecord;
+
+const PAGE_ROWS_DEFAULT: usize = 100;
+
+/// The filters; each narrows further.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filters {
+    from: Option<jiff::Timestamp>,
+    to: Option<jiff::Timestamp>,
+    offer: Option<String>,
+    affiliate: Option<String>,
+    event: Option<String>,
+    status: Option<String>,
+    txn_id: Option<String>,
+    customer_id: Option<String>,
+    cursor: Option<String>,
+    limit: Option<usize>,
+}
+
+/// A page.
+#[derive(Debug, Serialize)]
+pub struct Listing {
+    items: Vec<Conversion>,
+    next_cursor: Option<String>,
+}
+
+/// One page of conversions.
+pub async fn list(
+    State(state): State<Arc<AdminState>>,
+    filters: Result<Query<Filters>, QueryRejection>,
+) -> Result<Json<Listing>, ApiError> {
+    let Query(filters) = filters.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
+    let limit = filters.limit.unwrap_or(PAGE_ROWS_DEFAULT);
+    if !(1..=PAGE_ROWS_MAX).contains(&limit) {
+        return Err(ApiError::bad_request("bad_limit", format!("limit is 1 to {PAGE_ROWS_MAX}")));
+    }
+    let cursor = filters.cursor.as_deref().map(|cursor| {
+        RecordId::parse(cursor.as_bytes()).ok_or_else(|| ApiError::bad_request("bad_cursor", "not a cursor"))
+    });
+    let cursor = cursor.transpose()?;
+    let status = filters.status.as_deref().map(|word| {
+        Status::parse(word).ok_or_else(|| ApiError::bad_request("bad_status", "pending, approved, rejected or reversed"))
+    });
+    let status = status.transpose()?;
+    let from_ms = filters.from.map_or(0, millis);
+    let to_ms = filters.to.map_or(u64::MAX, millis);
+    let filter = move |record: &ConversionRecord<'_>| {
+        let is = |wanted: &Option<String>, have: &str| wanted.as_deref().is_none_or(|wanted| wanted == have);
+        is(&filters.offer, record.offer)
+            && is(&filters.affiliate, record.affiliate)
+            && is(&filters.event, record.event)
+            && is(&filters.txn_id, record.txn_id)
+            && is(&filters.customer_id, record.customer_id)
+            && status.is_none_or(|status| record.status() == Some(status))
+    };
+    let page = state
+        .store
+        // A record that does not decode is let through: the page then says that it is damaged.
+        .conversions(from_ms, to_ms, cursor, limit, Arc::new(move |row| row.record().is_ok_and(|r| filter(&r)) || row.record().is_err()))
+        .await?;
+    Ok(Json(Listing {
+        items: page.rows.iter().map(Conversion::of).collect::<Result<_, _>>()?,
+        next_cursor: page.next.map(|last| last.to_text().to_string()),
+    }))
+}
+
+fn millis(time: jiff::Timestamp) -> u64 {
+    u64::try_from(time.as_millisecond()).unwrap_or(0)
+}

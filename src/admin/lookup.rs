@@ -1,0 +1,106 @@
+//! One click, one conversion, and everything known about one of them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::server::AdminState;
+use super::shapes::{Click, Conversion, TraceEntry};
+use crate::click_id::{ClickId, RecordId};
+use crate::dedup::Claim;
+use crate::limits::TXN_ID_BYTES_MAX;
+use crate::store::StoredConversion;
+
+/// `GET /api/v1/clicks/{click_id}`.
+pub async fn click(State(state): State<Arc<AdminState>>, Path(id): Path<String>) -> Result<Json<Click>, ApiError> {
+    let id = parse_click(&state, &id)?;
+    let click = stored_click(&state, id).await?;
+    click.map(Json).ok_or_else(|| ApiError::not_found("the click ID is genuine, but its record is not in the store"))
+}
+
+/// `GET /api/v1/conversions/{id}`.
+pub async fn conversion(
+    State(state): State<Arc<AdminState>>,
+    Path(id): Path<String>,
+) -> Result<Json<Conversion>, ApiError> {
+    let parsed = RecordId::parse(id.as_bytes())
+        .ok_or_else(|| ApiError::bad_request("bad_conversion_id", "a conversion ID has 22 characters from 0-9, A-Z and a-z"))?;
+    let stored = state.store.conversion(parsed).await?;
+    let stored = stored.ok_or_else(|| ApiError::not_found("no such conversion"))?;
+    Ok(Json(Conversion::of(&stored)?))
+}
+
+/// `GET /api/v1/trace/{click_id, conversion_id or txn_id}`: clicks and conversions in time order.
+pub async fn trace(State(state): State<Arc<AdminState>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    let mut clicks = Vec::new();
+    let mut conversions: Vec<StoredConversion> = Vec::new();
+    if let Ok(click) = state.keyring.verify(id.as_bytes()) {
+        clicks.push(click);
+    } else {
+        if let Some(id) = RecordId::parse(id.as_bytes()) {
+            conversions.extend(state.store.conversion(id).await?);
+        }
+        if conversions.is_empty() {
+            conversions = by_transaction(&state, &id).await?;
+        }
+        for conversion in &conversions {
+            let record = conversion.record()?;
+            let click = ClickId::from_parts(RecordId::from_bytes(record.click), record.click_mac);
+            if !clicks.contains(&click) {
+                clicks.push(click);
+            }
+        }
+    }
+    let mut entries = Vec::new();
+    for click in clicks {
+        if let Some(shape) = stored_click(&state, click).await? {
+            entries.push((click.record().time_ms(), entry("click", click.record(), &shape)?));
+        }
+        for conversion in state.store.conversions_of(click.record()).await? {
+            let shape = Conversion::of(&conversion)?;
+            entries.push((conversion.id.time_ms(), entry("conversion", conversion.id, &shape)?));
+        }
+    }
+    if entries.is_empty() {
+        return Err(ApiError::not_found("nothing is known by this ID: neither click, conversion nor transaction"));
+    }
+    entries.sort_by_key(|(time_ms, _)| *time_ms);
+    let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
+    Ok(Json(serde_json::json!({ "id": id, "entries": entries })))
+}
+
+fn entry(kind: &'static str, id: RecordId, record: &impl serde::Serialize) -> Result<TraceEntry, ApiError> {
+    let record = serde_json::to_value(record)
+        .map_err(|error| ApiError::bad_request("unprintable", error.to_string()))?;
+    Ok(TraceEntry { time: super::shapes::rfc3339(id.time_ms()), kind, record })
+}
+
+/// The conversions of a transaction ID under every advertiser and event of the catalog.
+async fn by_transaction(state: &AdminState, txn_id: &str) -> Result<Vec<StoredConversion>, ApiError> {
+    if txn_id.len() > TXN_ID_BYTES_MAX {
+        return Ok(Vec::new());
+    }
+    let catalog = state.catalog.load_full();
+    let mut conversions: Vec<StoredConversion> = Vec::new();
+    for (advertiser, event) in catalog.advertiser_events() {
+        let claim = Claim::Transaction { advertiser, event, txn_id };
+        let Some(id) = state.store.find_claim(claim.store_key()).await? else { continue };
+        conversions.extend(state.store.conversion(id).await?);
+    }
+    Ok(conversions)
+}
+
+fn parse_click(state: &AdminState, id: &str) -> Result<ClickId, ApiError> {
+    state.keyring.verify(id.as_bytes()).map_err(|error| ApiError::bad_request("bad_click_id", error.to_string()))
+}
+
+async fn stored_click(state: &AdminState, id: ClickId) -> Result<Option<Click>, ApiError> {
+    let Some(stored) = state.store.click(id.record()).await? else { return Ok(None) };
+    let catalog = state.catalog.load_full();
+    let offer = catalog.offer_by_number(id.record().offer()).map(|offer| &*offer.id);
+    let affiliate = catalog.affiliate_by_number(id.record().affiliate()).map(|affiliate| &*affiliate.id);
+    Ok(Some(Click::of(id, &stored, offer, affiliate)?))
+}

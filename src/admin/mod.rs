@@ -1,0 +1,12 @@
+//! The admin listener: health, metrics, and the API for people and programs of the network.
+
+mod auth;
+mod conversions;
+mod error;
+mod lookup;
+mod server;
+mod shapes;
+mod system;
+
+pub use auth::AdminToken;
+pub use server::{AdminState, serve};

@@ -1,0 +1,105 @@
+//! The admin listener's routes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+
+use super::auth::{AdminToken, require_token};
+use super::error::ApiError;
+use super::{conversions, lookup, system};
+use crate::catalog::Catalog;
+use crate::click_id::Keyring;
+use crate::dedup::Deduplicator;
+use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT};
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+use crate::shutdown::Drain;
+use crate::store::Store;
+
+/// What the admin API reads.
+pub struct AdminState {
+    /// The store.
+    pub store: Arc<Store>,
+    /// The catalog in force.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Verifies click IDs.
+    pub keyring: Arc<Keyring>,
+    /// The claim cache, for its gauges.
+    pub dedup: Deduplicator,
+    /// The registry.
+    pub metrics: Arc<Metrics>,
+    /// What keeps the server from being ready.
+    pub readiness: Readiness,
+    /// Who may ask.
+    pub token: AdminToken,
+    /// The store's folder, for free space.
+    pub store_path: std::path::PathBuf,
+}
+
+fn routes(state: Arc<AdminState>) -> Router {
+    let api = Router::new()
+        .route("/clicks/{click_id}", get(lookup::click))
+        .route("/conversions", get(conversions::list))
+        .route("/conversions/{id}", get(lookup::conversion))
+        .route("/trace/{id}", get(lookup::trace))
+        .route("/catalog", get(system::catalog))
+        .route_layer(from_fn_with_state(Arc::clone(&state), require_token));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/healthz", get(system::healthz))
+        .route("/readyz", get(system::readyz))
+        .route("/metrics", get(system::metrics))
+        .fallback(|| async { ApiError::not_found("no such path; see docs/api.md") })
+        .with_state(state)
+}
+
+/// Serves the admin listener until the drain begins; requests under way may finish.
+///
+/// # Errors
+/// When the socket cannot be used.
+pub async fn serve(listener: std::net::TcpListener, state: Arc<AdminState>, drain: Drain) -> std::io::Result<()> {
+    let routes = routes(state);
+    let listener = TcpListener::from_std(listener)?;
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) if connections.len() < ADMIN_CONNECTIONS_MAX => {
+                    connections.spawn(connection(stream, peer, routes.clone(), drain.clone()));
+                }
+                Ok((_, peer)) => tracing::warn!(%peer, "too many admin connections"),
+                Err(error) => tracing::warn!(%error, "cannot accept an admin connection"),
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            () = drain.begun() => break,
+        }
+    }
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn connection(stream: tokio::net::TcpStream, peer: SocketAddr, routes: Router, drain: Drain) {
+    let mut connection = std::pin::pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(ADMIN_HEADER_READ_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+    );
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = drain.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, %peer, "admin connection ended early");
+    }
+}

@@ -1,0 +1,173 @@
+//! The API's JSON shapes.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::error::ApiError;
+use crate::click_id::{ClickId, RecordId};
+use crate::model::money::{Currency, Micros};
+use crate::model::status::Status;
+use crate::store::records::{ClickRecord, StoredIp};
+use crate::store::{StoredClick, StoredConversion};
+
+/// A click as the API shows it.
+#[derive(Debug, Serialize)]
+pub struct Click {
+    click_id: String,
+    offer: Option<String>,
+    affiliate: Option<String>,
+    time: String,
+    subs: Map<String, Value>,
+    params: Map<String, Value>,
+    ip: Option<String>,
+    user_agent: Option<String>,
+    referrer: Option<String>,
+    gdpr: Option<String>,
+    gdpr_consent: Option<String>,
+    us_privacy: Option<String>,
+    fallback: Option<String>,
+}
+
+/// A conversion as the API shows it.
+#[derive(Debug, Serialize)]
+pub struct Conversion {
+    conversion_id: String,
+    click_id: String,
+    advertiser: String,
+    offer: String,
+    affiliate: String,
+    event: String,
+    txn_id: Option<String>,
+    customer_id: Option<String>,
+    status: Option<&'static str>,
+    amount: Option<String>,
+    amount_currency: Option<String>,
+    revenue: String,
+    payout: String,
+    currency: String,
+    quantity: Option<u64>,
+    flags: Vec<&'static str>,
+    event_time: String,
+    received_time: String,
+    catalog_version: String,
+    params: Map<String, Value>,
+    history: Vec<History>,
+}
+
+#[derive(Debug, Serialize)]
+struct History {
+    status: Option<&'static str>,
+    time: String,
+    reason: String,
+}
+
+/// One line of a trace.
+#[derive(Debug, Serialize)]
+pub struct TraceEntry {
+    /// When.
+    pub time: String,
+    /// `click` or `conversion`.
+    pub kind: &'static str,
+    /// The record.
+    pub record: Value,
+}
+
+impl Click {
+    /// The shape of a stored click; names are the catalog's, if they are still in it.
+    pub fn of(
+        id: ClickId,
+        stored: &StoredClick,
+        offer: Option<&str>,
+        affiliate: Option<&str>,
+    ) -> Result<Self, ApiError> {
+        let ClickRecord {
+            subs,
+            passed,
+            ip,
+            user_agent,
+            referrer,
+            gdpr,
+            gdpr_consent,
+            us_privacy,
+            fallback,
+        } = stored.record()?;
+        let subs = subs.iter().enumerate().filter(|(_, sub)| !sub.is_empty());
+        Ok(Self {
+            click_id: id.to_text().to_string(),
+            offer: offer.map(str::to_owned),
+            affiliate: affiliate.map(str::to_owned),
+            time: rfc3339(id.record().time_ms()),
+            subs: subs.map(|(place, sub)| (format!("sub{}", place + 1), (*sub).into())).collect(),
+            params: object(&passed),
+            ip: ip_text(ip),
+            user_agent: present(user_agent),
+            referrer: present(referrer),
+            gdpr: present(gdpr),
+            gdpr_consent: present(gdpr_consent),
+            us_privacy: present(us_privacy),
+            fallback: present(fallback),
+        })
+    }
+}
+
+impl Conversion {
+    /// The shape of a stored conversion.
+    pub fn of(stored: &StoredConversion) -> Result<Self, ApiError> {
+        let record = stored.record()?;
+        let currency = Currency::from_bytes(record.currency);
+        let amount_currency = record.amount_currency.map(Currency::from_bytes);
+        let step = |entry: &crate::store::records::HistoryEntry<'_>| History {
+            status: Status::from_code(entry.status).map(Status::as_str),
+            time: rfc3339(entry.time_ms),
+            reason: entry.reason.to_owned(),
+        };
+        let click = ClickId::from_parts(RecordId::from_bytes(record.click), record.click_mac);
+        Ok(Self {
+            conversion_id: stored.id.to_text().to_string(),
+            click_id: click.to_text().to_string(),
+            advertiser: record.advertiser.to_owned(),
+            offer: record.offer.to_owned(),
+            affiliate: record.affiliate.to_owned(),
+            event: record.event.to_owned(),
+            txn_id: present(record.txn_id),
+            customer_id: present(record.customer_id),
+            status: record.status().map(Status::as_str),
+            amount: record.amount.map(|amount| Micros::new(amount).to_text(amount_currency.unwrap_or(currency))),
+            amount_currency: amount_currency.map(|currency| currency.to_string()),
+            revenue: Micros::new(record.revenue).to_text(currency),
+            payout: Micros::new(record.payout).to_text(currency),
+            currency: currency.to_string(),
+            quantity: record.quantity,
+            flags: record.flags().map(|flag| flag.as_str()).collect(),
+            event_time: rfc3339(record.event_time_ms),
+            received_time: rfc3339(record.received_ms),
+            catalog_version: format!("{:016x}", record.catalog_version),
+            params: object(&record.params),
+            history: record.history.iter().map(step).collect(),
+        })
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+pub fn rfc3339(time_ms: u64) -> String {
+    let time = i64::try_from(time_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    time.map_or_else(|| time_ms.to_string(), |time| format!("{time:.3}"))
+}
+
+fn present(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn object(pairs: &[(&str, &str)]) -> Map<String, Value> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect()
+}
+
+fn ip_text(ip: StoredIp) -> Option<String> {
+    match ip {
+        StoredIp::None => None,
+        StoredIp::V4(octets) => Some(std::net::Ipv4Addr::from(octets).to_string()),
+        StoredIp::V6(octets) => Some(std::net::Ipv6Addr::from(octets).to_string()),
+        StoredIp::Hashed(hash) => Some(format!("hash:{:016x}", u64::from_be_bytes(hash))),
+    }
+}

@@ -1,0 +1,84 @@
+//! Health, metrics, and what is in force.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use metrics::gauge;
+use serde_json::{Value, json};
+
+use super::server::AdminState;
+use crate::space::free_bytes;
+
+/// Alive: the process answers.
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Ready: clicks and postbacks are taken. 503 with the obstacles otherwise.
+pub async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
+    let obstacles = state.readiness.obstacles();
+    if obstacles.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, obstacles.join("\n") + "\n").into_response()
+}
+
+/// The version in force and how much is in it.
+pub async fn catalog(State(state): State<Arc<AdminState>>) -> Json<Value> {
+    let catalog = state.catalog.load();
+    let counts = catalog.counts();
+    Json(json!({
+        "version": format!("{:016x}", catalog.version()),
+        "advertisers": counts.advertisers,
+        "offers": counts.offers,
+        "affiliates": counts.affiliates,
+        "links": counts.links,
+    }))
+}
+
+/// All metrics; those that are only worth reading now are read now.
+pub async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
+    state.metrics.record(|| set_gauges(&state));
+    let content_type = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (content_type, state.metrics.render()).into_response()
+}
+
+fn set_gauges(state: &AdminState) {
+    let health = state.store.health();
+    let (collected, appended) = state.store.writer().queued();
+    gauge!("postbackd_store_queue_commits", "stage" => "append").set(collected as f64);
+    gauge!("postbackd_store_queue_commits", "stage" => "sync").set(appended as f64);
+    gauge!("postbackd_store_poisoned").set(flag(health.poison_reason().is_some()));
+    gauge!("postbackd_store_disk_full").set(flag(health.is_disk_full()));
+    if let Ok(free) = free_bytes(&state.store_path) {
+        gauge!("postbackd_store_free_bytes").set(free as f64);
+    }
+    let (capacity, entries, pending) = state.dedup.fill();
+    gauge!("postbackd_dedupe_cache_capacity").set(capacity as f64);
+    gauge!("postbackd_dedupe_cache_entries").set(entries as f64);
+    gauge!("postbackd_dedupe_pending").set(pending as f64);
+    state.store.gauges(|name, table, value| {
+        gauge!(format!("postbackd_rocksdb_{name}"), "table" => table.name()).set(value as f64);
+    });
+    let counts = state.catalog.load().counts();
+    for (kind, count) in [
+        ("advertisers", counts.advertisers),
+        ("offers", counts.offers),
+        ("affiliates", counts.affiliates),
+        ("links", counts.links),
+    ] {
+        gauge!("postbackd_catalog_entries", "kind" => kind).set(count as f64);
+    }
+    gauge!("postbackd_ready").set(flag(state.readiness.obstacles().is_empty()));
+    if let Some(resident) = crate::space::resident_bytes() {
+        gauge!("postbackd_resident_memory_bytes").set(resident as f64);
+    }
+}
+
+fn flag(on: bool) -> f64 {
+    if on { 1.0 } else { 0.0 }
+}

@@ -1,0 +1,381 @@
+//! The composition root: the only place where things are built and threads are started.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hyper::header::HeaderValue;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::admin::{self, AdminState, AdminToken};
+use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
+use crate::click::{Clicks, IpMode, Visitor};
+use crate::click_id::{Keyring, Minter};
+use crate::config::{Config, KeptIp, Secret};
+use crate::dedup::Deduplicator;
+use crate::http::{self, Admission, Router, TrustedProxies};
+use crate::limits::{BODY_READ_TIMEOUT, WARM_CONVERSIONS_MAX};
+use crate::metrics::Metrics;
+use crate::postback::Postbacks;
+use crate::readiness::Readiness;
+use crate::shutdown::{Drain, DrainTrigger, drain};
+use crate::space::free_bytes;
+use crate::store::{OpenError, Retention, Store};
+use crate::time::{Clock, Randomness};
+
+/// How often free space is looked at and recorded samples are sorted into buckets.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+/// How often old records are let go.
+const RETENTION_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Why the server cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] LoadError),
+    /// The metrics' buckets.
+    #[error("cannot set up metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// A socket.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A file of ours.
+    #[error("cannot use {}: {error}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A thread or runtime.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+    /// No randomness.
+    #[error("the system gives no randomness: {0}")]
+    Randomness(#[from] getrandom::Error),
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Told to stop, and everything under way was finished.
+    Drained,
+    /// A write or fsync failed; a restart recovers what is on disk.
+    StorePoisoned,
+}
+
+/// A server with its sockets open, not yet serving.
+pub struct Server {
+    config: Config,
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    router: Arc<Router>,
+    admin: Arc<AdminState>,
+    source: Arc<CatalogSource>,
+    background: Runtime,
+    public_listeners: Vec<TcpListener>,
+    admin_listener: TcpListener,
+    drain: Drain,
+    trigger: DrainTrigger,
+}
+
+impl Server {
+    /// Opens the store, loads the catalog, opens the sockets.
+    ///
+    /// # Errors
+    /// When any of it is not possible.
+    pub fn build(config: Config) -> Result<Self, ServerError> {
+        let metrics = Arc::new(Metrics::new()?);
+        create_folder(&config.store.path)?;
+        let (store, identity) = Store::open(
+            &config.store.path.join("db"),
+            usize::try_from(config.store.block_cache).unwrap_or(usize::MAX),
+            config.store.reader_threads,
+            random()?,
+            Arc::new(metrics.store()),
+        )?;
+        let store = Arc::new(store);
+        let clock = Clock::System;
+        warn_if_ahead(identity.newest_ms, clock.now_ms());
+        let keyring = Arc::new(keyring(&config, identity.click_key));
+        let minter = Arc::new(Minter::new(config.server.node, identity.starts, identity.newest_ms));
+        let dedup = Deduplicator::new(config.dedupe_cache_entries, u64::from_ne_bytes(random()?));
+        let in_force = Arc::new(ArcSwap::from_pointee(Catalog::default()));
+        let source = Arc::new(CatalogSource {
+            path: config.catalog.clone(),
+            defaults: NetworkDefaults { currency: config.network.currency },
+            in_force: Arc::clone(&in_force),
+            store: Arc::clone(&store),
+        });
+        let background = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("background")
+            .enable_all()
+            .build()?;
+        background.block_on(load_catalog(&source, &metrics))?;
+        let (trigger, drain) = drain();
+        let router = Arc::new(Router {
+            clicks: Clicks {
+                catalog: Arc::clone(&in_force),
+                keyring: Arc::clone(&keyring),
+                minter: Arc::clone(&minter),
+                store: Arc::clone(&store),
+                metrics: Arc::clone(&metrics),
+                visitor: Visitor::new(ip_mode(config.click.ip), &identity.click_key),
+                ack_deadline: config.click.ack_deadline,
+                fallback_url: config.network.fallback_url.clone(),
+            },
+            postbacks: Postbacks {
+                catalog: Arc::clone(&in_force),
+                keyring: Arc::clone(&keyring),
+                minter,
+                dedup: dedup.clone(),
+                store: Arc::clone(&store),
+                metrics: Arc::clone(&metrics),
+            },
+            metrics: Arc::clone(&metrics),
+            trusted_proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
+            referrer_policy: HeaderValue::from_static(config.click.referrer_policy),
+            header_read_timeout: config.server.header_read_timeout,
+            body_read_timeout: BODY_READ_TIMEOUT,
+            clock,
+            randomness: Randomness::new(u64::from_ne_bytes(random()?)),
+        });
+        let admin = Arc::new(AdminState {
+            readiness: Readiness::new(Arc::clone(store.health()), drain.clone()),
+            token: admin_token(&config)?,
+            store_path: config.store.path.clone(),
+            store: Arc::clone(&store),
+            catalog: in_force,
+            keyring,
+            dedup,
+            metrics: Arc::clone(&metrics),
+        });
+        let listen = |address| http::bind(address).map_err(|error| ServerError::Listen { address, error });
+        let workers = match config.server.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            workers => workers,
+        };
+        let public_listeners =
+            (0..workers).map(|_| listen(config.server.listen)).collect::<Result<_, _>>()?;
+        let admin_listener = listen(config.admin.listen)?;
+        Ok(Self {
+            config,
+            store,
+            metrics,
+            router,
+            admin,
+            source,
+            background,
+            public_listeners,
+            admin_listener,
+            drain,
+            trigger,
+        })
+    }
+
+    /// Serves until SIGTERM, SIGINT or a failed disk; then drains.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn run(self) -> Result<Stopped, ServerError> {
+        let admission = Admission::new(
+            self.config.server.connections_max,
+            self.config.server.connections_per_ip_max,
+            Arc::clone(&self.metrics),
+        );
+        let mut workers = Vec::new();
+        for (number, listener) in self.public_listeners.into_iter().enumerate() {
+            let serving = http::serve(listener, Arc::clone(&self.router), Arc::clone(&admission), self.drain.clone());
+            workers.push(spawn_worker(number, serving)?);
+        }
+        // Its own drain: health and metrics stay reachable until the workers are done.
+        let (admin_trigger, admin_drain) = drain();
+        let admin = self.background.spawn(admin::serve(self.admin_listener, Arc::clone(&self.admin), admin_drain));
+        self.background.spawn(housekeeping(self.config.clone(), Arc::clone(&self.store), Arc::clone(&self.metrics)));
+        self.background.spawn(retention(self.config.clone(), Arc::clone(&self.store)));
+        let router = Arc::clone(&self.router);
+        self.background.spawn(async move { warm(&router.postbacks).await });
+        self.admin.readiness.started();
+        tracing::info!(public = %self.config.server.listen, admin = %self.config.admin.listen, "serving");
+        let stopped = self.background.block_on(until_stopped(&self.source, &self.store, &self.metrics))?;
+        tracing::info!(?stopped, "draining");
+        self.trigger.begin();
+        let drained = self.background.block_on(tokio::time::timeout(
+            self.config.server.drain_deadline,
+            all_finished(workers),
+        ));
+        if drained.is_err() {
+            tracing::warn!("the drain deadline has passed; connections still open are cut off");
+        }
+        admin_trigger.begin();
+        admin.abort();
+        self.background.shutdown_timeout(Duration::from_secs(1));
+        self.store.close();
+        tracing::info!("stopped");
+        Ok(stopped)
+    }
+}
+
+type Worker = JoinHandle<std::io::Result<()>>;
+
+fn spawn_worker(
+    number: usize,
+    serving: impl Future<Output = std::io::Result<()>> + Send + 'static,
+) -> std::io::Result<Worker> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let name = format!("worker-{number}");
+    std::thread::Builder::new().name(name).spawn(move || runtime.block_on(serving))
+}
+
+async fn all_finished(workers: Vec<Worker>) {
+    for worker in workers {
+        match tokio::task::spawn_blocking(move || worker.join()).await {
+            Ok(Ok(Ok(()))) => {}
+            other => tracing::error!(?other, "a worker ended badly"),
+        }
+    }
+}
+
+/// Waits for a reason to stop; reloads the catalog on SIGHUP meanwhile.
+async fn until_stopped(
+    source: &CatalogSource,
+    store: &Store,
+    metrics: &Metrics,
+) -> std::io::Result<Stopped> {
+    let on = |kind| -> std::io::Result<Signal> { signal(kind) };
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut reload = on(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(Stopped::Drained),
+            _ = interrupt.recv() => return Ok(Stopped::Drained),
+            _ = reload.recv() => {
+                if let Err(error) = load_catalog(source, metrics).await {
+                    tracing::error!(%error, "catalog not reloaded; the old one stays in force");
+                }
+            }
+            () = store.health().poisoned() => return Ok(Stopped::StorePoisoned),
+        }
+    }
+}
+
+async fn load_catalog(source: &CatalogSource, metrics: &Metrics) -> Result<(), LoadError> {
+    let loaded = source.load().await;
+    let result = if loaded.is_ok() { "applied" } else { "refused" };
+    metrics.record(|| metrics::counter!("postbackd_catalog_loads_total", "result" => result).increment(1));
+    let warnings = loaded?;
+    if !warnings.mistakes.is_empty() {
+        tracing::warn!(%warnings, "the catalog in force has warnings");
+    }
+    Ok(())
+}
+
+async fn housekeeping(config: Config, store: Arc<Store>, metrics: Arc<Metrics>) {
+    let mut tick = tokio::time::interval(HOUSEKEEPING_EVERY);
+    loop {
+        tick.tick().await;
+        match free_bytes(&config.store.path) {
+            Ok(free) => store.health().set_disk_full(free < config.store.free_space_reserve),
+            Err(error) => tracing::warn!(%error, "cannot tell the free disk space"),
+        }
+        metrics.upkeep();
+    }
+}
+
+async fn retention(config: Config, store: Arc<Store>) {
+    let kept = Retention { clicks: config.retention.clicks, conversions: config.retention.conversions };
+    let mut tick = tokio::time::interval(RETENTION_EVERY);
+    loop {
+        tick.tick().await;
+        match store.expire(Clock::System.now_ms(), kept).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("old records were not let go"),
+            Err(error) => tracing::warn!(%error, "old records were not let go"),
+        }
+    }
+}
+
+async fn warm(postbacks: &Postbacks) {
+    match postbacks.warm(WARM_CONVERSIONS_MAX).await {
+        Ok(conversions) => tracing::info!(conversions, "claim cache is warm"),
+        Err(error) => tracing::warn!(%error, "claim cache stays cold"),
+    }
+}
+
+fn keyring(config: &Config, store_key: [u8; 32]) -> Keyring {
+    let reveal = |secret: &Secret<[u8; 32]>| *secret.reveal();
+    let mut retired: Vec<_> = config.click.verification_keys.iter().map(reveal).collect();
+    match &config.click.signing_key {
+        None => Keyring::new(store_key, retired),
+        Some(key) => {
+            // What was minted before the key was configured stays genuine.
+            retired.push(store_key);
+            Keyring::new(reveal(key), retired)
+        }
+    }
+}
+
+const fn ip_mode(kept: KeptIp) -> IpMode {
+    match kept {
+        KeptIp::Full => IpMode::Full,
+        KeptIp::Truncated => IpMode::Truncated,
+        KeptIp::Hashed => IpMode::Hashed,
+        KeptIp::None => IpMode::None,
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn create_folder(path: &Path) -> Result<(), ServerError> {
+    std::fs::create_dir_all(path).map_err(|error| ServerError::File { path: path.to_owned(), error })
+}
+
+/// The configured token, or the one in the store's folder, which is created if it is not there.
+fn admin_token(config: &Config) -> Result<AdminToken, ServerError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    if let Some(token) = &config.admin.token {
+        return Ok(AdminToken::new(token.reveal().clone()));
+    }
+    let path = config.store.path.join("admin.token");
+    let failed = |error| ServerError::File { path: path.clone(), error };
+    match std::fs::read_to_string(&path) {
+        Ok(token) if !token.trim().is_empty() => Ok(AdminToken::new(token.trim().to_owned())),
+        Ok(_) => Err(failed(std::io::Error::other("it is empty; remove it to have a new token"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let token = blake3::Hash::from_bytes(random()?).to_hex().to_string();
+            let options = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            options.and_then(|mut file| writeln!(file, "{token}")).map_err(failed)?;
+            Ok(AdminToken::new(token))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// IDs continue after the newest record; if the clock is behind it, they borrow from the future.
+fn warn_if_ahead(newest_ms: u64, now_ms: u64) {
+    let ahead_ms = newest_ms.saturating_sub(now_ms);
+    if ahead_ms > 1000 {
+        tracing::warn!(ahead_ms, "the clock is behind the newest record; IDs run ahead of it until it has caught up");
+    }
+}

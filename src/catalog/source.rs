@@ -1,0 +1,71 @@
+//! Loading the catalog into force: read, check, number, swap. A bad file leaves the old one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::check::{NetworkDefaults, parse};
+use super::snapshot::{Catalog, MissingNumber};
+use crate::config::report::Report;
+use crate::store::{NumbersError, Store};
+
+/// Why a catalog did not come into force.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read the catalog {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file has mistakes.
+    #[error("the catalog has mistakes:\n{0}")]
+    Mistakes(Report),
+    /// The store gave no numbers.
+    #[error("the store gave no numbers: {0}")]
+    Numbers(#[from] NumbersError),
+    /// A number is missing; a bug of ours.
+    #[error(transparent)]
+    MissingNumber(#[from] MissingNumber),
+}
+
+/// Where the catalog comes from and where it is in force.
+pub struct CatalogSource {
+    /// The file; without one the catalog stays empty.
+    pub path: Option<PathBuf>,
+    /// What it leaves to the network.
+    pub defaults: NetworkDefaults,
+    /// The catalog in force.
+    pub in_force: Arc<ArcSwap<Catalog>>,
+    /// Gives numbers.
+    pub store: Arc<Store>,
+}
+
+impl CatalogSource {
+    /// Loads the file and swaps it in; returns the warnings. Blocks on the file.
+    ///
+    /// # Errors
+    /// When it did not come into force; the old one then stays.
+    pub async fn load(&self) -> Result<Report, LoadError> {
+        let Some(path) = &self.path else { return Ok(Report::default()) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| LoadError::Unreadable { path: path.clone(), error })?;
+        let (checked, warnings) =
+            parse(&path.display().to_string(), &text, self.defaults).map_err(LoadError::Mistakes)?;
+        let numbers = self.store.assign_numbers(checked.offer_ids(), checked.affiliate_ids()).await?;
+        let catalog = checked.number(version_of(&text), &numbers)?;
+        tracing::info!(version = %format_args!("{:016x}", catalog.version()), counts = ?catalog.counts(), "catalog in force");
+        self.in_force.store(Arc::new(catalog));
+        Ok(warnings)
+    }
+}
+
+/// Names a catalog's content: the first 8 bytes of its BLAKE3.
+fn version_of(text: &str) -> u64 {
+    let mut version = [0; 8];
+    version.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..8]);
+    u64::from_be_bytes(version)
+}

@@ -1,0 +1,57 @@
+//! `check-config` and `catalog check`: all mistakes, no server.
+
+use std::path::Path;
+
+use super::serve::load_config;
+use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
+use crate::catalog::{NetworkDefaults, parse};
+use crate::config::report::Report;
+
+/// Checks the configuration and the catalog it names.
+pub fn config(file: Option<&Path>) -> u8 {
+    let config = match load_config(file) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    println!("configuration: fine");
+    match &config.catalog {
+        Some(path) => check_catalog(path, NetworkDefaults { currency: config.network.currency }),
+        None => EXIT_OK,
+    }
+}
+
+/// Checks a catalog file.
+pub fn catalog(path: &Path, config: Option<&Path>) -> u8 {
+    match load_config(config) {
+        Ok(config) => check_catalog(path, NetworkDefaults { currency: config.network.currency }),
+        Err(code) => code,
+    }
+}
+
+fn check_catalog(path: &Path, defaults: NetworkDefaults) -> u8 {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("cannot read {}: {error}", path.display());
+            return EXIT_FAILED;
+        }
+    };
+    match parse(&path.display().to_string(), &text, defaults) {
+        Ok((checked, warnings)) => {
+            print_all(&warnings);
+            let (offers, affiliates) = (checked.offer_ids().count(), checked.affiliate_ids().count());
+            println!("catalog: fine, {offers} offers, {affiliates} affiliates");
+            EXIT_OK
+        }
+        Err(report) => {
+            print_all(&report);
+            EXIT_MISTAKES
+        }
+    }
+}
+
+fn print_all(report: &Report) {
+    if !report.mistakes.is_empty() {
+        eprintln!("{report}");
+    }
+}

@@ -1,0 +1,67 @@
+//! The command line.
+
+mod check;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code of a server or check that succeeded.
+pub const EXIT_OK: u8 = 0;
+/// Exit code of a run that failed.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit code of a configuration or catalog with mistakes; clap uses it for wrong arguments, too.
+pub const EXIT_MISTAKES: u8 = 2;
+/// Exit code of a server whose disk failed; a restart recovers.
+pub const EXIT_STORE_POISONED: u8 = 3;
+
+#[derive(Parser)]
+#[command(name = "postbackd", version, about = "Tracking server for performance-marketing networks")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the server.
+    Serve(ConfigFile),
+    /// Checks the configuration, and the catalog it names, and reports all mistakes.
+    CheckConfig(ConfigFile),
+    /// Works on the catalog.
+    #[command(subcommand)]
+    Catalog(CatalogCommand),
+}
+
+#[derive(Subcommand)]
+enum CatalogCommand {
+    /// Checks a catalog file and reports all mistakes.
+    Check {
+        /// The catalog file.
+        file: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// The configuration file; without one, defaults and environment variables count.
+    #[arg(long, env = "POSTBACKD_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the command that the process's arguments name.
+#[must_use]
+pub fn run() -> ExitCode {
+    let code = match Arguments::parse().command {
+        Command::Serve(file) => serve::run(file.config.as_deref()),
+        Command::CheckConfig(file) => check::config(file.config.as_deref()),
+        Command::Catalog(CatalogCommand::Check { file, config }) => {
+            check::catalog(&file, config.config.as_deref())
+        }
+    };
+    ExitCode::from(code)
+}

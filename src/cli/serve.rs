@@ -1,0 +1,56 @@
+//! `serve`: log, configuration, server, wait.
+
+use std::path::{Path, PathBuf};
+
+use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK, EXIT_STORE_POISONED};
+use crate::app::{Server, Stopped};
+use crate::config::{Config, load};
+use crate::telemetry;
+
+/// Runs the server until it is told to stop.
+pub fn run(file: Option<&Path>) -> u8 {
+    let config = match load_config(file) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    telemetry::init(config.log.format, &config.log.level);
+    let server = match Server::build(config) {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return EXIT_FAILED;
+        }
+    };
+    match server.run() {
+        Ok(Stopped::Drained) => EXIT_OK,
+        Ok(Stopped::StorePoisoned) => EXIT_STORE_POISONED,
+        Err(error) => {
+            tracing::error!(%error, "stopped by a failure");
+            EXIT_FAILED
+        }
+    }
+}
+
+/// Loads the configuration; relative paths in it are relative to its folder. On failure prints
+/// the report and returns the exit code.
+pub fn load_config(file: Option<&Path>) -> Result<Config, u8> {
+    let (name, text) = match file {
+        None => ("environment".to_owned(), String::new()),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                eprintln!("cannot read {}: {error}", path.display());
+                EXIT_FAILED
+            })?;
+            (path.display().to_string(), text)
+        }
+    };
+    let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut config = load(&name, &text, env).map_err(|report| {
+        eprintln!("{report}");
+        EXIT_MISTAKES
+    })?;
+    let folder = file.and_then(Path::parent).map_or_else(PathBuf::new, Path::to_path_buf);
+    config.store.path = folder.join(&config.store.path);
+    config.catalog = config.catalog.map(|path| folder.join(path));
+    Ok(config)
+}

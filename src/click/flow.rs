@@ -1,0 +1,229 @@
+// Hot path: two allocations per click, the ticket and the redirect's URL.
+//! One click from parameters to redirect. The record goes to the disk meanwhile; the visitor
+//! waits for it no longer than the deadline.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::decide::{Choice, decide};
+use super::ip::Visitor;
+use super::params::{ClickParams, cut};
+use crate::catalog::{Affiliate, Catalog, Macro, MacroValues, Offer};
+use crate::click_id::{ClickId, Keyring, Minter, Text};
+use crate::limits::{HEADER_VALUE_KEPT_BYTES_MAX, PARAMETERS_MAX};
+use crate::metrics::Metrics;
+use crate::model::ids::{AffiliateNumber, OfferNumber};
+use crate::model::reasons::ClickFallback;
+use crate::query::Params;
+use crate::store::Store;
+use crate::store::records::ClickRecord;
+use crate::store::ticket::{Outcome, Ticket};
+
+/// What a click's request brings.
+#[derive(Clone, Copy, Debug)]
+pub struct ClickRequest<'a> {
+    /// The short link's code, if the path has one.
+    pub code: Option<&'a str>,
+    /// The query string.
+    pub query: &'a [u8],
+    /// The visitor's address.
+    pub ip: IpAddr,
+    /// `User-Agent`.
+    pub user_agent: &'a str,
+    /// `Referer`.
+    pub referrer: &'a str,
+    /// HEAD: nothing is minted, nothing recorded.
+    pub head: bool,
+    /// When it came, Unix milliseconds.
+    pub now_ms: u64,
+    /// For `{random}`.
+    pub random: u64,
+}
+
+/// Where the visitor goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClickAnswer {
+    /// The landing or fallback URL; `None` if there is no fallback.
+    pub url: Option<Vec<u8>>,
+    /// The click ID, if one was minted for an offer.
+    pub click: Option<ClickId>,
+    /// Why it is not the offer.
+    pub fallback: Option<ClickFallback>,
+    /// Answer JSON instead of redirecting.
+    pub as_json: bool,
+}
+
+/// Takes clicks.
+pub struct Clicks {
+    /// The catalog in force.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Signs click IDs.
+    pub keyring: Arc<Keyring>,
+    /// Mints record IDs.
+    pub minter: Arc<Minter>,
+    /// Keeps.
+    pub store: Arc<Store>,
+    /// Counts everything.
+    pub metrics: Arc<Metrics>,
+    /// How much of an address is kept.
+    pub visitor: Visitor,
+    /// How long a redirect waits for the disk.
+    pub ack_deadline: Duration,
+    /// Where clicks go whose offer has no fallback of its own.
+    pub fallback_url: Option<String>,
+}
+
+impl Clicks {
+    /// Takes one click.
+    pub async fn take(&self, request: ClickRequest<'_>) -> ClickAnswer {
+        let (answer, ticket) = self.choose(&request);
+        if let Some(ticket) = ticket {
+            self.wait(&ticket).await;
+        }
+        answer
+    }
+
+    /// Everything but the wait, so that nothing borrowed lives across it.
+    fn choose(&self, request: &ClickRequest<'_>) -> (ClickAnswer, Option<Arc<Ticket>>) {
+        let catalog = self.catalog.load();
+        let params = ClickParams::read(request.query);
+        let choice = decide(&catalog, &params, request.code, request.now_ms);
+        let names = choice.offer.map_or(&[][..], |offer| &offer.pass_params);
+        let passed: Vec<_> = names
+            .iter()
+            .map(|name| (name.as_str(), passed(request.query, name).unwrap_or_default()))
+            .collect();
+        let read = Read { choice, params: &params, passed: &passed, request };
+        if request.head {
+            let url = self.url(&read, None);
+            let answer = ClickAnswer { url, click: None, fallback: choice.fallback, as_json: params.as_json };
+            return (answer, None);
+        }
+        let offer = choice.offer.map_or(OfferNumber::NONE, |offer| offer.number);
+        let affiliate = choice.affiliate.map_or(AffiliateNumber::NONE, |affiliate| affiliate.number);
+        let click = self.keyring.sign(self.minter.mint(request.now_ms, offer, affiliate));
+        let url = self.url(&read, Some(click));
+        let ticket = self.record(click, &read);
+        let click = choice.fallback.is_none().then_some(click);
+        (ClickAnswer { url, click, fallback: choice.fallback, as_json: params.as_json }, ticket)
+    }
+
+    fn url(&self, read: &Read<'_>, click: Option<ClickId>) -> Option<Vec<u8>> {
+        let Choice { offer, affiliate, fallback } = read.choice;
+        match (fallback, offer, affiliate) {
+            (None, Some(offer), Some(affiliate)) => {
+                let click = click.map(|click| click.to_text());
+                let (mut timestamp, now_s) = (itoa::Buffer::new(), read.request.now_ms / 1000);
+                let values = Values {
+                    offer,
+                    affiliate,
+                    params: read.params,
+                    passed: read.passed,
+                    click: click.as_ref().map_or("", Text::as_str),
+                    timestamp: timestamp.format(now_s),
+                    random: Text::of_u64(read.request.random),
+                };
+                let mut url = Vec::new();
+                offer.landing.expand(&values, &mut url);
+                Some(url)
+            }
+            (_, offer, _) => offer
+                .and_then(|offer| offer.fallback.as_deref())
+                .or(self.fallback_url.as_deref())
+                .map(|url| url.as_bytes().to_vec()),
+        }
+    }
+
+    fn record(&self, click: ClickId, read: &Read<'_>) -> Option<Arc<Ticket>> {
+        let Read { choice, params, passed, request } = read;
+        let present = passed.iter().filter(|(_, value)| !value.is_empty());
+        let record = ClickRecord {
+            subs: std::array::from_fn(|place| &*params.subs[place]),
+            passed: present.map(|(name, value)| (*name, &**value)).collect(),
+            ip: self.visitor.keep(request.ip),
+            user_agent: kept(request.user_agent),
+            referrer: kept(request.referrer),
+            gdpr: &params.gdpr,
+            gdpr_consent: &params.gdpr_consent,
+            us_privacy: &params.us_privacy,
+            fallback: choice.fallback.map_or("", ClickFallback::as_str),
+        };
+        let ticket = Arc::new(Ticket::default());
+        if let Err(error) = self.store.record_click(click.record(), &record, Arc::clone(&ticket) as _) {
+            tracing::debug!(%error, "a click goes unrecorded");
+            self.metrics.clicks.unrecorded.increment(1);
+            return None;
+        }
+        Some(ticket)
+    }
+
+    async fn wait(&self, ticket: &Ticket) {
+        match tokio::time::timeout(self.ack_deadline, ticket.outcome()).await {
+            Ok(Outcome::Durable) => {}
+            Ok(Outcome::NotDone | Outcome::Unknown) => self.metrics.clicks.unrecorded.increment(1),
+            Err(_) => self.metrics.clicks.unconfirmed.increment(1),
+        }
+    }
+}
+
+/// A request, read.
+struct Read<'a> {
+    choice: Choice<'a>,
+    params: &'a ClickParams<'a>,
+    /// The offer's passed parameters, in its order; empty where absent.
+    passed: &'a [(&'a str, Cow<'a, str>)],
+    request: &'a ClickRequest<'a>,
+}
+
+/// What fills a landing URL's macros.
+struct Values<'a> {
+    offer: &'a Offer,
+    affiliate: &'a Affiliate,
+    params: &'a ClickParams<'a>,
+    passed: &'a [(&'a str, Cow<'a, str>)],
+    click: &'a str,
+    timestamp: &'a str,
+    random: Text<11>,
+}
+
+impl MacroValues for Values<'_> {
+    fn value(&self, name: Macro) -> &str {
+        match name {
+            Macro::ClickId => self.click,
+            Macro::OfferId => &self.offer.id,
+            Macro::AffiliateId => &self.affiliate.id,
+            Macro::Sub(place) => &self.params.subs[usize::from(place)],
+            // No source of countries is configured: empty, as documented.
+            Macro::Country => "",
+            Macro::Timestamp => self.timestamp,
+            Macro::Random => self.random.as_str(),
+            Macro::Passed(place) => &self.passed[usize::from(place)].1,
+        }
+    }
+}
+
+impl Clicks {
+    /// The answer to a click that is not even read.
+    #[must_use]
+    pub fn fall_back(&self, reason: ClickFallback) -> ClickAnswer {
+        let url = self.fallback_url.as_ref().map(|url| url.as_bytes().to_vec());
+        ClickAnswer { url, click: None, fallback: Some(reason), as_json: false }
+    }
+}
+
+/// The first non-empty value of a passed parameter.
+fn passed<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    Params::new(query)
+        .take(PARAMETERS_MAX)
+        .find(|param| !param.value.is_empty() && param.name.is(name))
+        .map(|param| cut(param.value.decode_lossy()))
+}
+
+/// A header's text, cut to what is kept.
+fn kept(text: &str) -> &str {
+    &text[..text.floor_char_boundary(HEADER_VALUE_KEPT_BYTES_MAX)]
+}

@@ -1,0 +1,10 @@
+//! A click's way: parameters ([`params`]), which offer and affiliate ([`decide`]), the redirect
+//! and the record ([`flow`]).
+
+mod decide;
+mod flow;
+mod ip;
+mod params;
+
+pub use flow::{ClickAnswer, ClickRequest, Clicks};
+pub use ip::{IpMode, Visitor};

@@ -1,0 +1,157 @@
+// Hot path: no allocation where nothing is percent-encoded.
+//! What a tracking link's parameters say.
+
+use std::borrow::Cow;
+
+use crate::limits::{PARAMETERS_MAX, VALUE_BYTES_MAX};
+use crate::query::Params;
+use crate::store::records::SUBS;
+
+/// The parameters of a click. The first of a repeated name wins, an empty value counts as
+/// absent, and broken encoding is read as well as it goes: a visitor is never turned away for it.
+#[derive(Debug, Default)]
+pub struct ClickParams<'a> {
+    /// The offer's ID.
+    pub offer: Option<Cow<'a, str>>,
+    /// The affiliate's ID.
+    pub affiliate: Option<Cow<'a, str>>,
+    /// A tracking link's code.
+    pub link: Option<Cow<'a, str>>,
+    /// `sub1`..`sub10`; empty where absent.
+    pub subs: [Cow<'a, str>; SUBS],
+    /// `gdpr`.
+    pub gdpr: Cow<'a, str>,
+    /// `gdpr_consent`.
+    pub gdpr_consent: Cow<'a, str>,
+    /// `us_privacy` or `ccpa_optout`.
+    pub us_privacy: Cow<'a, str>,
+    /// `redirect=false`: answer JSON instead of redirecting.
+    pub as_json: bool,
+    /// More parameters than are read.
+    pub too_many: bool,
+}
+
+impl<'a> ClickParams<'a> {
+    /// Reads a query string.
+    #[must_use]
+    pub fn read(query: &'a [u8]) -> Self {
+        let mut params = Self::default();
+        for (count, param) in Params::new(query).enumerate() {
+            if count == PARAMETERS_MAX {
+                params.too_many = true;
+                break;
+            }
+            if param.value.is_empty() {
+                continue;
+            }
+            let name = param.name.decode_lossy();
+            let value = || cut(param.value.decode_lossy());
+            match &*name {
+                "offer" | "offer_id" | "o" => first_option(&mut params.offer, value),
+                "aff" | "affiliate" | "aff_id" | "a" | "pid" => {
+                    first_option(&mut params.affiliate, value);
+                }
+                "id" => first_option(&mut params.link, value),
+                "subid" | "aff_sub" => first(&mut params.subs[0], value),
+                "gdpr" => first(&mut params.gdpr, value),
+                "gdpr_consent" => first(&mut params.gdpr_consent, value),
+                "us_privacy" | "ccpa_optout" => first(&mut params.us_privacy, value),
+                "redirect" => params.as_json |= param.value.is("false"),
+                other => {
+                    if let Some(place) = sub_place(other) {
+                        first(&mut params.subs[place], value);
+                    }
+                }
+            }
+        }
+        params
+    }
+}
+
+/// `sub1` is place 0, `sub10` is place 9.
+fn sub_place(name: &str) -> Option<usize> {
+    match name.strip_prefix("sub")?.as_bytes() {
+        [digit @ b'1'..=b'9'] => Some(usize::from(digit - b'1')),
+        b"10" => Some(9),
+        _ => None,
+    }
+}
+
+fn first<'a>(place: &mut Cow<'a, str>, value: impl FnOnce() -> Cow<'a, str>) {
+    if place.is_empty() {
+        *place = value();
+    }
+}
+
+fn first_option<'a>(place: &mut Option<Cow<'a, str>>, value: impl FnOnce() -> Cow<'a, str>) {
+    if place.is_none() {
+        *place = Some(value());
+    }
+}
+
+/// Cuts a value to the length that is kept, at a character's boundary.
+pub(super) fn cut(value: Cow<'_, str>) -> Cow<'_, str> {
+    if value.len() <= VALUE_BYTES_MAX {
+        return value;
+    }
+    let end = value.floor_char_boundary(VALUE_BYTES_MAX);
+    match value {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
+        Cow::Owned(mut text) => {
+            text.truncate(end);
+            Cow::Owned(text)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_alias_leads_to_its_meaning() {
+        let check = |query: &'static str, get: fn(&ClickParams<'static>) -> Option<String>| {
+            assert_eq!(get(&ClickParams::read(query.as_bytes())).as_deref(), Some("v"), "{query}");
+        };
+        for query in ["offer=v", "offer_id=v", "o=v"] {
+            check(query, |p| p.offer.as_deref().map(str::to_owned));
+        }
+        for query in ["aff=v", "affiliate=v", "aff_id=v", "a=v", "pid=v"] {
+            check(query, |p| p.affiliate.as_deref().map(str::to_owned));
+        }
+        check("id=v", |p| p.link.as_deref().map(str::to_owned));
+        for query in ["sub1=v", "subid=v", "aff_sub=v"] {
+            check(query, |p| Some(p.subs[0].to_string()));
+        }
+        check("sub10=v", |p| Some(p.subs[9].to_string()));
+        for query in ["us_privacy=v", "ccpa_optout=v"] {
+            check(query, |p| Some(p.us_privacy.to_string()));
+        }
+    }
+
+    #[test]
+    fn the_first_value_wins_and_an_empty_one_is_absent() {
+        let params = ClickParams::read(b"sub1=&sub1=a&subid=b&sub0=x&sub11=y");
+        assert_eq!(params.subs[0], "a");
+        assert!(params.subs[1..].iter().all(|sub| sub.is_empty()));
+    }
+
+    #[test]
+    fn broken_encoding_does_not_stop_a_visitor() {
+        let params = ClickParams::read(b"offer=spring&sub1=%FF%zz+x");
+        assert_eq!(params.offer.as_deref(), Some("spring"));
+        assert_eq!(params.subs[0], "\u{FFFD}%zz x");
+    }
+
+    #[test]
+    fn a_long_value_is_cut_between_characters() {
+        let query = format!("sub1={}é", "x".repeat(VALUE_BYTES_MAX - 1));
+        assert_eq!(ClickParams::read(query.as_bytes()).subs[0].len(), VALUE_BYTES_MAX - 1);
+    }
+
+    #[test]
+    fn only_redirect_false_asks_for_json() {
+        assert!(ClickParams::read(b"redirect=false").as_json);
+        assert!(!ClickParams::read(b"redirect=true&redirect=0").as_json);
+    }
+}

@@ -1,0 +1,84 @@
+//! Whose request it is: the peer, or whom a trusted proxy names.
+
+use std::net::IpAddr;
+
+use hyper::HeaderMap;
+use hyper::header::HeaderName;
+use ipnet::IpNet;
+
+/// The proxies whose `X-Forwarded-For` is believed.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Trusts the addresses in these networks.
+    #[must_use]
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The visitor's address: read from right to left, the first hop that is not a trusted proxy.
+/// What is not an address ends the walk: whatever stands left of it could be invented.
+#[must_use]
+pub fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies) -> IpAddr {
+    let mut client = peer.to_canonical();
+    if !trusted.trusts(client) {
+        return client;
+    }
+    let values = headers.get_all(X_FORWARDED_FOR);
+    for value in values.iter().rev() {
+        let Ok(value) = value.to_str() else { return client };
+        for hop in value.rsplit(',') {
+            let Ok(address) = hop.trim().parse::<IpAddr>() else { return client };
+            client = address.to_canonical();
+            if !trusted.trusts(client) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(peer: &str, forwarded: &[&str], expected: &str) {
+        let networks = ["10.0.0.0/8", "::1/128"].map(|net| net.parse().expect("a network"));
+        let trusted = TrustedProxies::new(networks.to_vec());
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append(X_FORWARDED_FOR, value.parse().expect("a header value"));
+        }
+        let client = client_ip(peer.parse().expect("an address"), &headers, &trusted);
+        assert_eq!(client, expected.parse::<IpAddr>().expect("an address"), "{peer} {forwarded:?}");
+    }
+
+    #[test]
+    fn a_stranger_cannot_say_who_it_is() {
+        check("203.0.113.9", &["198.51.100.1"], "203.0.113.9");
+        check("203.0.113.9", &[], "203.0.113.9");
+    }
+
+    #[test]
+    fn a_trusted_proxy_names_the_visitor() {
+        check("10.0.0.1", &["198.51.100.1"], "198.51.100.1");
+        check("::ffff:10.0.0.1", &["198.51.100.1"], "198.51.100.1");
+        check("::1", &["2001:db8::7"], "2001:db8::7");
+        check("10.0.0.1", &[], "10.0.0.1");
+    }
+
+    #[test]
+    fn hops_are_read_from_right_to_left_and_inventions_ignored() {
+        check("10.0.0.1", &["1.1.1.1, 198.51.100.1, 10.0.0.2"], "198.51.100.1");
+        check("10.0.0.1", &["1.1.1.1", "198.51.100.1, 10.0.0.2"], "198.51.100.1");
+        check("10.0.0.1", &["1.1.1.1, nonsense, 10.0.0.2"], "10.0.0.2");
+    }
+}

@@ -1,0 +1,132 @@
+//! Sockets of the public listener: one per worker on the same address, connections bounded.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+use super::connection;
+use super::router::Router;
+use crate::metrics::Metrics;
+use crate::shutdown::Drain;
+
+/// Connections the kernel queues before they are accepted.
+const BACKLOG: i32 = 1024;
+/// Pause after a failed accept (no descriptors left, say), so that it does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens a listening socket that shares its address with the other workers'.
+///
+/// # Errors
+/// When the address cannot be had.
+pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// How many connections may be open, in total and from one address; shared by all workers.
+pub struct Admission {
+    total_max: usize,
+    per_address_max: usize,
+    total: AtomicUsize,
+    by_address: DashMap<IpAddr, usize>,
+    metrics: Arc<Metrics>,
+}
+
+impl Admission {
+    /// Admits up to `total_max` connections, up to `per_address_max` from one address.
+    #[must_use]
+    pub fn new(total_max: usize, per_address_max: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        let (total, by_address) = (AtomicUsize::new(0), DashMap::new());
+        Arc::new(Self { total_max, per_address_max, total, by_address, metrics })
+    }
+
+    /// A place for one connection, given back when dropped.
+    fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Admitted> {
+        let metrics = &self.metrics.connections;
+        let admitted = Admitted { admission: Arc::clone(self), address };
+        metrics.accepted.increment(1);
+        metrics.open.increment(1.0);
+        let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut here = self.by_address.entry(address).or_insert(0);
+        *here += 1;
+        let here = *here;
+        if total > self.total_max {
+            metrics.over_total.increment(1);
+            return None;
+        }
+        if here > self.per_address_max {
+            metrics.over_address.increment(1);
+            return None;
+        }
+        Some(admitted)
+    }
+}
+
+/// One connection's place.
+struct Admitted {
+    admission: Arc<Admission>,
+    address: IpAddr,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let admission = &self.admission;
+        admission.total.fetch_sub(1, Ordering::Relaxed);
+        admission.metrics.connections.open.decrement(1.0);
+        if let Entry::Occupied(mut here) = admission.by_address.entry(self.address) {
+            *here.get_mut() -= 1;
+            if *here.get() == 0 {
+                here.remove();
+            }
+        }
+    }
+}
+
+/// Accepts connections until the drain begins, then waits for the open ones to finish.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    router: Arc<Router>,
+    admission: Arc<Admission>,
+    drain: Drain,
+) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let Some(admitted) = admission.admit(peer.ip()) else { continue };
+                    let (router, drain) = (Arc::clone(&router), drain.clone());
+                    connections.spawn(async move {
+                        connection::serve(stream, peer, router, drain).await;
+                        drop(admitted);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(finished) = connections.join_next(), if !connections.is_empty() => {
+                if let Err(error) = finished {
+                    tracing::error!(%error, "a connection's task failed");
+                }
+            }
+            () = drain.begun() => break,
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! The public listener: sockets, HTTP, routes, and the one place that turns outcomes into bytes.
+
+mod client_ip;
+mod connection;
+mod listener;
+mod reply;
+mod router;
+
+pub use client_ip::{TrustedProxies, client_ip};
+pub use listener::{Admission, bind, serve};
+pub use reply::Reply;
+pub use router::{Router, respond};

@@ -1,0 +1,184 @@
+// Hot path: one allocation per body.
+//! Every answer's bytes: outcomes in, status, headers and body out. Nowhere else.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER,
+};
+use hyper::{Response, StatusCode};
+
+use crate::click::ClickAnswer;
+use crate::model::reasons::{Refusal, Unavailability};
+use crate::postback::{Answer, Refused};
+
+/// A complete response.
+pub type Reply = Response<Full<Bytes>>;
+
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const POSTBACK_RESULT: HeaderName = HeaderName::from_static("x-postback-result");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const TRUE: HeaderValue = HeaderValue::from_static("true");
+
+/// Seconds after which a sender should try again: a full queue is short, a failed disk is not.
+const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
+const RETRY_LATER: HeaderValue = HeaderValue::from_static("30");
+
+const NOT_AVAILABLE_PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Not available</title><h1>This offer is not available</h1></html>\n";
+
+/// The answer to a postback.
+#[must_use]
+pub fn postback(answer: &Answer) -> Reply {
+    let mut body = Json::new();
+    body.word("result", answer.result().as_str());
+    let mut reply = Reply::default();
+    let headers = reply.headers_mut();
+    headers.insert(POSTBACK_RESULT, HeaderValue::from_static(answer.result().as_str()));
+    let status = match answer {
+        Answer::Accepted { conversion, click, status } => {
+            body.null("reason");
+            match conversion {
+                Some(conversion) => body.word("conversion_id", conversion.to_text().as_str()),
+                None => body.null("conversion_id"),
+            }
+            body.word("click_id", click.to_text().as_str());
+            body.word("status", status.as_str());
+            if conversion.is_none() {
+                body.truth("dry_run");
+            }
+            StatusCode::OK
+        }
+        Answer::Duplicate { original, click, dry_run } => {
+            headers.insert(IDEMPOTENT_REPLAYED, TRUE);
+            body.null("reason");
+            body.word("conversion_id", original.conversion.to_text().as_str());
+            body.word("click_id", click.to_text().as_str());
+            body.word("status", original.status.as_str());
+            if *dry_run {
+                body.truth("dry_run");
+            }
+            StatusCode::OK
+        }
+        Answer::Refused(Refused { reason, hint }) => {
+            body.word("reason", reason.as_str());
+            body.null("conversion_id");
+            body.null("click_id");
+            body.null("status");
+            if let Some(hint) = hint {
+                body.word("hint", hint);
+            }
+            if *reason == Refusal::MethodNotAllowed {
+                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+            }
+            StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::BAD_REQUEST)
+        }
+        Answer::Unavailable(reason) => {
+            body.word("reason", reason.as_str());
+            let soon = matches!(reason, Unavailability::Overloaded | Unavailability::StoreBusy);
+            headers.insert(RETRY_AFTER, if soon { RETRY_SOON } else { RETRY_LATER });
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    *reply.status_mut() = status;
+    *reply.body_mut() = body.finish();
+    reply
+}
+
+/// The answer to a click.
+#[must_use]
+pub fn click(answer: ClickAnswer, referrer_policy: &HeaderValue) -> Reply {
+    let mut reply = Reply::default();
+    let headers = reply.headers_mut();
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    if answer.as_json {
+        return click_json(reply, &answer);
+    }
+    // The catalog lets only header-safe URLs in, and values are percent-encoded.
+    let location = answer.url.map(|url| HeaderValue::from_maybe_shared(Bytes::from(url)));
+    match location {
+        Some(Ok(location)) => {
+            headers.insert(LOCATION, location);
+            headers.insert(REFERRER_POLICY, referrer_policy.clone());
+            *reply.status_mut() = StatusCode::FOUND;
+        }
+        Some(Err(_)) | None => {
+            headers.insert(CONTENT_TYPE, HTML);
+            *reply.status_mut() = StatusCode::NOT_FOUND;
+            *reply.body_mut() = Full::from(NOT_AVAILABLE_PAGE);
+        }
+    }
+    reply
+}
+
+fn click_json(mut reply: Reply, answer: &ClickAnswer) -> Reply {
+    let mut body = Json::new();
+    match answer.click {
+        Some(click) => body.word("click_id", click.to_text().as_str()),
+        None => body.null("click_id"),
+    }
+    match answer.url.as_deref().and_then(|url| std::str::from_utf8(url).ok()) {
+        Some(url) => body.word("url", url),
+        None => body.null("url"),
+    }
+    if let Some(fallback) = answer.fallback {
+        body.word("reason", fallback.as_str());
+    }
+    if answer.url.is_none() {
+        *reply.status_mut() = StatusCode::NOT_FOUND;
+    }
+    reply.headers_mut().insert(CONTENT_TYPE, JSON);
+    *reply.body_mut() = body.finish();
+    reply
+}
+
+/// Writes one flat JSON object of words that need no escaping but quotes and backslashes.
+struct Json(Vec<u8>);
+
+impl Json {
+    fn new() -> Self {
+        let mut bytes = Vec::with_capacity(256);
+        bytes.push(b'{');
+        Self(bytes)
+    }
+
+    fn name(&mut self, name: &str) {
+        if self.0.len() > 1 {
+            self.0.push(b',');
+        }
+        self.0.push(b'"');
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn word(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.0.push(b'"');
+        for &byte in value.as_bytes() {
+            debug_assert!(byte >= b' ', "words and checked URLs have no control characters");
+            if matches!(byte, b'"' | b'\\') {
+                self.0.push(b'\\');
+            }
+            self.0.push(byte);
+        }
+        self.0.push(b'"');
+    }
+
+    fn null(&mut self, name: &str) {
+        self.name(name);
+        self.0.extend_from_slice(b"null");
+    }
+
+    fn truth(&mut self, name: &str) {
+        self.name(name);
+        self.0.extend_from_slice(b"true");
+    }
+
+    fn finish(mut self) -> Full<Bytes> {
+        self.0.extend_from_slice(b"}\n");
+        Full::new(Bytes::from(self.0))
+    }
+}

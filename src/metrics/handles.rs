@@ -1,0 +1,249 @@
+//! Ready handles: nothing is looked up by name when a metric is counted.
+
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, Recorder, counter, describe_counter, describe_gauge,
+    describe_histogram, gauge, histogram, with_local_recorder,
+};
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+use super::descriptions::{DESCRIPTIONS, Kind};
+use crate::model::reasons::{ClickFallback, Flag, PostbackResult, Refusal, Unavailability};
+use crate::store::Observe;
+
+/// Buckets of times, seconds: from a cache hit to a disk that hangs.
+const SECONDS: [f64; 14] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+    10.0,
+];
+/// Buckets of batch sizes, commits.
+const COMMITS: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 1024.0, 4096.0, 16384.0];
+/// Buckets of batch sizes, bytes.
+const BYTES: [f64; 7] = [256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0];
+
+/// All of the server's metrics, and the way to read them.
+pub struct Metrics {
+    /// Clicks.
+    pub clicks: ClickMetrics,
+    /// Postbacks.
+    pub postbacks: PostbackMetrics,
+    /// Connections of the public listener.
+    pub connections: ConnectionMetrics,
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// When the exporter refuses the buckets.
+    pub fn new() -> Result<Self, BuildError> {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+            .set_buckets_for_metric(Matcher::Suffix("_commits".into()), &COMMITS)?
+            .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), &BYTES)?
+            .build_recorder();
+        let handle = recorder.handle();
+        let (clicks, postbacks, connections) = with_local_recorder(&recorder, || {
+            describe();
+            gauge!("postbackd_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+            (ClickMetrics::register(), PostbackMetrics::register(), ConnectionMetrics::register())
+        });
+        Ok(Self { clicks, postbacks, connections, recorder, handle })
+    }
+
+    /// The store's metrics, for the store to observe itself with.
+    #[must_use]
+    pub fn store(&self) -> StoreMetrics {
+        with_local_recorder(&self.recorder, StoreMetrics::register)
+    }
+
+    /// Runs `set` with this registry as the recorder: for values read only when asked for.
+    pub fn record(&self, set: impl FnOnce()) {
+        with_local_recorder(&self.recorder, set);
+    }
+
+    /// The recorder, to register further handles on.
+    #[must_use]
+    pub fn recorder(&self) -> &dyn Recorder {
+        &self.recorder
+    }
+
+    /// All metrics in Prometheus text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Moves recorded samples into their buckets; to be called every few seconds, so that they
+    /// do not pile up while nobody scrapes.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+fn describe() {
+    for metric in DESCRIPTIONS {
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, metric.help),
+            Kind::Gauge => describe_gauge!(metric.name, metric.help),
+            Kind::Histogram => describe_histogram!(metric.name, metric.help),
+        }
+    }
+}
+
+/// Counts clicks.
+pub struct ClickMetrics {
+    redirected: Counter,
+    fallbacks: Vec<Counter>,
+    /// Redirected before the disk confirmed.
+    pub unconfirmed: Counter,
+    /// Redirected without a record.
+    pub unrecorded: Counter,
+    seconds: Histogram,
+}
+
+impl ClickMetrics {
+    fn register() -> Self {
+        let fallback = |reason: &ClickFallback| {
+            counter!("postbackd_click_fallbacks_total", "reason" => reason.as_str())
+        };
+        Self {
+            redirected: counter!("postbackd_clicks_total"),
+            fallbacks: ClickFallback::ALL.iter().map(fallback).collect(),
+            unconfirmed: counter!("postbackd_clicks_unconfirmed_total"),
+            unrecorded: counter!("postbackd_clicks_unrecorded_total"),
+            seconds: histogram!("postbackd_click_seconds"),
+        }
+    }
+
+    /// A click was answered.
+    pub fn answered(&self, fallback: Option<ClickFallback>, took: Duration) {
+        match fallback {
+            None => self.redirected.increment(1),
+            Some(reason) => self.fallbacks[reason.index()].increment(1),
+        }
+        self.seconds.record(took);
+    }
+}
+
+/// Counts postbacks.
+pub struct PostbackMetrics {
+    results: Vec<Counter>,
+    refusals: Vec<Counter>,
+    unavailable: Vec<Counter>,
+    flags: Vec<Counter>,
+    /// Dry runs.
+    pub dry_runs: Counter,
+    seconds: Histogram,
+}
+
+impl PostbackMetrics {
+    fn register() -> Self {
+        let result = |word: &PostbackResult| {
+            counter!("postbackd_postbacks_total", "result" => word.as_str())
+        };
+        let refusal = |word: &Refusal| {
+            counter!("postbackd_postback_refusals_total", "reason" => word.as_str())
+        };
+        let unavailable = |word: &Unavailability| {
+            counter!("postbackd_postback_unavailable_total", "reason" => word.as_str())
+        };
+        let flag = |word: &Flag| {
+            counter!("postbackd_conversion_flags_total", "flag" => word.as_str())
+        };
+        Self {
+            results: PostbackResult::ALL.iter().map(result).collect(),
+            refusals: Refusal::ALL.iter().map(refusal).collect(),
+            unavailable: Unavailability::ALL.iter().map(unavailable).collect(),
+            flags: Flag::ALL.iter().map(flag).collect(),
+            dry_runs: counter!("postbackd_postback_dry_runs_total"),
+            seconds: histogram!("postbackd_postback_seconds"),
+        }
+    }
+
+    /// A postback was answered.
+    pub fn answered(&self, result: PostbackResult, took: Duration) {
+        self.results[result.index()].increment(1);
+        self.seconds.record(took);
+    }
+
+    /// A postback was refused.
+    pub fn refused(&self, reason: Refusal) {
+        self.refusals[reason.index()].increment(1);
+    }
+
+    /// A postback could not be taken now.
+    pub fn unavailable(&self, reason: Unavailability) {
+        self.unavailable[reason.index()].increment(1);
+    }
+
+    /// A conversion was accepted with a flag.
+    pub fn flagged(&self, flag: Flag) {
+        self.flags[flag.index()].increment(1);
+    }
+}
+
+/// Counts the public listener's connections.
+pub struct ConnectionMetrics {
+    /// Accepted.
+    pub accepted: Counter,
+    /// Closed at once: too many in total.
+    pub over_total: Counter,
+    /// Closed at once: too many from one address.
+    pub over_address: Counter,
+    /// Open now.
+    pub open: Gauge,
+}
+
+impl ConnectionMetrics {
+    fn register() -> Self {
+        let refused = |reason: &'static str| {
+            counter!("postbackd_connections_refused_total", "reason" => reason)
+        };
+        Self {
+            accepted: counter!("postbackd_connections_total"),
+            over_total: refused("connections_max"),
+            over_address: refused("connections_per_ip_max"),
+            open: gauge!("postbackd_connections"),
+        }
+    }
+}
+
+/// What the writer's stages report.
+pub struct StoreMetrics {
+    commits: Counter,
+    append_seconds: Histogram,
+    sync_seconds: Histogram,
+    batch_commits: Histogram,
+    batch_bytes: Histogram,
+}
+
+impl StoreMetrics {
+    fn register() -> Self {
+        Self {
+            commits: counter!("postbackd_store_commits_total"),
+            append_seconds: histogram!("postbackd_store_append_seconds"),
+            sync_seconds: histogram!("postbackd_store_sync_seconds"),
+            batch_commits: histogram!("postbackd_store_batch_commits"),
+            batch_bytes: histogram!("postbackd_store_batch_bytes"),
+        }
+    }
+}
+
+impl Observe for StoreMetrics {
+    fn appended(&self, _commits: usize, bytes: usize, took: Duration) {
+        self.append_seconds.record(took);
+        self.batch_bytes.record(bytes as f64);
+    }
+
+    fn synced(&self, commits: usize, took: Duration) {
+        self.commits.increment(commits as u64);
+        self.sync_seconds.record(took);
+        self.batch_commits.record(commits as f64);
+    }
+}

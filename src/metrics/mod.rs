@@ -1,0 +1,7 @@
+//! Every metric of the server: described in one table, held as ready handles in typed structs.
+
+mod descriptions;
+mod handles;
+
+pub use descriptions::{DESCRIPTIONS, Description, Kind};
+pub use handles::{ClickMetrics, ConnectionMetrics, Metrics, PostbackMetrics, StoreMetrics};

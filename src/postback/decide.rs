@@ -1,0 +1,253 @@
+// Hot path: pure. No clock, no randomness, no I/O.
+//! From what a postback says to what it would become.
+
+use super::mapping::Fields;
+use super::timestamp;
+use crate::catalog::{Advertiser, Affiliate, Catalog, Event, Late, Offer, Repeat};
+use crate::click_id::{ClickId, ClickIdError, Keyring};
+use crate::dedup::{Claim, ClaimSet};
+use crate::model::fields::Field;
+use crate::model::money::{Currency, Micros};
+use crate::model::reasons::{Flag, Refusal};
+use crate::model::status::Status;
+
+/// A refusal, and what the sender could do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub reason: Refusal,
+    /// What to send instead, where that is known.
+    pub hint: Option<&'static str>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(reason: Refusal) -> Self {
+        Self { reason, hint: hint(reason) }
+    }
+}
+
+/// A conversion in the making: all that the postback, the click ID and the catalog say.
+#[derive(Clone, Copy, Debug)]
+pub struct Verdict<'a> {
+    /// The click, verified.
+    pub click: ClickId,
+    /// Its offer.
+    pub offer: &'a Offer,
+    /// Its affiliate; `None` if it has left the catalog.
+    pub affiliate: Option<&'a Affiliate>,
+    /// The offer's event.
+    pub event: &'a Event,
+    /// Transaction ID; empty if none was sent.
+    pub txn_id: &'a str,
+    /// Customer ID; empty if none was sent.
+    pub customer_id: &'a str,
+    /// The status it starts with.
+    pub status: Status,
+    /// What the customer spent, if sent.
+    pub amount: Option<Micros>,
+    /// The amount's currency, if sent.
+    pub amount_currency: Option<Currency>,
+    /// Number of items, if sent.
+    pub quantity: Option<u64>,
+    /// What the affiliate earns.
+    pub payout: Micros,
+    /// What the network earns.
+    pub revenue: Micros,
+    /// Flags known so far.
+    pub flags: u32,
+    /// When it happened, Unix milliseconds.
+    pub event_time_ms: u64,
+}
+
+impl<'a> Verdict<'a> {
+    /// The keys under which this conversion may exist only once.
+    #[must_use]
+    pub fn claims(&self) -> ClaimSet<'a> {
+        claims_of(self.offer, self.event, self.click.record(), self.txn_id)
+    }
+}
+
+/// The claims of a conversion of this offer's event.
+#[must_use]
+pub fn claims_of<'a>(
+    offer: &'a Offer,
+    event: &'a Event,
+    click: crate::click_id::RecordId,
+    txn_id: &'a str,
+) -> ClaimSet<'a> {
+    let first = if txn_id.is_empty() {
+        let window_ms = match event.repeat {
+            Repeat::Once => None,
+            Repeat::Window(window_ms) => Some(window_ms),
+        };
+        Claim::Event { click, event: &event.id, window_ms }
+    } else {
+        Claim::Transaction { advertiser: &offer.advertiser.id, event: &event.id, txn_id }
+    };
+    ClaimSet::new(first, offer.one_conversion_per_click.then_some(click))
+}
+
+/// Judges a postback by the catalog in force. `advertiser` is the one the path names, if any.
+///
+/// # Errors
+/// The reason and a hint, if it will never succeed as sent.
+pub fn decide<'a>(
+    fields: &'a Fields<'_>,
+    advertiser: Option<&Advertiser>,
+    catalog: &'a Catalog,
+    keyring: &Keyring,
+    now_ms: u64,
+) -> Result<Verdict<'a>, Refused> {
+    refuse_unresolved(fields)?;
+    let click = click(fields, keyring)?;
+    let record = click.record();
+    let offer = catalog.offer_by_number(record.offer()).ok_or(Refusal::UnknownOffer)?;
+    if advertiser.is_some_and(|advertiser| advertiser.id != offer.advertiser.id) {
+        return Err(Refusal::WrongAdvertiser.into());
+    }
+    let event = event(fields, offer)?;
+    let event_time_ms = match fields.get(Field::Timestamp) {
+        None => now_ms,
+        Some(text) => timestamp::parse(text, now_ms).ok_or(Refusal::BadTimestamp)?,
+    };
+    let late = is_late(offer, event, record.time_ms(), event_time_ms)?;
+    let amount = amount(fields, Field::Amount)?;
+    // Not used yet, but a mistake in them is the sender's to know.
+    amount_is_sound(fields, Field::Revenue)?;
+    amount_is_sound(fields, Field::Payout)?;
+    Ok(Verdict {
+        click,
+        offer,
+        affiliate: catalog.affiliate_by_number(record.affiliate()),
+        event,
+        txn_id: fields.get(Field::TxnId).unwrap_or_default(),
+        customer_id: fields.get(Field::CustomerId).unwrap_or_default(),
+        status: status(fields, &offer.advertiser, event)?,
+        amount,
+        amount_currency: currency(fields)?,
+        quantity: quantity(fields)?,
+        payout: if late { Micros::ZERO } else { event.payout },
+        revenue: if late { Micros::ZERO } else { event.revenue },
+        flags: if late { Flag::Late.bit() } else { 0 },
+        event_time_ms,
+    })
+}
+
+/// A template's placeholder in any value that decides something: `{click_id}`, `[TXN]`, `REPLACE`.
+fn refuse_unresolved(fields: &Fields<'_>) -> Result<(), Refused> {
+    for field in [
+        Field::ClickId,
+        Field::TxnId,
+        Field::Event,
+        Field::Amount,
+        Field::Currency,
+        Field::Status,
+        Field::CustomerId,
+    ] {
+        if fields.get(field).is_some_and(is_placeholder) {
+            return Err(Refusal::UnresolvedMacro.into());
+        }
+    }
+    Ok(())
+}
+
+fn is_placeholder(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    matches!(
+        (first, last),
+        (b'{', b'}') | (b'[', b']') | (b'<', b'>') | (b'%', b'%') | (b'#', b'#')
+    ) && bytes.len() > 1
+        || value.starts_with("${")
+        || matches!(value, "REPLACE" | "OPTIONAL" | "#reqid#")
+}
+
+fn click(fields: &Fields<'_>, keyring: &Keyring) -> Result<ClickId, Refused> {
+    let text = fields.get(Field::ClickId).ok_or(Refusal::MissingClickId)?;
+    keyring.verify(text.as_bytes()).map_err(|error| {
+        let (reason, hint) = match error {
+            ClickIdError::Forged => {
+                (Refusal::ForgedClickId, "it looks like a click ID, but this network did not mint it; check for changed letters or case")
+            }
+            ClickIdError::Malformed => {
+                (Refusal::MalformedClickId, "a click ID consists of 33 characters from 0-9, A-Z and a-z")
+            }
+            ClickIdError::Length(chars) if chars < 33 => {
+                (Refusal::MalformedClickId, "too short: a click ID has 33 characters; it was cut, or it is not this network's click ID")
+            }
+            ClickIdError::Length(_) => {
+                (Refusal::MalformedClickId, "too long: a click ID has 33 characters; look for spaces or text around it")
+            }
+        };
+        Refused { reason, hint: Some(hint) }
+    })
+}
+
+fn event<'a>(fields: &Fields<'_>, offer: &'a Offer) -> Result<&'a Event, Refused> {
+    let theirs = fields.get(Field::Event).ok_or(Refusal::MissingEvent)?;
+    let ours = offer.advertiser.event_word(theirs);
+    Ok(offer.event(ours).ok_or(Refusal::UnknownEvent)?)
+}
+
+fn is_late(offer: &Offer, event: &Event, click_ms: u64, event_ms: u64) -> Result<bool, Refused> {
+    let window_ms = event.window_ms.or(offer.window_ms);
+    let late = window_ms.is_some_and(|window| event_ms > click_ms.saturating_add(window));
+    match (late, offer.late) {
+        (true, Late::Refuse) => Err(Refusal::ClickExpired.into()),
+        (late, _) => Ok(late),
+    }
+}
+
+/// The status to start with: the event's, unless the advertiser says that it is not settled yet
+/// or does not count. An advertiser cannot approve what the offer wants approved by the network.
+fn status(fields: &Fields<'_>, advertiser: &Advertiser, event: &Event) -> Result<Status, Refused> {
+    let Some(theirs) = fields.get(Field::Status) else { return Ok(event.initial_status) };
+    match advertiser.status_word(theirs) {
+        Some(status @ (Status::Pending | Status::Rejected)) => Ok(status),
+        Some(Status::Approved) => Ok(event.initial_status),
+        Some(Status::Reversed) | None => Err(Refusal::BadStatus.into()),
+    }
+}
+
+fn amount(fields: &Fields<'_>, field: Field) -> Result<Option<Micros>, Refused> {
+    let parse = |text: &str| text.parse().map_err(|_| Refusal::BadAmount.into());
+    fields.get(field).map(parse).transpose()
+}
+
+fn amount_is_sound(fields: &Fields<'_>, field: Field) -> Result<(), Refused> {
+    amount(fields, field).map(drop)
+}
+
+fn currency(fields: &Fields<'_>) -> Result<Option<Currency>, Refused> {
+    let parse = |text: &str| text.parse().map_err(|_| Refusal::BadCurrency.into());
+    fields.get(Field::Currency).map(parse).transpose()
+}
+
+fn quantity(fields: &Fields<'_>) -> Result<Option<u64>, Refused> {
+    let parse = |text: &str| text.parse().map_err(|_| Refusal::BadQuantity.into());
+    fields.get(Field::Quantity).map(parse).transpose()
+}
+
+/// What to send instead.
+const fn hint(reason: Refusal) -> Option<&'static str> {
+    Some(match reason {
+        Refusal::MissingClickId => "send the click ID that the landing URL carried, as click_id",
+        Refusal::UnresolvedMacro => "the sender's template was not filled in: a placeholder arrived instead of its value",
+        Refusal::MissingEvent => "name the event, as event=sale",
+        Refusal::BadAmount => "a decimal number with a point and at most 6 decimals, as 15.00",
+        Refusal::BadCurrency => "a three-letter ISO 4217 code, as USD",
+        Refusal::BadTimestamp => "Unix seconds, Unix milliseconds or RFC 3339, not in the future",
+        Refusal::BadStatus => "pending, approved or rejected, or a word that the catalog maps to one",
+        Refusal::BadQuantity => "a whole number",
+        Refusal::BadEncoding => "percent-encode values as UTF-8; no value longer than 512 bytes, no ID longer than 256",
+        Refusal::AmbiguousParameter => "one meaning was sent twice with different values; send it once",
+        Refusal::TooManyParameters => "at most 20 parameters of your own",
+        Refusal::WrongAdvertiser => "the click's offer belongs to another advertiser",
+        Refusal::UnknownAdvertiser => "the path names an advertiser that is not in the catalog",
+        Refusal::UnknownOffer => "the click's offer is not in the catalog any more",
+        Refusal::UnknownEvent => "the click's offer defines no event of this name",
+        Refusal::ClickExpired => "the click is older than the event's window",
+        Refusal::UnsupportedMediaType => "application/x-www-form-urlencoded or application/json",
+        _ => return None,
+    })
+}

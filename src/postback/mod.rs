@@ -1,0 +1,13 @@
+//! A postback's way: parameters to meanings ([`mapping`]), meanings to a verdict ([`decide`]),
+//! verdict to a conversion on disk ([`flow`]).
+
+mod body;
+mod decide;
+mod flow;
+mod mapping;
+mod timestamp;
+
+pub use decide::{Refused, Verdict, decide};
+pub use flow::{Answer, Postbacks};
+pub use mapping::Fields;
+pub use body::Body;

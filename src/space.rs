@@ -1,0 +1,20 @@
+//! What the machine has left: disk space and memory.
+
+use std::path::Path;
+
+/// Bytes that this process may still write to the disk of `path`.
+///
+/// # Errors
+/// When the file system does not say.
+pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Memory of this process that is in RAM; `None` where the system does not tell.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}

@@ -1,0 +1,21 @@
+//! Logs: structured JSON, or text on a terminal.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// Starts logging to standard error at `level` (a filter such as `info` or `postbackd=debug`).
+/// A second call changes nothing: the first one stays in force.
+pub fn init(format: LogFormat, level: &str) {
+    let json = match format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    };
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // An error means that logging is on already, as in tests.
+    let _ = if json { builder.json().try_init() } else { builder.try_init() };
+}
