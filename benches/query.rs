@@ -38,30 +38,18 @@ fn ours_strict(query: &[u8]) -> usize {
 }
 
 fn reference(query: &[u8]) -> usize {
-    form_urlencoded::parse(query)
-        .map(|(name, value)| name.len() + value.len())
-        .sum()
+    form_urlencoded::parse(query).map(|(name, value)| name.len() + value.len()).sum()
 }
 
 fn decode(c: &mut Criterion) {
-    for (name, query) in [
-        ("click", CLICK),
-        ("postback", POSTBACK),
-        ("escaped", ESCAPED),
-    ] {
+    for (name, query) in [("click", CLICK), ("postback", POSTBACK), ("escaped", ESCAPED)] {
         assert_eq!(ours(query), reference(query), "both read {name} alike");
-        assert_eq!(
-            ours_strict(query),
-            reference(query),
-            "{name} is well formed"
-        );
+        assert_eq!(ours_strict(query), reference(query), "{name} is well formed");
         let mut group = c.benchmark_group(format!("query/{name}"));
         group.throughput(Throughput::Bytes(query.len() as u64));
         group.bench_function("lossy", |b| b.iter(|| ours(black_box(query))));
         group.bench_function("strict", |b| b.iter(|| ours_strict(black_box(query))));
-        group.bench_function("form_urlencoded", |b| {
-            b.iter(|| reference(black_box(query)))
-        });
+        group.bench_function("form_urlencoded", |b| b.iter(|| reference(black_box(query))));
         group.finish();
     }
 }

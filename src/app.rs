@@ -164,7 +164,8 @@ impl Server {
             dedup,
             metrics: Arc::clone(&metrics),
         });
-        let listen = |address| http::bind(address).map_err(|error| ServerError::Listen { address, error });
+        let listen =
+            |address| http::bind(address).map_err(|error| ServerError::Listen { address, error });
         let workers = match config.server.workers {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             workers => workers,
@@ -199,25 +200,39 @@ impl Server {
         );
         let mut workers = Vec::new();
         for (number, listener) in self.public_listeners.into_iter().enumerate() {
-            let serving = http::serve(listener, Arc::clone(&self.router), Arc::clone(&admission), self.drain.clone());
+            let serving = http::serve(
+                listener,
+                Arc::clone(&self.router),
+                Arc::clone(&admission),
+                self.drain.clone(),
+            );
             workers.push(spawn_worker(number, serving)?);
         }
         // Its own drain: health and metrics stay reachable until the workers are done.
         let (admin_trigger, admin_drain) = drain();
-        let admin = self.background.spawn(admin::serve(self.admin_listener, Arc::clone(&self.admin), admin_drain));
-        self.background.spawn(housekeeping(self.config.clone(), Arc::clone(&self.store), Arc::clone(&self.metrics)));
+        let admin = self.background.spawn(admin::serve(
+            self.admin_listener,
+            Arc::clone(&self.admin),
+            admin_drain,
+        ));
+        self.background.spawn(housekeeping(
+            self.config.clone(),
+            Arc::clone(&self.store),
+            Arc::clone(&self.metrics),
+        ));
         self.background.spawn(retention(self.config.clone(), Arc::clone(&self.store)));
         let router = Arc::clone(&self.router);
         self.background.spawn(async move { warm(&router.postbacks).await });
         self.admin.readiness.started();
         tracing::info!(public = %self.config.server.listen, admin = %self.config.admin.listen, "serving");
-        let stopped = self.background.block_on(until_stopped(&self.source, &self.store, &self.metrics))?;
+        let stopped =
+            self.background.block_on(until_stopped(&self.source, &self.store, &self.metrics))?;
         tracing::info!(?stopped, "draining");
         self.trigger.begin();
-        let drained = self.background.block_on(tokio::time::timeout(
-            self.config.server.drain_deadline,
-            all_finished(workers),
-        ));
+        let deadline = self.config.server.drain_deadline;
+        let drained = self
+            .background
+            .block_on(async { tokio::time::timeout(deadline, all_finished(workers)).await });
         if drained.is_err() {
             tracing::warn!("the drain deadline has passed; connections still open are cut off");
         }
@@ -277,7 +292,9 @@ async fn until_stopped(
 async fn load_catalog(source: &CatalogSource, metrics: &Metrics) -> Result<(), LoadError> {
     let loaded = source.load().await;
     let result = if loaded.is_ok() { "applied" } else { "refused" };
-    metrics.record(|| metrics::counter!("postbackd_catalog_loads_total", "result" => result).increment(1));
+    metrics.record(|| {
+        metrics::counter!("postbackd_catalog_loads_total", "result" => result).increment(1)
+    });
     let warnings = loaded?;
     if !warnings.mistakes.is_empty() {
         tracing::warn!(%warnings, "the catalog in force has warnings");
@@ -298,7 +315,8 @@ async fn housekeeping(config: Config, store: Arc<Store>, metrics: Arc<Metrics>) 
 }
 
 async fn retention(config: Config, store: Arc<Store>) {
-    let kept = Retention { clicks: config.retention.clicks, conversions: config.retention.conversions };
+    let kept =
+        Retention { clicks: config.retention.clicks, conversions: config.retention.conversions };
     let mut tick = tokio::time::interval(RETENTION_EVERY);
     loop {
         tick.tick().await;
@@ -346,7 +364,8 @@ fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
 }
 
 fn create_folder(path: &Path) -> Result<(), ServerError> {
-    std::fs::create_dir_all(path).map_err(|error| ServerError::File { path: path.to_owned(), error })
+    std::fs::create_dir_all(path)
+        .map_err(|error| ServerError::File { path: path.to_owned(), error })
 }
 
 /// The configured token, or the one in the store's folder, which is created if it is not there.
@@ -364,7 +383,8 @@ fn admin_token(config: &Config) -> Result<AdminToken, ServerError> {
         Ok(_) => Err(failed(std::io::Error::other("it is empty; remove it to have a new token"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let token = blake3::Hash::from_bytes(random()?).to_hex().to_string();
-            let options = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            let options =
+                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
             options.and_then(|mut file| writeln!(file, "{token}")).map_err(failed)?;
             Ok(AdminToken::new(token))
         }
@@ -376,6 +396,9 @@ fn admin_token(config: &Config) -> Result<AdminToken, ServerError> {
 fn warn_if_ahead(newest_ms: u64, now_ms: u64) {
     let ahead_ms = newest_ms.saturating_sub(now_ms);
     if ahead_ms > 1000 {
-        tracing::warn!(ahead_ms, "the clock is behind the newest record; IDs run ahead of it until it has caught up");
+        tracing::warn!(
+            ahead_ms,
+            "the clock is behind the newest record; IDs run ahead of it until it has caught up"
+        );
     }
 }

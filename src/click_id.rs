@@ -392,7 +392,8 @@ mod tests {
 
     #[test]
     fn changing_any_character_is_noticed() {
-        let id = keyring().sign(Minter::new(1, 1, 0).mint(1_763_712_000_000, offer(1), affiliate(2)));
+        let id =
+            keyring().sign(Minter::new(1, 1, 0).mint(1_763_712_000_000, offer(1), affiliate(2)));
         let text = id.to_text();
         for place in 0..CLICK_ID_CHARS {
             for &digit in DIGITS {
@@ -408,7 +409,9 @@ mod tests {
 
     #[test]
     fn each_mistake_has_its_own_error() {
-        let check = |text: &str, expected| assert_eq!(keyring().verify(text.as_bytes()), Err(expected), "{text}");
+        let check = |text: &str, expected| {
+            assert_eq!(keyring().verify(text.as_bytes()), Err(expected), "{text}")
+        };
         check("", ClickIdError::Length(0));
         check("TEST_123", ClickIdError::Length(8));
         check("zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz", ClickIdError::Malformed);
@@ -454,7 +457,8 @@ mod tests {
     fn threads_never_mint_the_same_id() {
         let minter = Minter::new(0, 0, 0);
         let mut all: Vec<RecordId> = std::thread::scope(|scope| {
-            let mint = || (0..10_000).map(|_| minter.mint(7, offer(1), affiliate(1))).collect::<Vec<_>>();
+            let mint =
+                || (0..10_000).map(|_| minter.mint(7, offer(1), affiliate(1))).collect::<Vec<_>>();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(mint)).collect();
             threads.into_iter().flat_map(|t| t.join().expect("no panic")).collect()
         });

@@ -1,1 +1,50 @@
-fn main(){}
+//! `loadtest`: load generator and book checker for postbackd.
+//!
+//! In reading order: [`cli`] names the subcommands; [`run`] and [`table`] prepare a
+//! [`target`] with one server; [`scenario`] writes requests and judges answers; [`drive`] is the
+//! loop that moves them over [`connection`]s, at the [`pace`] asked for, reading with
+//! [`answer`], counting in [`tally`]; [`books`] compares what was answered with what [`admin`]
+//! finds stored; [`floor`] is the server that does nothing.
+
+mod admin;
+mod answer;
+mod books;
+mod cli;
+mod connection;
+mod drive;
+#[cfg(test)]
+mod fake;
+mod floor;
+mod machine;
+mod pace;
+mod run;
+mod scenario;
+mod table;
+mod tally;
+mod target;
+mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// A measured answer was no: books that do not match, a budget that is not met.
+const EXIT_MISMATCH: u8 = 1;
+/// Nothing could be measured.
+const EXIT_FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    let result = match cli::Cli::parse().command {
+        cli::Command::Floor(args) => floor::serve(args.listen, args.workers).map(|()| true),
+        cli::Command::Run(args) => run::run(&args),
+        cli::Command::Table(args) => table::run(&args),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_MISMATCH),
+        Err(error) => {
+            eprintln!("loadtest: {error}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}

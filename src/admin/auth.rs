@@ -38,7 +38,11 @@ impl fmt::Debug for AdminToken {
 }
 
 /// Lets a request through if it carries the token.
-pub async fn require_token(State(state): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
+pub async fn require_token(
+    State(state): State<Arc<AdminState>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let given = request
         .headers()
         .get(AUTHORIZATION)

@@ -45,23 +45,29 @@ pub async fn list(
     State(state): State<Arc<AdminState>>,
     filters: Result<Query<Filters>, QueryRejection>,
 ) -> Result<Json<Listing>, ApiError> {
-    let Query(filters) = filters.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
+    let Query(filters) =
+        filters.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
     let limit = filters.limit.unwrap_or(PAGE_ROWS_DEFAULT);
     if !(1..=PAGE_ROWS_MAX).contains(&limit) {
         return Err(ApiError::bad_request("bad_limit", format!("limit is 1 to {PAGE_ROWS_MAX}")));
     }
     let cursor = filters.cursor.as_deref().map(|cursor| {
-        RecordId::parse(cursor.as_bytes()).ok_or_else(|| ApiError::bad_request("bad_cursor", "not a cursor"))
+        RecordId::parse(cursor.as_bytes())
+            .ok_or_else(|| ApiError::bad_request("bad_cursor", "not a cursor"))
     });
     let cursor = cursor.transpose()?;
     let status = filters.status.as_deref().map(|word| {
-        Status::parse(word).ok_or_else(|| ApiError::bad_request("bad_status", "pending, approved, rejected or reversed"))
+        Status::parse(word).ok_or_else(|| {
+            ApiError::bad_request("bad_status", "pending, approved, rejected or reversed")
+        })
     });
     let status = status.transpose()?;
     let from_ms = filters.from.map_or(0, millis);
     let to_ms = filters.to.map_or(u64::MAX, millis);
     let filter = move |record: &ConversionRecord<'_>| {
-        let is = |wanted: &Option<String>, have: &str| wanted.as_deref().is_none_or(|wanted| wanted == have);
+        let is = |wanted: &Option<String>, have: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == have)
+        };
         is(&filters.offer, record.offer)
             && is(&filters.affiliate, record.affiliate)
             && is(&filters.event, record.event)
@@ -72,7 +78,13 @@ pub async fn list(
     let page = state
         .store
         // A record that does not decode is let through: the page then says that it is damaged.
-        .conversions(from_ms, to_ms, cursor, limit, Arc::new(move |row| row.record().is_ok_and(|r| filter(&r)) || row.record().is_err()))
+        .conversions(
+            from_ms,
+            to_ms,
+            cursor,
+            limit,
+            Arc::new(move |row| row.record().is_ok_and(|r| filter(&r)) || row.record().is_err()),
+        )
         .await?;
     Ok(Json(Listing {
         items: page.rows.iter().map(Conversion::of).collect::<Result<_, _>>()?,

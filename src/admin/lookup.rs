@@ -15,10 +15,15 @@ use crate::limits::TXN_ID_BYTES_MAX;
 use crate::store::StoredConversion;
 
 /// `GET /api/v1/clicks/{click_id}`.
-pub async fn click(State(state): State<Arc<AdminState>>, Path(id): Path<String>) -> Result<Json<Click>, ApiError> {
+pub async fn click(
+    State(state): State<Arc<AdminState>>,
+    Path(id): Path<String>,
+) -> Result<Json<Click>, ApiError> {
     let id = parse_click(&state, &id)?;
     let click = stored_click(&state, id).await?;
-    click.map(Json).ok_or_else(|| ApiError::not_found("the click ID is genuine, but its record is not in the store"))
+    click.map(Json).ok_or_else(|| {
+        ApiError::not_found("the click ID is genuine, but its record is not in the store")
+    })
 }
 
 /// `GET /api/v1/conversions/{id}`.
@@ -26,15 +31,22 @@ pub async fn conversion(
     State(state): State<Arc<AdminState>>,
     Path(id): Path<String>,
 ) -> Result<Json<Conversion>, ApiError> {
-    let parsed = RecordId::parse(id.as_bytes())
-        .ok_or_else(|| ApiError::bad_request("bad_conversion_id", "a conversion ID has 22 characters from 0-9, A-Z and a-z"))?;
+    let parsed = RecordId::parse(id.as_bytes()).ok_or_else(|| {
+        ApiError::bad_request(
+            "bad_conversion_id",
+            "a conversion ID has 22 characters from 0-9, A-Z and a-z",
+        )
+    })?;
     let stored = state.store.conversion(parsed).await?;
     let stored = stored.ok_or_else(|| ApiError::not_found("no such conversion"))?;
     Ok(Json(Conversion::of(&stored)?))
 }
 
 /// `GET /api/v1/trace/{click_id, conversion_id or txn_id}`: clicks and conversions in time order.
-pub async fn trace(State(state): State<Arc<AdminState>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+pub async fn trace(
+    State(state): State<Arc<AdminState>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let mut clicks = Vec::new();
     let mut conversions: Vec<StoredConversion> = Vec::new();
     if let Ok(click) = state.keyring.verify(id.as_bytes()) {
@@ -65,21 +77,30 @@ pub async fn trace(State(state): State<Arc<AdminState>>, Path(id): Path<String>)
         }
     }
     if entries.is_empty() {
-        return Err(ApiError::not_found("nothing is known by this ID: neither click, conversion nor transaction"));
+        return Err(ApiError::not_found(
+            "nothing is known by this ID: neither click, conversion nor transaction",
+        ));
     }
     entries.sort_by_key(|(time_ms, _)| *time_ms);
     let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
     Ok(Json(serde_json::json!({ "id": id, "entries": entries })))
 }
 
-fn entry(kind: &'static str, id: RecordId, record: &impl serde::Serialize) -> Result<TraceEntry, ApiError> {
+fn entry(
+    kind: &'static str,
+    id: RecordId,
+    record: &impl serde::Serialize,
+) -> Result<TraceEntry, ApiError> {
     let record = serde_json::to_value(record)
         .map_err(|error| ApiError::bad_request("unprintable", error.to_string()))?;
     Ok(TraceEntry { time: super::shapes::rfc3339(id.time_ms()), kind, record })
 }
 
 /// The conversions of a transaction ID under every advertiser and event of the catalog.
-async fn by_transaction(state: &AdminState, txn_id: &str) -> Result<Vec<StoredConversion>, ApiError> {
+async fn by_transaction(
+    state: &AdminState,
+    txn_id: &str,
+) -> Result<Vec<StoredConversion>, ApiError> {
     if txn_id.len() > TXN_ID_BYTES_MAX {
         return Ok(Vec::new());
     }
@@ -94,13 +115,17 @@ async fn by_transaction(state: &AdminState, txn_id: &str) -> Result<Vec<StoredCo
 }
 
 fn parse_click(state: &AdminState, id: &str) -> Result<ClickId, ApiError> {
-    state.keyring.verify(id.as_bytes()).map_err(|error| ApiError::bad_request("bad_click_id", error.to_string()))
+    state
+        .keyring
+        .verify(id.as_bytes())
+        .map_err(|error| ApiError::bad_request("bad_click_id", error.to_string()))
 }
 
 async fn stored_click(state: &AdminState, id: ClickId) -> Result<Option<Click>, ApiError> {
     let Some(stored) = state.store.click(id.record()).await? else { return Ok(None) };
     let catalog = state.catalog.load_full();
     let offer = catalog.offer_by_number(id.record().offer()).map(|offer| &*offer.id);
-    let affiliate = catalog.affiliate_by_number(id.record().affiliate()).map(|affiliate| &*affiliate.id);
+    let affiliate =
+        catalog.affiliate_by_number(id.record().affiliate()).map(|affiliate| &*affiliate.id);
     Ok(Some(Click::of(id, &stored, offer, affiliate)?))
 }

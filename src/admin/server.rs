@@ -64,7 +64,11 @@ fn routes(state: Arc<AdminState>) -> Router {
 ///
 /// # Errors
 /// When the socket cannot be used.
-pub async fn serve(listener: std::net::TcpListener, state: Arc<AdminState>, drain: Drain) -> std::io::Result<()> {
+pub async fn serve(
+    listener: std::net::TcpListener,
+    state: Arc<AdminState>,
+    drain: Drain,
+) -> std::io::Result<()> {
     let routes = routes(state);
     let listener = TcpListener::from_std(listener)?;
     let mut connections = tokio::task::JoinSet::new();

@@ -133,7 +133,9 @@ impl Conversion {
             txn_id: present(record.txn_id),
             customer_id: present(record.customer_id),
             status: record.status().map(Status::as_str),
-            amount: record.amount.map(|amount| Micros::new(amount).to_text(amount_currency.unwrap_or(currency))),
+            amount: record
+                .amount
+                .map(|amount| Micros::new(amount).to_text(amount_currency.unwrap_or(currency))),
             amount_currency: amount_currency.map(|currency| currency.to_string()),
             revenue: Micros::new(record.revenue).to_text(currency),
             payout: Micros::new(record.payout).to_text(currency),

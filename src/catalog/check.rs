@@ -4,9 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::snapshot::{
-    Advertiser, Affiliate, Catalog, Event, Late, MissingNumber, Offer, Repeat,
-};
+use super::snapshot::{Advertiser, Affiliate, Catalog, Event, Late, MissingNumber, Offer, Repeat};
 use super::template::Template;
 use crate::config::reader::{Reader, Section};
 use crate::config::report::{Report, did_you_mean};
@@ -57,7 +55,8 @@ impl Checked {
         let mut catalog = self.catalog;
         catalog.version = version;
         for (place, offer) in catalog.offers.iter_mut().enumerate() {
-            offer.number = numbers.offer(&offer.id).ok_or_else(|| MissingNumber(offer.id.clone()))?;
+            offer.number =
+                numbers.offer(&offer.id).ok_or_else(|| MissingNumber(offer.id.clone()))?;
             set(&mut catalog.offers_by_number, offer.number.get(), place);
         }
         for (place, affiliate) in catalog.affiliates.iter_mut().enumerate() {
@@ -81,7 +80,11 @@ fn set(by_number: &mut Vec<Option<u32>>, number: u32, place: usize) {
 ///
 /// # Errors
 /// The report of all mistakes.
-pub fn parse(file: &str, text: &str, defaults: NetworkDefaults) -> Result<(Checked, Report), Report> {
+pub fn parse(
+    file: &str,
+    text: &str,
+    defaults: NetworkDefaults,
+) -> Result<(Checked, Report), Report> {
     let reader = Reader::new(file, text, std::iter::empty());
     let root = reader.root();
     let mut catalog = Catalog::default();
@@ -127,7 +130,12 @@ fn new_id(section: &Section<'_>, taken: impl Fn(&str) -> bool) -> Option<String>
 }
 
 /// A key that names something else in the catalog.
-fn reference<'c, T: Copy>(section: &Section<'_>, key: &str, known: impl Fn(&str) -> Option<T>, all: impl Iterator<Item = &'c str>) -> Option<T> {
+fn reference<'c, T: Copy>(
+    section: &Section<'_>,
+    key: &str,
+    known: impl Fn(&str) -> Option<T>,
+    all: impl Iterator<Item = &'c str>,
+) -> Option<T> {
     if !section.has(key) {
         section.mistake(key, "missing");
     }
@@ -195,7 +203,10 @@ fn statuses(section: &Section<'_>) -> Vec<(String, Status)> {
     for (theirs, ours) in section.pairs("statuses") {
         match Status::parse(&ours) {
             Some(status) => statuses.push((theirs, status)),
-            None => section.mistake("statuses", format!("\"{ours}\" is not pending, approved, rejected or reversed")),
+            None => section.mistake(
+                "statuses",
+                format!("\"{ours}\" is not pending, approved, rejected or reversed"),
+            ),
         }
     }
     statuses
@@ -214,11 +225,17 @@ fn offer(section: Section<'_>, catalog: &Catalog, defaults: NetworkDefaults) -> 
         id: id.unwrap_or_default(),
         number: OfferNumber::NONE,
         landing: landing(&section, &pass_params)?,
-        fallback: section.parse("fallback_url", "an absolute http or https URL without macros", plain_url),
+        fallback: section.parse(
+            "fallback_url",
+            "an absolute http or https URL without macros",
+            plain_url,
+        ),
         active: section.word("status", &[("active", true), ("paused", false)]).unwrap_or(true),
         expires_ms: section.parse("expires", "a time such as \"2026-12-31T23:59:59Z\"", timestamp),
         window_ms: window(&section, "window"),
-        late: section.word("late", &[("refuse", Late::Refuse), ("zero_payout", Late::ZeroPayout)]).unwrap_or(Late::Refuse),
+        late: section
+            .word("late", &[("refuse", Late::Refuse), ("zero_payout", Late::ZeroPayout)])
+            .unwrap_or(Late::Refuse),
         one_conversion_per_click: section.truth("one_conversion_per_click").unwrap_or(false),
         events: events(&section, defaults),
         pass_params,
@@ -238,7 +255,9 @@ fn landing(section: &Section<'_>, pass_params: &[String]) -> Option<Template> {
         section.mistake("url", "missing");
     }
     let text = section.text("url")?;
-    Template::compile(&text, pass_params).map_err(|error| section.mistake("url", error.to_string())).ok()
+    Template::compile(&text, pass_params)
+        .map_err(|error| section.mistake("url", error.to_string()))
+        .ok()
 }
 
 fn pass_params(section: &Section<'_>) -> Vec<String> {
@@ -298,7 +317,9 @@ fn event(section: Section<'_>, id: Option<String>, defaults: NetworkDefaults) ->
     let event = Event {
         id: id.clone().unwrap_or_default(),
         initial_status: section.word("initial_status", &initial).unwrap_or(Status::Approved),
-        repeat: section.parse("repeat", "\"once\" or a duration such as \"24h\"", repeat).unwrap_or(Repeat::Once),
+        repeat: section
+            .parse("repeat", "\"once\" or a duration such as \"24h\"", repeat)
+            .unwrap_or(Repeat::Once),
         window_ms: window(&section, "window"),
         payout,
         revenue,
@@ -314,7 +335,9 @@ fn event(section: Section<'_>, id: Option<String>, defaults: NetworkDefaults) ->
 
 /// A payout or revenue rule: what it fixes, and its currency.
 fn rule(section: Section<'_>) -> (Micros, Option<Currency>) {
-    let amount = |key: &str| section.parse(key, "an amount such as \"15.00\"", |text| text.parse::<Micros>().ok());
+    let amount = |key: &str| {
+        section.parse(key, "an amount such as \"15.00\"", |text| text.parse::<Micros>().ok())
+    };
     let fixed = amount("fixed").unwrap_or(Micros::ZERO);
     if fixed < Micros::ZERO {
         section.mistake("fixed", "must not be negative");
@@ -324,7 +347,8 @@ fn rule(section: Section<'_>) -> (Micros, Option<Currency>) {
             unsupported(&section, key, "only \"fixed\" is paid");
         }
     }
-    let currency = section.parse("currency", "an ISO 4217 code such as \"USD\"", |text| text.parse().ok());
+    let currency =
+        section.parse("currency", "an ISO 4217 code such as \"USD\"", |text| text.parse().ok());
     section.finish(&mut Vec::new());
     (fixed, currency)
 }
@@ -344,9 +368,15 @@ fn link(section: Section<'_>, catalog: &Catalog) -> Option<(String, usize, usize
     let code = section.parse("code", "1 to 64 characters of A-Z a-z 0-9 . _ -", sound);
     let place = |ids: &HashMap<String, usize>, id: &str| ids.get(id).copied();
     let offers = &catalog.offers_by_id;
-    let offer = reference(&section, "offer", |id| place(offers, id), offers.keys().map(String::as_str));
+    let offer =
+        reference(&section, "offer", |id| place(offers, id), offers.keys().map(String::as_str));
     let affiliates = &catalog.affiliates_by_id;
-    let affiliate = reference(&section, "affiliate", |id| place(affiliates, id), affiliates.keys().map(String::as_str));
+    let affiliate = reference(
+        &section,
+        "affiliate",
+        |id| place(affiliates, id),
+        affiliates.keys().map(String::as_str),
+    );
     let taken = code.as_ref().is_some_and(|code| catalog.links.contains_key(code));
     if taken {
         section.mistake("code", "is there twice");

@@ -207,7 +207,9 @@ impl Catalog {
     pub fn advertiser_events(&self) -> std::collections::BTreeSet<(&str, &str)> {
         self.offers
             .iter()
-            .flat_map(|offer| offer.events.iter().map(|event| (offer.advertiser.id.as_str(), event.id.as_str())))
+            .flat_map(|offer| {
+                offer.events.iter().map(|event| (offer.advertiser.id.as_str(), event.id.as_str()))
+            })
             .collect()
     }
 

@@ -53,9 +53,10 @@ impl CatalogSource {
         let Some(path) = &self.path else { return Ok(Report::default()) };
         let text = std::fs::read_to_string(path)
             .map_err(|error| LoadError::Unreadable { path: path.clone(), error })?;
-        let (checked, warnings) =
-            parse(&path.display().to_string(), &text, self.defaults).map_err(LoadError::Mistakes)?;
-        let numbers = self.store.assign_numbers(checked.offer_ids(), checked.affiliate_ids()).await?;
+        let (checked, warnings) = parse(&path.display().to_string(), &text, self.defaults)
+            .map_err(LoadError::Mistakes)?;
+        let numbers =
+            self.store.assign_numbers(checked.offer_ids(), checked.affiliate_ids()).await?;
         let catalog = checked.number(version_of(&text), &numbers)?;
         tracing::info!(version = %format_args!("{:016x}", catalog.version()), counts = ?catalog.counts(), "catalog in force");
         self.in_force.store(Arc::new(catalog));

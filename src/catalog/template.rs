@@ -74,7 +74,8 @@ impl Template {
         while let Some((literal, after)) = rest.split_once('{') {
             let (name, after) = after.split_once('}').ok_or(TemplateError::UnbalancedBrace)?;
             push_literal(&mut parts, literal)?;
-            let fill = macro_of(name, pass_params).ok_or_else(|| TemplateError::UnknownMacro(name.to_owned()))?;
+            let fill = macro_of(name, pass_params)
+                .ok_or_else(|| TemplateError::UnknownMacro(name.to_owned()))?;
             parts.push(Part::Fill(fill));
             rest = after;
         }
@@ -107,7 +108,11 @@ impl Template {
 
 /// What is filled in is as bounded as what is stored.
 fn shortened(value: &str) -> &str {
-    if value.len() <= VALUE_BYTES_MAX { value } else { &value[..value.floor_char_boundary(VALUE_BYTES_MAX)] }
+    if value.len() <= VALUE_BYTES_MAX {
+        value
+    } else {
+        &value[..value.floor_char_boundary(VALUE_BYTES_MAX)]
+    }
 }
 
 fn push_literal(parts: &mut Vec<Part>, literal: &str) -> Result<(), TemplateError> {
@@ -154,7 +159,8 @@ mod tests {
     }
 
     fn expand(template: &str, value: &str) -> String {
-        let template = Template::compile(template, &["gclid".to_owned()]).expect("a sound template");
+        let template =
+            Template::compile(template, &["gclid".to_owned()]).expect("a sound template");
         let mut out = Vec::new();
         template.expand(&Same(value), &mut out);
         String::from_utf8(out).expect("ASCII")
@@ -162,13 +168,20 @@ mod tests {
 
     #[test]
     fn macros_are_filled_and_encoded() {
-        assert_eq!(expand("https://a.example/{click_id}?s={sub1}#x", "a b/&"), "https://a.example/a%20b%2F%26?s=a%20b%2F%26#x");
-        assert_eq!(expand("https://a.example/?{click_id}{sub10}{gclid}", "é"), "https://a.example/?%C3%A9%C3%A9%C3%A9");
+        assert_eq!(
+            expand("https://a.example/{click_id}?s={sub1}#x", "a b/&"),
+            "https://a.example/a%20b%2F%26?s=a%20b%2F%26#x"
+        );
+        assert_eq!(
+            expand("https://a.example/?{click_id}{sub10}{gclid}", "é"),
+            "https://a.example/?%C3%A9%C3%A9%C3%A9"
+        );
     }
 
     #[test]
     fn each_mistake_has_its_own_error() {
-        let check = |text, expected| assert_eq!(Template::compile(text, &[]), Err(expected), "{text}");
+        let check =
+            |text, expected| assert_eq!(Template::compile(text, &[]), Err(expected), "{text}");
         check("https://a.example/", TemplateError::NoClickId);
         check("https://a.example/{click_id}{sub11}", TemplateError::UnknownMacro("sub11".into()));
         check("https://a.example/{click_id}{gclid}", TemplateError::UnknownMacro("gclid".into()));

@@ -39,7 +39,8 @@ fn check_catalog(path: &Path, defaults: NetworkDefaults) -> u8 {
     match parse(&path.display().to_string(), &text, defaults) {
         Ok((checked, warnings)) => {
             print_all(&warnings);
-            let (offers, affiliates) = (checked.offer_ids().count(), checked.affiliate_ids().count());
+            let (offers, affiliates) =
+                (checked.offer_ids().count(), checked.affiliate_ids().count());
             println!("catalog: fine, {offers} offers, {affiliates} affiliates");
             EXIT_OK
         }

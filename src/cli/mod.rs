@@ -18,7 +18,11 @@ pub const EXIT_MISTAKES: u8 = 2;
 pub const EXIT_STORE_POISONED: u8 = 3;
 
 #[derive(Parser)]
-#[command(name = "postbackd", version, about = "Tracking server for performance-marketing networks")]
+#[command(
+    name = "postbackd",
+    version,
+    about = "Tracking server for performance-marketing networks"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

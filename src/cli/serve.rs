@@ -44,7 +44,8 @@ pub fn load_config(file: Option<&Path>) -> Result<Config, u8> {
             (path.display().to_string(), text)
         }
     };
-    let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let mut config = load(&name, &text, env).map_err(|report| {
         eprintln!("{report}");
         EXIT_MISTAKES

@@ -100,11 +100,17 @@ impl Clicks {
         let read = Read { choice, params: &params, passed: &passed, request };
         if request.head {
             let url = self.url(&read, None);
-            let answer = ClickAnswer { url, click: None, fallback: choice.fallback, as_json: params.as_json };
+            let answer = ClickAnswer {
+                url,
+                click: None,
+                fallback: choice.fallback,
+                as_json: params.as_json,
+            };
             return (answer, None);
         }
         let offer = choice.offer.map_or(OfferNumber::NONE, |offer| offer.number);
-        let affiliate = choice.affiliate.map_or(AffiliateNumber::NONE, |affiliate| affiliate.number);
+        let affiliate =
+            choice.affiliate.map_or(AffiliateNumber::NONE, |affiliate| affiliate.number);
         let click = self.keyring.sign(self.minter.mint(request.now_ms, offer, affiliate));
         let url = self.url(&read, Some(click));
         let ticket = self.record(click, &read);
@@ -153,7 +159,9 @@ impl Clicks {
             fallback: choice.fallback.map_or("", ClickFallback::as_str),
         };
         let ticket = Arc::new(Ticket::default());
-        if let Err(error) = self.store.record_click(click.record(), &record, Arc::clone(&ticket) as _) {
+        if let Err(error) =
+            self.store.record_click(click.record(), &record, Arc::clone(&ticket) as _)
+        {
             tracing::debug!(%error, "a click goes unrecorded");
             self.metrics.clicks.unrecorded.increment(1);
             return None;

@@ -6,5 +6,5 @@ pub mod reader;
 pub mod report;
 mod types;
 
-pub use parse::load;
+pub use parse::{all_keys, load};
 pub use types::*;

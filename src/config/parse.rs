@@ -52,7 +52,8 @@ pub fn load(
 pub fn all_keys() -> Vec<String> {
     let mut known = Vec::new();
     read(&Reader::new("", "", std::iter::empty()), &mut known);
-    let sections: Vec<_> = known.iter().filter_map(|key| Some(key.split_once('.')?.0.to_owned())).collect();
+    let sections: Vec<_> =
+        known.iter().filter_map(|key| Some(key.split_once('.')?.0.to_owned())).collect();
     known.retain(|key| !sections.contains(key));
     known
 }
@@ -79,7 +80,9 @@ fn local(port: u16) -> SocketAddr {
 }
 
 fn duration(section: &Section<'_>, key: &str, default: Duration) -> Duration {
-    section.parse(key, "a duration such as \"30d\", \"48h\" or \"50ms\"", parse_duration).unwrap_or(default)
+    section
+        .parse(key, "a duration such as \"30d\", \"48h\" or \"50ms\"", parse_duration)
+        .unwrap_or(default)
 }
 
 fn bytes(section: &Section<'_>, key: &str, default: u64) -> u64 {
@@ -87,7 +90,9 @@ fn bytes(section: &Section<'_>, key: &str, default: u64) -> u64 {
 }
 
 fn address(section: &Section<'_>, default: SocketAddr) -> SocketAddr {
-    section.parse("listen", "an address such as \"127.0.0.1:8080\"", |text| text.parse().ok()).unwrap_or(default)
+    section
+        .parse("listen", "an address such as \"127.0.0.1:8080\"", |text| text.parse().ok())
+        .unwrap_or(default)
 }
 
 fn server(section: Section<'_>, known: &mut Vec<String>) -> ServerConfig {
@@ -95,10 +100,16 @@ fn server(section: Section<'_>, known: &mut Vec<String>) -> ServerConfig {
         listen: address(&section, local(8080)),
         workers: section.number("workers", 0, 1024).unwrap_or(0),
         node: section.number("node", 0, NODE_MAX).unwrap_or(0),
-        trusted_proxies: section.list("trusted_proxies", "a network such as \"10.0.0.0/8\"", |text| text.parse().ok()),
+        trusted_proxies: section.list(
+            "trusted_proxies",
+            "a network such as \"10.0.0.0/8\"",
+            |text| text.parse().ok(),
+        ),
         drain_deadline: duration(&section, "drain_deadline", Duration::from_secs(10)),
         connections_max: section.number("connections_max", 1, 1_000_000).unwrap_or(10_000),
-        connections_per_ip_max: section.number("connections_per_ip_max", 1, 1_000_000).unwrap_or(1000),
+        connections_per_ip_max: section
+            .number("connections_per_ip_max", 1, 1_000_000)
+            .unwrap_or(1000),
         header_read_timeout: duration(&section, "header_read_timeout", Duration::from_secs(30)),
     };
     section.finish(known);
@@ -140,8 +151,12 @@ fn network(section: Section<'_>, known: &mut Vec<String>) -> NetworkConfig {
     let zone = |text: &str| jiff::tz::TimeZone::get(text).ok().map(|_| text.to_owned());
     let http = |text: &str| is_http_url(text).then(|| text.to_owned());
     let config = NetworkConfig {
-        time_zone: section.parse("time_zone", "a time zone such as \"Europe/Berlin\"", zone).unwrap_or_else(|| "UTC".to_owned()),
-        currency: section.parse("currency", "an ISO 4217 code such as \"USD\"", |text| text.parse().ok()).unwrap_or(Currency::USD),
+        time_zone: section
+            .parse("time_zone", "a time zone such as \"Europe/Berlin\"", zone)
+            .unwrap_or_else(|| "UTC".to_owned()),
+        currency: section
+            .parse("currency", "an ISO 4217 code such as \"USD\"", |text| text.parse().ok())
+            .unwrap_or(Currency::USD),
         fallback_url: section.parse("fallback_url", "an absolute http or https URL", http),
     };
     section.finish(known);
@@ -172,7 +187,9 @@ fn click(section: Section<'_>, known: &mut Vec<String>) -> ClickConfig {
     let config = ClickConfig {
         ack_deadline: duration(&section, "ack_deadline", Duration::from_millis(50)),
         ip: section.word("ip", &modes).unwrap_or(KeptIp::Truncated),
-        referrer_policy: section.word("referrer_policy", &REFERRER_POLICIES).unwrap_or("no-referrer-when-downgrade"),
+        referrer_policy: section
+            .word("referrer_policy", &REFERRER_POLICIES)
+            .unwrap_or("no-referrer-when-downgrade"),
         signing_key: secret(&section, "signing_key"),
         verification_keys,
     };

@@ -39,28 +39,52 @@ impl<'t> Reader<'t> {
             .chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1))
             .collect();
         let env = env
-            .filter(|(name, _)| name.starts_with(ENV_PREFIX) && !ENV_OTHERS.contains(&name.as_str()))
+            .filter(|(name, _)| {
+                name.starts_with(ENV_PREFIX) && !ENV_OTHERS.contains(&name.as_str())
+            })
             .map(|(name, value)| (name, (value, Cell::new(false))))
             .collect();
-        let reader = Self { file: file.to_owned(), line_starts, table, env, mistakes: RefCell::default() };
+        let reader =
+            Self { file: file.to_owned(), line_starts, table, env, mistakes: RefCell::default() };
         for error in errors {
-            reader.add(error.span().map(|span| span.start), String::new(), error.message().to_owned(), false);
+            reader.add(
+                error.span().map(|span| span.start),
+                String::new(),
+                error.message().to_owned(),
+                false,
+            );
         }
         reader
     }
 
     /// The file's top level.
     pub fn root(&self) -> Section<'_> {
-        Section { reader: self, path: String::new(), table: Some(self.table.get_ref()), at: None, asked: RefCell::default() }
+        Section {
+            reader: self,
+            path: String::new(),
+            table: Some(self.table.get_ref()),
+            at: None,
+            asked: RefCell::default(),
+        }
     }
 
     /// The report, with the environment variables that no key answered to.
     pub fn finish(self, known_keys: &[String]) -> Report {
-        let unknown: Vec<_> = self.env.iter().filter(|(_, (_, used))| !used.get()).map(|(name, _)| name.clone()).collect();
+        let unknown: Vec<_> = self
+            .env
+            .iter()
+            .filter(|(_, (_, used))| !used.get())
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in unknown {
             let names: Vec<_> = known_keys.iter().map(|key| env_name(key)).collect();
             let hint = did_you_mean(&name, names.iter().map(String::as_str));
-            self.add(None, name, format!("no key answers to this environment variable{hint}"), false);
+            self.add(
+                None,
+                name,
+                format!("no key answers to this environment variable{hint}"),
+                false,
+            );
         }
         let mut mistakes = self.mistakes.into_inner();
         mistakes.sort_by_key(|mistake| mistake.line.unwrap_or(usize::MAX));
@@ -119,7 +143,12 @@ impl<'r> Section<'r> {
     }
 
     /// A text, read by `parse`. `expected` completes "expected …".
-    pub fn parse<T>(&self, key: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    pub fn parse<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
         let text = match self.find(key)? {
             Found::Env(text) => text,
             Found::Toml(value) => match value.get_ref().as_str() {
@@ -156,7 +185,12 @@ impl<'r> Section<'r> {
     }
 
     /// A whole number between `min` and `max`.
-    pub fn number<T: FromStr + PartialOrd + Display>(&self, key: &str, min: T, max: T) -> Option<T> {
+    pub fn number<T: FromStr + PartialOrd + Display>(
+        &self,
+        key: &str,
+        min: T,
+        max: T,
+    ) -> Option<T> {
         let digits = match self.find(key)? {
             Found::Env(text) => text.to_owned(),
             Found::Toml(value) => match value.get_ref().as_integer() {
@@ -192,17 +226,26 @@ impl<'r> Section<'r> {
         };
         match self.find(key) {
             None => {}
-            Some(Found::Env(text)) => text.split(',').map(str::trim).filter(|t| !t.is_empty()).for_each(take),
+            Some(Found::Env(text)) => {
+                text.split(',').map(str::trim).filter(|t| !t.is_empty()).for_each(take)
+            }
             Some(Found::Toml(value)) => match value.get_ref().as_array() {
                 Some(array) => {
                     for item in array {
                         match item.get_ref().as_str() {
                             Some(text) => take(text),
-                            None => self.mistake(key, format!("expected {expected} in quotes, found {}", item.get_ref().type_str())),
+                            None => self.mistake(
+                                key,
+                                format!(
+                                    "expected {expected} in quotes, found {}",
+                                    item.get_ref().type_str()
+                                ),
+                            ),
                         }
                     }
                 }
-                None => self.mistake(key, format!("expected a list, found {}", value.get_ref().type_str())),
+                None => self
+                    .mistake(key, format!("expected a list, found {}", value.get_ref().type_str())),
             },
         }
         items
@@ -211,7 +254,9 @@ impl<'r> Section<'r> {
     /// A table of texts, as (name, text) in the order of the names.
     pub fn pairs(&self, key: &str) -> Vec<(String, String)> {
         let section = self.section(key);
-        let names: Vec<String> = section.table.map_or_else(Vec::new, |table| table.keys().map(|name| name.get_ref().to_string()).collect());
+        let names: Vec<String> = section.table.map_or_else(Vec::new, |table| {
+            table.keys().map(|name| name.get_ref().to_string()).collect()
+        });
         names.into_iter().filter_map(|name| section.text(&name).map(|text| (name, text))).collect()
     }
 
@@ -221,20 +266,32 @@ impl<'r> Section<'r> {
             Some(Found::Toml(value)) => {
                 let table = value.get_ref().as_table();
                 if table.is_none() {
-                    self.mistake(key, format!("expected a table, found {}", value.get_ref().type_str()));
+                    self.mistake(
+                        key,
+                        format!("expected a table, found {}", value.get_ref().type_str()),
+                    );
                 }
                 (table, Some(value.span().start))
             }
             _ => (None, self.at),
         };
-        Section { reader: self.reader, path: self.path_of(key), table, at, asked: RefCell::default() }
+        Section {
+            reader: self.reader,
+            path: self.path_of(key),
+            table,
+            at,
+            asked: RefCell::default(),
+        }
     }
 
     /// A list of tables, each named by its `id` or place.
     pub fn sections(&self, key: &str) -> Vec<Section<'r>> {
         let Some(Found::Toml(value)) = self.find(key) else { return Vec::new() };
         let Some(array) = value.get_ref().as_array() else {
-            self.mistake(key, format!("expected [[{key}]] tables, found {}", value.get_ref().type_str()));
+            self.mistake(
+                key,
+                format!("expected [[{key}]] tables, found {}", value.get_ref().type_str()),
+            );
             return Vec::new();
         };
         let section = |(place, item): (usize, &'r Spanned<DeValue<'r>>)| {
@@ -243,11 +300,21 @@ impl<'r> Section<'r> {
                 self.mistake(key, format!("expected tables, found {}", item.get_ref().type_str()));
             }
             let name = |table: &'r DeTable<'r>| {
-                ["id", "code"].iter().find_map(|key| table.get(*key).and_then(|id| id.get_ref().as_str()))
+                ["id", "code"]
+                    .iter()
+                    .find_map(|key| table.get(*key).and_then(|id| id.get_ref().as_str()))
             };
-            let name = table.and_then(name).map_or_else(|| (place + 1).to_string(), |id| format!("\"{id}\""));
+            let name = table
+                .and_then(name)
+                .map_or_else(|| (place + 1).to_string(), |id| format!("\"{id}\""));
             let path = format!("{}[{name}]", self.path_of(key));
-            Section { reader: self.reader, path, table, at: Some(item.span().start), asked: RefCell::default() }
+            Section {
+                reader: self.reader,
+                path,
+                table,
+                at: Some(item.span().start),
+                asked: RefCell::default(),
+            }
         };
         array.iter().enumerate().map(section).collect()
     }
@@ -255,12 +322,19 @@ impl<'r> Section<'r> {
     /// Reports the keys that nobody asked for; adds the keys asked for to `known`.
     pub fn finish(self, known: &mut Vec<String>) {
         let asked = self.asked.into_inner();
-        let path = |key: &str| if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        let path = |key: &str| {
+            if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        };
         for key in self.table.into_iter().flat_map(DeTable::keys) {
             let name = key.get_ref();
             if !asked.iter().any(|asked| asked == name) {
                 let hint = did_you_mean(name, asked.iter().map(String::as_str));
-                self.reader.add(Some(key.span().start), path(name), format!("unknown key{hint}"), false);
+                self.reader.add(
+                    Some(key.span().start),
+                    path(name),
+                    format!("unknown key{hint}"),
+                    false,
+                );
             }
         }
         known.extend(asked.iter().map(|key| path(key)));

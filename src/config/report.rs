@@ -93,7 +93,8 @@ mod tests {
     #[test]
     fn the_nearest_word_is_suggested_and_a_far_one_is_not() {
         let words = ["listen", "workers", "node"];
-        let check = |word, expected| assert_eq!(nearest(word, words.into_iter()), expected, "{word}");
+        let check =
+            |word, expected| assert_eq!(nearest(word, words.into_iter()), expected, "{word}");
         check("lisen", Some("listen"));
         check("worker", Some("workers"));
         check("nodes", Some("node"));

@@ -41,7 +41,9 @@ impl Claim<'_> {
     #[must_use]
     pub fn is_held(&self, minted_ms: u64, now_ms: u64) -> bool {
         match self {
-            Self::Event { window_ms: Some(window), .. } => now_ms < minted_ms.saturating_add(*window),
+            Self::Event { window_ms: Some(window), .. } => {
+                now_ms < minted_ms.saturating_add(*window)
+            }
             _ => true,
         }
     }

@@ -204,7 +204,10 @@ impl Held {
     ///
     /// # Errors
     /// What `submit` returns; the claims are free again then.
-    pub fn submit<E>(mut self, submit: impl FnOnce(Arc<dyn Settle>) -> Result<(), E>) -> Result<Submitted, E> {
+    pub fn submit<E>(
+        mut self,
+        submit: impl FnOnce(Arc<dyn Settle>) -> Result<(), E>,
+    ) -> Result<Submitted, E> {
         submit(Arc::clone(&self.pending) as _)?;
         self.submitted = true;
         Ok(Submitted(Arc::clone(&self.pending)))

@@ -88,7 +88,12 @@ pub async fn respond(router: &Router, peer: IpAddr, request: Request<Incoming>) 
 }
 
 impl Router {
-    async fn click(&self, peer: IpAddr, head: &hyper::http::request::Parts, code: Option<&str>) -> ClickAnswer {
+    async fn click(
+        &self,
+        peer: IpAddr,
+        head: &hyper::http::request::Parts,
+        code: Option<&str>,
+    ) -> ClickAnswer {
         if too_long(head) {
             return self.clicks.fall_back(ClickFallback::UrlTooLong);
         }
@@ -105,7 +110,12 @@ impl Router {
         self.clicks.take(request).await
     }
 
-    async fn postback(&self, head: &hyper::http::request::Parts, body: Incoming, advertiser: Option<&str>) -> Answer {
+    async fn postback(
+        &self,
+        head: &hyper::http::request::Parts,
+        body: Incoming,
+        advertiser: Option<&str>,
+    ) -> Answer {
         let now_ms = self.clock.now_ms();
         let refuse = |reason: Refusal| self.postbacks.refuse(reason);
         if too_long(head) {
@@ -143,7 +153,11 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> &'h str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-async fn read_body(headers: &HeaderMap, body: Incoming, timeout: Duration) -> Result<Bytes, Refusal> {
+async fn read_body(
+    headers: &HeaderMap,
+    body: Incoming,
+    timeout: Duration,
+) -> Result<Bytes, Refusal> {
     let declared = text(headers, &CONTENT_LENGTH).parse::<u64>().unwrap_or(0);
     if declared > BODY_BYTES_MAX as u64 {
         return Err(Refusal::BodyTooLarge);

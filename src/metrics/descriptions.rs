@@ -36,7 +36,12 @@ pub struct Description {
     pub help: &'static str,
 }
 
-const fn metric(kind: Kind, name: &'static str, labels: &'static str, help: &'static str) -> Description {
+const fn metric(
+    kind: Kind,
+    name: &'static str,
+    labels: &'static str,
+    help: &'static str,
+) -> Description {
     Description { name, kind, labels, help }
 }
 
@@ -45,25 +50,80 @@ use Kind::{Counter, Gauge, Histogram};
 /// All metrics, in the order of the documentation.
 pub const DESCRIPTIONS: &[Description] = &[
     metric(Counter, "postbackd_clicks_total", "", "Clicks redirected to an offer."),
-    metric(Counter, "postbackd_click_fallbacks_total", "reason", "Clicks that went to a fallback, or nowhere, by reason."),
-    metric(Counter, "postbackd_clicks_unconfirmed_total", "", "Clicks redirected before the disk had confirmed them, because the deadline passed."),
-    metric(Counter, "postbackd_clicks_unrecorded_total", "", "Clicks redirected without a record, because the store took none."),
-    metric(Histogram, "postbackd_click_seconds", "", "Time from a click's request to its redirect."),
+    metric(
+        Counter,
+        "postbackd_click_fallbacks_total",
+        "reason",
+        "Clicks that went to a fallback, or nowhere, by reason.",
+    ),
+    metric(
+        Counter,
+        "postbackd_clicks_unconfirmed_total",
+        "",
+        "Clicks redirected before the disk had confirmed them, because the deadline passed.",
+    ),
+    metric(
+        Counter,
+        "postbackd_clicks_unrecorded_total",
+        "",
+        "Clicks redirected without a record, because the store took none.",
+    ),
+    metric(
+        Histogram,
+        "postbackd_click_seconds",
+        "",
+        "Time from a click's request to its redirect.",
+    ),
     metric(Counter, "postbackd_postbacks_total", "result", "Postbacks answered, by result."),
     metric(Counter, "postbackd_postback_refusals_total", "reason", "Postbacks refused, by reason."),
-    metric(Counter, "postbackd_postback_unavailable_total", "reason", "Postbacks not taken now, by reason."),
+    metric(
+        Counter,
+        "postbackd_postback_unavailable_total",
+        "reason",
+        "Postbacks not taken now, by reason.",
+    ),
     metric(Counter, "postbackd_postback_dry_runs_total", "", "Dry runs answered."),
-    metric(Counter, "postbackd_conversion_flags_total", "flag", "Flags set on accepted conversions."),
-    metric(Histogram, "postbackd_postback_seconds", "", "Time from a postback's request to its answer."),
-    metric(Counter, "postbackd_connections_total", "", "Connections accepted on the public listener."),
-    metric(Counter, "postbackd_connections_refused_total", "reason", "Connections closed at once, by limit."),
+    metric(
+        Counter,
+        "postbackd_conversion_flags_total",
+        "flag",
+        "Flags set on accepted conversions.",
+    ),
+    metric(
+        Histogram,
+        "postbackd_postback_seconds",
+        "",
+        "Time from a postback's request to its answer.",
+    ),
+    metric(
+        Counter,
+        "postbackd_connections_total",
+        "",
+        "Connections accepted on the public listener.",
+    ),
+    metric(
+        Counter,
+        "postbackd_connections_refused_total",
+        "reason",
+        "Connections closed at once, by limit.",
+    ),
     metric(Gauge, "postbackd_connections", "", "Connections open on the public listener."),
     metric(Counter, "postbackd_store_commits_total", "", "Clicks and conversions made durable."),
-    metric(Histogram, "postbackd_store_append_seconds", "", "Time to apply one batch to log buffer and memtable."),
+    metric(
+        Histogram,
+        "postbackd_store_append_seconds",
+        "",
+        "Time to apply one batch to log buffer and memtable.",
+    ),
     metric(Histogram, "postbackd_store_sync_seconds", "", "Time of one flush and fsync."),
     metric(Histogram, "postbackd_store_batch_commits", "", "Commits made durable by one fsync."),
     metric(Histogram, "postbackd_store_batch_bytes", "", "Bytes of one appended batch."),
-    metric(Gauge, "postbackd_store_queue_commits", "stage", "Commits waiting to be appended or synced."),
+    metric(
+        Gauge,
+        "postbackd_store_queue_commits",
+        "stage",
+        "Commits waiting to be appended or synced.",
+    ),
     metric(Gauge, "postbackd_store_poisoned", "", "1 after a failed write or fsync."),
     metric(Gauge, "postbackd_store_free_bytes", "", "Free space on the store's disk."),
     metric(Gauge, "postbackd_store_disk_full", "", "1 while free space is below the reserve."),
@@ -73,11 +133,31 @@ pub const DESCRIPTIONS: &[Description] = &[
     metric(Gauge, "postbackd_rocksdb_files_level0", "table", "Table files at level 0."),
     metric(Gauge, "postbackd_rocksdb_memtable_bytes", "table", "Memory of all memtables."),
     metric(Gauge, "postbackd_rocksdb_table_bytes", "table", "Size of all table files."),
-    metric(Gauge, "postbackd_rocksdb_compaction_pending_bytes", "table", "Estimate of what waits for compaction."),
+    metric(
+        Gauge,
+        "postbackd_rocksdb_compaction_pending_bytes",
+        "table",
+        "Estimate of what waits for compaction.",
+    ),
     metric(Gauge, "postbackd_rocksdb_keys_estimate", "table", "Estimated number of keys."),
-    metric(Gauge, "postbackd_rocksdb_write_stopped", "table", "1 while RocksDB has stopped writes."),
-    metric(Gauge, "postbackd_catalog_entries", "kind", "Advertisers, offers, affiliates and links in the catalog."),
-    metric(Counter, "postbackd_catalog_loads_total", "result", "Catalog loads, applied or refused."),
+    metric(
+        Gauge,
+        "postbackd_rocksdb_write_stopped",
+        "table",
+        "1 while RocksDB has stopped writes.",
+    ),
+    metric(
+        Gauge,
+        "postbackd_catalog_entries",
+        "kind",
+        "Advertisers, offers, affiliates and links in the catalog.",
+    ),
+    metric(
+        Counter,
+        "postbackd_catalog_loads_total",
+        "result",
+        "Catalog loads, applied or refused.",
+    ),
     metric(Gauge, "postbackd_ready", "", "1 while the server is ready."),
     metric(Gauge, "postbackd_build_info", "version", "Always 1; the version is the label."),
     metric(Gauge, "postbackd_resident_memory_bytes", "", "Memory of the process that is in RAM."),
@@ -94,7 +174,11 @@ mod tests {
             assert_eq!(metric.kind == Counter, metric.name.ends_with("_total"), "{}", metric.name);
             assert!(!metric.name.ends_with("_ms"), "base units only: {}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);
-            assert!(DESCRIPTIONS[..place].iter().all(|other| other.name != metric.name), "{}", metric.name);
+            assert!(
+                DESCRIPTIONS[..place].iter().all(|other| other.name != metric.name),
+                "{}",
+                metric.name
+            );
         }
     }
 }

@@ -109,9 +109,7 @@ pub struct ClickMetrics {
 
 impl ClickMetrics {
     fn register() -> Self {
-        let fallback = |reason: &ClickFallback| {
-            counter!("postbackd_click_fallbacks_total", "reason" => reason.as_str())
-        };
+        let fallback = |reason: &ClickFallback| counter!("postbackd_click_fallbacks_total", "reason" => reason.as_str());
         Self {
             redirected: counter!("postbackd_clicks_total"),
             fallbacks: ClickFallback::ALL.iter().map(fallback).collect(),
@@ -144,18 +142,11 @@ pub struct PostbackMetrics {
 
 impl PostbackMetrics {
     fn register() -> Self {
-        let result = |word: &PostbackResult| {
-            counter!("postbackd_postbacks_total", "result" => word.as_str())
-        };
-        let refusal = |word: &Refusal| {
-            counter!("postbackd_postback_refusals_total", "reason" => word.as_str())
-        };
-        let unavailable = |word: &Unavailability| {
-            counter!("postbackd_postback_unavailable_total", "reason" => word.as_str())
-        };
-        let flag = |word: &Flag| {
-            counter!("postbackd_conversion_flags_total", "flag" => word.as_str())
-        };
+        let result = |word: &PostbackResult| counter!("postbackd_postbacks_total", "result" => word.as_str());
+        let refusal = |word: &Refusal| counter!("postbackd_postback_refusals_total", "reason" => word.as_str());
+        let unavailable = |word: &Unavailability| counter!("postbackd_postback_unavailable_total", "reason" => word.as_str());
+        let flag =
+            |word: &Flag| counter!("postbackd_conversion_flags_total", "flag" => word.as_str());
         Self {
             results: PostbackResult::ALL.iter().map(result).collect(),
             refusals: Refusal::ALL.iter().map(refusal).collect(),
@@ -202,9 +193,7 @@ pub struct ConnectionMetrics {
 
 impl ConnectionMetrics {
     fn register() -> Self {
-        let refused = |reason: &'static str| {
-            counter!("postbackd_connections_refused_total", "reason" => reason)
-        };
+        let refused = |reason: &'static str| counter!("postbackd_connections_refused_total", "reason" => reason);
         Self {
             accepted: counter!("postbackd_connections_total"),
             over_total: refused("connections_max"),

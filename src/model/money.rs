@@ -180,7 +180,10 @@ mod tests {
         check("99999999999999999999999", Err(AmountError::TooLarge));
         check("0.0000001", Err(AmountError::TooPrecise));
         check("1.0000000", Err(AmountError::TooPrecise));
-        for wrong in ["", "-", ".", ".5", "5.", "+5", "1e3", "1,000", " 1", "1 ", "--1", "1.2.3", "0x1", "NaN", "١"] {
+        for wrong in [
+            "", "-", ".", ".5", "5.", "+5", "1e3", "1,000", " 1", "1 ", "--1", "1.2.3", "0x1",
+            "NaN", "١",
+        ] {
             check(wrong, Err(AmountError::Malformed));
         }
     }

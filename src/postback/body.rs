@@ -115,8 +115,14 @@ mod tests {
 
     #[test]
     fn scalars_keep_the_digits_they_were_written_in() {
-        check(r#"{"amount": 15.10, "txn_id": "A-1"}"#, Ok(&[("amount", "15.10"), ("txn_id", "A-1")]));
-        check(r#"{"big": 12345678901234567890123.000001}"#, Ok(&[("big", "12345678901234567890123.000001")]));
+        check(
+            r#"{"amount": 15.10, "txn_id": "A-1"}"#,
+            Ok(&[("amount", "15.10"), ("txn_id", "A-1")]),
+        );
+        check(
+            r#"{"big": 12345678901234567890123.000001}"#,
+            Ok(&[("big", "12345678901234567890123.000001")]),
+        );
         check(r#"{"dry_run": true, "x": null}"#, Ok(&[("dry_run", "true")]));
         check(r#"{"a\u0062": "\u00e9\n"}"#, Ok(&[("ab", "é\n")]));
         check("{}", Ok(&[]));
@@ -124,7 +130,17 @@ mod tests {
 
     #[test]
     fn what_is_not_a_flat_object_is_refused() {
-        for json in ["", "[]", "1", "{", r#"{"a":{}}"#, r#"{"a":[1]}"#, r#"{"a":1} x"#, "{\"a\":\"\u{1}\"}", "{a:1}"] {
+        for json in [
+            "",
+            "[]",
+            "1",
+            "{",
+            r#"{"a":{}}"#,
+            r#"{"a":[1]}"#,
+            r#"{"a":1} x"#,
+            "{\"a\":\"\u{1}\"}",
+            "{a:1}",
+        ] {
             let result = each_json_member(json.as_bytes(), |_, _| Ok(()));
             assert_eq!(result, Err(Refusal::BadEncoding), "{json}");
         }

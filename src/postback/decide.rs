@@ -232,15 +232,23 @@ fn quantity(fields: &Fields<'_>) -> Result<Option<u64>, Refused> {
 const fn hint(reason: Refusal) -> Option<&'static str> {
     Some(match reason {
         Refusal::MissingClickId => "send the click ID that the landing URL carried, as click_id",
-        Refusal::UnresolvedMacro => "the sender's template was not filled in: a placeholder arrived instead of its value",
+        Refusal::UnresolvedMacro => {
+            "the sender's template was not filled in: a placeholder arrived instead of its value"
+        }
         Refusal::MissingEvent => "name the event, as event=sale",
         Refusal::BadAmount => "a decimal number with a point and at most 6 decimals, as 15.00",
         Refusal::BadCurrency => "a three-letter ISO 4217 code, as USD",
         Refusal::BadTimestamp => "Unix seconds, Unix milliseconds or RFC 3339, not in the future",
-        Refusal::BadStatus => "pending, approved or rejected, or a word that the catalog maps to one",
+        Refusal::BadStatus => {
+            "pending, approved or rejected, or a word that the catalog maps to one"
+        }
         Refusal::BadQuantity => "a whole number",
-        Refusal::BadEncoding => "percent-encode values as UTF-8; no value longer than 512 bytes, no ID longer than 256",
-        Refusal::AmbiguousParameter => "one meaning was sent twice with different values; send it once",
+        Refusal::BadEncoding => {
+            "percent-encode values as UTF-8; no value longer than 512 bytes, no ID longer than 256"
+        }
+        Refusal::AmbiguousParameter => {
+            "one meaning was sent twice with different values; send it once"
+        }
         Refusal::TooManyParameters => "at most 20 parameters of your own",
         Refusal::WrongAdvertiser => "the click's offer belongs to another advertiser",
         Refusal::UnknownAdvertiser => "the path names an advertiser that is not in the catalog",

@@ -185,7 +185,8 @@ impl Postbacks {
         if !self.store.has_click(click.record()).await? {
             flags |= Flag::ClickRecordMissing.bit();
         }
-        let history = [HistoryEntry { status: verdict.status.code(), time_ms: now_ms, reason: "postback" }];
+        let history =
+            [HistoryEntry { status: verdict.status.code(), time_ms: now_ms, reason: "postback" }];
         let record = record(verdict, fields, flags, catalog_version, now_ms, &history);
         let store_keys = claims.iter().map(|claim| claim.store_key());
         let submitted = held.submit(|ticket| {
@@ -213,7 +214,8 @@ impl Postbacks {
                 let Some(offer) = catalog.offer(record.offer) else { return };
                 let Some(event) = offer.event(record.event) else { return };
                 let click = RecordId::from_bytes(record.click);
-                let claims: ClaimSet<'_> = super::decide::claims_of(offer, event, click, record.txn_id);
+                let claims: ClaimSet<'_> =
+                    super::decide::claims_of(offer, event, click, record.txn_id);
                 dedup.remember(&claims, Original { conversion: stored.id, status });
             })
             .await

@@ -23,7 +23,11 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// As [`Fields::take`], and when an escape or UTF-8 is broken.
-    pub fn take_encoded(&mut self, overrides: &[(Field, String)], encoded: &'a [u8]) -> Result<(), Refusal> {
+    pub fn take_encoded(
+        &mut self,
+        overrides: &[(Field, String)],
+        encoded: &'a [u8],
+    ) -> Result<(), Refusal> {
         for param in Params::new(encoded) {
             let name = param.name.decode().map_err(|_| Refusal::BadEncoding)?;
             let value = param.value.decode().map_err(|_| Refusal::BadEncoding)?;
@@ -108,7 +112,10 @@ const fn longest(field: Field) -> usize {
 mod tests {
     use super::*;
 
-    fn read(overrides: &[(Field, String)], pairs: &[(&'static str, &'static str)]) -> Result<Fields<'static>, Refusal> {
+    fn read(
+        overrides: &[(Field, String)],
+        pairs: &[(&'static str, &'static str)],
+    ) -> Result<Fields<'static>, Refusal> {
         let mut fields = Fields::default();
         for (name, value) in pairs {
             fields.take(overrides, (*name).into(), (*value).into())?;
@@ -133,7 +140,10 @@ mod tests {
 
     #[test]
     fn one_meaning_with_two_values_is_ambiguous_and_with_one_value_is_not() {
-        assert_eq!(read(&[], &[("cid", "a"), ("click_id", "b")]).err(), Some(Refusal::AmbiguousParameter));
+        assert_eq!(
+            read(&[], &[("cid", "a"), ("click_id", "b")]).err(),
+            Some(Refusal::AmbiguousParameter)
+        );
         assert!(read(&[], &[("cid", "a"), ("click_id", "a")]).is_ok());
         assert!(read(&[], &[("cid", "a"), ("click_id", "")]).is_ok(), "empty counts as absent");
     }
@@ -148,7 +158,8 @@ mod tests {
 
     #[test]
     fn secrets_are_never_stored() {
-        let fields = read(&[], &[("token", "s"), ("sig", "s"), ("ts", "1"), ("nonce", "n")]).expect("fine");
+        let fields =
+            read(&[], &[("token", "s"), ("sig", "s"), ("ts", "1"), ("nonce", "n")]).expect("fine");
         assert_eq!(fields.stored().count(), 0);
     }
 

@@ -7,7 +7,7 @@ mod flow;
 mod mapping;
 mod timestamp;
 
+pub use body::Body;
 pub use decide::{Refused, Verdict, decide};
 pub use flow::{Answer, Postbacks};
 pub use mapping::Fields;
-pub use body::Body;

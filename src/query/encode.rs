@@ -19,10 +19,7 @@ pub fn encode_into(value: &[u8], out: &mut Vec<u8>) {
         let run = rest.iter().take_while(|&&byte| is_unreserved(byte)).count();
         let (plain, others) = rest.split_at(run);
         out.extend_from_slice(plain);
-        let run = others
-            .iter()
-            .take_while(|&&byte| !is_unreserved(byte))
-            .count();
+        let run = others.iter().take_while(|&&byte| !is_unreserved(byte)).count();
         let (reserved, after) = others.split_at(run);
         for &byte in reserved {
             out.extend_from_slice(&escape(byte));
@@ -47,11 +44,7 @@ fn is_unreserved(byte: u8) -> bool {
 #[inline]
 fn escape(byte: u8) -> [u8; 3] {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    [
-        b'%',
-        DIGITS[usize::from(byte >> 4)],
-        DIGITS[usize::from(byte & 15)],
-    ]
+    [b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
 
 /// RFC 3986, section 2.3: the characters that mean the same in every part of a URL.
@@ -74,11 +67,7 @@ mod tests {
         let mut out = b"kept".to_vec();
         encode_into(value.as_bytes(), &mut out);
         assert_eq!(out, format!("kept{expected}").into_bytes(), "{value:?}");
-        assert_eq!(
-            encoded_len(value.as_bytes()),
-            expected.len(),
-            "length of {value:?}"
-        );
+        assert_eq!(encoded_len(value.as_bytes()), expected.len(), "length of {value:?}");
     }
 
     #[test]

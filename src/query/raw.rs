@@ -23,6 +23,7 @@ pub enum BadEncoding {
 }
 
 impl<'a> Raw<'a> {
+    /// A component as it stands between the separators.
     #[must_use]
     pub const fn new(encoded: &'a [u8]) -> Self {
         Self(encoded)
@@ -140,10 +141,7 @@ fn unescape(encoded: &[u8], first: usize) -> Unescaped {
             rest = after;
         }
     }
-    Unescaped {
-        bytes,
-        kept_literally,
-    }
+    Unescaped { bytes, kept_literally }
 }
 
 /// The first decoded byte and what follows it; `None` at the end and at a malformed escape.
@@ -165,9 +163,7 @@ const MEMCHR_BYTES_MIN: usize = 16;
 #[inline]
 fn first_encoded(encoded: &[u8]) -> Option<usize> {
     if encoded.len() < MEMCHR_BYTES_MIN {
-        return encoded
-            .iter()
-            .position(|&byte| byte == b'%' || byte == b'+');
+        return encoded.iter().position(|&byte| byte == b'%' || byte == b'+');
     }
     memchr2(b'%', b'+', encoded)
 }
@@ -204,11 +200,7 @@ mod tests {
     fn check(encoded: impl AsRef<[u8]>, strict: Result<&str, BadEncoding>, lossy: &str) {
         let raw = Raw::new(encoded.as_ref());
         let shown = encoded.as_ref().escape_ascii();
-        assert_eq!(
-            raw.decode().as_deref(),
-            strict.as_ref().copied(),
-            "strict {shown}"
-        );
+        assert_eq!(raw.decode().as_deref(), strict.as_ref().copied(), "strict {shown}");
         assert_eq!(raw.decode_lossy(), lossy, "lossy {shown}");
         assert_eq!(raw.is(lossy), strict == Ok(lossy), "is, {shown}");
     }
@@ -234,22 +226,14 @@ mod tests {
         check("%C3%BC", Ok("ü"), "ü");
         check("%c3%Bc", Ok("ü"), "ü");
         check("x%26y%3dz", Ok("x&y=z"), "x&y=z");
-        check(
-            "long+enough+for%20memchr",
-            Ok("long enough for memchr"),
-            "long enough for memchr",
-        );
+        check("long+enough+for%20memchr", Ok("long enough for memchr"), "long enough for memchr");
     }
 
     #[test]
     fn every_byte_has_its_escape() {
         for byte in 0..=u8::MAX {
             for escape in [format!("%{byte:02x}"), format!("%{byte:02X}")] {
-                assert_eq!(
-                    split_decoded(escape.as_bytes()),
-                    Some((byte, &[][..])),
-                    "{escape}"
-                );
+                assert_eq!(split_decoded(escape.as_bytes()), Some((byte, &[][..])), "{escape}");
             }
         }
     }
@@ -265,9 +249,7 @@ mod tests {
 
     #[test]
     fn a_malformed_escape_is_an_error_when_strict_and_kept_when_lossy() {
-        for text in [
-            "%", "%4", "%zz", "%4g", "%g4", "%%", "a%", "a%2", "% 41", "%-1", "%ü",
-        ] {
+        for text in ["%", "%4", "%zz", "%4g", "%g4", "%%", "a%", "a%2", "% 41", "%-1", "%ü"] {
             check(text, BAD_ESCAPE, text);
         }
         check("%%41", BAD_ESCAPE, "%A");
@@ -330,11 +312,7 @@ mod tests {
             ("%", "", false),
             ("", "a", false),
         ] {
-            assert_eq!(
-                Raw::new(encoded.as_bytes()).is(name),
-                equal,
-                "{encoded:?} is {name:?}"
-            );
+            assert_eq!(Raw::new(encoded.as_bytes()).is(name), equal, "{encoded:?} is {name:?}");
         }
     }
 }

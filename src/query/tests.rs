@@ -31,9 +31,7 @@ fn has_malformed_escape(encoded: &[u8]) -> bool {
 /// The reference's lossy reading of one component, which must hold no separator.
 fn reference(component: &[u8]) -> String {
     let pair = [b"=", component].concat();
-    form_urlencoded::parse(&pair)
-        .map(|(_, value)| value.into_owned())
-        .collect()
+    form_urlencoded::parse(&pair).map(|(_, value)| value.into_owned()).collect()
 }
 
 fn is_inside(outer: &[u8], inner: &[u8]) -> bool {

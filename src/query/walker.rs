@@ -29,11 +29,14 @@ pub struct Params<'a> {
 /// One pair, still encoded. A pair without `=` has an empty value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Param<'a> {
+    /// What stands before the first `=`.
     pub name: Raw<'a>,
+    /// What stands after it.
     pub value: Raw<'a>,
 }
 
 impl<'a> Params<'a> {
+    /// Walks the pairs of a query string or form.
     #[must_use]
     pub fn new(query: &'a [u8]) -> Self {
         Self { rest: query }
@@ -52,10 +55,7 @@ impl<'a> Iterator for Params<'a> {
                 // Names are so short that a plain loop beats memchr.
                 let equals = pair.iter().position(|&byte| byte == b'=');
                 let (name, value) = split_at(equals, pair);
-                return Some(Param {
-                    name: Raw::new(name),
-                    value: Raw::new(value),
-                });
+                return Some(Param { name: Raw::new(name), value: Raw::new(value) });
             }
         }
         None
@@ -94,10 +94,8 @@ mod tests {
         let pairs: Vec<_> = Params::new(query.as_bytes())
             .map(|param| (param.name.as_encoded(), param.value.as_encoded()))
             .collect();
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-            .collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         assert_eq!(pairs, expected, "{query:?}");
     }
 

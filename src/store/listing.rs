@@ -41,22 +41,28 @@ impl Store {
         let read = move |engine: &dyn Engine| {
             let mut page = Page { rows: Vec::new(), next: None };
             let (mut scanned, mut last) = (0, None);
-            engine.scan(Table::Conversions, &from, &to, Direction::Ascending, &mut |key, value| {
-                let Some(id) = keys::record(key) else { return ControlFlow::Continue(()) };
-                if Some(id) == cursor {
-                    return ControlFlow::Continue(());
-                }
-                if page.rows.len() == limit || scanned == PAGE_ROWS_SCANNED_MAX {
-                    page.next = last;
-                    return ControlFlow::Break(());
-                }
-                (scanned, last) = (scanned + 1, Some(id));
-                let row = StoredConversion { id, bytes: value.to_vec() };
-                if filter(&row) {
-                    page.rows.push(row);
-                }
-                ControlFlow::Continue(())
-            })?;
+            engine.scan(
+                Table::Conversions,
+                &from,
+                &to,
+                Direction::Ascending,
+                &mut |key, value| {
+                    let Some(id) = keys::record(key) else { return ControlFlow::Continue(()) };
+                    if Some(id) == cursor {
+                        return ControlFlow::Continue(());
+                    }
+                    if page.rows.len() == limit || scanned == PAGE_ROWS_SCANNED_MAX {
+                        page.next = last;
+                        return ControlFlow::Break(());
+                    }
+                    (scanned, last) = (scanned + 1, Some(id));
+                    let row = StoredConversion { id, bytes: value.to_vec() };
+                    if filter(&row) {
+                        page.rows.push(row);
+                    }
+                    ControlFlow::Continue(())
+                },
+            )?;
             Ok(page)
         };
         self.readers.run(read).await?
@@ -66,7 +72,10 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read now.
-    pub async fn conversions_of(&self, click: RecordId) -> Result<Vec<StoredConversion>, ReadError> {
+    pub async fn conversions_of(
+        &self,
+        click: RecordId,
+    ) -> Result<Vec<StoredConversion>, ReadError> {
         let read = move |engine: &dyn Engine| {
             let (from, to) = keys::by_click_range(click);
             let mut ids = Vec::new();
@@ -99,13 +108,19 @@ impl Store {
         let read = move |engine: &dyn Engine| {
             let mut seen = 0;
             let end = &keys::KEY_END;
-            engine.scan(Table::Conversions, &[], end, Direction::Descending, &mut |key, value| {
-                if let Some(id) = keys::record(key) {
-                    visit(&StoredConversion { id, bytes: value.to_vec() });
-                    seen += 1;
-                }
-                if seen < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })?;
+            engine.scan(
+                Table::Conversions,
+                &[],
+                end,
+                Direction::Descending,
+                &mut |key, value| {
+                    if let Some(id) = keys::record(key) {
+                        visit(&StoredConversion { id, bytes: value.to_vec() });
+                        seen += 1;
+                    }
+                    if seen < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                },
+            )?;
             Ok(seen)
         };
         self.readers.run(read).await?

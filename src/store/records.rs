@@ -77,7 +77,9 @@ impl<'a> ClickRecord<'a> {
     /// When the version is unknown or the bytes do not decode.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
-            Some((&CLICK_VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt),
+            Some((&CLICK_VERSION, rest)) => {
+                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
+            }
             other => Err(RecordError::Version(other.map(|(version, _)| *version))),
         }
     }

@@ -58,7 +58,9 @@ impl Engine for RocksEngine {
         let mut writes = WriteBatch::default();
         for change in batch.changes() {
             match change {
-                Change::Put(table, key, value) => writes.put_cf(families[table as usize], key, value),
+                Change::Put(table, key, value) => {
+                    writes.put_cf(families[table as usize], key, value)
+                }
                 Change::DeleteRange(table, from, to) => {
                     writes.delete_range_cf(families[table as usize], from, to);
                 }
@@ -125,7 +127,8 @@ impl Engine for RocksEngine {
         for table in Table::ALL {
             for (name, property) in GAUGES {
                 // A property that RocksDB does not know simply has no gauge.
-                if let Ok(Some(value)) = self.db.property_int_value_cf(self.family(table), property) {
+                if let Ok(Some(value)) = self.db.property_int_value_cf(self.family(table), property)
+                {
                     visit(name, table, value);
                 }
             }

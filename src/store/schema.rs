@@ -85,8 +85,13 @@ impl Table {
     #[must_use]
     pub const fn profile(self) -> Profile {
         match self {
-            Self::Clicks | Self::Conversions | Self::ByClick | Self::Inbound | Self::Outbox
-            | Self::Deliveries | Self::Ledger => Profile::TimeOrdered,
+            Self::Clicks
+            | Self::Conversions
+            | Self::ByClick
+            | Self::Inbound
+            | Self::Outbox
+            | Self::Deliveries
+            | Self::Ledger => Profile::TimeOrdered,
             Self::Dedupe | Self::Customers => Profile::PointLookup,
             Self::Counters | Self::Catalog | Self::Meta => Profile::Small,
         }

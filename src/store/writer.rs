@@ -270,6 +270,8 @@ pub fn spawn(writer: &Arc<Writer>) -> std::io::Result<[JoinHandle<()>; 2]> {
         std::thread::Builder::new()
             .name("store-append".into())
             .spawn(move || append.append_until_closed())?,
-        std::thread::Builder::new().name("store-sync".into()).spawn(move || sync.sync_until_closed())?,
+        std::thread::Builder::new()
+            .name("store-sync".into())
+            .spawn(move || sync.sync_until_closed())?,
     ])
 }

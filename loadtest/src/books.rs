@@ -1,0 +1,279 @@
+//! The books: what the answers said, held against what the server says it stored.
+//!
+//! A request whose connection died may be stored or not, but never twice. Everything else is
+//! exact: answered `accepted` means stored once under that ID, `duplicate` names the original,
+//! and what was only refused is not there.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::Outcome;
+use crate::text::ShortText;
+
+/// Mismatches kept in words; the rest is only counted.
+const MISMATCHES_KEPT_MAX: usize = 20;
+
+/// What the answers said about one transaction.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    click: u32,
+    /// The conversion that the first answer named.
+    named: Option<ShortText>,
+    /// Another conversion that a later answer named.
+    contradicted: Option<ShortText>,
+    accepted: u16,
+    duplicates: u16,
+    denied: u16,
+    unknown: u16,
+}
+
+/// The answers to one thread's transactions.
+#[derive(Debug)]
+pub struct Book {
+    prefix: String,
+    clicks: Vec<ShortText>,
+    entries: Vec<Entry>,
+}
+
+impl Book {
+    /// An empty book for transactions named `run_id`-`shard`-number.
+    pub fn new(run_id: &str, shard: usize, clicks: Vec<ShortText>) -> Self {
+        Self { prefix: format!("{run_id}-{shard}-"), clicks, entries: Vec::new() }
+    }
+
+    /// The start of every transaction ID in this book.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Remembers a click; the number stands for it.
+    pub fn add_click(&mut self, id: ShortText) -> u32 {
+        self.clicks.push(id);
+        (self.clicks.len() - 1) as u32
+    }
+
+    /// The click that a transaction belongs to.
+    pub fn click(&self, transaction: u32) -> ShortText {
+        self.clicks[self.entries[transaction as usize].click as usize]
+    }
+
+    /// Opens the next transaction, about to be sent for the first time.
+    pub fn open(&mut self, click: u32) -> u32 {
+        self.entries.push(Entry {
+            click,
+            named: None,
+            contradicted: None,
+            accepted: 0,
+            duplicates: 0,
+            denied: 0,
+            unknown: 0,
+        });
+        (self.entries.len() - 1) as u32
+    }
+
+    /// Notes an answer and the conversion it named.
+    pub fn note(&mut self, transaction: u32, outcome: Outcome, conversion: Option<ShortText>) {
+        let entry = &mut self.entries[transaction as usize];
+        let count = match outcome {
+            Outcome::Accepted => &mut entry.accepted,
+            Outcome::Duplicate => &mut entry.duplicates,
+            Outcome::Refused | Outcome::Unavailable => &mut entry.denied,
+            Outcome::Other => &mut entry.unknown,
+        };
+        *count = count.saturating_add(1);
+        if let (Some(id), Outcome::Accepted | Outcome::Duplicate) = (conversion, outcome) {
+            match entry.named {
+                None => entry.named = Some(id),
+                Some(named) if named != id => entry.contradicted = Some(id),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Notes that a request was never answered.
+    pub fn lost(&mut self, transaction: u32) {
+        let unknown = &mut self.entries[transaction as usize].unknown;
+        *unknown = unknown.saturating_add(1);
+    }
+}
+
+/// A stored conversion, as far as the books care.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Stored {
+    pub conversion_id: String,
+    pub click_id: Option<String>,
+    pub txn_id: Option<String>,
+}
+
+/// One way in which answers and store disagree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// Answered as counted, but not stored.
+    Missing { txn: String },
+    /// Stored more than once.
+    StoredTwice { txn: String, first: String, second: String },
+    /// Two answers both said `accepted`.
+    AcceptedTwice { txn: String },
+    /// Answers named different conversions for one transaction.
+    Contradicted { txn: String, first: ShortText, other: ShortText },
+    /// Stored under another conversion ID than answered.
+    OtherConversion { txn: String, answered: ShortText, stored: String },
+    /// Stored for another click than sent.
+    OtherClick { txn: String, sent: ShortText, stored: String },
+    /// `duplicate`, though no request before it can have been counted.
+    DuplicateOfNothing { txn: String },
+    /// Counted by its answer, but the answer named no conversion.
+    Unnamed { txn: String },
+    /// Stored, though every answer denied it.
+    StoredAlthoughDenied { txn: String },
+    /// Stored, but never sent.
+    NeverSent { txn: String },
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { txn } => write!(f, "{txn}: acknowledged but not stored"),
+            Self::StoredTwice { txn, first, second } => {
+                write!(f, "{txn}: stored twice, as {first} and {second}")
+            }
+            Self::AcceptedTwice { txn } => write!(f, "{txn}: answered accepted more than once"),
+            Self::Contradicted { txn, first, other } => {
+                write!(f, "{txn}: answers name {first} and {other}")
+            }
+            Self::OtherConversion { txn, answered, stored } => {
+                write!(f, "{txn}: answered as {answered}, stored as {stored}")
+            }
+            Self::OtherClick { txn, sent, stored } => {
+                write!(f, "{txn}: sent for click {sent}, stored for {stored}")
+            }
+            Self::DuplicateOfNothing { txn } => write!(f, "{txn}: duplicate of nothing accepted"),
+            Self::Unnamed { txn } => write!(f, "{txn}: acknowledged without a conversion_id"),
+            Self::StoredAlthoughDenied { txn } => {
+                write!(f, "{txn}: stored although every answer denied it")
+            }
+            Self::NeverSent { txn } => write!(f, "{txn}: stored but never sent"),
+        }
+    }
+}
+
+/// How the comparison came out.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Verdict {
+    pub transactions: u64,
+    pub acknowledged: u64,
+    pub denied: u64,
+    pub unknown: u64,
+    pub repeats: u64,
+    pub stored: u64,
+    pub mismatches: u64,
+    /// The first mismatches, in words.
+    pub first_mismatches: Vec<String>,
+}
+
+impl Verdict {
+    fn report(&mut self, mismatch: &Mismatch) {
+        self.mismatches += 1;
+        if self.first_mismatches.len() < MISMATCHES_KEPT_MAX {
+            self.first_mismatches.push(mismatch.to_string());
+        }
+    }
+}
+
+/// Compares the books of one run with the store, one stored conversion after another.
+#[derive(Debug)]
+pub struct Audit<'b> {
+    books: &'b [Book],
+    run_prefix: String,
+    /// Per book and transaction: the conversion found stored.
+    found: Vec<Vec<Option<ShortText>>>,
+    verdict: Verdict,
+}
+
+impl<'b> Audit<'b> {
+    /// An audit of all threads' books of the run `run_id`, in the order of their shards.
+    pub fn new(run_id: &str, books: &'b [Book]) -> Self {
+        let found = books.iter().map(|book| vec![None; book.entries.len()]).collect();
+        Self { books, run_prefix: format!("{run_id}-"), found, verdict: Verdict::default() }
+    }
+
+    /// Takes one stored conversion; those of other runs are passed over.
+    pub fn stored(&mut self, stored: &Stored) {
+        let Some(txn) = stored.txn_id.as_deref() else { return };
+        let Some(place) = txn.strip_prefix(&self.run_prefix) else { return };
+        self.verdict.stored += 1;
+        let own = place.split_once('-').and_then(|(shard, number)| {
+            let (shard, number): (usize, usize) = (shard.parse().ok()?, number.parse().ok()?);
+            let entry = self.books.get(shard)?.entries.get(number)?;
+            Some((shard, number, entry))
+        });
+        let txn = txn.to_owned();
+        let Some((shard, number, entry)) = own else {
+            return self.verdict.report(&Mismatch::NeverSent { txn });
+        };
+        let sent = self.books[shard].clicks[entry.click as usize];
+        let click = stored.click_id.clone().unwrap_or_default();
+        if click.as_bytes() != sent.as_bytes() {
+            self.verdict.report(&Mismatch::OtherClick { txn: txn.clone(), sent, stored: click });
+        }
+        let id = stored.conversion_id.clone();
+        match (&mut self.found[shard][number], entry.named) {
+            (Some(first), _) => {
+                let first = first.to_string();
+                self.verdict.report(&Mismatch::StoredTwice { txn, first, second: id });
+            }
+            (place, named) => {
+                *place = ShortText::new(id.as_bytes()).or(ShortText::new(b"?"));
+                if let Some(answered) = named.filter(|named| named.as_bytes() != id.as_bytes()) {
+                    self.verdict.report(&Mismatch::OtherConversion { txn, answered, stored: id });
+                }
+            }
+        }
+    }
+
+    /// Judges every transaction after the whole store has been seen.
+    pub fn finish(mut self) -> Verdict {
+        for (book, found) in self.books.iter().zip(&self.found) {
+            for (number, (entry, found)) in book.entries.iter().zip(found).enumerate() {
+                self.verdict.transactions += 1;
+                self.verdict.repeats += u64::from(entry.duplicates);
+                let txn = || format!("{}{number}", book.prefix);
+                judge(entry, found.is_some(), txn, &mut self.verdict);
+            }
+        }
+        self.verdict
+    }
+}
+
+fn judge(entry: &Entry, is_stored: bool, txn: impl Fn() -> String, verdict: &mut Verdict) {
+    let acknowledged = entry.accepted > 0 || entry.duplicates > 0;
+    let uncertain = entry.unknown > 0;
+    *match (acknowledged, uncertain) {
+        (true, _) => &mut verdict.acknowledged,
+        (false, true) => &mut verdict.unknown,
+        (false, false) => &mut verdict.denied,
+    } += 1;
+    if acknowledged && !is_stored {
+        verdict.report(&Mismatch::Missing { txn: txn() });
+    }
+    if acknowledged && entry.named.is_none() {
+        verdict.report(&Mismatch::Unnamed { txn: txn() });
+    }
+    if entry.accepted > 1 {
+        verdict.report(&Mismatch::AcceptedTwice { txn: txn() });
+    }
+    if let (Some(first), Some(other)) = (entry.named, entry.contradicted) {
+        verdict.report(&Mismatch::Contradicted { txn: txn(), first, other });
+    }
+    if entry.duplicates > 0 && entry.accepted == 0 && !uncertain {
+        verdict.report(&Mismatch::DuplicateOfNothing { txn: txn() });
+    }
+    if is_stored && !acknowledged && !uncertain && entry.denied > 0 {
+        verdict.report(&Mismatch::StoredAlthoughDenied { txn: txn() });
+    }
+}
+
+#[cfg(test)]
+#[path = "books_tests.rs"]
+mod tests;

@@ -1,0 +1,98 @@
+use super::*;
+
+/// What happened to the one transaction of the book: answers in order, `None` for a lost one.
+type Answers<'a> = &'a [Option<(Outcome, &'a str)>];
+
+/// Plays `answers` for transaction `run-0-0` of click `click`, then shows the store's rows
+/// (conversion, click, txn) to the audit.
+fn check(answers: Answers<'_>, rows: &[(&str, &str, &str)], expected: &[&str]) {
+    let mut book = Book::new("run", 0, Vec::new());
+    let click = book.add_click(ShortText::new(b"click").expect("short"));
+    let transaction = book.open(click);
+    for answer in answers {
+        match answer {
+            Some((outcome, id)) => book.note(transaction, *outcome, ShortText::new(id.as_bytes())),
+            None => book.lost(transaction),
+        }
+    }
+    let books = [book];
+    let mut audit = Audit::new("run", &books);
+    for (conversion_id, click_id, txn_id) in rows {
+        audit.stored(&Stored {
+            conversion_id: (*conversion_id).to_owned(),
+            click_id: Some((*click_id).to_owned()),
+            txn_id: Some((*txn_id).to_owned()),
+        });
+    }
+    let verdict = audit.finish();
+    assert_eq!(verdict.first_mismatches, expected, "{answers:?} {rows:?}");
+    assert_eq!(verdict.mismatches, expected.len() as u64);
+}
+
+const ACCEPTED: Option<(Outcome, &str)> = Some((Outcome::Accepted, "c1"));
+const DUPLICATE: Option<(Outcome, &str)> = Some((Outcome::Duplicate, "c1"));
+const REFUSED: Option<(Outcome, &str)> = Some((Outcome::Refused, ""));
+const UNAVAILABLE: Option<(Outcome, &str)> = Some((Outcome::Unavailable, ""));
+const ROW: (&str, &str, &str) = ("c1", "click", "run-0-0");
+
+#[test]
+fn books_that_agree_have_no_mismatch() {
+    check(&[ACCEPTED], &[ROW], &[]);
+    check(&[ACCEPTED, DUPLICATE, DUPLICATE], &[ROW], &[]);
+    check(&[DUPLICATE, ACCEPTED], &[ROW], &[]);
+    check(&[REFUSED], &[], &[]);
+    check(&[UNAVAILABLE, ACCEPTED], &[ROW], &[]);
+}
+
+#[test]
+fn a_lost_request_may_be_stored_or_not() {
+    check(&[None], &[], &[]);
+    check(&[None], &[ROW], &[]);
+    check(&[None, DUPLICATE], &[ROW], &[]);
+    check(&[None, UNAVAILABLE], &[ROW], &[]);
+}
+
+#[test]
+fn a_lost_request_is_never_stored_twice() {
+    let twice = ["run-0-0: stored twice, as c1 and c2"];
+    check(&[None], &[ROW, ("c2", "click", "run-0-0")], &twice);
+}
+
+#[test]
+fn an_acknowledged_postback_is_stored_once_as_answered() {
+    check(&[ACCEPTED], &[], &["run-0-0: acknowledged but not stored"]);
+    check(&[None, DUPLICATE], &[], &["run-0-0: acknowledged but not stored"]);
+    check(&[ACCEPTED], &[ROW, ROW], &["run-0-0: stored twice, as c1 and c1"]);
+    check(&[ACCEPTED], &[("c2", "click", "run-0-0")], &["run-0-0: answered as c1, stored as c2"]);
+    check(
+        &[ACCEPTED],
+        &[("c1", "other", "run-0-0")],
+        &["run-0-0: sent for click click, stored for other"],
+    );
+    check(
+        &[Some((Outcome::Accepted, ""))],
+        &[ROW],
+        &["run-0-0: acknowledged without a conversion_id"],
+    );
+}
+
+#[test]
+fn answers_do_not_contradict_each_other() {
+    check(&[ACCEPTED, ACCEPTED], &[ROW], &["run-0-0: answered accepted more than once"]);
+    let other = Some((Outcome::Duplicate, "c2"));
+    check(&[ACCEPTED, other], &[ROW], &["run-0-0: answers name c1 and c2"]);
+    check(&[DUPLICATE], &[ROW], &["run-0-0: duplicate of nothing accepted"]);
+}
+
+#[test]
+fn what_was_denied_or_never_sent_is_not_stored() {
+    check(&[REFUSED], &[ROW], &["run-0-0: stored although every answer denied it"]);
+    check(&[UNAVAILABLE], &[ROW], &["run-0-0: stored although every answer denied it"]);
+    check(&[ACCEPTED], &[ROW, ("c9", "click", "run-0-9")], &["run-0-9: stored but never sent"]);
+    check(&[ACCEPTED], &[ROW, ("c9", "click", "run-x")], &["run-x: stored but never sent"]);
+}
+
+#[test]
+fn conversions_of_other_runs_are_passed_over() {
+    check(&[ACCEPTED], &[("c8", "click", "runner-0-0"), ROW, ("c9", "click", "earlier-0-0")], &[]);
+}

@@ -1,0 +1,150 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Load generator and book checker for postbackd.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve constant answers with the product's HTTP set-up: what any server could reach at most.
+    Floor(FloorArgs),
+    /// Load a running server with one scenario; exits 1 if the books do not match.
+    Run(RunArgs),
+    /// Measure a server binary against the floor, the whole table; writes table.json and table.html.
+    Table(TableArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct FloorArgs {
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Worker threads; 0: one per core.
+    #[arg(long, default_value_t = 0)]
+    pub workers: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScenarioName {
+    /// Clicks with varied subs.
+    Click,
+    /// Sales with distinct transaction IDs.
+    Postback,
+    /// Sales sent once, then only repeats of them.
+    Duplicate,
+    /// Sales whose click IDs carry a flipped character in the MAC.
+    Forged,
+    /// Clicks, sales, retries and repeats at the same moment, out of order; checks the books.
+    Funnel,
+}
+
+/// How hard to push.
+#[derive(Clone, Debug, Args)]
+pub struct LoadArgs {
+    /// Keep-alive connections, one request on each at a time.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub connections: u32,
+    /// Generator threads.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: u32,
+    /// Measured seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Seconds before measuring.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub warmup: u64,
+    /// Clicks made beforehand, whose IDs the postbacks use in turn.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub clicks_pool: u64,
+    /// Distinct postbacks of the duplicate scenario, sent once before they are repeated.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub originals: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    pub scenario: ScenarioName,
+    /// The public listener, http://HOST:PORT.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// The admin listener, http://HOST:PORT; needed for the book check.
+    #[arg(long, default_value = "http://127.0.0.1:9090")]
+    pub admin: String,
+    /// File that holds the admin token.
+    #[arg(long)]
+    pub admin_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Open loop: so many requests a second, latency from the intended send time.
+    #[arg(long)]
+    pub rate: Option<NonZeroU64>,
+    /// Hold all answers against the stored conversions afterwards; funnel always does.
+    #[arg(long)]
+    pub check_books: bool,
+    /// Start of all transaction IDs; a new one each time unless given. No `-`.
+    #[arg(long)]
+    pub run_id: Option<String>,
+    /// Seed of the funnel's chances.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    #[arg(long, default_value = "spring")]
+    pub offer: String,
+    #[arg(long, default_value = "pub-7")]
+    pub affiliate: String,
+    /// Share of the funnel's clicks that convert, percent.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub converts: u32,
+    /// Share of the funnel's answered postbacks sent again, percent.
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(0..=90))]
+    pub retried: u32,
+    /// Share of the funnel's postbacks sent twice at the same moment, percent.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub doubled: u32,
+    /// The address is a floor: any 2xx or 3xx counts as the wanted answer.
+    #[arg(long)]
+    pub lenient: bool,
+    /// Print the result as JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct TableArgs {
+    /// The postbackd binary, a release build.
+    #[arg(long)]
+    pub server_bin: PathBuf,
+    /// Rounds of floor and server per scenario, taken in turns.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Measured seconds a round.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub seconds: u64,
+    /// Seconds before measuring, each round.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=60))]
+    pub warmup: u64,
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub connections: u32,
+    /// Generator threads.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: u32,
+    /// Workers of both servers; 0: one per core.
+    #[arg(long, default_value_t = 0)]
+    pub workers: usize,
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub clicks_pool: u64,
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub originals: u64,
+    /// Where table.json and table.html go; stores are made here too, so it should be the disk
+    /// the product would use.
+    #[arg(long, default_value = "target/load")]
+    pub out_dir: PathBuf,
+}

@@ -1,0 +1,115 @@
+//! The floor: the product's public listener with nothing behind it.
+//!
+//! The same threads, sockets and hyper settings as the product, and constant answers. Whatever
+//! the product is slower than this, it is slower by its own work. Keep the two set-ups equal.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that may wait to be accepted, per worker.
+const BACKLOG: i32 = 1024;
+/// As in the product: a connection that sends no head for so long is closed.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// After a failed accept (out of descriptors), so as not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// As long as a real landing URL; the click ID has the form of a real one.
+const LANDING: &str =
+    "https://shop.example/landing?subid=00aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1e&src=campaign-1";
+/// As long as a real answer to an accepted postback.
+const ACCEPTED: &str = r#"{"result":"accepted","conversion_id":"00aB3dE5gH7jK9mN1pQ3sT","click_id":"00aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1e","status":"approved"}"#;
+
+/// Serves until the process ends, on `workers` threads, 0 meaning one per core.
+pub fn serve(listen: SocketAddr, workers: usize) -> io::Result<()> {
+    let workers = worker_count(workers);
+    // All listeners are bound before any serves, so a taken port is one clear error.
+    let listeners: Vec<_> = (0..workers).map(|_| bind(listen)).collect::<io::Result<_>>()?;
+    println!("floor listening on {listen}, {workers} workers");
+    let mut threads = Vec::with_capacity(workers);
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let name = format!("floor-{index}");
+        threads.push(thread::Builder::new().name(name).spawn(move || work(listener))?);
+    }
+    for thread in threads {
+        thread.join().expect("a floor worker panicked")?;
+    }
+    Ok(())
+}
+
+/// How many workers a setting of `workers` means.
+pub fn worker_count(workers: usize) -> usize {
+    let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(workers).map_or_else(cores, NonZeroUsize::get)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn work(listener: TcpListener) -> io::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let tasks = tokio::task::LocalSet::new();
+    tasks.block_on(&runtime, async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::task::spawn_local(connection(stream));
+                }
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    })
+}
+
+async fn connection(stream: tokio::net::TcpStream) {
+    // Fails only on a socket that is already dead; serving it will notice.
+    let _ = stream.set_nodelay(true);
+    // How a connection ends is the client's business; the floor keeps no account of it.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .keep_alive(true)
+        .pipeline_flush(false)
+        .serve_connection(TokioIo::new(stream), service_fn(answer))
+        .await;
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path();
+    let mut response = Response::new(Full::default());
+    if path.starts_with("/click") {
+        *response.status_mut() = StatusCode::FOUND;
+        let headers = response.headers_mut();
+        headers.insert(LOCATION, HeaderValue::from_static(LANDING));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    } else if path.starts_with("/postback") {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *response.body_mut() = Full::new(Bytes::from_static(ACCEPTED.as_bytes()));
+    } else {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+    }
+    Ok(response)
+}

@@ -1,0 +1,145 @@
+//! The `run` subcommand: one scenario against a running server.
+
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::admin::Admin;
+use crate::books::Verdict;
+use crate::cli::{RunArgs, ScenarioName};
+use crate::pace::Pace;
+use crate::scenario::{FunnelShares, Judge, Requests};
+use crate::tally::{Percentiles, Tally};
+use crate::target::{Effort, Target, TargetOptions, parse_url};
+
+/// A server that was killed during the run gets this long to come back for the book check.
+const RESTART_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What one run found.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    run_id: String,
+    seconds: f64,
+    rate: f64,
+    expected: u64,
+    unexpected: u64,
+    lost: u64,
+    dropped: u64,
+    reconnects: u64,
+    statuses: std::collections::BTreeMap<usize, u64>,
+    latency: Percentiles,
+    books: Option<Verdict>,
+}
+
+/// Runs the scenario and prints what it found; false if the books do not match.
+pub fn run(args: &RunArgs) -> io::Result<bool> {
+    let run_id = args.run_id.clone().unwrap_or_else(fresh_run_id);
+    if run_id.is_empty() || !run_id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "--run-id takes letters and digits only",
+        ));
+    }
+    let with_books = args.check_books || args.scenario == ScenarioName::Funnel;
+    let admin = if with_books { Some(admin(args)?) } else { None };
+    let mut target = target(args, with_books)?;
+    let effort = Effort {
+        pace: args.rate.map_or(Pace::Closed, |rate| Pace::Open { rate }),
+        warmup: Duration::from_secs(args.load.warmup),
+        measured: Duration::from_secs(args.load.seconds),
+    };
+    let (tally, books) = target.run(args.scenario, effort, &run_id)?;
+    let verdict = match admin {
+        Some(admin) if !books.is_empty() => {
+            admin.wait_ready(RESTART_PATIENCE)?;
+            Some(admin.audit(&run_id, &books)?)
+        }
+        _ => None,
+    };
+    let outcome = outcome(run_id, &tally, verdict);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&outcome)?);
+    } else {
+        print(&outcome);
+    }
+    Ok(outcome.books.is_none_or(|books| books.mismatches == 0))
+}
+
+fn target(args: &RunArgs, keep_books: bool) -> io::Result<Target> {
+    let (host, address) = parse_url(&args.url)?;
+    Ok(Target::new(TargetOptions {
+        address,
+        requests: Requests::new(&host, &args.offer, &args.affiliate),
+        judge: if args.lenient { Judge::Lenient } else { Judge::Strict },
+        connections: args.load.connections as usize,
+        threads: args.load.threads as usize,
+        clicks_pool: args.load.clicks_pool,
+        originals: args.load.originals,
+        keep_books,
+        shares: FunnelShares {
+            converts: args.converts,
+            retried: args.retried,
+            doubled: args.doubled,
+        },
+        seed: args.seed,
+    }))
+}
+
+fn admin(args: &RunArgs) -> io::Result<Admin> {
+    let (_, address) = parse_url(&args.admin)?;
+    let token = match &args.admin_token_file {
+        Some(path) => std::fs::read_to_string(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?,
+        None => String::new(),
+    };
+    Ok(Admin::new(address, &token))
+}
+
+/// Different for every run that starts in another millisecond.
+pub fn fresh_run_id() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("r{:x}", now.as_millis())
+}
+
+fn outcome(run_id: String, tally: &Tally, books: Option<Verdict>) -> Outcome {
+    Outcome {
+        run_id,
+        seconds: tally.window.as_secs_f64(),
+        rate: tally.rate(),
+        expected: tally.expected,
+        unexpected: tally.unexpected,
+        lost: tally.lost,
+        dropped: tally.dropped,
+        reconnects: tally.reconnects,
+        statuses: tally.statuses(),
+        latency: Percentiles::of(&tally.latency),
+        books,
+    }
+}
+
+fn print(outcome: &Outcome) {
+    let Outcome { run_id, seconds, rate, expected, unexpected, lost, dropped, reconnects, .. } =
+        outcome;
+    println!("run {run_id}: {rate:.0} requests/s over {seconds:.1} s");
+    println!(
+        "answers: {expected} as wanted, {unexpected} otherwise; {lost} lost, {dropped} dropped, {reconnects} reconnects"
+    );
+    println!("statuses: {:?}", outcome.statuses);
+    let Percentiles { p50_us, p99_us, p999_us, max_us, .. } = outcome.latency;
+    println!(
+        "latency: p50 {p50_us:.0} µs, p99 {p99_us:.0} µs, p99.9 {p999_us:.0} µs, max {max_us:.0} µs"
+    );
+    let Some(books) = &outcome.books else { return };
+    let Verdict {
+        transactions, acknowledged, denied, unknown, repeats, stored, mismatches, ..
+    } = books;
+    println!(
+        "books: {transactions} transactions ({acknowledged} acknowledged, {denied} denied, {unknown} unknown), \
+         {repeats} answered as duplicate, {stored} stored, {mismatches} mismatches"
+    );
+    for line in &books.first_mismatches {
+        println!("  {line}");
+    }
+}

@@ -1,0 +1,170 @@
+//! The `table` subcommand: the budgets that can be measured from outside, as ratios, in one go.
+//!
+//! Ratios hold within one run on one machine: floor and server take turns (A B A B), each round
+//! of the server is divided by the floor's round just before it, and the median counts.
+
+mod html;
+mod metrics;
+mod report;
+mod server;
+mod svg;
+
+use std::fs;
+use std::io;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use crate::cli::{ScenarioName, TableArgs};
+use crate::floor::worker_count;
+use crate::machine::{Machine, sync_latency};
+use crate::pace::Pace;
+use crate::run::fresh_run_id;
+use crate::scenario::{FunnelShares, Judge, Requests};
+use crate::tally::{Percentiles, Tally};
+use crate::target::{Effort, Target, TargetOptions};
+use report::{Books, OpenLoop, Report, Rounds, Settings};
+use server::{AFFILIATE, Child, OFFER, floor, tracker};
+
+/// Between two rounds: the server's background work of one should not burden the next.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Syncs before and after each open loop; 1,000 in all carry a p99.
+const SYNCS: usize = 500;
+/// Sizes of the closing funnel, which is about the books, not about speed.
+const FUNNEL_SECONDS: u64 = 5;
+const SHARES: FunnelShares = FunnelShares { converts: 30, retried: 25, doubled: 10 };
+
+/// What is measured as a ratio of rates, in the order of the budgets.
+const SCENARIOS: [ScenarioName; 4] =
+    [ScenarioName::Click, ScenarioName::Postback, ScenarioName::Duplicate, ScenarioName::Forged];
+
+/// Measures everything, prints the table and writes the files; false if a `must` is not met.
+pub fn run(args: &TableArgs) -> io::Result<bool> {
+    fs::create_dir_all(&args.out_dir)?;
+    let mut report = Report::new(Machine::describe(&args.out_dir), settings(args));
+    for scenario in SCENARIOS {
+        let (rounds, open_loop) = measure(args, scenario)?;
+        report.rounds.push(rounds);
+        report.open_loops.extend(open_loop);
+    }
+    report.books = Some(check_books(args)?);
+    report.conclude();
+    print!("{}", report.to_text());
+    let json = args.out_dir.join("table.json");
+    let page = args.out_dir.join("table.html");
+    fs::write(&json, serde_json::to_string_pretty(&report)?)?;
+    fs::write(&page, html::page(&report))?;
+    println!("\nwritten: {} and {}", json.display(), page.display());
+    Ok(report.is_met())
+}
+
+fn settings(args: &TableArgs) -> Settings {
+    Settings {
+        server: server::version(&args.server_bin),
+        generator_build: if cfg!(debug_assertions) { "debug" } else { "release" },
+        connections: args.connections,
+        generator_threads: args.threads,
+        workers: worker_count(args.workers),
+        seconds: args.seconds,
+        warmup: args.warmup,
+        rounds: args.rounds,
+        clicks_pool: args.clicks_pool,
+        originals: args.originals,
+    }
+}
+
+/// All rounds of one scenario on a fresh store, and the open loop where one is asked for.
+fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Option<OpenLoop>)> {
+    let folder = tempfile::tempdir_in(&args.out_dir)?;
+    let floor = floor(args.workers)?;
+    let tracker = tracker(&args.server_bin, folder.path(), args.workers)?;
+    let mut on_floor = target(args, &floor, Judge::Lenient, false);
+    let mut on_tracker = target(args, &tracker, Judge::Strict, false);
+    let run_id = fresh_run_id();
+    let mut rounds = Rounds::new(name(scenario));
+    let effort = effort(args, Pace::Closed);
+    for round in 0..args.rounds {
+        let floor_tally = on_floor.run(scenario, effort, &format!("{run_id}x{round}"))?.0;
+        std::thread::sleep(SETTLE);
+        let tally = on_tracker.run(scenario, effort, &format!("{run_id}x{round}"))?.0;
+        std::thread::sleep(SETTLE);
+        eprintln!(
+            "{} {}/{}: floor {:.0}/s, server {:.0}/s",
+            rounds.name,
+            round + 1,
+            args.rounds,
+            floor_tally.rate(),
+            tally.rate()
+        );
+        rounds.add(&floor_tally, &tally);
+    }
+    if !matches!(scenario, ScenarioName::Click | ScenarioName::Postback) {
+        return Ok((rounds, None));
+    }
+    let rate = NonZeroU64::new(rounds.server_median() as u64 / 2).unwrap_or(NonZeroU64::MIN);
+    let effort = self::effort(args, Pace::Open { rate });
+    let mut disk = sync_latency(folder.path(), SYNCS)?;
+    let before = tracker.admin().metrics();
+    let tally = on_tracker.run(scenario, effort, &format!("{run_id}open"))?.0;
+    let after = tracker.admin().metrics();
+    std::thread::sleep(SETTLE);
+    disk.add(sync_latency(folder.path(), SYNCS)?).map_err(io::Error::other)?;
+    let floor_tally = on_floor.run(scenario, effort, &format!("{run_id}open"))?.0;
+    let Tally { unexpected, lost, dropped, .. } = tally;
+    let open_loop = OpenLoop {
+        name: name(scenario),
+        rate: rate.get(),
+        server: Percentiles::of(&tally.latency),
+        floor: Percentiles::of(&floor_tally.latency),
+        disk: Percentiles::of(&disk),
+        failures: unexpected + lost + dropped,
+        server_side: metrics::latencies(before.as_deref(), after.as_deref()),
+    };
+    Ok((rounds, Some(open_loop)))
+}
+
+/// A funnel with retries and repeats on a fresh store, its books compared.
+fn check_books(args: &TableArgs) -> io::Result<Books> {
+    let folder = tempfile::tempdir_in(&args.out_dir)?;
+    let tracker = tracker(&args.server_bin, folder.path(), args.workers)?;
+    let mut target = target(args, &tracker, Judge::Strict, true);
+    let measured = Duration::from_secs(FUNNEL_SECONDS);
+    let effort = Effort { pace: Pace::Closed, warmup: Duration::ZERO, measured };
+    let run_id = fresh_run_id();
+    let (tally, books) = target.run(ScenarioName::Funnel, effort, &run_id)?;
+    let verdict = tracker.admin().audit(&run_id, &books)?;
+    eprintln!("funnel: {:.0}/s, {} mismatches", tally.rate(), verdict.mismatches);
+    Ok(Books { rate: tally.rate(), unexpected: tally.unexpected, lost: tally.lost, verdict })
+}
+
+fn effort(args: &TableArgs, pace: Pace) -> Effort {
+    Effort {
+        pace,
+        warmup: Duration::from_secs(args.warmup),
+        measured: Duration::from_secs(args.seconds),
+    }
+}
+
+fn target(args: &TableArgs, server: &Child, judge: Judge, keep_books: bool) -> Target {
+    Target::new(TargetOptions {
+        address: server.address(),
+        requests: Requests::new(&server.address().to_string(), OFFER, AFFILIATE),
+        judge,
+        connections: args.connections as usize,
+        threads: args.threads as usize,
+        clicks_pool: args.clicks_pool,
+        originals: args.originals,
+        keep_books,
+        shares: SHARES,
+        seed: 1,
+    })
+}
+
+const fn name(scenario: ScenarioName) -> &'static str {
+    match scenario {
+        ScenarioName::Click => "click",
+        ScenarioName::Postback => "postback",
+        ScenarioName::Duplicate => "duplicate",
+        ScenarioName::Forged => "forged",
+        ScenarioName::Funnel => "funnel",
+    }
+}

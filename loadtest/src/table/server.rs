@@ -1,0 +1,175 @@
+//! The child processes: the product on a fresh store, and this binary as the floor.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{self, Path};
+use std::process::{self, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::admin::Admin;
+
+pub const OFFER: &str = "spring";
+pub const AFFILIATE: &str = "pub-7";
+/// For a server that lives a minute on the loopback interface.
+const ADMIN_TOKEN: &str = "loadtest-token-for-one-run-only";
+/// From start to ready, an empty store.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_POLL: Duration = Duration::from_millis(20);
+/// How much of a dead server's last words is shown.
+const LOG_TAIL_LINES: usize = 20;
+
+const CATALOG: &str = r#"[[advertisers]]
+id = "acme"
+preset = "standard"
+
+[[offers]]
+id = "spring"
+advertiser = "acme"
+url = "https://shop.example/landing?subid={click_id}&src={sub1}"
+status = "active"
+window = "30d"
+
+[[offers.events]]
+id = "sale"
+initial_status = "approved"
+payout = { fixed = "15.00", currency = "USD" }
+revenue = { fixed = "20.00" }
+
+[[affiliates]]
+id = "pub-7"
+"#;
+
+/// A server process, killed when dropped: its store is thrown away anyway.
+#[derive(Debug)]
+pub struct Child {
+    process: process::Child,
+    address: SocketAddr,
+    admin: Admin,
+}
+
+impl Child {
+    /// Where it answers the public.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its admin listener; the floor has none.
+    pub const fn admin(&self) -> &Admin {
+        &self.admin
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Both fail only if it is gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Starts this binary as the floor.
+pub fn floor(workers: usize) -> io::Result<Child> {
+    let address = free_address()?;
+    let process = Command::new(std::env::current_exe()?)
+        .args(["floor", "--listen", &address.to_string(), "--workers", &workers.to_string()])
+        .stdout(Stdio::null())
+        .spawn()?;
+    let child = Child { process, address, admin: Admin::new(address, "") };
+    let deadline = Instant::now() + START_PATIENCE;
+    while let Err(error) = TcpStream::connect(address) {
+        if Instant::now() >= deadline {
+            return Err(error);
+        }
+        thread::sleep(START_POLL);
+    }
+    Ok(child)
+}
+
+/// Starts the product with its files in `folder`, and waits until it is ready.
+pub fn tracker(binary: &Path, folder: &Path, workers: usize) -> io::Result<Child> {
+    let folder = path::absolute(folder)?;
+    let (address, admin_address) = (free_address()?, free_address()?);
+    let config_path = folder.join("postbackd.toml");
+    fs::write(&config_path, config(&folder, address, admin_address, workers))?;
+    fs::write(folder.join("catalog.toml"), CATALOG)?;
+    let log_path = folder.join("server.log");
+    let log = File::create(&log_path)?;
+    let process = Command::new(path::absolute(binary)?)
+        .arg("serve")
+        .arg("--config")
+        .arg(&config_path)
+        .current_dir(&folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", binary.display())))?;
+    let child = Child { process, address, admin: Admin::new(admin_address, ADMIN_TOKEN) };
+    child.admin.wait_ready(START_PATIENCE).map_err(|error| {
+        let log = fs::read_to_string(&log_path).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n");
+        io::Error::new(error.kind(), format!("{error}; its last words:\n{tail}"))
+    })?;
+    Ok(child)
+}
+
+/// What the binary calls itself.
+pub fn version(binary: &Path) -> String {
+    let output =
+        path::absolute(binary).and_then(|path| Command::new(path).arg("--version").output());
+    match output {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        _ => "unknown".to_owned(),
+    }
+}
+
+fn config(folder: &Path, listen: SocketAddr, admin: SocketAddr, workers: usize) -> String {
+    // Literal strings: a path may hold backslashes, but hardly ever an apostrophe.
+    let (catalog, store) = (folder.join("catalog.toml"), folder.join("data"));
+    format!(
+        "catalog = '{}'\n\n[server]\nlisten = \"{listen}\"\nworkers = {workers}\n\n\
+         [admin]\nlisten = \"{admin}\"\ntoken = \"{ADMIN_TOKEN}\"\n\n[store]\npath = '{}'\n\n\
+         [network]\ntime_zone = \"UTC\"\ncurrency = \"USD\"\n\
+         fallback_url = \"https://network.example/unavailable\"\n",
+        catalog.display(),
+        store.display(),
+    )
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_config_names_every_key_it_sets_once() {
+        let text =
+            config(Path::new("/x"), ([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into(), 3);
+        for line in [
+            "catalog = '/x/catalog.toml'",
+            "listen = \"127.0.0.1:1\"",
+            "workers = 3",
+            "listen = \"127.0.0.1:2\"",
+            "path = '/x/data'",
+        ] {
+            assert_eq!(text.lines().filter(|own| *own == line).count(), 1, "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_cannot_start_is_an_error_with_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = tracker(Path::new("/nonexistent/postbackd"), folder.path(), 1)
+            .expect_err("no such file");
+        assert!(error.to_string().contains("/nonexistent/postbackd"), "{error}");
+    }
+}

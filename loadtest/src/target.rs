@@ -1,0 +1,168 @@
+//! One server under load: what has to be prepared for a scenario, and the measured run.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::books::Book;
+use crate::cli::ScenarioName;
+use crate::drive::{Plan, drive};
+use crate::pace::Pace;
+use crate::scenario::{
+    ClickPool, Clicks, Forged, Funnel, FunnelShares, Judge, PostbackOptions, Postbacks, Requests,
+};
+use crate::tally::Tally;
+use crate::text::ShortText;
+
+/// Preparation (click pool, originals) is bounded by its count; this bounds its time.
+const PREPARATION_MAX: Duration = Duration::from_secs(120);
+
+/// What stays the same over all runs against one server.
+#[derive(Clone, Debug)]
+pub struct TargetOptions {
+    pub address: SocketAddr,
+    pub requests: Requests,
+    pub judge: Judge,
+    pub connections: usize,
+    pub threads: usize,
+    pub clicks_pool: u64,
+    pub originals: u64,
+    pub keep_books: bool,
+    pub shares: FunnelShares,
+    pub seed: u64,
+}
+
+/// A server and the click IDs got from it.
+#[derive(Debug)]
+pub struct Target {
+    options: TargetOptions,
+    pool: Option<Arc<[ShortText]>>,
+}
+
+/// How long and how fast one run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    pub pace: Pace,
+    pub warmup: Duration,
+    pub measured: Duration,
+}
+
+impl Target {
+    /// A target that has asked nothing yet.
+    pub const fn new(options: TargetOptions) -> Self {
+        Self { options, pool: None }
+    }
+
+    /// Prepares and runs one scenario; the books are empty unless they are kept.
+    pub fn run(
+        &mut self,
+        scenario: ScenarioName,
+        effort: Effort,
+        run_id: &str,
+    ) -> io::Result<(Tally, Vec<Book>)> {
+        let plan = self.plan(effort);
+        let shards = 0..self.options.threads;
+        let (requests, judge) = (&self.options.requests, self.options.judge);
+        match scenario {
+            ScenarioName::Click => {
+                let mut work: Vec<_> =
+                    shards.map(|shard| Clicks::new(requests.clone(), judge, shard)).collect();
+                Ok((drive(&plan, &mut work)?, Vec::new()))
+            }
+            ScenarioName::Funnel => {
+                let TargetOptions { shares, seed, .. } = self.options;
+                let funnel = |shard| Funnel::new(requests.clone(), run_id, shard, shares, seed);
+                let mut work: Vec<_> = shards.map(funnel).collect();
+                let tally = drive(&plan, &mut work)?;
+                Ok((tally, work.into_iter().map(|work| work.book).collect()))
+            }
+            ScenarioName::Forged => {
+                let mut work = self.each_shard(run_id, Forged::new)?;
+                Ok((drive(&plan, &mut work)?, Vec::new()))
+            }
+            ScenarioName::Postback => {
+                let mut work = self.each_shard(run_id, Postbacks::distinct)?;
+                let tally = drive(&plan, &mut work)?;
+                Ok((tally, work.into_iter().map(|work| work.book).collect()))
+            }
+            ScenarioName::Duplicate => {
+                let count = (self.options.originals / self.options.threads as u64).max(1);
+                let mut work =
+                    self.each_shard(run_id, |options| Postbacks::originals(options, count))?;
+                let sent = drive(&self.plan(PREPARATION), &mut work)?;
+                require(&sent, "original postbacks")?;
+                let mut work: Vec<_> = work.into_iter().map(Postbacks::repeating).collect();
+                let tally = drive(&plan, &mut work)?;
+                Ok((tally, work.into_iter().map(|work| work.book).collect()))
+            }
+        }
+    }
+
+    fn plan(&self, effort: Effort) -> Plan {
+        let TargetOptions { address, connections, threads, .. } = self.options;
+        let Effort { pace, warmup, measured } = effort;
+        Plan { address, connections: connections.max(threads), threads, pace, warmup, measured }
+    }
+
+    fn each_shard<W>(
+        &mut self,
+        run_id: &str,
+        make: impl Fn(PostbackOptions) -> W,
+    ) -> io::Result<Vec<W>> {
+        let pool = self.click_pool()?;
+        let options = |shard| PostbackOptions {
+            requests: self.options.requests.clone(),
+            judge: self.options.judge,
+            pool: Arc::clone(&pool),
+            run_id: run_id.to_owned(),
+            shard,
+            keep_books: self.options.keep_books,
+        };
+        Ok((0..self.options.threads).map(|shard| make(options(shard))).collect())
+    }
+
+    /// The click IDs of this server, asked for once.
+    fn click_pool(&mut self) -> io::Result<Arc<[ShortText]>> {
+        if let Some(pool) = &self.pool {
+            return Ok(Arc::clone(pool));
+        }
+        let mut work = [ClickPool::new(self.options.requests.clone(), self.options.clicks_pool)];
+        let plan = Plan { threads: 1, ..self.plan(PREPARATION) };
+        let tally = drive(&plan, &mut work)?;
+        require(&tally, "clicks for the pool")?;
+        let [ClickPool { ids, .. }] = work;
+        let pool: Arc<[ShortText]> = ids.into();
+        self.pool = Some(Arc::clone(&pool));
+        Ok(pool)
+    }
+}
+
+const PREPARATION: Effort =
+    Effort { pace: Pace::Closed, warmup: Duration::ZERO, measured: PREPARATION_MAX };
+
+/// A run whose preparation failed would measure something else.
+fn require(tally: &Tally, what: &str) -> io::Result<()> {
+    if tally.expected > 0 && tally.unexpected == 0 && tally.lost == 0 {
+        return Ok(());
+    }
+    let Tally { expected, unexpected, lost, .. } = tally;
+    let statuses = tally.statuses();
+    Err(io::Error::other(format!(
+        "{what}: {expected} as wanted, {unexpected} otherwise, {lost} lost, statuses {statuses:?}"
+    )))
+}
+
+/// Reads `http://HOST:PORT`; answers the host as sent and the address to connect to.
+pub fn parse_url(url: &str) -> io::Result<(String, SocketAddr)> {
+    let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{url}: {why}"));
+    let rest = url.strip_prefix("http://").ok_or_else(|| invalid("not http://HOST:PORT"))?;
+    let host = rest.trim_end_matches('/');
+    let mut addresses = host.to_socket_addrs().map_err(|error| invalid(&error.to_string()))?;
+    let address = addresses.next().ok_or_else(|| invalid("no address"))?;
+    Ok((host.to_owned(), address))
+}
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;

@@ -1,0 +1,81 @@
+use std::num::NonZeroU64;
+
+use super::*;
+use crate::admin::Admin;
+use crate::books::Verdict;
+use crate::fake::{self, Fault};
+
+const RUN: &str = "run1";
+
+fn load(fault: Fault, scenario: ScenarioName, pace: Pace) -> (Tally, Verdict) {
+    let address = fake::start(fault).expect("a free port");
+    let mut target = Target::new(TargetOptions {
+        address,
+        requests: Requests::new("tracker.test", "spring", "pub-7"),
+        judge: Judge::Strict,
+        connections: 8,
+        threads: 2,
+        clicks_pool: 500,
+        originals: 200,
+        keep_books: true,
+        shares: FunnelShares { converts: 50, retried: 30, doubled: 20 },
+        seed: 1,
+    });
+    let effort = Effort { pace, warmup: Duration::ZERO, measured: Duration::from_millis(300) };
+    let (tally, books) = target.run(scenario, effort, RUN).expect("a run");
+    let admin = Admin::new(address, "token");
+    admin.wait_ready(Duration::from_secs(5)).expect("ready");
+    let verdict = admin.audit(RUN, &books).expect("an audit");
+    (tally, verdict)
+}
+
+fn check(scenario: ScenarioName, pace: Pace) {
+    let (tally, verdict) = load(Fault::None, scenario, pace);
+    assert!(tally.expected > 0, "{scenario:?}: {tally:?}");
+    assert_eq!((tally.unexpected, tally.lost), (0, 0), "{scenario:?}: {:?}", tally.statuses());
+    assert_eq!(verdict.mismatches, 0, "{scenario:?}: {verdict:?}");
+    assert_eq!(verdict.stored, verdict.acknowledged);
+}
+
+#[test]
+fn every_scenario_finds_an_honest_tracker_honest() {
+    use ScenarioName::{Click, Duplicate, Forged, Funnel, Postback};
+    for scenario in [Click, Postback, Duplicate, Forged, Funnel] {
+        check(scenario, Pace::Closed);
+    }
+}
+
+#[test]
+fn an_open_loop_sends_as_many_as_asked() {
+    let rate = NonZeroU64::new(1000).expect("a rate");
+    let (tally, _) = load(Fault::None, ScenarioName::Click, Pace::Open { rate });
+    assert_eq!((tally.expected + tally.dropped, tally.unexpected), (300, 0));
+}
+
+#[test]
+fn a_conversion_that_was_forgotten_is_found_out() {
+    let (_, verdict) = load(Fault::Forgets, ScenarioName::Postback, Pace::Closed);
+    assert!(verdict.first_mismatches[0].ends_with("acknowledged but not stored"), "{verdict:?}");
+}
+
+#[test]
+fn a_repeat_that_was_counted_again_is_found_out() {
+    let (_, verdict) = load(Fault::CountsAgain, ScenarioName::Duplicate, Pace::Closed);
+    let twice = |line: &String| line.contains("stored twice");
+    assert!(verdict.first_mismatches.iter().any(twice), "{verdict:?}");
+}
+
+#[test]
+fn connections_that_die_leave_the_books_right() {
+    let (tally, verdict) = load(Fault::HangsUp, ScenarioName::Funnel, Pace::Closed);
+    assert!(tally.lost > 0 && tally.reconnects >= tally.lost, "{tally:?}");
+    assert_eq!(verdict.mismatches, 0, "{verdict:?}");
+}
+
+#[test]
+fn an_address_is_read_from_a_plain_http_url_only() {
+    let (host, address) = parse_url("http://127.0.0.1:8080/").expect("a URL");
+    assert_eq!((host.as_str(), address.port()), ("127.0.0.1:8080", 8080));
+    assert!(parse_url("https://127.0.0.1:8080").is_err());
+    assert!(parse_url("http://127.0.0.1").is_err());
+}
