@@ -1,11 +1,12 @@
 // Hot path: every click and conversion passes `Inbox::submit`. No blocking beyond its short lock.
 //! The one writer, in two stages on two threads.
 //!
-//! Workers encode their changes straight into the batch that is being collected. The *append*
-//! stage takes the whole batch and applies it to log buffer and memtable. The *sync* stage takes
-//! all tickets appended so far, does one flush and fsync, and settles them. While one batch is
-//! on its way to the disk the next is appended and the one after that collected: the fsync
-//! itself is the batching window, and no time is added.
+//! Workers encode their changes straight into the batch that is being collected. The *sync*
+//! stage appends what was collected to log buffer and memtable, does one flush and fsync for
+//! everything appended so far, and settles its tickets; the fsync itself is the batching window,
+//! and no time is added. While the fsync is on its way, the *append* stage appends what is
+//! collected meanwhile, in chunks large enough to be worth waking a thread: so the next fsync
+//! finds most of its work done.
 //!
 //! Each stage is a function that does one round, so that a simulation can run them in any order;
 //! [`spawn`] gives each a thread.
@@ -50,54 +51,6 @@ impl Observe for Unobserved {
     fn synced(&self, _: usize, _: Duration) {}
 }
 
-/// Something passed from stage to stage; a lock held for a few instructions, and a way to wait.
-struct Stage<T> {
-    state: Mutex<State<T>>,
-    changed: Condvar,
-}
-
-struct State<T> {
-    work: T,
-    closed: bool,
-    waiting: bool,
-}
-
-impl<T: Default> Stage<T> {
-    fn new() -> Self {
-        let state = State { work: T::default(), closed: false, waiting: false };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // A panic under this lock leaves whole entries behind: each is added by its last statement.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Wakes the waiting side, if it waits; a needless wake would cost a system call.
-    fn changed(&self, mut state: MutexGuard<'_, State<T>>) {
-        if std::mem::take(&mut state.waiting) {
-            drop(state);
-            self.changed.notify_all();
-        }
-    }
-
-    /// Sleeps until `ready` or closed.
-    fn wait(&self, ready: impl Fn(&T) -> bool) -> MutexGuard<'_, State<T>> {
-        let mut state = self.lock();
-        while !ready(&state.work) && !state.closed {
-            state.waiting = true;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state
-    }
-
-    fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        self.changed(state);
-    }
-}
-
 type Tickets = Vec<Arc<dyn Settle>>;
 
 /// A batch being collected.
@@ -107,13 +60,41 @@ struct Collected {
     tickets: Tickets,
 }
 
+/// What workers and both stages share, under one lock that is held for a few instructions.
+#[derive(Default)]
+struct State {
+    collected: Collected,
+    /// Appended, not yet taken by the sync stage.
+    appended: Tickets,
+    /// Batches taken from `collected` whose append has not returned.
+    appending: usize,
+    /// The sync stage is at work; only then is the append stage worth waking.
+    syncing: bool,
+    closed: bool,
+    sync_waits: bool,
+    append_waits: bool,
+}
+
+impl State {
+    fn is_dry(&self) -> bool {
+        self.collected.tickets.is_empty() && self.appended.is_empty() && self.appending == 0
+    }
+
+    fn has_chunk(&self) -> bool {
+        self.syncing
+            && self.collected.tickets.len() >= limits::APPEND_CHUNK_COMMITS
+            && self.appended.len() < limits::UNSYNCED_COMMITS_MAX
+    }
+}
+
 /// Both stages' shared state.
 pub struct Writer {
     engine: Arc<dyn Engine>,
     health: Arc<Health>,
     observe: Arc<dyn Observe>,
-    inbox: Stage<Collected>,
-    appended: Stage<Tickets>,
+    state: Mutex<State>,
+    sync_wakes: Condvar,
+    append_wakes: Condvar,
 }
 
 /// Buffers of the append stage, used again for every batch.
@@ -124,7 +105,19 @@ impl Writer {
     /// A writer to `engine`.
     #[must_use]
     pub fn new(engine: Arc<dyn Engine>, health: Arc<Health>, observe: Arc<dyn Observe>) -> Self {
-        Self { engine, health, observe, inbox: Stage::new(), appended: Stage::new() }
+        Self {
+            engine,
+            health,
+            observe,
+            state: Mutex::default(),
+            sync_wakes: Condvar::new(),
+            append_wakes: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under this lock leaves whole entries behind: each is added by its last statement.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds changes to the batch being collected; `ticket` will hear how they ended. On an
@@ -140,11 +133,11 @@ impl Writer {
         if self.health.poison_reason().is_some() {
             return Err(SubmitError::Poisoned);
         }
-        let mut state = self.inbox.lock();
+        let mut state = self.lock();
         if state.closed {
             return Err(SubmitError::Closed);
         }
-        let collected = &mut state.work;
+        let collected = &mut state.collected;
         if collected.tickets.len() >= limits::BATCH_COMMITS_MAX
             || collected.batch.size() >= limits::BATCH_BYTES_MAX
         {
@@ -152,108 +145,145 @@ impl Writer {
         }
         changes(&mut collected.batch);
         collected.tickets.push(ticket);
-        self.inbox.changed(state);
+        self.wake(state);
         Ok(())
+    }
+
+    /// Wakes the stage that has something to do and waits; a needless wake costs a system call.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let sync = !state.syncing && std::mem::take(&mut state.sync_waits);
+        let append = state.has_chunk() && std::mem::take(&mut state.append_waits);
+        drop(state);
+        if sync {
+            self.sync_wakes.notify_one();
+        }
+        if append {
+            self.append_wakes.notify_one();
+        }
     }
 
     /// Commits waiting to be appended, and commits waiting for the fsync.
     #[must_use]
     pub fn queued(&self) -> (usize, usize) {
-        (self.inbox.lock().work.tickets.len(), self.appended.lock().work.len())
+        let state = self.lock();
+        (state.collected.tickets.len(), state.appended.len())
     }
 
     /// Takes no more; the stages finish what they have.
     pub fn close(&self) {
-        self.inbox.close();
+        self.lock().closed = true;
+        self.sync_wakes.notify_one();
+        self.append_wakes.notify_one();
     }
 
     /// One round of the append stage: takes what was collected, applies it, hands it on. Does
     /// nothing if nothing was collected.
     pub fn append_once(&self, buffers: &mut AppendBuffers) {
         let taken = &mut buffers.0;
-        std::mem::swap(&mut self.inbox.lock().work, taken);
-        if taken.tickets.is_empty() {
-            return;
+        {
+            let mut state = self.lock();
+            if state.collected.tickets.is_empty() {
+                return;
+            }
+            std::mem::swap(&mut state.collected, taken);
+            state.appending += 1;
         }
-        let started = Instant::now();
-        let result = match self.health.poison_reason() {
-            None => self.engine.append(&taken.batch),
-            Some(_) => return settle(&mut taken.tickets, &mut taken.batch, Outcome::NotDone),
-        };
+        let result = self.append(&taken.batch, taken.tickets.len());
+        taken.batch.clear();
+        let mut state = self.lock();
+        state.appending -= 1;
         match result {
             Ok(()) => {
-                self.observe.appended(taken.tickets.len(), taken.batch.size(), started.elapsed());
-                taken.batch.clear();
-                let mut appended = self.appended.lock();
-                appended.work.append(&mut taken.tickets);
-                self.appended.changed(appended);
+                state.appended.append(&mut taken.tickets);
+                self.wake(state);
             }
-            Err(error) => {
-                self.health.poison("append", &error);
-                settle(&mut taken.tickets, &mut taken.batch, Outcome::Unknown);
+            Err(outcome) => {
+                self.wake(state);
+                settle(&mut taken.tickets, outcome);
             }
         }
+    }
+
+    fn append(&self, batch: &Batch, commits: usize) -> Result<(), Outcome> {
+        if self.health.poison_reason().is_some() {
+            return Err(Outcome::NotDone);
+        }
+        let started = Instant::now();
+        self.engine.append(batch).map_err(|error| {
+            self.health.poison("append", &error);
+            Outcome::Unknown
+        })?;
+        self.observe.appended(commits, batch.size(), started.elapsed());
+        Ok(())
     }
 
     /// One round of the sync stage: one fsync for everything appended so far. Does nothing if
     /// nothing was appended. `tickets` is a buffer.
     pub fn sync_once(&self, tickets: &mut Vec<Arc<dyn Settle>>) {
-        let mut appended = self.appended.lock();
-        std::mem::swap(&mut appended.work, tickets);
-        self.appended.changed(appended);
+        std::mem::swap(&mut self.lock().appended, tickets);
         if tickets.is_empty() {
             return;
         }
+        let outcome = self.sync(tickets.len());
+        settle(tickets, outcome);
+    }
+
+    fn sync(&self, commits: usize) -> Outcome {
+        if self.health.poison_reason().is_some() {
+            return Outcome::Unknown;
+        }
         let started = Instant::now();
-        let outcome = match self.health.poison_reason() {
-            Some(_) => Outcome::Unknown,
-            None => match self.engine.sync() {
-                Ok(()) => {
-                    self.observe.synced(tickets.len(), started.elapsed());
-                    Outcome::Durable
-                }
-                Err(error) => {
-                    self.health.poison("fsync", &error);
-                    Outcome::Unknown
-                }
-            },
-        };
-        for ticket in tickets.drain(..) {
-            ticket.settle(outcome);
+        match self.engine.sync() {
+            Ok(()) => {
+                self.observe.synced(commits, started.elapsed());
+                Outcome::Durable
+            }
+            Err(error) => {
+                self.health.poison("fsync", &error);
+                Outcome::Unknown
+            }
         }
     }
 
     fn append_until_closed(&self) {
         let mut buffers = AppendBuffers::default();
         loop {
-            let state = self.inbox.wait(|collected| !collected.tickets.is_empty());
-            let finished = state.closed && state.work.tickets.is_empty();
-            drop(state);
-            if finished {
-                return self.appended.close();
+            let mut state = self.lock();
+            while !state.has_chunk() && !state.closed {
+                state.append_waits = true;
+                state = self.append_wakes.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            // A disk that hangs must not let the unsynced pile up: then the inbox fills and refuses.
-            drop(self.appended.wait(|tickets| tickets.len() < limits::UNSYNCED_COMMITS_MAX));
+            if state.closed {
+                // The sync stage appends what is left.
+                return;
+            }
+            drop(state);
             self.append_once(&mut buffers);
         }
     }
 
     fn sync_until_closed(&self) {
+        let mut buffers = AppendBuffers::default();
         let mut tickets = Vec::new();
         loop {
-            let state = self.appended.wait(|tickets| !tickets.is_empty());
-            let finished = state.closed && state.work.is_empty();
-            drop(state);
-            if finished {
-                return;
+            let mut state = self.lock();
+            state.syncing = false;
+            while state.collected.tickets.is_empty() && state.appended.is_empty() {
+                if state.closed && state.is_dry() {
+                    return;
+                }
+                state.sync_waits = true;
+                state = self.sync_wakes.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
+            state.syncing = true;
+            drop(state);
+            self.append_once(&mut buffers);
             self.sync_once(&mut tickets);
         }
     }
 }
 
-fn settle(tickets: &mut Tickets, batch: &mut Batch, outcome: Outcome) {
-    batch.clear();
+fn settle(tickets: &mut Tickets, outcome: Outcome) {
     for ticket in tickets.drain(..) {
         ticket.settle(outcome);
     }
