@@ -15,7 +15,7 @@ use crate::admin::{self, AdminState, AdminToken};
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
 use crate::click::{Clicks, IpMode, Visitor};
 use crate::click_id::{Keyring, Minter};
-use crate::config::{Config, KeptIp, Secret};
+use crate::config::{Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
 use crate::http::{self, Admission, Router, TrustedProxies};
 use crate::limits::{BODY_READ_TIMEOUT, WARM_CONVERSIONS_MAX};
@@ -102,8 +102,8 @@ impl Server {
         create_folder(&config.store.path)?;
         let (store, identity) = Store::open(
             &config.store.path.join("db"),
-            usize::try_from(config.store.block_cache).unwrap_or(usize::MAX),
-            config.store.reader_threads,
+            usize::try_from(config.store.block_cache_bytes).unwrap_or(usize::MAX),
+            config.store.reader_threads as usize,
             random()?,
             Arc::new(metrics.store()),
         )?;
@@ -112,11 +112,15 @@ impl Server {
         warn_if_ahead(identity.newest_ms, clock.now_ms());
         let keyring = Arc::new(keyring(&config, identity.click_key));
         let minter = Arc::new(Minter::new(config.server.node, identity.starts, identity.newest_ms));
-        let dedup = Deduplicator::new(config.dedupe_cache_entries, u64::from_ne_bytes(random()?));
+        let dedup =
+            Deduplicator::new(config.dedupe.cache_entries as usize, u64::from_ne_bytes(random()?));
         let in_force = Arc::new(ArcSwap::from_pointee(Catalog::default()));
         let source = Arc::new(CatalogSource {
             path: config.catalog.clone(),
-            defaults: NetworkDefaults { currency: config.network.currency },
+            defaults: NetworkDefaults {
+                currency: config.network.currency,
+                time_zone: config.network.time_zone.clone(),
+            },
             in_force: Arc::clone(&in_force),
             store: Arc::clone(&store),
         });
@@ -148,7 +152,7 @@ impl Server {
             },
             metrics: Arc::clone(&metrics),
             trusted_proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
-            referrer_policy: HeaderValue::from_static(config.click.referrer_policy),
+            referrer_policy: HeaderValue::from_static(config.click.referrer_policy.as_str()),
             header_read_timeout: config.server.header_read_timeout,
             body_read_timeout: BODY_READ_TIMEOUT,
             clock,
@@ -168,7 +172,7 @@ impl Server {
             |address| http::bind(address).map_err(|error| ServerError::Listen { address, error });
         let workers = match config.server.workers {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            workers => workers,
+            workers => workers as usize,
         };
         let public_listeners =
             (0..workers).map(|_| listen(config.server.listen)).collect::<Result<_, _>>()?;
@@ -194,8 +198,8 @@ impl Server {
     /// When a thread cannot be started.
     pub fn run(self) -> Result<Stopped, ServerError> {
         let admission = Admission::new(
-            self.config.server.connections_max,
-            self.config.server.connections_per_ip_max,
+            self.config.server.connections_max as usize,
+            self.config.server.connections_per_ip_max as usize,
             Arc::clone(&self.metrics),
         );
         let mut workers = Vec::new();
@@ -296,7 +300,7 @@ async fn load_catalog(source: &CatalogSource, metrics: &Metrics) -> Result<(), L
         metrics::counter!("postbackd_catalog_loads_total", "result" => result).increment(1)
     });
     let warnings = loaded?;
-    if !warnings.mistakes.is_empty() {
+    if !warnings.is_empty() {
         tracing::warn!(%warnings, "the catalog in force has warnings");
     }
     Ok(())
@@ -307,7 +311,7 @@ async fn housekeeping(config: Config, store: Arc<Store>, metrics: Arc<Metrics>) 
     loop {
         tick.tick().await;
         match free_bytes(&config.store.path) {
-            Ok(free) => store.health().set_disk_full(free < config.store.free_space_reserve),
+            Ok(free) => store.health().set_disk_full(free < config.store.free_space_reserve_bytes),
             Err(error) => tracing::warn!(%error, "cannot tell the free disk space"),
         }
         metrics.upkeep();
@@ -336,7 +340,7 @@ async fn warm(postbacks: &Postbacks) {
 }
 
 fn keyring(config: &Config, store_key: [u8; 32]) -> Keyring {
-    let reveal = |secret: &Secret<[u8; 32]>| *secret.reveal();
+    let reveal = |secret: &Secret<[u8; 32]>| *secret.expose();
     let mut retired: Vec<_> = config.click.verification_keys.iter().map(reveal).collect();
     match &config.click.signing_key {
         None => Keyring::new(store_key, retired),
@@ -348,12 +352,12 @@ fn keyring(config: &Config, store_key: [u8; 32]) -> Keyring {
     }
 }
 
-const fn ip_mode(kept: KeptIp) -> IpMode {
+const fn ip_mode(kept: IpStorage) -> IpMode {
     match kept {
-        KeptIp::Full => IpMode::Full,
-        KeptIp::Truncated => IpMode::Truncated,
-        KeptIp::Hashed => IpMode::Hashed,
-        KeptIp::None => IpMode::None,
+        IpStorage::Full => IpMode::Full,
+        IpStorage::Truncated => IpMode::Truncated,
+        IpStorage::Hashed => IpMode::Hashed,
+        IpStorage::None => IpMode::None,
     }
 }
 
@@ -374,7 +378,7 @@ fn admin_token(config: &Config) -> Result<AdminToken, ServerError> {
     use std::os::unix::fs::OpenOptionsExt as _;
 
     if let Some(token) = &config.admin.token {
-        return Ok(AdminToken::new(token.reveal().clone()));
+        return Ok(AdminToken::new(token.expose().clone()));
     }
     let path = config.store.path.join("admin.token");
     let failed = |error| ServerError::File { path: path.clone(), error };

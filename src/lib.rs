@@ -29,6 +29,7 @@ pub mod postback;
 pub mod catalog;
 pub mod dedup;
 
+pub mod checked_toml;
 pub mod config;
 pub mod metrics;
 pub mod readiness;

@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use crate::click_id::{ClickId, RecordId};
-use crate::model::money::{Currency, Micros};
+use crate::model::currency::Currency;
+use crate::model::money::Micros;
 use crate::model::status::Status;
-use crate::store::records::{ClickRecord, StoredIp};
+use crate::store::records::{ClickRecord, RecordError, StoredIp};
 use crate::store::{StoredClick, StoredConversion};
 
 /// A click as the API shows it.
@@ -115,8 +116,8 @@ impl Conversion {
     /// The shape of a stored conversion.
     pub fn of(stored: &StoredConversion) -> Result<Self, ApiError> {
         let record = stored.record()?;
-        let currency = Currency::from_bytes(record.currency);
-        let amount_currency = record.amount_currency.map(Currency::from_bytes);
+        let currency = Currency::from_bytes(record.currency).ok_or(RecordError::Corrupt)?;
+        let amount_currency = record.amount_currency.and_then(Currency::from_bytes);
         let step = |entry: &crate::store::records::HistoryEntry<'_>| History {
             status: Status::from_code(entry.status).map(Status::as_str),
             time: rfc3339(entry.time_ms),
@@ -133,13 +134,13 @@ impl Conversion {
             txn_id: present(record.txn_id),
             customer_id: present(record.customer_id),
             status: record.status().map(Status::as_str),
-            amount: record
-                .amount
-                .map(|amount| Micros::new(amount).to_text(amount_currency.unwrap_or(currency))),
-            amount_currency: amount_currency.map(|currency| currency.to_string()),
-            revenue: Micros::new(record.revenue).to_text(currency),
-            payout: Micros::new(record.payout).to_text(currency),
-            currency: currency.to_string(),
+            amount: record.amount.map(|amount| {
+                Micros::new(amount).display(amount_currency.unwrap_or(currency)).to_string()
+            }),
+            amount_currency: amount_currency.map(|currency| currency.as_str().to_owned()),
+            revenue: Micros::new(record.revenue).display(currency).to_string(),
+            payout: Micros::new(record.payout).display(currency).to_string(),
+            currency: currency.as_str().to_owned(),
             quantity: record.quantity,
             flags: record.flags().map(|flag| flag.as_str()).collect(),
             event_time: rfc3339(record.event_time_ms),

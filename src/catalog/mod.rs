@@ -1,13 +1,22 @@
-//! Advertisers, offers, affiliates and links: read from a file, checked whole, swapped whole.
+//! The catalog: advertisers, offers, affiliates and links. [`parse`] checks a file whole,
+//! [`Checked::into_catalog`] gives its offers and affiliates their numbers, and [`Catalog`] is
+//! what flows look things up in. `docs/catalog.md` lists the keys.
 
 mod check;
+mod file;
+mod file_offer;
 mod snapshot;
 mod source;
 mod template;
 
-pub use check::{Checked, NetworkDefaults, parse};
+#[cfg(test)]
+mod tests;
+
+pub use check::parse;
+pub use file_offer::{NetworkDefaults, PASS_PARAMS_MAX};
 pub use snapshot::{
-    Advertiser, Affiliate, Catalog, Counts, Event, Late, MissingNumber, Offer, Repeat,
+    Advertiser, Affiliate, Catalog, Checked, Counts, Event, Late, Numbers, NumbersError, Offer,
+    Repeat,
 };
 pub use source::{CatalogSource, LoadError};
-pub use template::{Macro, MacroValues, Template, TemplateError};
+pub use template::{Macro, MacroValues, Slot, Template, TemplateError};

@@ -1,20 +1,25 @@
-//! The catalog as the hot path reads it: immutable, looked up by ID, number or code.
+// Hot path: the lookups run for every click and postback. No allocation, no locks.
 
-use std::collections::HashMap;
+//! The catalog as flows see it: immutable, swapped whole, one version stamped on every decision.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::template::Template;
+use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
-use crate::model::money::{Currency, Micros};
+use crate::model::money::Micros;
 use crate::model::status::Status;
+use crate::model::url::HttpUrl;
 
 /// Who owns offers and fires postbacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advertiser {
-    /// Its ID.
-    pub id: String,
-    /// Parameter names that replace the preset's: meaning, their name.
+    /// Catalog ID.
+    pub id: Arc<str>,
+    /// Overrides of parameter names: meaning and their name.
     pub params: Vec<(Field, String)>,
     /// Their status words.
     pub statuses: Vec<(String, Status)>,
@@ -23,49 +28,49 @@ pub struct Advertiser {
 }
 
 impl Advertiser {
-    /// Our name of an event that they call `theirs`.
+    /// What a status word means: theirs first, then the standard ones.
     #[must_use]
-    pub fn event_word<'a>(&'a self, theirs: &'a str) -> &'a str {
-        let mapped = self.events.iter().find(|(word, _)| word == theirs);
-        mapped.map_or(theirs, |(_, ours)| ours)
+    pub fn status(&self, word: &str) -> Option<Status> {
+        let theirs = self.statuses.iter().find(|(known, _)| known == word);
+        theirs.map(|(_, status)| *status).or_else(|| Status::parse(word))
     }
 
-    /// The status that they call `theirs`.
+    /// Our name of their event; itself if it has no other.
     #[must_use]
-    pub fn status_word(&self, theirs: &str) -> Option<Status> {
-        let mapped = self.statuses.iter().find(|(word, _)| word == theirs);
-        mapped.map(|(_, status)| *status).or_else(|| Status::parse(theirs))
+    pub fn event_name<'n>(&'n self, theirs: &'n str) -> &'n str {
+        let ours = self.events.iter().find(|(known, _)| known == theirs);
+        ours.map_or(theirs, |(_, ours)| ours)
     }
 }
 
-/// What happens to a conversion after its window.
+/// What becomes of a conversion whose click is older than the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Late {
-    /// Refused as `click_expired`.
+    /// It is refused.
     Refuse,
-    /// Kept with zero payout and revenue, flagged.
+    /// It counts and pays nothing.
     ZeroPayout,
 }
 
-/// How often an event may happen for one click, where no transaction ID tells events apart.
+/// How often an event of one click counts when it carries no transaction ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
     /// Once.
     Once,
-    /// Again when this many milliseconds have passed since the last acceptance.
+    /// Again after this many milliseconds since it last counted.
     Window(u64),
 }
 
-/// A kind of event that an offer pays for.
+/// One kind of thing that an offer pays for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Its ID.
-    pub id: String,
-    /// The status a conversion starts with.
+    /// Catalog ID, unique within the offer.
+    pub id: Box<str>,
+    /// Pending or approved.
     pub initial_status: Status,
-    /// How often.
+    /// How often it counts.
     pub repeat: Repeat,
-    /// Its own window, milliseconds; else the offer's.
+    /// From the click, milliseconds; the offer's if the event has none; `None`: for ever.
     pub window_ms: Option<u64>,
     /// What the affiliate earns.
     pub payout: Micros,
@@ -78,49 +83,68 @@ pub struct Event {
 /// What is promoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// Its ID.
-    pub id: String,
+    /// Catalog ID.
+    pub id: Arc<str>,
     /// Its number in click IDs.
     pub number: OfferNumber,
-    /// Who owns it.
+    /// Its owner.
     pub advertiser: Arc<Advertiser>,
-    /// Where clicks go.
+    /// Where its clicks go.
     pub landing: Template,
-    /// Where they go if not there.
-    pub fallback: Option<String>,
-    /// Not paused.
+    /// Where clicks go while it takes none.
+    pub fallback: Option<HttpUrl>,
+    /// Whether it takes clicks; paused ones do not.
     pub active: bool,
-    /// When it ends, Unix milliseconds.
+    /// From when on it takes no clicks, Unix milliseconds.
     pub expires_ms: Option<u64>,
-    /// How long after the click an event counts, milliseconds.
+    /// From click to conversion, milliseconds; `None`: for ever.
     pub window_ms: Option<u64>,
-    /// What happens after that.
+    /// What becomes of conversions after the window.
     pub late: Late,
-    /// Whether a click can have one conversion only, whatever the event.
+    /// Whether a click converts once, whatever the event.
     pub one_conversion_per_click: bool,
-    /// Further parameters that are kept and can fill macros.
+    /// Further parameters of the click's URL that are kept and may be macros.
     pub pass_params: Vec<String>,
     /// Its events.
     pub events: Vec<Event>,
 }
 
 impl Offer {
-    /// An event by its ID.
+    /// The event with this name of ours.
     #[must_use]
     pub fn event(&self, id: &str) -> Option<&Event> {
-        self.events.iter().find(|event| event.id == id)
+        self.events.iter().find(|event| &*event.id == id)
     }
 }
 
 /// Who sends traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Affiliate {
-    /// Its ID.
-    pub id: String,
+    /// Catalog ID.
+    pub id: Arc<str>,
     /// Its number in click IDs.
     pub number: AffiliateNumber,
-    /// Not blocked.
+    /// Whether its clicks count; blocked ones' do not.
     pub active: bool,
+}
+
+/// Numbers as the store assigned them.
+pub trait Numbers {
+    /// The number of an offer.
+    fn offer(&self, id: &str) -> Option<OfferNumber>;
+    /// The number of an affiliate.
+    fn affiliate(&self, id: &str) -> Option<AffiliateNumber>;
+}
+
+/// The numbers do not belong to this catalog.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NumbersError {
+    /// An offer or affiliate has none.
+    #[error("{0:?} has no number")]
+    Missing(Arc<str>),
+    /// Two offers or two affiliates have the same.
+    #[error("{0:?} has the number of another")]
+    Shared(Arc<str>),
 }
 
 /// How much is in a catalog.
@@ -136,66 +160,58 @@ pub struct Counts {
     pub links: usize,
 }
 
-/// An offer or affiliate that was given no number.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" has no number")]
-pub struct MissingNumber(pub String);
-
-/// All that is for sale, at one moment.
-#[derive(Clone, Debug, Default)]
+/// The whole catalog.
+#[derive(Debug, Default)]
 pub struct Catalog {
-    pub(super) version: u64,
-    pub(super) advertisers: HashMap<String, Arc<Advertiser>>,
-    pub(super) offers: Vec<Offer>,
-    pub(super) affiliates: Vec<Affiliate>,
-    pub(super) offers_by_id: HashMap<String, usize>,
-    pub(super) affiliates_by_id: HashMap<String, usize>,
-    /// Place of each offer by its number; numbers are dense, as they are assigned in turn.
-    pub(super) offers_by_number: Vec<Option<u32>>,
-    pub(super) affiliates_by_number: Vec<Option<u32>>,
-    pub(super) links: HashMap<String, (usize, usize)>,
+    version: u64,
+    advertisers: HashMap<Arc<str>, Arc<Advertiser>>,
+    offers: Vec<Offer>,
+    offers_by_id: HashMap<Arc<str>, usize>,
+    offers_by_number: ByNumber,
+    affiliates: Vec<Affiliate>,
+    affiliates_by_id: HashMap<Arc<str>, usize>,
+    affiliates_by_number: ByNumber,
+    links: HashMap<Box<str>, (usize, usize)>,
 }
 
 impl Catalog {
-    /// Names this content; stamped on every decision.
+    /// Stamped on every decision.
     #[must_use]
-    pub fn version(&self) -> u64 {
+    pub const fn version(&self) -> u64 {
         self.version
     }
 
-    /// An advertiser by ID.
+    /// An advertiser by catalog ID.
     #[must_use]
-    pub fn advertiser(&self, id: &str) -> Option<&Advertiser> {
-        self.advertisers.get(id).map(|advertiser| &**advertiser)
+    pub fn advertiser(&self, id: &str) -> Option<&Arc<Advertiser>> {
+        self.advertisers.get(id)
     }
 
-    /// An offer by ID.
+    /// An offer by catalog ID.
     #[must_use]
     pub fn offer(&self, id: &str) -> Option<&Offer> {
         self.offers.get(*self.offers_by_id.get(id)?)
     }
 
-    /// An offer by its number.
+    /// An offer by its number in a click ID.
     #[must_use]
     pub fn offer_by_number(&self, number: OfferNumber) -> Option<&Offer> {
-        let place = *self.offers_by_number.get(number.get() as usize)?;
-        self.offers.get(place? as usize)
+        self.offers.get(*self.offers_by_number.get(&number.get())?)
     }
 
-    /// An affiliate by ID.
+    /// An affiliate by catalog ID.
     #[must_use]
     pub fn affiliate(&self, id: &str) -> Option<&Affiliate> {
         self.affiliates.get(*self.affiliates_by_id.get(id)?)
     }
 
-    /// An affiliate by its number.
+    /// An affiliate by its number in a click ID.
     #[must_use]
     pub fn affiliate_by_number(&self, number: AffiliateNumber) -> Option<&Affiliate> {
-        let place = *self.affiliates_by_number.get(number.get() as usize)?;
-        self.affiliates.get(place? as usize)
+        self.affiliates.get(*self.affiliates_by_number.get(&number.get())?)
     }
 
-    /// What a short link's code stands for.
+    /// What a tracking link's code stands for.
     #[must_use]
     pub fn link(&self, code: &str) -> Option<(&Offer, &Affiliate)> {
         let (offer, affiliate) = *self.links.get(code)?;
@@ -204,12 +220,10 @@ impl Catalog {
 
     /// Every (advertiser, event) that a transaction may belong to, each once.
     #[must_use]
-    pub fn advertiser_events(&self) -> std::collections::BTreeSet<(&str, &str)> {
+    pub fn advertiser_events(&self) -> BTreeSet<(&str, &str)> {
         self.offers
             .iter()
-            .flat_map(|offer| {
-                offer.events.iter().map(|event| (offer.advertiser.id.as_str(), event.id.as_str()))
-            })
+            .flat_map(|offer| offer.events.iter().map(|event| (&*offer.advertiser.id, &*event.id)))
             .collect()
     }
 
@@ -222,5 +236,98 @@ impl Catalog {
             affiliates: self.affiliates.len(),
             links: self.links.len(),
         }
+    }
+
+    /// All offers, in the file's order.
+    #[must_use]
+    pub fn offers(&self) -> &[Offer] {
+        &self.offers
+    }
+
+    /// All affiliates, in the file's order.
+    #[must_use]
+    pub fn affiliates(&self) -> &[Affiliate] {
+        &self.affiliates
+    }
+}
+
+/// A catalog file without mistakes, whose offers and affiliates have no numbers yet.
+#[derive(Debug, Default)]
+pub struct Checked {
+    pub(super) advertisers: Vec<Arc<Advertiser>>,
+    /// Their numbers are [`OfferNumber::NONE`]; nobody sees them before they are set.
+    pub(super) offers: Vec<Offer>,
+    /// As with `offers`.
+    pub(super) affiliates: Vec<Affiliate>,
+    /// Code, and the places of its offer and affiliate.
+    pub(super) links: HashMap<Box<str>, (usize, usize)>,
+}
+
+impl Checked {
+    /// The offers to number.
+    pub fn offer_ids(&self) -> impl Iterator<Item = &str> {
+        self.offers.iter().map(|offer| &*offer.id)
+    }
+
+    /// The affiliates to number.
+    pub fn affiliate_ids(&self) -> impl Iterator<Item = &str> {
+        self.affiliates.iter().map(|affiliate| &*affiliate.id)
+    }
+
+    /// Makes the catalog for the hot path.
+    ///
+    /// # Errors
+    /// When `numbers` has none for an offer or affiliate, or one twice.
+    pub fn into_catalog(
+        mut self,
+        version: u64,
+        numbers: &impl Numbers,
+    ) -> Result<Catalog, NumbersError> {
+        let mut catalog = Catalog { version, links: self.links, ..Catalog::default() };
+        for (place, offer) in self.offers.iter_mut().enumerate() {
+            let missing = || NumbersError::Missing(Arc::clone(&offer.id));
+            offer.number = numbers.offer(&offer.id).ok_or_else(missing)?;
+            if catalog.offers_by_number.insert(offer.number.get(), place).is_some() {
+                return Err(NumbersError::Shared(Arc::clone(&offer.id)));
+            }
+            catalog.offers_by_id.insert(Arc::clone(&offer.id), place);
+        }
+        for (place, affiliate) in self.affiliates.iter_mut().enumerate() {
+            let missing = || NumbersError::Missing(Arc::clone(&affiliate.id));
+            affiliate.number = numbers.affiliate(&affiliate.id).ok_or_else(missing)?;
+            if catalog.affiliates_by_number.insert(affiliate.number.get(), place).is_some() {
+                return Err(NumbersError::Shared(Arc::clone(&affiliate.id)));
+            }
+            catalog.affiliates_by_id.insert(Arc::clone(&affiliate.id), place);
+        }
+        let named = self.advertisers.into_iter().map(|owner| (Arc::clone(&owner.id), owner));
+        catalog.advertisers = named.collect();
+        (catalog.offers, catalog.affiliates) = (self.offers, self.affiliates);
+        Ok(catalog)
+    }
+}
+
+/// Places by offer or affiliate number. The numbers are our own, so no one can choose colliding
+/// ones, and one multiplication spreads them.
+type ByNumber = HashMap<u32, usize, BuildHasherDefault<NumberHasher>>;
+
+#[derive(Debug, Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // 2^64 divided by the golden ratio: neighbours land far apart, in high and low bits.
+        let mixed = (self.0 ^ u64::from(number)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::check::{NetworkDefaults, parse};
-use super::snapshot::{Catalog, MissingNumber};
-use crate::config::report::Report;
-use crate::store::{NumbersError, Store};
+use super::check::parse;
+use super::file_offer::NetworkDefaults;
+use super::snapshot::{self, Catalog, Numbers};
+use crate::checked_toml::Report;
+use crate::model::ids::{AffiliateNumber, OfferNumber};
+use crate::store::{self, NumbersError, Store};
 
 /// Why a catalog did not come into force.
 #[derive(Debug, thiserror::Error)]
@@ -27,9 +29,9 @@ pub enum LoadError {
     /// The store gave no numbers.
     #[error("the store gave no numbers: {0}")]
     Numbers(#[from] NumbersError),
-    /// A number is missing; a bug of ours.
+    /// The numbers do not fit; a bug of ours.
     #[error(transparent)]
-    MissingNumber(#[from] MissingNumber),
+    Unnumbered(#[from] snapshot::NumbersError),
 }
 
 /// Where the catalog comes from and where it is in force.
@@ -50,17 +52,27 @@ impl CatalogSource {
     /// # Errors
     /// When it did not come into force; the old one then stays.
     pub async fn load(&self) -> Result<Report, LoadError> {
-        let Some(path) = &self.path else { return Ok(Report::default()) };
+        let Some(path) = &self.path else { return Ok(Report::new("")) };
         let text = std::fs::read_to_string(path)
             .map_err(|error| LoadError::Unreadable { path: path.clone(), error })?;
-        let (checked, warnings) = parse(&path.display().to_string(), &text, self.defaults)
+        let (checked, warnings) = parse(&text, &path.display().to_string(), &self.defaults)
             .map_err(LoadError::Mistakes)?;
         let numbers =
             self.store.assign_numbers(checked.offer_ids(), checked.affiliate_ids()).await?;
-        let catalog = checked.number(version_of(&text), &numbers)?;
+        let catalog = checked.into_catalog(version_of(&text), &numbers)?;
         tracing::info!(version = %format_args!("{:016x}", catalog.version()), counts = ?catalog.counts(), "catalog in force");
         self.in_force.store(Arc::new(catalog));
         Ok(warnings)
+    }
+}
+
+impl Numbers for store::Numbers {
+    fn offer(&self, id: &str) -> Option<OfferNumber> {
+        self.offer(id)
+    }
+
+    fn affiliate(&self, id: &str) -> Option<AffiliateNumber> {
+        self.affiliate(id)
     }
 }
 

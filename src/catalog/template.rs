@@ -1,147 +1,203 @@
-// Hot path (`expand`): one allocation, no panics.
-//! Landing URL templates: compiled when the catalog loads, filled for every click.
+// Hot path: `expand` runs for every redirect. No allocation beyond the growth of the caller's
+// buffer, no locks, no clock, no randomness.
 
-use crate::limits::VALUE_BYTES_MAX;
-use crate::model::url::is_http_url;
-use crate::query::{encode_into, encoded_len};
-use crate::store::records::SUBS;
+//! Landing URL templates: compiled when the catalog loads, expanded per click.
+//!
+//! A template's host is literal and everything that is filled in is percent-encoded, so whatever
+//! a visitor sends, the redirect goes to the advertiser's host and the header line stays one line.
 
-/// A place in a template that a click fills.
+use std::fmt;
+
+use crate::model::url::{UrlError, authority_end, check_characters, check_length};
+use crate::query::encode_into;
+
+/// Room reserved for each macro's value, bytes: a click ID has 33.
+const VALUE_BYTES_EXPECTED: usize = 36;
+
+/// What a placeholder stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Macro {
-    /// `{click_id}`
+    /// `{click_id}`: the click ID's 33 characters.
     ClickId,
-    /// `{offer_id}`
+    /// `{offer_id}`: the offer's catalog ID.
     OfferId,
-    /// `{affiliate_id}`
+    /// `{affiliate_id}`: the affiliate's catalog ID.
     AffiliateId,
-    /// `{sub1}`..`{sub10}`, from 0.
+    /// `{sub1}` to `{sub10}`: 1 to 10.
     Sub(u8),
-    /// `{country}`
+    /// `{country}`: ISO 3166 code, empty if unknown.
     Country,
-    /// `{timestamp}`: Unix seconds.
+    /// `{timestamp}`: Unix seconds of the click.
     Timestamp,
-    /// `{random}`
+    /// `{random}`: a number that defeats caches.
     Random,
-    /// One of the offer's passed parameters, by its place in the list.
+    /// One of the offer's passed parameters, by its place in `pass_params`.
     Passed(u8),
 }
 
-/// What fills the macros.
-pub trait MacroValues {
-    /// The value of a macro, not yet encoded; empty if there is none.
-    fn value(&self, name: Macro) -> &str;
+impl Macro {
+    /// Every macro that any template may use, by name.
+    pub const BUILT_IN: [(&'static str, Self); 16] = [
+        ("click_id", Self::ClickId),
+        ("offer_id", Self::OfferId),
+        ("affiliate_id", Self::AffiliateId),
+        ("country", Self::Country),
+        ("timestamp", Self::Timestamp),
+        ("random", Self::Random),
+        ("sub1", Self::Sub(1)),
+        ("sub2", Self::Sub(2)),
+        ("sub3", Self::Sub(3)),
+        ("sub4", Self::Sub(4)),
+        ("sub5", Self::Sub(5)),
+        ("sub6", Self::Sub(6)),
+        ("sub7", Self::Sub(7)),
+        ("sub8", Self::Sub(8)),
+        ("sub9", Self::Sub(9)),
+        ("sub10", Self::Sub(10)),
+    ];
+
+    fn named(name: &str, pass_params: &[String]) -> Option<Self> {
+        if let Some((_, built_in)) = Self::BUILT_IN.iter().find(|(known, _)| *known == name) {
+            return Some(*built_in);
+        }
+        let place = pass_params.iter().position(|param| param == name)?;
+        u8::try_from(place).ok().map(Self::Passed)
+    }
 }
 
-/// Why a text is not a landing URL template.
+/// Fills macros in.
+pub trait MacroValues {
+    /// Puts the value of `which` into `slot`; nothing, if there is none. Numbers are formatted
+    /// here, on the stack, and only if the template asks for them.
+    fn fill(&self, which: Macro, slot: &mut Slot<'_>);
+}
+
+/// Takes one macro's value, percent-encoding it.
+#[derive(Debug)]
+pub struct Slot<'o>(&'o mut Vec<u8>);
+
+impl Slot<'_> {
+    /// Appends to the value.
+    #[inline]
+    pub fn put(&mut self, value: impl AsRef<[u8]>) {
+        encode_into(value.as_ref(), self.0);
+    }
+}
+
+/// Why a text is no landing URL template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// Not an absolute http(s) URL with a literal host.
-    #[error("expected an absolute http or https URL of printable ASCII whose host has no macro")]
-    NotHttpUrl,
-    /// An opening brace without its closing one, or the reverse.
-    #[error("unbalanced brace")]
-    UnbalancedBrace,
-    /// A macro that nothing fills.
-    #[error("unknown macro {{{0}}}; passed parameters must be listed in pass_params")]
-    UnknownMacro(String),
-    /// No `{click_id}`: no conversion could ever be attributed.
-    #[error("a landing URL must contain {{click_id}}")]
+    /// The text around the macros is no URL.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// No macro carries the click to the advertiser.
+    #[error("has no {{click_id}}: no conversion could ever be matched to its click")]
     NoClickId,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Literal(Box<str>),
-    Fill(Macro),
+    /// A macro that is neither built in nor passed.
+    #[error("unknown macro {{{name}}}")]
+    UnknownMacro {
+        /// What stands between the braces.
+        name: String,
+    },
+    /// A macro before the first `/`, `?` or `#` after the host.
+    #[error("has a macro in the host: the host must be literal and end in /, ? or # before it")]
+    MacroInHost,
+    /// A brace without its partner.
+    #[error("has a brace without its partner at byte {at}; write plain braces as %7B and %7D")]
+    LoneBrace {
+        /// Where, in bytes from 0.
+        at: usize,
+    },
 }
 
 /// A compiled template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+#[derive(Clone, PartialEq, Eq)]
+pub struct Template {
+    /// All literal text, without the macros.
+    literals: Box<str>,
+    /// For each macro, how much of `literals` comes before it; ascending.
+    macros: Box<[(usize, Macro)]>,
+}
 
 impl Template {
-    /// Compiles a template; `pass_params` may stand in it as macros, too.
+    /// Compiles the template of an offer that passes `pass_params`.
     ///
     /// # Errors
-    /// When it is no absolute http(s) URL, names an unknown macro, or lacks `{click_id}`.
+    /// When it is no absolute http or https URL with a literal host and `{click_id}`, or uses a
+    /// macro that is neither built in nor passed.
     pub fn compile(text: &str, pass_params: &[String]) -> Result<Self, TemplateError> {
-        if !is_http_url(text) {
-            return Err(TemplateError::NotHttpUrl);
-        }
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some((literal, after)) = rest.split_once('{') {
-            let (name, after) = after.split_once('}').ok_or(TemplateError::UnbalancedBrace)?;
-            push_literal(&mut parts, literal)?;
-            let fill = macro_of(name, pass_params)
-                .ok_or_else(|| TemplateError::UnknownMacro(name.to_owned()))?;
-            parts.push(Part::Fill(fill));
-            rest = after;
-        }
-        push_literal(&mut parts, rest)?;
-        if !parts.contains(&Part::Fill(Macro::ClickId)) {
-            return Err(TemplateError::NoClickId);
-        }
-        Ok(Self(parts))
-    }
-
-    /// Appends the URL with every macro filled and percent-encoded.
-    pub fn expand(&self, values: &impl MacroValues, out: &mut Vec<u8>) {
-        out.reserve_exact(self.expanded_len(values));
-        for part in &self.0 {
-            match part {
-                Part::Literal(literal) => out.extend_from_slice(literal.as_bytes()),
-                Part::Fill(name) => encode_into(shortened(values.value(*name)).as_bytes(), out),
+        check_length(text)?;
+        let (mut literals, mut macros) = (String::with_capacity(text.len()), Vec::new());
+        let mut from = 0;
+        while let Some(open) = text[from..].find(['{', '}']).map(|place| from + place) {
+            let lone = TemplateError::LoneBrace { at: open };
+            let inner = text[open..].strip_prefix('{').ok_or_else(|| lone.clone())?;
+            let (name, _) = inner.split_once('}').ok_or_else(|| lone.clone())?;
+            if name.contains('{') {
+                return Err(lone);
             }
+            check_characters(&text[from..open], from)?;
+            literals.push_str(&text[from..open]);
+            let unknown = || TemplateError::UnknownMacro { name: name.to_owned() };
+            macros.push((literals.len(), Macro::named(name, pass_params).ok_or_else(unknown)?));
+            from = open + name.len() + 2;
         }
+        check_characters(&text[from..], from)?;
+        literals.push_str(&text[from..]);
+        Self::check(&literals, &macros)?;
+        Ok(Self { literals: literals.into(), macros: macros.into() })
     }
 
-    fn expanded_len(&self, values: &impl MacroValues) -> usize {
-        let len = |part: &Part| match part {
-            Part::Literal(literal) => literal.len(),
-            Part::Fill(name) => encoded_len(shortened(values.value(*name)).as_bytes()),
+    fn check(literals: &str, macros: &[(usize, Macro)]) -> Result<(), TemplateError> {
+        let host_end = match (authority_end(literals), macros.first()) {
+            (Ok(end), _) => end,
+            // `https://{sub1}/`: what is wrong with the host is the macro.
+            (Err(_), Some((place, _)))
+                if literals.find("://").is_some_and(|at| *place == at + 3) =>
+            {
+                return Err(TemplateError::MacroInHost);
+            }
+            (Err(error), _) => return Err(error.into()),
         };
-        self.0.iter().map(len).sum()
-    }
-}
-
-/// What is filled in is as bounded as what is stored.
-fn shortened(value: &str) -> &str {
-    if value.len() <= VALUE_BYTES_MAX {
-        value
-    } else {
-        &value[..value.floor_char_boundary(VALUE_BYTES_MAX)]
-    }
-}
-
-fn push_literal(parts: &mut Vec<Part>, literal: &str) -> Result<(), TemplateError> {
-    if literal.contains('}') {
-        return Err(TemplateError::UnbalancedBrace);
-    }
-    if !literal.is_empty() {
-        parts.push(Part::Literal(literal.into()));
-    }
-    Ok(())
-}
-
-fn macro_of(name: &str, pass_params: &[String]) -> Option<Macro> {
-    Some(match name {
-        "click_id" => Macro::ClickId,
-        "offer_id" => Macro::OfferId,
-        "affiliate_id" => Macro::AffiliateId,
-        "country" => Macro::Country,
-        "timestamp" => Macro::Timestamp,
-        "random" => Macro::Random,
-        other => {
-            let sub = (0..SUBS).find(|place| other == format!("sub{}", place + 1));
-            let passed = || pass_params.iter().position(|param| param == other);
-            match sub {
-                Some(place) => Macro::Sub(u8::try_from(place).ok()?),
-                None => Macro::Passed(u8::try_from(passed()?).ok()?),
-            }
+        if macros.first().is_some_and(|(place, _)| *place <= host_end) {
+            return Err(TemplateError::MacroInHost);
         }
-    })
+        if macros.iter().any(|(_, which)| *which == Macro::ClickId) {
+            Ok(())
+        } else {
+            Err(TemplateError::NoClickId)
+        }
+    }
+
+    /// Appends the URL for one click: printable ASCII, a valid header value.
+    pub fn expand(&self, values: &impl MacroValues, out: &mut Vec<u8>) {
+        out.reserve(self.literals.len() + self.macros.len() * VALUE_BYTES_EXPECTED);
+        let literals = self.literals.as_bytes();
+        let mut from = 0;
+        for (place, which) in &self.macros {
+            out.extend_from_slice(&literals[from..*place]);
+            values.fill(*which, &mut Slot(out));
+            from = *place;
+        }
+        out.extend_from_slice(&literals[from..]);
+    }
+
+    /// The macros in order of use, repeated ones included.
+    pub fn macros(&self) -> impl Iterator<Item = Macro> {
+        self.macros.iter().map(|(_, which)| *which)
+    }
+
+    /// Bytes of the URL that are not macros'.
+    #[must_use]
+    pub fn literal_bytes(&self) -> usize {
+        self.literals.len()
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Template").field(&self.literals).field(&self.macros).finish()
+    }
 }
 
 #[cfg(test)]
@@ -149,70 +205,109 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::query::encoded_len;
 
-    struct Same<'a>(&'a str);
+    struct Same<'v>(&'v [u8]);
 
     impl MacroValues for Same<'_> {
-        fn value(&self, _: Macro) -> &str {
-            self.0
+        fn fill(&self, _: Macro, slot: &mut Slot<'_>) {
+            slot.put(self.0);
         }
     }
 
-    fn expand(template: &str, value: &str) -> String {
-        let template =
-            Template::compile(template, &["gclid".to_owned()]).expect("a sound template");
-        let mut out = Vec::new();
-        template.expand(&Same(value), &mut out);
-        String::from_utf8(out).expect("ASCII")
+    struct Named;
+
+    impl MacroValues for Named {
+        fn fill(&self, which: Macro, slot: &mut Slot<'_>) {
+            slot.put(format!("{which:?}"));
+        }
+    }
+
+    fn passed() -> Vec<String> {
+        vec!["gclid".to_owned(), "src".to_owned()]
     }
 
     #[test]
-    fn macros_are_filled_and_encoded() {
-        assert_eq!(
-            expand("https://a.example/{click_id}?s={sub1}#x", "a b/&"),
-            "https://a.example/a%20b%2F%26?s=a%20b%2F%26#x"
+    fn macros_are_filled_in_and_encoded() {
+        let check = |text: &str, expected: &str| {
+            let mut out = b"kept ".to_vec();
+            Template::compile(text, &passed()).expect(text).expand(&Named, &mut out);
+            assert_eq!(String::from_utf8(out).expect("ASCII"), format!("kept {expected}"));
+        };
+        check("https://a.example/?c={click_id}", "https://a.example/?c=ClickId");
+        check(
+            "https://a.example?{click_id}&x={sub1}{sub10}",
+            "https://a.example?ClickId&x=Sub%281%29Sub%2810%29",
         );
-        assert_eq!(
-            expand("https://a.example/?{click_id}{sub10}{gclid}", "é"),
-            "https://a.example/?%C3%A9%C3%A9%C3%A9"
+        check(
+            "http://a:8080/{click_id}/{src}#{random}",
+            "http://a:8080/ClickId/Passed%281%29#Random",
         );
+        check("https://a/%7B{click_id}%7d", "https://a/%7BClickId%7d");
     }
 
     #[test]
-    fn each_mistake_has_its_own_error() {
-        let check =
-            |text, expected| assert_eq!(Template::compile(text, &[]), Err(expected), "{text}");
-        check("https://a.example/", TemplateError::NoClickId);
-        check("https://a.example/{click_id}{sub11}", TemplateError::UnknownMacro("sub11".into()));
-        check("https://a.example/{click_id}{gclid}", TemplateError::UnknownMacro("gclid".into()));
-        check("https://a.example/{click_id", TemplateError::UnbalancedBrace);
-        check("https://a.example/}{click_id}", TemplateError::UnbalancedBrace);
-        check("https://{click_id}/", TemplateError::NotHttpUrl);
-        check("https://a.example{click_id}/", TemplateError::NotHttpUrl);
-        check("https://{click_id}@a.example/", TemplateError::NotHttpUrl);
-        check("/{click_id}", TemplateError::NotHttpUrl);
+    fn a_template_that_could_lead_astray_does_not_compile() {
+        let check = |text: &str, expected: &str| {
+            let error = Template::compile(text, &passed()).expect_err(text);
+            assert_eq!(error.to_string(), expected, "{text}");
+        };
+        let host =
+            "has a macro in the host: the host must be literal and end in /, ? or # before it";
+        check("https://{sub1}/{click_id}", host);
+        check("https://{sub1}.a.example/{click_id}", host);
+        check("https://a.example{sub1}/{click_id}", host);
+        check("https://a.example:{sub1}/{click_id}", "the port is not a number from 1 to 65535");
+        check("https://a.example{click_id}", host);
+        check("{sub1}://a.example/{click_id}", "must start with http:// or https://");
+        check(
+            "https://a.example/",
+            "has no {click_id}: no conversion could ever be matched to its click",
+        );
+        check("https://a.example/{click_id}{clickid}", "unknown macro {clickid}");
+        check("https://a.example/{click_id}{}", "unknown macro {}");
+        check("https://a.example/{click_id}{sub11}", "unknown macro {sub11}");
+        check(
+            "https://a.example/{click_id",
+            "has a brace without its partner at byte 18; write plain braces as %7B and %7D",
+        );
+        check(
+            "https://a.example/click_id}",
+            "has a brace without its partner at byte 26; write plain braces as %7B and %7D",
+        );
+        check(
+            "https://a.example/{{click_id}}",
+            "has a brace without its partner at byte 18; write plain braces as %7B and %7D",
+        );
+        check(
+            "https://a.example/{click_id}%2{sub1}",
+            "has a % without two hex digits at byte 28; write a plain % as %25",
+        );
+        check("https://a.example/{click_id}?ä", "has 'ä' at byte 29; write it as %C3%A4");
     }
 
     proptest! {
         #[test]
-        fn no_value_leaves_the_host_or_breaks_the_header(value: String) {
-            let url = expand("https://a.example/x?c={click_id}&s={sub1}", &value);
-            prop_assert!(url.starts_with("https://a.example/x?c="));
-            prop_assert!(url.bytes().all(|byte| byte.is_ascii_graphic()));
-            prop_assert!(is_http_url(&url));
-        }
-
-        #[test]
-        fn the_length_is_known_before(value: String) {
-            let template = Template::compile("https://a.example/{click_id}{sub1}", &[]).expect("sound");
+        fn whatever_the_values_the_url_is_one_header_line_to_the_same_host(value: Vec<u8>) {
+            let text = "https://shop.example/l/{sub1}?c={click_id}&g={gclid}#{sub2}";
+            let template = Template::compile(text, &passed()).expect("valid");
             let mut out = Vec::new();
             template.expand(&Same(&value), &mut out);
-            prop_assert_eq!(out.len(), template.expanded_len(&Same(&value)));
+            prop_assert_eq!(out.len(), template.literal_bytes() + 4 * encoded_len(&value));
+            prop_assert!(out.iter().all(|byte| byte.is_ascii_graphic()));
+            let url = String::from_utf8(out).expect("ASCII");
+            prop_assert_eq!(authority_end(&url), Ok("https://shop.example".len()));
+            prop_assert!(url.starts_with("https://shop.example/l/"));
         }
 
         #[test]
-        fn no_template_panics(text: String) {
-            let _ = Template::compile(&text, &[]);
+        fn no_text_panics_and_what_compiles_expands_to_a_url(text in "(https?://)?[a-z]{0,3}(\\{click_id\\}|\\{sub1\\}|[ -~]|\\PC){0,8}") {
+            if let Ok(template) = Template::compile(&text, &[]) {
+                let mut out = Vec::new();
+                template.expand(&Same(b"\r\n@/"), &mut out);
+                let url = String::from_utf8(out).expect("ASCII");
+                prop_assert!(crate::model::url::HttpUrl::parse(&url).is_ok(), "{}", url);
+            }
         }
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::serve::load_config;
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
 use crate::catalog::{NetworkDefaults, parse};
-use crate::config::report::Report;
+use crate::checked_toml::Report;
+use crate::config::Config;
 
 /// Checks the configuration and the catalog it names.
 pub fn config(file: Option<&Path>) -> u8 {
@@ -15,7 +16,7 @@ pub fn config(file: Option<&Path>) -> u8 {
     };
     println!("configuration: fine");
     match &config.catalog {
-        Some(path) => check_catalog(path, NetworkDefaults { currency: config.network.currency }),
+        Some(path) => check_catalog(path, defaults(&config)),
         None => EXIT_OK,
     }
 }
@@ -23,7 +24,7 @@ pub fn config(file: Option<&Path>) -> u8 {
 /// Checks a catalog file.
 pub fn catalog(path: &Path, config: Option<&Path>) -> u8 {
     match load_config(config) {
-        Ok(config) => check_catalog(path, NetworkDefaults { currency: config.network.currency }),
+        Ok(config) => check_catalog(path, defaults(&config)),
         Err(code) => code,
     }
 }
@@ -36,7 +37,7 @@ fn check_catalog(path: &Path, defaults: NetworkDefaults) -> u8 {
             return EXIT_FAILED;
         }
     };
-    match parse(&path.display().to_string(), &text, defaults) {
+    match parse(&text, &path.display().to_string(), &defaults) {
         Ok((checked, warnings)) => {
             print_all(&warnings);
             let (offers, affiliates) =
@@ -51,8 +52,15 @@ fn check_catalog(path: &Path, defaults: NetworkDefaults) -> u8 {
     }
 }
 
+fn defaults(config: &Config) -> NetworkDefaults {
+    NetworkDefaults {
+        currency: config.network.currency,
+        time_zone: config.network.time_zone.clone(),
+    }
+}
+
 fn print_all(report: &Report) {
-    if !report.mistakes.is_empty() {
+    if !report.is_empty() {
         eprintln!("{report}");
     }
 }

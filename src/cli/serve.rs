@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK, EXIT_STORE_POISONED};
 use crate::app::{Server, Stopped};
-use crate::config::{Config, load};
+use crate::config::Config;
 use crate::telemetry;
 
 /// Runs the server until it is told to stop.
@@ -13,7 +13,7 @@ pub fn run(file: Option<&Path>) -> u8 {
         Ok(config) => config,
         Err(code) => return code,
     };
-    telemetry::init(config.log.format, &config.log.level);
+    telemetry::init(config.log.format, config.log.level.as_str());
     let server = match Server::build(config) {
         Ok(server) => server,
         Err(error) => {
@@ -35,21 +35,25 @@ pub fn run(file: Option<&Path>) -> u8 {
 /// the report and returns the exit code.
 pub fn load_config(file: Option<&Path>) -> Result<Config, u8> {
     let (name, text) = match file {
-        None => ("environment".to_owned(), String::new()),
+        None => ("environment".to_owned(), None),
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|error| {
                 eprintln!("cannot read {}: {error}", path.display());
                 EXIT_FAILED
             })?;
-            (path.display().to_string(), text)
+            (path.display().to_string(), Some(text))
         }
     };
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let mut config = load(&name, &text, env).map_err(|report| {
+    let loaded = Config::load_with_warnings(text.as_deref(), &name, env);
+    let (mut config, warnings) = loaded.map_err(|report| {
         eprintln!("{report}");
         EXIT_MISTAKES
     })?;
+    if !warnings.is_empty() {
+        eprintln!("{warnings}");
+    }
     let folder = file.and_then(Path::parent).map_or_else(PathBuf::new, Path::to_path_buf);
     config.store.path = folder.join(&config.store.path);
     config.catalog = config.catalog.map(|path| folder.join(path));

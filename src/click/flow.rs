@@ -12,12 +12,13 @@ use arc_swap::ArcSwap;
 use super::decide::{Choice, decide};
 use super::ip::Visitor;
 use super::params::{ClickParams, cut};
-use crate::catalog::{Affiliate, Catalog, Macro, MacroValues, Offer};
+use crate::catalog::{Affiliate, Catalog, Macro, MacroValues, Offer, Slot};
 use crate::click_id::{ClickId, Keyring, Minter, Text};
 use crate::limits::{HEADER_VALUE_KEPT_BYTES_MAX, PARAMETERS_MAX};
 use crate::metrics::Metrics;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::reasons::ClickFallback;
+use crate::model::url::HttpUrl;
 use crate::query::Params;
 use crate::store::Store;
 use crate::store::records::ClickRecord;
@@ -74,7 +75,7 @@ pub struct Clicks {
     /// How long a redirect waits for the disk.
     pub ack_deadline: Duration,
     /// Where clicks go whose offer has no fallback of its own.
-    pub fallback_url: Option<String>,
+    pub fallback_url: Option<HttpUrl>,
 }
 
 impl Clicks {
@@ -123,24 +124,22 @@ impl Clicks {
         match (fallback, offer, affiliate) {
             (None, Some(offer), Some(affiliate)) => {
                 let click = click.map(|click| click.to_text());
-                let (mut timestamp, now_s) = (itoa::Buffer::new(), read.request.now_ms / 1000);
                 let values = Values {
                     offer,
                     affiliate,
                     params: read.params,
                     passed: read.passed,
                     click: click.as_ref().map_or("", Text::as_str),
-                    timestamp: timestamp.format(now_s),
-                    random: Text::of_u64(read.request.random),
+                    request: read.request,
                 };
                 let mut url = Vec::new();
                 offer.landing.expand(&values, &mut url);
                 Some(url)
             }
             (_, offer, _) => offer
-                .and_then(|offer| offer.fallback.as_deref())
-                .or(self.fallback_url.as_deref())
-                .map(|url| url.as_bytes().to_vec()),
+                .and_then(|offer| offer.fallback.as_ref())
+                .or(self.fallback_url.as_ref())
+                .map(|url| url.as_str().as_bytes().to_vec()),
         }
     }
 
@@ -194,22 +193,21 @@ struct Values<'a> {
     params: &'a ClickParams<'a>,
     passed: &'a [(&'a str, Cow<'a, str>)],
     click: &'a str,
-    timestamp: &'a str,
-    random: Text<11>,
+    request: &'a ClickRequest<'a>,
 }
 
 impl MacroValues for Values<'_> {
-    fn value(&self, name: Macro) -> &str {
-        match name {
-            Macro::ClickId => self.click,
-            Macro::OfferId => &self.offer.id,
-            Macro::AffiliateId => &self.affiliate.id,
-            Macro::Sub(place) => &self.params.subs[usize::from(place)],
-            // No source of countries is configured: empty, as documented.
-            Macro::Country => "",
-            Macro::Timestamp => self.timestamp,
-            Macro::Random => self.random.as_str(),
-            Macro::Passed(place) => &self.passed[usize::from(place)].1,
+    fn fill(&self, which: Macro, slot: &mut Slot<'_>) {
+        match which {
+            Macro::ClickId => slot.put(self.click),
+            Macro::OfferId => slot.put(&*self.offer.id),
+            Macro::AffiliateId => slot.put(&*self.affiliate.id),
+            Macro::Sub(number) => slot.put(&*self.params.subs[usize::from(number) - 1]),
+            // Nothing tells the country: empty, as documented.
+            Macro::Country => {}
+            Macro::Timestamp => slot.put(itoa::Buffer::new().format(self.request.now_ms / 1000)),
+            Macro::Random => slot.put(Text::<11>::of_u64(self.request.random).as_str()),
+            Macro::Passed(place) => slot.put(&*self.passed[usize::from(place)].1),
         }
     }
 }
@@ -218,7 +216,7 @@ impl Clicks {
     /// The answer to a click that is not even read.
     #[must_use]
     pub fn fall_back(&self, reason: ClickFallback) -> ClickAnswer {
-        let url = self.fallback_url.as_ref().map(|url| url.as_bytes().to_vec());
+        let url = self.fallback_url.as_ref().map(|url| url.as_str().as_bytes().to_vec());
         ClickAnswer { url, click: None, fallback: Some(reason), as_json: false }
     }
 }

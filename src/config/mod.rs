@@ -1,10 +1,149 @@
-//! The configuration: one TOML file, every key with a default, every key overridable by an
-//! environment variable, all mistakes reported at once.
+//! The configuration: one TOML file, every key overridable by an environment variable, every key
+//! with a default, every mistake reported at once. `docs/configuration.md` lists the keys.
 
-mod parse;
-pub mod reader;
-pub mod report;
-mod types;
+mod load;
+mod secret;
+mod settings;
+mod words;
 
-pub use parse::{all_keys, load};
-pub use types::*;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use jiff::tz::TimeZone;
+
+use crate::model::currency::Currency;
+use crate::model::url::HttpUrl;
+
+pub use secret::Secret;
+pub use words::{IpStorage, LogFormat, LogLevel, ReferrerPolicy};
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The catalog file; `None` (default): the catalog is managed by the API.
+    pub catalog: Option<PathBuf>,
+    /// `[server]`
+    pub server: Server,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[store]`
+    pub store: Store,
+    /// `[dedupe]`
+    pub dedupe: Dedupe,
+    /// `[network]`
+    pub network: Network,
+    /// `[click]`
+    pub click: Click,
+    /// `[retention]`
+    pub retention: Retention,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// The public listener.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Address of the public listener. Default 127.0.0.1:8080: nothing is open by accident.
+    pub listen: SocketAddr,
+    /// Worker threads; 0 (default): one per core.
+    pub workers: u32,
+    /// 0..=1023, unique per tracker node: it is part of every click ID. Default 0.
+    pub node: u16,
+    /// Who may say in `X-Forwarded-For` where a visitor comes from. Default nobody.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long open requests may take after a stop signal. Default 10 s: below the 30 s after
+    /// which most supervisors kill.
+    pub drain_deadline: Duration,
+    /// Connections open at once. Default 10,000: below common limits of file descriptors.
+    pub connections_max: u32,
+    /// Connections open at once from one address. Default 1,000: many visitors share one address
+    /// behind carriers' NAT and proxies.
+    pub connections_per_ip_max: u32,
+    /// How long a connection may wait for the end of a request's headers, idle time between
+    /// requests included. Default 75 s: longer than the 60 s of common load balancers, so that
+    /// they close first.
+    pub header_read_timeout: Duration,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Address of the admin listener. Default 127.0.0.1:9090.
+    pub listen: SocketAddr,
+    /// The bearer token; `None` (default): one is created in the store's folder.
+    pub token: Option<Secret<String>>,
+}
+
+/// The store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// The data folder. Default `data`.
+    pub path: PathBuf,
+    /// Threads that read what is not in memory. Default 2: reads are rare, disks like few.
+    pub reader_threads: u32,
+    /// Memory for blocks read from disk, bytes. Default 256 MiB.
+    pub block_cache_bytes: u64,
+    /// Free disk space, bytes, under which postbacks are refused. Default 1 GiB: room for
+    /// compaction, and time to act.
+    pub free_space_reserve_bytes: u64,
+}
+
+/// The claims kept in memory.
+#[derive(Clone, Debug)]
+pub struct Dedupe {
+    /// Entries of one generation; two are kept. Default 4,000,000: about half a day of postbacks
+    /// at 100 a second.
+    pub cache_entries: u32,
+}
+
+/// What holds for the whole network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Where days begin, an IANA name. Default UTC.
+    pub time_zone: TimeZone,
+    /// Currency of payouts that name none. Default USD.
+    pub currency: Currency,
+    /// Where clicks go that have no other place to go; `None` (default): they get a 404.
+    pub fallback_url: Option<HttpUrl>,
+}
+
+/// How clicks are answered and kept.
+#[derive(Clone, Debug)]
+pub struct Click {
+    /// How long a redirect waits for the disk before it goes out anyway. Default 50 ms: a
+    /// visitor does not notice it.
+    pub ack_deadline: Duration,
+    /// How visitors' addresses are kept. Default truncated.
+    pub ip: IpStorage,
+    /// The redirect's `Referrer-Policy`.
+    pub referrer_policy: ReferrerPolicy,
+    /// Signs click IDs; `None` (default): the key created on first start, kept in the store.
+    pub signing_key: Option<Secret<[u8; 32]>>,
+    /// Earlier keys, whose click IDs are still accepted. Default none.
+    pub verification_keys: Vec<Secret<[u8; 32]>>,
+}
+
+/// How long records are kept.
+#[derive(Clone, Debug)]
+pub struct Retention {
+    /// Clicks. Default 90 days.
+    pub clicks: Duration,
+    /// Postbacks as received. Default 30 days.
+    pub inbound: Duration,
+    /// Conversions and what makes them count once. Default 400 days: a year and the audit of it.
+    pub conversions: Duration,
+}
+
+/// Log output.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Default auto.
+    pub format: LogFormat,
+    /// Default info.
+    pub level: LogLevel,
+}

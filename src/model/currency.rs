@@ -1,51 +1,130 @@
-//! The active currencies of ISO 4217 (amendment 178, 2025) and their decimals. Funds codes, precious metals
-//! and test codes are not money that an advertiser pays with, and are left out.
+//! Currencies: the active codes of ISO 4217 and how many decimals each has.
 
-/// Hundredths.
-const TWO_DECIMALS: &[&[u8; 3]] = &[
-    b"AED", b"AFN", b"ALL", b"AMD", b"AOA", b"ARS", b"AUD", b"AWG", b"AZN", b"BAM", b"BBD", b"BDT",
-    b"BGN", b"BMD", b"BND", b"BOB", b"BRL", b"BSD", b"BTN", b"BWP", b"BYN", b"BZD", b"CAD", b"CDF",
-    b"CHF", b"CNY", b"COP", b"CRC", b"CUP", b"CVE", b"CZK", b"DKK", b"DOP", b"DZD", b"EGP", b"ERN",
-    b"ETB", b"EUR", b"FJD", b"FKP", b"GBP", b"GEL", b"GHS", b"GIP", b"GMD", b"GTQ", b"GYD", b"HKD",
-    b"HNL", b"HTG", b"HUF", b"IDR", b"ILS", b"INR", b"IRR", b"JMD", b"KES", b"KGS", b"KHR", b"KPW",
-    b"KYD", b"KZT", b"LAK", b"LBP", b"LKR", b"LRD", b"LSL", b"MAD", b"MDL", b"MGA", b"MKD", b"MMK",
-    b"MNT", b"MOP", b"MRU", b"MUR", b"MVR", b"MWK", b"MXN", b"MYR", b"MZN", b"NAD", b"NGN", b"NIO",
-    b"NOK", b"NPR", b"NZD", b"PAB", b"PEN", b"PGK", b"PHP", b"PKR", b"PLN", b"QAR", b"RON", b"RSD",
-    b"RUB", b"SAR", b"SBD", b"SCR", b"SDG", b"SEK", b"SGD", b"SHP", b"SLE", b"SOS", b"SRD", b"SSP",
-    b"STN", b"SVC", b"SYP", b"SZL", b"THB", b"TJS", b"TMT", b"TOP", b"TRY", b"TTD", b"TWD", b"TZS",
-    b"UAH", b"USD", b"UYU", b"UZS", b"VED", b"VES", b"WST", b"XCD", b"XCG", b"YER", b"ZAR", b"ZMW",
-    b"ZWG",
-];
+use std::fmt;
 
-/// Whole units only.
-const NO_DECIMALS: &[&[u8; 3]] = &[
-    b"BIF", b"CLP", b"DJF", b"GNF", b"ISK", b"JPY", b"KMF", b"KRW", b"PYG", b"RWF", b"UGX", b"VND",
-    b"VUV", b"XAF", b"XOF", b"XPF",
-];
+/// A currency in use: three upper-case ASCII letters of the ISO 4217 list.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Currency([u8; 3]);
 
-/// Thousandths.
-const THREE_DECIMALS: &[&[u8; 3]] = &[b"BHD", b"IQD", b"JOD", b"KWD", b"LYD", b"OMR", b"TND"];
+/// Not an active ISO 4217 code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an ISO 4217 currency code such as \"USD\"")]
+pub struct CurrencyError;
 
-/// The decimals of an active currency.
-#[must_use]
-pub fn decimals_of(code: [u8; 3]) -> Option<usize> {
-    [(TWO_DECIMALS, 2), (NO_DECIMALS, 0), (THREE_DECIMALS, 3)]
-        .into_iter()
-        .find(|(codes, _)| codes.binary_search(&&code).is_ok())
-        .map(|(_, decimals)| decimals)
+impl Currency {
+    /// United States dollar: the default of the configuration.
+    pub const USD: Self = Self(*b"USD");
+
+    /// Reads a code in any case.
+    ///
+    /// # Errors
+    /// When the list has no such code.
+    pub fn parse(text: &str) -> Result<Self, CurrencyError> {
+        let code: [u8; 3] = text.as_bytes().try_into().map_err(|_| CurrencyError)?;
+        Self::from_bytes(code.map(|letter| letter.to_ascii_uppercase())).ok_or(CurrencyError)
+    }
+
+    /// Reads a stored code, upper case only.
+    #[must_use]
+    pub fn from_bytes(code: [u8; 3]) -> Option<Self> {
+        decimals(&code).map(|_| Self(code))
+    }
+
+    /// The code as stored.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 3] {
+        self.0
+    }
+
+    /// The code.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("codes of the list are ASCII")
+    }
+
+    /// Decimals of the smallest unit: 0, 2, 3 or 4.
+    #[must_use]
+    pub fn decimals(self) -> usize {
+        decimals(&self.0).expect("only codes of the list are constructed")
+    }
+
+    /// All codes, in no particular order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        CODES_BY_DECIMALS
+            .iter()
+            .flat_map(|(_, codes)| codes.as_chunks::<3>().0)
+            .map(|code| Self(*code))
+    }
 }
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+fn decimals(code: &[u8; 3]) -> Option<usize> {
+    CODES_BY_DECIMALS
+        .iter()
+        .find(|(_, codes)| codes.as_chunks::<3>().0.binary_search(code).is_ok())
+        .map(|(decimals, _)| *decimals)
+}
+
+/// ISO 4217, list one, by number of decimals, the most used first; each string is its codes one
+/// after the other, sorted. Metals, test codes and units without decimals (`XAU`, `XTS`, `XDR`)
+/// are left out: nobody is paid in them.
+const CODES_BY_DECIMALS: [(usize, &[u8]); 4] =
+    [(2, TWO), (0, ZERO), (3, b"BHDIQDJODKWDLYDOMRTND"), (4, b"CLFUYW")];
+
+const ZERO: &[u8] = b"BIFCLPDJFGNFISKJPYKMFKRWPYGRWFUGXUYIVNDVUVXAFXOFXPF";
+
+const TWO: &[u8] = b"\
+    AEDAFNALLAMDAOAARSAUDAWGAZNBAMBBDBDTBMDBNDBOBBOVBRLBSDBTNBWPBYNBZDCADCDFCHECHFCHW\
+    CNYCOPCOUCRCCUPCVECZKDKKDOPDZDEGPERNETBEURFJDFKPGBPGELGHSGIPGMDGTQGYDHKDHNLHTGHUF\
+    IDRILSINRIRRJMDKESKGSKHRKPWKYDKZTLAKLBPLKRLRDLSLMADMDLMGAMKDMMKMNTMOPMRUMURMVRMWK\
+    MXNMXVMYRMZNNADNGNNIONOKNPRNZDPABPENPGKPHPPKRPLNQARRONRSDRUBSARSBDSCRSDGSEKSGDSHP\
+    SLESOSSRDSSPSTNSVCSYPSZLTHBTJSTMTTOPTRYTTDTWDTZSUAHUSDUSNUYUUZSVEDVESWSTXCDXCGYER\
+    ZARZMWZWG";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_lists_are_sorted_and_disjoint() {
-        for codes in [TWO_DECIMALS, NO_DECIMALS, THREE_DECIMALS] {
-            assert!(codes.windows(2).all(|pair| pair[0] < pair[1]));
+    fn codes_are_read_in_any_case_and_nothing_else_is() {
+        let check = |text: &str, expected: Option<usize>| {
+            assert_eq!(Currency::parse(text).ok().map(Currency::decimals), expected, "{text:?}");
+        };
+        check("USD", Some(2));
+        check("eur", Some(2));
+        check("jPy", Some(0));
+        check("KWD", Some(3));
+        check("CLF", Some(4));
+        check("", None);
+        check("US", None);
+        check("USDT", None);
+        check("ZZZ", None);
+        check("DAE", None); // crosses two neighbours of the list
+        check("U\u{e4}", None);
+    }
+
+    #[test]
+    fn every_code_is_found_again_and_listed_once() {
+        let mut all: Vec<Currency> = Currency::all().collect();
+        for code in &all {
+            assert_eq!(Currency::from_bytes(code.to_bytes()), Some(*code));
+            assert_eq!(Currency::parse(&code.as_str().to_lowercase()), Ok(*code));
         }
-        let all = TWO_DECIMALS.iter().chain(NO_DECIMALS).chain(THREE_DECIMALS);
-        let unique: std::collections::HashSet<_> = all.clone().collect();
-        assert_eq!(unique.len(), all.count());
+        let listed = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), listed);
+        assert!(all.contains(&Currency::USD));
     }
 }

@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_number_has_three_bytes() {
         assert_eq!(OfferNumber::new(NUMBER_MAX + 1), None);
-        let number = OfferNumber::new(0x0102_03).expect("24 bits");
+        let number = OfferNumber::new(0x0001_0203).expect("24 bits");
         assert_eq!(number.to_be_bytes(), [1, 2, 3]);
         assert_eq!(OfferNumber::from_be_bytes([1, 2, 3]), number);
     }

@@ -6,5 +6,4 @@ pub mod ids;
 pub mod money;
 pub mod reasons;
 pub mod status;
-pub mod units;
 pub mod url;

@@ -1,161 +1,132 @@
-//! Money: whole micro-units of a currency, exact or not at all. No floats, no rounding.
+//! Money: exact amounts in millionths. No floating point, no rounding, no silent overflow.
 
 use std::fmt;
-use std::str::FromStr;
 
-use super::currency::decimals_of;
+use super::currency::Currency;
 
-/// Decimals of a micro-unit.
-const DECIMALS: usize = 6;
+/// Digits after the point that an amount can have.
+const DECIMALS_MAX: usize = 6;
+/// Micro-units in one unit of a currency.
+const MICROS_PER_UNIT: u64 = 1_000_000;
 
-/// Why a text is not an amount.
+/// An amount in millionths of a currency's unit; the currency is kept beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Micros(i64);
+
+/// Why a text is no amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AmountError {
-    /// Not digits, an optional point and digits.
-    #[error("not a decimal number")]
+pub enum MoneyError {
+    /// Anything but digits, one point between digits, and a minus in front.
+    #[error("not a decimal amount such as \"15.00\"")]
     Malformed,
-    /// More than six decimals, be they zeros.
-    #[error("more than {DECIMALS} decimals")]
-    TooPrecise,
-    /// Does not fit 64 bits of micro-units.
+    /// More than six digits after the point, zeros included: it is refused, never rounded.
+    #[error("more than 6 decimals")]
+    TooManyDecimals,
+    /// Beyond ±9,223,372,036,854.775807.
     #[error("too large")]
     TooLarge,
 }
-
-/// Why a text is not a currency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an ISO 4217 currency code")]
-pub struct CurrencyError;
-
-/// An amount in millionths of a currency's unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Micros(i64);
 
 impl Micros {
     /// Nothing.
     pub const ZERO: Self = Self(0);
 
-    /// That many millionths.
+    /// From millionths, as stored.
     #[must_use]
     pub const fn new(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// The millionths.
+    /// Millionths, as stored.
     #[must_use]
     pub const fn get(self) -> i64 {
         self.0
     }
 
-    /// The sum, if it fits.
-    #[must_use]
-    pub const fn checked_add(self, other: Self) -> Option<Self> {
-        match self.0.checked_add(other.0) {
-            Some(sum) => Some(Self(sum)),
-            None => None,
-        }
-    }
-
-    /// Decimal text with at least the currency's decimals, and as many more as the amount has.
-    #[must_use]
-    pub fn to_text(self, currency: Currency) -> String {
-        let (sign, micros) = (if self.0 < 0 { "-" } else { "" }, self.0.unsigned_abs());
-        let (whole, fraction) = (micros / 1_000_000, micros % 1_000_000);
-        let mut digits = format!("{fraction:06}");
-        let least = currency.decimals().min(DECIMALS);
-        while digits.len() > least && digits.ends_with('0') {
-            digits.pop();
-        }
-        let point = if digits.is_empty() { "" } else { "." };
-        format!("{sign}{whole}{point}{digits}")
-    }
-}
-
-impl FromStr for Micros {
-    type Err = AmountError;
-
-    /// Reads `-?[0-9]+(\.[0-9]{1,6})?`; nothing else, not even a plus sign.
-    fn from_str(text: &str) -> Result<Self, AmountError> {
+    /// Reads decimal text: `-`, digits, and up to six decimals after a point. No `+`, exponent,
+    /// separators of thousands or white space.
+    ///
+    /// # Errors
+    /// When the text has another form, too many decimals or too large a value.
+    pub fn parse(text: &str) -> Result<Self, MoneyError> {
         let (negative, digits) = match text.strip_prefix('-') {
             Some(digits) => (true, digits),
             None => (false, text),
         };
-        let (whole, fraction) = match digits.split_once('.') {
-            Some((_, "")) => return Err(AmountError::Malformed),
-            Some(parts) => parts,
+        let (units, decimals) = match digits.split_once('.') {
+            Some((units, decimals)) if is_digits(decimals) => (units, decimals),
+            Some(_) => return Err(MoneyError::Malformed),
             None => (digits, ""),
         };
-        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || !plain(whole) || !plain(fraction) {
-            return Err(AmountError::Malformed);
+        if !is_digits(units) {
+            return Err(MoneyError::Malformed);
         }
-        if fraction.len() > DECIMALS {
-            return Err(AmountError::TooPrecise);
+        if decimals.len() > DECIMALS_MAX {
+            return Err(MoneyError::TooManyDecimals);
         }
-        let zeros = DECIMALS - fraction.len();
-        let magnitude = whole
+        let zeros = std::iter::repeat_n(b'0', DECIMALS_MAX - decimals.len());
+        let magnitude = units
             .bytes()
-            .chain(fraction.bytes())
-            .chain(std::iter::repeat_n(b'0', zeros))
-            .try_fold(0i64, |sum, digit| {
-                // Downwards, since the negative range is the larger one.
-                sum.checked_mul(10)?.checked_sub(i64::from(digit - b'0'))
-            })
-            .ok_or(AmountError::TooLarge)?;
-        if negative {
-            return Ok(Self(magnitude));
+            .chain(decimals.bytes())
+            .chain(zeros)
+            .try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+            .ok_or(MoneyError::TooLarge)?;
+        signed(negative, magnitude).map(Self).ok_or(MoneyError::TooLarge)
+    }
+
+    /// The sum, if it fits.
+    #[must_use]
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.0).map(Self)
+    }
+
+    /// The difference, if it fits.
+    #[must_use]
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).map(Self)
+    }
+
+    /// The opposite, if it fits.
+    #[must_use]
+    pub fn checked_neg(self) -> Option<Self> {
+        self.0.checked_neg().map(Self)
+    }
+
+    /// As text with the currency's number of decimals, or with more where the value needs them.
+    #[must_use]
+    pub fn display(self, currency: Currency) -> impl fmt::Display {
+        Decimal { micros: self, decimals_min: currency.decimals() }
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn signed(negative: bool, magnitude: u64) -> Option<i64> {
+    if negative { 0_i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
+}
+
+struct Decimal {
+    micros: Micros,
+    decimals_min: usize,
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let magnitude = self.micros.0.unsigned_abs();
+        let (units, fraction) = (magnitude / MICROS_PER_UNIT, magnitude % MICROS_PER_UNIT);
+        let sign = if self.micros.0 < 0 { "-" } else { "" };
+        let (mut shown, mut decimals) = (fraction, DECIMALS_MAX);
+        while decimals > self.decimals_min && shown.is_multiple_of(10) {
+            shown /= 10;
+            decimals -= 1;
         }
-        magnitude.checked_neg().map(Self).ok_or(AmountError::TooLarge)
-    }
-}
-
-/// An active ISO 4217 currency.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Currency([u8; 3]);
-
-impl Currency {
-    /// US dollar.
-    pub const USD: Self = Self(*b"USD");
-
-    /// Wraps what the store kept; it was checked when it came in.
-    #[must_use]
-    pub const fn from_bytes(code: [u8; 3]) -> Self {
-        Self(code)
-    }
-
-    /// The three letters.
-    #[must_use]
-    pub const fn to_bytes(self) -> [u8; 3] {
-        self.0
-    }
-
-    /// How many decimals its smallest unit has.
-    #[must_use]
-    pub fn decimals(self) -> usize {
-        decimals_of(self.0).unwrap_or(2)
-    }
-}
-
-impl FromStr for Currency {
-    type Err = CurrencyError;
-
-    /// Reads a three-letter code in either case.
-    fn from_str(text: &str) -> Result<Self, CurrencyError> {
-        let mut code: [u8; 3] = text.as_bytes().try_into().map_err(|_| CurrencyError)?;
-        code.make_ascii_uppercase();
-        decimals_of(code).map(|_| Self(code)).ok_or(CurrencyError)
-    }
-}
-
-impl fmt::Display for Currency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&self.0).unwrap_or("???"))
-    }
-}
-
-impl fmt::Debug for Currency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        if decimals == 0 {
+            write!(f, "{sign}{units}")
+        } else {
+            write!(f, "{sign}{units}.{shown:0decimals$}")
+        }
     }
 }
 
@@ -165,72 +136,91 @@ mod tests {
 
     use super::*;
 
+    fn currency(code: &str) -> Currency {
+        Currency::parse(code).expect("in the list")
+    }
+
+    /// The same grammar in arithmetic that cannot overflow.
+    fn reference(text: &str) -> Option<i128> {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let (units, decimals) = digits.split_once('.').unwrap_or((digits, "0"));
+        let plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
+        if !plain(units) || !plain(decimals) || decimals.len() > 6 {
+            return None;
+        }
+        let magnitude: i128 = format!("{units}{decimals:0<6}").parse().ok()?;
+        Some(if text.starts_with('-') { -magnitude } else { magnitude })
+    }
+
     #[test]
-    fn amounts_are_exact_or_refused() {
-        let check = |text: &str, expected: Result<i64, AmountError>| {
-            assert_eq!(text.parse::<Micros>().map(Micros::get), expected, "{text:?}");
+    fn amounts_are_read_exactly_or_refused() {
+        let check = |text: &str, expected: Result<i64, MoneyError>| {
+            assert_eq!(Micros::parse(text).map(Micros::get), expected, "{text:?}");
         };
         check("15", Ok(15_000_000));
         check("15.00", Ok(15_000_000));
         check("-3.5", Ok(-3_500_000));
         check("0.000001", Ok(1));
+        check("-0", Ok(0));
+        check("007", Ok(7_000_000));
         check("9223372036854.775807", Ok(i64::MAX));
         check("-9223372036854.775808", Ok(i64::MIN));
-        check("9223372036854.775808", Err(AmountError::TooLarge));
-        check("99999999999999999999999", Err(AmountError::TooLarge));
-        check("0.0000001", Err(AmountError::TooPrecise));
-        check("1.0000000", Err(AmountError::TooPrecise));
-        for wrong in [
-            "", "-", ".", ".5", "5.", "+5", "1e3", "1,000", " 1", "1 ", "--1", "1.2.3", "0x1",
-            "NaN", "١",
+        check("9223372036854.775808", Err(MoneyError::TooLarge));
+        check("-9223372036854.775809", Err(MoneyError::TooLarge));
+        check("99999999999999999999999", Err(MoneyError::TooLarge));
+        check("1.0000001", Err(MoneyError::TooManyDecimals));
+        check("1.0000000", Err(MoneyError::TooManyDecimals));
+        for text in [
+            "", "-", ".", ".5", "5.", "--5", "+5", "1e3", "1,000", "1_0", " 1", "1 ", "1.2.3",
+            "1.-2", "٣", "NaN",
         ] {
-            check(wrong, Err(AmountError::Malformed));
+            check(text, Err(MoneyError::Malformed));
         }
     }
 
     #[test]
-    fn text_has_the_currencys_decimals_and_never_loses_one() {
-        let check = |micros, code: &str, expected| {
-            let currency = code.parse().expect("a currency");
-            assert_eq!(Micros::new(micros).to_text(currency), expected);
+    fn amounts_show_the_currencys_decimals_or_more_never_fewer() {
+        let check = |micros, code, expected: &str| {
+            let shown = Micros::new(micros).display(currency(code)).to_string();
+            assert_eq!(shown, expected);
         };
         check(15_000_000, "USD", "15.00");
         check(15_000_000, "JPY", "15");
-        check(15_500_000, "JPY", "15.5");
-        check(1, "USD", "0.000001");
-        check(-2_500_000, "KWD", "-2.500");
+        check(15_000_000, "KWD", "15.000");
+        check(15_005_000, "USD", "15.005");
+        check(500_000, "JPY", "0.5");
+        check(-1, "USD", "-0.000001");
+        check(0, "USD", "0.00");
         check(i64::MIN, "USD", "-9223372036854.775808");
     }
 
     #[test]
-    fn currencies_are_the_active_iso_codes() {
-        assert_eq!("usd".parse::<Currency>().map(|c| c.to_string()), Ok("USD".to_owned()));
-        for wrong in ["", "US", "USDT", "XYZ", "DEM", "€€"] {
-            assert_eq!(wrong.parse::<Currency>(), Err(CurrencyError), "{wrong:?}");
-        }
+    fn sums_that_do_not_fit_are_refused() {
+        let (most, least, one) = (Micros::new(i64::MAX), Micros::new(i64::MIN), Micros::new(1));
+        assert_eq!(most.checked_add(one), None);
+        assert_eq!(least.checked_sub(one), None);
+        assert_eq!(least.checked_neg(), None);
+        assert_eq!(one.checked_add(one), Some(Micros::new(2)));
+        assert_eq!(one.checked_sub(one), Some(Micros::ZERO));
+        assert_eq!(one.checked_neg(), Some(Micros::new(-1)));
     }
 
     proptest! {
         #[test]
-        fn text_and_amount_are_one(micros: i64, jpy: bool) {
-            let currency = if jpy { Currency(*b"JPY") } else { Currency::USD };
-            let amount = Micros::new(micros);
-            prop_assert_eq!(amount.to_text(currency).parse::<Micros>(), Ok(amount));
-        }
-
-        #[test]
-        fn parsing_agrees_with_wide_integers(whole in 0u64.., fraction in "[0-9]{1,6}") {
-            let text = format!("{whole}.{fraction}");
-            let wide = i128::from(whole) * 1_000_000
-                + format!("{fraction:0<6}").parse::<i128>().expect("digits");
-            let expected = i64::try_from(wide).map_err(|_| AmountError::TooLarge);
-            prop_assert_eq!(text.parse::<Micros>().map(Micros::get), expected);
+        fn what_is_shown_is_read_back(micros: i64, code in prop::sample::select(vec!["USD", "JPY", "KWD", "CLF"])) {
+            let shown = Micros::new(micros).display(currency(code)).to_string();
+            prop_assert_eq!(Micros::parse(&shown), Ok(Micros::new(micros)));
         }
 
         #[test]
         fn no_text_panics(text: String) {
-            let _ = text.parse::<Micros>();
-            let _ = text.parse::<Currency>();
+            let _ = Micros::parse(&text);
+        }
+
+        #[test]
+        fn the_reference_agrees(text in "-?[0-9]{0,16}(\\.[0-9]{0,8})?") {
+            let expected = reference(&text).and_then(|micros| i64::try_from(micros).ok());
+            prop_assert_eq!(Micros::parse(&text).ok().map(Micros::get), expected);
         }
     }
 }

@@ -6,8 +6,9 @@ use super::timestamp;
 use crate::catalog::{Advertiser, Affiliate, Catalog, Event, Late, Offer, Repeat};
 use crate::click_id::{ClickId, ClickIdError, Keyring};
 use crate::dedup::{Claim, ClaimSet};
+use crate::model::currency::Currency;
 use crate::model::fields::Field;
-use crate::model::money::{Currency, Micros};
+use crate::model::money::Micros;
 use crate::model::reasons::{Flag, Refusal};
 use crate::model::status::Status;
 
@@ -185,12 +186,12 @@ fn click(fields: &Fields<'_>, keyring: &Keyring) -> Result<ClickId, Refused> {
 
 fn event<'a>(fields: &Fields<'_>, offer: &'a Offer) -> Result<&'a Event, Refused> {
     let theirs = fields.get(Field::Event).ok_or(Refusal::MissingEvent)?;
-    let ours = offer.advertiser.event_word(theirs);
+    let ours = offer.advertiser.event_name(theirs);
     Ok(offer.event(ours).ok_or(Refusal::UnknownEvent)?)
 }
 
 fn is_late(offer: &Offer, event: &Event, click_ms: u64, event_ms: u64) -> Result<bool, Refused> {
-    let window_ms = event.window_ms.or(offer.window_ms);
+    let window_ms = event.window_ms;
     let late = window_ms.is_some_and(|window| event_ms > click_ms.saturating_add(window));
     match (late, offer.late) {
         (true, Late::Refuse) => Err(Refusal::ClickExpired.into()),
@@ -202,7 +203,7 @@ fn is_late(offer: &Offer, event: &Event, click_ms: u64, event_ms: u64) -> Result
 /// or does not count. An advertiser cannot approve what the offer wants approved by the network.
 fn status(fields: &Fields<'_>, advertiser: &Advertiser, event: &Event) -> Result<Status, Refused> {
     let Some(theirs) = fields.get(Field::Status) else { return Ok(event.initial_status) };
-    match advertiser.status_word(theirs) {
+    match advertiser.status(theirs) {
         Some(status @ (Status::Pending | Status::Rejected)) => Ok(status),
         Some(Status::Approved) => Ok(event.initial_status),
         Some(Status::Reversed) | None => Err(Refusal::BadStatus.into()),
@@ -210,7 +211,7 @@ fn status(fields: &Fields<'_>, advertiser: &Advertiser, event: &Event) -> Result
 }
 
 fn amount(fields: &Fields<'_>, field: Field) -> Result<Option<Micros>, Refused> {
-    let parse = |text: &str| text.parse().map_err(|_| Refusal::BadAmount.into());
+    let parse = |text: &str| Micros::parse(text).map_err(|_| Refusal::BadAmount.into());
     fields.get(field).map(parse).transpose()
 }
 
@@ -219,7 +220,7 @@ fn amount_is_sound(fields: &Fields<'_>, field: Field) -> Result<(), Refused> {
 }
 
 fn currency(fields: &Fields<'_>) -> Result<Option<Currency>, Refused> {
-    let parse = |text: &str| text.parse().map_err(|_| Refusal::BadCurrency.into());
+    let parse = |text: &str| Currency::parse(text).map_err(|_| Refusal::BadCurrency.into());
     fields.get(Field::Currency).map(parse).transpose()
 }
 

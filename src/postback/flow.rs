@@ -130,7 +130,7 @@ impl Postbacks {
         let catalog = self.catalog.load_full();
         let advertiser = match advertiser {
             None => None,
-            Some(id) => Some(catalog.advertiser(id).ok_or(Refusal::UnknownAdvertiser)?),
+            Some(id) => Some(&**catalog.advertiser(id).ok_or(Refusal::UnknownAdvertiser)?),
         };
         let overrides = advertiser.map_or(&[][..], |advertiser| &advertiser.params);
         let mut fields = Fields::default();

@@ -1,0 +1,152 @@
+//! The catalog file's schema: which keys each table has, and how advertisers, affiliates and
+//! shared kinds of values are read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::snapshot::{Advertiser, Affiliate};
+use crate::checked_toml::{Complaint, Input, Table, one_of, units};
+use crate::model::fields::Field;
+use crate::model::ids::{AffiliateNumber, ID_BYTES_MAX, is_id};
+use crate::model::status::Status;
+use crate::model::url::HttpUrl;
+
+/// Tables of the file.
+pub const ROOT: &[&str] = &["advertisers", "offers", "affiliates", "links"];
+/// Keys of `[[advertisers]]`.
+pub const ADVERTISER: &[&str] = &["id", "preset", "params", "statuses", "events"];
+/// Keys of `[[advertisers]]` that later versions honour.
+pub const ADVERTISER_NOT_YET: &[&str] = &["auth"];
+/// Keys of `[[affiliates]]`.
+pub const AFFILIATE: &[&str] = &["id", "status"];
+/// Keys of `[[links]]`.
+pub const LINK: &[&str] = &["code", "offer", "affiliate"];
+
+/// Presets that later versions know.
+const PRESETS_NOT_YET: [&str; 12] = [
+    "voluum", "keitaro", "binom", "redtrack", "everflow", "tune", "affise", "scaleo", "afftrax",
+    "trackier", "bemob", "cake",
+];
+
+/// Longest word of an advertiser's own (parameter, status, event), bytes.
+const WORD_BYTES_MAX: usize = 64;
+/// Longest window: about a century, so that no sum of times overflows.
+const WINDOW_MAX: Duration = Duration::from_secs(36_500 * 86_400);
+
+/// Reads an advertiser; mistakes are noted and what is wrong is left out.
+pub fn advertiser(table: &Table<'_>, id: &str) -> Advertiser {
+    table.optional("preset", |input| preset(input.text()?));
+    Advertiser {
+        id: id.into(),
+        params: params(table),
+        statuses: their_words(table, "statuses", |ours| {
+            one_of(ours, &Status::ALL.map(|status| (status.as_str(), status)))
+        }),
+        events: their_words(table, "events", |ours| id_text(ours).map(str::to_owned)),
+    }
+}
+
+/// Reads an affiliate.
+pub fn affiliate(table: &Table<'_>, id: &str) -> Affiliate {
+    let words = [("active", true), ("blocked", false)];
+    let active = table.optional("status", |input| one_of(input.text()?, &words));
+    let id = Arc::from(id);
+    Affiliate { id, number: AffiliateNumber::NONE, active: active.unwrap_or(true) }
+}
+
+fn preset(name: &str) -> Result<(), Complaint> {
+    if PRESETS_NOT_YET.contains(&name) {
+        let what = format!(
+            "preset {name:?} is not supported by this version; use \"standard\" with params"
+        );
+        return Err(Complaint::new(what));
+    }
+    one_of(name, &[("standard", ())])
+}
+
+/// `params`: our name = theirs.
+fn params(table: &Table<'_>) -> Vec<(Field, String)> {
+    let mut params: Vec<(Field, String)> = Vec::new();
+    for (ours, theirs) in table.words("params") {
+        let Some(field) = Field::ALL.into_iter().find(|field| field.as_str() == ours) else {
+            let hint = table.suggest(ours, Field::ALL.iter().map(|field| field.as_str()));
+            table.error_in("params", ours, format_args!("unknown parameter{hint}"));
+            continue;
+        };
+        if let Err(complaint) = word(theirs) {
+            table.error_in("params", ours, complaint);
+        } else if let Some((other, _)) = params.iter().find(|(_, known)| known == theirs) {
+            let other = other.as_str();
+            table.error_in(
+                "params",
+                ours,
+                format_args!("{theirs:?} is the name of {other} already"),
+            );
+        } else {
+            params.push((field, theirs.to_owned()));
+        }
+    }
+    params
+}
+
+/// `statuses` and `events`: their word = ours.
+fn their_words<T>(
+    table: &Table<'_>,
+    key: &str,
+    read: impl Fn(&str) -> Result<T, Complaint>,
+) -> Vec<(String, T)> {
+    let mut words = Vec::new();
+    for (theirs, ours) in table.words(key) {
+        match word(theirs).and_then(|()| read(ours)) {
+            Ok(ours) => words.push((theirs.to_owned(), ours)),
+            Err(complaint) => table.error_in(key, theirs, complaint),
+        }
+    }
+    words
+}
+
+fn word(text: &str) -> Result<(), Complaint> {
+    if (1..=WORD_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Complaint::new(format!("must be a word of 1 to {WORD_BYTES_MAX} bytes")))
+}
+
+/// Reads a catalog ID.
+pub fn id<'t>(input: Input<'t>) -> Result<&'t str, Complaint> {
+    id_text(input.text()?)
+}
+
+fn id_text(text: &str) -> Result<&str, Complaint> {
+    if is_id(text) {
+        return Ok(text);
+    }
+    Err(Complaint::new(format!("{text:?} is not an ID: 1 to {ID_BYTES_MAX} of A-Z a-z 0-9 . _ -")))
+}
+
+/// Reads a tracking link's code.
+pub fn code<'t>(input: Input<'t>) -> Result<&'t str, Complaint> {
+    let text = input.text()?;
+    if is_id(text) && !text.contains('.') {
+        return Ok(text);
+    }
+    Err(Complaint::new(format!("{text:?} is not a code: 1 to {ID_BYTES_MAX} of A-Z a-z 0-9 _ -")))
+}
+
+/// Reads a URL without macros.
+pub fn url(input: Input<'_>) -> Result<HttpUrl, Complaint> {
+    let text = input.text()?;
+    if text.contains(['{', '}']) {
+        return Err(Complaint::new("is a plain URL; macros are filled in only in url"));
+    }
+    Ok(HttpUrl::parse(text)?)
+}
+
+/// Reads a time span, milliseconds.
+pub fn window(input: Input<'_>) -> Result<u64, Complaint> {
+    let duration = units::duration(input.text()?)?;
+    if duration.is_zero() || duration > WINDOW_MAX {
+        return Err(Complaint::new("must be from \"1ms\" to \"36500d\""));
+    }
+    Ok(u64::try_from(duration.as_millis()).expect("a century fits"))
+}

@@ -1,0 +1,242 @@
+//! The catalog file's schema: offers, their events and their money.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use toml::de::DeValue;
+
+use super::file::{id, url, window};
+use super::snapshot::{Advertiser, Event, Late, Offer, Repeat};
+use super::template::{Macro, Template, TemplateError};
+use crate::checked_toml::{Complaint, Input, Table, did_you_mean, one_of};
+use crate::model::currency::Currency;
+use crate::model::ids::{OfferNumber, is_id};
+use crate::model::money::Micros;
+use crate::model::status::Status;
+
+/// Keys of `[[offers]]`.
+pub const OFFER: &[&str] = &[
+    "id",
+    "advertiser",
+    "url",
+    "status",
+    "expires",
+    "fallback_url",
+    "window",
+    "late",
+    "one_conversion_per_click",
+    "pass_params",
+    "events",
+];
+/// Keys of `[[offers.events]]`.
+pub const EVENT: &[&str] = &["id", "initial_status", "repeat", "window", "payout", "revenue"];
+/// Keys of `[[offers.events]]` that later versions honour.
+pub const EVENT_NOT_YET: &[&str] = &["reverses"];
+/// Keys of `payout` and `revenue`.
+pub const MONEY: &[&str] = &["fixed", "percent", "per_unit", "currency"];
+
+/// Further parameters that an offer can pass.
+pub const PASS_PARAMS_MAX: usize = 20;
+
+/// Parameters of the click's URL that mean something already and never reach the passed ones.
+const CLICK_PARAMETERS: [&str; 12] = [
+    "offer",
+    "o",
+    "aff",
+    "affiliate",
+    "aff_id",
+    "a",
+    "pid",
+    "id",
+    "subid",
+    "aff_sub",
+    "redirect",
+    "sub",
+];
+
+/// What the network says where an offer says nothing.
+#[derive(Clone, Debug)]
+pub struct NetworkDefaults {
+    /// Currency of payouts that name none.
+    pub currency: Currency,
+    /// Where the day of an `expires` date ends.
+    pub time_zone: TimeZone,
+}
+
+/// Reads an offer. `None` if it has no usable landing URL, which is noted, as all mistakes are.
+pub fn offer(
+    table: &Table<'_>,
+    id: &str,
+    advertiser: Arc<Advertiser>,
+    defaults: &NetworkDefaults,
+) -> Option<Offer> {
+    let pass_params = table.optional("pass_params", pass_params).unwrap_or_default();
+    let window_ms = table.optional("window", window);
+    let active = [("active", true), ("paused", false)];
+    let late = [("refuse", Late::Refuse), ("zero_payout", Late::ZeroPayout)];
+    let expires = |input| expires_ms(input, &defaults.time_zone);
+    // All keys are read before the landing URL ends it, so that all mistakes are noted.
+    let (fallback, expires_ms) =
+        (table.optional("fallback_url", url), table.optional("expires", expires));
+    let active = table.optional("status", |input| one_of(input.text()?, &active)).unwrap_or(true);
+    let late = table.optional("late", |input| one_of(input.text()?, &late)).unwrap_or(Late::Refuse);
+    let one_conversion_per_click = table.optional("one_conversion_per_click", Input::boolean);
+    let events = events(table, window_ms, defaults);
+    let landing = table.required("url", |input| template(input.text()?, &pass_params))?;
+    Some(Offer {
+        id: id.into(),
+        number: OfferNumber::NONE,
+        advertiser,
+        landing,
+        fallback,
+        active,
+        expires_ms,
+        window_ms,
+        late,
+        one_conversion_per_click: one_conversion_per_click.unwrap_or(false),
+        pass_params,
+        events,
+    })
+}
+
+fn template(text: &str, pass_params: &[String]) -> Result<Template, Complaint> {
+    Template::compile(text, pass_params).map_err(|error| match &error {
+        TemplateError::UnknownMacro { name } => {
+            let passed = pass_params.iter().map(String::as_str);
+            let known = Macro::BUILT_IN.iter().map(|(known, _)| *known).chain(passed);
+            let hint = match did_you_mean(name, known) {
+                none if none.is_empty() => "; list it in pass_params to pass it on".to_owned(),
+                hint => hint,
+            };
+            Complaint::new(format!("{error}{hint}"))
+        }
+        _ => Complaint::from(error),
+    })
+}
+
+fn pass_params(input: Input<'_>) -> Result<Vec<String>, Complaint> {
+    let names = input.list()?;
+    if names.len() > PASS_PARAMS_MAX {
+        return Err(Complaint::new(format!("more than {PASS_PARAMS_MAX} parameters")));
+    }
+    let mut known = HashSet::new();
+    let mut list = Vec::with_capacity(names.len());
+    for name in names {
+        let name = name.text()?;
+        if !is_id(name) {
+            return Err(Complaint::new(format!("{name:?} is not 1 to 64 of A-Z a-z 0-9 . _ -")));
+        }
+        let built_in = Macro::BUILT_IN.iter().any(|(known, _)| *known == name);
+        if built_in || CLICK_PARAMETERS.contains(&name) {
+            return Err(Complaint::new(format!(
+                "{name:?} has a meaning of its own already; leave it out"
+            )));
+        }
+        if !known.insert(name) {
+            return Err(Complaint::new(format!("{name:?} is listed twice")));
+        }
+        list.push(name.to_owned());
+    }
+    Ok(list)
+}
+
+/// A moment, or a date whose whole day is still in: text or TOML's own types.
+fn expires_ms(input: Input<'_>, time_zone: &TimeZone) -> Result<u64, Complaint> {
+    let text = match input {
+        Input::Toml(DeValue::Datetime(moment)) => moment.to_string(),
+        other => other.text()?.to_owned(),
+    };
+    let hint =
+        "is neither a date such as \"2027-01-31\" nor a time such as \"2027-01-31T18:00:00Z\"";
+    let wrong = || Complaint::new(format!("{text:?} {hint}"));
+    let moment = match text.parse::<Date>() {
+        Ok(date) if text.len() == "2027-01-31".len() => {
+            let next_day = date.tomorrow().and_then(|next| next.to_zoned(time_zone.clone()));
+            next_day.as_ref().map(Zoned::timestamp).map_err(|_| wrong())?
+        }
+        _ => text.parse::<Timestamp>().map_err(|_| wrong())?,
+    };
+    u64::try_from(moment.as_millisecond()).map_err(|_| wrong())
+}
+
+fn events(
+    table: &Table<'_>,
+    offer_window_ms: Option<u64>,
+    defaults: &NetworkDefaults,
+) -> Vec<Event> {
+    let tables = table.tables("events", "id", EVENT, EVENT_NOT_YET);
+    if tables.is_empty() {
+        table.warning("events", "has no events: every postback for the offer will be refused");
+    }
+    let mut events: Vec<Event> = Vec::with_capacity(tables.len());
+    for table in &tables {
+        let Some(id) = table.required("id", id) else { continue };
+        if events.iter().any(|event| &*event.id == id) {
+            table.error("id", format_args!("{id:?} is taken by an earlier event of this offer"));
+        }
+        events.push(event(table, id, offer_window_ms, defaults));
+    }
+    events
+}
+
+fn event(
+    table: &Table<'_>,
+    id: &str,
+    offer_window_ms: Option<u64>,
+    defaults: &NetworkDefaults,
+) -> Event {
+    let statuses = [Status::Pending, Status::Approved].map(|status| (status.as_str(), status));
+    let initial = table.optional("initial_status", |input| one_of(input.text()?, &statuses));
+    let (payout, named) = money(table, "payout");
+    let currency = named.unwrap_or(defaults.currency);
+    let (revenue, revenue_currency) = money(table, "revenue");
+    if revenue_currency.is_some_and(|other| other != currency) {
+        table.error_in(
+            "revenue",
+            "currency",
+            format_args!("must be {currency}, the payout's currency"),
+        );
+    }
+    if table.has("revenue") && revenue < payout {
+        table.warning("payout", "is above revenue: each conversion loses money");
+    }
+    Event {
+        id: id.into(),
+        initial_status: initial.unwrap_or(Status::Approved),
+        repeat: table.optional("repeat", repeat).unwrap_or(Repeat::Once),
+        window_ms: table.optional("window", window).or(offer_window_ms),
+        payout,
+        revenue,
+        currency,
+    }
+}
+
+fn repeat(input: Input<'_>) -> Result<Repeat, Complaint> {
+    if input.text()? == "once" {
+        return Ok(Repeat::Once);
+    }
+    let wrong = |_| Complaint::new("must be \"once\" or a duration such as \"24h\"");
+    window(input).map(Repeat::Window).map_err(wrong)
+}
+
+/// The fixed amount and the currency, if named.
+fn money(table: &Table<'_>, key: &str) -> (Micros, Option<Currency>) {
+    let Some(money) = table.table(key, MONEY) else { return (Micros::ZERO, None) };
+    let fixed = money.optional("fixed", amount).unwrap_or_default();
+    for key in ["percent", "per_unit"] {
+        if money.optional(key, amount).is_some_and(|amount| amount != Micros::ZERO) {
+            money.error(key, "not supported by this version; remove it or write \"0\"");
+        }
+    }
+    (fixed, money.optional("currency", |input| Ok(Currency::parse(input.text()?)?)))
+}
+
+fn amount(input: Input<'_>) -> Result<Micros, Complaint> {
+    match Micros::parse(input.text()?)? {
+        negative if negative < Micros::ZERO => Err(Complaint::new("must not be negative")),
+        amount => Ok(amount),
+    }
+}

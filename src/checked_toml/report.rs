@@ -1,0 +1,140 @@
+//! The list of everything that is wrong with a file.
+
+use std::fmt;
+
+/// Mistakes of each severity that are kept; the rest is only counted. Nobody reads more, and a
+/// broken catalog of a million entries must not fill the memory.
+pub const MISTAKES_KEPT_MAX: usize = 1000;
+
+/// What is wrong with one value, and what to write instead, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint(String);
+
+impl Complaint {
+    /// From a sentence without capital and full stop.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Complaint {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Whether a mistake refuses the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The file is not taken.
+    Error,
+    /// The file is taken, but someone should look.
+    Warning,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// A line of the file, from 1; `None` if something is absent.
+    File(Option<usize>),
+    /// An environment variable, by name.
+    Environment(String),
+}
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Whether it refuses the file.
+    pub severity: Severity,
+    /// Where it was made.
+    pub origin: Origin,
+    /// The dotted key; empty for a mistake in the syntax.
+    pub key: String,
+    /// What is wrong and what to write instead.
+    pub complaint: Complaint,
+}
+
+/// All mistakes of one file. Displays one a line: by line, then by environment variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    file_name: String,
+    mistakes: Vec<Mistake>,
+    errors: usize,
+    warnings: usize,
+}
+
+impl Report {
+    /// An empty report on the file with this name.
+    #[must_use]
+    pub fn new(file_name: &str) -> Self {
+        Self { file_name: file_name.to_owned(), mistakes: Vec::new(), errors: 0, warnings: 0 }
+    }
+
+    /// Notes a mistake.
+    pub fn note(&mut self, mistake: Mistake) {
+        let count = match mistake.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= MISTAKES_KEPT_MAX {
+            self.mistakes.push(mistake);
+        }
+    }
+
+    /// Whether the file must be refused.
+    #[must_use]
+    pub const fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.errors + self.warnings == 0
+    }
+
+    /// The mistakes kept, as displayed: by place.
+    #[must_use]
+    pub fn mistakes(&self) -> Vec<&Mistake> {
+        let mut sorted: Vec<&Mistake> = self.mistakes.iter().collect();
+        sorted.sort_by(|a, b| a.origin.cmp(&b.origin));
+        sorted
+    }
+
+    fn write_line(&self, mistake: &Mistake, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if mistake.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        match &mistake.origin {
+            Origin::File(Some(line)) => write!(f, "{}:{line}: ", self.file_name)?,
+            Origin::File(None) => write!(f, "{}: ", self.file_name)?,
+            Origin::Environment(name) => write!(f, "{name}: ")?,
+        }
+        if !mistake.key.is_empty() {
+            write!(f, "{}: ", mistake.key)?;
+        }
+        writeln!(f, "{}", mistake.complaint)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for mistake in self.mistakes() {
+            self.write_line(mistake, f)?;
+        }
+        match self.errors + self.warnings - self.mistakes.len() {
+            0 => Ok(()),
+            more => writeln!(f, "{}: and {more} more", self.file_name),
+        }
+    }
+}
+
+impl std::error::Error for Report {}

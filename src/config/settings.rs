@@ -1,0 +1,203 @@
+//! Settings by dotted key: the environment before the file before the default.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use crate::checked_toml::{Complaint, Input, Path, Source, closest, did_you_mean, one_of, units};
+
+/// What every variable of postbackd starts with.
+const PREFIX: &str = "POSTBACKD_";
+/// Variables that say where the configuration is and what to log before it is read.
+const NOT_SETTINGS: [&str; 2] = ["POSTBACKD_CONFIG", "POSTBACKD_LOG"];
+
+/// The settings being read. What is asked for is what is known: a key never asked for is a
+/// mistake when reading ends.
+pub struct Settings<'t> {
+    source: &'t Source<'t>,
+    environment: &'t BTreeMap<String, String>,
+    asked: Vec<&'static str>,
+}
+
+/// The variable that overrides a key: `server.listen` by `POSTBACKD_SERVER__LISTEN`.
+pub fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
+}
+
+impl<'t> Settings<'t> {
+    pub fn new(source: &'t Source<'t>, environment: &'t BTreeMap<String, String>) -> Self {
+        Self { source, environment, asked: Vec::new() }
+    }
+
+    /// The value of `key`. Both the file's and the environment's are read, so that an override
+    /// does not hide a mistake.
+    pub fn optional<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(Input<'t>) -> Result<T, Complaint>,
+    ) -> Option<T> {
+        self.asked.push(key);
+        let from_file = self.in_file(key).and_then(|value| {
+            let span = value.span();
+            let noted = |complaint| self.error_in_file(key, span, complaint);
+            read(Input::Toml(value.get_ref())).map_err(noted).ok()
+        });
+        let name = variable(key);
+        let from_environment = self.environment.get(&name).and_then(|text| {
+            let noted = |complaint| self.source.error_in_environment(&name, key, complaint);
+            read(Input::Text(text)).map_err(noted).ok()
+        });
+        from_environment.or(from_file)
+    }
+
+    /// The text of `key`, read by `read`, or else `default`.
+    pub fn text<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        read: impl Fn(&'t str) -> Result<T, Complaint>,
+    ) -> T {
+        self.optional(key, |input| read(input.text()?)).unwrap_or(default)
+    }
+
+    /// The whole number of `key`.
+    pub fn integer(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
+        let wide = u64::from(*range.start())..=u64::from(*range.end());
+        let number = self.optional(key, |input| input.integer(wide.clone()));
+        number.and_then(|number| u32::try_from(number).ok()).unwrap_or(default)
+    }
+
+    /// The duration of `key`, within `range` (as durations are written).
+    pub fn duration(&mut self, key: &'static str, default: &str, range: [&str; 2]) -> Duration {
+        let known = |text| units::duration(text).expect("our own text");
+        let [low, high] = range;
+        let read = |text| {
+            let duration = units::duration(text)?;
+            if (known(low)..=known(high)).contains(&duration) {
+                return Ok(duration);
+            }
+            Err(Complaint::new(format!("must be from {low:?} to {high:?}")))
+        };
+        self.text(key, known(default), read)
+    }
+
+    /// The word of `key`, one of `list`.
+    pub fn word<T: Copy>(&mut self, key: &'static str, default: T, list: &[(&str, T)]) -> T {
+        self.text(key, default, |word| one_of(word, list))
+    }
+
+    /// The list of `key`, its items read by `read`; an absent one is empty.
+    pub fn list<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&'t str) -> Result<T, Complaint>,
+    ) -> Vec<T> {
+        let item = |item: Input<'t>| read(item.text()?);
+        let list = self.optional(key, |input| input.list()?.into_iter().map(item).collect());
+        list.unwrap_or_default()
+    }
+
+    /// Notes that `key` does not go with the others.
+    pub fn error(&self, key: &'static str, complaint: impl Into<String>) {
+        let (name, complaint) = (variable(key), Complaint::new(complaint));
+        match self.in_file(key) {
+            _ if self.environment.contains_key(&name) => {
+                self.source.error_in_environment(&name, key, complaint);
+            }
+            Some(value) => self.error_in_file(key, value.span(), complaint),
+            None => self.source.error(&Path::ROOT.key(key), None, complaint),
+        }
+    }
+
+    /// Notes that `key` should be looked at.
+    pub fn warning(&self, key: &'static str, complaint: impl Into<String>) {
+        let span = self.in_file(key).map(Spanned::span);
+        self.source.warning(&Path::ROOT.key(key), span, Complaint::new(complaint));
+    }
+
+    /// Ends reading: what was never asked for is unknown. Returns the known keys.
+    pub fn finish(self) -> Vec<&'static str> {
+        for (section, value) in self.source.tree() {
+            let name: &str = section.get_ref();
+            if self.asked.contains(&name) {
+                continue;
+            }
+            if !self.asked.iter().any(|key| section_of(key) == Some(name)) {
+                let hint = self.hint_at_top(name);
+                self.error_in_file(
+                    name,
+                    section.span(),
+                    Complaint::new(format!("unknown key{hint}")),
+                );
+            } else if let Some(entries) = value.get_ref().as_table() {
+                for (key, _) in entries {
+                    self.check_key(name, key.get_ref(), key.span());
+                }
+            } else {
+                let complaint = Complaint::new(format!("must be a table: write [{name}]"));
+                self.error_in_file(name, value.span(), complaint);
+            }
+        }
+        self.check_environment();
+        self.asked
+    }
+
+    fn check_key(&self, section: &str, key: &str, span: std::ops::Range<usize>) {
+        let dotted = format!("{section}.{key}");
+        if self.asked.contains(&dotted.as_str()) {
+            return;
+        }
+        let siblings = self.asked.iter().filter(|known| section_of(known) == Some(section));
+        let hint = did_you_mean(key, siblings.map(|known| last_of(known)));
+        let complaint = Complaint::new(format!("unknown key{hint}"));
+        self.source.error(&Path::ROOT.key(section).key(key), Some(span), complaint);
+    }
+
+    /// At the top, a section may be mistyped or a key may lack its section.
+    fn hint_at_top(&self, name: &str) -> String {
+        let places = self.asked.iter().map(|key| section_of(key).unwrap_or(key));
+        if let Some(place) = closest(name, places) {
+            return format!("; did you mean {place:?}?");
+        }
+        match self.asked.iter().find(|key| last_of(key) == name) {
+            Some(key) => format!("; did you mean {key:?}?"),
+            None => String::new(),
+        }
+    }
+
+    fn check_environment(&self) {
+        let known: Vec<String> = self.asked.iter().map(|key| variable(key)).collect();
+        for name in self.environment.keys() {
+            let expected = known.contains(name) || NOT_SETTINGS.contains(&name.as_str());
+            if name.starts_with(PREFIX) && !expected {
+                let hint = did_you_mean(name, known.iter().map(String::as_str));
+                let complaint = Complaint::new(format!("unknown variable{hint}"));
+                self.source.error_in_environment(name, "", complaint);
+            }
+        }
+    }
+
+    fn in_file(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+        match key.split_once('.') {
+            Some((section, name)) => {
+                self.source.tree().get(section)?.get_ref().as_table()?.get(name)
+            }
+            None => self.source.tree().get(key),
+        }
+    }
+
+    fn error_in_file(&self, key: &str, span: std::ops::Range<usize>, complaint: Complaint) {
+        self.source.error(&Path::ROOT.key(key), Some(span), complaint);
+    }
+}
+
+fn section_of(key: &str) -> Option<&str> {
+    key.split_once('.').map(|(section, _)| section)
+}
+
+fn last_of(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
+}
