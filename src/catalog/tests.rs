@@ -5,7 +5,6 @@ use jiff::tz::TimeZone;
 use super::*;
 use crate::checked_toml::Report;
 use crate::model::currency::Currency;
-use crate::model::fields::Field;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::money::Micros;
 use crate::model::status::Status;

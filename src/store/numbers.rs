@@ -105,7 +105,7 @@ impl Store {
         offers: impl Iterator<Item = &'i str>,
         affiliates: impl Iterator<Item = &'i str>,
     ) -> Result<Numbers, NumbersError> {
-        let read = self.readers.run(|engine| Numbers::read(engine)).await;
+        let read = self.readers.run(Numbers::read).await;
         let mut numbers = read.map_err(ReadError::from)?.map_err(ReadError::from)?;
         for (kind, assigned) in [
             (Numbered::Offer, numbers.assign(Numbered::Offer, offers)?),
