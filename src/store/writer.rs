@@ -277,6 +277,7 @@ impl Writer {
             }
             state.syncing = true;
             drop(state);
+            std::thread::yield_now();
             self.append_once(&mut buffers);
             self.sync_once(&mut tickets);
         }
