@@ -3,7 +3,7 @@
 mod client_ip;
 mod connection;
 mod listener;
-mod reply;
+pub mod reply;
 mod router;
 
 pub use client_ip::{TrustedProxies, client_ip};

@@ -49,6 +49,19 @@ impl Numbers {
         self.affiliates.get(id).copied().and_then(AffiliateNumber::new)
     }
 
+    /// The numbers that a new store gives, for those who have none.
+    #[must_use]
+    pub fn assigned<'i>(
+        offers: impl Iterator<Item = &'i str>,
+        affiliates: impl Iterator<Item = &'i str>,
+    ) -> Self {
+        let number = |ids: &mut dyn Iterator<Item = &'i str>| {
+            ids.zip(1..=NUMBER_MAX).map(|(id, number)| (id.to_owned(), number)).collect()
+        };
+        let (mut offers, mut affiliates) = (offers, affiliates);
+        Self { offers: number(&mut offers), affiliates: number(&mut affiliates) }
+    }
+
     fn of(&mut self, kind: Numbered) -> &mut HashMap<String, u32> {
         match kind {
             Numbered::Offer => &mut self.offers,
