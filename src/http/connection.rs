@@ -29,6 +29,9 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, router: Arc<Route
             .header_read_timeout(router.header_read_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
             .max_headers(HEADERS_MAX)
+            // Without it hyper reads once more while an answer waits for the disk, only to
+            // notice a client that has hung up; the conversion counts all the same.
+            .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
     );
     let result = tokio::select! {
