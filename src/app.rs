@@ -82,7 +82,8 @@ pub struct Server {
     config: Config,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
-    router: Arc<Router>,
+    routers: Vec<Arc<Router>>,
+    postbacks: Postbacks,
     admin: Arc<AdminState>,
     source: Arc<CatalogSource>,
     background: Runtime,
@@ -131,33 +132,46 @@ impl Server {
             .build()?;
         background.block_on(load_catalog(&source, &metrics))?;
         let (trigger, drain) = drain();
-        let router = Arc::new(Router {
-            clicks: Clicks {
-                catalog: Arc::clone(&in_force),
-                keyring: Arc::clone(&keyring),
-                minter: Arc::clone(&minter),
-                store: Arc::clone(&store),
-                metrics: Arc::clone(&metrics),
-                visitor: Visitor::new(ip_mode(config.click.ip), &identity.click_key),
-                ack_deadline: config.click.ack_deadline,
-                fallback_url: config.network.fallback_url.clone(),
-            },
-            postbacks: Postbacks {
-                catalog: Arc::clone(&in_force),
-                keyring: Arc::clone(&keyring),
-                minter,
-                dedup: dedup.clone(),
-                store: Arc::clone(&store),
-                metrics: Arc::clone(&metrics),
-            },
+        let clicks = Clicks {
+            catalog: Arc::clone(&in_force),
+            keyring: Arc::clone(&keyring),
+            minter: Arc::clone(&minter),
+            store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
-            trusted_proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
-            referrer_policy: HeaderValue::from_static(config.click.referrer_policy.as_str()),
-            header_read_timeout: config.server.header_read_timeout,
-            body_read_timeout: BODY_READ_TIMEOUT,
-            clock,
-            randomness: Randomness::new(u64::from_ne_bytes(random()?)),
-        });
+            visitor: Visitor::new(ip_mode(config.click.ip), &identity.click_key),
+            ack_deadline: config.click.ack_deadline,
+            waiting: Arc::default(),
+            fallback_url: config.network.fallback_url.clone(),
+        };
+        let postbacks = Postbacks {
+            catalog: Arc::clone(&in_force),
+            keyring: Arc::clone(&keyring),
+            minter,
+            dedup: dedup.clone(),
+            store: Arc::clone(&store),
+            metrics: Arc::clone(&metrics),
+            waiting: Arc::default(),
+        };
+        let workers = match config.server.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            workers => workers as usize,
+        };
+        let mut routers = Vec::new();
+        for _ in 0..workers {
+            let waiting = Arc::default();
+            store.writer().add_waiting(&waiting);
+            routers.push(Arc::new(Router {
+                clicks: Clicks { waiting: Arc::clone(&waiting), ..clicks.clone() },
+                postbacks: Postbacks { waiting, ..postbacks.clone() },
+                metrics: Arc::clone(&metrics),
+                trusted_proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
+                referrer_policy: HeaderValue::from_static(config.click.referrer_policy.as_str()),
+                header_read_timeout: config.server.header_read_timeout,
+                body_read_timeout: BODY_READ_TIMEOUT,
+                clock: clock.clone(),
+                randomness: Randomness::new(u64::from_ne_bytes(random()?)),
+            }));
+        }
         let admin = Arc::new(AdminState {
             readiness: Readiness::new(Arc::clone(store.health()), drain.clone()),
             token: admin_token(&config)?,
@@ -170,18 +184,15 @@ impl Server {
         });
         let listen =
             |address| http::bind(address).map_err(|error| ServerError::Listen { address, error });
-        let workers = match config.server.workers {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            workers => workers as usize,
-        };
         let public_listeners =
-            (0..workers).map(|_| listen(config.server.listen)).collect::<Result<_, _>>()?;
+            routers.iter().map(|_| listen(config.server.listen)).collect::<Result<_, _>>()?;
         let admin_listener = listen(config.admin.listen)?;
         Ok(Self {
             config,
             store,
             metrics,
-            router,
+            routers,
+            postbacks,
             admin,
             source,
             background,
@@ -203,14 +214,15 @@ impl Server {
             Arc::clone(&self.metrics),
         );
         let mut workers = Vec::new();
-        for (number, listener) in self.public_listeners.into_iter().enumerate() {
-            let serving = http::serve(
-                listener,
-                Arc::clone(&self.router),
-                Arc::clone(&admission),
-                self.drain.clone(),
-            );
-            workers.push(spawn_worker(number, serving)?);
+        for (number, (listener, router)) in
+            self.public_listeners.into_iter().zip(self.routers).enumerate()
+        {
+            let waiting = Arc::clone(&router.clicks.waiting);
+            let serving = http::serve(listener, router, Arc::clone(&admission), self.drain.clone());
+            workers.push(spawn_worker(number, async move {
+                tokio::spawn(async move { waiting.wake_all_settled().await });
+                serving.await
+            })?);
         }
         // Its own drain: health and metrics stay reachable until the workers are done.
         let (admin_trigger, admin_drain) = drain();
@@ -225,8 +237,7 @@ impl Server {
             Arc::clone(&self.metrics),
         ));
         self.background.spawn(retention(self.config.clone(), Arc::clone(&self.store)));
-        let router = Arc::clone(&self.router);
-        self.background.spawn(async move { warm(&router.postbacks).await });
+        self.background.spawn(async move { warm(&self.postbacks).await });
         self.admin.readiness.started();
         tracing::info!(public = %self.config.server.listen, admin = %self.config.admin.listen, "serving");
         let stopped =

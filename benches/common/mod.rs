@@ -123,6 +123,7 @@ impl Bench {
             metrics: Arc::clone(&metrics),
             visitor: Visitor::new(IpMode::Truncated, &[7; 32]),
             ack_deadline: std::time::Duration::from_secs(1),
+            waiting: Arc::default(),
             fallback_url: None,
         };
         let postbacks = Postbacks {
@@ -132,6 +133,7 @@ impl Bench {
             dedup: Deduplicator::new(1_000_000, 1),
             store: Arc::clone(&store),
             metrics,
+            waiting: Arc::default(),
         };
         let rounds = Rounds { store, buffers: AppendBuffers::default(), tickets: Vec::new() };
         Self { clicks, postbacks, rounds }

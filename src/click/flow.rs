@@ -22,7 +22,7 @@ use crate::model::url::HttpUrl;
 use crate::query::Params;
 use crate::store::Store;
 use crate::store::records::ClickRecord;
-use crate::store::ticket::{Outcome, Ticket};
+use crate::store::ticket::{Outcome, Settle, Ticket, Waiting};
 
 /// What a click's request brings.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +59,7 @@ pub struct ClickAnswer {
 }
 
 /// Takes clicks.
+#[derive(Clone)]
 pub struct Clicks {
     /// The catalog in force.
     pub catalog: Arc<ArcSwap<Catalog>>,
@@ -74,6 +75,8 @@ pub struct Clicks {
     pub visitor: Visitor,
     /// How long a redirect waits for the disk.
     pub ack_deadline: Duration,
+    /// The worker's tasks that wait for the disk.
+    pub waiting: Arc<Waiting>,
     /// Where clicks go whose offer has no fallback of its own.
     pub fallback_url: Option<HttpUrl>,
 }
@@ -89,7 +92,7 @@ impl Clicks {
     }
 
     /// Everything but the wait, so that nothing borrowed lives across it.
-    fn choose(&self, request: &ClickRequest<'_>) -> (ClickAnswer, Option<Arc<Ticket>>) {
+    fn choose(&self, request: &ClickRequest<'_>) -> (ClickAnswer, Option<Arc<dyn Settle>>) {
         let catalog = self.catalog.load();
         let params = ClickParams::read(request.query);
         let choice = decide(&catalog, &params, request.code, request.now_ms);
@@ -143,7 +146,7 @@ impl Clicks {
         }
     }
 
-    fn record(&self, click: ClickId, read: &Read<'_>) -> Option<Arc<Ticket>> {
+    fn record(&self, click: ClickId, read: &Read<'_>) -> Option<Arc<dyn Settle>> {
         let Read { choice, params, passed, request } = read;
         let present = passed.iter().filter(|(_, value)| !value.is_empty());
         let record = ClickRecord {
@@ -157,10 +160,8 @@ impl Clicks {
             us_privacy: &params.us_privacy,
             fallback: choice.fallback.map_or("", ClickFallback::as_str),
         };
-        let ticket = Arc::new(Ticket::default());
-        if let Err(error) =
-            self.store.record_click(click.record(), &record, Arc::clone(&ticket) as _)
-        {
+        let ticket: Arc<dyn Settle> = Arc::new(Ticket::default());
+        if let Err(error) = self.store.record_click(click.record(), &record, Arc::clone(&ticket)) {
             tracing::debug!(%error, "a click goes unrecorded");
             self.metrics.clicks.unrecorded.increment(1);
             return None;
@@ -168,8 +169,8 @@ impl Clicks {
         Some(ticket)
     }
 
-    async fn wait(&self, ticket: &Ticket) {
-        match tokio::time::timeout(self.ack_deadline, ticket.outcome()).await {
+    async fn wait(&self, ticket: &Arc<dyn Settle>) {
+        match tokio::time::timeout(self.ack_deadline, self.waiting.outcome(ticket)).await {
             Ok(Outcome::Durable) => {}
             Ok(Outcome::NotDone | Outcome::Unknown) => self.metrics.clicks.unrecorded.increment(1),
             Err(_) => self.metrics.clicks.unconfirmed.increment(1),

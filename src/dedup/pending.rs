@@ -10,7 +10,7 @@ use super::cache::{Cache, Original};
 use super::claim::{Claim, ClaimSet};
 use crate::limits::CLAIMS_PER_POSTBACK_MAX;
 use crate::model::status::Status;
-use crate::store::ticket::{Outcome, Settle, Ticket};
+use crate::store::ticket::{Outcome, Settle, Ticket, Waiting};
 use crate::store::{ReadError, Store};
 
 type Key = [u8; 16];
@@ -111,7 +111,7 @@ impl Deduplicator {
                 }
                 Entry::Occupied(occupied) => Arc::clone(occupied.get()),
             };
-            if other.ticket.outcome().await == Outcome::Durable {
+            if other.ticket.settled().await == Outcome::Durable {
                 return Ok(Some(other.original));
             }
         }
@@ -210,7 +210,7 @@ impl Held {
     ) -> Result<Submitted, E> {
         submit(Arc::clone(&self.pending) as _)?;
         self.submitted = true;
-        Ok(Submitted(Arc::clone(&self.pending)))
+        Ok(Submitted(Arc::clone(&self.pending) as _))
     }
 }
 
@@ -223,12 +223,12 @@ impl Drop for Held {
 }
 
 /// Claims in the writer's hands.
-pub struct Submitted(Arc<Pending>);
+pub struct Submitted(Arc<dyn Settle>);
 
 impl Submitted {
     /// Waits until the disk has confirmed, or not.
-    pub async fn outcome(&self) -> Outcome {
-        self.0.ticket.outcome().await
+    pub async fn outcome(&self, waiting: &Waiting) -> Outcome {
+        waiting.outcome(&self.0).await
     }
 }
 
@@ -243,5 +243,8 @@ impl Settle for Pending {
             self.memory.pending.remove_if(key, |_, holder| std::ptr::eq(&**holder, self));
         }
         self.ticket.settle(outcome);
+    }
+    fn outcome(&self) -> Option<Outcome> {
+        self.ticket.outcome()
     }
 }

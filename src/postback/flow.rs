@@ -16,7 +16,7 @@ use crate::model::fields::Field;
 use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, HistoryEntry};
-use crate::store::ticket::Outcome;
+use crate::store::ticket::{Outcome, Waiting};
 use crate::store::{ReadError, Store, SubmitError};
 
 /// What the sender is told.
@@ -72,6 +72,7 @@ impl From<Refusal> for Answer {
 }
 
 /// Takes postbacks.
+#[derive(Clone)]
 pub struct Postbacks {
     /// The catalog in force.
     pub catalog: Arc<ArcSwap<Catalog>>,
@@ -85,6 +86,8 @@ pub struct Postbacks {
     pub store: Arc<Store>,
     /// Counts everything.
     pub metrics: Arc<Metrics>,
+    /// The worker's tasks that wait for the disk.
+    pub waiting: Arc<Waiting>,
 }
 
 impl Postbacks {
@@ -192,7 +195,7 @@ impl Postbacks {
         let submitted = held.submit(|ticket| {
             self.store.commit_conversion(conversion, &record, store_keys, ticket)
         })?;
-        if submitted.outcome().await != Outcome::Durable {
+        if submitted.outcome(&self.waiting).await != Outcome::Durable {
             return Err(Answer::Unavailable(Unavailability::StorePoisoned));
         }
         for flag in record.flags() {

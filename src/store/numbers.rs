@@ -132,7 +132,7 @@ impl Store {
                         batch.put(Table::Catalog, &key, |out| out.extend(number.to_be_bytes()));
                     }
                 })?;
-                if ticket.outcome().await != Outcome::Durable {
+                if ticket.settled().await != Outcome::Durable {
                     return Err(NumbersError::NotDurable);
                 }
             }

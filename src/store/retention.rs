@@ -38,7 +38,7 @@ impl Store {
             }
         })?;
         self.engine.expire_dedupe(before(retention.conversions));
-        Ok(ticket.outcome().await == Outcome::Durable)
+        Ok(ticket.settled().await == Outcome::Durable)
     }
 }
 

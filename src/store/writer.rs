@@ -15,9 +15,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
 use super::engine::{Batch, Engine};
 use super::health::Health;
-use super::ticket::{Outcome, Settle};
+use super::ticket::{Outcome, Settle, Waiting};
 use crate::limits;
 
 /// Why a commit was not even queued.
@@ -95,6 +97,7 @@ pub struct Writer {
     state: Mutex<State>,
     sync_wakes: Condvar,
     append_wakes: Condvar,
+    waiting: ArcSwap<Vec<Arc<Waiting>>>,
 }
 
 /// Buffers of the append stage, used again for every batch.
@@ -112,6 +115,7 @@ impl Writer {
             state: Mutex::default(),
             sync_wakes: Condvar::new(),
             append_wakes: Condvar::new(),
+            waiting: ArcSwap::default(),
         }
     }
 
@@ -199,7 +203,7 @@ impl Writer {
             }
             Err(outcome) => {
                 self.wake(state);
-                settle(&mut taken.tickets, outcome);
+                self.settle(&mut taken.tickets, outcome);
             }
         }
     }
@@ -225,7 +229,23 @@ impl Writer {
             return;
         }
         let outcome = self.sync(tickets.len());
-        settle(tickets, outcome);
+        self.settle(tickets, outcome);
+    }
+
+    fn settle(&self, tickets: &mut Tickets, outcome: Outcome) {
+        for ticket in tickets.drain(..) {
+            ticket.settle(outcome);
+        }
+        for worker in self.waiting.load().iter() {
+            worker.notify();
+        }
+    }
+
+    /// Adds a worker whose tasks wait for outcomes.
+    pub fn add_waiting(&self, worker: &Arc<Waiting>) {
+        self.waiting.rcu(|workers| {
+            workers.iter().chain(std::iter::once(worker)).cloned().collect::<Vec<_>>()
+        });
     }
 
     fn sync(&self, commits: usize) -> Outcome {
@@ -281,12 +301,6 @@ impl Writer {
             self.append_once(&mut buffers);
             self.sync_once(&mut tickets);
         }
-    }
-}
-
-fn settle(tickets: &mut Tickets, outcome: Outcome) {
-    for ticket in tickets.drain(..) {
-        ticket.settle(outcome);
     }
 }
 
