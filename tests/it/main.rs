@@ -1,0 +1,5 @@
+//! The real binary, started on a folder of its own, spoken to over real sockets.
+
+mod harness;
+
+mod clicks;
