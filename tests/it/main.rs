@@ -3,3 +3,5 @@
 mod harness;
 
 mod clicks;
+mod once;
+mod postbacks;
