@@ -3,5 +3,6 @@
 mod harness;
 
 mod clicks;
+mod hostile;
 mod once;
 mod postbacks;
