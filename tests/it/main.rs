@@ -3,6 +3,8 @@
 mod harness;
 
 mod clicks;
+mod crash;
+mod drain;
 mod hostile;
 mod once;
 mod postbacks;
