@@ -224,7 +224,7 @@ fn offer(section: Section<'_>, catalog: &Catalog, defaults: NetworkDefaults) -> 
     let offer = Offer {
         id: id.unwrap_or_default(),
         number: OfferNumber::NONE,
-        landing: landing(&section, &pass_params)?,
+        landing: landing(&section, &pass_params).unwrap_or_default(),
         fallback: section.parse(
             "fallback_url",
             "an absolute http or https URL without macros",

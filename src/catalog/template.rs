@@ -56,8 +56,9 @@ enum Part {
     Fill(Macro),
 }
 
-/// A compiled template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A compiled template. The default is empty, and stands in for one that does not compile while
+/// the rest of its catalog is checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
 
 impl Template {

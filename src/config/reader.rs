@@ -77,7 +77,13 @@ impl<'t> Reader<'t> {
             .map(|(name, _)| name.clone())
             .collect();
         for name in unknown {
-            let names: Vec<_> = known_keys.iter().map(|key| env_name(key)).collect();
+            let is_section = |key: &str| {
+                known_keys.iter().any(|other| {
+                    other.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'))
+                })
+            };
+            let names = known_keys.iter().filter(|key| !is_section(key));
+            let names: Vec<_> = names.map(|key| env_name(key)).collect();
             let hint = did_you_mean(&name, names.iter().map(String::as_str));
             self.add(
                 None,
@@ -118,9 +124,15 @@ impl<'r> Section<'r> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// Adds a mistake at `key`, or at the section if the key is absent.
+    /// Adds a mistake at `key`, or at the section if the key is absent, or at the environment
+    /// variable that stands for the key.
     pub fn mistake(&self, key: &str, what: impl Into<String>) {
-        self.reader.add(self.at_key(key), self.path_of(key), what.into(), false);
+        let variable = env_name(&self.path_of(key));
+        if self.reader.env.contains_key(&variable) {
+            self.reader.add(None, variable, what.into(), false);
+        } else {
+            self.reader.add(self.at_key(key), self.path_of(key), what.into(), false);
+        }
     }
 
     fn at_key(&self, key: &str) -> Option<usize> {
@@ -260,10 +272,11 @@ impl<'r> Section<'r> {
         names.into_iter().filter_map(|name| section.text(&name).map(|text| (name, text))).collect()
     }
 
-    /// A table below this one; empty if absent.
+    /// A table below this one; empty if absent. No environment variable stands for a table.
     pub fn section(&self, key: &str) -> Section<'r> {
-        let (table, at) = match self.find(key) {
-            Some(Found::Toml(value)) => {
+        self.asked.borrow_mut().push(key.to_owned());
+        let (table, at) = match self.table.and_then(|table| table.get(key)) {
+            Some(value) => {
                 let table = value.get_ref().as_table();
                 if table.is_none() {
                     self.mistake(
@@ -273,7 +286,7 @@ impl<'r> Section<'r> {
                 }
                 (table, Some(value.span().start))
             }
-            _ => (None, self.at),
+            None => (None, self.at),
         };
         Section {
             reader: self.reader,
