@@ -6,5 +6,7 @@ mod clicks;
 mod crash;
 mod drain;
 mod hostile;
+mod metrics;
 mod once;
 mod postbacks;
+mod reports;

@@ -267,6 +267,9 @@ fn read(path: &Path) -> String {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
+            if let (true, Ok(Some(ended))) = (std::thread::panicking(), child.try_wait()) {
+                eprintln!("--- the server had ended by itself: {ended}");
+            }
             // Errors mean that it is gone already.
             let _ = child.kill();
             let _ = child.wait();
