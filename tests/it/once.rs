@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Barrier;
 
-use crate::harness::{Answer, Connection, Server};
+use crate::harness::{Answer, Connection, Server, Setup};
 
 const AT_ONCE: usize = 64;
 
@@ -131,4 +131,43 @@ fn a_client_that_hangs_up_neither_undoes_nor_blocks_nor_doubles_its_conversion()
     let txns: HashSet<_> = kept.iter().map(|c| c["txn_id"].as_str()).collect();
     assert_eq!((kept.len(), txns.len()), (HANG_UPS, HANG_UPS));
     assert_eq!(server.metric("postbackd_dedupe_pending"), 0.0);
+}
+
+#[test]
+fn a_conversion_that_memory_has_forgotten_is_still_a_duplicate() {
+    // Memory keeps two generations of this size.
+    const REMEMBERED: usize = 1000;
+    const SENT: usize = 5 * REMEMBERED;
+    let mut server = Setup::new().key("dedupe.cache_entries", &REMEMBERED.to_string()).start();
+    let click = server.click("id=sp7");
+    let target = |n| format!("/postback?click_id={click}&event=registration&txn_id=T{n}");
+    let mut connection = server.connect();
+    let mut ids = Vec::new();
+    for part in (0..SENT).collect::<Vec<_>>().chunks(8) {
+        // Side by side, so that they share an fsync.
+        let mut side: Vec<_> = part.iter().map(|n| (n, server.connect())).collect();
+        for (n, connection) in &mut side {
+            let request = format!("GET {} HTTP/1.1\r\nHost: t.example\r\n\r\n", target(**n));
+            connection.send(request).expect("sent");
+        }
+        for (_, connection) in &mut side {
+            let answer = Answer::of(connection.receive("GET").expect("an answer"));
+            assert_eq!(answer.verdict(), (200, "accepted", ""));
+            ids.push(answer.word("conversion_id").to_owned());
+        }
+    }
+    let check = |connection: &mut Connection, n: usize| {
+        let answer = connection.request("GET", &target(n), "").expect("an answer");
+        let answer = Answer::of(answer);
+        assert_eq!(answer.verdict(), (200, "duplicate", ""), "T{n}");
+        assert_eq!(answer.word("conversion_id"), ids[n], "T{n}");
+        assert_eq!(answer.word("status"), "pending", "T{n}");
+    };
+    assert!(server.metric("postbackd_dedupe_cache_entries") < SENT as f64);
+    (0..SENT).step_by(10).for_each(|n| check(&mut connection, n));
+    server.kill();
+    server.start_again();
+    let mut connection = server.connect();
+    (5..SENT).step_by(10).for_each(|n| check(&mut connection, n));
+    assert_eq!(server.conversions("").len(), SENT);
 }

@@ -421,6 +421,66 @@ fn a_genuine_click_id_without_a_record_converts_and_is_flagged() {
 }
 
 #[test]
+fn a_full_disk_refuses_new_conversions_for_now_while_all_else_goes_on() {
+    let mut server = Server::start();
+    let click = server.click("id=sp7");
+    let send = |server: &Server, txn: &str| {
+        server.postback(&format!("click_id={click}&event=sale&txn_id={txn}"))
+    };
+    assert_eq!(send(&server, "before").verdict(), (200, "accepted", ""));
+    server.set_key("store.free_space_reserve", "1000000GiB");
+    assert!(server.stop().success());
+    server.launch();
+    let obstacle = eventually("a look at the disk", || {
+        let obstacle = server.await_readiness(503);
+        (obstacle != "starting\n").then_some(obstacle)
+    });
+    assert_eq!(obstacle, "free disk space is below the reserve\n");
+    let refused = send(&server, "now");
+    assert_eq!(refused.verdict(), (503, "unavailable", "disk_full"));
+    assert_eq!(refused.http.header("retry-after"), Some("30"));
+    assert_eq!(refused.http.header("x-postback-result"), Some("unavailable"));
+    assert_eq!(send(&server, "before").verdict(), (200, "duplicate", ""));
+    assert_eq!(server.get("/c/sp7").status, 302);
+    let reason = "postbackd_postback_unavailable_total{reason=\"disk_full\"}";
+    assert_eq!(server.metric(reason), 1.0);
+    assert_eq!(server.metric("postbackd_store_disk_full"), 1.0);
+    server.set_key("store.free_space_reserve", "1MiB");
+    assert!(server.stop().success());
+    server.start_again();
+    assert_eq!(send(&server, "now").verdict(), (200, "accepted", ""));
+}
+
+#[test]
+fn a_click_id_stays_genuine_while_keys_rotate_and_not_longer() {
+    let mut server = Server::start();
+    let send = |server: &Server, click: &str, txn: &str| {
+        let answer = server.postback(&format!("click_id={click}&event=sale&txn_id={txn}"));
+        (answer.word("result").to_owned(), answer.word("reason").to_owned())
+    };
+    let accepted = ("accepted".to_owned(), String::new());
+    let of_the_store = server.click("id=sp7");
+    let (first, second) = ("11".repeat(32), "22".repeat(32));
+    server.set_key("click.signing_key", &first);
+    assert!(server.stop().success());
+    server.start_again();
+    assert_eq!(send(&server, &of_the_store, "a"), accepted);
+    let of_first = server.click("id=sp7");
+    server.set_key("click.signing_key", &second);
+    server.set_key("click.verification_keys", &first);
+    assert!(server.stop().success());
+    server.start_again();
+    for (click, txn) in [(&of_the_store, "b"), (&of_first, "c"), (&server.click("id=sp7"), "d")] {
+        assert_eq!(send(&server, click, txn), accepted);
+    }
+    server.set_key("click.verification_keys", "");
+    assert!(server.stop().success());
+    server.start_again();
+    let forged = ("refused".to_owned(), "forged_click_id".to_owned());
+    assert_eq!(send(&server, &of_first, "e"), forged);
+}
+
+#[test]
 fn a_click_of_another_network_is_forged() {
     let (one, other) = (Server::start(), Server::start());
     let answer = other.postback(&format!("click_id={}&event=sale", one.click("id=sp7")));

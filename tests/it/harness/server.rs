@@ -124,6 +124,12 @@ impl Server {
 
     /// Starts the process, on the same folder as before, and waits until it is ready.
     pub fn start_again(&mut self) {
+        self.launch();
+        self.await_readiness(200);
+    }
+
+    /// Starts the process, on the same folder as before.
+    pub fn launch(&mut self) {
         assert!(self.child.is_none(), "it is still running");
         let log = OpenOptions::new().create(true).append(true).open(self.log_path());
         let log: File = log.expect("a log file");
@@ -135,12 +141,21 @@ impl Server {
             .stderr(log)
             .spawn();
         self.child = Some(child.expect("the binary starts"));
+    }
+
+    /// Waits until `/readyz` answers with this status; returns what it says.
+    pub fn await_readiness(&mut self, status: u16) -> String {
         eventually("readiness", || {
             assert!(self.exited().is_none(), "it does not start:\n{}", self.log());
             let ready =
                 Connection::try_open(self.admin).ok()?.request("GET", "/readyz", "").ok()?;
-            (ready.status == 200).then_some(())
-        });
+            (ready.status == status).then(|| ready.text().to_owned())
+        })
+    }
+
+    /// Sets a configuration key for the next start.
+    pub fn set_key(&mut self, key: &str, value: &str) {
+        self.keys.push((env_name(key), value.to_owned()));
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
