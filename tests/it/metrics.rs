@@ -54,6 +54,7 @@ fn described(name: &str) -> &'static postbackd::metrics::Description {
 #[test]
 fn the_counters_say_what_happened() {
     let server = Server::start();
+    server.await_own_commits();
     let click = server.click("id=sp7");
     let commits = server.metric("postbackd_store_commits_total");
     server.get("/c/sp7");

@@ -367,6 +367,7 @@ fn an_advertiser_cannot_report_for_anothers_offer() {
 #[test]
 fn a_dry_run_and_head_answer_the_same_and_write_nothing() {
     let server = Server::start();
+    server.await_own_commits();
     let click = server.click("id=sp7");
     let query = format!("click_id={click}&event=sale&txn_id=T");
     let commits = server.metric("postbackd_store_commits_total");

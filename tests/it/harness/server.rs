@@ -264,6 +264,14 @@ impl Server {
         }
     }
 
+    /// Waits for what a fresh server commits by itself (who it is, the catalog's numbers, the
+    /// first letting go of what is old), so that what comes after can be counted.
+    pub fn await_own_commits(&self) {
+        eventually("three commits", || {
+            (self.metric("postbackd_store_commits_total") == 3.0).then_some(())
+        });
+    }
+
     /// The value of a metric's time series, as `name` or `name{label="value"}`.
     pub fn metric(&self, series: &str) -> f64 {
         let text = self.admin("/metrics");
