@@ -9,4 +9,5 @@ mod hostile;
 mod metrics;
 mod once;
 mod postbacks;
+mod records;
 mod reports;
