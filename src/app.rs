@@ -306,9 +306,12 @@ async fn until_stopped(
 
 async fn load_catalog(source: &CatalogSource, metrics: &Metrics) -> Result<(), LoadError> {
     let loaded = source.load().await;
-    let result = if loaded.is_ok() { "applied" } else { "refused" };
+    // Both, so that each series is there from the first load on.
     metrics.record(|| {
-        metrics::counter!("postbackd_catalog_loads_total", "result" => result).increment(1)
+        for (result, happened) in [("applied", loaded.is_ok()), ("refused", loaded.is_err())] {
+            metrics::counter!("postbackd_catalog_loads_total", "result" => result)
+                .increment(u64::from(happened));
+        }
     });
     let warnings = loaded?;
     if !warnings.is_empty() {

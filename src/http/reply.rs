@@ -89,6 +89,14 @@ pub fn postback(answer: &Answer) -> Reply {
     reply
 }
 
+/// The answer to a click that is neither GET nor HEAD.
+#[must_use]
+pub fn click_method_not_allowed() -> Reply {
+    let mut reply = postback(&Refusal::MethodNotAllowed.into());
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    reply
+}
+
 /// The answer to a click.
 #[must_use]
 pub fn click(answer: ClickAnswer, referrer_policy: &HeaderValue) -> Reply {

@@ -71,7 +71,7 @@ pub async fn respond(router: &Router, peer: IpAddr, request: Request<Incoming>) 
         Route::Click { code } => {
             let answer = match head.method {
                 Method::GET | Method::HEAD => router.click(peer, &head, code).await,
-                _ => return reply::postback(&Refusal::MethodNotAllowed.into()),
+                _ => return reply::click_method_not_allowed(),
             };
             if head.method == Method::GET {
                 router.metrics.clicks.answered(answer.fallback, started.elapsed());

@@ -1,0 +1,260 @@
+//! Clicks: where they lead, what they carry, what is kept of them.
+
+use crate::harness::{Response, Server, Setup};
+
+const ENDED: &str = "https://shop.example/ended";
+const NETWORK: &str = "https://network.example/unavailable";
+
+fn location(answer: &Response) -> &str {
+    assert_eq!(answer.status, 302, "{answer:?}");
+    let location = answer.header("location").expect("a redirect leads somewhere");
+    assert!(!location.is_empty());
+    location
+}
+
+/// The click ID in a landing URL of the offer `spring`.
+fn click_id(location: &str) -> &str {
+    let rest = location.strip_prefix("https://shop.example/landing?subid=").expect(location);
+    let id = rest.split('&').next().expect("a first part");
+    assert_eq!(id.len(), 33, "{location}");
+    id
+}
+
+#[test]
+fn every_alias_leads_to_the_offer() {
+    let server = Server::start();
+    let mut queries = vec!["/click?id=sp7".to_owned(), "/c/sp7".to_owned()];
+    for offer in ["offer", "offer_id", "o"] {
+        queries.push(format!("/click?{offer}=spring&aff=pub-7"));
+    }
+    for affiliate in ["aff", "affiliate", "aff_id", "a", "pid"] {
+        queries.push(format!("/click?offer=spring&{affiliate}=pub-7"));
+    }
+    for query in queries {
+        let answer = server.get(&query);
+        let id = click_id(location(&answer)).to_owned();
+        let click = server.api(&format!("clicks/{id}"));
+        assert_eq!((&click["offer"], &click["affiliate"]), (&"spring".into(), &"pub-7".into()));
+    }
+}
+
+#[test]
+fn a_short_link_takes_parameters_along() {
+    let server = Server::start();
+    for sub in ["sub1", "subid", "aff_sub"] {
+        let answer = server.get(&format!("/c/sp7?{sub}=news"));
+        assert!(location(&answer).ends_with("&src=news"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_redirect_has_exactly_these_headers() {
+    let server = Setup::new().key("click.referrer_policy", "no-referrer").start();
+    let answer = server.connect().request("GET", "/c/sp7", "").expect("an answer");
+    let mut names: Vec<_> = answer.headers.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["cache-control", "content-length", "date", "location", "referrer-policy"]);
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+    assert_eq!(answer.header("content-length"), Some("0"));
+    assert!(answer.body.is_empty());
+    assert_eq!(
+        Server::start().get("/c/sp7").header("referrer-policy"),
+        Some("no-referrer-when-downgrade")
+    );
+}
+
+#[test]
+fn redirect_false_answers_json_instead() {
+    let server = Server::start();
+    let answer = server.get("/click?offer=spring&aff=pub-7&sub1=a%22b%5C&redirect=false");
+    assert_eq!((answer.status, answer.header("location")), (200, None));
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let json = answer.json();
+    let id = json["click_id"].as_str().expect("a click ID");
+    let expected = serde_json::json!({
+        "click_id": id,
+        "url": format!("https://shop.example/landing?subid={id}&src=a%22b%5C"),
+    });
+    assert_eq!(json, expected);
+    let fallen = server.get("/click?offer=nothing&redirect=false");
+    let expected =
+        r#"{"click_id":null,"url":"https://network.example/unavailable","reason":"unknown_offer"}"#;
+    assert_eq!((fallen.status, fallen.text().trim_end()), (200, expected));
+}
+
+#[test]
+fn head_mints_nothing_and_records_nothing() {
+    let server = Server::start();
+    let commits = || server.metric("postbackd_store_commits_total");
+    server.await_own_commits();
+    let before = commits();
+    let answer = server.request("HEAD", "/c/sp7?sub1=x", "");
+    assert_eq!(location(&answer), "https://shop.example/landing?subid=&src=x");
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let fallen = server.request("HEAD", "/c/nothing", "");
+    assert_eq!(location(&fallen), NETWORK);
+    server.click("id=sp7");
+    assert_eq!(commits(), before + 1.0, "the click after them is the only one recorded");
+    assert_eq!(server.metric("postbackd_clicks_total"), 1.0);
+}
+
+#[test]
+fn macros_are_filled_and_percent_encoded() {
+    let server = Server::start();
+    let query = "offer=macros&aff=pub-8&sub1=a+b%26c%3Dd%23&sub10=%C3%BC&kw=%0D%0AX%3A+y&sub2=%22%3Cscript%3E";
+    let answer = server.get(&format!("/click?{query}"));
+    let url = location(&answer);
+    let (before, rest) = url.split_once("&at=").expect(url);
+    let (path, values) = before.split_once("?c=").expect(url);
+    assert_eq!(path, "https://shop.example/macros/pub-8");
+    assert_eq!(&values[33..], "&s=a%20b%26c%3Dd%23&t=%C3%BC&k=%0D%0AX%3A%20y&n=");
+    let (at, rest) = rest.split_once("&r=").expect(url);
+    let (random, fragment) = rest.split_once('#').expect(url);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("now");
+    let at: u64 = at.parse().expect("Unix seconds");
+    assert!(now.as_secs().abs_diff(at) < 60, "{at}");
+    assert!(!random.is_empty() && random.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    assert_eq!(fragment, "%22%3Cscript%3E");
+    let again = server.get(&format!("/click?{query}"));
+    assert_ne!(location(&again).split_once("&r="), url.split_once("&r="), "another random number");
+}
+
+#[test]
+fn what_a_parameter_says_never_becomes_a_header_or_another_parameter() {
+    let server = Server::start();
+    let answer = server.get("/c/sp7?sub1=%0d%0aSet-Cookie:%20a=b%26subid=stolen");
+    assert_eq!(answer.header("set-cookie"), None);
+    assert!(location(&answer).ends_with("&src=%0D%0ASet-Cookie%3A%20a%3Db%26subid%3Dstolen"));
+}
+
+#[test]
+fn each_fallback_has_its_place_and_its_reason() {
+    let server = Server::start();
+    let many = format!("/c/sp7?{}", "x=1&".repeat(65));
+    let long = format!("/c/sp7?sub1={}", "x".repeat(9000));
+    let cases = [
+        ("/click", NETWORK, "missing_offer"),
+        ("/click?aff=pub-7", NETWORK, "missing_offer"),
+        ("/click?offer=nothing&aff=pub-7", NETWORK, "unknown_offer"),
+        ("/click?offer=paused&aff=pub-7", "https://shop.example/paused-fallback", "paused_offer"),
+        ("/c/pa7", "https://shop.example/paused-fallback", "paused_offer"),
+        ("/click?offer=expired&aff=pub-7", NETWORK, "expired_offer"),
+        ("/click?offer=spring", ENDED, "missing_affiliate"),
+        ("/click?offer=spring&aff=nobody", ENDED, "unknown_affiliate"),
+        ("/click?offer=spring&aff=pub-9", ENDED, "blocked_affiliate"),
+        ("/click?offer=macros&aff=pub-9", NETWORK, "blocked_affiliate"),
+        ("/c/nothing", NETWORK, "unknown_link"),
+        ("/c/", NETWORK, "unknown_link"),
+        ("/click?id=nothing", NETWORK, "unknown_link"),
+        (&many, ENDED, "too_many_parameters"),
+        (&long, NETWORK, "url_too_long"),
+    ];
+    for (target, expected, reason) in cases {
+        let series = format!("postbackd_click_fallbacks_total{{reason=\"{reason}\"}}");
+        let before = server.metric(&series);
+        assert_eq!(location(&server.get(target)), expected, "{target}");
+        assert_eq!(server.metric(&series), before + 1.0, "{target}: {reason}");
+    }
+    assert_eq!(server.metric("postbackd_clicks_total"), 0.0);
+}
+
+#[test]
+fn without_any_fallback_there_is_a_short_page() {
+    let server = Setup::new().without_network_fallback().start();
+    let answer = server.get("/click?offer=macros&aff=pub-9");
+    assert_eq!((answer.status, answer.header("location")), (404, None));
+    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert!(answer.text().contains("not available"), "{answer:?}");
+    let json = server.get("/click?offer=macros&aff=pub-9&redirect=false");
+    let expected = r#"{"click_id":null,"url":null,"reason":"blocked_affiliate"}"#;
+    assert_eq!((json.status, json.text().trim_end()), (404, expected));
+    assert_eq!(location(&server.get("/c/pa7")), "https://shop.example/paused-fallback");
+}
+
+#[test]
+fn no_parameter_chooses_the_host() {
+    let server = Server::start();
+    for name in ["url", "redirect", "redirect_url", "next", "r", "to", "u", "sub1", "fallback_url"]
+    {
+        for value in [
+            "https://evil.example/",
+            "//evil.example",
+            "https%3A%2F%2Fevil.example",
+            "@evil.example",
+        ] {
+            for target in [
+                format!("/c/sp7?{name}={value}"),
+                format!("/click?offer=nothing&{name}={value}"),
+                format!("/click?offer={value}&aff=pub-7&{name}={value}"),
+                format!("/c/{}", value.replace('/', "%2F")),
+            ] {
+                let answer = server.get(&target);
+                let url = location(&answer);
+                let ours = url.starts_with("https://shop.example/")
+                    || url.starts_with("https://network.example/");
+                assert!(ours, "{target} leads to {url}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_get_and_head_are_clicks() {
+    let server = Server::start();
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        let answer = server.request(method, "/c/sp7", "Content-Length: 0\r\n");
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{method}");
+    }
+}
+
+#[test]
+fn the_record_says_what_the_visitor_brought() {
+    let server = Setup::new().key("click.ip", "full").start();
+    let headers = "User-Agent: Browser/1 (X)\r\nReferer: https://blog.example/post?a=1\r\n";
+    let query = "offer=macros&aff=pub-8&sub1=one&sub2=t%C3%BCr&sub10=ten&kw=shoes&other=dropped\
+                 &gdpr=1&gdpr_consent=CPXxRfA&us_privacy=1YNN&redirect=false";
+    let answer = server.request("GET", &format!("/click?{query}"), headers).json();
+    let id = answer["click_id"].as_str().expect("a click ID");
+    let mut click = server.api(&format!("clicks/{id}"));
+    let time = click["time"].take();
+    assert!(time.as_str().is_some_and(|time| time.ends_with('Z') && time.len() == 24), "{time}");
+    let expected = serde_json::json!({
+        "click_id": id, "offer": "macros", "affiliate": "pub-8", "time": null,
+        "subs": {"sub1": "one", "sub2": "tür", "sub10": "ten"},
+        "params": {"kw": "shoes"},
+        "ip": "127.0.0.1",
+        "user_agent": "Browser/1 (X)", "referrer": "https://blog.example/post?a=1",
+        "gdpr": "1", "gdpr_consent": "CPXxRfA", "us_privacy": "1YNN",
+        "fallback": null,
+    });
+    assert_eq!(click, expected);
+}
+
+#[test]
+fn the_address_is_kept_as_configured() {
+    let check = |mode: &str, expected: &dyn Fn(Option<&str>) -> bool| {
+        let server =
+            Setup::new().key("click.ip", mode).key("server.trusted_proxies", "127.0.0.0/8").start();
+        let forwarded = "X-Forwarded-For: 1.2.3.4, 203.0.113.77\r\n";
+        let answer = server.request("GET", "/click?id=sp7&redirect=false", forwarded).json();
+        let id = answer["click_id"].as_str().expect("a click ID");
+        let click = server.api(&format!("clicks/{id}"));
+        assert!(expected(click["ip"].as_str()), "{mode}: {click}");
+    };
+    check("full", &|ip| ip == Some("203.0.113.77"));
+    check("truncated", &|ip| ip == Some("203.0.113.0"));
+    check("hashed", &|ip| ip.is_some_and(|ip| ip.starts_with("hash:") && ip.len() == 21));
+    check("none", &|ip| ip.is_none());
+}
+
+#[test]
+fn a_stranger_cannot_invent_its_address() {
+    let server = Setup::new().key("click.ip", "full").start();
+    let forwarded = "X-Forwarded-For: 203.0.113.77\r\n";
+    let answer = server.request("GET", "/click?id=sp7&redirect=false", forwarded).json();
+    let id = answer["click_id"].as_str().expect("a click ID");
+    assert_eq!(server.api(&format!("clicks/{id}"))["ip"], "127.0.0.1");
+}

@@ -1,0 +1,28 @@
+//! What every area needs: a server of its own ([`server`]), and a client that sends any bytes
+//! ([`client`]).
+
+mod client;
+mod server;
+
+pub use client::{Connection, Response};
+pub use server::{Answer, CATALOG, Server, Setup, binary};
+
+use std::time::{Duration, Instant};
+
+/// Nothing in these tests takes longer than this unless it is broken.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// When there is none in time.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

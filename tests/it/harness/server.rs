@@ -1,0 +1,307 @@
+//! A server process on a folder, with ports and files of its own.
+
+use std::fs::{File, OpenOptions};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use postbackd::config::reader::env_name;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Connection, Response, eventually};
+
+/// Two advertisers, offers in every condition, affiliates, links.
+pub const CATALOG: &str = include_str!("catalog.toml");
+
+const TOKEN: &str = "an-admin-token-for-tests";
+
+/// The binary under test, in an environment without surprises.
+pub fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postbackd"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// What a server starts with.
+pub struct Setup {
+    fallback: &'static str,
+    keys: Vec<(String, String)>,
+}
+
+impl Setup {
+    pub fn new() -> Self {
+        let fallback = "fallback_url = \"https://network.example/unavailable\"\n";
+        Self { fallback, keys: Vec::new() }
+    }
+
+    /// Leaves the network without a fallback URL.
+    pub fn without_network_fallback(mut self) -> Self {
+        self.fallback = "";
+        self
+    }
+
+    /// Sets a configuration key, by its environment variable.
+    pub fn key(mut self, key: &str, value: &str) -> Self {
+        self.keys.push((env_name(key), value.to_owned()));
+        self
+    }
+
+    pub fn start(self) -> Server {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (public, admin) = (free_address(), free_address());
+        let config = format!(
+            "catalog = \"catalog.toml\"\n\
+             [server]\nlisten = \"{public}\"\nworkers = 2\n\
+             [admin]\nlisten = \"{admin}\"\ntoken = \"{TOKEN}\"\n\
+             [store]\npath = \"data\"\nblock_cache = \"8MiB\"\nfree_space_reserve = \"1MiB\"\n\
+             [dedupe]\ncache_entries = 100000\n\
+             [network]\n{}\
+             [click]\nack_deadline = \"10s\"\n\
+             [log]\nformat = \"text\"\n",
+            self.fallback,
+        );
+        std::fs::write(folder.path().join("postbackd.toml"), config).expect("writable");
+        std::fs::write(folder.path().join("catalog.toml"), CATALOG).expect("writable");
+        let mut server = Server { folder, keys: self.keys, public, admin, child: None };
+        server.start_again();
+        server
+    }
+}
+
+/// Ports below those that the system gives to clients, so that no client takes one meanwhile.
+fn free_address() -> SocketAddr {
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 18_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % 180) as u16 * 100;
+    loop {
+        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// A server; killed when dropped.
+pub struct Server {
+    folder: TempDir,
+    keys: Vec<(String, String)>,
+    pub public: SocketAddr,
+    pub admin: SocketAddr,
+    child: Option<Child>,
+}
+
+/// A postback's answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub http: Response,
+    pub json: Value,
+}
+
+impl Answer {
+    pub fn of(http: Response) -> Self {
+        let json = http.json();
+        Self { http, json }
+    }
+
+    /// Status, `result` and `reason` (empty if there is none).
+    pub fn verdict(&self) -> (u16, &str, &str) {
+        (self.http.status, self.word("result"), self.word("reason"))
+    }
+
+    pub fn word(&self, name: &str) -> &str {
+        self.json[name].as_str().unwrap_or_default()
+    }
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Setup::new().start()
+    }
+
+    /// Starts the process, on the same folder as before, and waits until it is ready.
+    pub fn start_again(&mut self) {
+        self.launch();
+        self.await_readiness(200);
+    }
+
+    /// Starts the process, on the same folder as before.
+    pub fn launch(&mut self) {
+        assert!(self.child.is_none(), "it is still running");
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path());
+        let log: File = log.expect("a log file");
+        let child = binary()
+            .args(["serve", "--config"])
+            .arg(self.path("postbackd.toml"))
+            .envs(self.keys.iter().map(|(name, value)| (name, value)))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        self.child = Some(child.expect("the binary starts"));
+    }
+
+    /// Waits until `/readyz` answers with this status; returns what it says.
+    pub fn await_readiness(&mut self, status: u16) -> String {
+        eventually("readiness", || {
+            assert!(self.exited().is_none(), "it does not start:\n{}", self.log());
+            let ready =
+                Connection::try_open(self.admin).ok()?.request("GET", "/readyz", "").ok()?;
+            (ready.status == status).then(|| ready.text().to_owned())
+        })
+    }
+
+    /// Sets a configuration key for the next start.
+    pub fn set_key(&mut self, key: &str, value: &str) {
+        self.keys.push((env_name(key), value.to_owned()));
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.path("log")
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        read(&self.log_path())
+    }
+
+    pub fn write_catalog(&self, text: &str) {
+        std::fs::write(self.path("catalog.toml"), text).expect("writable");
+    }
+
+    fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().expect("a child of ours")
+    }
+
+    /// Whether the process lives.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.is_some() && self.exited().is_none()
+    }
+
+    /// SIGKILL, as a power cut would.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("running");
+        child.kill().expect("a child of ours");
+        child.wait().expect("a child of ours");
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().expect("running").id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill(1)");
+        assert!(sent.success(), "signal {name}");
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = eventually("the end of the process", || self.exited());
+        self.child = None;
+        status
+    }
+
+    /// SIGTERM and wait.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.public)
+    }
+
+    /// One request on a connection of its own.
+    pub fn request(&self, method: &str, target: &str, headers: &str) -> Response {
+        let headers = format!("{headers}Connection: close\r\n");
+        self.connect().request(method, target, &headers).expect("an answer")
+    }
+
+    pub fn get(&self, target: &str) -> Response {
+        self.request("GET", target, "")
+    }
+
+    /// Mints a click by a query string; returns its ID.
+    pub fn click(&self, query: &str) -> String {
+        let answer = self.get(&format!("/click?{query}&redirect=false"));
+        let json = answer.json();
+        json["click_id"].as_str().unwrap_or_else(|| panic!("no click: {json}")).to_owned()
+    }
+
+    /// A GET postback by a query string.
+    pub fn postback(&self, query: &str) -> Answer {
+        Answer::of(self.get(&format!("/postback?{query}")))
+    }
+
+    /// A request to the admin listener with the token.
+    pub fn admin(&self, target: &str) -> Response {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\nConnection: close\r\n");
+        Connection::open(self.admin).request("GET", target, &headers).expect("an answer")
+    }
+
+    /// A successful call of the admin API.
+    pub fn api(&self, call: &str) -> Value {
+        let answer = self.admin(&format!("/api/v1/{call}"));
+        assert_eq!(answer.status, 200, "{call}: {answer:?}");
+        answer.json()
+    }
+
+    /// All conversions, by every page of the listing.
+    pub fn conversions(&self, filter: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.api(&format!("conversions?limit=1000&{filter}{cursor}"));
+            all.extend_from_slice(page["items"].as_array().expect("items"));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return all,
+            }
+        }
+    }
+
+    /// Waits for what a fresh server commits by itself (who it is, the catalog's numbers, the
+    /// first letting go of what is old), so that what comes after can be counted.
+    pub fn await_own_commits(&self) {
+        eventually("three commits", || {
+            (self.metric("postbackd_store_commits_total") == 3.0).then_some(())
+        });
+    }
+
+    /// The value of a metric's time series, as `name` or `name{label="value"}`.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.admin("/metrics");
+        let value = text
+            .text()
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse::<f64>().ok());
+        value.unwrap_or_else(|| panic!("no series {series}"))
+    }
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).expect("readable")).into_owned()
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            if let (true, Ok(Some(ended))) = (std::thread::panicking(), child.try_wait()) {
+                eprintln!("--- the server had ended by itself: {ended}");
+            }
+            // Errors mean that it is gone already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<_> = log.lines().rev().take(20).collect();
+            eprintln!("--- end of the server's log");
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The real binary, started on a folder of its own, spoken to over real sockets.
+
+mod harness;
+
+mod clicks;
+mod crash;
+mod drain;
+mod hostile;
+mod metrics;
+mod once;
+mod postbacks;
+mod records;
+mod reports;

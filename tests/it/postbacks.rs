@@ -1,0 +1,489 @@
+//! Postbacks: what is accepted, what is refused and why, and what is found again afterwards.
+
+use postbackd::model::reasons::Refusal;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Server, Setup, eventually};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
+
+fn post(server: &Server, target: &str, kind: &str, body: &str) -> Answer {
+    Answer::of(server.connect().post(target, kind, body.as_bytes()).expect("an answer"))
+}
+
+/// A form as a flat JSON object of texts.
+fn as_json(form: &str) -> String {
+    let pairs = form_urlencoded::parse(form.as_bytes());
+    let members: serde_json::Map<_, Value> =
+        pairs.map(|(name, value)| (name.into_owned(), value.into())).collect();
+    Value::from(members).to_string()
+}
+
+#[test]
+fn an_accepted_postback_is_answered_in_exactly_this_shape() {
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    let answer = server.postback(&format!("click_id={click}&event=sale&txn_id=T-1"));
+    let conversion = answer.word("conversion_id");
+    assert!(!conversion.is_empty() && conversion.bytes().all(|b| b.is_ascii_alphanumeric()));
+    let expected = format!(
+        "{{\"result\":\"accepted\",\"reason\":null,\"conversion_id\":\"{conversion}\",\
+         \"click_id\":\"{click}\",\"status\":\"approved\"}}\n"
+    );
+    assert_eq!((answer.http.status, answer.http.text()), (200, &*expected));
+    assert_eq!(answer.http.header("content-type"), Some("application/json"));
+    assert_eq!(answer.http.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.http.header("x-postback-result"), Some("accepted"));
+    assert_eq!(answer.http.header("idempotent-replayed"), None);
+}
+
+#[test]
+fn a_refusal_is_answered_in_exactly_this_shape() {
+    let server = Server::start();
+    let answer = server.postback("event=sale");
+    let expected = "{\"result\":\"refused\",\"reason\":\"missing_click_id\",\
+        \"conversion_id\":null,\"click_id\":null,\"status\":null,\
+        \"hint\":\"send the click ID that the landing URL carried, as click_id\"}\n";
+    assert_eq!((answer.http.status, answer.http.text()), (400, expected));
+    assert_eq!(answer.http.header("x-postback-result"), Some("refused"));
+}
+
+#[test]
+fn every_refusal_has_its_status_and_its_reason_however_it_is_sent() {
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    let single = server.click("offer=theirs&aff=pub-7");
+    let forged = forge(&click);
+    let tomorrow = "2999-01-01T00:00:00Z";
+    let long = "x".repeat(257);
+    let many: String = (0..21).map(|n| format!("&own{n}=1")).collect();
+    let cases = [
+        ("event=sale".to_owned(), 400, "missing_click_id"),
+        ("click_id=&event=sale".to_owned(), 400, "missing_click_id"),
+        ("click_id=TEST_123&event=sale".to_owned(), 400, "malformed_click_id"),
+        (format!("click_id={}&event=sale", &click[1..]), 400, "malformed_click_id"),
+        (format!("click_id={click}0&event=sale"), 400, "malformed_click_id"),
+        (format!("click_id={}-&event=sale", &click[1..]), 400, "malformed_click_id"),
+        ("click_id=%7Bclick_id%7D&event=sale".to_owned(), 400, "unresolved_macro"),
+        ("click_id=REPLACE&event=sale".to_owned(), 400, "unresolved_macro"),
+        (format!("click_id={click}&event=sale&txn_id=%5BTXN%5D"), 400, "unresolved_macro"),
+        (format!("click_id={click}&event=sale&amount=%7Bamount%7D"), 400, "unresolved_macro"),
+        (format!("click_id={forged}&event=sale"), 404, "forged_click_id"),
+        (format!("click_id={click}"), 400, "missing_event"),
+        (format!("click_id={click}&event="), 400, "missing_event"),
+        (format!("click_id={click}&event=dance"), 404, "unknown_event"),
+        (format!("click_id={single}&event=purchase"), 404, "unknown_event"),
+        (format!("click_id={click}&event=sale&amount=1,50"), 400, "bad_amount"),
+        (format!("click_id={click}&event=sale&amount=0.1234567"), 400, "bad_amount"),
+        (format!("click_id={click}&event=sale&amount=NaN"), 400, "bad_amount"),
+        (format!("click_id={click}&event=sale&amount=9999999999999999"), 400, "bad_amount"),
+        (format!("click_id={click}&event=sale&payout=x"), 400, "bad_amount"),
+        (format!("click_id={click}&event=sale&revenue=x"), 400, "bad_amount"),
+        (format!("click_id={click}&event=sale&currency=US"), 400, "bad_currency"),
+        (format!("click_id={click}&event=sale&currency=ZZZ"), 400, "bad_currency"),
+        (format!("click_id={click}&event=sale&timestamp=yesterday"), 400, "bad_timestamp"),
+        (format!("click_id={click}&event=sale&timestamp={tomorrow}"), 400, "bad_timestamp"),
+        (format!("click_id={click}&event=sale&status=maybe"), 400, "bad_status"),
+        (format!("click_id={click}&event=sale&status=undone"), 400, "bad_status"),
+        (format!("click_id={click}&event=sale&quantity=1.5"), 400, "bad_quantity"),
+        (format!("click_id={click}&event=sale&quantity=-1"), 400, "bad_quantity"),
+        (format!("click_id={click}&event=sale&txn_id={long}"), 400, "bad_encoding"),
+        (format!("click_id={click}&cid={forged}&event=sale"), 400, "ambiguous_parameter"),
+        (format!("click_id={click}&event=sale&goal=deposit"), 400, "ambiguous_parameter"),
+        (format!("click_id={click}&event=sale{many}"), 400, "too_many_parameters"),
+        (format!("click_id={click}&event=install&timestamp=2099"), 410, "click_expired"),
+    ];
+    for (form, status, reason) in &cases {
+        // Far enough after the click, and not too far in the future.
+        let form = form.replace("=2099", &format!("={}", now_s() + 3600));
+        let expected = (*status, "refused", *reason);
+        assert_eq!(server.postback(&form).verdict(), expected, "GET {form}");
+        assert_eq!(post(&server, "/postback", FORM, &form).verdict(), expected, "form {form}");
+        assert_eq!(post(&server, "/postback", "", &form).verdict(), expected, "untyped {form}");
+        let json = as_json(&form);
+        assert_eq!(post(&server, "/postback", JSON, &json).verdict(), expected, "{json}");
+    }
+    assert_eq!(server.conversions(""), [] as [Value; 0]);
+    for reason in Refusal::ALL {
+        let elsewhere = REFUSED_ELSEWHERE.contains(reason);
+        let here = cases.iter().any(|(_, _, word)| *word == reason.as_str());
+        assert!(here != elsewhere, "{reason} needs a case, in one place");
+    }
+}
+
+/// Refusals that the table above cannot show: other tests here do, the last one in `hostile`.
+const REFUSED_ELSEWHERE: [Refusal; 9] = [
+    Refusal::WrongAdvertiser,
+    Refusal::UnknownAdvertiser,
+    Refusal::UnknownOffer,
+    Refusal::UnknownPath,
+    Refusal::MethodNotAllowed,
+    Refusal::BodyTooLarge,
+    Refusal::UrlTooLong,
+    Refusal::UnsupportedMediaType,
+    Refusal::BodyIncomplete,
+];
+
+pub fn now_s() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.expect("after 1970").as_secs()
+}
+
+/// The same click ID with one letter of its MAC changed.
+fn forge(click: &str) -> String {
+    let (start, last) = click.split_at(click.len() - 1);
+    format!("{start}{}", if last == "0" { "1" } else { "0" })
+}
+
+#[test]
+fn what_is_wrong_with_one_form_only_is_refused_too() {
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    let good = format!("click_id={click}&event=sale");
+    let check = |answer: Answer, expected: (u16, &str)| {
+        assert_eq!(answer.verdict(), (expected.0, "refused", expected.1), "{answer:?}");
+    };
+    check(server.postback(&format!("{good}&txn_id=10%")), (400, "bad_encoding"));
+    check(server.postback(&format!("{good}&x=caf%E9")), (400, "bad_encoding"));
+    check(post(&server, "/postback", FORM, &format!("{good}&x=%zz")), (400, "bad_encoding"));
+    for json in ["{", "[]", "\"x\"", "{\"click_id\":{}}", "{\"event\":[\"sale\"]}", "{} {}"] {
+        check(post(&server, "/postback", JSON, json), (400, "bad_encoding"));
+    }
+    check(
+        post(&server, &format!("/postback?{good}"), FORM, "event=deposit"),
+        (400, "ambiguous_parameter"),
+    );
+    check(
+        post(&server, "/postback", JSON, "{\"event\":\"sale\",\"goal\":\"deposit\"}"),
+        (400, "ambiguous_parameter"),
+    );
+    check(server.postback(&"&x=".repeat(65)), (400, "too_many_parameters"));
+    check(post(&server, "/postback", "text/plain", &good), (415, "unsupported_media_type"));
+    check(post(&server, "/postback", "application/xml", &good), (415, "unsupported_media_type"));
+    check(Answer::of(server.get(&format!("/postback/nobody?{good}"))), (404, "unknown_advertiser"));
+    check(Answer::of(server.get("/nothing")), (404, "unknown_path"));
+    check(Answer::of(server.get("/postback/acme/more")), (404, "unknown_path"));
+    check(Answer::of(server.get("/metrics")), (404, "unknown_path"));
+    check(Answer::of(server.get("/api/v1/conversions")), (404, "unknown_path"));
+    for method in ["PUT", "DELETE", "PATCH", "OPTIONS"] {
+        let answer = Answer::of(server.request(method, &format!("/postback?{good}"), ""));
+        assert_eq!(answer.http.header("allow"), Some("GET, HEAD, POST"));
+        check(answer, (405, "method_not_allowed"));
+    }
+    let long = format!("/postback?{good}&x={}", "x".repeat(9000));
+    check(Answer::of(server.get(&long)), (414, "url_too_long"));
+    let large = format!("{good}&x={}", "x".repeat(65 << 10));
+    check(post(&server, "/postback", FORM, &large), (413, "body_too_large"));
+}
+
+#[test]
+fn an_offer_that_has_left_the_catalog_is_unknown() {
+    let server = Server::start();
+    let click = server.click("offer=theirs&aff=pub-7");
+    let without = crate::harness::CATALOG.replace("id = \"theirs\"", "id = \"renamed\"");
+    server.write_catalog(&without);
+    server.signal("HUP");
+    let answer = eventually("the reload", || {
+        let answer = server.postback(&format!("click_id={click}&event=sale&dry_run=1"));
+        (answer.http.status != 200).then_some(answer)
+    });
+    assert_eq!(answer.verdict(), (404, "refused", "unknown_offer"));
+}
+
+#[test]
+fn query_form_and_json_mean_the_same() {
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    let form = |txn: &str| format!("click_id={click}&event=sale&amount=9.90&txn_id={txn}");
+    let accepted = (200, "accepted", "");
+    assert_eq!(server.postback(&form("a")).verdict(), accepted);
+    assert_eq!(post(&server, "/postback", FORM, &form("b")).verdict(), accepted);
+    assert_eq!(post(&server, "/postback", "", &form("c")).verdict(), accepted);
+    let charset = "Application/X-WWW-Form-Urlencoded; charset=UTF-8";
+    assert_eq!(post(&server, "/postback/", charset, &form("d")).verdict(), accepted);
+    let json = format!(r#"{{"click_id":"{click}","event":"sale","amount":9.90,"txn_id":5}}"#);
+    assert_eq!(post(&server, "/postback", JSON, &json).verdict(), accepted);
+    let split = post(&server, &format!("/postback?click_id={click}"), FORM, "event=sale&txn_id=6");
+    assert_eq!(split.verdict(), accepted);
+    assert_eq!(post(&server, &format!("/postback?{}", form("7")), FORM, "").verdict(), accepted);
+    let same = |txn: &str| server.postback(&form(txn)).verdict().1.to_owned();
+    for txn in ["a", "b", "c", "d", "5", "6", "7"] {
+        assert_eq!(same(txn), "duplicate", "{txn}");
+    }
+    let amounts: Vec<_> =
+        server.conversions("").iter().map(|c| c["amount"].as_str().map(str::to_owned)).collect();
+    let given = Some("9.90".to_owned());
+    let expected = [&given, &given, &given, &given, &given, &None, &given];
+    assert_eq!(amounts.iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_duplicate_gets_the_originals_answer_and_says_so_even_after_a_restart() {
+    let mut server = Server::start();
+    let click = server.click("id=sp7");
+    let query = format!("click_id={click}&event=registration&txn_id=T-1");
+    let original = server.postback(&query);
+    assert_eq!(original.word("status"), "pending");
+    let check = |again: Answer| {
+        assert_eq!(again.verdict(), (200, "duplicate", ""));
+        assert_eq!(again.http.header("idempotent-replayed"), Some("true"));
+        assert_eq!(again.http.header("x-postback-result"), Some("duplicate"));
+        let mut expected = original.json.clone();
+        expected["result"] = "duplicate".into();
+        assert_eq!(again.json, expected);
+    };
+    check(server.postback(&query));
+    check(post(&server, "/postback/acme", JSON, &as_json(&query)));
+    assert!(server.stop().success());
+    server.start_again();
+    check(server.postback(&query));
+    assert_eq!(server.conversions("").len(), 1);
+}
+
+#[test]
+fn a_transaction_counts_once_per_event_whatever_its_click() {
+    let server = Server::start();
+    let (one, other) = (server.click("id=sp7"), server.click("offer=spring&aff=pub-8"));
+    let send = |click: &str, rest: &str| {
+        let answer = server.postback(&format!("click_id={click}&{rest}"));
+        (answer.word("result").to_owned(), answer.word("conversion_id").to_owned())
+    };
+    let (result, first) = send(&one, "event=sale&txn_id=T");
+    assert_eq!(result, "accepted");
+    assert_eq!(send(&other, "event=sale&txn_id=T"), ("duplicate".into(), first));
+    assert_eq!(send(&one, "event=deposit&txn_id=T").0, "accepted");
+    assert_eq!(send(&one, "event=sale&txn_id=t").0, "accepted");
+    assert_eq!(send(&one, "event=sale").0, "accepted");
+    assert_eq!(send(&one, "event=sale").0, "duplicate");
+    assert_eq!(send(&other, "event=sale").0, "accepted");
+}
+
+#[test]
+fn a_repeatable_event_counts_again_when_its_window_has_passed() {
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    let send = || server.postback(&format!("click_id={click}&event=deposit"));
+    let first = send();
+    assert_eq!(first.verdict(), (200, "accepted", ""));
+    let second = eventually("the window's end", || {
+        let answer = send();
+        if answer.word("result") == "duplicate" {
+            assert_eq!(answer.word("conversion_id"), first.word("conversion_id"));
+            return None;
+        }
+        Some(answer)
+    });
+    assert_eq!(second.verdict(), (200, "accepted", ""));
+    let kept = server.conversions("event=deposit");
+    assert_eq!(kept.len(), 2);
+    let time = |n: usize| -> jiff::Timestamp {
+        kept[n]["received_time"].as_str().expect("a time").parse().expect("RFC 3339")
+    };
+    assert!(time(1).as_millisecond() - time(0).as_millisecond() >= 400);
+}
+
+#[test]
+fn one_conversion_per_click_means_one_whatever_the_transaction() {
+    let mut server = Server::start();
+    let click = server.click("offer=single&aff=pub-7");
+    let first = server.postback(&format!("click_id={click}&event=sale&txn_id=A"));
+    assert_eq!(first.verdict(), (200, "accepted", ""));
+    for restarted in [false, true] {
+        if restarted {
+            server.kill();
+            server.start_again();
+        }
+        for rest in ["&txn_id=B", "&txn_id=A", ""] {
+            let answer = server.postback(&format!("click_id={click}&event=sale{rest}"));
+            assert_eq!(answer.verdict(), (200, "duplicate", ""), "{rest}");
+            assert_eq!(answer.word("conversion_id"), first.word("conversion_id"));
+        }
+    }
+    assert_eq!(server.conversions("offer=single").len(), 1);
+}
+
+#[test]
+fn a_refused_claim_leaves_no_other_claim_behind() {
+    let server = Server::start();
+    let (one, other) =
+        (server.click("offer=single&aff=pub-7"), server.click("offer=single&aff=pub-7"));
+    let send = |click: &str, txn: &str| {
+        server.postback(&format!("click_id={click}&event=sale&txn_id={txn}"))
+    };
+    assert_eq!(send(&one, "A").word("result"), "accepted");
+    assert_eq!(send(&one, "B").word("result"), "duplicate");
+    assert_eq!(send(&other, "B").word("result"), "accepted", "B was never counted");
+}
+
+#[test]
+fn the_advertisers_own_names_replace_ours() {
+    let server = Server::start();
+    let click = server.click("offer=theirs&aff=pub-7");
+    let get = |query: &str| Answer::of(server.get(&format!("/postback/mapped?{query}")));
+    let ours = get(&format!("click_id={click}&event=sale&txn_id=1"));
+    assert_eq!(ours.verdict(), (400, "refused", "missing_click_id"));
+    let theirs = get(&format!("aff_sub2={click}&event=sale&order=7&txn_id=mine"));
+    assert_eq!(theirs.verdict(), (200, "accepted", ""));
+    let kept = server.api(&format!("conversions/{}", theirs.word("conversion_id")));
+    assert_eq!(kept["txn_id"], "7");
+    assert_eq!(kept["params"], json!({"txn_id": "mine"}));
+}
+
+#[test]
+fn the_advertisers_words_for_events_and_statuses_are_understood() {
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    let check = |event: &str, status: &str, expected: (&str, &str)| {
+        let answer = server.postback(&format!(
+            "click_id={click}&event={event}&status={status}&txn_id={event}-{status}"
+        ));
+        assert_eq!(answer.verdict(), (200, "accepted", ""), "{event} {status}");
+        let kept = server.api(&format!("conversions/{}", answer.word("conversion_id")));
+        let (event, status) = (kept["event"].as_str(), answer.word("status"));
+        assert_eq!((event, status), (Some(expected.0), expected.1));
+        assert_eq!(kept["status"], status);
+    };
+    check("sale", "", ("sale", "approved"));
+    check("purchase", "ok", ("sale", "approved"));
+    check("purchase", "approved", ("sale", "approved"));
+    check("purchase", "hold", ("sale", "pending"));
+    check("sale", "no", ("sale", "rejected"));
+    check("registration", "", ("registration", "pending"));
+    check("registration", "ok", ("registration", "pending"));
+}
+
+#[test]
+fn an_advertiser_cannot_report_for_anothers_offer() {
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    let wrong =
+        Answer::of(server.get(&format!("/postback/mapped?aff_sub2={click}&event=sale&order=1")));
+    assert_eq!(wrong.verdict(), (403, "refused", "wrong_advertiser"));
+    let right = Answer::of(server.get(&format!("/postback/acme?cid={click}&goal=sale&txid=1")));
+    assert_eq!(right.verdict(), (200, "accepted", ""));
+}
+
+#[test]
+fn a_dry_run_and_head_answer_the_same_and_write_nothing() {
+    let server = Server::start();
+    server.await_own_commits();
+    let click = server.click("id=sp7");
+    let query = format!("click_id={click}&event=sale&txn_id=T");
+    let commits = server.metric("postbackd_store_commits_total");
+    let would = json!({"result": "accepted", "reason": null, "conversion_id": null,
+        "click_id": click, "status": "approved", "dry_run": true});
+    assert_eq!(server.postback(&format!("{query}&dry_run=1")).json, would);
+    assert_eq!(server.postback(&format!("{query}&dry_run=true")).json, would);
+    assert_eq!(post(&server, "/postback?dry_run=1", JSON, &as_json(&query)).json, would);
+    let head = server.request("HEAD", &format!("/postback?{query}"), "");
+    assert_eq!((head.status, head.header("x-postback-result")), (200, Some("accepted")));
+    let refused = server.request("HEAD", "/postback?event=sale", "");
+    assert_eq!((refused.status, refused.header("x-postback-result")), (400, Some("refused")));
+    assert_eq!(server.metric("postbackd_store_commits_total"), commits);
+    assert_eq!(server.conversions("").len(), 0);
+    let real = server.postback(&query);
+    assert_eq!(real.verdict(), (200, "accepted", ""));
+    let again = server.postback(&format!("{query}&dry_run=1"));
+    assert_eq!(again.verdict(), (200, "duplicate", ""));
+    assert_eq!(again.json["dry_run"], true);
+    assert_eq!(again.word("conversion_id"), real.word("conversion_id"));
+}
+
+#[test]
+fn a_late_conversion_of_a_lenient_offer_is_kept_without_pay() {
+    let server = Server::start();
+    let click = server.click("offer=lenient&aff=pub-7");
+    let later = now_s() + 3600;
+    let answer =
+        server.postback(&format!("click_id={click}&event=sale&txn_id=1&timestamp={later}"));
+    assert_eq!(answer.verdict(), (200, "accepted", ""));
+    let kept = server.api(&format!("conversions/{}", answer.word("conversion_id")));
+    assert_eq!(kept["flags"], json!(["late"]));
+    assert_eq!((&kept["payout"], &kept["revenue"]), (&json!("0.00"), &json!("0.00")));
+    assert_eq!(server.metric("postbackd_conversion_flags_total{flag=\"late\"}"), 1.0);
+}
+
+#[test]
+fn a_genuine_click_id_without_a_record_converts_and_is_flagged() {
+    let key = "42".repeat(32);
+    let mut server = Setup::new().key("click.signing_key", &key).start();
+    let click = server.click("id=sp7");
+    // Another folder, the same key and the same numbers: the click's record is not there.
+    let other = Setup::new().key("click.signing_key", &key).start();
+    let answer = other.postback(&format!("click_id={click}&event=sale&txn_id=1"));
+    assert_eq!(answer.verdict(), (200, "accepted", ""));
+    let kept = other.api(&format!("conversions/{}", answer.word("conversion_id")));
+    assert_eq!(kept["flags"], json!(["click_record_missing"]));
+    assert_eq!((&kept["offer"], &kept["affiliate"]), (&json!("spring"), &json!("pub-7")));
+    let flags = "postbackd_conversion_flags_total{flag=\"click_record_missing\"}";
+    assert_eq!(other.metric(flags), 1.0);
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_full_disk_refuses_new_conversions_for_now_while_all_else_goes_on() {
+    let mut server = Server::start();
+    let click = server.click("id=sp7");
+    let send = |server: &Server, txn: &str| {
+        server.postback(&format!("click_id={click}&event=sale&txn_id={txn}"))
+    };
+    assert_eq!(send(&server, "before").verdict(), (200, "accepted", ""));
+    server.set_key("store.free_space_reserve", "1000000GiB");
+    assert!(server.stop().success());
+    server.launch();
+    let obstacle = eventually("a look at the disk", || {
+        let obstacle = server.await_readiness(503);
+        (obstacle != "starting\n").then_some(obstacle)
+    });
+    assert_eq!(obstacle, "free disk space is below the reserve\n");
+    let refused = send(&server, "now");
+    assert_eq!(refused.verdict(), (503, "unavailable", "disk_full"));
+    assert_eq!(refused.http.header("retry-after"), Some("30"));
+    assert_eq!(refused.http.header("x-postback-result"), Some("unavailable"));
+    assert_eq!(send(&server, "before").verdict(), (200, "duplicate", ""));
+    assert_eq!(server.get("/c/sp7").status, 302);
+    let reason = "postbackd_postback_unavailable_total{reason=\"disk_full\"}";
+    assert_eq!(server.metric(reason), 1.0);
+    assert_eq!(server.metric("postbackd_store_disk_full"), 1.0);
+    server.set_key("store.free_space_reserve", "1MiB");
+    assert!(server.stop().success());
+    server.start_again();
+    assert_eq!(send(&server, "now").verdict(), (200, "accepted", ""));
+}
+
+#[test]
+fn a_click_id_stays_genuine_while_keys_rotate_and_not_longer() {
+    let mut server = Server::start();
+    let send = |server: &Server, click: &str, txn: &str| {
+        let answer = server.postback(&format!("click_id={click}&event=sale&txn_id={txn}"));
+        (answer.word("result").to_owned(), answer.word("reason").to_owned())
+    };
+    let accepted = ("accepted".to_owned(), String::new());
+    let of_the_store = server.click("id=sp7");
+    let (first, second) = ("11".repeat(32), "22".repeat(32));
+    server.set_key("click.signing_key", &first);
+    assert!(server.stop().success());
+    server.start_again();
+    assert_eq!(send(&server, &of_the_store, "a"), accepted);
+    let of_first = server.click("id=sp7");
+    server.set_key("click.signing_key", &second);
+    server.set_key("click.verification_keys", &first);
+    assert!(server.stop().success());
+    server.start_again();
+    for (click, txn) in [(&of_the_store, "b"), (&of_first, "c"), (&server.click("id=sp7"), "d")] {
+        assert_eq!(send(&server, click, txn), accepted);
+    }
+    server.set_key("click.verification_keys", "");
+    assert!(server.stop().success());
+    server.start_again();
+    let forged = ("refused".to_owned(), "forged_click_id".to_owned());
+    assert_eq!(send(&server, &of_first, "e"), forged);
+}
+
+#[test]
+fn a_click_of_another_network_is_forged() {
+    let (one, other) = (Server::start(), Server::start());
+    let answer = other.postback(&format!("click_id={}&event=sale", one.click("id=sp7")));
+    assert_eq!(answer.verdict(), (404, "refused", "forged_click_id"));
+}
