@@ -9,7 +9,7 @@ TEST_FLAGS = --config profile.release.package.postbackd.debug-assertions=true \
 	--config profile.release.package.postbackd.overflow-checks=true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench load
+.PHONY: help setup run test check fuzz bench load
 
 help: ## Lists these targets.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST))
@@ -28,7 +28,10 @@ check: setup ## Formatting, lints, documentation, fuzz targets: all of it must b
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --release --workspace --no-deps
-	@if [ -f fuzz/Cargo.toml ]; then set -x; cargo build --release --manifest-path fuzz/Cargo.toml; fi
+	@if [ -f fuzz/Cargo.toml ]; then $(MAKE) --no-print-directory fuzz; fi
+
+fuzz: ## Builds the fuzz targets.
+	cargo build --release --manifest-path fuzz/Cargo.toml --target-dir "$(TARGET_DIR)"
 
 bench: setup ## Runs the benches.
 	cargo bench --profile release
