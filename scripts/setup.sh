@@ -22,7 +22,7 @@ if ! has cargo && [[ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]]; then
     exit 1
 fi
 if ! has cargo; then
-    echo "cargo is missing; install Rust 1.91 or later from https://rustup.rs" >&2
+    echo "cargo is missing; install Rust 1.95 or later from https://rustup.rs" >&2
     exit 1
 fi
 
