@@ -66,7 +66,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["click_id", "limits", "model"]),
     ("shutdown", &[]),
     ("space", &[]),
-    ("checked_toml", &["limits", "model"]),
+    ("checked_toml", &[]),
     ("click_id", &["model"]),
     ("query", &[]),
     ("limits", &[]),
