@@ -1,5 +1,5 @@
-//! A click's way: parameters ([`params`]), which offer and affiliate ([`decide`]), the redirect
-//! and the record ([`flow`]).
+//! A click's way: parameters (`params`), which offer and affiliate (`decide`), the redirect
+//! and the record (`flow`).
 
 mod decide;
 mod flow;

@@ -1,5 +1,5 @@
-//! A postback's way: parameters to meanings ([`mapping`]), meanings to a verdict ([`decide`]),
-//! verdict to a conversion on disk ([`flow`]).
+//! A postback's way: parameters to meanings (`mapping`), meanings to a verdict (`decide`),
+//! verdict to a conversion on disk (`flow`).
 
 mod body;
 mod decide;

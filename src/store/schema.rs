@@ -1,6 +1,6 @@
 //! The column families: what each holds, who writes and reads it, how long it lives.
 
-/// How a column family is used; decides its RocksDB options in [`super::options`].
+/// How a column family is used; decides its RocksDB options in `options`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
     /// Appended in key order, read by point look-ups of recent keys, dropped by range.
@@ -41,7 +41,7 @@ pub enum Table {
     Counters,
     /// Offer and affiliate ID → number. Written when the catalog loads; never expires.
     Catalog,
-    /// Format version, start counter, click ID keys, cache seed. Written at start.
+    /// Format version, start counter, click ID key. Written at start.
     Meta,
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use postbackd::config::reader::env_name;
+use postbackd::config::Config;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -44,7 +44,7 @@ impl Setup {
 
     /// Sets a configuration key, by its environment variable.
     pub fn key(mut self, key: &str, value: &str) -> Self {
-        self.keys.push((env_name(key), value.to_owned()));
+        self.keys.push((Config::variable(key), value.to_owned()));
         self
     }
 
@@ -155,7 +155,7 @@ impl Server {
 
     /// Sets a configuration key for the next start.
     pub fn set_key(&mut self, key: &str, value: &str) {
-        self.keys.push((env_name(key), value.to_owned()));
+        self.keys.push((Config::variable(key), value.to_owned()));
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

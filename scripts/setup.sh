@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Makes sure that everything needed to build is on this machine; says nothing if it is.
+#
+# RocksDB is compiled from source, which takes a C++ compiler and libclang (for its bindings).
+# Missing Debian packages are installed if that is possible without a password; otherwise the
+# command to run is named and the exit code is 1.
+set -euo pipefail
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+has_libclang() {
+    [[ -n "${LIBCLANG_PATH:-}" ]] && return
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null && return
+    compgen -G '/usr/lib/*/libclang*.so*' >/dev/null && return
+    compgen -G '/usr/lib64/libclang*.so*' >/dev/null && return
+    [[ "$(uname -s)" == Darwin ]] && has clang
+}
+
+# rustup installs here, and a shell opened before that does not know it.
+if ! has cargo && [[ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]]; then
+    echo "cargo is installed but not on PATH; run: . \"${CARGO_HOME:-$HOME/.cargo}/env\"" >&2
+    exit 1
+fi
+if ! has cargo; then
+    echo "cargo is missing; install Rust 1.95 or later from https://rustup.rs" >&2
+    exit 1
+fi
+
+missing=()
+has c++ || has g++ || has clang++ || missing+=(g++)
+has_libclang || missing+=(clang libclang-dev)
+has make || missing+=(make)
+[[ ${#missing[@]} -eq 0 ]] && exit 0
+
+as_root=()
+[[ "$(id -u)" -eq 0 ]] || as_root=(sudo -n)
+install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}")
+
+if has apt-get && { [[ "$(id -u)" -eq 0 ]] || sudo -n true 2>/dev/null; }; then
+    echo "installing ${missing[*]}" >&2
+    "${as_root[@]}" apt-get update -q >&2
+    "${install[@]}" >&2
+    exit 0
+fi
+
+echo "missing: ${missing[*]}; on Debian or Ubuntu run:" >&2
+echo "  sudo apt-get update && sudo apt-get install -y ${missing[*]}" >&2
+exit 1

@@ -1,0 +1,576 @@
+//! The repository's own rules, read from its files: who may know whom, what is absent, and that
+//! documentation and code name the same things.
+//!
+//! A rule is a function from one file to its faults. Each stands beside a sample that it must
+//! refuse, so that a rule which has gone blind is noticed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use postbackd::catalog::{NetworkDefaults, parse};
+use postbackd::metrics::{DESCRIPTIONS, Kind};
+use postbackd::model::money::Currency;
+use postbackd::model::reasons::{ClickFallback, Flag, PostbackResult, Refusal, Unavailability};
+use postbackd::store::schema::Table;
+
+/// Which module may use which others; what is not listed is refused. From the top of the house
+/// to its ground, as in ARCHITECTURE.md: a module only ever lists modules that come after it.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("main", &[]),
+    ("cli", &["app", "catalog", "config", "telemetry"]),
+    (
+        "app",
+        &[
+            "admin",
+            "http",
+            "click",
+            "postback",
+            "catalog",
+            "dedup",
+            "readiness",
+            "metrics",
+            "config",
+            "store",
+            "shutdown",
+            "space",
+            "click_id",
+            "limits",
+            "model",
+            "time",
+        ],
+    ),
+    (
+        "admin",
+        &[
+            "catalog",
+            "dedup",
+            "readiness",
+            "metrics",
+            "store",
+            "shutdown",
+            "space",
+            "click_id",
+            "limits",
+            "model",
+        ],
+    ),
+    ("http", &["click", "postback", "metrics", "shutdown", "limits", "model", "time"]),
+    ("click", &["catalog", "metrics", "store", "click_id", "query", "limits", "model"]),
+    ("postback", &["catalog", "dedup", "metrics", "store", "click_id", "query", "limits", "model"]),
+    ("catalog", &["config", "store", "checked_toml", "query", "limits", "model"]),
+    ("dedup", &["store", "click_id", "limits", "model"]),
+    ("readiness", &["store", "shutdown"]),
+    ("metrics", &["store", "model"]),
+    ("telemetry", &["config"]),
+    ("config", &["checked_toml", "click_id", "model"]),
+    ("store", &["click_id", "limits", "model"]),
+    ("shutdown", &[]),
+    ("space", &[]),
+    ("checked_toml", &[]),
+    ("click_id", &["model"]),
+    ("query", &[]),
+    ("limits", &[]),
+    ("model", &[]),
+    ("time", &[]),
+    ("lib", &[]),
+];
+
+/// The only files that name the storage engine.
+const ROCKS: &[&str] = &["src/store/rocks.rs", "src/store/options.rs"];
+/// The only places that name the HTTP library.
+const HTTP: &[&str] = &["src/http/", "src/admin/", "src/app.rs"];
+/// What a pure file must not know: clock, chance, disk, network, threads, environment.
+const IMPURE: &[&str] = &[
+    "Instant",
+    "SystemTime",
+    "Clock",
+    "Randomness",
+    "getrandom",
+    "tokio",
+    "std::fs",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "std::thread",
+    "std::env",
+    "std::process",
+];
+/// Lines of a file under `src/` at most.
+const LINES_MAX: usize = 500;
+
+// Written in halves, so that this file does not hold what it looks for.
+const UNFINISHED: &[&str] = &[
+    concat!("to", "do!"),
+    concat!("unimple", "mented!"),
+    concat!("#[ig", "nore"),
+    concat!("FIX", "ME"),
+    concat!("TO", "DO"),
+];
+
+struct File {
+    path: String,
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Every Rust file below a folder, in a stable order; none if the folder is not there.
+fn rust_files(folder: &str) -> Vec<File> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.expect("a readable folder").path();
+            if path.is_dir() && !path.ends_with("target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root()).expect("below the root");
+                let text = std::fs::read_to_string(&path).expect("UTF-8");
+                files.push(File { path: name.display().to_string(), text });
+            }
+        }
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    files
+}
+
+fn is_test_file(path: &str) -> bool {
+    path.ends_with("/tests.rs") || path.ends_with("_tests.rs")
+}
+
+/// The lines that ship, with their numbers: no comments, no test modules.
+fn shipped(text: &str) -> Vec<(usize, &str)> {
+    let mut lines = Vec::new();
+    let mut test_only = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        let code = line.trim_start();
+        if test_only && code.starts_with("mod ") && code.ends_with('{') {
+            break;
+        }
+        if code.starts_with("#[cfg(test)]") {
+            test_only = true;
+        } else if test_only {
+            test_only = code.starts_with("#[");
+        } else if !code.starts_with("//") {
+            lines.push((number, line));
+        }
+    }
+    lines
+}
+
+/// Whether a line has `word`, not as part of a longer one.
+fn has_word(line: &str, word: &str) -> bool {
+    let part_of_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].ends_with(part_of_word) && !line[at + word.len()..].starts_with(part_of_word)
+    })
+}
+
+fn lines_with(file: &File, what: &str, bad: impl Fn(&str) -> bool) -> Vec<String> {
+    let fault = |(number, _)| format!("{}:{number}: {what}", file.path);
+    shipped(&file.text).into_iter().filter(|(_, line)| bad(line)).map(fault).collect()
+}
+
+fn check(files: &[File], rule: impl Fn(&File) -> Vec<String>) {
+    assert!(!files.is_empty(), "no files were read");
+    let faults: Vec<_> = files.iter().flat_map(rule).collect();
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+/// A rule must find a fault in `text`, were it the file `path`.
+fn must_refuse(path: &str, text: &str, rule: impl Fn(&File) -> Vec<String>) {
+    let file = File { path: path.to_owned(), text: text.to_owned() };
+    assert!(!rule(&file).is_empty(), "{path} was let through:\n{text}");
+}
+
+fn engine_is_named_in_one_place(file: &File) -> Vec<String> {
+    if ROCKS.contains(&file.path.as_str()) {
+        return Vec::new();
+    }
+    lines_with(file, "names the storage engine", |line| {
+        has_word(line, "rocksdb") && !line.contains("postbackd_rocksdb")
+    })
+}
+
+#[test]
+fn only_the_engine_and_its_options_name_rocksdb() {
+    must_refuse("src/store/reader.rs", "use rocksdb::DB;", engine_is_named_in_one_place);
+    must_refuse("src/click/flow.rs", "fn f(db: &rocksdb::DB) {}", engine_is_named_in_one_place);
+    check(&rust_files("src"), engine_is_named_in_one_place);
+}
+
+fn http_is_named_at_the_edge(file: &File) -> Vec<String> {
+    if HTTP.iter().any(|place| file.path.starts_with(place)) {
+        return Vec::new();
+    }
+    let words = ["hyper", "hyper_util", "axum", "http_body_util"];
+    lines_with(file, "names HTTP", |line| words.iter().any(|word| has_word(line, word)))
+}
+
+#[test]
+fn only_the_listeners_and_the_composition_root_name_http() {
+    must_refuse("src/click/flow.rs", "use hyper::StatusCode;", http_is_named_at_the_edge);
+    must_refuse("src/metrics/handles.rs", "use axum::Json;", http_is_named_at_the_edge);
+    check(&rust_files("src"), http_is_named_at_the_edge);
+}
+
+fn module_of(path: &str) -> &str {
+    let inner = path.strip_prefix("src/").unwrap_or(path);
+    inner.split_once('/').map_or_else(|| inner.trim_end_matches(".rs"), |(module, _)| module)
+}
+
+/// The top-level modules a line names by `crate::…`.
+fn modules_named(line: &str) -> impl Iterator<Item = &str> {
+    line.match_indices("crate::").map(|(at, prefix)| {
+        let rest = &line[at + prefix.len()..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+fn knows_only_what_it_may(file: &File) -> Vec<String> {
+    let module = module_of(&file.path);
+    let Some((_, may)) = MAY_USE.iter().find(|(name, _)| *name == module) else {
+        return vec![format!("{}: module {module} has no row in MAY_USE", file.path)];
+    };
+    let mut faults = Vec::new();
+    for (number, line) in shipped(&file.text) {
+        for named in modules_named(line) {
+            if named != module && !may.contains(&named) {
+                faults.push(format!("{}:{number}: {module} must not use {named:?}", file.path));
+            }
+        }
+    }
+    faults
+}
+
+#[test]
+fn every_module_knows_only_what_it_may() {
+    must_refuse("src/click/flow.rs", "use crate::postback::Answer;", knows_only_what_it_may);
+    must_refuse("src/postback/flow.rs", "use crate::click::Clicks;", knows_only_what_it_may);
+    must_refuse("src/query/raw.rs", "use crate::model::ids;", knows_only_what_it_may);
+    must_refuse("src/store/mod.rs", "let x = crate::http::bind;", knows_only_what_it_may);
+    must_refuse("src/catalog/mod.rs", "use crate::{limits, http};", knows_only_what_it_may);
+    must_refuse("src/novelty/mod.rs", "", knows_only_what_it_may);
+    check(&rust_files("src"), knows_only_what_it_may);
+}
+
+#[test]
+fn modules_know_only_those_below_them_and_the_flows_not_each_other() {
+    for (place, (module, may)) in MAY_USE.iter().enumerate() {
+        for used in *may {
+            let below = MAY_USE.iter().position(|(name, _)| name == used);
+            assert!(below.is_some_and(|below| below > place), "{module} uses {used}, not below it");
+        }
+    }
+    let may = |module: &str| MAY_USE.iter().find(|(name, _)| *name == module).expect("a row").1;
+    assert!(!may("click").contains(&"postback") && !may("postback").contains(&"click"));
+    assert!(may("query").is_empty() && may("model").is_empty());
+    assert_eq!(may("click_id"), ["model"]);
+    assert!(!may("http").contains(&"admin"), "the public listener has no way into admin");
+}
+
+fn is_pure(path: &str) -> bool {
+    let listed =
+        ["src/click_id.rs", "src/catalog/template.rs", "src/store/keys.rs", "src/store/records.rs"];
+    listed.contains(&path)
+        || path.starts_with("src/query/")
+        || path.starts_with("src/model/")
+        || path.ends_with("/decide.rs")
+}
+
+fn pure_files_are_pure(file: &File) -> Vec<String> {
+    if !is_pure(&file.path) {
+        return Vec::new();
+    }
+    lines_with(file, "a pure file knows no clock, chance or I/O", |line| {
+        IMPURE.iter().any(|word| has_word(line, word))
+    })
+}
+
+#[test]
+fn pure_files_know_neither_clock_nor_chance_nor_io() {
+    must_refuse("src/click/decide.rs", "let t = Instant::now();", pure_files_are_pure);
+    must_refuse("src/query/raw.rs", "use std::time::SystemTime;", pure_files_are_pure);
+    must_refuse("src/store/keys.rs", "let x = std::fs::read(path);", pure_files_are_pure);
+    must_refuse("src/store/records.rs", "getrandom::fill(&mut x);", pure_files_are_pure);
+    must_refuse("src/catalog/template.rs", "use crate::time::Randomness;", pure_files_are_pure);
+    must_refuse("src/click_id.rs", "let s: std::net::TcpStream;", pure_files_are_pure);
+    let files = rust_files("src");
+    assert!(files.iter().filter(|file| is_pure(&file.path)).count() >= 10, "pure files were moved");
+    check(&files, pure_files_are_pure);
+}
+
+fn holds_no_global_state(file: &File) -> Vec<String> {
+    lines_with(file, "global state", |line| {
+        let item = line.trim_start();
+        let item = item.strip_prefix("pub ").unwrap_or(item);
+        let item = item.strip_prefix("pub(crate) ").unwrap_or(item);
+        item.starts_with("static ")
+            || has_word(line, "lazy_static")
+            || has_word(line, "thread_local")
+    })
+}
+
+#[test]
+fn there_is_no_global_state() {
+    must_refuse(
+        "src/app.rs",
+        "static COUNT: AtomicU64 = AtomicU64::new(0);",
+        holds_no_global_state,
+    );
+    must_refuse("src/app.rs", "    pub static mut X: u8 = 0;", holds_no_global_state);
+    must_refuse(
+        "src/app.rs",
+        "pub(crate) static X: OnceLock<u8> = OnceLock::new();",
+        holds_no_global_state,
+    );
+    must_refuse("src/app.rs", "lazy_static! {}", holds_no_global_state);
+    must_refuse("src/app.rs", "thread_local! {}", holds_no_global_state);
+    check(&rust_files("src"), holds_no_global_state);
+}
+
+fn bounds_its_queues(file: &File) -> Vec<String> {
+    lines_with(file, "an unbounded queue", |line| {
+        ["unbounded_channel", "unbounded", "UnboundedSender"]
+            .iter()
+            .any(|word| has_word(line, word))
+            || (line.contains("std::sync::mpsc") && has_word(line, "channel"))
+            || line.contains("std::sync::mpsc;")
+    })
+}
+
+#[test]
+fn every_queue_is_bounded() {
+    must_refuse("src/app.rs", "let (a, b) = mpsc::unbounded_channel();", bounds_its_queues);
+    must_refuse("src/app.rs", "use std::sync::mpsc::{Receiver, channel};", bounds_its_queues);
+    must_refuse("src/app.rs", "let (a, b) = std::sync::mpsc::channel();", bounds_its_queues);
+    must_refuse("src/app.rs", "use std::sync::mpsc;", bounds_its_queues);
+    check(&rust_files("src"), bounds_its_queues);
+}
+
+fn says_why_it_cannot_fail(file: &File) -> Vec<String> {
+    if is_test_file(&file.path) {
+        return Vec::new();
+    }
+    lines_with(file, "unwrap says nothing; expect(\"why it cannot fail\")", |line| {
+        line.contains(".unwrap()") || line.contains(".expect(\"\")")
+    })
+}
+
+#[test]
+fn nothing_that_ships_unwraps() {
+    must_refuse("src/app.rs", "let x = y.unwrap();", says_why_it_cannot_fail);
+    must_refuse("src/app.rs", "    .expect(\"\")", says_why_it_cannot_fail);
+    must_refuse(
+        "src/app.rs",
+        "#[cfg(test)]\nmod tests;\n\nfn f() { y.unwrap(); }",
+        says_why_it_cannot_fail,
+    );
+    let tested = "fn f() {}\n#[cfg(test)]\nmod tests {\n    fn g() { y.unwrap(); }\n}\n";
+    let tested = File { path: "src/app.rs".to_owned(), text: tested.to_owned() };
+    assert_eq!(says_why_it_cannot_fail(&tested), Vec::<String>::new());
+    check(&rust_files("src"), says_why_it_cannot_fail);
+}
+
+fn is_finished(file: &File) -> Vec<String> {
+    let unfinished = |line: &str| UNFINISHED.iter().any(|word| line.contains(word));
+    let lines = (1..).zip(file.text.lines()).filter(|(_, line)| unfinished(line));
+    lines.map(|(number, _)| format!("{}:{number}: left unfinished", file.path)).collect()
+}
+
+#[test]
+fn nothing_is_left_unfinished_or_switched_off() {
+    for word in UNFINISHED {
+        must_refuse("src/app.rs", word, is_finished);
+    }
+    for folder in ["src", "tests", "benches", "loadtest/src", "fuzz/fuzz_targets"] {
+        check(&rust_files(folder), is_finished);
+    }
+}
+
+fn is_short(file: &File) -> Vec<String> {
+    let lines = file.text.lines().count();
+    (lines > LINES_MAX).then(|| format!("{}: {lines} lines", file.path)).into_iter().collect()
+}
+
+#[test]
+fn files_stay_short_enough_to_be_read() {
+    must_refuse("src/app.rs", &"\n".repeat(LINES_MAX + 1), is_short);
+    check(&rust_files("src"), is_short);
+}
+
+fn gives_reasons_for_dependencies(file: &File) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut dependencies = false;
+    for (number, line) in (1..).zip(file.text.lines()) {
+        if line.starts_with('[') {
+            dependencies = line.trim_end().ends_with("dependencies]");
+        } else if dependencies && line.contains('=') && !line.contains(" # ") {
+            faults.push(format!("{}:{number}: why is it here?", file.path));
+        }
+    }
+    faults
+}
+
+#[test]
+fn every_dependency_says_why_it_is_here() {
+    let rule = gives_reasons_for_dependencies;
+    must_refuse("Cargo.toml", "[dependencies]\nserde = \"1.0\"\n", rule);
+    must_refuse("Cargo.toml", "[dev-dependencies]\nserde = { version = \"1.0\" }\n", rule);
+    let manifests = ["Cargo.toml", "loadtest/Cargo.toml", "fuzz/Cargo.toml"].into_iter();
+    let there = manifests.filter(|path| root().join(path).exists());
+    let files: Vec<_> =
+        there.map(|path| File { path: path.to_owned(), text: read(path) }).collect();
+    check(&files, rule);
+}
+
+/// The rows of the table under a heading, cells trimmed and out of their back-quotes.
+fn table_under(text: &str, heading: &str) -> Vec<Vec<String>> {
+    let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
+    let section = text.lines().skip_while(|line| *line != heading).skip(1);
+    let rows: Vec<_> = section
+        .take_while(|line| !line.starts_with('#'))
+        .filter(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(cell).collect::<Vec<_>>())
+        .collect();
+    assert!(rows.len() > 2, "no table under {heading:?}");
+    rows.into_iter().skip(2).collect()
+}
+
+/// The first cells of all tables of a page, if they are in back-quotes.
+fn first_cells(text: &str) -> Vec<String> {
+    let first = |line: &str| {
+        let cell = line.strip_prefix("| `")?.split_once('`')?.0;
+        Some(cell.to_owned())
+    };
+    text.lines().filter_map(first).collect()
+}
+
+#[test]
+fn the_metrics_page_lists_exactly_the_metrics() {
+    let expected: Vec<Vec<String>> = DESCRIPTIONS
+        .iter()
+        .map(|metric| [metric.name, metric.kind.as_str(), metric.labels, metric.help])
+        .map(|row| row.map(str::to_owned).to_vec())
+        .collect();
+    assert_eq!(table_under(&read("docs/metrics.md"), "## The metrics"), expected);
+}
+
+#[test]
+fn the_api_page_lists_exactly_the_words() {
+    let page = read("docs/api.md");
+    let check = |heading: &str, words: Vec<&str>| {
+        let listed: Vec<_> =
+            table_under(&page, heading).into_iter().map(|mut row| row.remove(0)).collect();
+        assert_eq!(listed, words, "{heading}");
+    };
+    check("### Results", PostbackResult::ALL.iter().map(|word| word.as_str()).collect());
+    check("### Refusals", Refusal::ALL.iter().map(|word| word.as_str()).collect());
+    check("### Unavailable", Unavailability::ALL.iter().map(|word| word.as_str()).collect());
+    check("### Flags", Flag::ALL.iter().map(|word| word.as_str()).collect());
+    check("### Fallbacks", ClickFallback::ALL.iter().map(|word| word.as_str()).collect());
+    for (row, refusal) in table_under(&page, "### Refusals").iter().zip(Refusal::ALL) {
+        assert_eq!(row[1], refusal.http_status().to_string(), "{refusal}");
+    }
+}
+
+#[test]
+fn the_configuration_page_lists_exactly_the_keys() {
+    let listed = first_cells(&read("docs/configuration.md"));
+    let mut sorted: Vec<_> = listed.clone();
+    sorted.sort();
+    let mut keys = postbackd::config::all_keys();
+    keys.sort();
+    assert_eq!(sorted, keys);
+}
+
+#[test]
+fn the_store_page_lists_every_table_with_its_profile() {
+    let rows = table_under(&read("docs/store-format.md"), "## Tables");
+    let listed: Vec<_> =
+        rows.iter().map(|row| (row[0].clone(), row.last().cloned().unwrap_or_default())).collect();
+    let tables =
+        Table::ALL.map(|table| (table.name().to_owned(), format!("{:?}", table.profile())));
+    assert_eq!(listed, tables);
+}
+
+/// The time series that a text names, in Prometheus' words.
+fn series_named(text: &str) -> BTreeSet<&str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.split(|c: char| !is_part(c)).filter(|word| word.starts_with("postbackd_")).collect()
+}
+
+#[test]
+fn alerts_and_dashboard_name_only_metrics_that_exist() {
+    let mut known = BTreeMap::new();
+    for metric in DESCRIPTIONS {
+        let suffixes: &[&str] =
+            if metric.kind == Kind::Histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+        known.extend(suffixes.iter().map(|suffix| (format!("{}{suffix}", metric.name), metric)));
+    }
+    for file in ["deploy/alerts.yml", "deploy/grafana.json"] {
+        let text = read(file);
+        let named = series_named(&text);
+        assert!(named.len() > 3, "{file} names hardly any metric");
+        let unknown: Vec<_> = named.iter().filter(|name| !known.contains_key(**name)).collect();
+        assert!(unknown.is_empty(), "{file} names {unknown:?}");
+    }
+    let _: serde_json::Value =
+        serde_json::from_str(&read("deploy/grafana.json")).expect("the dashboard is JSON");
+}
+
+/// The blocks of a page that are marked as TOML.
+fn toml_blocks(text: &str) -> Vec<&str> {
+    text.split("```toml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect()
+}
+
+#[test]
+fn what_the_examples_and_the_documentation_configure_is_accepted() {
+    let config = |name: &str, text: &str| {
+        if let Err(report) = postbackd::config::load(name, text, std::iter::empty()) {
+            panic!("{report}");
+        }
+    };
+    let catalog = |name: &str, text: &str| match parse(
+        name,
+        text,
+        NetworkDefaults { currency: Currency::USD },
+    ) {
+        Ok((_, warnings)) => assert!(warnings.mistakes.is_empty(), "{warnings}"),
+        Err(report) => panic!("{report}"),
+    };
+    config("examples/postbackd.toml", &read("examples/postbackd.toml"));
+    catalog("examples/catalog.toml", &read("examples/catalog.toml"));
+    let page = read("docs/configuration.md");
+    assert!(!toml_blocks(&page).is_empty());
+    toml_blocks(&page).into_iter().for_each(|block| config("docs/configuration.md", block));
+    let page = read("docs/catalog.md");
+    assert!(!toml_blocks(&page).is_empty());
+    toml_blocks(&page).into_iter().for_each(|block| catalog("docs/catalog.md", block));
+}
+
+#[test]
+fn every_page_that_is_linked_is_there() {
+    for page in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "docs/operations.md",
+        "docs/api.md",
+        "docs/store-format.md",
+    ] {
+        let folder = Path::new(page).parent().expect("a file");
+        for link in read(page).split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0))
+        {
+            let target = link.split('#').next().unwrap_or_default();
+            let outside = target.is_empty() || target.contains("://");
+            assert!(outside || root().join(folder).join(target).exists(), "{page} links to {link}");
+        }
+    }
+}
