@@ -148,6 +148,7 @@ impl Store {
     }
 
     /// A store on any engine, without writer threads: whoever has the [`Writer`] runs its stages.
+    /// With no reader threads either, [`Store::read_once`] is the reader.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -268,6 +269,12 @@ impl Store {
     #[must_use]
     pub fn writer(&self) -> &Arc<Writer> {
         &self.writer
+    }
+
+    /// One round of the reader, in a store without reader threads: answers one read that memory
+    /// could not; false if none waits.
+    pub fn read_once(&self) -> bool {
+        self.readers.run_once(&*self.engine)
     }
 
     /// The engine's own gauges, as (name, table, value).
