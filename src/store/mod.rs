@@ -74,6 +74,9 @@ pub enum ReadError {
     /// A record does not decode.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// It can be read, but the disk never confirmed it and never will.
+    #[error("the store is poisoned")]
+    Poisoned,
 }
 
 /// What the store knows of its own past when a server opens it.
