@@ -129,6 +129,8 @@ pub struct Store {
     readers: ReaderPool,
     health: Arc<Health>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// When the newest record that was there at the opening was minted.
+    opened_newest_ms: u64,
 }
 
 impl Store {
@@ -165,7 +167,8 @@ impl Store {
         let health = Arc::new(Health::default());
         let writer = Arc::new(Writer::new(Arc::clone(&engine), Arc::clone(&health), observe));
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
-        Ok((Self { engine, writer, readers, health, threads: Mutex::default() }, identity))
+        let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
+        Ok((Self { engine, writer, readers, health, threads, opened_newest_ms }, identity))
     }
 
     /// Queues a click. `ticket` hears when it is durable.

@@ -45,7 +45,7 @@ use life::{Life, Setup};
 use rng::Rng;
 
 /// Seeds of a default run: some seconds.
-const SEEDS: u64 = 20_000;
+const SEEDS: u64 = 40_000;
 const LIVES_MAX: usize = 4;
 const STEPS_MAX: usize = 150;
 
