@@ -194,7 +194,9 @@ fn audit_dedupe(holders: &BTreeMap<Key, Vec<RecordId>>, disk: &Tables) {
         match key.window_ms() {
             None => assert_eq!(conversions.len(), 1, "{key:?} counted twice: {conversions:?}"),
             Some(window_ms) => assert!(
-                conversions.windows(2).all(|pair| pair[1].time_ms() - pair[0].time_ms() >= window_ms),
+                conversions
+                    .windows(2)
+                    .all(|pair| pair[1].time_ms() - pair[0].time_ms() >= window_ms),
                 "{key:?} counted twice within its window: {conversions:?}"
             ),
         }

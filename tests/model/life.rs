@@ -141,8 +141,7 @@ impl Life {
 
     pub fn send(&mut self, request: Request, now_ms: u64) {
         let (postbacks, query) = (Arc::clone(&self.postbacks), request.query());
-        let take =
-            async move { postbacks.take(None, query.as_bytes(), Body::None, now_ms).await };
+        let take = async move { postbacks.take(None, query.as_bytes(), Body::None, now_ms).await };
         self.clients.push(Client { request, task: Task::new(take) });
     }
 
