@@ -20,6 +20,9 @@
 //! - when the writer has run dry, no future waits, no claim is pending, every ticket is settled;
 //! - offers and affiliates keep their numbers; no ID is minted twice.
 //!
+//! What it cannot see: a race within one call, such as the order of steps in settling a claim,
+//! since here a call is one step.
+//!
 //! `POSTBACKD_SIM_SEEDS=1000000` runs more seeds, `POSTBACKD_SIM_SEED=7` repeats one.
 //!
 //! [`Postbacks`]: postbackd::postback::Postbacks
