@@ -43,7 +43,7 @@ impl From<ReadError> for ApiError {
                 code: "store_busy",
                 message: error.to_string(),
             },
-            ReadError::Engine(_) | ReadError::Record(_) => {
+            ReadError::Engine(_) | ReadError::Record(_) | ReadError::Poisoned => {
                 tracing::error!(%error, "the admin API could not read the store");
                 Self {
                     status: StatusCode::INTERNAL_SERVER_ERROR,

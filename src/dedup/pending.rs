@@ -176,12 +176,19 @@ impl Deduplicator {
 }
 
 /// The conversion that holds a claim in the store.
+///
+/// After a failed write or fsync, what was appended is still readable though it may be gone after
+/// the restart: nobody may be told of it. The store is poisoned before such a claim is withdrawn,
+/// so whoever takes the claim afterwards and reads sees the poison.
 async fn stored(
     store: &Store,
     claim: &Claim<'_>,
     now_ms: u64,
 ) -> Result<Option<Original>, ReadError> {
     let Some(conversion) = store.find_claim(claim.store_key()).await? else { return Ok(None) };
+    if store.health().poison_reason().is_some() {
+        return Err(ReadError::Poisoned);
+    }
     if !claim.is_held(conversion.time_ms(), now_ms) {
         return Ok(None);
     }

@@ -262,6 +262,7 @@ impl From<ReadError> for Answer {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Busy(_) => Self::Unavailable(Unavailability::StoreBusy),
+            ReadError::Poisoned => Self::Unavailable(Unavailability::StorePoisoned),
             ReadError::Engine(_) | ReadError::Record(_) => {
                 tracing::error!(%error, "a postback could not be checked against the store");
                 Self::Unavailable(Unavailability::StoreBusy)

@@ -96,7 +96,8 @@ impl Store {
         Ok(conversions)
     }
 
-    /// Shows `visit` the newest `count` conversions, newest first, on a reader's thread.
+    /// Shows `visit` the newest `count` of the conversions that were there when the store was
+    /// opened, newest first, on a reader's thread. Later ones may be readable and not durable yet.
     ///
     /// # Errors
     /// When the store cannot be read now.
@@ -105,13 +106,14 @@ impl Store {
         count: usize,
         mut visit: impl FnMut(&StoredConversion) + Send + 'static,
     ) -> Result<usize, ReadError> {
+        // Whoever mints continues after the newest record of the opening.
+        let end = keys::first_at(self.opened_newest_ms.saturating_add(1));
         let read = move |engine: &dyn Engine| {
             let mut seen = 0;
-            let end = &keys::KEY_END;
             engine.scan(
                 Table::Conversions,
                 &[],
-                end,
+                &end,
                 Direction::Descending,
                 &mut |key, value| {
                     if let Some(id) = keys::record(key) {

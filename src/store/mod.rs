@@ -74,6 +74,9 @@ pub enum ReadError {
     /// A record does not decode.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// It can be read, but the disk never confirmed it and never will.
+    #[error("the store is poisoned")]
+    Poisoned,
 }
 
 /// What the store knows of its own past when a server opens it.
@@ -126,6 +129,8 @@ pub struct Store {
     readers: ReaderPool,
     health: Arc<Health>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// When the newest record that was there at the opening was minted.
+    opened_newest_ms: u64,
 }
 
 impl Store {
@@ -148,6 +153,7 @@ impl Store {
     }
 
     /// A store on any engine, without writer threads: whoever has the [`Writer`] runs its stages.
+    /// With no reader threads either, [`Store::read_once`] is the reader.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -161,7 +167,8 @@ impl Store {
         let health = Arc::new(Health::default());
         let writer = Arc::new(Writer::new(Arc::clone(&engine), Arc::clone(&health), observe));
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
-        Ok((Self { engine, writer, readers, health, threads: Mutex::default() }, identity))
+        let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
+        Ok((Self { engine, writer, readers, health, threads, opened_newest_ms }, identity))
     }
 
     /// Queues a click. `ticket` hears when it is durable.
@@ -268,6 +275,12 @@ impl Store {
     #[must_use]
     pub fn writer(&self) -> &Arc<Writer> {
         &self.writer
+    }
+
+    /// One round of the reader, in a store without reader threads: answers one read that memory
+    /// could not; false if none waits.
+    pub fn read_once(&self) -> bool {
+        self.readers.run_once(&*self.engine)
     }
 
     /// The engine's own gauges, as (name, table, value).

@@ -19,20 +19,23 @@ type Job = Box<dyn FnOnce(&dyn Engine) + Send>;
 /// The reader threads and their bounded queue; threads end when the pool is dropped.
 pub struct ReaderPool {
     queue: Option<SyncSender<Job>>,
+    /// Only without threads: for whoever runs the jobs instead.
+    jobs: Option<Mutex<Receiver<Job>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl ReaderPool {
-    /// Starts `threads` readers of `engine`; with none, nothing beyond memory can be read.
+    /// Starts `threads` readers of `engine`; with none, [`ReaderPool::run_once`] is the reader.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn spawn(engine: &Arc<dyn Engine>, threads: usize) -> std::io::Result<Self> {
-        if threads == 0 {
-            return Ok(Self { queue: None, threads: Vec::new() });
-        }
         let (queue, jobs) = sync_channel::<Job>(limits::READ_QUEUE_MAX);
-        let jobs = Arc::new(Mutex::new(jobs));
+        let jobs = Mutex::new(jobs);
+        if threads == 0 {
+            return Ok(Self { queue: Some(queue), jobs: Some(jobs), threads: Vec::new() });
+        }
+        let jobs = Arc::new(jobs);
         let threads = (0..threads)
             .map(|n| {
                 let (engine, jobs) = (Arc::clone(engine), Arc::clone(&jobs));
@@ -40,7 +43,15 @@ impl ReaderPool {
                 std::thread::Builder::new().name(name).spawn(move || work(&*engine, &jobs))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { queue: Some(queue), threads })
+        Ok(Self { queue: Some(queue), jobs: None, threads })
+    }
+
+    /// Runs one waiting job on the caller's thread, in a pool without threads; false if there
+    /// is none.
+    pub fn run_once(&self, engine: &dyn Engine) -> bool {
+        let Some(jobs) = &self.jobs else { return false };
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).try_recv();
+        job.map(|job| job(engine)).is_ok()
     }
 
     /// Runs `read` on a reader thread and waits for its answer.

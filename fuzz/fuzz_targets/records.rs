@@ -1,0 +1,32 @@
+//! Reads any bytes as each of the store's values; what can be read is written and read again.
+//!
+//! Run with `cargo fuzz run records`.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use postbackd::store::keys;
+use postbackd::store::records::{
+    ClickRecord, ConversionRecord, decode_dedupe, dedupe_minted_ms, encode_dedupe,
+};
+
+fuzz_target!(|input: &[u8]| {
+    let mut again = Vec::new();
+    if let Ok(record) = ClickRecord::decode(input) {
+        record.encode(&mut again);
+        assert_eq!(ClickRecord::decode(&again), Ok(record));
+    }
+    again.clear();
+    if let Ok(record) = ConversionRecord::decode(input) {
+        record.encode(&mut again);
+        assert_eq!(ConversionRecord::decode(&again).as_ref(), Ok(&record));
+        let _ = (record.status(), record.flags().count());
+    }
+    again.clear();
+    if let Ok(conversion) = decode_dedupe(input) {
+        encode_dedupe(conversion, &mut again);
+        assert_eq!(again, input);
+        assert_eq!(dedupe_minted_ms(input), Some(conversion.time_ms()));
+    }
+    let _ = (keys::record(input), keys::conversion_of(input), keys::numbered_id(input));
+});

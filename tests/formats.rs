@@ -1,0 +1,247 @@
+//! The bytes on disk: those of every released version are read for ever, those of this version
+//! are written as they were, and no bytes at all make the reader panic.
+
+use postbackd::click_id::RecordId;
+use postbackd::model::status::Status;
+use postbackd::store::records::{
+    ClickRecord, ConversionRecord, HistoryEntry, RecordError, StoredIp, decode_dedupe,
+    dedupe_minted_ms, encode_dedupe,
+};
+use proptest::prelude::*;
+
+const CLICK_V1: &str = include_str!("fixtures/click.v1.hex");
+const CONVERSION_V1: &str = include_str!("fixtures/conversion.v1.hex");
+const DEDUPE_V1: &str = include_str!("fixtures/dedupe.v1.hex");
+
+/// The bytes of a fixture: hex digits, lines as the eye likes them.
+fn bytes(fixture: &str) -> Vec<u8> {
+    let digits: Vec<u8> = fixture.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    digits.chunks(2).map(|pair| byte(pair).expect("hex digits")).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn click_v1() -> ClickRecord<'static> {
+    ClickRecord {
+        subs: ["spring-mail", "", "", "", "", "", "", "", "", "é"],
+        passed: vec![("gclid", "Cj0K"), ("fbclid", "")],
+        ip: StoredIp::V4([203, 0, 113, 0]),
+        user_agent: "Mozilla/5.0",
+        referrer: "https://blog.example/",
+        gdpr: "1",
+        gdpr_consent: "CPx",
+        us_privacy: "1YNN",
+        fallback: "",
+    }
+}
+
+fn conversion_v1() -> ConversionRecord<'static> {
+    ConversionRecord {
+        click: *b"0123456789abcdef",
+        click_mac: *b"MACMACMA",
+        advertiser: "acme",
+        offer: "spring",
+        affiliate: "pub-7",
+        event: "sale",
+        txn_id: "T-1",
+        customer_id: "",
+        status: Status::Approved.code(),
+        amount: Some(99_990_000),
+        amount_currency: Some(*b"EUR"),
+        revenue: 20_000_000,
+        payout: -15_000_000,
+        currency: *b"USD",
+        quantity: Some(3),
+        flags: 5,
+        event_time_ms: 1_767_225_600_000,
+        received_ms: 1_767_225_600_123,
+        catalog_version: 0xFEDC_BA98_7654_3210,
+        params: vec![("color", "red")],
+        history: vec![HistoryEntry {
+            status: Status::Approved.code(),
+            time_ms: 1_767_225_600_123,
+            reason: "postback",
+        }],
+    }
+}
+
+fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(&mut out);
+    out
+}
+
+#[test]
+fn clicks_of_version_1_are_read_and_written_unchanged() {
+    let stored = bytes(CLICK_V1);
+    assert_eq!(ClickRecord::decode(&stored), Ok(click_v1()));
+    assert_eq!(hex(&encoded(|out| click_v1().encode(out))), hex(&stored));
+}
+
+#[test]
+fn conversions_of_version_1_are_read_and_written_unchanged() {
+    let stored = bytes(CONVERSION_V1);
+    assert_eq!(ConversionRecord::decode(&stored), Ok(conversion_v1()));
+    assert_eq!(hex(&encoded(|out| conversion_v1().encode(out))), hex(&stored));
+}
+
+#[test]
+fn dedupe_entries_of_version_1_are_read_and_written_unchanged() {
+    let stored = bytes(DEDUPE_V1);
+    let conversion = RecordId::from_bytes(*b"\x01\x9b\x76\xda\xa8\x7bfedcba9876");
+    assert_eq!(decode_dedupe(&stored), Ok(conversion));
+    assert_eq!(dedupe_minted_ms(&stored), Some(1_767_225_600_123));
+    assert_eq!(hex(&encoded(|out| encode_dedupe(conversion, out))), hex(&stored));
+}
+
+#[test]
+fn an_encoder_only_appends() {
+    let mut out = b"before".to_vec();
+    click_v1().encode(&mut out);
+    assert_eq!(&out[..6], b"before");
+    assert_eq!(ClickRecord::decode(&out[6..]), Ok(click_v1()));
+}
+
+#[test]
+fn an_unknown_version_is_told_from_damage() {
+    for fixture in [CLICK_V1, CONVERSION_V1, DEDUPE_V1] {
+        let mut newer = bytes(fixture);
+        for version in [0, 2, 255] {
+            newer[0] = version;
+            let expected = RecordError::Version(Some(version));
+            assert_eq!(ClickRecord::decode(&newer), Err(expected));
+            assert_eq!(ConversionRecord::decode(&newer), Err(expected));
+            assert_eq!(decode_dedupe(&newer), Err(expected));
+        }
+    }
+    assert_eq!(ClickRecord::decode(&[]), Err(RecordError::Version(None)));
+    assert_eq!(ConversionRecord::decode(&[]), Err(RecordError::Version(None)));
+    assert_eq!(decode_dedupe(&[]), Err(RecordError::Version(None)));
+}
+
+#[test]
+fn a_record_cut_short_is_corrupt() {
+    let (click, conversion, dedupe) = (bytes(CLICK_V1), bytes(CONVERSION_V1), bytes(DEDUPE_V1));
+    for end in 1..click.len() {
+        assert_eq!(ClickRecord::decode(&click[..end]), Err(RecordError::Corrupt), "{end}");
+    }
+    for end in 1..conversion.len() {
+        assert_eq!(
+            ConversionRecord::decode(&conversion[..end]),
+            Err(RecordError::Corrupt),
+            "{end}"
+        );
+    }
+    for end in 1..dedupe.len() {
+        assert_eq!(decode_dedupe(&dedupe[..end]), Err(RecordError::Corrupt), "{end}");
+    }
+    assert_eq!(decode_dedupe(&[&dedupe[..], b"x"].concat()), Err(RecordError::Corrupt));
+}
+
+fn ip() -> impl Strategy<Value = StoredIp> {
+    prop_oneof![
+        Just(StoredIp::None),
+        any::<[u8; 4]>().prop_map(StoredIp::V4),
+        any::<[u8; 16]>().prop_map(StoredIp::V6),
+        any::<[u8; 8]>().prop_map(StoredIp::Hashed),
+    ]
+}
+
+fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
+    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_click_is_read_as_it_was_written(
+        subs: [String; 10],
+        texts: [String; 6],
+        passed: Vec<(String, String)>,
+        ip in ip(),
+    ) {
+        let [user_agent, referrer, gdpr, gdpr_consent, us_privacy, fallback] = &texts;
+        let record = ClickRecord {
+            subs: std::array::from_fn(|place| subs[place].as_str()),
+            passed: borrowed(&passed),
+            ip,
+            user_agent,
+            referrer,
+            gdpr,
+            gdpr_consent,
+            us_privacy,
+            fallback,
+        };
+        let stored = encoded(|out| record.encode(out));
+        prop_assert_eq!(ClickRecord::decode(&stored), Ok(record));
+    }
+
+    #[test]
+    fn a_conversion_is_read_as_it_was_written(
+        ids: ([u8; 16], [u8; 8], [u8; 3]),
+        texts: [String; 6],
+        amounts: (Option<i64>, Option<[u8; 3]>, i64, i64, Option<u64>),
+        numbers: (u8, u32, u64, u64, u64),
+        params: Vec<(String, String)>,
+        history: Vec<(u8, u64, String)>,
+    ) {
+        let [advertiser, offer, affiliate, event, txn_id, customer_id] = &texts;
+        let (amount, amount_currency, revenue, payout, quantity) = amounts;
+        let (status, flags, event_time_ms, received_ms, catalog_version) = numbers;
+        let record = ConversionRecord {
+            click: ids.0,
+            click_mac: ids.1,
+            advertiser,
+            offer,
+            affiliate,
+            event,
+            txn_id,
+            customer_id,
+            status,
+            amount,
+            amount_currency,
+            revenue,
+            payout,
+            currency: ids.2,
+            quantity,
+            flags,
+            event_time_ms,
+            received_ms,
+            catalog_version,
+            params: borrowed(&params),
+            history: history
+                .iter()
+                .map(|(status, time_ms, reason)| HistoryEntry { status: *status, time_ms: *time_ms, reason })
+                .collect(),
+        };
+        let stored = encoded(|out| record.encode(out));
+        prop_assert_eq!(ConversionRecord::decode(&stored), Ok(record));
+    }
+
+    #[test]
+    fn a_dedupe_entry_is_read_as_it_was_written(id: [u8; 16]) {
+        let conversion = RecordId::from_bytes(id);
+        let stored = encoded(|out| encode_dedupe(conversion, out));
+        prop_assert_eq!(decode_dedupe(&stored), Ok(conversion));
+    }
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic(version in 0u8..3, mut bytes: Vec<u8>) {
+        bytes.insert(0, version);
+        let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
+        let _ = (decode_dedupe(&bytes), dedupe_minted_ms(&bytes));
+    }
+
+    #[test]
+    fn a_damaged_record_does_not_make_a_decoder_panic(place: prop::sample::Index, damage: u8) {
+        for fixture in [CLICK_V1, CONVERSION_V1, DEDUPE_V1] {
+            let mut bytes = bytes(fixture);
+            let place = place.index(bytes.len());
+            bytes[place] ^= damage;
+            let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
+            let _ = decode_dedupe(&bytes);
+        }
+    }
+}

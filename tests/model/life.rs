@@ -1,0 +1,317 @@
+//! One life of a server: from opening the store to the crash.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use arc_swap::ArcSwap;
+use postbackd::catalog::Catalog;
+use postbackd::click_id::{Keyring, Minter, RecordId};
+use postbackd::dedup::Deduplicator;
+use postbackd::metrics::Metrics;
+use postbackd::model::reasons::Unavailability;
+use postbackd::postback::{Answer, Body, Postbacks};
+use postbackd::store::engine::Engine;
+use postbackd::store::records::ClickRecord;
+use postbackd::store::ticket::{Outcome, Settle, Ticket};
+use postbackd::store::{AppendBuffers, Numbers, Store, SubmitError, Unobserved};
+
+use crate::books::{Books, Key, OFFERS, Request, on_disk};
+use crate::disk::{Disk, Faults};
+use crate::rng::Rng;
+
+/// What all lives of all seeds share; making it takes longer than a life.
+pub struct Setup {
+    pub catalog: Catalog,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Remembers that its future wants to be polled.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A future polled by hand, and only when it was woken: a lost wake-up leaves it stuck.
+struct Task<T> {
+    future: Pin<Box<dyn Future<Output = T>>>,
+    woken: Arc<Woken>,
+}
+
+impl<T> Task<T> {
+    fn new(future: impl Future<Output = T> + 'static) -> Self {
+        Self { future: Box::pin(future), woken: Arc::new(Woken(AtomicBool::new(true))) }
+    }
+
+    fn poll(&mut self) -> Option<T> {
+        self.woken.0.store(false, Ordering::Relaxed);
+        let waker = Waker::from(Arc::clone(&self.woken));
+        match self.future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        }
+    }
+
+    fn wants_poll(&self) -> bool {
+        self.woken.0.load(Ordering::Relaxed)
+    }
+}
+
+struct Client {
+    request: Request,
+    task: Task<Answer>,
+}
+
+/// The server's parts, as its composition root puts them together.
+pub struct Life {
+    disk: Arc<Disk>,
+    store: Arc<Store>,
+    postbacks: Arc<Postbacks>,
+    buffers: AppendBuffers,
+    tickets: Vec<Arc<dyn Settle>>,
+    clients: Vec<Client>,
+    warming: Option<Task<()>>,
+    clicks: Vec<(RecordId, Arc<Ticket>)>,
+    reads_fail: bool,
+}
+
+impl Life {
+    /// Opens the store on what the last life left, with a claim cache that forgets soon.
+    pub fn start(setup: &Setup, disk: Arc<Disk>, faults: Faults, rng: &mut Rng) -> Self {
+        let engine: Arc<dyn Engine> = Arc::clone(&disk) as _;
+        let (store, identity) =
+            Store::on(engine, 0, [7; 32], Arc::new(Unobserved)).expect("the store opens");
+        let store = Arc::new(store);
+        let postbacks = Arc::new(Postbacks {
+            catalog: Arc::new(ArcSwap::from_pointee(setup.catalog.clone())),
+            keyring: Arc::new(Keyring::new(identity.click_key, Vec::new())),
+            minter: Arc::new(Minter::new(0, identity.starts, identity.newest_ms)),
+            dedup: Deduplicator::new(1 + rng.below(8), rng.next()),
+            store: Arc::clone(&store),
+            metrics: Arc::clone(&setup.metrics),
+        });
+        let mut life = Self {
+            disk,
+            store,
+            postbacks,
+            buffers: AppendBuffers::default(),
+            tickets: Vec::new(),
+            clients: Vec::new(),
+            warming: None,
+            clicks: Vec::new(),
+            reads_fail: faults.read > 0,
+        };
+        life.check_numbers(&setup.catalog);
+        if rng.once_in(2) {
+            let postbacks = Arc::clone(&life.postbacks);
+            life.warming = Some(Task::new(async move { drop(postbacks.warm(5).await) }));
+        }
+        life.disk.set_faults(faults);
+        life
+    }
+
+    /// The store gives the same numbers in every life.
+    fn check_numbers(&self, catalog: &Catalog) {
+        let numbers = assign_numbers(&self.store);
+        for id in OFFERS {
+            assert_eq!(numbers.offer(id), catalog.offer(id).map(|offer| offer.number));
+        }
+        assert_eq!(numbers.affiliate("pub"), catalog.affiliate("pub").map(|known| known.number));
+    }
+
+    /// Mints a click for `request`s to name; its record is under way.
+    pub fn click(&mut self, offer: &'static str, now_ms: u64) -> postbackd::click_id::ClickId {
+        let catalog = self.postbacks.catalog.load();
+        let offer = catalog.offer(offer).expect("in the catalog").number;
+        let affiliate = catalog.affiliate("pub").expect("in the catalog").number;
+        let click = self.postbacks.minter.mint(now_ms, offer, affiliate);
+        let ticket = Arc::new(Ticket::default());
+        let queued = self.store.record_click(click, &ClickRecord::default(), ticket.clone());
+        match queued {
+            Ok(()) => self.clicks.push((click, ticket)),
+            Err(error) => self.check_submit_error(error),
+        }
+        self.postbacks.keyring.sign(click)
+    }
+
+    pub fn send(&mut self, request: Request, now_ms: u64) {
+        let (postbacks, query) = (Arc::clone(&self.postbacks), request.query());
+        let take = async move { postbacks.take(None, query.as_bytes(), Body::None, now_ms).await };
+        self.clients.push(Client { request, task: Task::new(take) });
+    }
+
+    /// Polls one client, woken or not: a future may be polled at any time.
+    pub fn poll_any(&mut self, rng: &mut Rng, books: &mut Books) {
+        if !self.clients.is_empty() {
+            let place = rng.below(self.clients.len());
+            self.poll(place, books);
+        }
+    }
+
+    /// Polls everybody who was woken; whether there was anybody.
+    pub fn poll_woken(&mut self, books: &mut Books) -> bool {
+        let mut moved = false;
+        if self.warming.as_ref().is_some_and(Task::wants_poll) {
+            moved = true;
+            if self.warming.as_mut().and_then(Task::poll).is_some() {
+                self.warming = None;
+            }
+        }
+        for place in (0..self.clients.len()).rev() {
+            if self.clients[place].task.wants_poll() {
+                moved = true;
+                self.poll(place, books);
+            }
+        }
+        moved
+    }
+
+    fn poll(&mut self, place: usize, books: &mut Books) {
+        if let Some(answer) = self.clients[place].task.poll() {
+            let client = self.clients.swap_remove(place);
+            self.check_answer(&client.request, answer, books);
+        }
+    }
+
+    /// A client goes away in the middle.
+    pub fn hang_up(&mut self, rng: &mut Rng) {
+        if !self.clients.is_empty() {
+            self.clients.swap_remove(rng.below(self.clients.len()));
+        }
+    }
+
+    pub fn append(&mut self) {
+        self.store.writer().append_once(&mut self.buffers);
+    }
+
+    pub fn sync(&mut self) {
+        self.store.writer().sync_once(&mut self.tickets);
+    }
+
+    pub fn read(&mut self) -> bool {
+        self.store.read_once()
+    }
+
+    pub fn set_disk_full(&self, full: bool) {
+        self.store.health().set_disk_full(full);
+    }
+
+    /// Lets everything under way end, then looks whether anything is left behind.
+    pub fn run_dry(&mut self, sent: &[Request], now_ms: u64, books: &mut Books) {
+        loop {
+            let mut moved = self.poll_woken(books);
+            while self.read() {
+                moved = true;
+            }
+            moved |= self.store.writer().queued() != (0, 0);
+            self.append();
+            self.sync();
+            if !moved {
+                break;
+            }
+        }
+        self.check_nothing_is_left(sent, now_ms, books);
+    }
+
+    /// Takes no more commits; those queued still end.
+    pub fn close(&self) {
+        self.store.writer().close();
+    }
+
+    fn check_answer(&self, request: &Request, answer: Answer, books: &mut Books) {
+        if let Answer::Unavailable(reason) = answer {
+            return self.check_unavailable(reason);
+        }
+        self.disk.with_durable(|disk| match answer {
+            Answer::Accepted { conversion: Some(conversion), status, .. } => {
+                books.accepted(request, conversion, disk);
+                assert_eq!(on_disk(conversion, disk).status(), Some(status));
+            }
+            Answer::Duplicate { original, dry_run: false, .. } => {
+                books.duplicate(request, original.conversion, disk);
+                let record = on_disk(original.conversion, disk);
+                assert_eq!(record.status(), Some(original.status), "the original's status");
+            }
+            other => panic!("{request:?} was answered {other:?}"),
+        });
+    }
+
+    fn check_unavailable(&self, reason: Unavailability) {
+        match reason {
+            Unavailability::StorePoisoned => assert!(self.is_poisoned(), "no write has failed"),
+            Unavailability::StoreBusy => assert!(self.reads_fail, "no read has failed"),
+            Unavailability::DiskFull | Unavailability::Draining => {}
+            other => panic!("nothing is {other:?} here"),
+        }
+    }
+
+    fn check_submit_error(&self, error: SubmitError) {
+        match error {
+            SubmitError::Poisoned => assert!(self.is_poisoned(), "no write has failed"),
+            SubmitError::Closed => {}
+            SubmitError::Full => panic!("the queue is longer than any simulation"),
+        }
+    }
+
+    fn is_poisoned(&self) -> bool {
+        let poisoned = self.store.health().poison_reason().is_some();
+        assert_eq!(poisoned, self.disk.has_failed(), "the store and its disk disagree");
+        poisoned
+    }
+
+    fn check_nothing_is_left(&mut self, sent: &[Request], now_ms: u64, books: &mut Books) {
+        assert!(self.clients.is_empty(), "stuck: {:?}", self.clients[0].request);
+        assert!(self.warming.is_none(), "warming up is stuck");
+        let (.., pending) = self.postbacks.dedup.fill();
+        assert_eq!(pending, 0, "claims are left behind");
+        for (click, ticket) in self.clicks.drain(..) {
+            match ticket.get() {
+                Some(Outcome::Durable) => books.click(click),
+                Some(Outcome::NotDone | Outcome::Unknown) => {}
+                None => panic!("click {click:?} never heard how it ended"),
+            }
+        }
+        self.disk.with_durable(|disk| {
+            // Nothing in memory vouches for what the disk does not have.
+            for key in sent.iter().flat_map(Request::keys) {
+                if let Some(original) = self.known(&key, now_ms) {
+                    on_disk(original, disk);
+                }
+            }
+            books.audit(disk);
+        });
+        let ticket = Arc::new(Ticket::default());
+        if self.is_poisoned() {
+            let refused = self.store.writer().submit(ticket, |_| ());
+            assert_eq!(refused, Err(SubmitError::Poisoned), "a failed disk is never tried again");
+        }
+    }
+
+    fn known(&self, key: &Key, now_ms: u64) -> Option<RecordId> {
+        key.with_claim(|claim| {
+            let claims = postbackd::dedup::ClaimSet::new(claim, None);
+            self.postbacks.dedup.known(&claims, now_ms).map(|original| original.conversion)
+        })
+    }
+}
+
+/// The catalog's numbers, from a store whose disk is sound.
+pub fn assign_numbers(store: &Arc<Store>) -> Numbers {
+    let asked = Arc::clone(store);
+    let assign = async move { asked.assign_numbers(OFFERS.into_iter(), ["pub"].into_iter()).await };
+    let mut task = Task::new(assign);
+    loop {
+        assert!(task.wants_poll(), "assigning numbers is stuck");
+        if let Some(numbers) = task.poll() {
+            return numbers.expect("the disk is sound");
+        }
+        store.read_once();
+        store.writer().append_once(&mut AppendBuffers::default());
+        store.writer().sync_once(&mut Vec::new());
+    }
+}

@@ -1,0 +1,190 @@
+//! A simulation of clients, claims, writer, crash and restart against a simple model.
+//!
+//! Everything runs on one thread and every choice comes from a seed, so a failure is repeated by
+//! its number. The parts are the server's own: [`Postbacks`] with catalog, click IDs, claim cache
+//! and [`Store`]; only the engine is a [`disk::Disk`] in memory, and the writer's two stages, the
+//! readers and the clients' futures are driven by hand, in any order. Clients send new postbacks,
+//! the same ones again or at the same time, and hang up at any await; the clock steps both ways;
+//! reads miss memory or fail, writes and fsyncs fail; the process ends at any moment and starts
+//! again on what was synced and a random prefix of what was only appended.
+//!
+//! What must hold (`books.rs`, `life.rs`):
+//!
+//! - whatever a client was told with a 2xx, as a new conversion or as a duplicate, is durable at
+//!   that moment and in every later life;
+//! - a key has one conversion, or several that lie its window apart; the dedupe entries, the
+//!   conversions and the index rows lead to each other;
+//! - who sends an accepted postback again is told of the same conversion;
+//! - after a failed write or fsync everybody gets `unavailable`, nothing is written any more, and
+//!   nothing in memory vouches for what was lost;
+//! - when the writer has run dry, no future waits, no claim is pending, every ticket is settled;
+//! - offers and affiliates keep their numbers; no ID is minted twice.
+//!
+//! What it cannot see: a race within one call, such as the order of steps in settling a claim,
+//! since here a call is one step.
+//!
+//! `POSTBACKD_SIM_SEEDS=1000000` runs more seeds, `POSTBACKD_SIM_SEED=7` repeats one.
+//!
+//! [`Postbacks`]: postbackd::postback::Postbacks
+//! [`Store`]: postbackd::store::Store
+
+mod books;
+mod disk;
+mod life;
+mod rng;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use postbackd::catalog::{self, NetworkDefaults};
+use postbackd::click_id::ClickId;
+use postbackd::metrics::Metrics;
+use postbackd::model::money::Currency;
+use postbackd::store::{Store, Unobserved};
+
+use books::{Books, CATALOG, EVENTS, OFFERS, Request, WINDOW_MS};
+use disk::{Disk, Faults, Tables};
+use life::{Life, Setup};
+use rng::Rng;
+
+/// Seeds of a default run: four seconds on an idle core.
+const SEEDS: u64 = 20_000;
+const LIVES_MAX: usize = 4;
+const STEPS_MAX: usize = 150;
+
+#[test]
+fn no_conversion_is_lost_or_counted_twice() {
+    let setup = setup();
+    let seeds = match (number("POSTBACKD_SIM_SEED"), number("POSTBACKD_SIM_SEEDS")) {
+        (Some(seed), _) => seed..=seed,
+        (None, seeds) => 1..=seeds.unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        let outcome = catch_unwind(AssertUnwindSafe(|| World::new(seed).run(&setup)));
+        if let Err(panic) = outcome {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+            panic!("seed {seed}: {text}\nrepeat it with POSTBACKD_SIM_SEED={seed}");
+        }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}")))
+}
+
+/// The catalog with the numbers that a first start gives, and the metrics nobody reads.
+fn setup() -> Setup {
+    let defaults = NetworkDefaults { currency: Currency::USD };
+    let (checked, _) = catalog::parse("catalog.toml", CATALOG, defaults).expect("a sound catalog");
+    let disk = Arc::new(Disk::new(Tables::default(), Rng::new(0)));
+    let (store, _) = Store::on(disk, 0, [0; 32], Arc::new(Unobserved)).expect("the store opens");
+    let numbers = life::assign_numbers(&Arc::new(store));
+    Setup {
+        catalog: checked.number(1, &numbers).expect("every number"),
+        metrics: Arc::new(Metrics::new().expect("sound buckets")),
+    }
+}
+
+/// One seed's run: the disk and the books outlive the lives.
+struct World {
+    rng: Rng,
+    books: Books,
+    now_ms: u64,
+    clicks: Vec<(&'static str, ClickId)>,
+    sent: Vec<Request>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng::new(seed),
+            books: Books::default(),
+            now_ms: 1_700_000_000_000,
+            clicks: Vec::new(),
+            sent: Vec::new(),
+        }
+    }
+
+    fn run(mut self, setup: &Setup) {
+        let mut durable = Tables::default();
+        for _ in 0..=self.rng.below(LIVES_MAX) {
+            let disk = Arc::new(Disk::new(durable, Rng::new(self.rng.next())));
+            let faults = self.faults();
+            let mut life = Life::start(setup, Arc::clone(&disk), faults, &mut self.rng);
+            for _ in 0..self.rng.below(STEPS_MAX) {
+                self.step(&mut life);
+            }
+            if !self.rng.once_in(3) {
+                if self.rng.once_in(2) {
+                    life.close();
+                }
+                life.run_dry(&self.sent, self.now_ms, &mut self.books);
+            }
+            drop(life);
+            durable = disk.crash();
+            self.books.audit(&durable);
+        }
+    }
+
+    /// A life has all kinds of faults, some, or none.
+    fn faults(&mut self) -> Faults {
+        let mut once_in = |n| if self.rng.once_in(3) { n } else { 0 };
+        Faults { append: once_in(30), sync: once_in(30), read: once_in(20), miss: once_in(3) }
+    }
+
+    fn step(&mut self, life: &mut Life) {
+        match self.rng.below(100) {
+            0..8 => self.send_new(life),
+            8..20 => self.send_again(life),
+            20..40 => life.poll_any(&mut self.rng, &mut self.books),
+            40..60 => drop(life.poll_woken(&mut self.books)),
+            60..63 => life.hang_up(&mut self.rng),
+            63..73 => life.append(),
+            73..81 => life.sync(),
+            81..91 => drop(life.read()),
+            91..99 => self.step_clock(),
+            _ => life.set_disk_full(self.rng.once_in(2)),
+        }
+    }
+
+    /// Mostly few clicks and few transactions, so that postbacks meet.
+    fn send_new(&mut self, life: &mut Life) {
+        if self.clicks.is_empty() || self.rng.once_in(4) {
+            let offer = OFFERS[self.rng.below(OFFERS.len())];
+            self.clicks.push((offer, life.click(offer, self.now_ms)));
+        }
+        let (offer, click) = self.clicks[self.rng.below(self.clicks.len())];
+        let event = EVENTS[self.rng.below(EVENTS.len())];
+        let txn_id = match self.rng.below(2) {
+            0 => String::new(),
+            _ => format!("T{}", self.rng.below(6)),
+        };
+        let request = Request { click, offer, event, txn_id };
+        self.sent.push(request.clone());
+        life.send(request, self.now_ms);
+    }
+
+    /// A retry, or the same once more at the same moment.
+    fn send_again(&mut self, life: &mut Life) {
+        if !self.sent.is_empty() {
+            let request = self.sent[self.rng.below(self.sent.len())].clone();
+            life.send(request, self.now_ms);
+        }
+    }
+
+    fn step_clock(&mut self) {
+        let step = match self.rng.below(6) {
+            0..3 => self.rng.below(1000),
+            3 => self.rng.below(3 * WINDOW_MS as usize),
+            4 => WINDOW_MS as usize,
+            _ => {
+                let back = self.rng.below(2 * WINDOW_MS as usize) as u64;
+                self.now_ms -= back;
+                return;
+            }
+        };
+        self.now_ms += step as u64;
+    }
+}

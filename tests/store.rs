@@ -1,0 +1,315 @@
+//! The store on a real RocksDB: options, durability, restart, numbers, retention, listings.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postbackd::click_id::{Minter, RecordId};
+use postbackd::dedup::Claim;
+use postbackd::model::ids::{AffiliateNumber, OfferNumber};
+use postbackd::store::engine::{Batch, Engine};
+use postbackd::store::records::{ClickRecord, ConversionRecord};
+use postbackd::store::schema::{Profile, Table};
+use postbackd::store::ticket::{Outcome, Ticket};
+use postbackd::store::{Identity, OpenError, Retention, RocksEngine, Store, Unobserved, keys};
+use tempfile::TempDir;
+
+const CACHE_BYTES: usize = 8 << 20;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const NOW_MS: u64 = 1_767_225_600_000;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn open(path: &Path) -> (Store, Identity) {
+    Store::open(path, CACHE_BYTES, 1, [7; 32], Arc::new(Unobserved)).expect("the store opens")
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(future)
+}
+
+fn minter(identity: &Identity) -> Minter {
+    Minter::new(0, identity.starts, identity.newest_ms)
+}
+
+fn mint(minter: &Minter, now_ms: u64) -> RecordId {
+    let (offer, affiliate) = (OfferNumber::new(1), AffiliateNumber::new(1));
+    minter.mint(now_ms, offer.expect("small"), affiliate.expect("small"))
+}
+
+fn conversion(click: RecordId, txn_id: &str) -> ConversionRecord<'_> {
+    ConversionRecord {
+        click: *click.as_bytes(),
+        click_mac: [0; 8],
+        advertiser: "acme",
+        offer: "spring",
+        affiliate: "pub-7",
+        event: "sale",
+        txn_id,
+        customer_id: "",
+        status: 2,
+        amount: None,
+        amount_currency: None,
+        revenue: 0,
+        payout: 0,
+        currency: *b"USD",
+        quantity: None,
+        flags: 0,
+        event_time_ms: 0,
+        received_ms: 0,
+        catalog_version: 0,
+        params: Vec::new(),
+        history: Vec::new(),
+    }
+}
+
+fn claim(txn_id: &str) -> keys::DedupeKey {
+    Claim::Transaction { advertiser: "acme", event: "sale", txn_id }.store_key()
+}
+
+fn commit_click(store: &Store, click: RecordId) {
+    let ticket = Arc::new(Ticket::default());
+    store.record_click(click, &ClickRecord::default(), ticket.clone()).expect("queued");
+    assert_eq!(wait(ticket.outcome()), Outcome::Durable);
+}
+
+fn commit_conversion(store: &Store, click: RecordId, id: RecordId, txn_id: &str) {
+    let ticket = Arc::new(Ticket::default());
+    let claims = std::iter::once(claim(txn_id));
+    store
+        .commit_conversion(id, &conversion(click, txn_id), claims, ticket.clone())
+        .expect("queued");
+    assert_eq!(wait(ticket.outcome()), Outcome::Durable);
+}
+
+/// What the disk holds at this moment, as a kill would leave it.
+fn crash_image(path: &Path) -> TempDir {
+    let image = folder();
+    for entry in fs::read_dir(path).expect("the store's folder") {
+        let entry = entry.expect("an entry");
+        fs::copy(entry.path(), image.path().join(entry.file_name())).expect("a copy");
+    }
+    image
+}
+
+/// The newest OPTIONS file: sections by their titles, each key with its value.
+fn options(path: &Path) -> HashMap<String, HashMap<String, String>> {
+    let names =
+        fs::read_dir(path).expect("the store's folder").map(|entry| entry.expect("an entry"));
+    let newest = names
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("OPTIONS-"))
+        .max_by_key(|entry| entry.file_name())
+        .expect("RocksDB writes its options");
+    let text = fs::read_to_string(newest.path()).expect("a text");
+    let mut sections: HashMap<String, HashMap<String, String>> = HashMap::new();
+    let mut section = String::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(title) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = title.to_owned();
+        } else if let Some((key, value)) = line.split_once('=') {
+            sections.entry(section.clone()).or_default().insert(key.to_owned(), value.to_owned());
+        }
+    }
+    sections
+}
+
+#[test]
+fn every_column_family_has_the_options_of_its_profile() {
+    let folder = folder();
+    let (store, _) = open(folder.path());
+    let options = options(folder.path());
+    let check = |section: &str, key: &str, expected: &str| {
+        let value = options.get(section).and_then(|section| section.get(key));
+        assert_eq!(value.map(String::as_str), Some(expected), "[{section}] {key}");
+    };
+    check("DBOptions", "manual_wal_flush", "true");
+    check("DBOptions", "recycle_log_file_num", "6");
+    check("DBOptions", "wal_recovery_mode", "kPointInTimeRecovery");
+    for table in Table::ALL {
+        let family = format!("CFOptions \"{}\"", table.name());
+        let blocks = format!("TableOptions/BlockBasedTable \"{}\"", table.name());
+        let (block_bytes, write_buffer_bytes) = match table.profile() {
+            Profile::TimeOrdered => ("16384", "67108864"),
+            Profile::PointLookup => ("4096", "67108864"),
+            Profile::Small => ("4096", "4194304"),
+        };
+        check(&family, "compression", "kLZ4Compression");
+        check(&family, "bottommost_compression", "kZSTD");
+        check(&family, "write_buffer_size", write_buffer_bytes);
+        check(&blocks, "block_size", block_bytes);
+        check(&blocks, "format_version", "6");
+        check(&blocks, "cache_index_and_filter_blocks", "true");
+        // RocksDB writes the filter's kind, not its bits.
+        check(&blocks, "filter_policy", "ribbonfilter");
+    }
+    drop(store);
+}
+
+#[test]
+fn what_is_acknowledged_survives_a_kill() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let minter = minter(&identity);
+    let click = mint(&minter, NOW_MS);
+    let id = mint(&minter, NOW_MS + 1);
+    commit_click(&store, click);
+    commit_conversion(&store, click, id, "T-1");
+
+    let image = crash_image(folder.path());
+    let (restarted, _) = open(image.path());
+    assert_eq!(wait(restarted.find_claim(claim("T-1"))).expect("readable"), Some(id));
+    assert_eq!(wait(restarted.find_claim(claim("T-2"))).expect("readable"), None);
+    assert!(wait(restarted.has_click(click)).expect("readable"));
+    assert!(!wait(restarted.has_click(id)).expect("readable"));
+    let stored = wait(restarted.conversion(id)).expect("readable").expect("there");
+    assert_eq!(stored.record(), Ok(conversion(click, "T-1")));
+    let of_click = wait(restarted.conversions_of(click)).expect("readable");
+    assert_eq!(of_click.iter().map(|stored| stored.id).collect::<Vec<_>>(), [id]);
+}
+
+#[test]
+fn each_start_is_counted_and_ids_continue_after_the_newest() {
+    let folder = folder();
+    let mut newest = None;
+    for start in 1..=3 {
+        let (store, identity) = open(folder.path());
+        assert_eq!((identity.starts, identity.click_key), (start, [7; 32]));
+        let minter = minter(&identity);
+        // The clock is set back with every start.
+        let click = mint(&minter, NOW_MS - start * DAY_MS);
+        assert!(Some(click) > newest, "minted below a stored record");
+        commit_click(&store, click);
+        let id = mint(&minter, NOW_MS - start * DAY_MS);
+        assert!(id > click);
+        commit_conversion(&store, click, id, &format!("T-{start}"));
+        newest = Some(id);
+    }
+}
+
+#[test]
+fn the_click_key_of_the_first_start_is_kept() {
+    let folder = folder();
+    drop(open(folder.path()));
+    let (_, identity) =
+        Store::open(folder.path(), CACHE_BYTES, 1, [9; 32], Arc::new(Unobserved)).expect("opens");
+    assert_eq!(identity.click_key, [7; 32]);
+}
+
+#[test]
+fn numbers_are_given_once_and_never_to_another() {
+    let folder = folder();
+    let assign = |store: &Store, offers: &[&str], affiliates: &[&str]| {
+        let numbers = store.assign_numbers(offers.iter().copied(), affiliates.iter().copied());
+        wait(numbers).expect("numbers")
+    };
+    let (store, _) = open(folder.path());
+    let first = assign(&store, &["spring", "autumn"], &["pub-7"]);
+    let (spring, autumn) = (first.offer("spring"), first.offer("autumn"));
+    assert!(spring.is_some() && autumn.is_some() && spring != autumn);
+    drop(store);
+
+    let (store, _) = open(folder.path());
+    let without = assign(&store, &["winter"], &["pub-8"]);
+    assert_eq!(without.offer("spring"), spring, "an offer that left keeps its number");
+    assert!(![spring, autumn].contains(&without.offer("winter")));
+    assert_ne!(without.affiliate("pub-8"), first.affiliate("pub-7"));
+    let back = assign(&store, &["autumn", "spring", "winter"], &["pub-7"]);
+    assert_eq!((back.offer("spring"), back.offer("autumn")), (spring, autumn));
+    assert_eq!(back.offer("winter"), without.offer("winter"));
+    assert_eq!(back.offer("summer"), None);
+}
+
+#[test]
+fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let minter = minter(&identity);
+    let ages = [100, 91, 90, 89, 0];
+    let clicks = ages.map(|age| mint(&minter, NOW_MS - age * DAY_MS));
+    for click in clicks {
+        commit_click(&store, click);
+    }
+    let click = clicks[0];
+    let old = mint(&Minter::new(0, 0, 0), NOW_MS - 50 * DAY_MS);
+    let new = mint(&minter, NOW_MS);
+    commit_conversion(&store, click, old, "T-old");
+    commit_conversion(&store, click, new, "T-new");
+    let days = |days: u64| Duration::from_millis(days * DAY_MS);
+    let kept = Retention { clicks: days(90), conversions: days(40) };
+    assert_eq!(wait(store.expire(NOW_MS, kept)), Ok(true));
+
+    let check = |store: &Store| {
+        let has = |click| wait(store.has_click(click)).expect("readable");
+        assert_eq!(clicks.map(has), [false, false, true, true, true]);
+        assert!(wait(store.conversion(old)).expect("readable").is_none());
+        assert!(wait(store.conversion(new)).expect("readable").is_some());
+        // A dedupe entry stays until RocksDB compacts its file; the newer one stays in any case.
+        let named = wait(store.find_claim(claim("T-old"))).expect("readable");
+        assert!(named.is_none_or(|named| named == old));
+        assert_eq!(wait(store.find_claim(claim("T-new"))).expect("readable"), Some(new));
+    };
+    check(&store);
+    check(&open(crash_image(folder.path()).path()).0);
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_alone() {
+    let folder = folder();
+    drop(open(folder.path()));
+    let write = |value: &[u8]| {
+        let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
+        let mut batch = Batch::default();
+        batch.put(Table::Meta, keys::META_FORMAT, |out| out.extend_from_slice(value));
+        engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    };
+    let refusal = || {
+        let opened = Store::open(folder.path(), CACHE_BYTES, 1, [7; 32], Arc::new(Unobserved));
+        opened.err().expect("refused")
+    };
+    write(&2u32.to_be_bytes());
+    assert!(matches!(refusal(), OpenError::NewerFormat { found: 2 }));
+    assert!(matches!(refusal(), OpenError::NewerFormat { found: 2 }), "the first try changed it");
+    write(b"?");
+    assert!(matches!(refusal(), OpenError::DamagedMeta("format")));
+    write(&1u32.to_be_bytes());
+    assert_eq!(open(folder.path()).1.starts, 2, "a refused start is not counted");
+}
+
+#[test]
+fn a_listing_with_cursor_shows_every_row_once() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let minter = minter(&identity);
+    let click = mint(&minter, NOW_MS);
+    let ids: Vec<_> = (0..25u64).map(|n| mint(&minter, NOW_MS + n / 5)).collect();
+    for (n, id) in ids.iter().enumerate() {
+        commit_conversion(&store, click, *id, &format!("T-{n}"));
+    }
+    let walk = |from_ms, to_ms, limit: usize, odd_only: bool| {
+        let (mut rows, mut cursor) = (Vec::new(), None);
+        loop {
+            let odd = |id: RecordId| id.as_bytes()[9] % 2 == 1;
+            let filter =
+                Arc::new(move |row: &postbackd::store::StoredConversion| !odd_only || odd(row.id));
+            let page = wait(store.conversions(from_ms, to_ms, cursor, limit, filter));
+            let page = page.expect("readable");
+            assert!(page.rows.len() <= limit);
+            rows.extend(page.rows.iter().map(|row| row.id));
+            match page.next {
+                None => return rows,
+                next => cursor = next,
+            }
+        }
+    };
+    for limit in [1, 4, 5, 24, 25, 26] {
+        assert_eq!(walk(0, NOW_MS + DAY_MS, limit, false), ids, "limit {limit}");
+    }
+    assert_eq!(walk(NOW_MS + 1, NOW_MS + 3, 3, false), ids[5..15], "from is included, to is not");
+    let odd: Vec<_> = ids.iter().copied().filter(|id| id.as_bytes()[9] % 2 == 1).collect();
+    assert_eq!(walk(0, NOW_MS + DAY_MS, 2, true), odd);
+}
