@@ -75,7 +75,7 @@ fn claim(txn_id: &str) -> keys::DedupeKey {
 fn commit_click(store: &Store, click: RecordId) {
     let ticket = Arc::new(Ticket::default());
     store.record_click(click, &ClickRecord::default(), ticket.clone()).expect("queued");
-    assert_eq!(wait(ticket.outcome()), Outcome::Durable);
+    assert_eq!(wait(ticket.settled()), Outcome::Durable);
 }
 
 fn commit_conversion(store: &Store, click: RecordId, id: RecordId, txn_id: &str) {
@@ -84,7 +84,7 @@ fn commit_conversion(store: &Store, click: RecordId, id: RecordId, txn_id: &str)
     store
         .commit_conversion(id, &conversion(click, txn_id), claims, ticket.clone())
         .expect("queued");
-    assert_eq!(wait(ticket.outcome()), Outcome::Durable);
+    assert_eq!(wait(ticket.settled()), Outcome::Durable);
 }
 
 /// What the disk holds at this moment, as a kill would leave it.

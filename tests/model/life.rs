@@ -15,7 +15,7 @@ use postbackd::model::reasons::Unavailability;
 use postbackd::postback::{Answer, Body, Postbacks};
 use postbackd::store::engine::Engine;
 use postbackd::store::records::ClickRecord;
-use postbackd::store::ticket::{Outcome, Settle, Ticket};
+use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
 use postbackd::store::{AppendBuffers, Numbers, Store, SubmitError, Unobserved};
 
 use crate::books::{Books, Key, OFFERS, Request, on_disk};
@@ -24,7 +24,7 @@ use crate::rng::Rng;
 
 /// What all lives of all seeds share; making it takes longer than a life.
 pub struct Setup {
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -76,6 +76,7 @@ pub struct Life {
     tickets: Vec<Arc<dyn Settle>>,
     clients: Vec<Client>,
     warming: Option<Task<()>>,
+    waker: Task<()>,
     clicks: Vec<(RecordId, Arc<Ticket>)>,
     reads_fail: bool,
 }
@@ -87,13 +88,16 @@ impl Life {
         let (store, identity) =
             Store::on(engine, 0, [7; 32], Arc::new(Unobserved)).expect("the store opens");
         let store = Arc::new(store);
+        let waiting = Arc::new(Waiting::default());
+        store.writer().add_waiting(&waiting);
         let postbacks = Arc::new(Postbacks {
-            catalog: Arc::new(ArcSwap::from_pointee(setup.catalog.clone())),
+            catalog: Arc::new(ArcSwap::new(Arc::clone(&setup.catalog))),
             keyring: Arc::new(Keyring::new(identity.click_key, Vec::new())),
             minter: Arc::new(Minter::new(0, identity.starts, identity.newest_ms)),
             dedup: Deduplicator::new(1 + rng.below(8), rng.next()),
             store: Arc::clone(&store),
             metrics: Arc::clone(&setup.metrics),
+            waiting: Arc::clone(&waiting),
         });
         let mut life = Self {
             disk,
@@ -103,6 +107,7 @@ impl Life {
             tickets: Vec::new(),
             clients: Vec::new(),
             warming: None,
+            waker: Task::new(async move { waiting.wake_all_settled().await }),
             clicks: Vec::new(),
             reads_fail: faults.read > 0,
         };
@@ -161,6 +166,10 @@ impl Life {
             if self.warming.as_mut().and_then(Task::poll).is_some() {
                 self.warming = None;
             }
+        }
+        if self.waker.wants_poll() {
+            moved = true;
+            assert!(self.waker.poll().is_none(), "it runs for ever");
         }
         for place in (0..self.clients.len()).rev() {
             if self.clients[place].task.wants_poll() {
@@ -270,7 +279,7 @@ impl Life {
         let (.., pending) = self.postbacks.dedup.fill();
         assert_eq!(pending, 0, "claims are left behind");
         for (click, ticket) in self.clicks.drain(..) {
-            match ticket.get() {
+            match ticket.outcome() {
                 Some(Outcome::Durable) => books.click(click),
                 Some(Outcome::NotDone | Outcome::Unknown) => {}
                 None => panic!("click {click:?} never heard how it ended"),

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use postbackd::catalog::{self, NetworkDefaults};
 use postbackd::click_id::ClickId;
 use postbackd::metrics::Metrics;
-use postbackd::model::money::Currency;
+use postbackd::model::currency::Currency;
 use postbackd::store::{Store, Unobserved};
 
 use books::{Books, CATALOG, EVENTS, OFFERS, Request, WINDOW_MS};
@@ -76,13 +76,13 @@ fn number(variable: &str) -> Option<u64> {
 
 /// The catalog with the numbers that a first start gives, and the metrics nobody reads.
 fn setup() -> Setup {
-    let defaults = NetworkDefaults { currency: Currency::USD };
-    let (checked, _) = catalog::parse("catalog.toml", CATALOG, defaults).expect("a sound catalog");
+    let defaults = NetworkDefaults { currency: Currency::USD, time_zone: jiff::tz::TimeZone::UTC };
+    let (checked, _) = catalog::parse(CATALOG, "catalog.toml", &defaults).expect("a sound catalog");
     let disk = Arc::new(Disk::new(Tables::default(), Rng::new(0)));
     let (store, _) = Store::on(disk, 0, [0; 32], Arc::new(Unobserved)).expect("the store opens");
     let numbers = life::assign_numbers(&Arc::new(store));
     Setup {
-        catalog: checked.number(1, &numbers).expect("every number"),
+        catalog: Arc::new(checked.into_catalog(1, &numbers).expect("every number")),
         metrics: Arc::new(Metrics::new().expect("sound buckets")),
     }
 }
