@@ -61,6 +61,6 @@ fn defaults(config: &Config) -> NetworkDefaults {
 
 fn print_all(report: &Report) {
     if !report.is_empty() {
-        eprintln!("{report}");
+        eprint!("{report}");
     }
 }

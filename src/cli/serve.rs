@@ -48,11 +48,11 @@ pub fn load_config(file: Option<&Path>) -> Result<Config, u8> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let loaded = Config::load_with_warnings(text.as_deref(), &name, env);
     let (mut config, warnings) = loaded.map_err(|report| {
-        eprintln!("{report}");
+        eprint!("{report}");
         EXIT_MISTAKES
     })?;
     if !warnings.is_empty() {
-        eprintln!("{warnings}");
+        eprint!("{warnings}");
     }
     let folder = file.and_then(Path::parent).map_or_else(PathBuf::new, Path::to_path_buf);
     config.store.path = folder.join(&config.store.path);

@@ -152,7 +152,7 @@ fn server(settings: &mut Settings<'_>) -> Server {
             let hint = "is not a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"";
             parsed(text, hint)
         }),
-        drain_deadline: settings.duration("server.drain_deadline", "10s", ["1s", "10m"]),
+        drain_deadline: settings.duration("server.drain_deadline", "10s", ["100ms", "10m"]),
         connections_max: settings.integer("server.connections_max", 10_000, 1..=1_000_000),
         connections_per_ip_max: settings.integer(
             "server.connections_per_ip_max",

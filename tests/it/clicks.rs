@@ -60,7 +60,7 @@ fn a_redirect_has_exactly_these_headers() {
     assert!(answer.body.is_empty());
     assert_eq!(
         Server::start().get("/c/sp7").header("referrer-policy"),
-        Some("no-referrer-when-downgrade")
+        Some("strict-origin-when-cross-origin")
     );
 }
 

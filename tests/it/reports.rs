@@ -81,21 +81,20 @@ clicks = "1d"
     insta::assert_snapshot!(ended.err, @r#"
     p.toml:1: catalogue: unknown key; did you mean "catalog"?
     p.toml:4: server.lisen: unknown key; did you mean "listen"?
-    p.toml:5: server.listen: expected an address such as "127.0.0.1:8080", found "localhost:80"
-    p.toml:6: server.workers: expected a number from 0 to 1024, found -1
-    p.toml:7: server.node: expected a number from 0 to 1023, found 1024
-    p.toml:8: server.trusted_proxies: expected a network such as "10.0.0.0/8", found "ten"
-    p.toml:8: server.trusted_proxies: expected a network such as "10.0.0.0/8" in quotes, found integer
-    p.toml:9: server.drain_deadline: expected a duration such as "30d", "48h" or "50ms", found "10"
-    p.toml:10: server.connections_max: expected a number from 1 to 1000000, found string
-    p.toml:13: admin.token: expected at least 16 characters
-    p.toml:16: store.block_cache: expected a size such as "256MiB", found "4GB"
-    p.toml:19: network.time_zone: expected a time zone such as "Europe/Berlin", found "Mars/Olympus"
-    p.toml:20: network.currency: expected an ISO 4217 code such as "USD", found "XXX"
-    p.toml:21: network.fallback_url: expected an absolute http or https URL, found "javascript:alert(1)"
-    p.toml:24: click.ip: expected "full" or "truncated" or "hashed" or "none", found "truncate"; did you mean "truncated"?
-    p.toml:25: click.signing_key: expected 64 hexadecimal digits
-    p.toml:28: retention.clicks: expected at least "1d"
+    p.toml:5: server.listen: "localhost:80" is not an address and port such as "127.0.0.1:8080" or "[::]:8080"
+    p.toml:6: server.workers: must be a whole number from 0 to 1024
+    p.toml:7: server.node: must be a whole number from 0 to 1023
+    p.toml:8: server.trusted_proxies: "ten" is not a network such as "10.0.0.0/8" or "2001:db8::/32"
+    p.toml:9: server.drain_deadline: "10" is not a duration such as "50ms", "5s", "10m", "48h" or "30d"
+    p.toml:10: server.connections_max: must be a number without quotes, not of type string
+    warning: p.toml:13: admin.token: has fewer than 16 characters and can be guessed
+    p.toml:16: store.block_cache: "4GB" is not a size such as "256MiB" or "1GiB"
+    p.toml:19: network.time_zone: "Mars/Olympus" is not an IANA time zone such as "Europe/Berlin"
+    p.toml:20: network.currency: not an ISO 4217 currency code such as "USD"
+    p.toml:21: network.fallback_url: must start with http:// or https://
+    p.toml:24: click.ip: "truncate" is not one of "full", "truncated", "hashed", "none"; did you mean "truncated"?
+    p.toml:25: click.signing_key: must be 64 hex digits, such as `openssl rand -hex 32` prints
+    p.toml:28: retention.clicks: must be from "1d" to "36500d"
     p.toml:30: retension: unknown key; did you mean "retention"?
     "#);
 }
@@ -159,36 +158,36 @@ code = "x"
     let ended = run(&[("c.toml", catalog)], &["catalog", "check", "c.toml"], &[]);
     assert_eq!((ended.code, &*ended.out), (Some(2), ""));
     insta::assert_snapshot!(ended.err, @r#"
-    c.toml:4: advertisers["acme"].preset: not supported by this version: only "standard" is spoken
-    c.toml:5: advertisers["acme"].auth: not supported by this version: nothing would be checked
-    c.toml:6: advertisers["acme"].params: "clickid" is not a parameter of ours; did you mean "click_id"?
-    c.toml:6: advertisers["acme"].params: "order" stands for two meanings
-    c.toml:7: advertisers["acme"].statuses: "approve" is not pending, approved, rejected or reversed
-    c.toml:10: advertisers["acme"].id: "acme" is there twice
-    c.toml:11: advertisers["acme"].preset: there is no preset "keytaro"; did you mean "keitaro"?
-    c.toml:14: offers["spring offer"].id: expected 1 to 64 characters of A-Z a-z 0-9 . _ -, found "spring offer"
-    c.toml:15: offers["spring offer"].advertiser: there is no "acne"; did you mean "acme"?
-    c.toml:16: offers["spring offer"].url: unknown macro {sub11}; passed parameters must be listed in pass_params
-    c.toml:17: offers["spring offer"].status: expected "active" or "paused", found "actve"; did you mean "active"?
-    c.toml:18: offers["spring offer"].window: expected a duration such as "30d", found "30"
-    c.toml:22: offers["spring offer"].events["sale"].initial_status: expected "pending" or "approved", found "rejected"
-    c.toml:23: offers["spring offer"].events["sale"].repeat: expected "once" or a duration such as "24h", found "twice"
-    c.toml:24: offers["spring offer"].events["sale"].payout.fixed: expected an amount such as "15.00", found "15.1234567"
-    c.toml:24: offers["spring offer"].events["sale"].payout.percent: not supported by this version: only "fixed" is paid
-    c.toml:25: offers["spring offer"].events["sale"].revenue.fixed: must not be negative
-    c.toml:25: offers["spring offer"].events["sale"].revenue: payout and revenue have one currency
-    c.toml:28: offers["spring offer"].events["sale"].id: "sale" is there twice
-    c.toml:29: offers["spring offer"].events["sale"].reverses: not supported by this version: negative events are not booked yet
-    c.toml:31: offers["no-click"].advertiser: missing
-    c.toml:31: offers["no-click"].events: an offer needs at least one event
-    c.toml:33: offers["no-click"].url: a landing URL must contain {click_id}
-    c.toml:35: offers["open"].events: an offer needs at least one event
-    c.toml:38: offers["open"].url: expected an absolute http or https URL of printable ASCII whose host has no macro
-    c.toml:40: affiliates[1].id: missing
-    c.toml:41: affiliates[1].name: unknown key
-    c.toml:45: affiliates["pub-7"].status: expected "active" or "blocked", found "asleep"
-    c.toml:49: links["sp7"].offer: there is no "spring"
-    c.toml:50: links["sp7"].affiliate: there is no "pub-8"; did you mean "pub-7"?
+    c.toml:4: advertisers[0] "acme".preset: preset "keitaro" is not supported by this version; use "standard" with params
+    c.toml:5: advertisers[0] "acme".auth: not supported by this version; remove it
+    c.toml:6: advertisers[0] "acme".params.clickid: unknown parameter; did you mean "click_id"?
+    c.toml:6: advertisers[0] "acme".params.txn_id: "order" is the name of customer_id already
+    c.toml:7: advertisers[0] "acme".statuses.ok: "approve" is not one of "pending", "approved", "rejected", "reversed"; did you mean "approved"?
+    c.toml:10: advertisers[1] "acme".id: "acme" is taken by an earlier advertiser
+    c.toml:11: advertisers[1] "acme".preset: "keytaro" is not one of "standard"
+    c.toml:14: offers[0] "spring offer".id: "spring offer" is not an ID: 1 to 64 of A-Z a-z 0-9 . _ -
+    c.toml:15: offers[0] "spring offer".advertiser: "acne" is not among the advertisers; did you mean "acme"?
+    c.toml:16: offers[0] "spring offer".url: unknown macro {sub11}; did you mean "sub1"?
+    c.toml:17: offers[0] "spring offer".status: "actve" is not one of "active", "paused"; did you mean "active"?
+    c.toml:18: offers[0] "spring offer".window: "30" is not a duration such as "50ms", "5s", "10m", "48h" or "30d"
+    c.toml:22: offers[0] "spring offer".events[0] "sale".initial_status: "rejected" is not one of "pending", "approved"
+    c.toml:23: offers[0] "spring offer".events[0] "sale".repeat: must be "once" or a duration such as "24h"
+    c.toml:24: offers[0] "spring offer".events[0] "sale".payout.fixed: more than 6 decimals
+    c.toml:24: offers[0] "spring offer".events[0] "sale".payout.percent: not supported by this version; remove it or write "0"
+    c.toml:25: offers[0] "spring offer".events[0] "sale".revenue.fixed: must not be negative
+    c.toml:25: offers[0] "spring offer".events[0] "sale".revenue.currency: must be USD, the payout's currency
+    c.toml:28: offers[0] "spring offer".events[1] "sale".id: "sale" is taken by an earlier event of this offer
+    c.toml:29: offers[0] "spring offer".events[1] "sale".reverses: not supported by this version; remove it
+    c.toml:31: offers[1] "no-click".advertiser: is missing
+    warning: c.toml:31: offers[1] "no-click".events: has no events: every postback for the offer will be refused
+    c.toml:33: offers[1] "no-click".url: has no {click_id}: no conversion could ever be matched to its click
+    warning: c.toml:35: offers[2] "open".events: has no events: every postback for the offer will be refused
+    c.toml:38: offers[2] "open".url: has a macro in the host: the host must be literal and end in /, ? or # before it
+    c.toml:40: affiliates[0].id: is missing
+    c.toml:41: affiliates[0].name: unknown key
+    c.toml:45: affiliates[1] "pub-7".status: "asleep" is not one of "active", "blocked"
+    c.toml:49: links[0] "sp7".offer: "spring" is not among the offers
+    c.toml:50: links[0] "sp7".affiliate: "pub-8" is not among the affiliates; did you mean "pub-7"?
     c.toml:52: link: unknown key; did you mean "links"?
     "#);
     let through_config =
@@ -201,19 +200,14 @@ code = "x"
 fn a_file_that_is_no_toml_is_a_mistake_with_its_line() {
     let ended = run(&[("p.toml", "[server]\nlisten = \n")], &CHECK, &[]);
     assert_eq!(ended.code, Some(2));
-    insta::assert_snapshot!(ended.err, @r#"
+    insta::assert_snapshot!(ended.err, @"
     p.toml:2: string values must be quoted, expected literal string
-    p.toml:2: server.listen: expected an address such as "127.0.0.1:8080", found ""
-    "#);
+    ");
     let ended = run(&[("c.toml", "[[offers]\n")], &["catalog", "check", "c.toml"], &[]);
     assert_eq!(ended.code, Some(2));
-    insta::assert_snapshot!(ended.err, @r#"
+    insta::assert_snapshot!(ended.err, @"
     c.toml:1: unclosed array table, expected `]`
-    c.toml:1: offers[1].id: missing
-    c.toml:1: offers[1].advertiser: missing
-    c.toml:1: offers[1].url: missing
-    c.toml:1: offers[1].events: an offer needs at least one event
-    "#);
+    ");
 }
 
 #[test]
@@ -245,9 +239,12 @@ fn wrong_arguments_are_a_mistake() {
 
 #[test]
 fn environment_variables_override_keys_and_are_checked_like_them() {
-    let config = ("p.toml", "[server]\nlisten = \"nonsense\"\nworkers = 3\n");
+    let wrong_file = ("p.toml", "[server]\nlisten = \"nonsense\"\n");
+    let config = ("p.toml", "[server]\nlisten = \"127.0.0.1:1\"\nworkers = 3\n");
     let fine = [("POSTBACKD_SERVER__LISTEN", "127.0.0.1:8081")];
-    assert_eq!(run(&[config], &CHECK, &fine).code, Some(0), "the file's value does not count");
+    assert_eq!(run(&[config], &CHECK, &fine).code, Some(0));
+    let hidden = run(&[wrong_file], &CHECK, &fine);
+    assert_eq!(hidden.code, Some(2), "an override does not hide the file's mistake");
     let others = [("PATH", "/bin"), ("POSTBACKDX", "1"), ("POSTBACKD_CONFIG", "p.toml")];
     assert_eq!(run(&[("p.toml", "")], &["check-config"], &others).code, Some(0));
     let wrong = [
@@ -260,11 +257,11 @@ fn environment_variables_override_keys_and_are_checked_like_them() {
     let ended = run(&[config], &CHECK, &wrong);
     assert_eq!(ended.code, Some(2));
     insta::assert_snapshot!(ended.err, @r#"
-    p.toml: POSTBACKD_SERVER__LISTEN: expected an address such as "127.0.0.1:8080", found "here"
-    p.toml: POSTBACKD_SERVER__TRUSTED_PROXIES: expected a network such as "10.0.0.0/8", found "x"
-    p.toml: POSTBACKD_BANANA: no key answers to this environment variable; did you mean "POSTBACKD_CATALOG"?
-    p.toml: POSTBACKD_SERVER__LISEN: no key answers to this environment variable; did you mean "POSTBACKD_SERVER__LISTEN"?
-    p.toml: POSTBACKD_STORE: no key answers to this environment variable; did you mean "POSTBACKD_STORE__PATH"?
+    POSTBACKD_BANANA: unknown variable; did you mean "POSTBACKD_CATALOG"?
+    POSTBACKD_SERVER__LISEN: unknown variable; did you mean "POSTBACKD_SERVER__LISTEN"?
+    POSTBACKD_SERVER__LISTEN: server.listen: "here" is not an address and port such as "127.0.0.1:8080" or "[::]:8080"
+    POSTBACKD_SERVER__TRUSTED_PROXIES: server.trusted_proxies: "x" is not a network such as "10.0.0.0/8" or "2001:db8::/32"
+    POSTBACKD_STORE: unknown variable
     "#);
 }
 
@@ -281,7 +278,7 @@ fn a_server_with_mistakes_does_not_start_and_touches_nothing() {
     std::fs::write(folder.path().join("c.toml"), "[[offers]]\nid = \"x\"\n").expect("written");
     let ended = run_in(folder.path(), &["serve", "--config", "p.toml"], &[]);
     assert_eq!(ended.code, Some(1));
-    assert!(ended.err.contains("offers[\\\"x\\\"].advertiser: missing"), "{}", ended.err);
+    assert!(ended.err.contains("offers[0]"), "{}", ended.err);
 }
 
 #[test]
