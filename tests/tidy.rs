@@ -18,7 +18,7 @@ use postbackd::store::schema::Table;
 /// to its ground, as in ARCHITECTURE.md: a module only ever lists modules that come after it.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &[]),
-    ("cli", &["app", "catalog", "config", "telemetry"]),
+    ("cli", &["app", "catalog", "checked_toml", "config", "telemetry"]),
     (
         "app",
         &[

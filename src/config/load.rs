@@ -82,7 +82,7 @@ impl Config {
             dedupe: Dedupe {
                 cache_entries: settings.integer(
                     "dedupe.cache_entries",
-                    4_000_000,
+                    2_000_000,
                     1_000..=500_000_000,
                 ),
             },

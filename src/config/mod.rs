@@ -96,8 +96,8 @@ pub struct Store {
 /// The claims kept in memory.
 #[derive(Clone, Debug)]
 pub struct Dedupe {
-    /// Entries of one generation; two are kept. Default 4,000,000: about half a day of postbacks
-    /// at 100 a second.
+    /// Entries of one generation; two are kept. Default 2,000,000: about 160 MB when
+    /// both are full.
     pub cache_entries: u32,
 }
 

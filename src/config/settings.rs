@@ -11,8 +11,8 @@ use crate::checked_toml::{Complaint, Input, Path, Source, closest, did_you_mean,
 
 /// What every variable of postbackd starts with.
 const PREFIX: &str = "POSTBACKD_";
-/// Variables that say where the configuration is and what to log before it is read.
-const NOT_SETTINGS: [&str; 2] = ["POSTBACKD_CONFIG", "POSTBACKD_LOG"];
+/// The variable that says where the configuration is.
+const NOT_A_SETTING: &str = "POSTBACKD_CONFIG";
 
 /// The settings being read. What is asked for is what is known: a key never asked for is a
 /// mistake when reading ends.
@@ -171,7 +171,7 @@ impl<'t> Settings<'t> {
     fn check_environment(&self) {
         let known: Vec<String> = self.asked.iter().map(|key| variable(key)).collect();
         for name in self.environment.keys() {
-            let expected = known.contains(name) || NOT_SETTINGS.contains(&name.as_str());
+            let expected = known.contains(name) || name == NOT_A_SETTING;
             if name.starts_with(PREFIX) && !expected {
                 let hint = did_you_mean(name, known.iter().map(String::as_str));
                 let complaint = Complaint::new(format!("unknown variable{hint}"));
