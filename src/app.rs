@@ -226,7 +226,7 @@ impl Server {
         }
         // Its own drain: health and metrics stay reachable until the workers are done.
         let (admin_trigger, admin_drain) = drain();
-        let admin = self.background.spawn(admin::serve(
+        self.background.spawn(admin::serve(
             self.admin_listener,
             Arc::clone(&self.admin),
             admin_drain,
@@ -252,7 +252,6 @@ impl Server {
             tracing::warn!("the drain deadline has passed; connections still open are cut off");
         }
         admin_trigger.begin();
-        admin.abort();
         self.background.shutdown_timeout(Duration::from_secs(1));
         self.store.close();
         tracing::info!("stopped");

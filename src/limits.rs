@@ -31,7 +31,7 @@ pub const BATCH_COMMITS_MAX: usize = 16 << 10;
 /// Bytes in the batch being collected.
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
 /// Commits worth waking the append stage for while an fsync is under way.
-pub const APPEND_CHUNK_COMMITS: usize = 32;
+pub const APPEND_CHUNK_COMMITS: usize = 128;
 /// Commits appended and not yet confirmed by an fsync, beyond which nothing is appended.
 pub const UNSYNCED_COMMITS_MAX: usize = 64 << 10;
 /// Reads waiting for a reader thread; each takes about 100 µs on a cold disk.

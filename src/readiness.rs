@@ -36,9 +36,6 @@ impl Readiness {
         if let Some(reason) = self.health.poison_reason() {
             obstacles.push(format!("store poisoned: {reason}"));
         }
-        if self.health.is_disk_full() {
-            obstacles.push("free disk space is below the reserve".to_owned());
-        }
         if self.drain.has_begun() {
             obstacles.push("draining".to_owned());
         }

@@ -192,10 +192,9 @@ async fn stored(
     if !claim.is_held(conversion.time_ms(), now_ms) {
         return Ok(None);
     }
-    let status = match store.conversion(conversion).await? {
-        Some(stored) => stored.record()?.status(),
-        None => None,
-    };
+    // One commit wrote both: a claim without its conversion has outlived it, and is as expired.
+    let Some(stored) = store.conversion(conversion).await? else { return Ok(None) };
+    let status = stored.record()?.status();
     Ok(Some(Original { conversion, status: status.unwrap_or(Status::Pending) }))
 }
 

@@ -77,6 +77,9 @@ pub fn postback(answer: &Answer) -> Reply {
         }
         Answer::Unavailable(reason) => {
             body.word("reason", reason.as_str());
+            body.null("conversion_id");
+            body.null("click_id");
+            body.null("status");
             let soon = matches!(reason, Unavailability::Overloaded | Unavailability::StoreBusy);
             headers.insert(RETRY_AFTER, if soon { RETRY_SOON } else { RETRY_LATER });
             StatusCode::SERVICE_UNAVAILABLE

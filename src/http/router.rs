@@ -83,7 +83,7 @@ pub async fn respond(router: &Router, peer: IpAddr, request: Request<Incoming>) 
             router.metrics.postbacks.answered(answer.result(), started.elapsed());
             reply::postback(&answer)
         }
-        Route::Unknown => reply::postback(&Refusal::UnknownPath.into()),
+        Route::Unknown => reply::postback(&router.postbacks.refuse(Refusal::UnknownPath)),
     }
 }
 

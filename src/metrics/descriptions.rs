@@ -108,7 +108,12 @@ pub const DESCRIPTIONS: &[Description] = &[
         "Connections closed at once, by limit.",
     ),
     metric(Gauge, "postbackd_connections", "", "Connections open on the public listener."),
-    metric(Counter, "postbackd_store_commits_total", "", "Clicks and conversions made durable."),
+    metric(
+        Counter,
+        "postbackd_store_commits_total",
+        "",
+        "Commits made durable: clicks, conversions, and the store's own.",
+    ),
     metric(
         Histogram,
         "postbackd_store_append_seconds",
