@@ -6,8 +6,6 @@ use std::time::Duration;
 pub const URL_BYTES_MAX: usize = 8 << 10;
 /// Request line and headers together, bytes. Longer is 431.
 pub const HEAD_BYTES_MAX: usize = 32 << 10;
-/// Request headers. More is 431.
-pub const HEADERS_MAX: usize = 64;
 /// Body of a postback, bytes. Longer is 413.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// Parameters of one request, of any kind. More is `too_many_parameters`.

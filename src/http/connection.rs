@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::router::{Router, respond};
-use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::limits::HEAD_BYTES_MAX;
 use crate::shutdown::Drain;
 
 /// Answers a connection's requests until it closes, breaks a limit or the drain begins.
@@ -28,7 +28,6 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, router: Arc<Route
             .timer(TokioTimer::new())
             .header_read_timeout(router.header_read_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
-            .max_headers(HEADERS_MAX)
             // Without it hyper reads once more while an answer waits for the disk, only to
             // notice a client that has hung up; the conversion counts all the same.
             .half_close(true)

@@ -169,13 +169,14 @@ impl Json {
     fn word(&mut self, name: &str, value: &str) {
         self.name(name);
         self.0.push(b'"');
-        for &byte in value.as_bytes() {
-            debug_assert!(byte >= b' ', "words and checked URLs have no control characters");
-            if matches!(byte, b'"' | b'\\') {
-                self.0.push(b'\\');
-            }
-            self.0.push(byte);
+        debug_assert!(value.bytes().all(|byte| byte >= b' '), "words and checked URLs only");
+        let mut rest = value.as_bytes();
+        while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+            self.0.extend_from_slice(&rest[..at]);
+            self.0.extend_from_slice(&[b'\\', rest[at]]);
+            rest = &rest[at + 1..];
         }
+        self.0.extend_from_slice(rest);
         self.0.push(b'"');
     }
 
