@@ -8,11 +8,14 @@ set -euo pipefail
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# libclang itself; libclang-cpp, which some images have alone, does not do.
 has_libclang() {
     [[ -n "${LIBCLANG_PATH:-}" ]] && return
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null && return
-    compgen -G '/usr/lib/*/libclang*.so*' >/dev/null && return
-    compgen -G '/usr/lib64/libclang*.so*' >/dev/null && return
+    local folder
+    for folder in '/usr/lib/llvm-*/lib' '/usr/lib/*' /usr/lib64; do
+        compgen -G "$folder/libclang.so*" >/dev/null && return
+        compgen -G "$folder/libclang-[0-9]*.so*" >/dev/null && return
+    done
     [[ "$(uname -s)" == Darwin ]] && has clang
 }
 
