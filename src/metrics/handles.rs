@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use metrics::{
-    Counter, Gauge, Histogram, Recorder, counter, describe_counter, describe_gauge,
-    describe_histogram, gauge, histogram, with_local_recorder,
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram, with_local_recorder,
 };
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
@@ -65,12 +65,6 @@ impl Metrics {
     /// Runs `set` with this registry as the recorder: for values read only when asked for.
     pub fn record(&self, set: impl FnOnce()) {
         with_local_recorder(&self.recorder, set);
-    }
-
-    /// The recorder, to register further handles on.
-    #[must_use]
-    pub fn recorder(&self) -> &dyn Recorder {
-        &self.recorder
     }
 
     /// All metrics in Prometheus text format.
