@@ -4,12 +4,13 @@
 
 mod common;
 
-use common::{Bench, NOW_MS};
+use std::time::Instant;
+
+use common::{Bench, NOW_MS, postback};
 use divan::AllocProfiler;
 use hyper::header::HeaderValue;
 use postbackd::click::ClickRequest;
-use postbackd::http::reply;
-use postbackd::postback::Body;
+use postbackd::http::{RefusedBodies, reply};
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -41,14 +42,17 @@ fn click(bencher: divan::Bencher<'_, '_>) {
     let _entered = runtime.enter();
     let mut bench = Bench::new();
     bencher.bench_local(|| {
-        let answer = bench.rounds.drive(bench.clicks.take(request()));
+        let (answer, recording) = bench.clicks.take(&request());
+        if let Some(recording) = recording {
+            bench.rounds.drive(bench.clicks.confirmed(&recording, Instant::now()));
+        }
         reply::click(answer, &POLICY)
     });
 }
 
-#[divan::bench]
-fn postback(bencher: divan::Bencher<'_, '_>) {
-    let mut bench = Bench::new();
+#[divan::bench(name = "postback")]
+fn new_postback(bencher: divan::Bencher<'_, '_>) {
+    let (mut bench, bodies) = (Bench::new(), RefusedBodies::default());
     let click = bench.click_id();
     let mut number = 0;
     bencher
@@ -57,18 +61,17 @@ fn postback(bencher: divan::Bencher<'_, '_>) {
             format!("click_id={click}&event=sale&txn_id=T-{number}&amount=15.10&currency=USD")
         })
         .bench_local_refs(|query| {
-            let query = query.as_bytes();
-            let take = bench.postbacks.take(None, query, Body::None, NOW_MS);
-            reply::postback(&bench.rounds.drive(take))
+            let request = postback(query);
+            reply::postback(&bench.rounds.drive(bench.postbacks.take(&request)), false, &bodies)
         });
 }
 
 #[divan::bench]
 fn duplicate(bencher: divan::Bencher<'_, '_>) {
-    let mut bench = Bench::new();
+    let (mut bench, bodies) = (Bench::new(), RefusedBodies::default());
     let query = format!("click_id={}&event=sale&txn_id=T-1&amount=15.10", bench.click_id());
     bencher.bench_local(|| {
-        let take = bench.postbacks.take(None, query.as_bytes(), Body::None, NOW_MS);
-        reply::postback(&bench.rounds.drive(take))
+        let request = postback(&query);
+        reply::postback(&bench.rounds.drive(bench.postbacks.take(&request)), false, &bodies)
     });
 }

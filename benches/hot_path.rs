@@ -5,14 +5,13 @@ mod common;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use common::{Bench, NOW_MS};
+use common::{Bench, NOW_MS, postback};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use postbackd::catalog::{Macro, MacroValues, Slot, Template};
 use postbackd::click_id::{Keyring, Minter, RecordId};
 use postbackd::dedup::{Acquired, Claim, ClaimSet, Deduplicator, Original};
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::status::Status;
-use postbackd::postback::Body;
 use postbackd::store::RocksEngine;
 use postbackd::store::engine::{Batch, Engine};
 use postbackd::store::records::{ClickRecord, ConversionRecord, HistoryEntry};
@@ -182,8 +181,8 @@ fn flow(c: &mut Criterion) {
         b.iter(|| {
             number += 1;
             let query = format!("click_id={click}&event=sale&txn_id=T-{number}&amount=15.10");
-            let take = bench.postbacks.take(None, query.as_bytes(), Body::None, NOW_MS);
-            bench.rounds.drive(take)
+            let request = postback(&query);
+            bench.rounds.drive(bench.postbacks.take(&request))
         });
     });
     group.finish();

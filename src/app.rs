@@ -17,7 +17,7 @@ use crate::click::{Clicks, IpMode, Visitor};
 use crate::click_id::{Keyring, Minter};
 use crate::config::{Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
-use crate::http::{self, Admission, Router, TrustedProxies};
+use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{BODY_READ_TIMEOUT, WARM_CONVERSIONS_MAX};
 use crate::metrics::Metrics;
 use crate::postback::Postbacks;
@@ -168,6 +168,7 @@ impl Server {
                 referrer_policy: HeaderValue::from_static(config.click.referrer_policy.as_str()),
                 header_read_timeout: config.server.header_read_timeout,
                 body_read_timeout: BODY_READ_TIMEOUT,
+                refused_bodies: RefusedBodies::default(),
                 clock: clock.clone(),
                 randomness: Randomness::new(u64::from_ne_bytes(random()?)),
             }));

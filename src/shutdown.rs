@@ -1,5 +1,9 @@
 //! The end of serving: begun once, heard by everybody.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Waker;
+
 use tokio::sync::watch;
 
 /// Hears when the drain begins.
@@ -30,6 +34,35 @@ impl Drain {
         let mut receiver = self.0.clone();
         // An error means that the trigger is gone: the process is ending.
         let _ = receiver.wait_for(|begun| *begun).await;
+    }
+
+    /// Drives `serving` to its end. When the drain begins, `finish` tells it once to come to one.
+    pub async fn serve<S: Future>(
+        &self,
+        mut serving: Pin<&mut S>,
+        finish: impl FnOnce(Pin<&mut S>),
+    ) -> S::Output {
+        let mut begun = pin!(self.begun());
+        let mut enlisted: Option<Waker> = None;
+        let mut finish = Some(finish);
+        poll_fn(|context| {
+            // One question enlists the task; every later poll, one a request, looks at a version
+            // number only.
+            let waker = context.waker();
+            let known = enlisted.as_ref().is_some_and(|enlisted| enlisted.will_wake(waker));
+            if !known {
+                enlisted = Some(waker.clone());
+            }
+            if (!known || self.0.has_changed().unwrap_or(true))
+                && finish.is_some()
+                && begun.as_mut().poll(context).is_ready()
+                && let Some(finish) = finish.take()
+            {
+                finish(serving.as_mut());
+            }
+            serving.as_mut().poll(context)
+        })
+        .await
     }
 
     /// Whether it has begun.

@@ -90,6 +90,7 @@ async fn connection(stream: tokio::net::TcpStream) {
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
+        .writev(false)
         .keep_alive(true)
         .pipeline_flush(false)
         .serve_connection(TokioIo::new(stream), service_fn(answer))

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -90,19 +91,13 @@ pub async fn serve(
 }
 
 async fn connection(stream: tokio::net::TcpStream, peer: SocketAddr, routes: Router, drain: Drain) {
-    let mut connection = std::pin::pin!(
-        hyper::server::conn::http1::Builder::new()
+    let connection = std::pin::pin!(
+        http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(ADMIN_HEADER_READ_TIMEOUT)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
     );
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = drain.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
+    let result = drain.serve(connection, |connection| connection.graceful_shutdown()).await;
     if let Err(error) = result {
         tracing::debug!(%error, %peer, "admin connection ended early");
     }

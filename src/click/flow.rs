@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -58,6 +58,9 @@ pub struct ClickAnswer {
     pub as_json: bool,
 }
 
+/// A click's record in the writer's hands.
+pub struct Recording(Arc<dyn Settle>);
+
 /// Takes clicks.
 #[derive(Clone)]
 pub struct Clicks {
@@ -82,17 +85,9 @@ pub struct Clicks {
 }
 
 impl Clicks {
-    /// Takes one click.
-    pub async fn take(&self, request: ClickRequest<'_>) -> ClickAnswer {
-        let (answer, ticket) = self.choose(&request);
-        if let Some(ticket) = ticket {
-            self.wait(&ticket).await;
-        }
-        answer
-    }
-
-    /// Everything but the wait, so that nothing borrowed lives across it.
-    fn choose(&self, request: &ClickRequest<'_>) -> (ClickAnswer, Option<Arc<dyn Settle>>) {
+    /// Takes one click: where the visitor goes, and the record on its way to the disk, which
+    /// [`Clicks::confirmed`] waits for.
+    pub fn take(&self, request: &ClickRequest<'_>) -> (ClickAnswer, Option<Recording>) {
         let catalog = self.catalog.load();
         let params = ClickParams::read(request.query);
         let choice = decide(&catalog, &params, request.code, request.now_ms);
@@ -146,7 +141,7 @@ impl Clicks {
         }
     }
 
-    fn record(&self, click: ClickId, read: &Read<'_>) -> Option<Arc<dyn Settle>> {
+    fn record(&self, click: ClickId, read: &Read<'_>) -> Option<Recording> {
         let Read { choice, params, passed, request } = read;
         let present = passed.iter().filter(|(_, value)| !value.is_empty());
         let record = ClickRecord {
@@ -171,14 +166,17 @@ impl Clicks {
             self.metrics.clicks.unrecorded.increment(1);
             return None;
         }
-        Some(ticket)
+        Some(Recording(ticket))
     }
 
-    async fn wait(&self, ticket: &Arc<dyn Settle>) {
-        match tokio::time::timeout(self.ack_deadline, self.waiting.outcome(ticket)).await {
-            Ok(Outcome::Durable) => {}
-            Ok(Outcome::NotDone | Outcome::Unknown) => self.metrics.clicks.unrecorded.increment(1),
-            Err(_) => self.metrics.clicks.unconfirmed.increment(1),
+    /// Waits for the disk, no longer than `click.ack_deadline` after `started`.
+    pub async fn confirmed(&self, recording: &Recording, started: Instant) {
+        match self.waiting.outcome(&recording.0, Some(started + self.ack_deadline)).await {
+            Some(Outcome::Durable) => {}
+            Some(Outcome::NotDone | Outcome::Unknown) => {
+                self.metrics.clicks.unrecorded.increment(1);
+            }
+            None => self.metrics.clicks.unconfirmed.increment(1),
         }
     }
 }

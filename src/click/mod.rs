@@ -6,5 +6,5 @@ mod flow;
 mod ip;
 mod params;
 
-pub use flow::{ClickAnswer, ClickRequest, Clicks};
+pub use flow::{ClickAnswer, ClickRequest, Clicks, Recording};
 pub use ip::{IpMode, Visitor};

@@ -11,4 +11,4 @@ mod pending;
 
 pub use cache::{Cache, Original};
 pub use claim::{Claim, ClaimSet};
-pub use pending::{Acquired, Deduplicator, Held};
+pub use pending::{Acquired, Deduplicator, Held, Submitted};

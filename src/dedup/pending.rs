@@ -10,6 +10,7 @@ use super::cache::{Cache, Original};
 use super::claim::{Claim, ClaimSet};
 use crate::limits::CLAIMS_PER_POSTBACK_MAX;
 use crate::model::status::Status;
+use crate::store::engine::Lookup;
 use crate::store::ticket::{Outcome, Settle, Ticket, Waiting};
 use crate::store::{ReadError, Store};
 
@@ -29,6 +30,20 @@ struct Memory {
     seed: u64,
     settled: Cache,
     pending: PendingMap,
+}
+
+type Ordered<'c> = [Option<(Key, Claim<'c>)>; CLAIMS_PER_POSTBACK_MAX];
+
+/// How far one claim could be taken without waiting.
+enum Step {
+    /// Nobody had it; it is ours.
+    Free,
+    /// A conversion holds it.
+    Taken(Original),
+    /// Another postback's commit is on its way.
+    Pending(Arc<Pending>),
+    /// It is ours unless the disk knows better.
+    AskDisk,
 }
 
 /// How an attempt to take claims ended.
@@ -74,6 +89,40 @@ impl Deduplicator {
         original: Original,
         now_ms: u64,
     ) -> Result<Acquired, ReadError> {
+        let (ordered, held) = self.prepare(claims, original);
+        for (key, claim) in ordered.into_iter().flatten() {
+            if let Some(original) = self.take(store, key, &claim, &held, now_ms).await? {
+                return Ok(Acquired::Duplicate(original));
+            }
+        }
+        Ok(Acquired::Held(held))
+    }
+
+    /// As [`Deduplicator::acquire`], without waiting: `None`, and nothing held, where another
+    /// postback's outcome or the disk would have to be waited for.
+    ///
+    /// # Errors
+    /// As [`Deduplicator::acquire`].
+    pub fn acquire_now(
+        &self,
+        store: &Store,
+        claims: ClaimSet<'_>,
+        original: Original,
+        now_ms: u64,
+    ) -> Result<Option<Acquired>, ReadError> {
+        let (ordered, held) = self.prepare(claims, original);
+        for (key, claim) in ordered.into_iter().flatten() {
+            match self.step(store, key, &claim, &held, now_ms)? {
+                Step::Free => {}
+                Step::Taken(original) => return Ok(Some(Acquired::Duplicate(original))),
+                Step::Pending(_) | Step::AskDisk => return Ok(None),
+            }
+        }
+        Ok(Some(Acquired::Held(held)))
+    }
+
+    /// Claims in ascending order of their keys, none of them taken yet.
+    fn prepare<'c>(&self, claims: ClaimSet<'c>, original: Original) -> (Ordered<'c>, Held) {
         let mut ordered = [None; CLAIMS_PER_POSTBACK_MAX];
         for (place, claim) in ordered.iter_mut().zip(claims.iter()) {
             *place = Some((self.key(&claim), claim));
@@ -85,13 +134,30 @@ impl Deduplicator {
             original,
             memory: Arc::clone(&self.memory),
         });
-        let held = Held { pending, submitted: false };
-        for (key, claim) in ordered.into_iter().flatten() {
-            if let Some(original) = self.take(store, key, &claim, &held, now_ms).await? {
-                return Ok(Acquired::Duplicate(original));
-            }
+        (ordered, Held { pending, submitted: false })
+    }
+
+    /// Takes one claim as far as memory goes. `AskDisk` leaves it with `held`.
+    fn step(
+        &self,
+        store: &Store,
+        key: Key,
+        claim: &Claim<'_>,
+        held: &Held,
+        now_ms: u64,
+    ) -> Result<Step, ReadError> {
+        match self.memory.pending.entry(key) {
+            Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(&held.pending))),
+            Entry::Occupied(occupied) => return Ok(Step::Pending(Arc::clone(occupied.get()))),
         }
-        Ok(Acquired::Held(held))
+        // Only now: a claim settled since the first look has left the pending map for the cache.
+        if let Some(original) = self.remembered(claim, &key, now_ms) {
+            return Ok(Step::Taken(original));
+        }
+        Ok(match store.find_claim_now(claim.store_key())? {
+            Lookup::Absent => Step::Free,
+            Lookup::Found(_) | Lookup::Unknown => Step::AskDisk,
+        })
     }
 
     /// Takes one claim, or returns the conversion that holds it.
@@ -104,26 +170,23 @@ impl Deduplicator {
         now_ms: u64,
     ) -> Result<Option<Original>, ReadError> {
         loop {
-            let other = match self.memory.pending.entry(key) {
-                Entry::Vacant(vacant) => {
-                    vacant.insert(Arc::clone(&held.pending));
-                    break;
+            match self.step(store, key, claim, held, now_ms)? {
+                Step::Free => return Ok(None),
+                Step::Taken(original) => return Ok(Some(original)),
+                Step::Pending(other) => {
+                    if other.ticket.settled().await == Outcome::Durable {
+                        return Ok(Some(other.original));
+                    }
                 }
-                Entry::Occupied(occupied) => Arc::clone(occupied.get()),
-            };
-            if other.ticket.settled().await == Outcome::Durable {
-                return Ok(Some(other.original));
+                Step::AskDisk => {
+                    let original = stored(store, claim, now_ms).await?;
+                    if let Some(original) = original {
+                        self.memory.settled.insert(key, original);
+                    }
+                    return Ok(original);
+                }
             }
         }
-        // Only now: a claim settled since the first look has left the pending map for the cache.
-        if let Some(original) = self.remembered(claim, &key, now_ms) {
-            return Ok(Some(original));
-        }
-        let original = stored(store, claim, now_ms).await?;
-        if let Some(original) = original {
-            self.memory.settled.insert(key, original);
-        }
-        Ok(original)
     }
 
     /// The conversion that holds one of the claims, without taking any: memory, then the store.
@@ -205,6 +268,12 @@ pub struct Held {
 }
 
 impl Held {
+    /// The conversion they are held for.
+    #[must_use]
+    pub fn original(&self) -> Original {
+        self.pending.original
+    }
+
     /// Hands the claims to the writer by `submit`, which queues the commit with the given ticket.
     /// From then on the outcome is the writer's; this side may only wait for it.
     ///
@@ -233,8 +302,8 @@ pub struct Submitted(Arc<dyn Settle>);
 
 impl Submitted {
     /// Waits until the disk has confirmed, or not.
-    pub async fn outcome(&self, waiting: &Waiting) -> Outcome {
-        waiting.outcome(&self.0).await
+    pub async fn outcome(&self, waiting: &Waiting) -> Option<Outcome> {
+        waiting.outcome(&self.0, None).await
     }
 }
 

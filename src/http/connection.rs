@@ -20,10 +20,10 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, router: Arc<Route
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let service = service_fn(|request| {
-        let router = Arc::clone(&router);
-        async move { Ok::<_, Infallible>(respond(&router, peer.ip(), request).await) }
+        let response = respond(&router, peer.ip(), request);
+        async move { Ok::<_, Infallible>(response.await) }
     });
-    let mut connection = pin!(
+    let connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(router.header_read_timeout)
@@ -31,15 +31,10 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, router: Arc<Route
             // Without it hyper reads once more while an answer waits for the disk, only to
             // notice a client that has hung up; the conversion counts all the same.
             .half_close(true)
+            .writev(false)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = drain.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
+    let result = drain.serve(connection, |connection| connection.graceful_shutdown()).await;
     if let Err(error) = result {
         // Clients that break off or send no HTTP are everyday business, not ours to report.
         tracing::debug!(%error, %peer, "connection ended early");

@@ -8,5 +8,5 @@ mod router;
 
 pub use client_ip::{TrustedProxies, client_ip};
 pub use listener::{Admission, bind, serve};
-pub use reply::Reply;
+pub use reply::{RefusedBodies, Reply};
 pub use router::{Router, respond};

@@ -10,7 +10,10 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 use crate::click::ClickAnswer;
-use crate::model::reasons::{Refusal, Unavailability};
+use crate::click_id::{ClickId, RecordId};
+use crate::dedup::Original;
+use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
+use crate::model::status::Status;
 use crate::postback::{Answer, Refused};
 
 /// A complete response.
@@ -29,73 +32,108 @@ const RETRY_LATER: HeaderValue = HeaderValue::from_static("30");
 
 const NOT_AVAILABLE_PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Not available</title><h1>This offer is not available</h1></html>\n";
 
-/// The answer to a postback.
-#[must_use]
-pub fn postback(answer: &Answer) -> Reply {
+/// Bodies of the refusals that say the same each time, made once: a flood of forged postbacks
+/// shall cost as little as possible.
+pub struct RefusedBodies(Vec<Bytes>);
+
+impl Default for RefusedBodies {
+    fn default() -> Self {
+        Self(Refusal::ALL.iter().map(|reason| refused_body(&Refused::from(*reason))).collect())
+    }
+}
+
+impl RefusedBodies {
+    fn get(&self, refused: &Refused) -> Bytes {
+        match self.0.get(refused.reason.index()) {
+            Some(body) if *refused == Refused::from(refused.reason) => body.clone(),
+            _ => refused_body(refused),
+        }
+    }
+}
+
+fn refused_body(refused: &Refused) -> Bytes {
     let mut body = Json::new();
-    body.word("result", answer.result().as_str());
+    body.word("result", PostbackResult::Refused.as_str());
+    body.word("reason", refused.reason.as_str());
+    body.null("conversion_id");
+    body.null("click_id");
+    body.null("status");
+    if let Some(hint) = refused.hint {
+        body.word("hint", hint);
+    }
+    body.finish()
+}
+
+/// The answer to a postback. To HEAD, where no body says the result, a header does.
+#[must_use]
+pub fn postback(answer: &Answer, head: bool, refused_bodies: &RefusedBodies) -> Reply {
     let mut reply = Reply::default();
     let headers = reply.headers_mut();
-    headers.insert(POSTBACK_RESULT, HeaderValue::from_static(answer.result().as_str()));
-    let status = match answer {
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    let (status, body) = match answer {
         Answer::Accepted { conversion, click, status } => {
-            body.null("reason");
-            match conversion {
-                Some(conversion) => body.word("conversion_id", conversion.to_text().as_str()),
-                None => body.null("conversion_id"),
-            }
-            body.word("click_id", click.to_text().as_str());
-            body.word("status", status.as_str());
-            if conversion.is_none() {
-                body.truth("dry_run");
-            }
-            StatusCode::OK
+            let dry_run = conversion.is_none();
+            (StatusCode::OK, settled_body(answer, *conversion, *click, *status, dry_run))
         }
         Answer::Duplicate { original, click, dry_run } => {
             headers.insert(IDEMPOTENT_REPLAYED, TRUE);
-            body.null("reason");
-            body.word("conversion_id", original.conversion.to_text().as_str());
-            body.word("click_id", click.to_text().as_str());
-            body.word("status", original.status.as_str());
-            if *dry_run {
-                body.truth("dry_run");
-            }
-            StatusCode::OK
+            let Original { conversion, status } = *original;
+            (StatusCode::OK, settled_body(answer, Some(conversion), *click, status, *dry_run))
         }
-        Answer::Refused(Refused { reason, hint }) => {
-            body.word("reason", reason.as_str());
-            body.null("conversion_id");
-            body.null("click_id");
-            body.null("status");
-            if let Some(hint) = hint {
-                body.word("hint", hint);
-            }
-            if *reason == Refusal::MethodNotAllowed {
+        Answer::Refused(refused) => {
+            if refused.reason == Refusal::MethodNotAllowed {
                 headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
             }
-            StatusCode::from_u16(reason.http_status()).unwrap_or(StatusCode::BAD_REQUEST)
+            let status = StatusCode::from_u16(refused.reason.http_status());
+            (status.unwrap_or(StatusCode::BAD_REQUEST), refused_bodies.get(refused))
         }
         Answer::Unavailable(reason) => {
+            let soon = matches!(reason, Unavailability::Overloaded | Unavailability::StoreBusy);
+            headers.insert(RETRY_AFTER, if soon { RETRY_SOON } else { RETRY_LATER });
+            let mut body = Json::new();
+            body.word("result", answer.result().as_str());
             body.word("reason", reason.as_str());
             body.null("conversion_id");
             body.null("click_id");
             body.null("status");
-            let soon = matches!(reason, Unavailability::Overloaded | Unavailability::StoreBusy);
-            headers.insert(RETRY_AFTER, if soon { RETRY_SOON } else { RETRY_LATER });
-            StatusCode::SERVICE_UNAVAILABLE
+            (StatusCode::SERVICE_UNAVAILABLE, body.finish())
         }
     };
-    headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(CACHE_CONTROL, NO_STORE);
+    if head {
+        headers.insert(POSTBACK_RESULT, HeaderValue::from_static(answer.result().as_str()));
+    }
     *reply.status_mut() = status;
-    *reply.body_mut() = body.finish();
+    *reply.body_mut() = Full::new(body);
     reply
+}
+
+fn settled_body(
+    answer: &Answer,
+    conversion: Option<RecordId>,
+    click: ClickId,
+    status: Status,
+    dry_run: bool,
+) -> Bytes {
+    let mut body = Json::new();
+    body.word("result", answer.result().as_str());
+    body.null("reason");
+    match conversion {
+        Some(conversion) => body.word("conversion_id", conversion.to_text().as_str()),
+        None => body.null("conversion_id"),
+    }
+    body.word("click_id", click.to_text().as_str());
+    body.word("status", status.as_str());
+    if dry_run {
+        body.truth("dry_run");
+    }
+    body.finish()
 }
 
 /// The answer to a click that is neither GET nor HEAD.
 #[must_use]
-pub fn click_method_not_allowed() -> Reply {
-    let mut reply = postback(&Refusal::MethodNotAllowed.into());
+pub fn click_method_not_allowed(refused_bodies: &RefusedBodies) -> Reply {
+    let mut reply = postback(&Refusal::MethodNotAllowed.into(), false, refused_bodies);
     reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     reply
 }
@@ -143,7 +181,7 @@ fn click_json(mut reply: Reply, answer: &ClickAnswer) -> Reply {
         *reply.status_mut() = StatusCode::NOT_FOUND;
     }
     reply.headers_mut().insert(CONTENT_TYPE, JSON);
-    *reply.body_mut() = body.finish();
+    *reply.body_mut() = Full::new(body.finish());
     reply
 }
 
@@ -190,8 +228,8 @@ impl Json {
         self.0.extend_from_slice(b"true");
     }
 
-    fn finish(mut self) -> Full<Bytes> {
+    fn finish(mut self) -> Bytes {
         self.0.extend_from_slice(b"}\n");
-        Full::new(Bytes::from(self.0))
+        Bytes::from(self.0)
     }
 }

@@ -2,6 +2,7 @@
 //! Which flow takes a request. The public listener has these routes and no other.
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,12 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, REFER
 use hyper::{HeaderMap, Method, Request};
 
 use super::client_ip::{TrustedProxies, client_ip};
-use super::reply::{self, Reply};
-use crate::click::{ClickAnswer, ClickRequest, Clicks};
+use super::reply::{self, RefusedBodies, Reply};
+use crate::click::{ClickRequest, Clicks, Recording};
 use crate::limits::{BODY_BYTES_MAX, URL_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::model::reasons::{ClickFallback, Refusal};
-use crate::postback::{Answer, Body, Postbacks};
+use crate::postback::{Answer, Body, Committing, PostbackRequest, Postbacks, Progress};
 use crate::time::{Clock, Randomness};
 
 /// All that the public listener's requests need.
@@ -36,6 +37,8 @@ pub struct Router {
     pub header_read_timeout: Duration,
     /// How long a request's body may take.
     pub body_read_timeout: Duration,
+    /// Bodies made once.
+    pub refused_bodies: RefusedBodies,
     /// What time it is.
     pub clock: Clock,
     /// Random numbers for `{random}`.
@@ -62,90 +65,166 @@ fn route(path: &str) -> Route<'_> {
     }
 }
 
-/// Answers one request.
-pub async fn respond(router: &Router, peer: IpAddr, request: Request<Incoming>) -> Reply {
+/// Answers one request. All that needs no waiting is done before this returns; what the future
+/// keeps is little, because a connection keeps it, too.
+pub fn respond(
+    router: &Arc<Router>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> impl Future<Output = Reply> + use<> {
     let started = Instant::now();
-    let (head, body) = request.into_parts();
-    let path = head.uri.path();
-    match route(path) {
-        Route::Click { code } => {
-            let answer = match head.method {
-                Method::GET | Method::HEAD => router.click(peer, &head, code).await,
-                _ => return reply::click_method_not_allowed(),
-            };
-            if head.method == Method::GET {
-                router.metrics.clicks.answered(answer.fallback, started.elapsed());
+    let head = request.method() == Method::HEAD;
+    let router = Arc::clone(router);
+    let begun = router.begin(peer, request, started);
+    async move {
+        let answer = match begun {
+            Begun::Replied(reply) => return reply,
+            Begun::Click { reply, recording, fallback } => {
+                router.clicks.confirmed(&recording, started).await;
+                router.metrics.clicks.answered(fallback, started.elapsed());
+                return reply;
             }
-            reply::click(answer, &router.referrer_policy)
-        }
-        Route::Postback { advertiser } => {
-            let answer = router.postback(&head, body, advertiser).await;
-            router.metrics.postbacks.answered(answer.result(), started.elapsed());
-            reply::postback(&answer)
-        }
-        Route::Unknown => reply::postback(&router.postbacks.refuse(Refusal::UnknownPath)),
+            Begun::Committing(committing) => router.postbacks.confirmed(committing).await,
+            Begun::Waiting(taken) => taken.await,
+        };
+        router.replied(&answer, head, started)
     }
+}
+
+/// How far a request comes without waiting.
+enum Begun {
+    Replied(Reply),
+    Click { reply: Reply, recording: Recording, fallback: Option<ClickFallback> },
+    Committing(Committing),
+    Waiting(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
 impl Router {
-    async fn click(
+    fn begin(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        request: Request<Incoming>,
+        started: Instant,
+    ) -> Begun {
+        match route(request.uri().path()) {
+            Route::Click { code } => self.click(peer, &request, code, started),
+            Route::Postback { .. } => self.postback(request, self.clock.now_ms(), started),
+            Route::Unknown => {
+                let answer = self.postbacks.refuse(Refusal::UnknownPath);
+                Begun::Replied(reply::postback(&answer, false, &self.refused_bodies))
+            }
+        }
+    }
+
+    fn click(
         &self,
         peer: IpAddr,
-        head: &hyper::http::request::Parts,
+        request: &Request<Incoming>,
         code: Option<&str>,
-    ) -> ClickAnswer {
-        if too_long(head) {
-            return self.clicks.fall_back(ClickFallback::UrlTooLong);
-        }
-        let request = ClickRequest {
-            code,
-            query: query(head),
-            ip: client_ip(peer, &head.headers, &self.trusted_proxies),
-            user_agent: text(&head.headers, &USER_AGENT),
-            referrer: text(&head.headers, &REFERER),
-            head: head.method == Method::HEAD,
-            now_ms: self.clock.now_ms(),
-            random: self.randomness.next(),
+        started: Instant,
+    ) -> Begun {
+        let head = match *request.method() {
+            Method::GET => false,
+            Method::HEAD => true,
+            _ => return Begun::Replied(reply::click_method_not_allowed(&self.refused_bodies)),
         };
-        self.clicks.take(request).await
+        let (answer, recording) = if too_long(request) {
+            (self.clicks.fall_back(ClickFallback::UrlTooLong), None)
+        } else {
+            self.clicks.take(&ClickRequest {
+                code,
+                query: query(request),
+                ip: client_ip(peer, request.headers(), &self.trusted_proxies),
+                user_agent: text(request.headers(), &USER_AGENT),
+                referrer: text(request.headers(), &REFERER),
+                head,
+                now_ms: self.clock.now_ms(),
+                random: self.randomness.next(),
+            })
+        };
+        let fallback = answer.fallback;
+        let reply = reply::click(answer, &self.referrer_policy);
+        if let Some(recording) = recording {
+            return Begun::Click { reply, recording, fallback };
+        }
+        if !head {
+            self.metrics.clicks.answered(fallback, started.elapsed());
+        }
+        Begun::Replied(reply)
     }
 
-    async fn postback(
-        &self,
-        head: &hyper::http::request::Parts,
-        body: Incoming,
-        advertiser: Option<&str>,
-    ) -> Answer {
-        let now_ms = self.clock.now_ms();
-        let refuse = |reason: Refusal| self.postbacks.refuse(reason);
-        if too_long(head) {
+    fn postback(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        now_ms: u64,
+        started: Instant,
+    ) -> Begun {
+        let head = request.method() == Method::HEAD;
+        let replied = |answer: &Answer| Begun::Replied(self.replied(answer, head, started));
+        let refuse = |reason| replied(&self.postbacks.refuse(reason));
+        if too_long(&request) {
             return refuse(Refusal::UrlTooLong);
         }
-        let query = query(head);
-        match head.method {
-            Method::GET => self.postbacks.take(advertiser, query, Body::None, now_ms).await,
-            Method::HEAD => self.postbacks.preview(advertiser, query, now_ms).await,
-            Method::POST => {
-                let read = match read_body(&head.headers, body, self.body_read_timeout).await {
-                    Ok(read) => read,
-                    Err(reason) => return refuse(reason),
-                };
-                match body_kind(&head.headers, &read) {
-                    Ok(body) => self.postbacks.take(advertiser, query, body, now_ms).await,
-                    Err(reason) => refuse(reason),
-                }
+        let progress = match *request.method() {
+            Method::GET | Method::HEAD => {
+                self.postbacks.take_now(&postback_request(&request, Body::None, now_ms))
             }
-            _ => refuse(Refusal::MethodNotAllowed),
+            Method::POST => Progress::MustWait,
+            _ => return refuse(Refusal::MethodNotAllowed),
+        };
+        match progress {
+            Progress::Answered(answer) => replied(&answer),
+            Progress::Committing(committing) => Begun::Committing(committing),
+            Progress::MustWait => {
+                let router = Arc::clone(self);
+                Begun::Waiting(Box::pin(async move { router.wait_and_take(request, now_ms).await }))
+            }
         }
+    }
+
+    /// A postback that needs its body, the disk, or another postback's outcome.
+    async fn wait_and_take(&self, request: Request<Incoming>, now_ms: u64) -> Answer {
+        let (head, body) = request.into_parts();
+        let read = match head.method {
+            Method::POST => read_body(&head.headers, body, self.body_read_timeout).await,
+            _ => Ok(Bytes::new()),
+        };
+        let read = match read {
+            Ok(read) => read,
+            Err(reason) => return self.postbacks.refuse(reason),
+        };
+        let request = Request::from_parts(head, ());
+        match body_kind(request.headers(), &read) {
+            Ok(body) => self.postbacks.take(&postback_request(&request, body, now_ms)).await,
+            Err(reason) => self.postbacks.refuse(reason),
+        }
+    }
+
+    fn replied(&self, answer: &Answer, head: bool, started: Instant) -> Reply {
+        self.metrics.postbacks.answered(answer.result(), started.elapsed());
+        reply::postback(answer, head, &self.refused_bodies)
     }
 }
 
-fn too_long(head: &hyper::http::request::Parts) -> bool {
-    head.uri.path_and_query().is_some_and(|url| url.as_str().len() > URL_BYTES_MAX)
+fn postback_request<'a, B>(
+    request: &'a Request<B>,
+    body: Body<'a>,
+    now_ms: u64,
+) -> PostbackRequest<'a> {
+    let advertiser = match route(request.uri().path()) {
+        Route::Postback { advertiser } => advertiser,
+        Route::Click { .. } | Route::Unknown => None,
+    };
+    let head = request.method() == Method::HEAD;
+    PostbackRequest { advertiser, query: query(request), body, head, now_ms }
 }
 
-fn query(head: &hyper::http::request::Parts) -> &[u8] {
-    head.uri.query().unwrap_or_default().as_bytes()
+fn too_long<B>(request: &Request<B>) -> bool {
+    request.uri().path_and_query().is_some_and(|url| url.as_str().len() > URL_BYTES_MAX)
+}
+
+fn query<B>(request: &Request<B>) -> &[u8] {
+    request.uri().query().unwrap_or_default().as_bytes()
 }
 
 /// A header's text; empty if it is absent or not printable ASCII.

@@ -168,7 +168,7 @@ fn click(fields: &Fields<'_>, keyring: &Keyring) -> Result<ClickId, Refused> {
     keyring.verify(text.as_bytes()).map_err(|error| {
         let (reason, hint) = match error {
             ClickIdError::Forged => {
-                (Refusal::ForgedClickId, "it looks like a click ID, but this network did not mint it; check for changed letters or case")
+                return Refused::from(Refusal::ForgedClickId);
             }
             ClickIdError::Malformed => {
                 (Refusal::MalformedClickId, "a click ID consists of 33 characters from 0-9, A-Z and a-z")
@@ -232,6 +232,9 @@ fn quantity(fields: &Fields<'_>) -> Result<Option<u64>, Refused> {
 /// What to send instead.
 const fn hint(reason: Refusal) -> Option<&'static str> {
     Some(match reason {
+        Refusal::ForgedClickId => {
+            "it looks like a click ID, but this network did not mint it; check for changed letters or case"
+        }
         Refusal::MissingClickId => "send the click ID that the landing URL carried, as click_id",
         Refusal::UnresolvedMacro => {
             "the sender's template was not filled in: a placeholder arrived instead of its value"

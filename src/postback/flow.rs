@@ -8,14 +8,14 @@ use arc_swap::ArcSwap;
 use super::body::{Body, each_json_member};
 use super::decide::{Refused, Verdict, decide};
 use super::mapping::Fields;
-use crate::catalog::{Catalog, Offer};
+use crate::catalog::{Advertiser, Catalog};
 use crate::click_id::{ClickId, Keyring, Minter, RecordId};
-use crate::dedup::{Acquired, ClaimSet, Deduplicator, Original};
+use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
 use crate::metrics::Metrics;
-use crate::model::fields::Field;
 use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, HistoryEntry};
+use crate::store::engine::Lookup;
 use crate::store::ticket::{Outcome, Waiting};
 use crate::store::{ReadError, Store, SubmitError};
 
@@ -71,6 +71,39 @@ impl From<Refusal> for Answer {
     }
 }
 
+/// What a postback's request brings.
+#[derive(Clone, Copy, Debug)]
+pub struct PostbackRequest<'a> {
+    /// The advertiser that the path names, if it does.
+    pub advertiser: Option<&'a str>,
+    /// The query string.
+    pub query: &'a [u8],
+    /// The body.
+    pub body: Body<'a>,
+    /// HEAD: answers what would happen, as `dry_run=1` does, and nothing happens.
+    pub head: bool,
+    /// When it came, Unix milliseconds.
+    pub now_ms: u64,
+}
+
+/// How far a postback comes without waiting.
+pub enum Progress {
+    /// To its answer.
+    Answered(Answer),
+    /// Into the writer's hands; [`Postbacks::confirmed`] waits for the disk.
+    Committing(Committing),
+    /// Nowhere: the disk has to be read, or another postback's outcome awaited.
+    /// [`Postbacks::take`] does so.
+    MustWait,
+}
+
+/// A conversion in the writer's hands.
+pub struct Committing {
+    submitted: Submitted,
+    accepted: Answer,
+    flags: u32,
+}
+
 /// Takes postbacks.
 #[derive(Clone)]
 pub struct Postbacks {
@@ -91,29 +124,46 @@ pub struct Postbacks {
 }
 
 impl Postbacks {
-    /// Takes one postback; `advertiser` is the path's, if it has one.
-    pub async fn take(
-        &self,
-        advertiser: Option<&str>,
-        query: &[u8],
-        body: Body<'_>,
-        now_ms: u64,
-    ) -> Answer {
-        self.counted(self.judge(advertiser, query, body, now_ms, false).await)
+    /// Takes one postback as far as it goes without waiting: nearly always to its end, or to
+    /// the disk.
+    pub fn take_now(&self, request: &PostbackRequest<'_>) -> Progress {
+        match self.try_now(request) {
+            Ok(Some(committing)) => Progress::Committing(committing),
+            Ok(None) => Progress::MustWait,
+            Err(answer) => Progress::Answered(self.counted(answer)),
+        }
     }
 
-    /// Answers what a postback would do, and does nothing: HEAD, and `dry_run=1`.
-    pub async fn preview(&self, advertiser: Option<&str>, query: &[u8], now_ms: u64) -> Answer {
-        self.counted(self.judge(advertiser, query, Body::None, now_ms, true).await)
+    /// Waits until a conversion is on disk.
+    pub async fn confirmed(&self, committing: Committing) -> Answer {
+        let Committing { submitted, accepted, flags } = committing;
+        if submitted.outcome(&self.waiting).await != Some(Outcome::Durable) {
+            return self.counted(Answer::Unavailable(Unavailability::StorePoisoned));
+        }
+        for flag in Flag::ALL.iter().filter(|flag| flags & flag.bit() != 0) {
+            self.metrics.postbacks.flagged(*flag);
+        }
+        accepted
+    }
+
+    /// Takes one postback to its end, whatever has to be waited for.
+    pub async fn take(&self, request: &PostbackRequest<'_>) -> Answer {
+        match self.take_now(request) {
+            Progress::Answered(answer) => answer,
+            Progress::Committing(committing) => self.confirmed(committing).await,
+            Progress::MustWait => match self.wait_and_try(request).await {
+                Ok(committing) => self.confirmed(committing).await,
+                Err(answer) => self.counted(answer),
+            },
+        }
     }
 
     /// Refuses a request that is not even read.
     pub fn refuse(&self, reason: Refusal) -> Answer {
-        self.counted(Err(reason.into()))
+        self.counted(reason.into())
     }
 
-    fn counted(&self, answer: Result<Answer, Answer>) -> Answer {
-        let answer = answer.unwrap_or_else(|answer| answer);
+    fn counted(&self, answer: Answer) -> Answer {
         match &answer {
             Answer::Refused(refused) => self.metrics.postbacks.refused(refused.reason),
             Answer::Unavailable(reason) => self.metrics.postbacks.unavailable(*reason),
@@ -122,34 +172,49 @@ impl Postbacks {
         answer
     }
 
-    async fn judge(
-        &self,
-        advertiser: Option<&str>,
-        query: &[u8],
-        body: Body<'_>,
-        now_ms: u64,
-        dry_run: bool,
-    ) -> Result<Answer, Answer> {
-        let catalog = self.catalog.load_full();
-        let advertiser = match advertiser {
-            None => None,
-            Some(id) => Some(&**catalog.advertiser(id).ok_or(Refusal::UnknownAdvertiser)?),
+    /// As [`Postbacks::wait_and_try`]; `None`, and nothing done, where that would wait.
+    fn try_now(&self, request: &PostbackRequest<'_>) -> Result<Option<Committing>, Answer> {
+        let catalog = self.catalog.load();
+        let (fields, advertiser) = read(&catalog, request)?;
+        let verdict = decide(&fields, advertiser, &catalog, &self.keyring, request.now_ms)?;
+        if fields.is_dry_run() || request.head {
+            return Ok(None);
+        }
+        let original = self.original(&verdict, request.now_ms)?;
+        let claims = verdict.claims();
+        let acquired = self.dedup.acquire_now(&self.store, claims, original, request.now_ms)?;
+        let held = match acquired {
+            None => return Ok(None),
+            Some(Acquired::Held(held)) => held,
+            Some(Acquired::Duplicate(original)) => return Err(duplicate(original, &verdict)),
         };
-        let overrides = advertiser.map_or(&[][..], |advertiser| &advertiser.params);
-        let mut fields = Fields::default();
-        fields.take_encoded(overrides, query)?;
-        match body {
-            Body::None => {}
-            Body::Form(form) => fields.take_encoded(overrides, form)?,
-            Body::Json(json) => {
-                each_json_member(json, |name, value| fields.take(overrides, name, value))?;
-            }
+        let has_click = match self.store.has_click_now(verdict.click.record())? {
+            Lookup::Found(()) => true,
+            Lookup::Absent => false,
+            Lookup::Unknown => return Ok(None),
+        };
+        let received = Received { fields: &fields, catalog: &catalog, now_ms: request.now_ms };
+        self.commit(held, &verdict, &received, has_click).map(Some)
+    }
+
+    /// From parameters to a conversion in the writer's hands, or to another answer.
+    async fn wait_and_try(&self, request: &PostbackRequest<'_>) -> Result<Committing, Answer> {
+        let catalog = self.catalog.load_full();
+        let (fields, advertiser) = read(&catalog, request)?;
+        let verdict = decide(&fields, advertiser, &catalog, &self.keyring, request.now_ms)?;
+        if fields.is_dry_run() || request.head {
+            return Err(self.dry_run(&verdict, request.now_ms).await?);
         }
-        let verdict = decide(&fields, advertiser, &catalog, &self.keyring, now_ms)?;
-        if dry_run || matches!(fields.get(Field::DryRun), Some("1" | "true")) {
-            return self.dry_run(&verdict, now_ms).await;
-        }
-        self.count_once(&verdict, &fields, catalog.version(), now_ms).await
+        let original = self.original(&verdict, request.now_ms)?;
+        let claims = verdict.claims();
+        let acquired = self.dedup.acquire(&self.store, claims, original, request.now_ms).await?;
+        let held = match acquired {
+            Acquired::Held(held) => held,
+            Acquired::Duplicate(original) => return Err(duplicate(original, &verdict)),
+        };
+        let has_click = self.store.has_click(verdict.click.record()).await?;
+        let received = Received { fields: &fields, catalog: &catalog, now_ms: request.now_ms };
+        self.commit(held, &verdict, &received, has_click)
     }
 
     async fn dry_run(&self, verdict: &Verdict<'_>, now_ms: u64) -> Result<Answer, Answer> {
@@ -162,46 +227,44 @@ impl Postbacks {
         })
     }
 
-    async fn count_once(
-        &self,
-        verdict: &Verdict<'_>,
-        fields: &Fields<'_>,
-        catalog_version: u64,
-        now_ms: u64,
-    ) -> Result<Answer, Answer> {
-        let (click, claims) = (verdict.click, verdict.claims());
-        let duplicate = |original| Answer::Duplicate { original, click, dry_run: false };
-        if let Some(original) = self.dedup.known(&claims, now_ms) {
-            return Ok(duplicate(original));
+    /// What the postback becomes if nobody was before it; memory and a full disk know better.
+    fn original(&self, verdict: &Verdict<'_>, now_ms: u64) -> Result<Original, Answer> {
+        if let Some(original) = self.dedup.known(&verdict.claims(), now_ms) {
+            return Err(duplicate(original, verdict));
         }
         if self.store.health().is_disk_full() {
             return Err(Answer::Unavailable(Unavailability::DiskFull));
         }
-        let Offer { number, .. } = *verdict.offer;
-        let conversion = self.minter.mint(now_ms, number, click.record().affiliate());
-        let original = Original { conversion, status: verdict.status };
-        let held = match self.dedup.acquire(&self.store, claims, original, now_ms).await? {
-            Acquired::Held(held) => held,
-            Acquired::Duplicate(original) => return Ok(duplicate(original)),
-        };
-        let mut flags = verdict.flags;
-        if !self.store.has_click(click.record()).await? {
-            flags |= Flag::ClickRecordMissing.bit();
-        }
-        let history =
-            [HistoryEntry { status: verdict.status.code(), time_ms: now_ms, reason: "postback" }];
-        let record = record(verdict, fields, flags, catalog_version, now_ms, &history);
-        let store_keys = claims.iter().map(|claim| claim.store_key());
+        let affiliate = verdict.click.record().affiliate();
+        let conversion = self.minter.mint(now_ms, verdict.offer.number, affiliate);
+        Ok(Original { conversion, status: verdict.status })
+    }
+
+    /// Hands the conversion with everything it causes to the writer.
+    fn commit(
+        &self,
+        held: Held,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+        has_click: bool,
+    ) -> Result<Committing, Answer> {
+        let Original { conversion, status } = held.original();
+        let missing = if has_click { 0 } else { Flag::ClickRecordMissing.bit() };
+        let flags = verdict.flags | missing;
+        let history = [HistoryEntry {
+            status: status.code(),
+            time_ms: received.now_ms,
+            reason: "postback",
+        }];
+        let record = record(verdict, received, flags, &history);
+        let store_keys = verdict.claims();
+        let store_keys = store_keys.iter().map(|claim| claim.store_key());
         let submitted = held.submit(|ticket| {
             self.store.commit_conversion(conversion, &record, store_keys, ticket)
         })?;
-        if submitted.outcome(&self.waiting).await != Outcome::Durable {
-            return Err(Answer::Unavailable(Unavailability::StorePoisoned));
-        }
-        for flag in record.flags() {
-            self.metrics.postbacks.flagged(flag);
-        }
-        Ok(Answer::Accepted { conversion: Some(conversion), click, status: verdict.status })
+        let accepted =
+            Answer::Accepted { conversion: Some(conversion), click: verdict.click, status };
+        Ok(Committing { submitted, accepted, flags })
     }
 
     /// Fills the claim cache with the newest conversions of the store; returns how many.
@@ -225,12 +288,43 @@ impl Postbacks {
     }
 }
 
+/// What a postback says, and under which catalog and when.
+struct Received<'a> {
+    fields: &'a Fields<'a>,
+    catalog: &'a Catalog,
+    now_ms: u64,
+}
+
+/// The parameters by meaning, and the advertiser that the path names.
+fn read<'a, 'c>(
+    catalog: &'c Catalog,
+    request: &PostbackRequest<'a>,
+) -> Result<(Fields<'a>, Option<&'c Advertiser>), Refusal> {
+    let advertiser = match request.advertiser {
+        None => None,
+        Some(id) => Some(&**catalog.advertiser(id).ok_or(Refusal::UnknownAdvertiser)?),
+    };
+    let overrides = advertiser.map_or(&[][..], |advertiser| &advertiser.params);
+    let mut fields = Fields::default();
+    fields.take_encoded(overrides, request.query)?;
+    match request.body {
+        Body::None => {}
+        Body::Form(form) => fields.take_encoded(overrides, form)?,
+        Body::Json(json) => {
+            each_json_member(json, |name, value| fields.take(overrides, name, value))?;
+        }
+    }
+    Ok((fields, advertiser))
+}
+
+const fn duplicate(original: Original, verdict: &Verdict<'_>) -> Answer {
+    Answer::Duplicate { original, click: verdict.click, dry_run: false }
+}
+
 fn record<'a>(
     verdict: &Verdict<'a>,
-    fields: &'a Fields<'_>,
+    received: &Received<'a>,
     flags: u32,
-    catalog_version: u64,
-    received_ms: u64,
     history: &[HistoryEntry<'a>],
 ) -> ConversionRecord<'a> {
     ConversionRecord {
@@ -251,9 +345,9 @@ fn record<'a>(
         quantity: verdict.quantity,
         flags,
         event_time_ms: verdict.event_time_ms,
-        received_ms,
-        catalog_version,
-        params: fields.stored().collect(),
+        received_ms: received.now_ms,
+        catalog_version: received.catalog.version(),
+        params: received.fields.stored().collect(),
         history: history.to_vec(),
     }
 }

@@ -84,6 +84,12 @@ impl<'a> Fields<'a> {
         self.known[field.index()].as_deref()
     }
 
+    /// Whether it only asks what would happen.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        matches!(self.get(Field::DryRun), Some("1" | "true"))
+    }
+
     /// What is stored as given: `sub1`..`sub10` and the custom parameters.
     pub fn stored(&self) -> impl Iterator<Item = (&str, &str)> {
         let subs = Field::SUBS.iter().filter_map(|sub| Some((sub.as_str(), self.get(*sub)?)));

@@ -9,5 +9,5 @@ mod timestamp;
 
 pub use body::Body;
 pub use decide::{Refused, Verdict, decide};
-pub use flow::{Answer, Postbacks};
+pub use flow::{Answer, Committing, PostbackRequest, Postbacks, Progress};
 pub use mapping::Fields;

@@ -10,8 +10,20 @@ use std::fmt;
 use memchr::memchr2;
 
 /// A name or value as it was sent, percent-encoding and all.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Raw<'a>(&'a [u8]);
+#[derive(Clone, Copy, Default)]
+pub struct Raw<'a> {
+    encoded: &'a [u8],
+    /// The same as text, where it is known that nothing in it needs decoding.
+    plain: Option<&'a str>,
+}
+
+impl PartialEq for Raw<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.encoded == other.encoded
+    }
+}
+
+impl Eq for Raw<'_> {}
 
 /// Why a component has no strict reading. Of two faults, the escape is the one reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,19 +38,24 @@ impl<'a> Raw<'a> {
     /// A component as it stands between the separators.
     #[must_use]
     pub const fn new(encoded: &'a [u8]) -> Self {
-        Self(encoded)
+        Self { encoded, plain: None }
+    }
+
+    /// A component of which `plain` is the decoded text, if given.
+    pub(super) const fn known(encoded: &'a [u8], plain: Option<&'a str>) -> Self {
+        Self { encoded, plain }
     }
 
     /// The bytes as they were sent.
     #[must_use]
     pub const fn as_encoded(&self) -> &'a [u8] {
-        self.0
+        self.encoded
     }
 
     /// True of the encoded and of the decoded form alike: nothing decodes to nothing else.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.encoded.is_empty()
     }
 
     /// The decoded text, borrowed unless it holds an escape or a `+`.
@@ -48,13 +65,16 @@ impl<'a> Raw<'a> {
     /// [`BadEncoding`] if an escape is malformed or the decoded bytes are not UTF-8.
     #[inline]
     pub fn decode(self) -> Result<Cow<'a, str>, BadEncoding> {
-        let Some(at) = first_encoded(self.0) else {
-            return match str::from_utf8(self.0) {
+        if let Some(text) = self.plain {
+            return Ok(Cow::Borrowed(text));
+        }
+        let Some(at) = first_encoded(self.encoded) else {
+            return match str::from_utf8(self.encoded) {
                 Ok(text) => Ok(Cow::Borrowed(text)),
                 Err(_) => Err(BadEncoding::Utf8),
             };
         };
-        let unescaped = unescape(self.0, at);
+        let unescaped = unescape(self.encoded, at);
         if unescaped.kept_literally {
             return Err(BadEncoding::Escape);
         }
@@ -69,10 +89,13 @@ impl<'a> Raw<'a> {
     #[inline]
     #[must_use]
     pub fn decode_lossy(self) -> Cow<'a, str> {
-        let Some(at) = first_encoded(self.0) else {
-            return String::from_utf8_lossy(self.0);
+        if let Some(text) = self.plain {
+            return Cow::Borrowed(text);
+        }
+        let Some(at) = first_encoded(self.encoded) else {
+            return String::from_utf8_lossy(self.encoded);
         };
-        match String::from_utf8(unescape(self.0, at).bytes) {
+        match String::from_utf8(unescape(self.encoded, at).bytes) {
             Ok(text) => Cow::Owned(text),
             Err(error) => Cow::Owned(String::from_utf8_lossy(error.as_bytes()).into_owned()),
         }
@@ -83,11 +106,14 @@ impl<'a> Raw<'a> {
     #[inline]
     #[must_use]
     pub fn is(self, name: &str) -> bool {
+        if let Some(text) = self.plain {
+            return text == name;
+        }
         // Decoding never lengthens, so most other names are told apart here.
-        if self.0.len() < name.len() {
+        if self.encoded.len() < name.len() {
             return false;
         }
-        let mut rest = self.0;
+        let mut rest = self.encoded;
         for &wanted in name.as_bytes() {
             let Some((byte, after)) = split_decoded(rest) else {
                 return false;
@@ -104,7 +130,7 @@ impl<'a> Raw<'a> {
 /// Shows how long it is, never what it says: values may be secrets or personal data.
 impl fmt::Debug for Raw<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Raw({} bytes)", self.0.len())
+        write!(f, "Raw({} bytes)", self.encoded.len())
     }
 }
 

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 use super::raw::Raw;
 
@@ -24,6 +24,8 @@ use super::raw::Raw;
 #[derive(Clone)]
 pub struct Params<'a> {
     rest: &'a [u8],
+    /// `rest` as text, if nothing in it needs decoding: found out once, not for each component.
+    plain: Option<&'a str>,
 }
 
 /// One pair, still encoded. A pair without `=` has an empty value.
@@ -39,7 +41,8 @@ impl<'a> Params<'a> {
     /// Walks the pairs of a query string or form.
     #[must_use]
     pub fn new(query: &'a [u8]) -> Self {
-        Self { rest: query }
+        let plain = memchr2(b'%', b'+', query).is_none();
+        Self { rest: query, plain: if plain { str::from_utf8(query).ok() } else { None } }
     }
 }
 
@@ -49,13 +52,21 @@ impl<'a> Iterator for Params<'a> {
     #[inline]
     fn next(&mut self) -> Option<Param<'a>> {
         while !self.rest.is_empty() {
-            let (pair, rest) = split_at(memchr(b'&', self.rest), self.rest);
-            self.rest = rest;
-            if !pair.is_empty() {
-                // Names are so short that a plain loop beats memchr.
-                let equals = pair.iter().position(|&byte| byte == b'=');
-                let (name, value) = split_at(equals, pair);
-                return Some(Param { name: Raw::new(name), value: Raw::new(value) });
+            let end = memchr(b'&', self.rest).unwrap_or(self.rest.len());
+            // Names are so short that a plain loop beats memchr.
+            let pair = &self.rest[..end];
+            let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(end);
+            let component = |from: usize, to: usize| {
+                let text = self.plain.and_then(|text| text.get(from..to));
+                Raw::known(&self.rest[from..to], text)
+            };
+            let value_at = (equals + 1).min(end);
+            let param = Param { name: component(0, equals), value: component(value_at, end) };
+            let next = (end + 1).min(self.rest.len());
+            self.rest = &self.rest[next..];
+            self.plain = self.plain.and_then(|text| text.get(next..));
+            if end > 0 {
+                return Some(param);
             }
         }
         None
@@ -73,16 +84,6 @@ impl FusedIterator for Params<'_> {}
 impl fmt::Debug for Params<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Params({} bytes)", self.rest.len())
-    }
-}
-
-/// What stands before and after the separator found `at`; all of it and nothing if there is none.
-#[inline]
-fn split_at(at: Option<usize>, bytes: &[u8]) -> (&[u8], &[u8]) {
-    match at {
-        // In range: the separator was found in these bytes.
-        Some(at) => (&bytes[..at], &bytes[at + 1..]),
-        None => (bytes, &[]),
     }
 }
 

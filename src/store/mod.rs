@@ -217,12 +217,28 @@ impl Store {
         Ok(found.transpose()?)
     }
 
+    /// The conversion that holds a claim, as far as memory knows.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn find_claim_now(&self, claim: DedupeKey) -> Result<Lookup<()>, ReadError> {
+        self.look(Table::Dedupe, &claim.0, |_| ())
+    }
+
     /// Whether the click's record is there.
     ///
     /// # Errors
     /// When the store cannot tell now.
     pub async fn has_click(&self, click: RecordId) -> Result<bool, ReadError> {
         Ok(self.read(Table::Clicks, *click.as_bytes(), |_| ()).await?.is_some())
+    }
+
+    /// Whether the click's record is there, as far as memory knows.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn has_click_now(&self, click: RecordId) -> Result<Lookup<()>, ReadError> {
+        self.look(Table::Clicks, click.as_bytes(), |_| ())
     }
 
     /// A click's record.
@@ -250,11 +266,10 @@ impl Store {
         key: [u8; 16],
         decode: impl Fn(&[u8]) -> T + Send + 'static,
     ) -> Result<Option<T>, ReadError> {
-        let mut value = None;
-        let lookup =
-            self.engine.get(table, &key, Tier::Memory, &mut |bytes| value = Some(decode(bytes)))?;
-        if lookup != Lookup::Unknown {
-            return Ok(value);
+        match self.look(table, &key, &decode)? {
+            Lookup::Found(value) => return Ok(Some(value)),
+            Lookup::Absent => return Ok(None),
+            Lookup::Unknown => {}
         }
         let read = move |engine: &dyn Engine| {
             let mut value = None;
@@ -263,6 +278,23 @@ impl Store {
                 .map(|_| value)
         };
         Ok(self.readers.run(read).await??)
+    }
+
+    /// What memory alone can tell of a key.
+    fn look<T>(
+        &self,
+        table: Table,
+        key: &[u8; 16],
+        decode: impl Fn(&[u8]) -> T,
+    ) -> Result<Lookup<T>, ReadError> {
+        let mut value = None;
+        let lookup =
+            self.engine.get(table, key, Tier::Memory, &mut |bytes| value = Some(decode(bytes)))?;
+        Ok(match (lookup, value) {
+            (Lookup::Found(()), Some(value)) => Lookup::Found(value),
+            (Lookup::Absent, _) => Lookup::Absent,
+            _ => Lookup::Unknown,
+        })
     }
 
     /// The store's condition.

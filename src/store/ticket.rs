@@ -5,8 +5,10 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use tokio::sync::Notify;
+use tokio::time::timeout_at;
 
 /// How a commit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,56 +79,103 @@ impl Settle for Ticket {
 
 /// The tasks of one worker that wait for the disk.
 ///
-/// To wake a task of another thread costs a system call. So the writer wakes one task a worker
-/// and fsync, [`Waiting::wake_all_settled`], and that one wakes its neighbours.
+/// To wake a task of another thread costs a system call, and a timer for each task costs more
+/// than the wait. So the writer wakes one task a worker and fsync,
+/// [`Waiting::wake_all_settled`], and that one wakes its neighbours, those whose deadline has
+/// passed among them.
 #[derive(Default)]
 pub struct Waiting {
-    tasks: Mutex<Vec<(Arc<dyn Settle>, Waker)>>,
-    settled: Notify,
+    tasks: Mutex<Tasks>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Tasks {
+    enlisted: Vec<Enlisted>,
+    /// Somebody watches the earliest deadline.
+    watched: bool,
+}
+
+struct Enlisted {
+    commit: Arc<dyn Settle>,
+    until: Option<Instant>,
+    waker: Waker,
+}
+
+impl Enlisted {
+    /// Wakes the task if its outcome is known or its deadline has passed.
+    fn wake_if_due(&self, now: Instant) -> bool {
+        let due = self.commit.outcome().is_some() || self.until.is_some_and(|until| until <= now);
+        if due {
+            self.waker.wake_by_ref();
+        }
+        due
+    }
 }
 
 impl Waiting {
-    /// Waits for the outcome of a commit.
-    pub async fn outcome(&self, commit: &Arc<dyn Settle>) -> Outcome {
+    /// Waits for the outcome of a commit, no longer than `until`; `None` if that has passed.
+    pub async fn outcome(
+        &self,
+        commit: &Arc<dyn Settle>,
+        until: Option<Instant>,
+    ) -> Option<Outcome> {
         let mut enlisted: Option<Waker> = None;
         poll_fn(|context| {
             if let Some(outcome) = commit.outcome() {
-                return Poll::Ready(outcome);
+                return Poll::Ready(Some(outcome));
             }
             let waker = context.waker();
+            if enlisted.is_some() && until.is_some_and(|until| until <= Instant::now()) {
+                return Poll::Ready(None);
+            }
             if !enlisted.as_ref().is_some_and(|enlisted| enlisted.will_wake(waker)) {
                 enlisted = Some(waker.clone());
-                self.lock().push((Arc::clone(commit), waker.clone()));
+                self.enlist(Enlisted { commit: Arc::clone(commit), until, waker: waker.clone() });
             }
             // Once more: it may have been settled between the look and the list.
-            commit.outcome().map_or(Poll::Pending, Poll::Ready)
+            commit.outcome().map_or(Poll::Pending, |outcome| Poll::Ready(Some(outcome)))
         })
         .await
     }
 
-    /// Runs for ever on the worker: after every fsync, wakes whoever has an outcome.
+    fn enlist(&self, task: Enlisted) {
+        let mut tasks = self.lock();
+        let unwatched = task.until.is_some() && !std::mem::replace(&mut tasks.watched, true);
+        tasks.enlisted.push(task);
+        drop(tasks);
+        if unwatched {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Runs for ever on the worker: after every fsync and at every deadline, wakes whom it
+    /// concerns.
     pub async fn wake_all_settled(&self) {
         let mut tasks = Vec::new();
+        let mut earliest: Option<Instant> = None;
         loop {
-            self.settled.notified().await;
-            std::mem::swap(&mut *self.lock(), &mut tasks);
-            tasks.retain(|(commit, waker)| {
-                let settled = commit.outcome().is_some();
-                if settled {
-                    waker.wake_by_ref();
-                }
-                !settled
-            });
-            self.lock().append(&mut tasks);
+            match earliest {
+                // Passed or woken, both lead to the same look.
+                Some(until) => drop(timeout_at(until.into(), self.wake.notified()).await),
+                None => self.wake.notified().await,
+            }
+            std::mem::swap(&mut self.lock().enlisted, &mut tasks);
+            let now = Instant::now();
+            tasks.retain(|task: &Enlisted| !task.wake_if_due(now));
+            earliest = tasks.iter().filter_map(|task| task.until).min();
+            let mut left = self.lock();
+            left.enlisted.append(&mut tasks);
+            left.watched = earliest.is_some();
         }
     }
 
     /// Says that commits have been settled; called by the writer after a batch.
     pub(super) fn notify(&self) {
-        self.settled.notify_one();
+        self.wake.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Arc<dyn Settle>, Waker)>> {
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

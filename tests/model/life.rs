@@ -12,7 +12,7 @@ use postbackd::click_id::{Keyring, Minter, RecordId};
 use postbackd::dedup::Deduplicator;
 use postbackd::metrics::Metrics;
 use postbackd::model::reasons::Unavailability;
-use postbackd::postback::{Answer, Body, Postbacks};
+use postbackd::postback::{Answer, Body, PostbackRequest, Postbacks};
 use postbackd::store::engine::Engine;
 use postbackd::store::records::ClickRecord;
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
@@ -146,7 +146,12 @@ impl Life {
 
     pub fn send(&mut self, request: Request, now_ms: u64) {
         let (postbacks, query) = (Arc::clone(&self.postbacks), request.query());
-        let take = async move { postbacks.take(None, query.as_bytes(), Body::None, now_ms).await };
+        let take = async move {
+            let query = query.as_bytes();
+            let request =
+                PostbackRequest { advertiser: None, query, body: Body::None, head: false, now_ms };
+            postbacks.take(&request).await
+        };
         self.clients.push(Client { request, task: Task::new(take) });
     }
 
