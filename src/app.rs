@@ -219,9 +219,10 @@ impl Server {
             self.public_listeners.into_iter().zip(self.routers).enumerate()
         {
             let waiting = Arc::clone(&router.clicks.waiting);
+            let store = Arc::clone(&self.store);
             let serving = http::serve(listener, router, Arc::clone(&admission), self.drain.clone());
             workers.push(spawn_worker(number, async move {
-                tokio::spawn(async move { waiting.wake_all_settled().await });
+                tokio::spawn(async move { waiting.attend(|| store.writer().flush()).await });
                 serving.await
             })?);
         }

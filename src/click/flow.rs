@@ -166,6 +166,7 @@ impl Clicks {
             self.metrics.clicks.unrecorded.increment(1);
             return None;
         }
+        self.waiting.submitted();
         Some(Recording(ticket))
     }
 

@@ -262,6 +262,7 @@ impl Postbacks {
         let submitted = held.submit(|ticket| {
             self.store.commit_conversion(conversion, &record, store_keys, ticket)
         })?;
+        self.waiting.submitted();
         let accepted =
             Answer::Accepted { conversion: Some(conversion), click: verdict.click, status };
         Ok(Committing { submitted, accepted, flags })

@@ -37,7 +37,7 @@ use keys::DedupeKey;
 use reader::ReaderPool;
 use records::{ClickRecord, ConversionRecord, RecordError};
 use schema::Table;
-use ticket::Settle;
+use ticket::{Outcome, Settle, Ticket};
 
 /// The store format this release writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -295,6 +295,12 @@ impl Store {
             (Lookup::Absent, _) => Lookup::Absent,
             _ => Lookup::Unknown,
         })
+    }
+
+    /// Waits for a commit that no worker attends to.
+    async fn settled(&self, ticket: &Ticket) -> Outcome {
+        self.writer.flush();
+        ticket.settled().await
     }
 
     /// The store's condition.

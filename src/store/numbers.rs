@@ -132,7 +132,7 @@ impl Store {
                         batch.put(Table::Catalog, &key, |out| out.extend(number.to_be_bytes()));
                     }
                 })?;
-                if ticket.settled().await != Outcome::Durable {
+                if self.settled(&ticket).await != Outcome::Durable {
                     return Err(NumbersError::NotDurable);
                 }
             }

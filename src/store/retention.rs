@@ -38,7 +38,7 @@ impl Store {
             }
         })?;
         self.engine.expire_dedupe(before(retention.conversions));
-        Ok(ticket.settled().await == Outcome::Durable)
+        Ok(self.settled(&ticket).await == Outcome::Durable)
     }
 }
 

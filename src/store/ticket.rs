@@ -80,20 +80,21 @@ impl Settle for Ticket {
 /// The tasks of one worker that wait for the disk.
 ///
 /// To wake a task of another thread costs a system call, and a timer for each task costs more
-/// than the wait. So the writer wakes one task a worker and fsync,
-/// [`Waiting::wake_all_settled`], and that one wakes its neighbours, those whose deadline has
-/// passed among them.
+/// than the wait. So one task a worker, [`Waiting::attend`], does for all of them what has to do
+/// with other threads: it hands what they have submitted to the writer once a turn of the
+/// worker's event loop, the writer wakes it once an fsync, and it wakes whose outcome is known or
+/// whose deadline has passed.
 #[derive(Default)]
 pub struct Waiting {
     tasks: Mutex<Tasks>,
-    wake: Notify,
+    called: Notify,
 }
 
 #[derive(Default)]
 struct Tasks {
     enlisted: Vec<Enlisted>,
-    /// Somebody watches the earliest deadline.
-    watched: bool,
+    /// [`Waiting::attend`] has been called and has not come yet.
+    called: bool,
 }
 
 struct Enlisted {
@@ -139,40 +140,54 @@ impl Waiting {
         .await
     }
 
+    /// Says that a task of this worker has submitted a commit.
+    pub fn submitted(&self) {
+        self.call(self.lock());
+    }
+
     fn enlist(&self, task: Enlisted) {
         let mut tasks = self.lock();
-        let unwatched = task.until.is_some() && !std::mem::replace(&mut tasks.watched, true);
         tasks.enlisted.push(task);
+        self.call(tasks);
+    }
+
+    fn call(&self, mut tasks: MutexGuard<'_, Tasks>) {
+        let first = !std::mem::replace(&mut tasks.called, true);
         drop(tasks);
-        if unwatched {
-            self.wake.notify_one();
+        if first {
+            self.called.notify_one();
         }
     }
 
-    /// Runs for ever on the worker: after every fsync and at every deadline, wakes whom it
-    /// concerns.
-    pub async fn wake_all_settled(&self) {
+    /// Runs for ever on the worker. `flush` tells the writer that it may begin.
+    ///
+    /// A task that calls puts this one behind all that are ready to run: what they submit meanwhile
+    /// goes into the same batch, and if there are none, nobody waits.
+    pub async fn attend(&self, flush: impl Fn()) {
         let mut tasks = Vec::new();
         let mut earliest: Option<Instant> = None;
         loop {
             match earliest {
-                // Passed or woken, both lead to the same look.
-                Some(until) => drop(timeout_at(until.into(), self.wake.notified()).await),
-                None => self.wake.notified().await,
+                // Passed or called, both lead to the same look.
+                Some(until) => drop(timeout_at(until.into(), self.called.notified()).await),
+                None => self.called.notified().await,
             }
-            std::mem::swap(&mut self.lock().enlisted, &mut tasks);
+            flush();
+            {
+                let mut shared = self.lock();
+                shared.called = false;
+                std::mem::swap(&mut shared.enlisted, &mut tasks);
+            }
             let now = Instant::now();
             tasks.retain(|task: &Enlisted| !task.wake_if_due(now));
             earliest = tasks.iter().filter_map(|task| task.until).min();
-            let mut left = self.lock();
-            left.enlisted.append(&mut tasks);
-            left.watched = earliest.is_some();
+            self.lock().enlisted.append(&mut tasks);
         }
     }
 
     /// Says that commits have been settled; called by the writer after a batch.
     pub(super) fn notify(&self) {
-        self.wake.notify_one();
+        self.called.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Tasks> {

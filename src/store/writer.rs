@@ -1,7 +1,8 @@
 // Hot path: every click and conversion passes `Inbox::submit`. No blocking beyond its short lock.
 //! The one writer, in two stages on two threads.
 //!
-//! Workers encode their changes straight into the batch that is being collected. The *sync*
+//! Workers encode their changes straight into the batch that is being collected, and flush it
+//! once a turn of their event loop. The *sync*
 //! stage appends what was collected to log buffer and memtable, does one flush and fsync for
 //! everything appended so far, and settles its tickets; the fsync itself is the batching window,
 //! and no time is added. While the fsync is on its way, the *append* stage appends what is
@@ -72,6 +73,8 @@ struct State {
     appending: usize,
     /// The sync stage is at work; only then is the append stage worth waking.
     syncing: bool,
+    /// What was collected is worth an fsync.
+    flush: bool,
     closed: bool,
     sync_waits: bool,
     append_waits: bool,
@@ -80,6 +83,11 @@ struct State {
 impl State {
     fn is_dry(&self) -> bool {
         self.collected.tickets.is_empty() && self.appended.is_empty() && self.appending == 0
+    }
+
+    fn has_work_for_sync(&self) -> bool {
+        let collected = !self.collected.tickets.is_empty() && (self.flush || self.closed);
+        collected || !self.appended.is_empty()
     }
 
     fn has_chunk(&self) -> bool {
@@ -124,8 +132,9 @@ impl Writer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds changes to the batch being collected; `ticket` will hear how they ended. On an
-    /// error nothing was added and the ticket is not settled.
+    /// Adds changes to the batch being collected; `ticket` will hear how they ended. The batch
+    /// goes to the disk when it is large enough or at the next [`Writer::flush`]. On an error
+    /// nothing was added and the ticket is not settled.
     ///
     /// # Errors
     /// When the queue is full, the store poisoned or closed.
@@ -149,13 +158,25 @@ impl Writer {
         }
         changes(&mut collected.batch);
         collected.tickets.push(ticket);
-        self.wake(state);
+        if collected.tickets.len() >= limits::GATHER_COMMITS {
+            state.flush = true;
+            self.wake(state);
+        }
         Ok(())
+    }
+
+    /// Lets the batch being collected go to the disk, however small.
+    pub fn flush(&self) {
+        let mut state = self.lock();
+        if !state.collected.tickets.is_empty() {
+            state.flush = true;
+            self.wake(state);
+        }
     }
 
     /// Wakes the stage that has something to do and waits; a needless wake costs a system call.
     fn wake(&self, mut state: MutexGuard<'_, State>) {
-        let sync = !state.syncing && std::mem::take(&mut state.sync_waits);
+        let sync = state.has_work_for_sync() && std::mem::take(&mut state.sync_waits);
         let append = state.has_chunk() && std::mem::take(&mut state.append_waits);
         drop(state);
         if sync {
@@ -288,7 +309,7 @@ impl Writer {
         loop {
             let mut state = self.lock();
             state.syncing = false;
-            while state.collected.tickets.is_empty() && state.appended.is_empty() {
+            while !state.has_work_for_sync() {
                 if state.closed && state.is_dry() {
                     return;
                 }
@@ -296,8 +317,8 @@ impl Writer {
                 state = self.sync_wakes.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             state.syncing = true;
+            state.flush = false;
             drop(state);
-            std::thread::yield_now();
             self.append_once(&mut buffers);
             self.sync_once(&mut tickets);
         }

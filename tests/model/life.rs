@@ -107,7 +107,7 @@ impl Life {
             tickets: Vec::new(),
             clients: Vec::new(),
             warming: None,
-            waker: Task::new(async move { waiting.wake_all_settled().await }),
+            waker: Task::new(async move { waiting.attend(|| ()).await }),
             clicks: Vec::new(),
             reads_fail: faults.read > 0,
         };
