@@ -111,6 +111,8 @@ impl fmt::Debug for RecordId {
 pub struct ClickId {
     record: RecordId,
     mac: [u8; 8],
+    /// What travels; kept because it is sent back with most answers.
+    text: Text<CLICK_ID_CHARS>,
 }
 
 impl ClickId {
@@ -128,22 +130,24 @@ impl ClickId {
 
     /// Puts together what was verified once and stored in two parts.
     #[must_use]
-    pub const fn from_parts(record: RecordId, mac: [u8; 8]) -> Self {
-        Self { record, mac }
+    pub fn from_parts(record: RecordId, mac: [u8; 8]) -> Self {
+        let r = &record.0;
+        let (low, m) = (limb(r, 12), &mac);
+        let text =
+            Text::encode([limb(r, 0), limb(r, 4), limb(r, 8), low, limb(m, 0), limb(m, 4)]);
+        Self { record, mac, text }
     }
 
     /// The 33 characters that travel.
     #[must_use]
-    pub fn to_text(&self) -> Text<CLICK_ID_CHARS> {
-        let r = &self.record.0;
-        let (low, mac) = (limb(r, 12), &self.mac);
-        Text::encode([limb(r, 0), limb(r, 4), limb(r, 8), low, limb(mac, 0), limb(mac, 4)])
+    pub const fn to_text(&self) -> Text<CLICK_ID_CHARS> {
+        self.text
     }
 }
 
 impl fmt::Debug for ClickId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.to_text().as_str())
+        f.write_str(self.text.as_str())
     }
 }
 
@@ -178,7 +182,7 @@ impl Keyring {
     /// Signs a record ID.
     #[must_use]
     pub fn sign(&self, record: RecordId) -> ClickId {
-        ClickId { record, mac: mac(&self.signing, &record) }
+        ClickId::from_parts(record, mac(&self.signing, &record))
     }
 
     /// Reads and verifies the text of a click ID.
@@ -186,9 +190,9 @@ impl Keyring {
     /// # Errors
     /// When the text is not a click ID, or none of the keys signed it.
     pub fn verify(&self, text: &[u8]) -> Result<ClickId, ClickIdError> {
-        if text.len() != CLICK_ID_CHARS {
+        let Some(text) = text.first_chunk().filter(|_| text.len() == CLICK_ID_CHARS) else {
             return Err(ClickIdError::Length(text.len()));
-        }
+        };
         let [high, middle, low]: [u64; 3] =
             decode::<3>(text, CLICK_ID_CHARS).ok_or(ClickIdError::Malformed)?;
         let mut bytes = [0; 16];
@@ -197,7 +201,9 @@ impl Keyring {
         if u32::from(bytes[6] >> 6) != VERSION {
             return Err(ClickIdError::Malformed);
         }
-        let id = ClickId { record: RecordId(bytes), mac: low.to_be_bytes() };
+        // What decodes is made of base62 digits only.
+        let text = Text(*text);
+        let id = ClickId { record: RecordId(bytes), mac: low.to_be_bytes(), text };
         let genuine = std::iter::once(&self.signing)
             .chain(&self.retired)
             .any(|key| same(&mac(key, &id.record), &id.mac));
@@ -256,7 +262,7 @@ impl Minter {
 }
 
 /// A short ASCII text on the stack.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Text<const N: usize>([u8; N]);
 
 impl<const N: usize> Text<N> {
@@ -323,14 +329,15 @@ fn decode<const L: usize>(text: &[u8], chars: usize) -> Option<[u64; L]> {
     let first = chars % 10;
     let (head, tail) = text.split_at(first);
     for chunk in std::iter::once(head).chain(tail.chunks(10)) {
-        let (mut value, mut scale) = (0u64, 1u64);
+        let (mut value, mut scale, mut highest) = (0u64, 1u64, 0);
         for &byte in chunk {
             let digit = VALUES[byte as usize];
-            if digit == 255 {
-                return None;
-            }
-            value = value * 62 + u64::from(digit);
+            highest = digit.max(highest);
+            value = value.wrapping_mul(62).wrapping_add(u64::from(digit));
             scale *= 62;
+        }
+        if highest == 255 {
+            return None;
         }
         let mut carry = u128::from(value);
         for limb in limbs.iter_mut().rev() {

@@ -175,7 +175,8 @@ impl Postbacks {
     /// As [`Postbacks::wait_and_try`]; `None`, and nothing done, where that would wait.
     fn try_now(&self, request: &PostbackRequest<'_>) -> Result<Option<Committing>, Answer> {
         let catalog = self.catalog.load();
-        let (fields, advertiser) = read(&catalog, request)?;
+        let mut fields = Fields::default();
+        let advertiser = fields.read(&catalog, request)?;
         let verdict = decide(&fields, advertiser, &catalog, &self.keyring, request.now_ms)?;
         if fields.is_dry_run() || request.head {
             return Ok(None);
@@ -200,7 +201,8 @@ impl Postbacks {
     /// From parameters to a conversion in the writer's hands, or to another answer.
     async fn wait_and_try(&self, request: &PostbackRequest<'_>) -> Result<Committing, Answer> {
         let catalog = self.catalog.load_full();
-        let (fields, advertiser) = read(&catalog, request)?;
+        let mut fields = Fields::default();
+        let advertiser = fields.read(&catalog, request)?;
         let verdict = decide(&fields, advertiser, &catalog, &self.keyring, request.now_ms)?;
         if fields.is_dry_run() || request.head {
             return Err(self.dry_run(&verdict, request.now_ms).await?);
@@ -257,10 +259,9 @@ impl Postbacks {
             reason: "postback",
         }];
         let record = record(verdict, received, flags, &history);
-        let store_keys = verdict.claims();
-        let store_keys = store_keys.iter().map(|claim| claim.store_key());
+        let store_keys = held.store_keys();
         let submitted = held.submit(|ticket| {
-            self.store.commit_conversion(conversion, &record, store_keys, ticket)
+            self.store.commit_conversion(conversion, &record, store_keys.into_iter().flatten(), ticket)
         })?;
         self.waiting.submitted();
         let accepted =
@@ -296,26 +297,29 @@ struct Received<'a> {
     now_ms: u64,
 }
 
-/// The parameters by meaning, and the advertiser that the path names.
-fn read<'a, 'c>(
-    catalog: &'c Catalog,
-    request: &PostbackRequest<'a>,
-) -> Result<(Fields<'a>, Option<&'c Advertiser>), Refusal> {
-    let advertiser = match request.advertiser {
-        None => None,
-        Some(id) => Some(&**catalog.advertiser(id).ok_or(Refusal::UnknownAdvertiser)?),
-    };
-    let overrides = advertiser.map_or(&[][..], |advertiser| &advertiser.params);
-    let mut fields = Fields::default();
-    fields.take_encoded(overrides, request.query)?;
-    match request.body {
-        Body::None => {}
-        Body::Form(form) => fields.take_encoded(overrides, form)?,
-        Body::Json(json) => {
-            each_json_member(json, |name, value| fields.take(overrides, name, value))?;
+impl<'a> Fields<'a> {
+    /// Takes all parameters of a request in; answers the advertiser that its path names. Filled in
+    /// place: it is large.
+    fn read<'c>(
+        &mut self,
+        catalog: &'c Catalog,
+        request: &PostbackRequest<'a>,
+    ) -> Result<Option<&'c Advertiser>, Refusal> {
+        let advertiser = match request.advertiser {
+            None => None,
+            Some(id) => Some(&**catalog.advertiser(id).ok_or(Refusal::UnknownAdvertiser)?),
+        };
+        let overrides = advertiser.map_or(&[][..], |advertiser| &advertiser.params);
+        self.take_encoded(overrides, request.query)?;
+        match request.body {
+            Body::None => {}
+            Body::Form(form) => self.take_encoded(overrides, form)?,
+            Body::Json(json) => {
+                each_json_member(json, |name, value| self.take(overrides, name, value))?;
+            }
         }
+        Ok(advertiser)
     }
-    Ok((fields, advertiser))
 }
 
 const fn duplicate(original: Original, verdict: &Verdict<'_>) -> Answer {

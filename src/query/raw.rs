@@ -10,16 +10,20 @@ use std::fmt;
 use memchr::memchr2;
 
 /// A name or value as it was sent, percent-encoding and all.
-#[derive(Clone, Copy, Default)]
-pub struct Raw<'a> {
-    encoded: &'a [u8],
-    /// The same as text, where it is known that nothing in it needs decoding.
-    plain: Option<&'a str>,
+#[derive(Clone, Copy)]
+pub struct Raw<'a>(Sent<'a>);
+
+#[derive(Clone, Copy)]
+enum Sent<'a> {
+    /// Known to be text that needs no decoding.
+    Plain(&'a str),
+    /// Anything.
+    Encoded(&'a [u8]),
 }
 
 impl PartialEq for Raw<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.encoded == other.encoded
+        self.as_encoded() == other.as_encoded()
     }
 }
 
@@ -38,24 +42,27 @@ impl<'a> Raw<'a> {
     /// A component as it stands between the separators.
     #[must_use]
     pub const fn new(encoded: &'a [u8]) -> Self {
-        Self { encoded, plain: None }
+        Self(Sent::Encoded(encoded))
     }
 
-    /// A component of which `plain` is the decoded text, if given.
-    pub(super) const fn known(encoded: &'a [u8], plain: Option<&'a str>) -> Self {
-        Self { encoded, plain }
+    /// A component that is text and holds neither `%` nor `+`.
+    pub(super) const fn plain(text: &'a str) -> Self {
+        Self(Sent::Plain(text))
     }
 
     /// The bytes as they were sent.
     #[must_use]
     pub const fn as_encoded(&self) -> &'a [u8] {
-        self.encoded
+        match self.0 {
+            Sent::Plain(text) => text.as_bytes(),
+            Sent::Encoded(bytes) => bytes,
+        }
     }
 
     /// True of the encoded and of the decoded form alike: nothing decodes to nothing else.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.encoded.is_empty()
+        self.as_encoded().is_empty()
     }
 
     /// The decoded text, borrowed unless it holds an escape or a `+`.
@@ -65,16 +72,17 @@ impl<'a> Raw<'a> {
     /// [`BadEncoding`] if an escape is malformed or the decoded bytes are not UTF-8.
     #[inline]
     pub fn decode(self) -> Result<Cow<'a, str>, BadEncoding> {
-        if let Some(text) = self.plain {
-            return Ok(Cow::Borrowed(text));
-        }
-        let Some(at) = first_encoded(self.encoded) else {
-            return match str::from_utf8(self.encoded) {
+        let encoded = match self.0 {
+            Sent::Plain(text) => return Ok(Cow::Borrowed(text)),
+            Sent::Encoded(encoded) => encoded,
+        };
+        let Some(at) = first_encoded(encoded) else {
+            return match str::from_utf8(encoded) {
                 Ok(text) => Ok(Cow::Borrowed(text)),
                 Err(_) => Err(BadEncoding::Utf8),
             };
         };
-        let unescaped = unescape(self.encoded, at);
+        let unescaped = unescape(encoded, at);
         if unescaped.kept_literally {
             return Err(BadEncoding::Escape);
         }
@@ -89,13 +97,14 @@ impl<'a> Raw<'a> {
     #[inline]
     #[must_use]
     pub fn decode_lossy(self) -> Cow<'a, str> {
-        if let Some(text) = self.plain {
-            return Cow::Borrowed(text);
-        }
-        let Some(at) = first_encoded(self.encoded) else {
-            return String::from_utf8_lossy(self.encoded);
+        let encoded = match self.0 {
+            Sent::Plain(text) => return Cow::Borrowed(text),
+            Sent::Encoded(encoded) => encoded,
         };
-        match String::from_utf8(unescape(self.encoded, at).bytes) {
+        let Some(at) = first_encoded(encoded) else {
+            return String::from_utf8_lossy(encoded);
+        };
+        match String::from_utf8(unescape(encoded, at).bytes) {
             Ok(text) => Cow::Owned(text),
             Err(error) => Cow::Owned(String::from_utf8_lossy(error.as_bytes()).into_owned()),
         }
@@ -106,14 +115,15 @@ impl<'a> Raw<'a> {
     #[inline]
     #[must_use]
     pub fn is(self, name: &str) -> bool {
-        if let Some(text) = self.plain {
-            return text == name;
-        }
+        let encoded = match self.0 {
+            Sent::Plain(text) => return text == name,
+            Sent::Encoded(encoded) => encoded,
+        };
         // Decoding never lengthens, so most other names are told apart here.
-        if self.encoded.len() < name.len() {
+        if encoded.len() < name.len() {
             return false;
         }
-        let mut rest = self.encoded;
+        let mut rest = encoded;
         for &wanted in name.as_bytes() {
             let Some((byte, after)) = split_decoded(rest) else {
                 return false;
@@ -130,7 +140,7 @@ impl<'a> Raw<'a> {
 /// Shows how long it is, never what it says: values may be secrets or personal data.
 impl fmt::Debug for Raw<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Raw({} bytes)", self.encoded.len())
+        write!(f, "Raw({} bytes)", self.as_encoded().len())
     }
 }
 

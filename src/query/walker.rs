@@ -23,9 +23,14 @@ use super::raw::Raw;
 /// ```
 #[derive(Clone)]
 pub struct Params<'a> {
-    rest: &'a [u8],
-    /// `rest` as text, if nothing in it needs decoding: found out once, not for each component.
-    plain: Option<&'a str>,
+    rest: Rest<'a>,
+}
+
+/// Whether anything needs decoding is found out once, not for each component.
+#[derive(Clone, Copy)]
+enum Rest<'a> {
+    Plain(&'a str),
+    Encoded(&'a [u8]),
 }
 
 /// One pair, still encoded. A pair without `=` has an empty value.
@@ -41,8 +46,18 @@ impl<'a> Params<'a> {
     /// Walks the pairs of a query string or form.
     #[must_use]
     pub fn new(query: &'a [u8]) -> Self {
-        let plain = memchr2(b'%', b'+', query).is_none();
-        Self { rest: query, plain: if plain { str::from_utf8(query).ok() } else { None } }
+        let plain = match memchr2(b'%', b'+', query) {
+            None => str::from_utf8(query).ok(),
+            Some(_) => None,
+        };
+        Self { rest: plain.map_or(Rest::Encoded(query), Rest::Plain) }
+    }
+
+    fn bytes_left(&self) -> usize {
+        match self.rest {
+            Rest::Plain(text) => text.len(),
+            Rest::Encoded(bytes) => bytes.len(),
+        }
     }
 }
 
@@ -51,31 +66,64 @@ impl<'a> Iterator for Params<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Param<'a>> {
-        while !self.rest.is_empty() {
-            let end = memchr(b'&', self.rest).unwrap_or(self.rest.len());
-            // Names are so short that a plain loop beats memchr.
-            let pair = &self.rest[..end];
-            let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(end);
-            let component = |from: usize, to: usize| {
-                let text = self.plain.and_then(|text| text.get(from..to));
-                Raw::known(&self.rest[from..to], text)
-            };
-            let value_at = (equals + 1).min(end);
-            let param = Param { name: component(0, equals), value: component(value_at, end) };
-            let next = (end + 1).min(self.rest.len());
-            self.rest = &self.rest[next..];
-            self.plain = self.plain.and_then(|text| text.get(next..));
-            if end > 0 {
-                return Some(param);
+        match &mut self.rest {
+            Rest::Plain(rest) => {
+                let pair = next_pair(rest, |text| split_text(text, ampersand(text.as_bytes())))?;
+                let (name, value) =
+                    split_text(pair, equals_sign(pair.as_bytes())).unwrap_or((pair, ""));
+                Some(Param { name: Raw::plain(name), value: Raw::plain(value) })
+            }
+            Rest::Encoded(rest) => {
+                let pair = next_pair(rest, |bytes| split_bytes(bytes, ampersand(bytes)))?;
+                let (name, value) = split_bytes(pair, equals_sign(pair)).unwrap_or((pair, &[]));
+                Some(Param { name: Raw::new(name), value: Raw::new(value) })
             }
         }
-        None
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         // The shortest pair is one byte and its separator; the last needs no separator.
-        (0, Some(self.rest.len().div_ceil(2)))
+        (0, Some(self.bytes_left().div_ceil(2)))
     }
+}
+
+/// The next pair that is not empty.
+#[inline]
+fn next_pair<T: Copy + Default + AsRef<[u8]>>(
+    rest: &mut T,
+    split: impl Fn(T) -> Option<(T, T)>,
+) -> Option<T> {
+    while !rest.as_ref().is_empty() {
+        let (pair, after) = split(*rest).unwrap_or((*rest, T::default()));
+        *rest = after;
+        if !pair.as_ref().is_empty() {
+            return Some(pair);
+        }
+    }
+    None
+}
+
+fn ampersand(bytes: &[u8]) -> Option<usize> {
+    memchr(b'&', bytes)
+}
+
+/// Names are so short that a plain loop beats memchr.
+fn equals_sign(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|&byte| byte == b'=')
+}
+
+/// What stands before and after the ASCII separator found `at`.
+#[inline]
+fn split_text(text: &str, at: Option<usize>) -> Option<(&str, &str)> {
+    let at = at?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
+/// As [`split_text`].
+#[inline]
+fn split_bytes(bytes: &[u8], at: Option<usize>) -> Option<(&[u8], &[u8])> {
+    let at = at?;
+    Some((bytes.get(..at)?, bytes.get(at + 1..)?))
 }
 
 impl FusedIterator for Params<'_> {}
@@ -83,7 +131,7 @@ impl FusedIterator for Params<'_> {}
 /// Shows how much is left, never what: values may be secrets or personal data.
 impl fmt::Debug for Params<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Params({} bytes)", self.rest.len())
+        write!(f, "Params({} bytes)", self.bytes_left())
     }
 }
 
