@@ -133,8 +133,7 @@ impl ClickId {
     pub fn from_parts(record: RecordId, mac: [u8; 8]) -> Self {
         let r = &record.0;
         let (low, m) = (limb(r, 12), &mac);
-        let text =
-            Text::encode([limb(r, 0), limb(r, 4), limb(r, 8), low, limb(m, 0), limb(m, 4)]);
+        let text = Text::encode([limb(r, 0), limb(r, 4), limb(r, 8), low, limb(m, 0), limb(m, 4)]);
         Self { record, mac, text }
     }
 
@@ -480,7 +479,7 @@ mod tests {
             let (ra, rb) = (RecordId(a), RecordId(b));
             prop_assert_eq!(RecordId::parse(ra.to_text().as_str().as_bytes()), Some(ra));
             prop_assert_eq!(ra.cmp(&rb), ra.to_text().as_str().cmp(rb.to_text().as_str()));
-            let id = ClickId { record: ra, mac: mac_a.to_be_bytes() };
+            let id = ClickId::from_parts(ra, mac_a.to_be_bytes());
             let [h, m, l] = decode::<3>(id.to_text().as_str().as_bytes(), CLICK_ID_CHARS).expect("round trip");
             prop_assert_eq!([h.to_be_bytes(), m.to_be_bytes()].concat(), a.to_vec());
             prop_assert_eq!(l, mac_a);

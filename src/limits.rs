@@ -30,6 +30,8 @@ pub const BATCH_COMMITS_MAX: usize = 16 << 10;
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
 /// Commits worth an fsync before a worker has done all that it has to do.
 pub const GATHER_COMMITS: usize = 64;
+/// How long a commit may wait for somebody to flush it.
+pub const UNFLUSHED_MAX: Duration = Duration::from_millis(20);
 /// Commits worth waking the append stage for while an fsync is under way.
 pub const APPEND_CHUNK_COMMITS: usize = 128;
 /// Commits appended and not yet confirmed by an fsync, beyond which nothing is appended.

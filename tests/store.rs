@@ -75,6 +75,7 @@ fn claim(txn_id: &str) -> keys::DedupeKey {
 fn commit_click(store: &Store, click: RecordId) {
     let ticket = Arc::new(Ticket::default());
     store.record_click(click, &ClickRecord::default(), ticket.clone()).expect("queued");
+    store.writer().flush();
     assert_eq!(wait(ticket.settled()), Outcome::Durable);
 }
 
@@ -84,6 +85,7 @@ fn commit_conversion(store: &Store, click: RecordId, id: RecordId, txn_id: &str)
     store
         .commit_conversion(id, &conversion(click, txn_id), claims, ticket.clone())
         .expect("queued");
+    store.writer().flush();
     assert_eq!(wait(ticket.settled()), Outcome::Durable);
 }
 
@@ -133,14 +135,15 @@ fn every_column_family_has_the_options_of_its_profile() {
     for table in Table::ALL {
         let family = format!("CFOptions \"{}\"", table.name());
         let blocks = format!("TableOptions/BlockBasedTable \"{}\"", table.name());
-        let (block_bytes, write_buffer_bytes) = match table.profile() {
-            Profile::TimeOrdered => ("16384", "67108864"),
-            Profile::PointLookup => ("4096", "67108864"),
-            Profile::Small => ("4096", "4194304"),
+        let (block_bytes, write_buffer_bytes, memtables_merged) = match table.profile() {
+            Profile::TimeOrdered => ("16384", "67108864", "1"),
+            Profile::Scattered => ("4096", "4194304", "16"),
+            Profile::Small => ("4096", "4194304", "1"),
         };
         check(&family, "compression", "kLZ4Compression");
         check(&family, "bottommost_compression", "kZSTD");
         check(&family, "write_buffer_size", write_buffer_bytes);
+        check(&family, "min_write_buffer_number_to_merge", memtables_merged);
         check(&blocks, "block_size", block_bytes);
         check(&blocks, "format_version", "6");
         check(&blocks, "cache_index_and_filter_blocks", "true");
@@ -148,6 +151,16 @@ fn every_column_family_has_the_options_of_its_profile() {
         check(&blocks, "filter_policy", "ribbonfilter");
     }
     drop(store);
+}
+
+#[test]
+fn a_commit_that_nobody_flushes_gets_to_the_disk_all_the_same() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let ticket = Arc::new(Ticket::default());
+    let click = mint(&minter(&identity), NOW_MS);
+    store.record_click(click, &ClickRecord::default(), ticket.clone()).expect("queued");
+    assert_eq!(wait(ticket.settled()), Outcome::Durable);
 }
 
 #[test]

@@ -14,8 +14,8 @@ use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
 use crate::metrics::Metrics;
 use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
-use crate::store::records::{ConversionRecord, HistoryEntry};
 use crate::store::engine::Lookup;
+use crate::store::records::{ConversionRecord, HistoryEntry};
 use crate::store::ticket::{Outcome, Waiting};
 use crate::store::{ReadError, Store, SubmitError};
 
@@ -253,15 +253,17 @@ impl Postbacks {
         let Original { conversion, status } = held.original();
         let missing = if has_click { 0 } else { Flag::ClickRecordMissing.bit() };
         let flags = verdict.flags | missing;
-        let history = [HistoryEntry {
-            status: status.code(),
-            time_ms: received.now_ms,
-            reason: "postback",
-        }];
+        let history =
+            [HistoryEntry { status: status.code(), time_ms: received.now_ms, reason: "postback" }];
         let record = record(verdict, received, flags, &history);
         let store_keys = held.store_keys();
         let submitted = held.submit(|ticket| {
-            self.store.commit_conversion(conversion, &record, store_keys.into_iter().flatten(), ticket)
+            self.store.commit_conversion(
+                conversion,
+                &record,
+                store_keys.into_iter().flatten(),
+                ticket,
+            )
         })?;
         self.waiting.submitted();
         let accepted =

@@ -118,6 +118,7 @@ struct Entry {
 pub struct Batch {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    by_table: [usize; Table::ALL.len()],
 }
 
 impl Batch {
@@ -127,7 +128,7 @@ impl Batch {
         let key_end = self.bytes.len();
         encode(&mut self.bytes);
         debug_assert!(self.bytes.len() >= key_end, "encoders only append");
-        self.entries.push(Entry { kind: Kind::Put, table, key_end, end: self.bytes.len() });
+        self.push(Entry { kind: Kind::Put, table, key_end, end: self.bytes.len() });
     }
 
     /// Adds the removal of `from..to`.
@@ -135,7 +136,18 @@ impl Batch {
         self.bytes.extend_from_slice(from);
         let key_end = self.bytes.len();
         self.bytes.extend_from_slice(to);
-        self.entries.push(Entry { kind: Kind::DeleteRange, table, key_end, end: self.bytes.len() });
+        self.push(Entry { kind: Kind::DeleteRange, table, key_end, end: self.bytes.len() });
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.by_table[entry.table as usize] += 1;
+        self.entries.push(entry);
+    }
+
+    /// Number of changes to one table.
+    #[must_use]
+    pub fn changes_of(&self, table: Table) -> usize {
+        self.by_table[table as usize]
     }
 
     /// The changes in the order they were added.
@@ -174,5 +186,6 @@ impl Batch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.by_table = Default::default();
     }
 }

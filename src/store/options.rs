@@ -13,8 +13,8 @@ use super::schema::{Profile, Table};
 
 /// Memtable of a busy column family, bytes. Two of them hold about a million clicks.
 const WRITE_BUFFER_BYTES: usize = 64 << 20;
-/// Memtables that a column family of random keys fills before it writes them to one file.
-const POINT_LOOKUP_MEMTABLES: i32 = 16;
+/// Memtables that a column family of scattered keys fills before it writes them to one file.
+const SCATTERED_MEMTABLES: i32 = 16;
 /// Memtable of a small column family, bytes.
 const SMALL_WRITE_BUFFER_BYTES: usize = 4 << 20;
 /// Log kept for replay, bytes: bounds the start after a kill to about a second.
@@ -31,7 +31,7 @@ const FILTER_BITS: f64 = 10.0;
 /// Filter over a memtable's keys, as a part of the memtable's size.
 const MEMTABLE_FILTER_RATIO: f64 = 0.05;
 const TIME_ORDERED_BLOCK_BYTES: usize = 16 << 10;
-const POINT_LOOKUP_BLOCK_BYTES: usize = 4 << 10;
+const SMALL_BLOCK_BYTES: usize = 4 << 10;
 /// Dictionary shared by the blocks of a bottom-level file, bytes.
 const ZSTD_DICTIONARY_BYTES: i32 = 16 << 10;
 
@@ -96,21 +96,21 @@ fn of_profile(profile: Profile, cache: &Cache) -> Options {
             options.set_bottommost_compression_options(-14, 3, 0, ZSTD_DICTIONARY_BYTES, true);
             options.set_bottommost_zstd_max_train_bytes(16 * ZSTD_DICTIONARY_BYTES, true);
         }
-        Profile::PointLookup => {
+        Profile::Scattered => {
             // Keys come in no order: an insert walks the whole memtable, and a small one stays in
             // the processor's cache. Several are merged into one file of the usual size.
-            options.set_write_buffer_size(WRITE_BUFFER_BYTES / POINT_LOOKUP_MEMTABLES as usize);
-            options.set_min_write_buffer_number_to_merge(POINT_LOOKUP_MEMTABLES);
-            options.set_max_write_buffer_number(2 * POINT_LOOKUP_MEMTABLES);
+            options.set_write_buffer_size(WRITE_BUFFER_BYTES / SCATTERED_MEMTABLES as usize);
+            options.set_min_write_buffer_number_to_merge(SCATTERED_MEMTABLES);
+            options.set_max_write_buffer_number(2 * SCATTERED_MEMTABLES);
             // Most look-ups find nothing: a filter spares them the walk through the memtable,
             // which was 10 % of a worker's time.
             options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_RATIO);
             options.set_memtable_whole_key_filtering(true);
-            blocks.set_block_size(POINT_LOOKUP_BLOCK_BYTES);
+            blocks.set_block_size(SMALL_BLOCK_BYTES);
         }
         Profile::Small => {
             options.set_write_buffer_size(SMALL_WRITE_BUFFER_BYTES);
-            blocks.set_block_size(POINT_LOOKUP_BLOCK_BYTES);
+            blocks.set_block_size(SMALL_BLOCK_BYTES);
         }
     }
     options.set_block_based_table_factory(&blocks);

@@ -5,8 +5,8 @@
 pub enum Profile {
     /// Appended in key order, read by point look-ups of recent keys, dropped by range.
     TimeOrdered,
-    /// Written and looked up at random keys; most look-ups find nothing.
-    PointLookup,
+    /// Written at keys in no order. Most look-ups find nothing.
+    Scattered,
     /// Small, rarely written.
     Small,
 }
@@ -87,12 +87,11 @@ impl Table {
         match self {
             Self::Clicks
             | Self::Conversions
-            | Self::ByClick
             | Self::Inbound
             | Self::Outbox
             | Self::Deliveries
             | Self::Ledger => Profile::TimeOrdered,
-            Self::Dedupe | Self::Customers => Profile::PointLookup,
+            Self::Dedupe | Self::ByClick | Self::Customers => Profile::Scattered,
             Self::Counters | Self::Catalog | Self::Meta => Profile::Small,
         }
     }

@@ -314,7 +314,13 @@ impl Writer {
                     return;
                 }
                 state.sync_waits = true;
-                state = self.sync_wakes.wait(state).unwrap_or_else(PoisonError::into_inner);
+                let (woken, waited) = self
+                    .sync_wakes
+                    .wait_timeout(state, limits::UNFLUSHED_MAX)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state = woken;
+                // Nobody has to flush for a commit to get to the disk, only to get there soon.
+                state.flush |= waited.timed_out();
             }
             state.syncing = true;
             state.flush = false;
