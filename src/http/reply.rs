@@ -10,10 +10,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 use crate::click::ClickAnswer;
-use crate::click_id::{ClickId, RecordId};
-use crate::dedup::Original;
 use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
-use crate::model::status::Status;
 use crate::postback::{Answer, Refused};
 
 /// A complete response.
@@ -52,12 +49,7 @@ impl RefusedBodies {
 }
 
 fn refused_body(refused: &Refused) -> Bytes {
-    let mut body = Json::new();
-    body.word("result", PostbackResult::Refused.as_str());
-    body.word("reason", refused.reason.as_str());
-    body.null("conversion_id");
-    body.null("click_id");
-    body.null("status");
+    let mut body = bare_body(PostbackResult::Refused, refused.reason.as_str());
     if let Some(hint) = refused.hint {
         body.word("hint", hint);
     }
@@ -73,13 +65,25 @@ pub fn postback(answer: &Answer, head: bool, refused_bodies: &RefusedBodies) -> 
     headers.insert(CACHE_CONTROL, NO_STORE);
     let (status, body) = match answer {
         Answer::Accepted { conversion, click, status } => {
-            let dry_run = conversion.is_none();
-            (StatusCode::OK, settled_body(answer, *conversion, *click, *status, dry_run))
+            let conversion = conversion.map(|conversion| conversion.to_text());
+            let conversion = conversion.as_ref().map(|text| text.as_str());
+            let mut body = settled_body(answer, conversion, click.to_text().as_str());
+            body.word("status", status.as_str());
+            if conversion.is_none() {
+                body.truth("dry_run");
+            }
+            (StatusCode::OK, body.finish())
         }
         Answer::Duplicate { original, click, dry_run } => {
             headers.insert(IDEMPOTENT_REPLAYED, TRUE);
-            let Original { conversion, status } = *original;
-            (StatusCode::OK, settled_body(answer, Some(conversion), *click, status, *dry_run))
+            let conversion = original.conversion.to_text();
+            let mut body =
+                settled_body(answer, Some(conversion.as_str()), click.to_text().as_str());
+            body.word("status", original.status.as_str());
+            if *dry_run {
+                body.truth("dry_run");
+            }
+            (StatusCode::OK, body.finish())
         }
         Answer::Refused(refused) => {
             if refused.reason == Refusal::MethodNotAllowed {
@@ -91,12 +95,7 @@ pub fn postback(answer: &Answer, head: bool, refused_bodies: &RefusedBodies) -> 
         Answer::Unavailable(reason) => {
             let soon = matches!(reason, Unavailability::Overloaded | Unavailability::StoreBusy);
             headers.insert(RETRY_AFTER, if soon { RETRY_SOON } else { RETRY_LATER });
-            let mut body = Json::new();
-            body.word("result", answer.result().as_str());
-            body.word("reason", reason.as_str());
-            body.null("conversion_id");
-            body.null("click_id");
-            body.null("status");
+            let body = bare_body(PostbackResult::Unavailable, reason.as_str());
             (StatusCode::SERVICE_UNAVAILABLE, body.finish())
         }
     };
@@ -108,26 +107,28 @@ pub fn postback(answer: &Answer, head: bool, refused_bodies: &RefusedBodies) -> 
     reply
 }
 
-fn settled_body(
-    answer: &Answer,
-    conversion: Option<RecordId>,
-    click: ClickId,
-    status: Status,
-    dry_run: bool,
-) -> Bytes {
+/// The body of an answer to what is, or would be, a conversion, up to its status.
+fn settled_body(answer: &Answer, conversion: Option<&str>, click: &str) -> Json {
     let mut body = Json::new();
     body.word("result", answer.result().as_str());
     body.null("reason");
     match conversion {
-        Some(conversion) => body.word("conversion_id", conversion.to_text().as_str()),
+        Some(conversion) => body.word("conversion_id", conversion),
         None => body.null("conversion_id"),
     }
-    body.word("click_id", click.to_text().as_str());
-    body.word("status", status.as_str());
-    if dry_run {
-        body.truth("dry_run");
-    }
-    body.finish()
+    body.word("click_id", click);
+    body
+}
+
+/// The body of an answer without a conversion, up to its hint.
+fn bare_body(result: PostbackResult, reason: &str) -> Json {
+    let mut body = Json::new();
+    body.word("result", result.as_str());
+    body.word("reason", reason);
+    body.null("conversion_id");
+    body.null("click_id");
+    body.null("status");
+    body
 }
 
 /// The answer to a click that is neither GET nor HEAD.

@@ -15,9 +15,9 @@ use crate::model::reasons::{ClickFallback, Flag, PostbackResult, Refusal, Unavai
 use crate::store::Observe;
 
 /// Buckets of times, seconds: from a cache hit to a disk that hangs.
-const SECONDS: [f64; 14] = [
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
-    10.0,
+const SECONDS: [f64; 20] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5, 0.000_75, 0.001, 0.001_5, 0.002, 0.003, 0.005,
+    0.007_5, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
 ];
 /// Buckets of batch sizes, commits.
 const COMMITS: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 1024.0, 4096.0, 16384.0];
