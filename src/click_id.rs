@@ -236,7 +236,15 @@ impl Minter {
         let node = u32::from(node.min(NODE_MAX));
         let origin = VERSION << 30 | node << (START_BITS + SEQUENCE_BITS) | start << SEQUENCE_BITS;
         let last = last_time_ms.min(TIME_MS_MAX) << SEQUENCE_BITS | ((1 << SEQUENCE_BITS) - 1);
-        Self { origin, last: AtomicU64::new(if last_time_ms == 0 { 0 } else { last }) }
+        let last = AtomicU64::new(if last_time_ms == 0 { 0 } else { last });
+        Self { origin, last }
+    }
+
+    /// Whether the ID, if it is genuine, is of this node and start. Starts repeat after 64, and
+    /// begin anew with an empty store; whoever relies on it looks at the time, too.
+    #[must_use]
+    pub fn is_of_this_start(&self, id: RecordId) -> bool {
+        limb(&id.0, 6) & !((1 << SEQUENCE_BITS) - 1) == self.origin
     }
 
     /// The next record ID at `now_ms`.
@@ -383,6 +391,18 @@ mod tests {
 
     fn keyring() -> Keyring {
         Keyring::new([7; 32], vec![])
+    }
+
+    #[test]
+    fn a_minter_knows_the_ids_of_its_start() {
+        let (offer, affiliate) = (OfferNumber::NONE, AffiliateNumber::NONE);
+        let minter = Minter::new(3, 7, 1_000);
+        for _ in 0..20_000 {
+            assert!(minter.is_of_this_start(minter.mint(2_000, offer, affiliate)));
+        }
+        for other in [Minter::new(4, 7, 1_000), Minter::new(3, 8, 1_000)] {
+            assert!(!minter.is_of_this_start(other.mint(2_000, offer, affiliate)));
+        }
     }
 
     #[test]

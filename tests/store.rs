@@ -137,7 +137,7 @@ fn every_column_family_has_the_options_of_its_profile() {
         let blocks = format!("TableOptions/BlockBasedTable \"{}\"", table.name());
         let (block_bytes, write_buffer_bytes, memtables_merged) = match table.profile() {
             Profile::TimeOrdered => ("16384", "67108864", "1"),
-            Profile::Scattered => ("4096", "4194304", "16"),
+            Profile::Scattered => ("4096", "4194304", "8"),
             Profile::Small => ("4096", "4194304", "1"),
         };
         check(&family, "compression", "kLZ4Compression");

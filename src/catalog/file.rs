@@ -68,7 +68,7 @@ fn preset(name: &str) -> Result<(), Complaint> {
 fn params(table: &Table<'_>) -> Vec<(Field, String)> {
     let mut params: Vec<(Field, String)> = Vec::new();
     for (ours, theirs) in table.words("params") {
-        let Some(field) = Field::ALL.into_iter().find(|field| field.as_str() == ours) else {
+        let Some(field) = Field::parse(ours) else {
             let hint = table.suggest(ours, Field::ALL.iter().map(|field| field.as_str()));
             table.error_in("params", ours, format_args!("unknown parameter{hint}"));
             continue;

@@ -182,11 +182,6 @@ impl Template {
         out.extend_from_slice(&literals[from..]);
     }
 
-    /// The macros in order of use, repeated ones included.
-    pub fn macros(&self) -> impl Iterator<Item = Macro> {
-        self.macros.iter().map(|(_, which)| *which)
-    }
-
     /// Bytes of the URL that are not macros'.
     #[must_use]
     pub fn literal_bytes(&self) -> usize {

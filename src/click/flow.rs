@@ -155,11 +155,6 @@ impl Clicks {
             us_privacy: &params.us_privacy,
             fallback: choice.fallback.map_or("", ClickFallback::as_str),
         };
-        if self.store.health().is_disk_full() {
-            // What is left of the disk belongs to the conversions under way.
-            self.metrics.clicks.unrecorded.increment(1);
-            return None;
-        }
         let ticket: Arc<dyn Settle> = Arc::new(Ticket::default());
         if let Err(error) = self.store.record_click(click.record(), &record, Arc::clone(&ticket)) {
             tracing::debug!(%error, "a click goes unrecorded");

@@ -82,7 +82,7 @@ impl Config {
             dedupe: Dedupe {
                 cache_entries: settings.integer(
                     "dedupe.cache_entries",
-                    2_000_000,
+                    1_750_000,
                     1_000..=500_000_000,
                 ),
             },

@@ -7,3 +7,5 @@ pub mod money;
 pub mod reasons;
 pub mod status;
 pub mod url;
+
+mod words;

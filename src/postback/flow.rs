@@ -189,7 +189,7 @@ impl Postbacks {
             Some(Acquired::Held(held)) => held,
             Some(Acquired::Duplicate(original)) => return Err(duplicate(original, &verdict)),
         };
-        let has_click = match self.store.has_click_now(verdict.click.record())? {
+        let has_click = match self.has_click_now(verdict.click.record())? {
             Lookup::Found(()) => true,
             Lookup::Absent => false,
             Lookup::Unknown => return Ok(None),
@@ -240,6 +240,15 @@ impl Postbacks {
         let affiliate = verdict.click.record().affiliate();
         let conversion = self.minter.mint(now_ms, verdict.offer.number, affiliate);
         Ok(Original { conversion, status: verdict.status })
+    }
+
+    /// Whether the click's record is there. Of its own clicks this process knows without a look:
+    /// they were handed to the writer before the visitor had them.
+    fn has_click_now(&self, click: RecordId) -> Result<Lookup<()>, ReadError> {
+        if self.minter.is_of_this_start(click) && !self.store.may_lack(click) {
+            return Ok(Lookup::Found(()));
+        }
+        self.store.has_click_now(click)
     }
 
     /// Hands the conversion with everything it causes to the writer.
@@ -376,6 +385,7 @@ impl From<SubmitError> for Answer {
     fn from(error: SubmitError) -> Self {
         Self::Unavailable(match error {
             SubmitError::Full => Unavailability::Overloaded,
+            SubmitError::DiskFull => Unavailability::DiskFull,
             SubmitError::Poisoned => Unavailability::StorePoisoned,
             SubmitError::Closed => Unavailability::Draining,
         })

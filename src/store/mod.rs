@@ -20,6 +20,7 @@ pub mod schema;
 pub mod ticket;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -131,6 +132,9 @@ pub struct Store {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// When the newest record that was there at the opening was minted.
     opened_newest_ms: u64,
+    /// Every click that this process minted from this time on has its record, Unix milliseconds.
+    /// The end of time until [`Store::minting_from`], and again once a click went unrecorded.
+    clicks_from_ms: AtomicU64,
 }
 
 impl Store {
@@ -168,22 +172,46 @@ impl Store {
         let writer = Arc::new(Writer::new(Arc::clone(&engine), Arc::clone(&health), observe));
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
         let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
-        Ok((Self { engine, writer, readers, health, threads, opened_newest_ms }, identity))
+        let clicks_from_ms = AtomicU64::new(u64::MAX);
+        let store =
+            Self { engine, writer, readers, health, threads, opened_newest_ms, clicks_from_ms };
+        Ok((store, identity))
     }
 
     /// Queues a click. `ticket` hears when it is durable.
     ///
     /// # Errors
-    /// When it could not be queued; the ticket will hear nothing then.
+    /// When it could not be queued, or what is left of the disk belongs to the conversions under
+    /// way; the ticket will hear nothing then.
     pub fn record_click(
         &self,
         click: RecordId,
         record: &ClickRecord<'_>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit(ticket, |batch| {
-            batch.put(Table::Clicks, click.as_bytes(), |out| record.encode(out));
-        })
+        let submitted = if self.health.is_disk_full() {
+            Err(SubmitError::DiskFull)
+        } else {
+            self.writer.submit(ticket, |batch| {
+                batch.put(Table::Clicks, click.as_bytes(), |out| record.encode(out));
+            })
+        };
+        if submitted.is_err() {
+            self.clicks_from_ms.store(u64::MAX, Ordering::Relaxed);
+        }
+        submitted
+    }
+
+    /// Says that from `now_ms` on whatever this process mints is recorded, or
+    /// [`Store::record_click`] fails.
+    pub fn minting_from(&self, now_ms: u64) {
+        self.clicks_from_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Whether a click that this process minted may lack its record.
+    #[must_use]
+    pub fn may_lack(&self, click: RecordId) -> bool {
+        click.time_ms() < self.clicks_from_ms.load(Ordering::Relaxed)
     }
 
     /// Queues a conversion with everything it causes: its record, its claims, its click's index.

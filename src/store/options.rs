@@ -14,8 +14,8 @@ use super::schema::{Profile, Table};
 /// Memtable of a busy column family, bytes. Two of them hold about a million clicks.
 const WRITE_BUFFER_BYTES: usize = 64 << 20;
 /// Memtables that a column family of scattered keys fills before it writes them to one file.
-const SCATTERED_MEMTABLES: i32 = 16;
-/// Memtable of a small column family, bytes.
+const SCATTERED_MEMTABLES: i32 = 8;
+/// Memtable of a small column family, and of one with scattered keys, bytes.
 const SMALL_WRITE_BUFFER_BYTES: usize = 4 << 20;
 /// Log kept for replay, bytes: bounds the start after a kill to about a second.
 const WAL_BYTES_MAX: u64 = 256 << 20;
@@ -29,7 +29,7 @@ const TABLE_BYTES_PER_SYNC: u64 = 1 << 20;
 /// Ribbon filter, in bits of the Bloom filter of equal strength: 1 % false positives.
 const FILTER_BITS: f64 = 10.0;
 /// Filter over a memtable's keys, as a part of the memtable's size.
-const MEMTABLE_FILTER_RATIO: f64 = 0.05;
+const MEMTABLE_FILTER_RATIO: f64 = 0.02;
 const TIME_ORDERED_BLOCK_BYTES: usize = 16 << 10;
 const SMALL_BLOCK_BYTES: usize = 4 << 10;
 /// Dictionary shared by the blocks of a bottom-level file, bytes.
@@ -99,7 +99,7 @@ fn of_profile(profile: Profile, cache: &Cache) -> Options {
         Profile::Scattered => {
             // Keys come in no order: an insert walks the whole memtable, and a small one stays in
             // the processor's cache. Several are merged into one file of the usual size.
-            options.set_write_buffer_size(WRITE_BUFFER_BYTES / SCATTERED_MEMTABLES as usize);
+            options.set_write_buffer_size(SMALL_WRITE_BUFFER_BYTES);
             options.set_min_write_buffer_number_to_merge(SCATTERED_MEMTABLES);
             options.set_max_write_buffer_number(2 * SCATTERED_MEMTABLES);
             // Most look-ups find nothing: a filter spares them the walk through the memtable,

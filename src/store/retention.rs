@@ -1,6 +1,7 @@
 //! Letting go of what is old: range deletes by time, and a cut-off for the dedupe entries.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::keys;
@@ -37,6 +38,7 @@ impl Store {
                 batch.delete_range(table, &[], &keys::first_at(before_ms));
             }
         })?;
+        self.clicks_from_ms.fetch_max(before(retention.clicks), Ordering::Relaxed);
         self.engine.expire_dedupe(before(retention.conversions));
         Ok(self.settled(&ticket).await == Outcome::Durable)
     }

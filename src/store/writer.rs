@@ -29,6 +29,9 @@ pub enum SubmitError {
     /// The batch being collected is full; the disk is slower than the traffic.
     #[error("the writer's queue is full")]
     Full,
+    /// Too little is left of the disk.
+    #[error("the disk is full")]
+    DiskFull,
     /// A write or fsync has failed.
     #[error("the store is poisoned")]
     Poisoned,

@@ -267,7 +267,7 @@ impl Life {
     fn check_submit_error(&self, error: SubmitError) {
         match error {
             SubmitError::Poisoned => assert!(self.is_poisoned(), "no write has failed"),
-            SubmitError::Closed => {}
+            SubmitError::Closed | SubmitError::DiskFull => {}
             SubmitError::Full => panic!("the queue is longer than any simulation"),
         }
     }
