@@ -111,7 +111,7 @@ impl Server {
         let store = Arc::new(store);
         let clock = Clock::System;
         warn_if_ahead(identity.newest_ms, clock.now_ms());
-        store.minting_from(clock.now_ms());
+        store.minting_from(clock.now_ms().max(identity.newest_ms + 1));
         let keyring = Arc::new(keyring(&config, identity.click_key));
         let minter = Arc::new(Minter::new(config.server.node, identity.starts, identity.newest_ms));
         let dedup =

@@ -43,6 +43,7 @@ impl Drain {
         finish: impl FnOnce(Pin<&mut S>),
     ) -> S::Output {
         let mut begun = pin!(self.begun());
+        let mut has_begun = false;
         let mut enlisted: Option<Waker> = None;
         let mut finish = Some(finish);
         poll_fn(|context| {
@@ -53,14 +54,19 @@ impl Drain {
             if !known {
                 enlisted = Some(waker.clone());
             }
-            if (!known || self.0.has_changed().unwrap_or(true))
-                && finish.is_some()
-                && begun.as_mut().poll(context).is_ready()
+            if !has_begun && (!known || self.0.has_changed().unwrap_or(true)) {
+                has_begun = begun.as_mut().poll(context).is_ready();
+            }
+            // First what has arrived already: a request that waits to be read is answered.
+            let served = serving.as_mut().poll(context);
+            if served.is_pending()
+                && has_begun
                 && let Some(finish) = finish.take()
             {
                 finish(serving.as_mut());
+                return serving.as_mut().poll(context);
             }
-            serving.as_mut().poll(context)
+            served
         })
         .await
     }

@@ -164,6 +164,25 @@ fn a_commit_that_nobody_flushes_gets_to_the_disk_all_the_same() {
 }
 
 #[test]
+fn a_click_that_could_not_be_recorded_is_looked_for_from_then_on() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let minter = minter(&identity);
+    let (kept, lost, later) =
+        (mint(&minter, NOW_MS), mint(&minter, NOW_MS + 1), mint(&minter, NOW_MS + 2));
+    assert!(store.may_lack(kept), "nobody has said that everything is recorded");
+    store.minting_from(NOW_MS);
+    commit_click(&store, kept);
+    assert!(!store.may_lack(kept));
+    store.health().set_disk_full(true);
+    let refused = store.record_click(lost, &ClickRecord::default(), Arc::new(Ticket::default()));
+    assert!(refused.is_err());
+    store.health().set_disk_full(false);
+    assert!(store.may_lack(lost));
+    assert!(!store.may_lack(later), "what comes after it is recorded again");
+}
+
+#[test]
 fn what_is_acknowledged_survives_a_kill() {
     let folder = folder();
     let (store, identity) = open(folder.path());

@@ -96,7 +96,7 @@ pub struct Store {
 /// The claims kept in memory.
 #[derive(Clone, Debug)]
 pub struct Dedupe {
-    /// Entries of one generation; two are kept. Default 2,000,000: about 160 MB when
+    /// Entries of one generation; two are kept. Default 1,750,000: 143 MB when
     /// both are full.
     pub cache_entries: u32,
 }

@@ -315,8 +315,9 @@ pub struct Submitted(Arc<dyn Settle>);
 
 impl Submitted {
     /// Waits until the disk has confirmed, or not.
-    pub async fn outcome(&self, waiting: &Waiting) -> Option<Outcome> {
-        waiting.outcome(&self.0, None).await
+    pub async fn outcome(&self, waiting: &Waiting) -> Outcome {
+        // Without a deadline there always is one.
+        waiting.outcome(&self.0, None).await.unwrap_or(Outcome::Unknown)
     }
 }
 

@@ -111,7 +111,8 @@ impl Router {
             Route::Postback { .. } => self.postback(request, self.clock.now_ms(), started),
             Route::Unknown => {
                 let answer = self.postbacks.refuse(Refusal::UnknownPath);
-                Begun::Replied(reply::postback(&answer, false, &self.refused_bodies))
+                let head = request.method() == Method::HEAD;
+                Begun::Replied(reply::postback(&answer, head, &self.refused_bodies))
             }
         }
     }
@@ -184,12 +185,12 @@ impl Router {
 
     /// A postback that needs its body, the disk, or another postback's outcome.
     async fn wait_and_take(&self, request: Request<Incoming>, now_ms: u64) -> Answer {
+        if request.method() != Method::POST {
+            let request = postback_request(&request, Body::None, now_ms);
+            return self.postbacks.take_patiently(&request).await;
+        }
         let (head, body) = request.into_parts();
-        let read = match head.method {
-            Method::POST => read_body(&head.headers, body, self.body_read_timeout).await,
-            _ => Ok(Bytes::new()),
-        };
-        let read = match read {
+        let read = match read_body(&head.headers, body, self.body_read_timeout).await {
             Ok(read) => read,
             Err(reason) => return self.postbacks.refuse(reason),
         };

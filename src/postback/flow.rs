@@ -92,8 +92,8 @@ pub enum Progress {
     Answered(Answer),
     /// Into the writer's hands; [`Postbacks::confirmed`] waits for the disk.
     Committing(Committing),
-    /// Nowhere: the disk has to be read, or another postback's outcome awaited.
-    /// [`Postbacks::take`] does so.
+    /// Nowhere: the disk has to be read, or another postback's outcome awaited; or it only asks
+    /// what would happen. [`Postbacks::take_patiently`] does so.
     MustWait,
 }
 
@@ -137,7 +137,7 @@ impl Postbacks {
     /// Waits until a conversion is on disk.
     pub async fn confirmed(&self, committing: Committing) -> Answer {
         let Committing { submitted, accepted, flags } = committing;
-        if submitted.outcome(&self.waiting).await != Some(Outcome::Durable) {
+        if submitted.outcome(&self.waiting).await != Outcome::Durable {
             return self.counted(Answer::Unavailable(Unavailability::StorePoisoned));
         }
         for flag in Flag::ALL.iter().filter(|flag| flags & flag.bit() != 0) {
@@ -151,10 +151,15 @@ impl Postbacks {
         match self.take_now(request) {
             Progress::Answered(answer) => answer,
             Progress::Committing(committing) => self.confirmed(committing).await,
-            Progress::MustWait => match self.wait_and_try(request).await {
-                Ok(committing) => self.confirmed(committing).await,
-                Err(answer) => self.counted(answer),
-            },
+            Progress::MustWait => self.take_patiently(request).await,
+        }
+    }
+
+    /// As [`Postbacks::take`], for a request of which it is known that it must wait.
+    pub async fn take_patiently(&self, request: &PostbackRequest<'_>) -> Answer {
+        match self.wait_and_try(request).await {
+            Ok(committing) => self.confirmed(committing).await,
+            Err(answer) => self.counted(answer),
         }
     }
 

@@ -133,7 +133,7 @@ pub struct Store {
     /// When the newest record that was there at the opening was minted.
     opened_newest_ms: u64,
     /// Every click that this process minted from this time on has its record, Unix milliseconds.
-    /// The end of time until [`Store::minting_from`], and again once a click went unrecorded.
+    /// The end of time until [`Store::minting_from`]; later once a click went unrecorded.
     clicks_from_ms: AtomicU64,
 }
 
@@ -197,7 +197,7 @@ impl Store {
             })
         };
         if submitted.is_err() {
-            self.clicks_from_ms.store(u64::MAX, Ordering::Relaxed);
+            self.clicks_from_ms.fetch_max(click.time_ms() + 1, Ordering::Relaxed);
         }
         submitted
     }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Instant;
@@ -88,11 +88,15 @@ impl Settle for Ticket {
 pub struct Waiting {
     tasks: Mutex<Tasks>,
     called: Notify,
+    /// The writer has settled commits since the last look.
+    settled: AtomicBool,
 }
 
 #[derive(Default)]
 struct Tasks {
     enlisted: Vec<Enlisted>,
+    /// The earliest deadline among them.
+    earliest: Option<Instant>,
     /// [`Waiting::attend`] has been called and has not come yet.
     called: bool,
 }
@@ -147,6 +151,7 @@ impl Waiting {
 
     fn enlist(&self, task: Enlisted) {
         let mut tasks = self.lock();
+        tasks.earliest = earlier(tasks.earliest, task.until);
         tasks.enlisted.push(task);
         self.call(tasks);
     }
@@ -165,32 +170,44 @@ impl Waiting {
     /// goes into the same batch, and if there are none, nobody waits.
     pub async fn attend(&self, flush: impl Fn()) {
         let mut tasks = Vec::new();
-        let mut earliest: Option<Instant> = None;
         loop {
+            let earliest = self.lock().earliest;
             match earliest {
                 // Passed or called, both lead to the same look.
                 Some(until) => drop(timeout_at(until.into(), self.called.notified()).await),
                 None => self.called.notified().await,
             }
-            flush();
+            let now = Instant::now();
             {
                 let mut shared = self.lock();
                 shared.called = false;
-                std::mem::swap(&mut shared.enlisted, &mut tasks);
+                let passed = shared.earliest.is_some_and(|until| until <= now);
+                if self.settled.swap(false, Ordering::Acquire) || passed {
+                    std::mem::swap(&mut shared.enlisted, &mut tasks);
+                    shared.earliest = None;
+                }
             }
-            let now = Instant::now();
+            flush();
             tasks.retain(|task: &Enlisted| !task.wake_if_due(now));
-            earliest = tasks.iter().filter_map(|task| task.until).min();
-            self.lock().enlisted.append(&mut tasks);
+            let mut shared = self.lock();
+            for task in tasks.drain(..) {
+                shared.earliest = earlier(shared.earliest, task.until);
+                shared.enlisted.push(task);
+            }
         }
     }
 
     /// Says that commits have been settled; called by the writer after a batch.
     pub(super) fn notify(&self) {
+        self.settled.store(true, Ordering::Release);
         self.called.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Tasks> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }

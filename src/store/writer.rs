@@ -1,4 +1,4 @@
-// Hot path: every click and conversion passes `Inbox::submit`. No blocking beyond its short lock.
+// Hot path: every click and conversion passes `Writer::submit`. No blocking beyond its short lock.
 //! The one writer, in two stages on two threads.
 //!
 //! Workers encode their changes straight into the batch that is being collected, and flush it
@@ -179,7 +179,8 @@ impl Writer {
 
     /// Wakes the stage that has something to do and waits; a needless wake costs a system call.
     fn wake(&self, mut state: MutexGuard<'_, State>) {
-        let sync = state.has_work_for_sync() && std::mem::take(&mut state.sync_waits);
+        let wanted = state.has_work_for_sync() || state.closed;
+        let sync = wanted && std::mem::take(&mut state.sync_waits);
         let append = state.has_chunk() && std::mem::take(&mut state.append_waits);
         drop(state);
         if sync {
@@ -323,7 +324,7 @@ impl Writer {
                     .unwrap_or_else(PoisonError::into_inner);
                 state = woken;
                 // Nobody has to flush for a commit to get to the disk, only to get there soon.
-                state.flush |= waited.timed_out();
+                state.flush |= waited.timed_out() && !state.collected.tickets.is_empty();
             }
             state.syncing = true;
             state.flush = false;
