@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use postbackd::click_id::{ClickId, RecordId};
 use postbackd::dedup::Claim;
+use postbackd::model::reasons::Flag;
 use postbackd::store::keys;
 use postbackd::store::records::{ClickRecord, ConversionRecord, decode_dedupe};
 use postbackd::store::schema::Table;
@@ -178,6 +179,9 @@ impl Books {
             let record = on_disk(id, disk);
             let by_click = keys::by_click(RecordId::from_bytes(record.click), id);
             assert!(disk.of(Table::ByClick).contains_key(&by_click[..]), "{id:?} has no index row");
+            let has_click = disk.of(Table::Clicks).contains_key(&record.click[..]);
+            let is_flagged = record.flags().any(|flag| flag == Flag::ClickRecordMissing);
+            assert!(has_click || is_flagged, "nobody says that the click of {id:?} is missing");
             for key in keys_of_record(&record) {
                 holders.entry(key).or_default().push(id);
             }

@@ -83,10 +83,17 @@ pub struct Life {
 
 impl Life {
     /// Opens the store on what the last life left, with a claim cache that forgets soon.
-    pub fn start(setup: &Setup, disk: Arc<Disk>, faults: Faults, rng: &mut Rng) -> Self {
+    pub fn start(
+        setup: &Setup,
+        disk: Arc<Disk>,
+        faults: Faults,
+        now_ms: u64,
+        rng: &mut Rng,
+    ) -> Self {
         let engine: Arc<dyn Engine> = Arc::clone(&disk) as _;
         let (store, identity) =
             Store::on(engine, 0, [7; 32], Arc::new(Unobserved)).expect("the store opens");
+        store.minting_from(now_ms.max(identity.newest_ms + 1));
         let store = Arc::new(store);
         let waiting = Arc::new(Waiting::default());
         store.writer().add_waiting(&waiting);

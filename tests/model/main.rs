@@ -112,7 +112,8 @@ impl World {
         for _ in 0..=self.rng.below(LIVES_MAX) {
             let disk = Arc::new(Disk::new(durable, Rng::new(self.rng.next())));
             let faults = self.faults();
-            let mut life = Life::start(setup, Arc::clone(&disk), faults, &mut self.rng);
+            let mut life =
+                Life::start(setup, Arc::clone(&disk), faults, self.now_ms, &mut self.rng);
             for _ in 0..self.rng.below(STEPS_MAX) {
                 self.step(&mut life);
             }
