@@ -194,11 +194,13 @@ impl Postbacks {
             Some(Acquired::Held(held)) => held,
             Some(Acquired::Duplicate(original)) => return Err(duplicate(original, &verdict)),
         };
-        let has_click = match self.has_click_now(verdict.click.record())? {
-            Lookup::Found(()) => true,
-            Lookup::Absent => false,
-            Lookup::Unknown => return Ok(None),
-        };
+        let click = verdict.click.record();
+        let has_click = self.knows(click)
+            || match self.store.has_click_now(click)? {
+                Lookup::Found(()) => true,
+                Lookup::Absent => false,
+                Lookup::Unknown => return Ok(None),
+            };
         let received = Received { fields: &fields, catalog: &catalog, now_ms: request.now_ms };
         self.commit(held, &verdict, &received, has_click).map(Some)
     }
@@ -219,7 +221,8 @@ impl Postbacks {
             Acquired::Held(held) => held,
             Acquired::Duplicate(original) => return Err(duplicate(original, &verdict)),
         };
-        let has_click = self.store.has_click(verdict.click.record()).await?;
+        let click = verdict.click.record();
+        let has_click = self.knows(click) || self.store.has_click(click).await?;
         let received = Received { fields: &fields, catalog: &catalog, now_ms: request.now_ms };
         self.commit(held, &verdict, &received, has_click)
     }
@@ -247,13 +250,10 @@ impl Postbacks {
         Ok(Original { conversion, status: verdict.status })
     }
 
-    /// Whether the click's record is there. Of its own clicks this process knows without a look:
-    /// they were handed to the writer before the visitor had them.
-    fn has_click_now(&self, click: RecordId) -> Result<Lookup<()>, ReadError> {
-        if self.minter.is_of_this_start(click) && !self.store.may_lack(click) {
-            return Ok(Lookup::Found(()));
-        }
-        self.store.has_click_now(click)
+    /// Whether the click's record is there for certain, without a look: this process made the
+    /// click, and handed the record to the writer before the visitor had it.
+    fn knows(&self, click: RecordId) -> bool {
+        self.minter.is_of_this_start(click) && !self.store.may_lack(click)
     }
 
     /// Hands the conversion with everything it causes to the writer.

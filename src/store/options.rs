@@ -98,7 +98,7 @@ fn of_profile(profile: Profile, cache: &Cache) -> Options {
         }
         Profile::Scattered => {
             // Keys come in no order: an insert walks the whole memtable, and a small one stays in
-            // the processor's cache. Several are merged into one file of the usual size.
+            // the processor's cache. Several are merged into one file.
             options.set_write_buffer_size(SMALL_WRITE_BUFFER_BYTES);
             options.set_min_write_buffer_number_to_merge(SCATTERED_MEMTABLES);
             options.set_max_write_buffer_number(2 * SCATTERED_MEMTABLES);

@@ -188,6 +188,9 @@ impl Waiting {
                 }
             }
             flush();
+            if tasks.is_empty() {
+                continue;
+            }
             tasks.retain(|task: &Enlisted| !task.wake_if_due(now));
             let mut shared = self.lock();
             for task in tasks.drain(..) {
