@@ -114,8 +114,11 @@ impl Server {
         store.minting_from(clock.now_ms().max(identity.newest_ms + 1));
         let keyring = Arc::new(keyring(&config, identity.click_key));
         let minter = Arc::new(Minter::new(config.server.node, identity.starts, identity.newest_ms));
-        let dedup =
-            Deduplicator::new(config.dedupe.cache_entries as usize, u64::from_ne_bytes(random()?));
+        let dedup = Deduplicator::new(
+            config.dedupe.cache_entries as usize,
+            u64::from_ne_bytes(random()?),
+            Arc::clone(store.progress()),
+        );
         let in_force = Arc::new(ArcSwap::from_pointee(Catalog::default()));
         let source = Arc::new(CatalogSource {
             path: config.catalog.clone(),

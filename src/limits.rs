@@ -36,6 +36,17 @@ pub const UNFLUSHED_MAX: Duration = Duration::from_millis(20);
 pub const APPEND_CHUNK_COMMITS: usize = 128;
 /// Commits appended and not yet confirmed by an fsync, beyond which nothing is appended.
 pub const UNSYNCED_COMMITS_MAX: usize = 64 << 10;
+/// Conversions whose index rows are worth a file of their own: about 8 MiB.
+pub const UNFILED_WORTH_FILING: u64 = 256 << 10;
+/// Conversions whose index rows are derived and sorted at once, in memory: about 35 MiB.
+pub const FILED_AT_ONCE_MAX: usize = 512 << 10;
+/// Conversions whose index rows are not filed yet, beyond which none is taken. They bound what
+/// memory must keep, and are filed at the next start, in about a second.
+pub const UNFILED_MAX: u64 = 1 << 20;
+/// How often somebody looks whether there is something to file.
+pub const FILING_TURN: Duration = Duration::from_millis(50);
+/// After so many turns the index rows of the last conversions are filed, however few: ten minutes.
+pub const FILING_TURNS_IDLE: u32 = 12_000;
 /// Reads waiting for a reader thread; each takes about 100 µs on a cold disk.
 pub const READ_QUEUE_MAX: usize = 1024;
 /// Claims that one postback may hold at once: its transaction (or event), and its click.
@@ -64,4 +75,5 @@ const _: () = assert!(
     BODY_BYTES_MAX + HEAD_BYTES_MAX + PARAMETERS_MAX * 64 < BATCH_BYTES_MAX,
     "one conversion always fits a batch"
 );
+const _: () = assert!(UNFILED_WORTH_FILING < UNFILED_MAX, "filing begins before it must");
 const _: () = assert!(TXN_ID_BYTES_MAX <= VALUE_BYTES_MAX);

@@ -1,15 +1,17 @@
 // Hot path: no allocation beyond the tables' own, no lock but a shard's.
-//! Settled claims in memory: two generations, the older one dropped when the newer is full.
+//! Settled claims in memory: two generations, the older one dropped when the newer is full and
+//! the store has filed what the older one holds.
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 
 use crate::click_id::RecordId;
 use crate::model::status::Status;
+use crate::store::Progress;
 
 /// Shards of a generation: a shard that grows moves only its own entries.
 const SHARDS: usize = 64;
@@ -65,22 +67,27 @@ struct Generations {
     previous: Arc<Generation>,
 }
 
-/// A bounded memory of settled claims.
+/// A memory of settled claims, bounded by its size and by what the store may leave unfiled.
 pub struct Cache {
     generations: ArcSwap<Generations>,
     entries_max: usize,
+    progress: Arc<Progress>,
+    /// How many conversions the store must have filed before the older generation may go.
+    wanted_filed: Mutex<u64>,
     /// Entries of the current generation; counted here because the map would lock every shard.
     entries: AtomicUsize,
 }
 
 impl Cache {
-    /// A cache whose generations hold `entries_max` claims each.
+    /// A cache whose generations hold `entries_max` claims each, more while the store is behind.
     #[must_use]
-    pub fn new(entries_max: usize) -> Self {
+    pub fn new(entries_max: usize, progress: Arc<Progress>) -> Self {
         let empty = || Arc::new(Generation::with_hasher_and_shard_amount(AsIs, SHARDS));
         Self {
             generations: ArcSwap::from_pointee(Generations { current: empty(), previous: empty() }),
             entries_max: entries_max.max(1),
+            progress,
+            wanted_filed: Mutex::new(0),
             entries: AtomicUsize::new(0),
         }
     }
@@ -100,15 +107,23 @@ impl Cache {
         let full = {
             let generations = self.generations.load();
             let new = generations.current.insert(key, packed).is_none();
-            new && self.entries.fetch_add(1, Ordering::Relaxed) + 1 == self.entries_max
+            new && self.entries.fetch_add(1, Ordering::Relaxed) + 1 >= self.entries_max
         };
         if full {
             self.rotate();
         }
     }
 
-    /// Drops the older generation. An insert that races with it lands in what is now the older.
+    /// Drops the older generation, if all that it holds is filed. An insert that races with it
+    /// lands in what is now the older.
     fn rotate(&self) {
+        // Whoever is not alone leaves it to the other.
+        let Ok(mut wanted) = self.wanted_filed.try_lock() else { return };
+        let full = self.entries.load(Ordering::Relaxed) >= self.entries_max;
+        if !full || self.progress.filed() < *wanted {
+            return;
+        }
+        *wanted = self.progress.submitted();
         let filled = Arc::clone(&self.generations.load().current);
         let current = Arc::new(Generation::with_hasher_and_shard_amount(AsIs, SHARDS));
         self.entries.store(0, Ordering::Relaxed);
@@ -146,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_newest_claims_are_remembered_and_their_number_is_bounded() {
-        let cache = Cache::new(1000);
+        let cache = Cache::new(1000, Arc::default());
         for n in 0..10_500 {
             cache.insert(key(n), original(n));
             assert_eq!(cache.get(&key(n)), Some(original(n)));
@@ -160,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_claim_taken_anew_names_the_newest_conversion() {
-        let cache = Cache::new(10);
+        let cache = Cache::new(10, Arc::default());
         cache.insert(key(1), original(1));
         cache.insert(key(1), original(2));
         assert_eq!(cache.get(&key(1)), Some(original(2)));

@@ -6,9 +6,9 @@
 //! of their own, bounded by the requests in flight.
 
 mod cache;
-mod claim;
 mod pending;
 
 pub use cache::{Cache, Original};
-pub use claim::{Claim, ClaimSet};
 pub use pending::{Acquired, Deduplicator, Held, Submitted};
+
+pub use crate::store::claim::{Claim, ClaimSet};

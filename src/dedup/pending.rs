@@ -7,13 +7,12 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use super::cache::{Cache, Original};
-use super::claim::{Claim, ClaimSet};
+use crate::store::claim::{Claim, ClaimSet};
 use crate::limits::CLAIMS_PER_POSTBACK_MAX;
 use crate::model::status::Status;
 use crate::store::engine::Lookup;
-use crate::store::keys::DedupeKey;
 use crate::store::ticket::{Outcome, Settle, Ticket, Waiting};
-use crate::store::{ReadError, Store};
+use crate::store::{Progress, ReadError, Store};
 
 type Key = [u8; 16];
 type PendingMap = DashMap<Key, Arc<Pending>>;
@@ -33,7 +32,6 @@ struct Memory {
     pending: PendingMap,
 }
 
-type StoreKeys = [Option<DedupeKey>; CLAIMS_PER_POSTBACK_MAX];
 type Ordered<'c> = [Option<(Key, Claim<'c>)>; CLAIMS_PER_POSTBACK_MAX];
 
 /// How far one claim could be taken without waiting.
@@ -64,10 +62,12 @@ pub struct Deduplicator {
 
 impl Deduplicator {
     /// A deduplicator that remembers `entries_max` settled claims per generation; `seed` is the
-    /// process's own, so that nobody can aim at a collision.
+    /// process's own, so that nobody can aim at a collision. Claims that the store has not filed
+    /// yet, by its `progress`, are remembered beyond that.
     #[must_use]
-    pub fn new(entries_max: usize, seed: u64) -> Self {
-        let memory = Memory { seed, settled: Cache::new(entries_max), pending: PendingMap::new() };
+    pub fn new(entries_max: usize, seed: u64, progress: Arc<Progress>) -> Self {
+        let settled = Cache::new(entries_max, progress);
+        let memory = Memory { seed, settled, pending: PendingMap::new() };
         Self { memory: Arc::new(memory) }
     }
 
@@ -91,9 +91,9 @@ impl Deduplicator {
         original: Original,
         now_ms: u64,
     ) -> Result<Acquired, ReadError> {
-        let (ordered, mut held) = self.prepare(claims, original);
+        let (ordered, held) = self.prepare(claims, original);
         for (key, claim) in ordered.into_iter().flatten() {
-            if let Some(original) = self.take(store, key, &claim, &mut held, now_ms).await? {
+            if let Some(original) = self.take(store, key, &claim, &held, now_ms).await? {
                 return Ok(Acquired::Duplicate(original));
             }
         }
@@ -112,9 +112,9 @@ impl Deduplicator {
         original: Original,
         now_ms: u64,
     ) -> Result<Option<Acquired>, ReadError> {
-        let (ordered, mut held) = self.prepare(claims, original);
+        let (ordered, held) = self.prepare(claims, original);
         for (key, claim) in ordered.into_iter().flatten() {
-            match self.step(store, key, &claim, &mut held, now_ms)? {
+            match self.step(store, key, &claim, &held, now_ms)? {
                 Step::Free => {}
                 Step::Taken(original) => return Ok(Some(Acquired::Duplicate(original))),
                 Step::Pending(_) | Step::AskDisk => return Ok(None),
@@ -136,7 +136,7 @@ impl Deduplicator {
             original,
             memory: Arc::clone(&self.memory),
         });
-        (ordered, Held { pending, store_keys: Default::default(), submitted: false })
+        (ordered, Held { pending, submitted: false })
     }
 
     /// Takes one claim as far as memory goes. `AskDisk` leaves it with `held`.
@@ -145,7 +145,7 @@ impl Deduplicator {
         store: &Store,
         key: Key,
         claim: &Claim<'_>,
-        held: &mut Held,
+        held: &Held,
         now_ms: u64,
     ) -> Result<Step, ReadError> {
         match self.memory.pending.entry(key) {
@@ -156,11 +156,7 @@ impl Deduplicator {
         if let Some(original) = self.remembered(claim, &key, now_ms) {
             return Ok(Step::Taken(original));
         }
-        let store_key = claim.store_key();
-        if let Some(place) = held.store_keys.iter_mut().find(|place| place.is_none()) {
-            *place = Some(store_key);
-        }
-        Ok(match store.find_claim_now(store_key)? {
+        Ok(match store.find_claim_now(claim.store_key())? {
             Lookup::Absent => Step::Free,
             Lookup::Found(_) | Lookup::Unknown => Step::AskDisk,
         })
@@ -172,7 +168,7 @@ impl Deduplicator {
         store: &Store,
         key: Key,
         claim: &Claim<'_>,
-        held: &mut Held,
+        held: &Held,
         now_ms: u64,
     ) -> Result<Option<Original>, ReadError> {
         loop {
@@ -270,7 +266,6 @@ async fn stored(
 /// Claims that are ours. Dropped before they are submitted, they are free again.
 pub struct Held {
     pending: Arc<Pending>,
-    store_keys: StoreKeys,
     submitted: bool,
 }
 
@@ -279,12 +274,6 @@ impl Held {
     #[must_use]
     pub fn original(&self) -> Original {
         self.pending.original
-    }
-
-    /// The claims' keys in the store.
-    #[must_use]
-    pub fn store_keys(&self) -> StoreKeys {
-        self.store_keys
     }
 
     /// Hands the claims to the writer by `submit`, which queues the commit with the given ticket.

@@ -270,15 +270,8 @@ impl Postbacks {
         let history =
             [HistoryEntry { status: status.code(), time_ms: received.now_ms, reason: "postback" }];
         let record = record(verdict, received, flags, &history);
-        let store_keys = held.store_keys();
-        let submitted = held.submit(|ticket| {
-            self.store.commit_conversion(
-                conversion,
-                &record,
-                store_keys.into_iter().flatten(),
-                ticket,
-            )
-        })?;
+        let submitted =
+            held.submit(|ticket| self.store.commit_conversion(conversion, &record, ticket))?;
         self.waiting.submitted();
         let accepted =
             Answer::Accepted { conversion: Some(conversion), click: verdict.click, status };
@@ -290,16 +283,12 @@ impl Postbacks {
     /// # Errors
     /// When the store cannot be read.
     pub async fn warm(&self, count: usize) -> Result<usize, ReadError> {
-        let (catalog, dedup) = (self.catalog.load_full(), self.dedup.clone());
+        let dedup = self.dedup.clone();
         self.store
             .newest_conversions(count, move |stored| {
                 let Ok(record) = stored.record() else { return };
                 let Some(status) = record.status() else { return };
-                let Some(offer) = catalog.offer(record.offer) else { return };
-                let Some(event) = offer.event(record.event) else { return };
-                let click = RecordId::from_bytes(record.click);
-                let claims: ClaimSet<'_> =
-                    super::decide::claims_of(offer, event, click, record.txn_id);
+                let claims = ClaimSet::of_record(&record);
                 dedup.remember(&claims, Original { conversion: stored.id, status });
             })
             .await
@@ -370,6 +359,7 @@ fn record<'a>(
         catalog_version: received.catalog.version(),
         params: received.fields.stored().collect(),
         history: history.to_vec(),
+        claims: verdict.claims().bits(),
     }
 }
 

@@ -58,6 +58,17 @@ pub trait Engine: Send + Sync + 'static {
     /// When the disk did not confirm; what was appended may or may not survive.
     fn sync(&self) -> Result<(), EngineError>;
 
+    /// Puts rows into a table in bulk, past the log: readable and durable when it returns. Their
+    /// keys ascend, none twice.
+    ///
+    /// # Errors
+    /// When the engine could not write; nothing may be retried then.
+    fn file<'r>(
+        &self,
+        table: Table,
+        rows: &mut dyn Iterator<Item = (&'r [u8], &'r [u8])>,
+    ) -> Result<(), EngineError>;
+
     /// Looks up one key; `read` sees the value in place.
     ///
     /// # Errors

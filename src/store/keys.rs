@@ -5,6 +5,8 @@ use crate::click_id::RecordId;
 
 /// Key of a click or a conversion: the record ID itself.
 pub const RECORD_KEY_BYTES: usize = 16;
+/// A click's or conversion's key.
+pub type RecordKey = [u8; RECORD_KEY_BYTES];
 /// Key of a row that leads from a click to one of its conversions.
 pub const BY_CLICK_KEY_BYTES: usize = 2 * RECORD_KEY_BYTES;
 /// Key of a claim.
@@ -19,6 +21,9 @@ pub const META_FORMAT: &[u8] = b"format";
 pub const META_STARTS: &[u8] = b"starts";
 /// `meta`: the click ID key made at the first start, 32 bytes.
 pub const META_CLICK_KEY: &[u8] = b"click_key";
+
+/// `meta`: the record key below which index rows of conversions are filed, 16 bytes.
+pub const META_FILED: &[u8] = b"filed";
 
 /// A claim on a conversion, as a collision-resistant hash: 128 bits of BLAKE3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,9 +68,15 @@ pub fn record(key: &[u8]) -> Option<RecordId> {
     key.try_into().ok().map(RecordId::from_bytes)
 }
 
+/// The key right after a record's.
+#[must_use]
+pub fn after(record: RecordId) -> RecordKey {
+    u128::from_be_bytes(*record.as_bytes()).saturating_add(1).to_be_bytes()
+}
+
 /// The first possible record key of a millisecond.
 #[must_use]
-pub fn first_at(time_ms: u64) -> [u8; RECORD_KEY_BYTES] {
+pub fn first_at(time_ms: u64) -> RecordKey {
     let mut key = [0; RECORD_KEY_BYTES];
     key[..6].copy_from_slice(&time_ms.min((1 << 48) - 1).to_be_bytes()[2..]);
     key

@@ -1,11 +1,12 @@
 //! Walks over many conversions, for the admin API and for warming up.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::engine::{Direction, Engine};
 use super::schema::Table;
-use super::{ReadError, Store, StoredConversion, keys};
+use super::{ReadError, Store, StoredConversion, keys, records};
 use crate::click_id::RecordId;
 use crate::limits::{PAGE_ROWS_SCANNED_MAX, TRACE_CONVERSIONS_MAX};
 
@@ -76,16 +77,29 @@ impl Store {
         &self,
         click: RecordId,
     ) -> Result<Vec<StoredConversion>, ReadError> {
+        // Looked at before the index: what is filed meanwhile is seen twice, never not at all.
+        let filed_below = self.filing.below();
         let read = move |engine: &dyn Engine| {
             let (from, to) = keys::by_click_range(click);
-            let mut ids = Vec::new();
+            let mut ids = BTreeSet::new();
+            let until_full = |ids: &BTreeSet<RecordId>| {
+                if ids.len() < TRACE_CONVERSIONS_MAX {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            };
             engine.scan(Table::ByClick, &from, &to, Direction::Ascending, &mut |key, _| {
                 ids.extend(keys::conversion_of(key));
-                if ids.len() == TRACE_CONVERSIONS_MAX {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
+                until_full(&ids)
+            })?;
+            // What the index does not know yet.
+            let (from, to) = (filed_below, keys::KEY_END);
+            engine.scan(Table::Conversions, &from, &to, Direction::Ascending, &mut |key, value| {
+                if records::click_of(value) == Some(click) {
+                    ids.extend(keys::record(key));
                 }
+                until_full(&ids)
             })?;
             Ok::<_, ReadError>(ids)
         };

@@ -4,6 +4,7 @@
 //! what was submitted may be readable earlier, and whoever reads must know from the claims that
 //! it is not yet settled.
 
+mod filing;
 mod health;
 mod listing;
 mod numbers;
@@ -13,6 +14,7 @@ mod retention;
 mod rocks;
 mod writer;
 
+pub mod claim;
 pub mod engine;
 pub mod keys;
 pub mod records;
@@ -24,24 +26,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+pub use filing::Progress;
 pub use health::Health;
 pub use listing::{ConversionFilter, Page};
 pub use numbers::{Numbers, NumbersError};
 pub use reader::Busy;
 pub use retention::Retention;
 pub use rocks::RocksEngine;
-pub use writer::{AppendBuffers, Observe, SubmitError, Unobserved, Writer};
+pub use writer::{AppendBuffers, Appended, Observe, SubmitError, Unobserved, Writer};
 
 use crate::click_id::RecordId;
 use engine::{Batch, Direction, Engine, EngineError, Lookup, Tier};
-use keys::DedupeKey;
+use filing::Filing;
+use keys::{DedupeKey, RecordKey};
 use reader::ReaderPool;
 use records::{ClickRecord, ConversionRecord, RecordError};
 use schema::Table;
 use ticket::{Outcome, Settle, Ticket};
 
 /// The store format this release writes.
-pub const FORMAT_VERSION: u32 = 1;
+///
+/// 2: index rows may be written after their conversion, see `meta`'s `filed`.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +95,8 @@ pub struct Identity {
     pub click_key: [u8; 32],
     /// When the newest click or conversion was minted, Unix milliseconds; 0 if there is none.
     pub newest_ms: u64,
+    /// Index rows of all conversions below are filed: of all that were there.
+    pub filed_below: RecordKey,
 }
 
 /// A click's record as it was stored.
@@ -127,6 +135,7 @@ impl StoredConversion {
 pub struct Store {
     engine: Arc<dyn Engine>,
     writer: Arc<Writer>,
+    filing: Arc<Filing>,
     readers: ReaderPool,
     health: Arc<Health>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -153,6 +162,7 @@ impl Store {
         let engine: Arc<dyn Engine> = Arc::new(RocksEngine::open(path, cache_bytes)?);
         let (store, identity) = Self::on(engine, reader_threads, fresh_key, observe)?;
         store.lock_threads().extend(writer::spawn(&store.writer)?);
+        store.lock_threads().push(store.spawn_filing()?);
         Ok((store, identity))
     }
 
@@ -170,11 +180,12 @@ impl Store {
         let identity = identify(&*engine, fresh_key)?;
         let health = Arc::new(Health::default());
         let writer = Arc::new(Writer::new(Arc::clone(&engine), Arc::clone(&health), observe));
+        let filing = Arc::new(Filing::new(identity.filed_below, Arc::clone(writer.progress())));
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
         let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
         let clicks_from_ms = AtomicU64::new(u64::MAX);
         let store =
-            Self { engine, writer, readers, health, threads, opened_newest_ms, clicks_from_ms };
+            Self { engine, writer, filing, readers, health, threads, opened_newest_ms, clicks_from_ms };
         Ok((store, identity))
     }
 
@@ -214,8 +225,8 @@ impl Store {
         click.time_ms() < self.clicks_from_ms.load(Ordering::Relaxed)
     }
 
-    /// Queues a conversion with everything it causes: its record, its claims, its click's index.
-    /// `ticket` hears when all of it is durable, or that none is.
+    /// Queues a conversion. Its record says which claims it holds; their rows, and its click's
+    /// index, follow in bulk (`filing.rs`). `ticket` hears when it is durable, or that it is not.
     ///
     /// # Errors
     /// When it could not be queued; the ticket will hear nothing then.
@@ -223,17 +234,39 @@ impl Store {
         &self,
         conversion: RecordId,
         record: &ConversionRecord<'_>,
-        claims: impl Iterator<Item = DedupeKey>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit(ticket, |batch| {
+        self.writer.submit_conversion(conversion, ticket, |batch, with_rows| {
             batch.put(Table::Conversions, conversion.as_bytes(), |out| record.encode(out));
-            for claim in claims {
-                batch.put(Table::Dedupe, &claim.0, |out| records::encode_dedupe(conversion, out));
+            if with_rows {
+                filing::put_rows(batch, conversion, record);
             }
-            let by_click = keys::by_click(RecordId::from_bytes(record.click), conversion);
-            batch.put(Table::ByClick, &by_click, |_| {});
         })
+    }
+
+    /// One turn of filing index rows, for a store without threads; with `now`, however few there
+    /// are. A failure poisons the store.
+    pub fn file_once(&self, now: bool) {
+        if self.health.poison_reason().is_some() {
+            return;
+        }
+        if let Err(error) = self.filing.turn(&self.writer, &*self.engine, now) {
+            self.health.poison("filing", &error);
+        }
+    }
+
+    fn spawn_filing(&self) -> std::io::Result<JoinHandle<()>> {
+        let (filing, writer) = (Arc::clone(&self.filing), Arc::clone(&self.writer));
+        let (engine, health) = (Arc::clone(&self.engine), Arc::clone(&self.health));
+        std::thread::Builder::new().name("store-file".into()).spawn(move || {
+            filing::file_until_closed(&filing, &writer, &*engine, &health);
+        })
+    }
+
+    /// How many conversions were submitted since the store was opened, and how many are filed.
+    #[must_use]
+    pub fn progress(&self) -> &Arc<Progress> {
+        self.filing.progress()
     }
 
     /// The conversion that holds a claim.
@@ -383,7 +416,14 @@ fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Identity, OpenEr
     }
     let starts = meta(engine, keys::META_STARTS, "starts")?.map_or(0, u64::from_be_bytes) + 1;
     let click_key = meta(engine, keys::META_CLICK_KEY, "click_key")?.unwrap_or(fresh_key);
-    let newest_ms = newest(engine, Table::Clicks)?.max(newest(engine, Table::Conversions)?);
+    let newest_conversion = newest(engine, Table::Conversions)?;
+    let newest_click = newest(engine, Table::Clicks)?;
+    let newest_ms = newest_click.max(newest_conversion).map_or(0, |id| id.time_ms());
+    let filed_below = newest_conversion.map_or(RecordKey::default(), keys::after);
+    // A store of format 1 has no bound: its conversions came with their rows.
+    if let Some(from) = meta(engine, keys::META_FILED, "filed")? {
+        filing::file(engine, from, filed_below)?;
+    }
     let mut batch = Batch::default();
     let mut put = |key: &[u8], value: &[u8]| {
         batch.put(Table::Meta, key, |out| out.extend_from_slice(value));
@@ -391,9 +431,10 @@ fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Identity, OpenEr
     put(keys::META_FORMAT, &FORMAT_VERSION.to_be_bytes());
     put(keys::META_STARTS, &starts.to_be_bytes());
     put(keys::META_CLICK_KEY, &click_key);
+    put(keys::META_FILED, &filed_below);
     engine.append(&batch)?;
     engine.sync()?;
-    Ok(Identity { starts, click_key, newest_ms })
+    Ok(Identity { starts, click_key, newest_ms, filed_below })
 }
 
 fn meta<const N: usize>(
@@ -406,11 +447,11 @@ fn meta<const N: usize>(
     value.transpose().map_err(|_| OpenError::DamagedMeta(name))
 }
 
-/// When the newest record of a table was minted; 0 if there is none.
-fn newest(engine: &dyn Engine, table: Table) -> Result<u64, EngineError> {
-    let mut newest = 0;
+/// The newest record of a table.
+fn newest(engine: &dyn Engine, table: Table) -> Result<Option<RecordId>, EngineError> {
+    let mut newest = None;
     engine.scan(table, &[], &keys::KEY_END, Direction::Descending, &mut |key, _| {
-        newest = keys::record(key).map_or(0, |id| id.time_ms());
+        newest = keys::record(key);
         std::ops::ControlFlow::Break(())
     })?;
     Ok(newest)

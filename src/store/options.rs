@@ -78,7 +78,7 @@ pub(super) fn column_families(
     Table::ALL.into_iter().map(describe).collect()
 }
 
-fn of_profile(profile: Profile, cache: &Cache) -> Options {
+pub(super) fn of_profile(profile: Profile, cache: &Cache) -> Options {
     let mut options = Options::default();
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);

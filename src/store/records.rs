@@ -9,8 +9,11 @@ use crate::model::reasons::Flag;
 use crate::model::status::Status;
 
 const CLICK_VERSION: u8 = 1;
-const CONVERSION_VERSION: u8 = 1;
+const CONVERSION_VERSION: u8 = 2;
 const DEDUPE_VERSION: u8 = 1;
+
+/// A dedupe entry's value.
+pub const DEDUPE_VALUE_BYTES: usize = 17;
 
 /// Number of `sub` parameters a click carries.
 pub const SUBS: usize = 10;
@@ -143,7 +146,15 @@ pub struct ConversionRecord<'a> {
     /// Statuses, oldest first.
     #[serde(borrow)]
     pub history: Vec<HistoryEntry<'a>>,
+    /// Which claims it holds, [`ClaimSet::bits`]; none in records of version 1, whose claims were
+    /// written with them.
+    ///
+    /// [`ClaimSet::bits`]: super::claim::ClaimSet::bits
+    pub claims: u8,
 }
+
+/// Conversions as version 1 wrote them.
+mod conversion_v1;
 
 impl<'a> ConversionRecord<'a> {
     /// Appends the record's bytes.
@@ -160,6 +171,7 @@ impl<'a> ConversionRecord<'a> {
             Some((&CONVERSION_VERSION, rest)) => {
                 postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
             }
+            Some((&conversion_v1::VERSION, rest)) => conversion_v1::decode(rest),
             other => Err(RecordError::Version(other.map(|(version, _)| *version))),
         }
     }
@@ -176,10 +188,18 @@ impl<'a> ConversionRecord<'a> {
     }
 }
 
-/// Appends the value of a dedupe entry: version, conversion ID.
-pub fn encode_dedupe(conversion: RecordId, out: &mut Vec<u8>) {
-    out.push(DEDUPE_VERSION);
-    out.extend_from_slice(conversion.as_bytes());
+/// The click that an encoded conversion belongs to, without a look at the rest.
+#[must_use]
+pub fn click_of(conversion: &[u8]) -> Option<RecordId> {
+    conversion.get(1..17)?.try_into().ok().map(RecordId::from_bytes)
+}
+
+/// The value of a dedupe entry: version, conversion ID.
+#[must_use]
+pub fn encode_dedupe(conversion: RecordId) -> [u8; DEDUPE_VALUE_BYTES] {
+    let mut value = [DEDUPE_VERSION; DEDUPE_VALUE_BYTES];
+    value[1..].copy_from_slice(conversion.as_bytes());
+    value
 }
 
 /// Reads the value of a dedupe entry.

@@ -1,13 +1,15 @@
 //! The engine on RocksDB. The only file, beside the options, that names it.
 
+use std::fs;
+use std::io::ErrorKind as IoErrorKind;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::{
-    Cache, ColumnFamily, DB, ErrorKind, IteratorMode, ReadOptions, ReadTier, WriteBatch,
-    WriteOptions,
+    Cache, ColumnFamily, DB, ErrorKind, IngestExternalFileOptions, ReadOptions, ReadTier,
+    SstFileWriter, WriteBatch, WriteOptions,
 };
 
 use super::engine::{Batch, Change, Direction, Engine, EngineError, Lookup, Tier, Visit};
@@ -29,6 +31,7 @@ pub struct RocksEngine {
     db: DB,
     memory: ReadOptions,
     disk: ReadOptions,
+    cache: Cache,
     dedupe_before_ms: Arc<AtomicU64>,
 }
 
@@ -38,13 +41,16 @@ impl RocksEngine {
     /// # Errors
     /// When RocksDB cannot open it.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Self, EngineError> {
+        for table in Table::ALL {
+            remove_if_there(&filed_rows(path, table))?;
+        }
         let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
         let dedupe_before_ms = Arc::new(AtomicU64::new(0));
         let families = options::column_families(&cache, &dedupe_before_ms);
         let db = DB::open_cf_descriptors(&options::database(), path, families).map_err(failed)?;
         let mut memory = ReadOptions::default();
         memory.set_read_tier(ReadTier::BlockCache);
-        Ok(Self { db, memory, disk: ReadOptions::default(), dedupe_before_ms })
+        Ok(Self { db, memory, disk: ReadOptions::default(), cache, dedupe_before_ms })
     }
 
     fn family(&self, table: Table) -> &ColumnFamily {
@@ -74,6 +80,31 @@ impl Engine for RocksEngine {
 
     fn sync(&self) -> Result<(), EngineError> {
         self.db.flush_wal(true).map_err(failed)
+    }
+
+    fn file<'r>(
+        &self,
+        table: Table,
+        rows: &mut dyn Iterator<Item = (&'r [u8], &'r [u8])>,
+    ) -> Result<(), EngineError> {
+        let mut rows = rows.peekable();
+        if rows.peek().is_none() {
+            return Ok(());
+        }
+        let path = filed_rows(self.db.path(), table);
+        let options = options::of_profile(table.profile(), &self.cache);
+        let mut writer = SstFileWriter::create(&options);
+        writer.open(&path).map_err(failed)?;
+        for (key, value) in rows {
+            writer.put(key, value).map_err(failed)?;
+        }
+        // Ends with an fsync.
+        writer.finish().map_err(failed)?;
+        let mut ingest = IngestExternalFileOptions::default();
+        ingest.set_move_files(true);
+        self.db
+            .ingest_external_file_cf_opts(self.family(table), &ingest, vec![path])
+            .map_err(failed)
     }
 
     fn get(
@@ -109,17 +140,21 @@ impl Engine for RocksEngine {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(from);
         options.set_iterate_upper_bound(to);
-        let mode = match direction {
-            Direction::Ascending => IteratorMode::Start,
-            Direction::Descending => IteratorMode::End,
-        };
-        for row in self.db.iterator_cf_opt(self.family(table), options, mode) {
-            let (key, value) = row.map_err(failed)?;
-            if let ControlFlow::Break(()) = visit(&key, &value) {
-                break;
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(table), options);
+        match direction {
+            Direction::Ascending => rows.seek_to_first(),
+            Direction::Descending => rows.seek_to_last(),
+        }
+        while let Some((key, value)) = rows.item() {
+            if let ControlFlow::Break(()) = visit(key, value) {
+                return Ok(());
+            }
+            match direction {
+                Direction::Ascending => rows.next(),
+                Direction::Descending => rows.prev(),
             }
         }
-        Ok(())
+        rows.status().map_err(failed)
     }
 
     fn expire_dedupe(&self, before_ms: u64) {
@@ -136,6 +171,21 @@ impl Engine for RocksEngine {
                 }
             }
         }
+    }
+}
+
+/// Where the file of rows is made that RocksDB then takes over; one left behind by a kill holds
+/// nothing of worth.
+fn filed_rows(folder: &Path, table: Table) -> PathBuf {
+    folder.join(format!("filing-{}.sst", table.name()))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), EngineError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != IoErrorKind::NotFound => {
+            Err(EngineError(format!("cannot remove {}: {error}", path.display())))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -19,8 +19,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::engine::{Batch, Engine};
+use super::filing::Progress;
 use super::health::Health;
+use super::keys::{self, RecordKey};
 use super::ticket::{Outcome, Settle, Waiting};
+use crate::click_id::RecordId;
 use crate::limits;
 
 /// Why a commit was not even queued.
@@ -66,14 +69,38 @@ struct Collected {
     tickets: Tickets,
 }
 
+/// What was appended and waits for its fsync: the tickets, and which batches they came in.
+#[derive(Default)]
+pub struct Appended {
+    tickets: Tickets,
+    batches: Vec<u64>,
+}
+
+/// Where the conversions submitted so far end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// All their keys are below.
+    pub below: RecordKey,
+    /// How many there are.
+    pub submitted: u64,
+}
+
 /// What workers and both stages share, under one lock that is held for a few instructions.
 #[derive(Default)]
 struct State {
     collected: Collected,
+    /// The number of the batch being collected.
+    batch: u64,
+    /// Batches that are no longer collected and not settled yet: a handful.
+    unsettled: Vec<u64>,
     /// Appended, not yet taken by the sync stage.
-    appended: Tickets,
+    appended: Appended,
     /// Batches taken from `collected` whose append has not returned.
     appending: usize,
+    /// The conversions so far.
+    conversions: Option<Mark>,
+    /// Conversions below bring their index rows along.
+    closed_below: RecordKey,
     /// The sync stage is at work; only then is the append stage worth waking.
     syncing: bool,
     /// What was collected is worth an fsync.
@@ -85,18 +112,29 @@ struct State {
 
 impl State {
     fn is_dry(&self) -> bool {
-        self.collected.tickets.is_empty() && self.appended.is_empty() && self.appending == 0
+        self.collected.tickets.is_empty()
+            && self.appended.tickets.is_empty()
+            && self.appending == 0
     }
 
     fn has_work_for_sync(&self) -> bool {
         let collected = !self.collected.tickets.is_empty() && (self.flush || self.closed);
-        collected || !self.appended.is_empty()
+        collected || !self.appended.tickets.is_empty()
     }
 
     fn has_chunk(&self) -> bool {
         self.syncing
             && self.collected.tickets.len() >= limits::APPEND_CHUNK_COMMITS
-            && self.appended.len() < limits::UNSYNCED_COMMITS_MAX
+            && self.appended.tickets.len() < limits::UNSYNCED_COMMITS_MAX
+    }
+
+    fn mark(&self) -> Mark {
+        self.conversions.unwrap_or(Mark { below: RecordKey::default(), submitted: 0 })
+    }
+
+    fn settled(&mut self, batches: &mut Vec<u64>) {
+        self.unsettled.retain(|batch| !batches.contains(batch));
+        batches.clear();
     }
 }
 
@@ -105,9 +143,11 @@ pub struct Writer {
     engine: Arc<dyn Engine>,
     health: Arc<Health>,
     observe: Arc<dyn Observe>,
+    progress: Arc<Progress>,
     state: Mutex<State>,
     sync_wakes: Condvar,
     append_wakes: Condvar,
+    closes: Condvar,
     waiting: ArcSwap<Vec<Arc<Waiting>>>,
 }
 
@@ -123,9 +163,11 @@ impl Writer {
             engine,
             health,
             observe,
+            progress: Arc::default(),
             state: Mutex::default(),
             sync_wakes: Condvar::new(),
             append_wakes: Condvar::new(),
+            closes: Condvar::new(),
             waiting: ArcSwap::default(),
         }
     }
@@ -146,26 +188,88 @@ impl Writer {
         ticket: Arc<dyn Settle>,
         changes: impl FnOnce(&mut Batch),
     ) -> Result<(), SubmitError> {
+        let mut state = self.open_for_one()?;
+        changes(&mut state.collected.batch);
+        self.add(state, ticket);
+        Ok(())
+    }
+
+    /// As [`Writer::submit`], for a conversion. `changes` hears whether its index rows must be among
+    /// them, because a filing round that would have covered it has begun.
+    ///
+    /// # Errors
+    /// As [`Writer::submit`]; also when too many conversions are not filed yet.
+    pub fn submit_conversion(
+        &self,
+        conversion: RecordId,
+        ticket: Arc<dyn Settle>,
+        changes: impl FnOnce(&mut Batch, bool),
+    ) -> Result<(), SubmitError> {
+        let mut state = self.open_for_one()?;
+        let Mark { below, submitted } = state.mark();
+        if submitted - self.progress.filed() >= limits::UNFILED_MAX {
+            return Err(SubmitError::Full);
+        }
+        let with_rows = *conversion.as_bytes() < state.closed_below;
+        changes(&mut state.collected.batch, with_rows);
+        let below = below.max(keys::after(conversion));
+        state.conversions = Some(Mark { below, submitted: submitted + 1 });
+        self.progress.set_submitted(submitted + 1);
+        self.add(state, ticket);
+        Ok(())
+    }
+
+    /// The state, if one more commit can be collected.
+    fn open_for_one(&self) -> Result<MutexGuard<'_, State>, SubmitError> {
         if self.health.poison_reason().is_some() {
             return Err(SubmitError::Poisoned);
         }
-        let mut state = self.lock();
+        let state = self.lock();
         if state.closed {
             return Err(SubmitError::Closed);
         }
-        let collected = &mut state.collected;
+        let collected = &state.collected;
         if collected.tickets.len() >= limits::BATCH_COMMITS_MAX
             || collected.batch.size() >= limits::BATCH_BYTES_MAX
         {
             return Err(SubmitError::Full);
         }
-        changes(&mut collected.batch);
-        collected.tickets.push(ticket);
-        if collected.tickets.len() >= limits::GATHER_COMMITS {
+        Ok(state)
+    }
+
+    /// Ends a commit whose changes are in the batch.
+    fn add(&self, mut state: MutexGuard<'_, State>, ticket: Arc<dyn Settle>) {
+        state.collected.tickets.push(ticket);
+        if state.collected.tickets.len() >= limits::GATHER_COMMITS {
             state.flush = true;
             self.wake(state);
         }
-        Ok(())
+    }
+
+    /// How many conversions were submitted and filed.
+    #[must_use]
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// Where the conversions submitted so far end.
+    pub(super) fn mark(&self) -> Mark {
+        self.lock().mark()
+    }
+
+    /// From now on conversions below bring their index rows along. Those that came before are in
+    /// the batch with the number returned, or in earlier ones.
+    pub(super) fn close_below(&self, below: RecordKey) -> u64 {
+        let mut state = self.lock();
+        state.closed_below = below;
+        state.batch
+    }
+
+    /// Whether a batch and all before it are settled.
+    pub(super) fn is_settled(&self, batch: u64) -> bool {
+        let state = self.lock();
+        let collected = state.batch > batch || state.collected.tickets.is_empty();
+        collected && state.unsettled.iter().all(|unsettled| *unsettled > batch)
     }
 
     /// Lets the batch being collected go to the disk, however small.
@@ -195,7 +299,7 @@ impl Writer {
     #[must_use]
     pub fn queued(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.collected.tickets.len(), state.appended.len())
+        (state.collected.tickets.len(), state.appended.tickets.len())
     }
 
     /// Takes no more; the stages finish what they have.
@@ -203,32 +307,45 @@ impl Writer {
         self.lock().closed = true;
         self.sync_wakes.notify_one();
         self.append_wakes.notify_one();
+        self.closes.notify_all();
+    }
+
+    /// Waits for the writer to be closed, no longer than `most`; whether it is.
+    pub(super) fn wait_closed(&self, most: Duration) -> bool {
+        let state = self.lock();
+        let waited = self.closes.wait_timeout_while(state, most, |state| !state.closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
     /// One round of the append stage: takes what was collected, applies it, hands it on. Does
     /// nothing if nothing was collected.
     pub fn append_once(&self, buffers: &mut AppendBuffers) {
         let taken = &mut buffers.0;
-        {
+        let number = {
             let mut state = self.lock();
             if state.collected.tickets.is_empty() {
                 return;
             }
             std::mem::swap(&mut state.collected, taken);
             state.appending += 1;
-        }
+            let number = state.batch;
+            state.unsettled.push(number);
+            state.batch += 1;
+            number
+        };
         let result = self.append(&taken.batch, taken.tickets.len());
         taken.batch.clear();
         let mut state = self.lock();
         state.appending -= 1;
         match result {
             Ok(()) => {
-                state.appended.append(&mut taken.tickets);
+                state.appended.tickets.append(&mut taken.tickets);
+                state.appended.batches.push(number);
                 self.wake(state);
             }
             Err(outcome) => {
                 self.wake(state);
-                self.settle(&mut taken.tickets, outcome);
+                self.settle(&mut taken.tickets, &mut vec![number], outcome);
             }
         }
     }
@@ -247,20 +364,22 @@ impl Writer {
     }
 
     /// One round of the sync stage: one fsync for everything appended so far. Does nothing if
-    /// nothing was appended. `tickets` is a buffer.
-    pub fn sync_once(&self, tickets: &mut Vec<Arc<dyn Settle>>) {
-        std::mem::swap(&mut self.lock().appended, tickets);
+    /// nothing was appended. `appended` is a buffer.
+    pub fn sync_once(&self, appended: &mut Appended) {
+        std::mem::swap(&mut self.lock().appended, appended);
+        let Appended { tickets, batches } = appended;
         if tickets.is_empty() {
             return;
         }
         let outcome = self.sync(tickets.len());
-        self.settle(tickets, outcome);
+        self.settle(tickets, batches, outcome);
     }
 
-    fn settle(&self, tickets: &mut Tickets, outcome: Outcome) {
+    fn settle(&self, tickets: &mut Tickets, batches: &mut Vec<u64>, outcome: Outcome) {
         for ticket in tickets.drain(..) {
             ticket.settle(outcome);
         }
+        self.lock().settled(batches);
         for worker in self.waiting.load().iter() {
             worker.notify();
         }
@@ -309,7 +428,7 @@ impl Writer {
 
     fn sync_until_closed(&self) {
         let mut buffers = AppendBuffers::default();
-        let mut tickets = Vec::new();
+        let mut appended = Appended::default();
         loop {
             let mut state = self.lock();
             state.syncing = false;
@@ -330,7 +449,7 @@ impl Writer {
             state.flush = false;
             drop(state);
             self.append_once(&mut buffers);
-            self.sync_once(&mut tickets);
+            self.sync_once(&mut appended);
         }
     }
 }

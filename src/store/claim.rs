@@ -3,10 +3,11 @@
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use super::keys::DedupeKey;
+use super::records::ConversionRecord;
 use crate::click_id::RecordId;
 use crate::limits::{CLAIMS_PER_POSTBACK_MAX, TXN_ID_BYTES_MAX};
 use crate::model::ids::ID_BYTES_MAX;
-use crate::store::keys::DedupeKey;
 
 /// Longest canonical form of a claim: tag, two lengths, three texts.
 const CANONICAL_BYTES_MAX: usize = 1 + 2 + 2 + 2 * ID_BYTES_MAX + TXN_ID_BYTES_MAX;
@@ -45,6 +46,15 @@ impl Claim<'_> {
                 now_ms < minted_ms.saturating_add(*window)
             }
             _ => true,
+        }
+    }
+
+    /// The claim's bit in [`ConversionRecord::claims`]. Part of the store format.
+    const fn bit(&self) -> u8 {
+        match self {
+            Self::Transaction { .. } => 1,
+            Self::Event { .. } => 2,
+            Self::Click(_) => 4,
         }
     }
 
@@ -120,6 +130,27 @@ impl<'a> ClaimSet<'a> {
     #[must_use]
     pub fn new(first: Claim<'a>, click: Option<RecordId>) -> Self {
         Self { claims: [Some(first), click.map(Claim::Click)] }
+    }
+
+    /// The claims that a stored conversion holds, by what its record says alone. A window is the
+    /// catalog's to know and not part of any key.
+    #[must_use]
+    pub fn of_record(record: &ConversionRecord<'a>) -> Self {
+        let click = RecordId::from_bytes(record.click);
+        let ConversionRecord { advertiser, event, txn_id, .. } = *record;
+        let all = [
+            Claim::Transaction { advertiser, event, txn_id },
+            Claim::Event { click, event, window_ms: None },
+            Claim::Click(click),
+        ];
+        let mut held = all.into_iter().filter(|claim| record.claims & claim.bit() != 0);
+        Self { claims: std::array::from_fn(|_| held.next()) }
+    }
+
+    /// Which claims these are, for [`ConversionRecord::claims`].
+    #[must_use]
+    pub fn bits(&self) -> u8 {
+        self.iter().fold(0, |bits, claim| bits | claim.bit())
     }
 
     /// The claims.
