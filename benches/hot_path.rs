@@ -72,7 +72,7 @@ fn claim(c: &mut Criterion) {
     let claim = |txn_id| Claim::Transaction { advertiser: "acme", event: "sale", txn_id };
     group.bench_function("cache_key", |b| b.iter(|| black_box(claim("T-123456789")).cache_key(7)));
     group.bench_function("store_key", |b| b.iter(|| black_box(claim("T-123456789")).store_key()));
-    let dedup = Deduplicator::new(1_000_000, 7);
+    let dedup = Deduplicator::new(1_000_000, 7, Arc::default());
     let original = Original { conversion: RecordId::from_bytes([1; 16]), status: Status::Approved };
     let known = ClaimSet::new(claim("known"), None);
     dedup.remember(&known, original);
@@ -122,6 +122,7 @@ fn records(c: &mut Criterion) {
         catalog_version: 7,
         params: vec![("sub1", "summer-sale")],
         history,
+        claims: 1,
     };
     let mut group = c.benchmark_group("records");
     let mut out = Vec::with_capacity(1024);

@@ -4,13 +4,14 @@
 use postbackd::click_id::RecordId;
 use postbackd::model::status::Status;
 use postbackd::store::records::{
-    ClickRecord, ConversionRecord, HistoryEntry, RecordError, StoredIp, decode_dedupe,
+    ClickRecord, ConversionRecord, HistoryEntry, RecordError, StoredIp, click_of, decode_dedupe,
     dedupe_minted_ms, encode_dedupe,
 };
 use proptest::prelude::*;
 
 const CLICK_V1: &str = include_str!("fixtures/click.v1.hex");
 const CONVERSION_V1: &str = include_str!("fixtures/conversion.v1.hex");
+const CONVERSION_V2: &str = include_str!("fixtures/conversion.v2.hex");
 const DEDUPE_V1: &str = include_str!("fixtures/dedupe.v1.hex");
 
 /// The bytes of a fixture: hex digits, lines as the eye likes them.
@@ -65,7 +66,12 @@ fn conversion_v1() -> ConversionRecord<'static> {
             time_ms: 1_767_225_600_123,
             reason: "postback",
         }],
+        claims: 0,
     }
+}
+
+fn conversion_v2() -> ConversionRecord<'static> {
+    ConversionRecord { claims: 5, ..conversion_v1() }
 }
 
 fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -82,10 +88,16 @@ fn clicks_of_version_1_are_read_and_written_unchanged() {
 }
 
 #[test]
-fn conversions_of_version_1_are_read_and_written_unchanged() {
-    let stored = bytes(CONVERSION_V1);
-    assert_eq!(ConversionRecord::decode(&stored), Ok(conversion_v1()));
-    assert_eq!(hex(&encoded(|out| conversion_v1().encode(out))), hex(&stored));
+fn conversions_of_version_1_are_read() {
+    assert_eq!(ConversionRecord::decode(&bytes(CONVERSION_V1)), Ok(conversion_v1()));
+}
+
+#[test]
+fn conversions_of_version_2_are_read_and_written_unchanged() {
+    let stored = bytes(CONVERSION_V2);
+    assert_eq!(ConversionRecord::decode(&stored), Ok(conversion_v2()));
+    assert_eq!(hex(&encoded(|out| conversion_v2().encode(out))), hex(&stored));
+    assert_eq!(click_of(&stored).map(|click| *click.as_bytes()), Some(conversion_v2().click));
 }
 
 #[test]
@@ -94,7 +106,7 @@ fn dedupe_entries_of_version_1_are_read_and_written_unchanged() {
     let conversion = RecordId::from_bytes(*b"\x01\x9b\x76\xda\xa8\x7bfedcba9876");
     assert_eq!(decode_dedupe(&stored), Ok(conversion));
     assert_eq!(dedupe_minted_ms(&stored), Some(1_767_225_600_123));
-    assert_eq!(hex(&encoded(|out| encode_dedupe(conversion, out))), hex(&stored));
+    assert_eq!(hex(&encode_dedupe(conversion)), hex(&stored));
 }
 
 #[test]
@@ -107,9 +119,9 @@ fn an_encoder_only_appends() {
 
 #[test]
 fn an_unknown_version_is_told_from_damage() {
-    for fixture in [CLICK_V1, CONVERSION_V1, DEDUPE_V1] {
+    for fixture in [CLICK_V1, CONVERSION_V2, DEDUPE_V1] {
         let mut newer = bytes(fixture);
-        for version in [0, 2, 255] {
+        for version in [0, 3, 255] {
             newer[0] = version;
             let expected = RecordError::Version(Some(version));
             assert_eq!(ClickRecord::decode(&newer), Err(expected));
@@ -124,16 +136,15 @@ fn an_unknown_version_is_told_from_damage() {
 
 #[test]
 fn a_record_cut_short_is_corrupt() {
-    let (click, conversion, dedupe) = (bytes(CLICK_V1), bytes(CONVERSION_V1), bytes(DEDUPE_V1));
+    let (click, dedupe) = (bytes(CLICK_V1), bytes(DEDUPE_V1));
     for end in 1..click.len() {
         assert_eq!(ClickRecord::decode(&click[..end]), Err(RecordError::Corrupt), "{end}");
     }
-    for end in 1..conversion.len() {
-        assert_eq!(
-            ConversionRecord::decode(&conversion[..end]),
-            Err(RecordError::Corrupt),
-            "{end}"
-        );
+    for conversion in [bytes(CONVERSION_V1), bytes(CONVERSION_V2)] {
+        for end in 1..conversion.len() {
+            let decoded = ConversionRecord::decode(&conversion[..end]);
+            assert_eq!(decoded, Err(RecordError::Corrupt), "{end}");
+        }
     }
     for end in 1..dedupe.len() {
         assert_eq!(decode_dedupe(&dedupe[..end]), Err(RecordError::Corrupt), "{end}");
@@ -184,6 +195,7 @@ proptest! {
         texts: [String; 6],
         amounts: (Option<i64>, Option<[u8; 3]>, i64, i64, Option<u64>),
         numbers: (u8, u32, u64, u64, u64),
+        claims: u8,
         params: Vec<(String, String)>,
         history: Vec<(u8, u64, String)>,
     ) {
@@ -215,6 +227,7 @@ proptest! {
                 .iter()
                 .map(|(status, time_ms, reason)| HistoryEntry { status: *status, time_ms: *time_ms, reason })
                 .collect(),
+            claims,
         };
         let stored = encoded(|out| record.encode(out));
         prop_assert_eq!(ConversionRecord::decode(&stored), Ok(record));
@@ -223,12 +236,12 @@ proptest! {
     #[test]
     fn a_dedupe_entry_is_read_as_it_was_written(id: [u8; 16]) {
         let conversion = RecordId::from_bytes(id);
-        let stored = encoded(|out| encode_dedupe(conversion, out));
+        let stored = encode_dedupe(conversion);
         prop_assert_eq!(decode_dedupe(&stored), Ok(conversion));
     }
 
     #[test]
-    fn no_bytes_make_a_decoder_panic(version in 0u8..3, mut bytes: Vec<u8>) {
+    fn no_bytes_make_a_decoder_panic(version in 0u8..4, mut bytes: Vec<u8>) {
         bytes.insert(0, version);
         let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
         let _ = (decode_dedupe(&bytes), dedupe_minted_ms(&bytes));
@@ -236,7 +249,7 @@ proptest! {
 
     #[test]
     fn a_damaged_record_does_not_make_a_decoder_panic(place: prop::sample::Index, damage: u8) {
-        for fixture in [CLICK_V1, CONVERSION_V1, DEDUPE_V1] {
+        for fixture in [CLICK_V1, CONVERSION_V1, CONVERSION_V2, DEDUPE_V1] {
             let mut bytes = bytes(fixture);
             let place = place.index(bytes.len());
             bytes[place] ^= damage;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postbackd::click_id::{Minter, RecordId};
-use postbackd::dedup::Claim;
+use postbackd::dedup::{Claim, ClaimSet};
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::store::engine::{Batch, Engine};
 use postbackd::store::records::{ClickRecord, ConversionRecord};
@@ -65,11 +65,16 @@ fn conversion(click: RecordId, txn_id: &str) -> ConversionRecord<'_> {
         catalog_version: 0,
         params: Vec::new(),
         history: Vec::new(),
+        claims: ClaimSet::new(transaction(txn_id), None).bits(),
     }
 }
 
+fn transaction(txn_id: &str) -> Claim<'_> {
+    Claim::Transaction { advertiser: "acme", event: "sale", txn_id }
+}
+
 fn claim(txn_id: &str) -> keys::DedupeKey {
-    Claim::Transaction { advertiser: "acme", event: "sale", txn_id }.store_key()
+    transaction(txn_id).store_key()
 }
 
 fn commit_click(store: &Store, click: RecordId) {
@@ -81,12 +86,18 @@ fn commit_click(store: &Store, click: RecordId) {
 
 fn commit_conversion(store: &Store, click: RecordId, id: RecordId, txn_id: &str) {
     let ticket = Arc::new(Ticket::default());
-    let claims = std::iter::once(claim(txn_id));
-    store
-        .commit_conversion(id, &conversion(click, txn_id), claims, ticket.clone())
-        .expect("queued");
+    store.commit_conversion(id, &conversion(click, txn_id), ticket.clone()).expect("queued");
     store.writer().flush();
     assert_eq!(wait(ticket.settled()), Outcome::Durable);
+}
+
+/// Takes filing turns until nothing is unfiled.
+fn file_all(store: &Store) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while store.progress().unfiled() > 0 {
+        assert!(std::time::Instant::now() < deadline, "filing is stuck");
+        store.file_once(true);
+    }
 }
 
 /// What the disk holds at this moment, as a kill would leave it.
@@ -271,6 +282,7 @@ fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
     let new = mint(&minter, NOW_MS);
     commit_conversion(&store, click, old, "T-old");
     commit_conversion(&store, click, new, "T-new");
+    file_all(&store);
     let days = |days: u64| Duration::from_millis(days * DAY_MS);
     let kept = Retention { clicks: days(90), conversions: days(40) };
     assert_eq!(wait(store.expire(NOW_MS, kept)), Ok(true));
@@ -303,9 +315,9 @@ fn a_newer_format_is_refused_and_left_alone() {
         let opened = Store::open(folder.path(), CACHE_BYTES, 1, [7; 32], Arc::new(Unobserved));
         opened.err().expect("refused")
     };
-    write(&2u32.to_be_bytes());
-    assert!(matches!(refusal(), OpenError::NewerFormat { found: 2 }));
-    assert!(matches!(refusal(), OpenError::NewerFormat { found: 2 }), "the first try changed it");
+    write(&3u32.to_be_bytes());
+    assert!(matches!(refusal(), OpenError::NewerFormat { found: 3 }));
+    assert!(matches!(refusal(), OpenError::NewerFormat { found: 3 }), "the first try changed it");
     write(b"?");
     assert!(matches!(refusal(), OpenError::DamagedMeta("format")));
     write(&1u32.to_be_bytes());
@@ -344,4 +356,74 @@ fn a_listing_with_cursor_shows_every_row_once() {
     assert_eq!(walk(NOW_MS + 1, NOW_MS + 3, 3, false), ids[5..15], "from is included, to is not");
     let odd: Vec<_> = ids.iter().copied().filter(|id| id.as_bytes()[9] % 2 == 1).collect();
     assert_eq!(walk(0, NOW_MS + DAY_MS, 2, true), odd);
+}
+
+#[test]
+fn index_rows_are_the_same_filed_while_serving_or_at_the_next_start() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let minter = minter(&identity);
+    let clicks = [mint(&minter, NOW_MS), mint(&minter, NOW_MS)];
+    let ids: Vec<_> = (0..40u64).map(|n| mint(&minter, NOW_MS + n)).collect();
+    let txn = |n: usize| format!("T-{n}");
+    let commit = |places: std::ops::Range<usize>| {
+        for n in places {
+            commit_conversion(&store, clicks[n % 2], ids[n], &txn(n));
+        }
+    };
+    let check = |store: &Store, filed: std::ops::Range<usize>| {
+        for n in filed {
+            let found = wait(store.find_claim(claim(&txn(n)))).expect("readable");
+            assert_eq!(found, Some(ids[n]), "{n}");
+        }
+        for (place, click) in clicks.into_iter().enumerate() {
+            let of_click = wait(store.conversions_of(click)).expect("readable");
+            let expected: Vec<_> = ids.iter().copied().skip(place).step_by(2).collect();
+            assert_eq!(of_click.iter().map(|row| row.id).collect::<Vec<_>>(), expected);
+        }
+    };
+    commit(0..20);
+    file_all(&store);
+    commit(20..40);
+    check(&store, 0..20);
+    check(&open(crash_image(folder.path()).path()).0, 0..40);
+    file_all(&store);
+    check(&store, 0..40);
+    check(&open(crash_image(folder.path()).path()).0, 0..40);
+}
+
+#[test]
+fn a_conversion_below_the_bound_of_a_round_brings_its_rows_along() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let minter = minter(&identity);
+    let click = mint(&minter, NOW_MS);
+    let (late, early) = (mint(&minter, NOW_MS), mint(&minter, NOW_MS));
+    commit_conversion(&store, click, early, "T-early");
+    file_all(&store);
+    commit_conversion(&store, click, late, "T-late");
+    assert_eq!(wait(store.find_claim(claim("T-late"))).expect("readable"), Some(late));
+    let of_click = wait(store.conversions_of(click)).expect("readable");
+    assert_eq!(of_click.iter().map(|row| row.id).collect::<Vec<_>>(), [late, early]);
+}
+
+#[test]
+fn a_store_of_format_1_keeps_its_rows() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let click = mint(&minter(&identity), NOW_MS);
+    let id = mint(&minter(&identity), NOW_MS + 1);
+    commit_conversion(&store, click, id, "T-1");
+    file_all(&store);
+    drop(store);
+    {
+        let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
+        let mut batch = Batch::default();
+        batch.put(Table::Meta, keys::META_FORMAT, |out| out.extend_from_slice(&1u32.to_be_bytes()));
+        batch.delete_range(Table::Meta, keys::META_FILED, b"filee");
+        engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    }
+    let (store, identity) = open(folder.path());
+    assert_eq!(identity.filed_below, keys::after(id));
+    assert_eq!(wait(store.find_claim(claim("T-1"))).expect("readable"), Some(id));
 }

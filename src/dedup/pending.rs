@@ -7,9 +7,9 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use super::cache::{Cache, Original};
-use crate::store::claim::{Claim, ClaimSet};
 use crate::limits::CLAIMS_PER_POSTBACK_MAX;
 use crate::model::status::Status;
+use crate::store::claim::{Claim, ClaimSet};
 use crate::store::engine::Lookup;
 use crate::store::ticket::{Outcome, Settle, Ticket, Waiting};
 use crate::store::{Progress, ReadError, Store};

@@ -18,11 +18,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::claim::ClaimSet;
 use super::engine::{Batch, Direction, Engine, EngineError};
+use super::health::Health;
 use super::keys::{self, BY_CLICK_KEY_BYTES, DEDUPE_KEY_BYTES, RecordKey};
 use super::records::{self, ConversionRecord, DEDUPE_VALUE_BYTES};
 use super::schema::Table;
 use super::ticket::Ticket;
-use super::health::Health;
 use super::writer::{Mark, Writer};
 use crate::click_id::RecordId;
 use crate::limits::{
@@ -65,6 +65,9 @@ impl Progress {
         self.filed.store(filed, Ordering::Release);
     }
 }
+
+/// The lowest priority of a thread.
+const NICE_MAX: i32 = 19;
 
 /// A claim's row in `dedupe`: key, value.
 type DedupeRow = [u8; DEDUPE_KEY_BYTES + DEDUPE_VALUE_BYTES];
@@ -151,12 +154,7 @@ impl Filing {
     ///
     /// # Errors
     /// When the engine fails; the store is poisoned then.
-    pub fn turn(
-        &self,
-        writer: &Writer,
-        engine: &dyn Engine,
-        now: bool,
-    ) -> Result<(), EngineError> {
+    pub fn turn(&self, writer: &Writer, engine: &dyn Engine, now: bool) -> Result<(), EngineError> {
         let mut state = self.lock();
         let Some(round) = state.round else {
             let before = std::mem::replace(&mut state.mark, writer.mark());
@@ -196,6 +194,9 @@ pub(super) fn file_until_closed(
     engine: &dyn Engine,
     health: &Health,
 ) {
+    // Filing is never urgent. On Linux this is the calling thread's own priority; where it cannot be
+    // set, filing competes with everybody.
+    let _ = rustix::process::setpriority_process(None, NICE_MAX);
     let mut idle = 0;
     while !writer.wait_closed(FILING_TURN) && health.poison_reason().is_none() {
         let filed = filing.progress.filed();

@@ -95,12 +95,18 @@ impl Store {
             })?;
             // What the index does not know yet.
             let (from, to) = (filed_below, keys::KEY_END);
-            engine.scan(Table::Conversions, &from, &to, Direction::Ascending, &mut |key, value| {
-                if records::click_of(value) == Some(click) {
-                    ids.extend(keys::record(key));
-                }
-                until_full(&ids)
-            })?;
+            engine.scan(
+                Table::Conversions,
+                &from,
+                &to,
+                Direction::Ascending,
+                &mut |key, value| {
+                    if records::click_of(value) == Some(click) {
+                        ids.extend(keys::record(key));
+                    }
+                    until_full(&ids)
+                },
+            )?;
             Ok::<_, ReadError>(ids)
         };
         let mut conversions = Vec::new();

@@ -180,12 +180,21 @@ impl Store {
         let identity = identify(&*engine, fresh_key)?;
         let health = Arc::new(Health::default());
         let writer = Arc::new(Writer::new(Arc::clone(&engine), Arc::clone(&health), observe));
+        writer.close_below(identity.filed_below);
         let filing = Arc::new(Filing::new(identity.filed_below, Arc::clone(writer.progress())));
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
         let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
         let clicks_from_ms = AtomicU64::new(u64::MAX);
-        let store =
-            Self { engine, writer, filing, readers, health, threads, opened_newest_ms, clicks_from_ms };
+        let store = Self {
+            engine,
+            writer,
+            filing,
+            readers,
+            health,
+            threads,
+            opened_newest_ms,
+            clicks_from_ms,
+        };
         Ok((store, identity))
     }
 

@@ -92,7 +92,7 @@ impl Engine for RocksEngine {
             return Ok(());
         }
         let path = filed_rows(self.db.path(), table);
-        let options = options::of_profile(table.profile(), &self.cache);
+        let options = options::filed_rows(table.profile(), &self.cache);
         let mut writer = SstFileWriter::create(&options);
         writer.open(&path).map_err(failed)?;
         for (key, value) in rows {

@@ -112,9 +112,7 @@ struct State {
 
 impl State {
     fn is_dry(&self) -> bool {
-        self.collected.tickets.is_empty()
-            && self.appended.tickets.is_empty()
-            && self.appending == 0
+        self.collected.tickets.is_empty() && self.appended.tickets.is_empty() && self.appending == 0
     }
 
     fn has_work_for_sync(&self) -> bool {

@@ -167,33 +167,46 @@ impl Books {
             let bytes = bytes.unwrap_or_else(|| panic!("click {click:?} was lost"));
             assert!(ClickRecord::decode(bytes).is_ok());
         }
-        let holders = self.audit_conversions(disk);
-        audit_dedupe(&holders, disk);
-    }
-
-    /// Each conversion with its index row; returns who holds which key, oldest first.
-    fn audit_conversions(&self, disk: &Tables) -> BTreeMap<Key, Vec<RecordId>> {
-        let mut holders: BTreeMap<Key, Vec<RecordId>> = BTreeMap::new();
-        for id in disk.of(Table::Conversions).keys() {
-            let id = keys::record(id).expect("a conversion's key");
-            let record = on_disk(id, disk);
-            let by_click = keys::by_click(RecordId::from_bytes(record.click), id);
-            assert!(disk.of(Table::ByClick).contains_key(&by_click[..]), "{id:?} has no index row");
-            let has_click = disk.of(Table::Clicks).contains_key(&record.click[..]);
-            let is_flagged = record.flags().any(|flag| flag == Flag::ClickRecordMissing);
-            assert!(has_click || is_flagged, "nobody says that the click of {id:?} is missing");
-            for key in keys_of_record(&record) {
-                holders.entry(key).or_default().push(id);
-            }
-        }
-        assert_eq!(disk.of(Table::ByClick).len(), disk.of(Table::Conversions).len());
-        holders
+        let filed_below = filed_below(disk);
+        let holders = audit_conversions(&filed_below, disk);
+        audit_dedupe(&holders, &filed_below, disk);
     }
 }
 
+/// Every conversion below has its index rows.
+fn filed_below(disk: &Tables) -> Vec<u8> {
+    disk.of(Table::Meta).get(keys::META_FILED).cloned().unwrap_or_default()
+}
+
+fn is_filed(conversion: &RecordId, filed_below: &[u8]) -> bool {
+    conversion.as_bytes()[..] < *filed_below
+}
+
+/// Each conversion with its index row, once it is filed; returns who holds which key, oldest first.
+fn audit_conversions(filed_below: &[u8], disk: &Tables) -> BTreeMap<Key, Vec<RecordId>> {
+    let mut holders: BTreeMap<Key, Vec<RecordId>> = BTreeMap::new();
+    let mut index = disk.of(Table::ByClick).clone();
+    for id in disk.of(Table::Conversions).keys() {
+        let id = keys::record(id).expect("a conversion's key");
+        let record = on_disk(id, disk);
+        let by_click = keys::by_click(RecordId::from_bytes(record.click), id);
+        let indexed = index.remove(&by_click[..]).is_some();
+        assert!(indexed || !is_filed(&id, filed_below), "{id:?} has no index row");
+        let has_click = disk.of(Table::Clicks).contains_key(&record.click[..]);
+        let is_flagged = record.flags().any(|flag| flag == Flag::ClickRecordMissing);
+        assert!(has_click || is_flagged, "nobody says that the click of {id:?} is missing");
+        for key in keys_of_record(&record) {
+            holders.entry(key).or_default().push(id);
+        }
+    }
+    assert!(index.is_empty(), "index rows of no conversion: {index:?}");
+    holders
+}
+
 /// A key has one conversion, or several that are a window apart, and the dedupe table names the
-/// newest.
-fn audit_dedupe(holders: &BTreeMap<Key, Vec<RecordId>>, disk: &Tables) {
+/// newest that is filed, or a newer one.
+fn audit_dedupe(holders: &BTreeMap<Key, Vec<RecordId>>, filed_below: &[u8], disk: &Tables) {
+    let mut entries = disk.of(Table::Dedupe).clone();
     for (key, conversions) in holders {
         match key.window_ms() {
             None => assert_eq!(conversions.len(), 1, "{key:?} counted twice: {conversions:?}"),
@@ -204,11 +217,13 @@ fn audit_dedupe(holders: &BTreeMap<Key, Vec<RecordId>>, disk: &Tables) {
                 "{key:?} counted twice within its window: {conversions:?}"
             ),
         }
-        let entry = key.with_claim(|claim| disk.of(Table::Dedupe).get(&claim.store_key().0[..]));
-        let named = entry.map(|value| decode_dedupe(value).expect("a dedupe record"));
-        assert_eq!(named.as_ref(), conversions.last(), "the dedupe entry of {key:?}");
+        let entry = key.with_claim(|claim| entries.remove(&claim.store_key().0[..]));
+        let named = entry.map(|value| decode_dedupe(&value).expect("a dedupe record"));
+        let filed = conversions.iter().rfind(|id| is_filed(id, filed_below)).copied();
+        assert!(named >= filed, "the dedupe entry of {key:?} is {named:?}, filed is {filed:?}");
+        assert!(named.is_none_or(|named| conversions.contains(&named)), "{key:?}: {named:?}");
     }
-    assert_eq!(disk.of(Table::Dedupe).len(), holders.len(), "dedupe entries without conversion");
+    assert!(entries.is_empty(), "dedupe entries of no conversion: {entries:?}");
 }
 
 /// A conversion's record, which must be there.

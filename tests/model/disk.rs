@@ -60,6 +60,8 @@ pub struct Faults {
     pub append: usize,
     /// One in so many syncs fails.
     pub sync: usize,
+    /// One in so many bulk writes fails.
+    pub file: usize,
     /// One in so many reads fails.
     pub read: usize,
     /// One in so many reads is not answered from memory.
@@ -155,6 +157,29 @@ impl Engine for Disk {
         let all = state.unsynced.len();
         state.persist(all);
         Ok(())
+    }
+
+    fn file<'r>(
+        &self,
+        table: Table,
+        rows: &mut dyn Iterator<Item = (&'r [u8], &'r [u8])>,
+    ) -> Result<(), EngineError> {
+        let mut state = self.lock();
+        assert!(!state.failed, "a failed disk is never written to again");
+        let own = |(key, value): (&[u8], &[u8])| Owned::Put(table, key.to_vec(), value.to_vec());
+        let changes: Vec<_> = rows.map(own).collect();
+        let keys = changes.iter().map(|change| match change {
+            Owned::Put(_, key, _) | Owned::DeleteRange(_, key, _) => key,
+        });
+        assert!(keys.is_sorted_by(|one, other| one < other), "keys ascend, none twice");
+        let (file, applied) = (state.faults.file, state.rng.once_in(2));
+        let fails = state.rng.once_in(file);
+        if !fails || applied {
+            state.readable.apply(&changes);
+            state.durable.apply(&changes);
+        }
+        state.failed = fails;
+        if fails { Err(EngineError("injected bulk write".into())) } else { Ok(()) }
     }
 
     fn get(

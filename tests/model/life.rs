@@ -16,7 +16,7 @@ use postbackd::postback::{Answer, Body, PostbackRequest, Postbacks};
 use postbackd::store::engine::Engine;
 use postbackd::store::records::ClickRecord;
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
-use postbackd::store::{AppendBuffers, Numbers, Store, SubmitError, Unobserved};
+use postbackd::store::{AppendBuffers, Appended, Numbers, Store, SubmitError, Unobserved};
 
 use crate::books::{Books, Key, OFFERS, Request, on_disk};
 use crate::disk::{Disk, Faults};
@@ -73,7 +73,7 @@ pub struct Life {
     store: Arc<Store>,
     postbacks: Arc<Postbacks>,
     buffers: AppendBuffers,
-    tickets: Vec<Arc<dyn Settle>>,
+    appended: Appended,
     clients: Vec<Client>,
     warming: Option<Task<()>>,
     waker: Task<()>,
@@ -101,7 +101,7 @@ impl Life {
             catalog: Arc::new(ArcSwap::new(Arc::clone(&setup.catalog))),
             keyring: Arc::new(Keyring::new(identity.click_key, Vec::new())),
             minter: Arc::new(Minter::new(0, identity.starts, identity.newest_ms)),
-            dedup: Deduplicator::new(1 + rng.below(8), rng.next()),
+            dedup: Deduplicator::new(1 + rng.below(8), rng.next(), Arc::clone(store.progress())),
             store: Arc::clone(&store),
             metrics: Arc::clone(&setup.metrics),
             waiting: Arc::clone(&waiting),
@@ -111,7 +111,7 @@ impl Life {
             store,
             postbacks,
             buffers: AppendBuffers::default(),
-            tickets: Vec::new(),
+            appended: Appended::default(),
             clients: Vec::new(),
             warming: None,
             waker: Task::new(async move { waiting.attend(|| ()).await }),
@@ -211,7 +211,11 @@ impl Life {
     }
 
     pub fn sync(&mut self) {
-        self.store.writer().sync_once(&mut self.tickets);
+        self.store.writer().sync_once(&mut self.appended);
+    }
+
+    pub fn file(&self) {
+        self.store.file_once(true);
     }
 
     pub fn read(&mut self) -> bool {
@@ -333,6 +337,6 @@ pub fn assign_numbers(store: &Arc<Store>) -> Numbers {
         }
         store.read_once();
         store.writer().append_once(&mut AppendBuffers::default());
-        store.writer().sync_once(&mut Vec::new());
+        store.writer().sync_once(&mut Appended::default());
     }
 }

@@ -3,7 +3,7 @@
 //! Everything runs on one thread and every choice comes from a seed, so a failure is repeated by
 //! its number. The parts are the server's own: [`Postbacks`] with catalog, click IDs, claim cache
 //! and [`Store`]; only the engine is a [`disk::Disk`] in memory, and the writer's two stages, the
-//! readers and the clients' futures are driven by hand, in any order. Clients send new postbacks,
+//! readers, the filing of index rows and the clients' futures are driven by hand, in any order. Clients send new postbacks,
 //! the same ones again or at the same time, and hang up at any await; the clock steps both ways;
 //! reads miss memory or fail, writes and fsyncs fail; the process ends at any moment and starts
 //! again on what was synced and a random prefix of what was only appended.
@@ -12,6 +12,7 @@
 //!
 //! - whatever a client was told with a 2xx, as a new conversion or as a duplicate, is durable at
 //!   that moment and in every later life;
+//! - index rows are those of durable conversions, and after a start no conversion lacks them;
 //! - a key has one conversion, or several that lie its window apart; the dedupe entries, the
 //!   conversions and the index rows lead to each other;
 //! - who sends an accepted postback again is told of the same conversion;
@@ -114,6 +115,7 @@ impl World {
             let faults = self.faults();
             let mut life =
                 Life::start(setup, Arc::clone(&disk), faults, self.now_ms, &mut self.rng);
+            disk.with_durable(|durable| self.books.audit(durable));
             for _ in 0..self.rng.below(STEPS_MAX) {
                 self.step(&mut life);
             }
@@ -132,7 +134,13 @@ impl World {
     /// A life has all kinds of faults, some, or none.
     fn faults(&mut self) -> Faults {
         let mut once_in = |n| if self.rng.once_in(3) { n } else { 0 };
-        Faults { append: once_in(30), sync: once_in(30), read: once_in(20), miss: once_in(3) }
+        Faults {
+            append: once_in(30),
+            sync: once_in(30),
+            file: once_in(10),
+            read: once_in(20),
+            miss: once_in(3),
+        }
     }
 
     fn step(&mut self, life: &mut Life) {
@@ -144,8 +152,9 @@ impl World {
             60..63 => life.hang_up(&mut self.rng),
             63..73 => life.append(),
             73..81 => life.sync(),
-            81..91 => drop(life.read()),
-            91..99 => self.step_clock(),
+            81..89 => drop(life.read()),
+            89..93 => life.file(),
+            93..99 => self.step_clock(),
             _ => life.set_disk_full(self.rng.once_in(2)),
         }
     }
