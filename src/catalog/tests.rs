@@ -169,7 +169,13 @@ path = "/k/in"
 id = "c"
 path = "/k/in"
 "#;
-    insta::assert_snapshot!(refused(text), @r#""#);
+    insta::assert_snapshot!(refused(text), @r#"
+    catalog.toml:4: advertisers[0] "a".preset: "tuna" is not one of "standard", "voluum", "keitaro", "binom", "redtrack", "everflow", "tune", "affise", "scaleo", "afftrax", "trackier", "bemob", "cake"; did you mean "tune"?
+    catalog.toml:5: advertisers[0] "a".answer: "yes" is not one of "json", "always_200", "tune", "ok"
+    catalog.toml:6: advertisers[0] "a".default_event: "a b" is not an ID: 1 to 64 of A-Z a-z 0-9 . _ -
+    catalog.toml:7: advertisers[0] "a".path: "in" is not a path such as "/key/postback": at most 128 of A-Z a-z 0-9 . _ ~ - /, no / at its end
+    catalog.toml:13: advertisers[2] "c".path: "/k/in" is taken by an earlier advertiser
+    "#);
     let check = |path: &str, valid: bool| {
         let text = format!("[[advertisers]]\nid = 'a'\npath = '{path}'\n");
         assert_eq!(load(&text).is_ok(), valid, "{path}");

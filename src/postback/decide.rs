@@ -195,7 +195,7 @@ fn event<'a>(
     offer: &'a Offer,
 ) -> Result<&'a Event, Refused> {
     let Some(theirs) = fields.get(Field::Event) else {
-        return unnamed_event(offer).ok_or_else(|| hints::missing_event(&sender.names, offer));
+        return unnamed_event(offer).ok_or_else(|| hints::missing_event(fields, sender, offer));
     };
     let ours = offer.advertiser.event_name(theirs);
     Ok(offer.event(ours).ok_or(Refusal::UnknownEvent)?)

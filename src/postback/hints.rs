@@ -1,8 +1,6 @@
 //! What to send instead, where finding that out takes a look at the postback. Only refusals come
 //! here, and those of plainly forged click IDs come without an allocation.
 
-use std::borrow::Cow;
-
 use super::decide::Refused;
 use super::mapping::{Fields, Names};
 use super::sender::Sender;
@@ -29,40 +27,47 @@ pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
     let genuine = |value: &str| keyring.verify(value.as_bytes()).is_ok();
     let is_order = names.meaning(AMBIGUOUS) == Some(Field::TxnId);
     let order = fields.get(Field::TxnId).filter(|_| is_order);
-    let foreign = if order.is_some_and(genuine) {
-        Some(AMBIGUOUS)
-    } else {
-        // One letter alone says nothing, nor does a name of this dialect that was overridden.
-        let says = |(name, value): &(&str, &str)| {
-            (name.len() > 1 || genuine(value))
-                && names.preset.meaning(name) != Some(Field::ClickId)
-                && with_click(name).next().is_some()
-        };
-        fields.custom().find(says).map(|(name, _)| name)
+    let foreign = match order {
+        Some(order) if genuine(order) => Some(AMBIGUOUS),
+        _ => foreign(fields, names, Field::ClickId, genuine),
     };
-    let hint: Cow<'static, str> = match (foreign, order) {
-        (Some(name), _) => format!(
-            "this looks like the {} dialect: {}, or send the click ID as {}",
-            listed(name, ""),
-            set_preset(name, sender),
-            click_name(names)
-        )
-        .into(),
+    let send = format!("send the click ID that the landing URL carried, as {}", click_name(names));
+    let hint = match (foreign, order) {
+        (Some(name), _) => {
+            let instead = format!("send the click ID as {}", click_name(names));
+            another_dialect(name, Field::ClickId, sender, &instead)
+        }
         (None, Some(_)) => format!(
-            "send the click ID that the landing URL carried, as {}; if {AMBIGUOUS} was meant as the click ID, {}",
-            click_name(names),
-            set_preset(AMBIGUOUS, sender)
-        )
-        .into(),
+            "{send}; if {AMBIGUOUS} was meant as the click ID, {}",
+            set_preset(AMBIGUOUS, Field::ClickId, sender)
+        ),
         (None, None) if names.name(Field::ClickId) == Some(Field::ClickId.as_str()) => {
             return Refusal::MissingClickId.into();
         }
-        (None, None) => {
-            format!("send the click ID that the landing URL carried, as {}", click_name(names))
-                .into()
-        }
+        (None, None) => send,
     };
     Refused::with(Refusal::MissingClickId, hint)
+}
+
+/// No event was named, and none can be told from the offer.
+pub fn missing_event(fields: &Fields<'_>, sender: &Sender<'_>, offer: &Offer) -> Refused {
+    let (names, advertiser) = (&sender.names, &offer.advertiser);
+    let name = names.name(Field::Event).unwrap_or(Field::Event.as_str());
+    let say = format!("name one, as {name}=sale");
+    let hint = if let Some(theirs) = foreign(fields, names, Field::Event, |_| false) {
+        another_dialect(theirs, Field::Event, sender, &format!("send the event as {name}"))
+    } else if advertiser.default_event.is_some() {
+        format!("the advertiser's default_event is no event of the click's offer: {say}")
+    } else if advertiser.preset.dialect().unnamed == Unnamed::OnlyEvent {
+        format!(
+            "the click's offer has more than one event, or none: {say}, or set default_event for the advertiser"
+        )
+    } else if name == Field::Event.as_str() {
+        return Refusal::MissingEvent.into();
+    } else {
+        format!("name the event, as {name}=sale")
+    };
+    Refused::with(Refusal::MissingEvent, hint)
 }
 
 /// The name that is the click in some dialects and the order in others.
@@ -72,24 +77,41 @@ fn click_name<'c>(names: &Names<'c>) -> &'c str {
     names.name(Field::ClickId).unwrap_or("a name that the advertiser's params give it")
 }
 
-/// Presets in which this name means the click ID.
-fn with_click(name: &str) -> impl Iterator<Item = &'static Preset> {
-    Preset::ALL.iter().filter(move |preset| preset.meaning(name) == Some(Field::ClickId))
+/// The name of a parameter that means nothing here and `field` in another dialect. A name of one
+/// letter alone says nothing, and one of this dialect was overridden on purpose.
+fn foreign<'f>(
+    fields: &'f Fields<'_>,
+    names: &Names<'_>,
+    field: Field,
+    sure: impl Fn(&str) -> bool,
+) -> Option<&'f str> {
+    let says = |(name, value): &(&str, &str)| {
+        (name.len() > 1 || sure(value))
+            && names.preset.meaning(name) != Some(field)
+            && presets_with(name, field).next().is_some()
+    };
+    fields.custom().find(says).map(|(name, _)| name)
 }
 
-/// Their names, for a sentence.
-fn listed(name: &str, quote: &str) -> String {
-    let quoted: Vec<_> = with_click(name).map(|preset| format!("{quote}{preset}{quote}")).collect();
-    quoted.join(" or ")
+/// Presets in which this name means `field`.
+fn presets_with(name: &str, field: Field) -> impl Iterator<Item = &'static Preset> {
+    Preset::ALL.iter().filter(move |preset| preset.meaning(name) == Some(field))
 }
 
-fn set_preset(name: &str, sender: &Sender<'_>) -> String {
-    let presets = listed(name, "\"");
+fn another_dialect(name: &str, field: Field, sender: &Sender<'_>, instead: &str) -> String {
+    let presets: Vec<_> = presets_with(name, field).map(|preset| preset.as_str()).collect();
+    let (presets, set) = (presets.join(" or "), set_preset(name, field, sender));
+    format!("this looks like the {presets} dialect: {set}, or {instead}")
+}
+
+fn set_preset(name: &str, field: Field, sender: &Sender<'_>) -> String {
+    let presets: Vec<_> =
+        presets_with(name, field).map(|preset| format!("{:?}", preset.as_str())).collect();
     let path = match sender.advertiser {
         Some(_) => "",
         None => " and send to /postback/{advertiser}",
     };
-    format!("set preset = {presets} for the advertiser{path}")
+    format!("set preset = {} for the advertiser{path}", presets.join(" or "))
 }
 
 /// The click ID is none of ours: perhaps it once was.
@@ -124,33 +146,9 @@ fn case_was_changed(text: &[u8]) -> bool {
 
 /// Whether a genuine click ID is in it: by itself, at the start or at the end.
 fn holds_click_id(text: &[u8], keyring: &Keyring) -> bool {
-    let words = text.split(|byte| !byte.is_ascii_alphanumeric());
-    let by_itself = words.filter(|word| word.len() == CLICK_ID_CHARS).last();
+    let mut words = text.split(|byte| !byte.is_ascii_alphanumeric());
+    let by_itself = words.find(|word| word.len() == CLICK_ID_CHARS);
     let start = text.get(..CLICK_ID_CHARS);
     let end = text.len().checked_sub(CLICK_ID_CHARS).and_then(|at| text.get(at..));
     [by_itself, start, end].into_iter().flatten().any(|part| keyring.verify(part).is_ok())
-}
-
-/// No event was named, and none can be told from the offer.
-pub fn missing_event(names: &Names<'_>, offer: &Offer) -> Refused {
-    let advertiser = &offer.advertiser;
-    let name = names.name(Field::Event).unwrap_or(Field::Event.as_str());
-    if advertiser.default_event.is_some() {
-        let hint = format!(
-            "the click's offer has no event of the name that is the advertiser's default_event; name one, as {name}=sale"
-        );
-        return Refused::with(Refusal::MissingEvent, hint);
-    }
-    match advertiser.preset.dialect().unnamed {
-        Unnamed::Missing if name == Field::Event.as_str() => Refusal::MissingEvent.into(),
-        Unnamed::Missing => {
-            Refused::with(Refusal::MissingEvent, format!("name the event, as {name}=sale"))
-        }
-        Unnamed::OnlyEvent => Refused::with(
-            Refusal::MissingEvent,
-            format!(
-                "the click's offer has more than one event, or none: name one, as {name}=sale, or set default_event for the advertiser"
-            ),
-        ),
-    }
 }

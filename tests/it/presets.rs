@@ -507,6 +507,26 @@ fn a_name_of_another_dialect_is_refused_with_a_hint_that_names_the_dialect() {
 }
 
 #[test]
+fn an_event_under_the_name_of_another_dialect_is_found_in_the_hint() {
+    let server = start();
+    let check = |target: &str, offer: &str, hint: &str| {
+        let answer = server.get(&target.replace("{click}", &click(&server, offer))).json();
+        assert_eq!((text(&answer, "reason"), text(&answer, "hint")), ("missing_event", hint));
+    };
+    check(
+        "/postback/standard?click_id={click}&et=sale",
+        "standard",
+        "this looks like the voluum dialect: set preset = \"voluum\" for the advertiser, or send the event as event",
+    );
+    check(
+        "/postback/voluum?cid={click}&goal_alias=sale",
+        "voluum-two",
+        "this looks like the scaleo dialect: set preset = \"scaleo\" for the advertiser, or send the event as et",
+    );
+    check("/postback/standard?click_id={click}&e=1", "standard", "name the event, as event=sale");
+}
+
+#[test]
 fn the_paths_of_presets_take_nothing_from_the_paths_of_clicks() {
     let server = start();
     for path in ["/click", "/click?offer=binom&aff=pub-7", "/c/unknown"] {

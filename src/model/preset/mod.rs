@@ -1,5 +1,5 @@
 //! How the senders of other systems speak: names, status words, paths and the answer they expect.
-//! One table per system, all of them in [`tables`](self), each readable by itself.
+//! One table for each system, all of them in `tables.rs`, each readable by itself.
 
 mod tables;
 
