@@ -81,21 +81,21 @@ fn warn_of_taken_names(table: &Table<'_>, preset: Preset, params: &[(Field, Stri
 fn path<'t>(input: Input<'t>) -> Result<&'t str, Complaint> {
     let path = input.text()?;
     let in_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
-    let segments = path.strip_prefix('/').unwrap_or_default().split('/');
-    let whole = segments.into_iter().all(|segment| !matches!(segment, "" | "." | ".."));
+    let mut segments = path.strip_prefix('/').unwrap_or_default().split('/');
+    let whole = segments.all(|segment| !matches!(segment, "" | "." | ".."));
     if !whole || path.len() > PATH_BYTES_MAX || !path.bytes().all(in_path) {
         return Err(Complaint::new(format!(
             "{path:?} is not a path such as \"/key/postback\": at most {PATH_BYTES_MAX} of A-Z a-z 0-9 . _ ~ - /, no / at its end"
         )));
     }
-    let below_click = path == "/click" || path == "/c" || path.starts_with("/c/");
+    let is_click = path == "/click" || path == "/c" || path.starts_with("/c/");
     let shared = |preset: &Preset| {
         let paths = preset.dialect().paths.iter();
         paths.copied().any(|known| {
             path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     };
-    if below_click || Preset::ALL.iter().any(shared) {
+    if is_click || Preset::ALL.iter().any(shared) {
         return Err(Complaint::new(format!("{path:?} leads somewhere else already")));
     }
     Ok(path)

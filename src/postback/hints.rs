@@ -31,20 +31,23 @@ pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
         Some(order) if genuine(order) => Some(AMBIGUOUS),
         _ => foreign(fields, names, Field::ClickId, genuine),
     };
-    let send = format!("send the click ID that the landing URL carried, as {}", click_name(names));
+    let known = names.name(Field::ClickId);
+    let name = known.unwrap_or("a name that the advertiser's params give it");
+    let send = || format!("send the click ID that the landing URL carried, as {name}");
     let hint = match (foreign, order) {
-        (Some(name), _) => {
-            let instead = format!("send the click ID as {}", click_name(names));
-            another_dialect(name, Field::ClickId, sender, &instead)
+        (Some(theirs), _) => {
+            let instead = format!("send the click ID as {name}");
+            another_dialect(theirs, Field::ClickId, sender, &instead)
         }
         (None, Some(_)) => format!(
-            "{send}; if {AMBIGUOUS} was meant as the click ID, {}",
+            "{}; if {AMBIGUOUS} was meant as the click ID, {}",
+            send(),
             set_preset(AMBIGUOUS, Field::ClickId, sender)
         ),
-        (None, None) if names.name(Field::ClickId) == Some(Field::ClickId.as_str()) => {
+        (None, None) if known == Some(Field::ClickId.as_str()) => {
             return Refusal::MissingClickId.into();
         }
-        (None, None) => send,
+        (None, None) => send(),
     };
     Refused::with(Refusal::MissingClickId, hint)
 }
@@ -72,10 +75,6 @@ pub fn missing_event(fields: &Fields<'_>, sender: &Sender<'_>, offer: &Offer) ->
 
 /// The name that is the click in some dialects and the order in others.
 const AMBIGUOUS: &str = "transaction_id";
-
-fn click_name<'c>(names: &Names<'c>) -> &'c str {
-    names.name(Field::ClickId).unwrap_or("a name that the advertiser's params give it")
-}
 
 /// The name of a parameter that means nothing here and `field` in another dialect. A name of one
 /// letter alone says nothing, and one of this dialect was overridden on purpose.
