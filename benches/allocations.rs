@@ -1,6 +1,6 @@
-//! Heap allocations of one click and one postback, accepted or refused, from parameters to the reply's bytes, the
-//! writer's rounds included and hyper's own excluded. Read the `alloc` column: divan prints how
-//! many allocations one iteration makes.
+//! Heap allocations of one click and one postback, accepted or refused, from parameters to the
+//! reply's bytes, the writer's rounds included and hyper's own excluded. Read the `alloc` column:
+//! divan prints how many allocations one iteration makes.
 
 mod common;
 

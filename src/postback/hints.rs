@@ -1,5 +1,5 @@
 //! What to send instead, where finding that out takes a look at the postback. Only refusals come
-//! here, and those of plainly forged click IDs come without an allocation.
+//! here; the most common ones, a plainly forged or a missing click ID, without an allocation.
 
 use super::decide::Refused;
 use super::mapping::{Fields, Names};
@@ -150,4 +150,67 @@ fn holds_click_id(text: &[u8], keyring: &Keyring) -> bool {
     let start = text.get(..CLICK_ID_CHARS);
     let end = text.len().checked_sub(CLICK_ID_CHARS).and_then(|at| text.get(at..));
     [by_itself, start, end].into_iter().flatten().any(|part| keyring.verify(part).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::click_id::Minter;
+    use crate::model::ids::{AffiliateNumber, OfferNumber};
+
+    fn keyring() -> Keyring {
+        Keyring::new([7; 32], vec![])
+    }
+
+    fn click() -> String {
+        let record =
+            Minter::new(0, 1, 0).mint(1_795_248_000_000, OfferNumber::NONE, AffiliateNumber::NONE);
+        keyring().sign(record).to_text().to_string()
+    }
+
+    /// The start of the hint for a text that is no click ID.
+    fn check(text: &str, reason: Refusal, hint: &str) {
+        let error = keyring().verify(text.as_bytes()).expect_err("not genuine");
+        let refused = bad_click_id(text.as_bytes(), error, &keyring());
+        assert_eq!(refused.reason, reason, "{text}");
+        let given = refused.hint.unwrap_or_default();
+        assert!(given.starts_with(hint), "{text}: {given}");
+    }
+
+    #[test]
+    fn what_happened_to_a_click_id_is_told_by_its_text() {
+        let (click, malformed) = (click(), Refusal::MalformedClickId);
+        let around = "a click ID of this network, but with";
+        for text in [
+            format!(" {click} "),
+            format!("\"{click}\""),
+            format!("{click}\n"),
+            format!("é{click}"),
+            format!("{click}x"),
+            format!("x{click}"),
+            format!("id={click};x=1"),
+        ] {
+            check(&text, malformed, around);
+        }
+        check(&format!("x{click}x"), malformed, "too long");
+        check(&click[1..], malformed, "too short");
+        check(&format!("{}é", &click[2..]), malformed, "a click ID consists of");
+        check(&"0".repeat(33), Refusal::ForgedClickId, "it looks like a click ID");
+        check(&format!("{}aB", "0".repeat(31)), Refusal::ForgedClickId, "it looks like a click ID");
+        check(&format!("{}ab", "0".repeat(31)), Refusal::ForgedClickId, "all its letters");
+        check(&format!("{}AB", "0".repeat(31)), Refusal::ForgedClickId, "all its letters");
+        check(&format!("{}-B", "0".repeat(31)), malformed, "a click ID consists of");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text: Vec<u8>) {
+            let keyring = keyring();
+            if let Err(error) = keyring.verify(&text) {
+                prop_assert!(bad_click_id(&text, error, &keyring).hint.is_some());
+            }
+        }
+    }
 }
