@@ -1,6 +1,6 @@
-//! Heap allocations of one click and one postback, from parameters to the reply's bytes, the
-//! writer's rounds included and hyper's own excluded. Read the `alloc` column: divan prints how
-//! many allocations one iteration makes.
+//! Heap allocations of one click and one postback, accepted or refused, from parameters to the
+//! reply's bytes, the writer's rounds included and hyper's own excluded. Read the `alloc` column:
+//! divan prints how many allocations one iteration makes.
 
 mod common;
 
@@ -70,6 +70,18 @@ fn new_postback(bencher: divan::Bencher<'_, '_>) {
 fn duplicate(bencher: divan::Bencher<'_, '_>) {
     let (mut bench, bodies) = (Bench::new(), RefusedBodies::default());
     let query = format!("click_id={}&event=sale&txn_id=T-1&amount=15.10", bench.click_id());
+    bencher.bench_local(|| {
+        let request = postback(&query);
+        reply::postback(&bench.rounds.drive(bench.postbacks.take(&request)), false, &bodies)
+    });
+}
+
+#[divan::bench]
+fn forged(bencher: divan::Bencher<'_, '_>) {
+    let (mut bench, bodies) = (Bench::new(), RefusedBodies::default());
+    let mut click = bench.click_id();
+    let last = if click.pop() == Some('0') { '1' } else { '0' };
+    let query = format!("click_id={click}{last}&event=sale&txn_id=T-1&amount=15.10");
     bencher.bench_local(|| {
         let request = postback(&query);
         reply::postback(&bench.rounds.drive(bench.postbacks.take(&request)), false, &bodies)

@@ -11,6 +11,8 @@ use postbackd::catalog::{NetworkDefaults, parse};
 use postbackd::config::Config;
 use postbackd::metrics::{DESCRIPTIONS, Kind};
 use postbackd::model::currency::Currency;
+use postbackd::model::fields::Field;
+use postbackd::model::preset::{AnswerForm, Preset};
 use postbackd::model::reasons::{ClickFallback, Flag, PostbackResult, Refusal, Unavailability};
 use postbackd::store::schema::Table;
 
@@ -551,6 +553,60 @@ fn what_the_examples_and_the_documentation_configure_is_accepted() {
     let page = read("docs/catalog.md");
     assert!(!toml_blocks(&page).is_empty());
     toml_blocks(&page).into_iter().for_each(|block| catalog("docs/catalog.md", block));
+    let page = read("docs/presets.md");
+    assert!(!toml_blocks(&page).is_empty());
+    toml_blocks(&page).into_iter().for_each(|block| catalog("docs/presets.md", block));
+}
+
+/// The lines of a page under `## name`.
+fn section<'p>(page: &'p str, name: &str) -> Vec<&'p str> {
+    let heading = format!("## {name}");
+    let lines = page.lines().skip_while(|line| *line != heading).skip(1);
+    let lines: Vec<_> = lines.take_while(|line| !line.starts_with("## ")).collect();
+    assert!(!lines.is_empty(), "no section {heading:?}");
+    lines
+}
+
+#[test]
+fn the_presets_page_says_of_each_preset_what_its_table_says() {
+    let page = read("docs/presets.md");
+    for preset in Preset::ALL {
+        let (lines, dialect) = (section(&page, preset.as_str()), preset.dialect());
+        for (name, field) in dialect.params {
+            // Ten subs share a row.
+            let meaning =
+                if Field::SUBS.contains(field) { "sub1` to `sub10" } else { field.as_str() };
+            let (name, meaning) = (format!("`{name}`"), format!("| `{meaning}` |"));
+            let says = |line: &&str| line.contains(&name) && line.ends_with(&meaning);
+            assert!(lines.iter().any(says), "{preset}: {name} is {meaning}");
+        }
+        let statuses = dialect.statuses.iter().map(|(word, _)| *word);
+        let paths = dialect.paths.iter().copied();
+        for word in statuses.chain(paths).chain([dialect.answer.as_str()]) {
+            assert!(lines.concat().contains(&format!("`{word}`")), "{preset}: {word}");
+        }
+    }
+    let forms: Vec<_> = AnswerForm::ALL.iter().map(|form| form.as_str().to_owned()).collect();
+    let listed = table_under(&page, "## Answer forms").into_iter();
+    assert_eq!(listed.map(|mut row| row.remove(0)).collect::<Vec<_>>(), forms);
+}
+
+#[test]
+fn every_preset_has_a_url_to_paste_that_means_what_it_should() {
+    let page = read("docs/presets.md");
+    for preset in Preset::ALL {
+        let lines = section(&page, preset.as_str());
+        let mut urls = lines.iter().filter_map(|line| line.strip_prefix("https://track.example"));
+        let url = urls.next().unwrap_or_else(|| panic!("{preset} has no URL"));
+        let (path, query) = url.split_once('?').expect("with parameters");
+        let to_advertiser = path == "/postback/acme" || *preset == Preset::Standard;
+        assert!(to_advertiser || Preset::at(path) == Some((*preset, Some("acme"))), "{path}");
+        let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+        let meanings: Vec<_> = names.filter_map(|name| preset.meaning(name)).collect();
+        let of = |field| meanings.iter().filter(|known| **known == field).count();
+        assert_eq!(of(Field::ClickId), 1, "{preset}: one click ID in {query}");
+        assert!(meanings.iter().all(|field| of(*field) == 1), "{preset}: {query}");
+    }
 }
 
 #[test]
@@ -561,6 +617,8 @@ fn every_page_that_is_linked_is_there() {
         "docs/operations.md",
         "docs/api.md",
         "docs/store-format.md",
+        "docs/presets.md",
+        "docs/catalog.md",
     ] {
         let folder = Path::new(page).parent().expect("a file");
         for link in read(page).split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0))

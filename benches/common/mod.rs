@@ -13,7 +13,7 @@ use postbackd::dedup::Deduplicator;
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
-use postbackd::postback::{Body, PostbackRequest, Postbacks};
+use postbackd::postback::{Address, Body, PostbackRequest, Postbacks};
 use postbackd::store::engine::{Batch, Direction, Engine, EngineError, Lookup, Tier, Visit};
 use postbackd::store::schema::Table;
 use postbackd::store::{AppendBuffers, Appended, Numbers, Store, Unobserved};
@@ -27,7 +27,13 @@ const FILE_EVERY: u32 = 4096;
 /// A postback by GET at [`NOW_MS`].
 pub fn postback(query: &str) -> PostbackRequest<'_> {
     let query = query.as_bytes();
-    PostbackRequest { advertiser: None, query, body: Body::None, head: false, now_ms: NOW_MS }
+    PostbackRequest {
+        address: Address::POSTBACK,
+        query,
+        body: Body::None,
+        head: false,
+        now_ms: NOW_MS,
+    }
 }
 
 /// An engine that says yes and forgets; every click is there, no claim is.

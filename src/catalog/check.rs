@@ -7,6 +7,7 @@ use super::file::{self, ADVERTISER, ADVERTISER_NOT_YET, AFFILIATE, LINK, ROOT};
 use super::file_offer::{self, NetworkDefaults, OFFER};
 use super::snapshot::{Advertiser, Checked};
 use crate::checked_toml::{Complaint, Input, Report, Source, Table};
+use crate::model::preset::{AnswerForm, Preset};
 
 /// Names of one kind that are in the file, each with its place in the list of what is usable;
 /// `None` if the rest of its table has mistakes. Such a name still is no unknown one.
@@ -47,6 +48,7 @@ fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
         Some(checked.offers.len() - 1)
     });
     check_event_names(&owners, &checked);
+    check_paths(&owners, &checked);
 
     let tables = root.tables("affiliates", "id", AFFILIATE, &[]);
     checked.affiliates.reserve(tables.len());
@@ -115,9 +117,36 @@ fn check_event_names(tables: &[Table<'_>], checked: &Checked) {
                 table.warning("events", what);
             }
         }
+        if let Some(event) = &advertiser.default_event
+            && !known.is_some_and(|known| known.contains(event.as_str()))
+        {
+            let what = format!("{event:?} is an event of none of its offers");
+            table.warning("default_event", what);
+        }
+    }
+}
+
+/// A path leads to one advertiser.
+fn check_paths(tables: &[Table<'_>], checked: &Checked) {
+    let mut taken = HashSet::new();
+    for (table, advertiser) in tables.iter().zip(&checked.advertisers) {
+        if let Some(path) = &advertiser.path
+            && !taken.insert(path)
+        {
+            table.error("path", format_args!("{path:?} is taken by an earlier advertiser"));
+        }
     }
 }
 
 fn nobody() -> Advertiser {
-    Advertiser { id: "".into(), params: Vec::new(), statuses: Vec::new(), events: Vec::new() }
+    Advertiser {
+        id: "".into(),
+        preset: Preset::Standard,
+        params: Vec::new(),
+        statuses: Vec::new(),
+        events: Vec::new(),
+        default_event: None,
+        answer: AnswerForm::Json,
+        path: None,
+    }
 }

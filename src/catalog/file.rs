@@ -8,13 +8,15 @@ use super::snapshot::{Advertiser, Affiliate};
 use crate::checked_toml::{Complaint, Input, Table, one_of, units};
 use crate::model::fields::Field;
 use crate::model::ids::{AffiliateNumber, ID_BYTES_MAX, is_id};
+use crate::model::preset::{AnswerForm, Preset};
 use crate::model::status::Status;
 use crate::model::url::HttpUrl;
 
 /// Tables of the file.
 pub const ROOT: &[&str] = &["advertisers", "offers", "affiliates", "links"];
 /// Keys of `[[advertisers]]`.
-pub const ADVERTISER: &[&str] = &["id", "preset", "params", "statuses", "events"];
+pub const ADVERTISER: &[&str] =
+    &["id", "preset", "params", "statuses", "events", "default_event", "answer", "path"];
 /// Keys of `[[advertisers]]` that later versions honour.
 pub const ADVERTISER_NOT_YET: &[&str] = &["auth"];
 /// Keys of `[[affiliates]]`.
@@ -22,28 +24,81 @@ pub const AFFILIATE: &[&str] = &["id", "status"];
 /// Keys of `[[links]]`.
 pub const LINK: &[&str] = &["code", "offer", "affiliate"];
 
-/// Presets that later versions know.
-const PRESETS_NOT_YET: [&str; 12] = [
-    "voluum", "keitaro", "binom", "redtrack", "everflow", "tune", "affise", "scaleo", "afftrax",
-    "trackier", "bemob", "cake",
-];
-
 /// Longest word of an advertiser's own (parameter, status, event), bytes.
 const WORD_BYTES_MAX: usize = 64;
+/// Longest path of an advertiser's own, bytes.
+const PATH_BYTES_MAX: usize = 128;
 /// Longest window: about a century, so that no sum of times overflows.
 const WINDOW_MAX: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// Reads an advertiser; mistakes are noted and what is wrong is left out.
 pub fn advertiser(table: &Table<'_>, id: &str) -> Advertiser {
-    table.optional("preset", |input| preset(input.text()?));
+    let presets: Vec<_> = Preset::ALL.iter().map(|preset| (preset.as_str(), *preset)).collect();
+    let forms: Vec<_> = AnswerForm::ALL.iter().map(|form| (form.as_str(), *form)).collect();
+    let preset = table.optional("preset", |input| one_of(input.text()?, &presets));
+    let preset = preset.unwrap_or(Preset::Standard);
+    let answer = table.optional("answer", |input| one_of(input.text()?, &forms));
+    let params = params(table);
+    warn_of_taken_names(table, preset, &params);
     Advertiser {
         id: id.into(),
-        params: params(table),
+        preset,
+        params,
         statuses: their_words(table, "statuses", |ours| {
             one_of(ours, &Status::ALL.map(|status| (status.as_str(), status)))
         }),
         events: their_words(table, "events", |ours| id_text(ours).map(str::to_owned)),
+        default_event: table.optional("default_event", self::id).map(str::to_owned),
+        answer: answer.unwrap_or(preset.dialect().answer),
+        path: table.optional("path", path).map(str::to_owned),
     }
+}
+
+/// A name that the preset gives one meaning and the overrides another is ambiguous to whoever
+/// sends or reads such a postback, and the first meaning may have lost its only name.
+fn warn_of_taken_names(table: &Table<'_>, preset: Preset, params: &[(Field, String)]) {
+    for (ours, theirs) in params {
+        let Some(lost) = preset.meaning(theirs).filter(|lost| lost != ours) else { continue };
+        if params.iter().any(|(other, _)| *other == lost) {
+            continue;
+        }
+        let taken = |name: &str| params.iter().any(|(_, theirs)| theirs == name);
+        let left: Vec<_> = preset.names(lost).filter(|name| !taken(name)).collect();
+        let then = match left.first() {
+            Some(name) => format!("it is read as {ours}, and {lost} only as {name:?}"),
+            None if lost == Field::ClickId => format!(
+                "it is read as {ours}, and click_id has no name left: every postback will be refused; give it one in params"
+            ),
+            None => format!("it is read as {ours}, and {lost} has no name left"),
+        };
+        let what =
+            format!("ambiguous: {theirs:?} is {lost} in the preset {:?}; {then}", preset.as_str());
+        table.warning_in("params", ours.as_str(), what);
+    }
+}
+
+/// A path of an advertiser's own: one that no route has.
+fn path<'t>(input: Input<'t>) -> Result<&'t str, Complaint> {
+    let path = input.text()?;
+    let in_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let mut segments = path.strip_prefix('/').unwrap_or_default().split('/');
+    let whole = segments.all(|segment| !matches!(segment, "" | "." | ".."));
+    if !whole || path.len() > PATH_BYTES_MAX || !path.bytes().all(in_path) {
+        return Err(Complaint::new(format!(
+            "{path:?} is not a path such as \"/key/postback\": at most {PATH_BYTES_MAX} of A-Z a-z 0-9 . _ ~ - /, no / at its end"
+        )));
+    }
+    let is_click = path == "/click" || path == "/c" || path.starts_with("/c/");
+    let shared = |preset: &Preset| {
+        let paths = preset.dialect().paths.iter();
+        paths.copied().any(|known| {
+            path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    };
+    if is_click || Preset::ALL.iter().any(shared) {
+        return Err(Complaint::new(format!("{path:?} leads somewhere else already")));
+    }
+    Ok(path)
 }
 
 /// Reads an affiliate.
@@ -52,16 +107,6 @@ pub fn affiliate(table: &Table<'_>, id: &str) -> Affiliate {
     let active = table.optional("status", |input| one_of(input.text()?, &words));
     let id = Arc::from(id);
     Affiliate { id, number: AffiliateNumber::NONE, active: active.unwrap_or(true) }
-}
-
-fn preset(name: &str) -> Result<(), Complaint> {
-    if PRESETS_NOT_YET.contains(&name) {
-        let what = format!(
-            "preset {name:?} is not supported by this version; use \"standard\" with params"
-        );
-        return Err(Complaint::new(what));
-    }
-    one_of(name, &[("standard", ())])
 }
 
 /// `params`: our name = theirs.

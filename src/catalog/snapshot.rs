@@ -11,6 +11,7 @@ use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::money::Micros;
+use crate::model::preset::{AnswerForm, Preset};
 use crate::model::status::Status;
 use crate::model::url::HttpUrl;
 
@@ -19,20 +20,30 @@ use crate::model::url::HttpUrl;
 pub struct Advertiser {
     /// Catalog ID.
     pub id: Arc<str>,
+    /// How its senders speak; what follows goes on top.
+    pub preset: Preset,
     /// Overrides of parameter names: meaning and their name.
     pub params: Vec<(Field, String)>,
     /// Their status words.
     pub statuses: Vec<(String, Status)>,
     /// Their event names and ours.
     pub events: Vec<(String, String)>,
+    /// The event of postbacks that name none.
+    pub default_event: Option<String>,
+    /// The form of answers, the preset's if the file names no other.
+    pub answer: AnswerForm,
+    /// A path that its postbacks may come to, beside `/postback/{id}`.
+    pub path: Option<String>,
 }
 
 impl Advertiser {
-    /// What a status word means: theirs first, then the standard ones.
+    /// What a status word means: theirs first, then the preset's, then the standard ones.
     #[must_use]
     pub fn status(&self, word: &str) -> Option<Status> {
-        let theirs = self.statuses.iter().find(|(known, _)| known == word);
-        theirs.map(|(_, status)| *status).or_else(|| Status::parse(word))
+        let theirs = self.statuses.iter().map(|(known, status)| (known.as_str(), *status));
+        let presets = self.preset.dialect().statuses.iter().copied();
+        let found = theirs.chain(presets).find(|(known, _)| *known == word);
+        found.map(|(_, status)| status).or_else(|| Status::parse(word))
     }
 
     /// Our name of their event; itself if it has no other.
@@ -165,6 +176,7 @@ pub struct Counts {
 pub struct Catalog {
     version: u64,
     advertisers: HashMap<Arc<str>, Arc<Advertiser>>,
+    advertisers_by_path: HashMap<String, Arc<Advertiser>>,
     offers: Vec<Offer>,
     offers_by_id: HashMap<Arc<str>, usize>,
     offers_by_number: ByNumber,
@@ -185,6 +197,12 @@ impl Catalog {
     #[must_use]
     pub fn advertiser(&self, id: &str) -> Option<&Arc<Advertiser>> {
         self.advertisers.get(id)
+    }
+
+    /// The advertiser whose own path this is.
+    #[must_use]
+    pub fn advertiser_at(&self, path: &str) -> Option<&Arc<Advertiser>> {
+        self.advertisers_by_path.get(path)
     }
 
     /// An offer by catalog ID.
@@ -300,6 +318,10 @@ impl Checked {
             }
             catalog.affiliates_by_id.insert(Arc::clone(&affiliate.id), place);
         }
+        let with_path = self.advertisers.iter();
+        let with_path =
+            with_path.filter_map(|owner| Some((owner.path.clone()?, Arc::clone(owner))));
+        catalog.advertisers_by_path = with_path.collect();
         let named = self.advertisers.into_iter().map(|owner| (Arc::clone(&owner.id), owner));
         catalog.advertisers = named.collect();
         (catalog.offers, catalog.affiliates) = (self.offers, self.affiliates);

@@ -7,6 +7,7 @@ use crate::checked_toml::Report;
 use crate::model::currency::Currency;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::money::Micros;
+use crate::model::preset::{AnswerForm, Preset};
 use crate::model::status::Status;
 
 const EXAMPLE: &str = include_str!("../../examples/catalog.toml");
@@ -133,12 +134,113 @@ fn what_this_version_does_not_honour_is_refused_not_ignored() {
         DESIGN.lines().filter(|line| !line.starts_with("auth")).collect();
     supported.retain(|line| !line.starts_with("reverses"));
     assert!(load(&supported.join("\n")).is_ok());
-    let presets = "[[advertisers]]\nid = 'a'\npreset = 'tune'\n[[advertisers]]\nid = 'b'\npreset = 'tuna'\n[[advertisers]]\nid = 'c'\npreset = 'standart'\n";
-    insta::assert_snapshot!(refused(presets), @r#"
-    catalog.toml:3: advertisers[0] "a".preset: preset "tune" is not supported by this version; use "standard" with params
-    catalog.toml:6: advertisers[1] "b".preset: "tuna" is not one of "standard"
-    catalog.toml:9: advertisers[2] "c".preset: "standart" is not one of "standard"; did you mean "standard"?
+}
+
+#[test]
+fn an_advertiser_has_its_presets_ways_and_its_own_on_top() {
+    let text = "[[advertisers]]\nid = 'a'\npreset = 'affise'\nstatuses = { 1 = 'pending', yes = 'approved' }\n[[advertisers]]\nid = 'b'\npreset = 'affise'\nanswer = 'json'\npath = '/k/in'\n[[advertisers]]\nid = 'c'\n";
+    let catalog = catalog(text);
+    let [a, b, c] = ["a", "b", "c"].map(|id| catalog.advertiser(id).expect("listed"));
+    let words = |of: &Advertiser| ["1", "3", "yes", "approved"].map(|word| of.status(word));
+    let (pending, approved, rejected) = (Status::Pending, Status::Approved, Status::Rejected);
+    assert_eq!(words(a), [Some(pending), Some(rejected), Some(approved), Some(approved)]);
+    assert_eq!(words(b), [Some(approved), Some(rejected), None, Some(approved)]);
+    assert_eq!(words(c), [None, None, None, Some(approved)]);
+    let answers = [a.answer, b.answer, c.answer];
+    assert_eq!(answers, [AnswerForm::Always200, AnswerForm::Json, AnswerForm::Json]);
+    assert_eq!([a.preset, c.preset], [Preset::Affise, Preset::Standard]);
+    assert_eq!(catalog.advertiser_at("/k/in"), Some(b));
+    assert_eq!(catalog.advertiser_at("/k"), None);
+}
+
+#[test]
+fn mistakes_in_how_an_advertiser_speaks_are_reported() {
+    let text = r#"
+[[advertisers]]
+id = "a"
+preset = "tuna"
+answer = "yes"
+default_event = "a b"
+path = "in"
+[[advertisers]]
+id = "b"
+path = "/k/in"
+[[advertisers]]
+id = "c"
+path = "/k/in"
+"#;
+    insta::assert_snapshot!(refused(text), @r#"
+    catalog.toml:4: advertisers[0] "a".preset: "tuna" is not one of "standard", "voluum", "keitaro", "binom", "redtrack", "everflow", "tune", "affise", "scaleo", "afftrax", "trackier", "bemob", "cake"; did you mean "tune"?
+    catalog.toml:5: advertisers[0] "a".answer: "yes" is not one of "json", "always_200", "tune", "ok"
+    catalog.toml:6: advertisers[0] "a".default_event: "a b" is not an ID: 1 to 64 of A-Z a-z 0-9 . _ -
+    catalog.toml:7: advertisers[0] "a".path: "in" is not a path such as "/key/postback": at most 128 of A-Z a-z 0-9 . _ ~ - /, no / at its end
+    catalog.toml:13: advertisers[2] "c".path: "/k/in" is taken by an earlier advertiser
     "#);
+    let check = |path: &str, valid: bool| {
+        let text = format!("[[advertisers]]\nid = 'a'\npath = '{path}'\n");
+        assert_eq!(load(&text).is_ok(), valid, "{path}");
+    };
+    for path in ["/in", "/5e1f/postback", "/cf/cv", "/click/in", "/a.b_c~d-e", "/aff"] {
+        check(path, true);
+    }
+    for path in [
+        "",
+        "/",
+        "in",
+        "/in/",
+        "//in",
+        "/a//b",
+        "/a/../b",
+        "/a?b",
+        "/a b",
+        "/ü",
+        "/a%20b",
+        "/click",
+        "/c",
+        "/c/sp7",
+        "/postback",
+        "/postback/a",
+        "/postback/a/b",
+        "/aff_lsr",
+        "/track/conv/x",
+    ] {
+        check(path, false);
+    }
+    check(&format!("/{}", "x".repeat(127)), true);
+    check(&format!("/{}", "x".repeat(128)), false);
+}
+
+#[test]
+fn an_override_that_makes_a_name_of_the_preset_ambiguous_is_a_warning() {
+    let check = |preset: &str, params: &str, expected: &str| {
+        let text =
+            format!("[[advertisers]]\nid = 'a'\npreset = '{preset}'\nparams = {{ {params} }}\n");
+        let warnings = load(&text).expect("valid").1.to_string();
+        let expected = match expected {
+            "" => String::new(),
+            what => format!("warning: catalog.toml:4: advertisers[0] \"a\".params.{what}\n"),
+        };
+        assert_eq!(warnings, expected, "{preset} {params}");
+    };
+    check("tune", "", "");
+    check("tune", "txn_id = 'adv_sub'", "");
+    check("standard", "txn_id = 'transaction_id', event = 'goal'", "");
+    check(
+        "tune",
+        "txn_id = 'transaction_id'",
+        "txn_id: ambiguous: \"transaction_id\" is click_id in the preset \"tune\"; it is read as txn_id, and click_id has no name left: every postback will be refused; give it one in params",
+    );
+    check("tune", "txn_id = 'transaction_id', click_id = 'adv_sub'", "");
+    check(
+        "standard",
+        "click_id = 'transaction_id'",
+        "click_id: ambiguous: \"transaction_id\" is txn_id in the preset \"standard\"; it is read as click_id, and txn_id only as \"txn_id\"",
+    );
+    check(
+        "voluum",
+        "amount = 'payout'",
+        "amount: ambiguous: \"payout\" is revenue in the preset \"voluum\"; it is read as amount, and revenue has no name left",
+    );
 }
 
 #[test]
@@ -244,11 +346,12 @@ fn a_shape_that_is_no_list_of_tables_is_said_to_be_so() {
 
 #[test]
 fn what_is_valid_but_looks_wrong_is_a_warning() {
-    let text = "[[advertisers]]\nid = 'a'\nevents = { buy = 'sael' }\n[[offers]]\nid = 'o'\nadvertiser = 'a'\nurl = 'https://a.example/{click_id}'\n[[offers.events]]\nid = 'sale'\npayout = { fixed = '2' }\nrevenue = { fixed = '1' }\n[[offers]]\nid = 'p'\nadvertiser = 'a'\nurl = 'https://a.example/{click_id}'\n";
+    let text = "[[advertisers]]\nid = 'a'\nevents = { buy = 'sael' }\ndefault_event = 'sael'\n[[offers]]\nid = 'o'\nadvertiser = 'a'\nurl = 'https://a.example/{click_id}'\n[[offers.events]]\nid = 'sale'\npayout = { fixed = '2' }\nrevenue = { fixed = '1' }\n[[offers]]\nid = 'p'\nadvertiser = 'a'\nurl = 'https://a.example/{click_id}'\n";
     insta::assert_snapshot!(load(text).expect("valid").1, @r#"
     warning: catalog.toml:3: advertisers[0] "a".events: "buy" leads to "sael", which is an event of none of its offers
-    warning: catalog.toml:10: offers[0] "o".events[0] "sale".payout: is above revenue: each conversion loses money
-    warning: catalog.toml:12: offers[1] "p".events: has no events: every postback for the offer will be refused
+    warning: catalog.toml:4: advertisers[0] "a".default_event: "sael" is an event of none of its offers
+    warning: catalog.toml:11: offers[0] "o".events[0] "sale".payout: is above revenue: each conversion loses money
+    warning: catalog.toml:13: offers[1] "p".events: has no events: every postback for the offer will be refused
     "#);
 }
 

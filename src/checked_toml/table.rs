@@ -170,6 +170,14 @@ impl<'t> Table<'t> {
         self.source.warning(&self.path.key(key), Some(span), Complaint::new(complaint.to_string()));
     }
 
+    /// As [`Self::warning`], about the entry `word` of the table under `key`.
+    pub fn warning_in(&self, key: &str, word: &str, complaint: impl Display) {
+        let place = self.get(key).and_then(|table| table.get_ref().as_table()?.get(word));
+        let span = place.map_or(self.span.clone(), Spanned::span);
+        let complaint = Complaint::new(complaint.to_string());
+        self.source.warning(&self.path.key(key).key(word), Some(span), complaint);
+    }
+
     /// `; did you mean …?` for a name that should be one of `known`.
     #[must_use]
     pub fn suggest<'c>(

@@ -10,16 +10,19 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 use crate::click::ClickAnswer;
+use crate::model::preset::AnswerForm;
 use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
-use crate::postback::{Answer, Refused};
+use crate::postback::{Answer, Refused, Told};
 
 /// A complete response.
 pub type Reply = Response<Full<Bytes>>;
 
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const POSTBACK_RESULT: HeaderName = HeaderName::from_static("x-postback-result");
+const POSTBACK_REASON: HeaderName = HeaderName::from_static("x-postback-reason");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
 
@@ -50,20 +53,76 @@ impl RefusedBodies {
 
 fn refused_body(refused: &Refused) -> Bytes {
     let mut body = bare_body(PostbackResult::Refused, refused.reason.as_str());
-    if let Some(hint) = refused.hint {
+    if let Some(hint) = &refused.hint {
         body.word("hint", hint);
     }
     body.finish()
 }
 
-/// The answer to a postback. To HEAD, where no body says the result, a header does.
+/// The answer to a postback. Where no JSON and no status say the result, or nobody reads them
+/// (HEAD, and every form but our own), headers do.
 #[must_use]
-pub fn postback(answer: &Answer, head: bool, refused_bodies: &RefusedBodies) -> Reply {
+pub fn postback(told: &Told, head: bool, refused_bodies: &RefusedBodies) -> Reply {
+    let Told { answer, form } = told;
     let mut reply = Reply::default();
     let headers = reply.headers_mut();
-    headers.insert(CONTENT_TYPE, JSON);
+    let (kind, body) = match form {
+        AnswerForm::Json | AnswerForm::Always200 => (JSON, json_body(answer, refused_bodies)),
+        AnswerForm::Tune => (TEXT, tune_body(answer)),
+        AnswerForm::Ok => (TEXT, ok_body(answer)),
+    };
+    headers.insert(CONTENT_TYPE, kind);
     headers.insert(CACHE_CONTROL, NO_STORE);
-    let (status, body) = match answer {
+    match answer {
+        Answer::Accepted { .. } => {}
+        Answer::Duplicate { .. } => _ = headers.insert(IDEMPOTENT_REPLAYED, TRUE),
+        Answer::Refused(refused) => {
+            if refused.reason == Refusal::MethodNotAllowed {
+                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+            }
+        }
+        Answer::Unavailable(reason) => {
+            let soon = matches!(reason, Unavailability::Overloaded | Unavailability::StoreBusy);
+            headers.insert(RETRY_AFTER, if soon { RETRY_SOON } else { RETRY_LATER });
+        }
+    }
+    if head || *form != AnswerForm::Json {
+        headers.insert(POSTBACK_RESULT, HeaderValue::from_static(answer.result().as_str()));
+        if let Some(reason) = reason(answer) {
+            headers.insert(POSTBACK_REASON, HeaderValue::from_static(reason));
+        }
+    }
+    *reply.status_mut() = status(answer, *form);
+    *reply.body_mut() = Full::new(body);
+    reply
+}
+
+/// A sender that is to try again learns it by the status, in whatever form it is answered.
+fn status(answer: &Answer, form: AnswerForm) -> StatusCode {
+    match answer {
+        Answer::Accepted { .. } | Answer::Duplicate { .. } => StatusCode::OK,
+        Answer::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Answer::Refused(refused) => {
+            let blanket = matches!(form, AnswerForm::Always200 | AnswerForm::Tune);
+            if blanket && refused.reason != Refusal::BodyIncomplete {
+                return StatusCode::OK;
+            }
+            let status = StatusCode::from_u16(refused.reason.http_status());
+            status.unwrap_or(StatusCode::BAD_REQUEST)
+        }
+    }
+}
+
+fn reason(answer: &Answer) -> Option<&'static str> {
+    match answer {
+        Answer::Accepted { .. } | Answer::Duplicate { .. } => None,
+        Answer::Refused(refused) => Some(refused.reason.as_str()),
+        Answer::Unavailable(reason) => Some(reason.as_str()),
+    }
+}
+
+fn json_body(answer: &Answer, refused_bodies: &RefusedBodies) -> Bytes {
+    match answer {
         Answer::Accepted { conversion, click, status } => {
             let conversion = conversion.map(|conversion| conversion.to_text());
             let conversion = conversion.as_ref().map(|text| text.as_str());
@@ -72,10 +131,9 @@ pub fn postback(answer: &Answer, head: bool, refused_bodies: &RefusedBodies) -> 
             if conversion.is_none() {
                 body.truth("dry_run");
             }
-            (StatusCode::OK, body.finish())
+            body.finish()
         }
         Answer::Duplicate { original, click, dry_run } => {
-            headers.insert(IDEMPOTENT_REPLAYED, TRUE);
             let conversion = original.conversion.to_text();
             let mut body =
                 settled_body(answer, Some(conversion.as_str()), click.to_text().as_str());
@@ -83,28 +141,35 @@ pub fn postback(answer: &Answer, head: bool, refused_bodies: &RefusedBodies) -> 
             if *dry_run {
                 body.truth("dry_run");
             }
-            (StatusCode::OK, body.finish())
+            body.finish()
         }
-        Answer::Refused(refused) => {
-            if refused.reason == Refusal::MethodNotAllowed {
-                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
-            }
-            let status = StatusCode::from_u16(refused.reason.http_status());
-            (status.unwrap_or(StatusCode::BAD_REQUEST), refused_bodies.get(refused))
-        }
+        Answer::Refused(refused) => refused_bodies.get(refused),
         Answer::Unavailable(reason) => {
-            let soon = matches!(reason, Unavailability::Overloaded | Unavailability::StoreBusy);
-            headers.insert(RETRY_AFTER, if soon { RETRY_SOON } else { RETRY_LATER });
-            let body = bare_body(PostbackResult::Unavailable, reason.as_str());
-            (StatusCode::SERVICE_UNAVAILABLE, body.finish())
+            bare_body(PostbackResult::Unavailable, reason.as_str()).finish()
         }
-    };
-    if head {
-        headers.insert(POSTBACK_RESULT, HeaderValue::from_static(answer.result().as_str()));
     }
-    *reply.status_mut() = status;
-    *reply.body_mut() = Full::new(body);
-    reply
+}
+
+fn tune_body(answer: &Answer) -> Bytes {
+    match failure(answer) {
+        None => Bytes::from_static(b"success=true;"),
+        Some(failure) => Bytes::from(format!("success=false; err_msg={failure};")),
+    }
+}
+
+fn ok_body(answer: &Answer) -> Bytes {
+    failure(answer).map_or(Bytes::from_static(b"OK"), Bytes::from)
+}
+
+/// Why there is no conversion, in one line. A semicolon would end it for some readers.
+fn failure(answer: &Answer) -> Option<String> {
+    let reason = reason(answer)?;
+    Some(match answer {
+        Answer::Refused(Refused { hint: Some(hint), .. }) => {
+            format!("{reason}: {}", hint.replace(';', ","))
+        }
+        _ => reason.to_owned(),
+    })
 }
 
 /// The body of an answer to what is, or would be, a conversion, up to its status.
@@ -134,7 +199,8 @@ fn bare_body(result: PostbackResult, reason: &str) -> Json {
 /// The answer to a click that is neither GET nor HEAD.
 #[must_use]
 pub fn click_method_not_allowed(refused_bodies: &RefusedBodies) -> Reply {
-    let mut reply = postback(&Refusal::MethodNotAllowed.into(), false, refused_bodies);
+    let told = Told { answer: Refusal::MethodNotAllowed.into(), form: AnswerForm::Json };
+    let mut reply = postback(&told, false, refused_bodies);
     reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     reply
 }

@@ -17,8 +17,9 @@ use super::reply::{self, RefusedBodies, Reply};
 use crate::click::{ClickRequest, Clicks, Recording};
 use crate::limits::{BODY_BYTES_MAX, URL_BYTES_MAX};
 use crate::metrics::Metrics;
+use crate::model::preset::Preset;
 use crate::model::reasons::{ClickFallback, Refusal};
-use crate::postback::{Answer, Body, Committing, PostbackRequest, Postbacks, Progress};
+use crate::postback::{Address, Body, Committing, PostbackRequest, Postbacks, Progress, Told};
 use crate::time::{Clock, Randomness};
 
 /// All that the public listener's requests need.
@@ -47,21 +48,36 @@ pub struct Router {
 
 /// Where a path leads.
 enum Route<'a> {
-    Click { code: Option<&'a str> },
-    Postback { advertiser: Option<&'a str> },
-    Unknown,
+    Click {
+        code: Option<&'a str>,
+    },
+    Postback(Address<'a>),
+    /// Nowhere, unless the catalog gives the path to an advertiser.
+    Other(&'a str),
 }
 
 fn route(path: &str) -> Route<'_> {
     let one = |name: &'static str| path.strip_prefix(name).filter(|rest| !rest.contains('/'));
+    let shared = |preset, advertiser| Route::Postback(Address::Shared { preset, advertiser });
     match path {
         "/click" => Route::Click { code: None },
-        "/postback" | "/postback/" => Route::Postback { advertiser: None },
+        "/postback" | "/postback/" => Route::Postback(Address::POSTBACK),
         _ => match (one("/c/"), one("/postback/")) {
             (Some(code), _) => Route::Click { code: Some(code) },
-            (_, Some(advertiser)) => Route::Postback { advertiser: Some(advertiser) },
-            _ => Route::Unknown,
+            (_, Some(advertiser)) => shared(None, Some(advertiser)),
+            _ => match Preset::at(path) {
+                Some((preset, advertiser)) => shared(Some(preset), advertiser),
+                None => Route::Other(path),
+            },
         },
+    }
+}
+
+fn address<B>(request: &Request<B>) -> Address<'_> {
+    match route(request.uri().path()) {
+        Route::Postback(address) => address,
+        Route::Other(path) => Address::Own(path),
+        Route::Click { .. } => Address::POSTBACK,
     }
 }
 
@@ -77,7 +93,7 @@ pub fn respond(
     let router = Arc::clone(router);
     let begun = router.begin(peer, request, started);
     async move {
-        let answer = match begun {
+        let told = match begun {
             Begun::Replied(reply) => return reply,
             Begun::Click { reply, recording, fallback } => {
                 router.clicks.confirmed(&recording, started).await;
@@ -87,7 +103,7 @@ pub fn respond(
             Begun::Committing(committing) => router.postbacks.confirmed(committing).await,
             Begun::Waiting(taken) => taken.await,
         };
-        router.replied(&answer, head, started)
+        router.replied(&told, head, started)
     }
 }
 
@@ -96,7 +112,7 @@ enum Begun {
     Replied(Reply),
     Click { reply: Reply, recording: Recording, fallback: Option<ClickFallback> },
     Committing(Committing),
-    Waiting(Pin<Box<dyn Future<Output = Answer> + Send>>),
+    Waiting(Pin<Box<dyn Future<Output = Told> + Send>>),
 }
 
 impl Router {
@@ -108,11 +124,13 @@ impl Router {
     ) -> Begun {
         match route(request.uri().path()) {
             Route::Click { code } => self.click(peer, &request, code, started),
-            Route::Postback { .. } => self.postback(request, self.clock.now_ms(), started),
-            Route::Unknown => {
-                let answer = self.postbacks.refuse(Refusal::UnknownPath);
+            Route::Other(path) if !self.postbacks.has_path(path) => {
+                let told = self.postbacks.refuse(Refusal::UnknownPath, Address::POSTBACK);
                 let head = request.method() == Method::HEAD;
-                Begun::Replied(reply::postback(&answer, head, &self.refused_bodies))
+                Begun::Replied(reply::postback(&told, head, &self.refused_bodies))
+            }
+            Route::Postback(_) | Route::Other(_) => {
+                self.postback(request, self.clock.now_ms(), started)
             }
         }
     }
@@ -161,8 +179,8 @@ impl Router {
         started: Instant,
     ) -> Begun {
         let head = request.method() == Method::HEAD;
-        let replied = |answer: &Answer| Begun::Replied(self.replied(answer, head, started));
-        let refuse = |reason| replied(&self.postbacks.refuse(reason));
+        let replied = |told: &Told| Begun::Replied(self.replied(told, head, started));
+        let refuse = |reason| replied(&self.postbacks.refuse(reason, address(&request)));
         if too_long(&request) {
             return refuse(Refusal::UrlTooLong);
         }
@@ -174,7 +192,7 @@ impl Router {
             _ => return refuse(Refusal::MethodNotAllowed),
         };
         match progress {
-            Progress::Answered(answer) => replied(&answer),
+            Progress::Answered(told) => replied(&told),
             Progress::Committing(committing) => Begun::Committing(committing),
             Progress::MustWait => {
                 let router = Arc::clone(self);
@@ -184,26 +202,24 @@ impl Router {
     }
 
     /// A postback that needs its body, the disk, or another postback's outcome.
-    async fn wait_and_take(&self, request: Request<Incoming>, now_ms: u64) -> Answer {
+    async fn wait_and_take(&self, request: Request<Incoming>, now_ms: u64) -> Told {
         if request.method() != Method::POST {
             let request = postback_request(&request, Body::None, now_ms);
             return self.postbacks.take_patiently(&request).await;
         }
         let (head, body) = request.into_parts();
-        let read = match read_body(&head.headers, body, self.body_read_timeout).await {
-            Ok(read) => read,
-            Err(reason) => return self.postbacks.refuse(reason),
-        };
+        let read = read_body(&head.headers, body, self.body_read_timeout).await;
         let request = Request::from_parts(head, ());
-        match body_kind(request.headers(), &read) {
+        let body = read.as_ref().map_err(|reason| *reason);
+        match body.and_then(|read| body_kind(request.headers(), read)) {
             Ok(body) => self.postbacks.take(&postback_request(&request, body, now_ms)).await,
-            Err(reason) => self.postbacks.refuse(reason),
+            Err(reason) => self.postbacks.refuse(reason, address(&request)),
         }
     }
 
-    fn replied(&self, answer: &Answer, head: bool, started: Instant) -> Reply {
-        self.metrics.postbacks.answered(answer.result(), started.elapsed());
-        reply::postback(answer, head, &self.refused_bodies)
+    fn replied(&self, told: &Told, head: bool, started: Instant) -> Reply {
+        self.metrics.postbacks.answered(told.answer.result(), started.elapsed());
+        reply::postback(told, head, &self.refused_bodies)
     }
 }
 
@@ -212,12 +228,8 @@ fn postback_request<'a, B>(
     body: Body<'a>,
     now_ms: u64,
 ) -> PostbackRequest<'a> {
-    let advertiser = match route(request.uri().path()) {
-        Route::Postback { advertiser } => advertiser,
-        Route::Click { .. } | Route::Unknown => None,
-    };
     let head = request.method() == Method::HEAD;
-    PostbackRequest { advertiser, query: query(request), body, head, now_ms }
+    PostbackRequest { address: address(request), query: query(request), body, head, now_ms }
 }
 
 fn too_long<B>(request: &Request<B>) -> bool {

@@ -67,6 +67,12 @@ impl Field {
     /// The ten subs in order; they are declared last.
     pub const SUBS: &'static [Self] = Self::ALL.split_at(Self::Sub1.index()).1;
 
+    /// Whether its value must never be kept or shown.
+    #[must_use]
+    pub const fn is_secret(self) -> bool {
+        matches!(self, Self::Token | Self::Sig | Self::Ts | Self::Nonce)
+    }
+
     /// The meaning of a name in the `standard` preset, its aliases included.
     #[must_use]
     pub fn standard(name: &str) -> Option<Self> {

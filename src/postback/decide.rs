@@ -1,29 +1,42 @@
 // Hot path: pure. No clock, no randomness, no I/O.
 //! From what a postback says to what it would become.
 
+use std::borrow::Cow;
+
+use super::hints;
 use super::mapping::Fields;
+use super::sender::Sender;
 use super::timestamp;
 use crate::catalog::{Advertiser, Affiliate, Catalog, Event, Late, Offer, Repeat};
-use crate::click_id::{ClickId, ClickIdError, Keyring};
+use crate::click_id::{ClickId, Keyring};
 use crate::dedup::{Claim, ClaimSet};
 use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::money::Micros;
+use crate::model::preset::{AnswerForm, Unnamed};
 use crate::model::reasons::{Flag, Refusal};
 use crate::model::status::Status;
 
 /// A refusal, and what the sender could do about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Why.
     pub reason: Refusal,
     /// What to send instead, where that is known.
-    pub hint: Option<&'static str>,
+    pub hint: Option<Cow<'static, str>>,
+}
+
+impl Refused {
+    /// With a hint of its own.
+    #[must_use]
+    pub fn with(reason: Refusal, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, hint: Some(hint.into()) }
+    }
 }
 
 impl From<Refusal> for Refused {
     fn from(reason: Refusal) -> Self {
-        Self { reason, hint: hint(reason) }
+        Self { reason, hint: hint(reason).map(Cow::Borrowed) }
     }
 }
 
@@ -88,25 +101,28 @@ pub fn claims_of<'a>(
     ClaimSet::new(first, offer.one_conversion_per_click.then_some(click))
 }
 
-/// Judges a postback by the catalog in force. `advertiser` is the one the path names, if any.
+/// Judges a postback by the catalog in force. `form` is set to that of the offer's advertiser as
+/// soon as the offer is known to be the sender's.
 ///
 /// # Errors
 /// The reason and a hint, if it will never succeed as sent.
 pub fn decide<'a>(
     fields: &'a Fields<'_>,
-    advertiser: Option<&Advertiser>,
+    sender: &Sender<'_>,
     catalog: &'a Catalog,
     keyring: &Keyring,
     now_ms: u64,
+    form: &mut AnswerForm,
 ) -> Result<Verdict<'a>, Refused> {
-    refuse_unresolved(fields)?;
-    let click = click(fields, keyring)?;
+    refuse_unresolved(fields, sender)?;
+    let click = click(fields, sender, keyring)?;
     let record = click.record();
     let offer = catalog.offer_by_number(record.offer()).ok_or(Refusal::UnknownOffer)?;
-    if advertiser.is_some_and(|advertiser| advertiser.id != offer.advertiser.id) {
+    if sender.advertiser.is_some_and(|advertiser| advertiser.id != offer.advertiser.id) {
         return Err(Refusal::WrongAdvertiser.into());
     }
-    let event = event(fields, offer)?;
+    *form = offer.advertiser.answer;
+    let event = event(fields, sender, offer)?;
     let event_time_ms = match fields.get(Field::Timestamp) {
         None => now_ms,
         Some(text) => timestamp::parse(text, now_ms).ok_or(Refusal::BadTimestamp)?,
@@ -135,18 +151,20 @@ pub fn decide<'a>(
 }
 
 /// A template's placeholder in any value that decides something: `{click_id}`, `[TXN]`, `REPLACE`.
-fn refuse_unresolved(fields: &Fields<'_>) -> Result<(), Refused> {
+fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Result<(), Refused> {
     for field in [
         Field::ClickId,
         Field::TxnId,
         Field::Event,
         Field::Amount,
+        Field::Revenue,
+        Field::Payout,
         Field::Currency,
         Field::Status,
         Field::CustomerId,
     ] {
         if fields.get(field).is_some_and(is_placeholder) {
-            return Err(Refusal::UnresolvedMacro.into());
+            return Err(hints::unresolved_macro(field, &sender.names));
         }
     }
     Ok(())
@@ -163,31 +181,36 @@ fn is_placeholder(value: &str) -> bool {
         || matches!(value, "REPLACE" | "OPTIONAL" | "#reqid#")
 }
 
-fn click(fields: &Fields<'_>, keyring: &Keyring) -> Result<ClickId, Refused> {
-    let text = fields.get(Field::ClickId).ok_or(Refusal::MissingClickId)?;
-    keyring.verify(text.as_bytes()).map_err(|error| {
-        let (reason, hint) = match error {
-            ClickIdError::Forged => {
-                return Refused::from(Refusal::ForgedClickId);
-            }
-            ClickIdError::Malformed => {
-                (Refusal::MalformedClickId, "a click ID consists of 33 characters from 0-9, A-Z and a-z")
-            }
-            ClickIdError::Length(chars) if chars < 33 => {
-                (Refusal::MalformedClickId, "too short: a click ID has 33 characters; it was cut, or it is not this network's click ID")
-            }
-            ClickIdError::Length(_) => {
-                (Refusal::MalformedClickId, "too long: a click ID has 33 characters; look for spaces or text around it")
-            }
-        };
-        Refused { reason, hint: Some(hint) }
-    })
+fn click(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyring) -> Result<ClickId, Refused> {
+    let Some(text) = fields.get(Field::ClickId) else {
+        return Err(hints::missing_click_id(fields, sender, keyring));
+    };
+    let bad = |error| hints::bad_click_id(text.as_bytes(), error, keyring);
+    keyring.verify(text.as_bytes()).map_err(bad)
 }
 
-fn event<'a>(fields: &Fields<'_>, offer: &'a Offer) -> Result<&'a Event, Refused> {
-    let theirs = fields.get(Field::Event).ok_or(Refusal::MissingEvent)?;
+fn event<'a>(
+    fields: &Fields<'_>,
+    sender: &Sender<'_>,
+    offer: &'a Offer,
+) -> Result<&'a Event, Refused> {
+    let Some(theirs) = fields.get(Field::Event) else {
+        return unnamed_event(offer).ok_or_else(|| hints::missing_event(fields, sender, offer));
+    };
     let ours = offer.advertiser.event_name(theirs);
     Ok(offer.event(ours).ok_or(Refusal::UnknownEvent)?)
+}
+
+/// The event that a postback means if it names none.
+fn unnamed_event(offer: &Offer) -> Option<&Event> {
+    let advertiser = &offer.advertiser;
+    if let Some(default) = &advertiser.default_event {
+        return offer.event(default);
+    }
+    match (advertiser.preset.dialect().unnamed, offer.events.as_slice()) {
+        (Unnamed::OnlyEvent, [only]) => Some(only),
+        _ => None,
+    }
 }
 
 fn is_late(offer: &Offer, event: &Event, click_ms: u64, event_ms: u64) -> Result<bool, Refused> {

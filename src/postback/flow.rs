@@ -8,10 +8,12 @@ use arc_swap::ArcSwap;
 use super::body::{Body, each_json_member};
 use super::decide::{Refused, Verdict, decide};
 use super::mapping::Fields;
-use crate::catalog::{Advertiser, Catalog};
+use super::sender::{Address, Sender};
+use crate::catalog::Catalog;
 use crate::click_id::{ClickId, Keyring, Minter, RecordId};
 use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
 use crate::metrics::Metrics;
+use crate::model::preset::AnswerForm;
 use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
 use crate::store::engine::Lookup;
@@ -20,7 +22,7 @@ use crate::store::ticket::{Outcome, Waiting};
 use crate::store::{ReadError, Store, SubmitError};
 
 /// What the sender is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A new conversion, on disk; or, in a dry run, what would be one.
     Accepted {
@@ -71,11 +73,20 @@ impl From<Refusal> for Answer {
     }
 }
 
+/// An answer, and the form in which its sender wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What to say.
+    pub answer: Answer,
+    /// How.
+    pub form: AnswerForm,
+}
+
 /// What a postback's request brings.
 #[derive(Clone, Copy, Debug)]
 pub struct PostbackRequest<'a> {
-    /// The advertiser that the path names, if it does.
-    pub advertiser: Option<&'a str>,
+    /// Where it was sent.
+    pub address: Address<'a>,
     /// The query string.
     pub query: &'a [u8],
     /// The body.
@@ -89,7 +100,7 @@ pub struct PostbackRequest<'a> {
 /// How far a postback comes without waiting.
 pub enum Progress {
     /// To its answer.
-    Answered(Answer),
+    Answered(Told),
     /// Into the writer's hands; [`Postbacks::confirmed`] waits for the disk.
     Committing(Committing),
     /// Nowhere: the disk has to be read, or another postback's outcome awaited; or it only asks
@@ -101,6 +112,7 @@ pub enum Progress {
 pub struct Committing {
     submitted: Submitted,
     accepted: Answer,
+    form: AnswerForm,
     flags: u32,
 }
 
@@ -127,62 +139,78 @@ impl Postbacks {
     /// Takes one postback as far as it goes without waiting: nearly always to its end, or to
     /// the disk.
     pub fn take_now(&self, request: &PostbackRequest<'_>) -> Progress {
-        match self.try_now(request) {
+        let mut form = AnswerForm::Json;
+        match self.try_now(request, &mut form) {
             Ok(Some(committing)) => Progress::Committing(committing),
             Ok(None) => Progress::MustWait,
-            Err(answer) => Progress::Answered(self.counted(answer)),
+            Err(answer) => Progress::Answered(self.counted(answer, form)),
         }
     }
 
     /// Waits until a conversion is on disk.
-    pub async fn confirmed(&self, committing: Committing) -> Answer {
-        let Committing { submitted, accepted, flags } = committing;
+    pub async fn confirmed(&self, committing: Committing) -> Told {
+        let Committing { submitted, accepted, form, flags } = committing;
         if submitted.outcome(&self.waiting).await != Outcome::Durable {
-            return self.counted(Answer::Unavailable(Unavailability::StorePoisoned));
+            return self.counted(Answer::Unavailable(Unavailability::StorePoisoned), form);
         }
         for flag in Flag::ALL.iter().filter(|flag| flags & flag.bit() != 0) {
             self.metrics.postbacks.flagged(*flag);
         }
-        accepted
+        Told { answer: accepted, form }
     }
 
     /// Takes one postback to its end, whatever has to be waited for.
-    pub async fn take(&self, request: &PostbackRequest<'_>) -> Answer {
+    pub async fn take(&self, request: &PostbackRequest<'_>) -> Told {
         match self.take_now(request) {
-            Progress::Answered(answer) => answer,
+            Progress::Answered(told) => told,
             Progress::Committing(committing) => self.confirmed(committing).await,
             Progress::MustWait => self.take_patiently(request).await,
         }
     }
 
     /// As [`Postbacks::take`], for a request of which it is known that it must wait.
-    pub async fn take_patiently(&self, request: &PostbackRequest<'_>) -> Answer {
-        match self.wait_and_try(request).await {
+    pub async fn take_patiently(&self, request: &PostbackRequest<'_>) -> Told {
+        let mut form = AnswerForm::Json;
+        match self.wait_and_try(request, &mut form).await {
             Ok(committing) => self.confirmed(committing).await,
-            Err(answer) => self.counted(answer),
+            Err(answer) => self.counted(answer, form),
         }
     }
 
-    /// Refuses a request that is not even read.
-    pub fn refuse(&self, reason: Refusal) -> Answer {
-        self.counted(reason.into())
+    /// Whether the catalog gives this path to an advertiser.
+    #[must_use]
+    pub fn has_path(&self, path: &str) -> bool {
+        self.catalog.load().advertiser_at(path).is_some()
     }
 
-    fn counted(&self, answer: Answer) -> Answer {
+    /// Refuses a request that is not even read.
+    pub fn refuse(&self, reason: Refusal, address: Address<'_>) -> Told {
+        let mut form = AnswerForm::Json;
+        // Whoever is not in the catalog is told in the form that goes with the path.
+        let _ = Sender::at(address, &self.catalog.load(), &mut form);
+        self.counted(reason.into(), form)
+    }
+
+    fn counted(&self, answer: Answer, form: AnswerForm) -> Told {
         match &answer {
             Answer::Refused(refused) => self.metrics.postbacks.refused(refused.reason),
             Answer::Unavailable(reason) => self.metrics.postbacks.unavailable(*reason),
             Answer::Accepted { .. } | Answer::Duplicate { .. } => {}
         }
-        answer
+        Told { answer, form }
     }
 
     /// As [`Postbacks::wait_and_try`]; `None`, and nothing done, where that would wait.
-    fn try_now(&self, request: &PostbackRequest<'_>) -> Result<Option<Committing>, Answer> {
+    fn try_now(
+        &self,
+        request: &PostbackRequest<'_>,
+        form: &mut AnswerForm,
+    ) -> Result<Option<Committing>, Answer> {
         let catalog = self.catalog.load();
         let mut fields = Fields::default();
-        let advertiser = fields.read(&catalog, request)?;
-        let verdict = decide(&fields, advertiser, &catalog, &self.keyring, request.now_ms)?;
+        let sender = Sender::at(request.address, &catalog, form)?;
+        fields.read(&sender, request)?;
+        let verdict = decide(&fields, &sender, &catalog, &self.keyring, request.now_ms, form)?;
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
@@ -206,11 +234,16 @@ impl Postbacks {
     }
 
     /// From parameters to a conversion in the writer's hands, or to another answer.
-    async fn wait_and_try(&self, request: &PostbackRequest<'_>) -> Result<Committing, Answer> {
+    async fn wait_and_try(
+        &self,
+        request: &PostbackRequest<'_>,
+        form: &mut AnswerForm,
+    ) -> Result<Committing, Answer> {
         let catalog = self.catalog.load_full();
         let mut fields = Fields::default();
-        let advertiser = fields.read(&catalog, request)?;
-        let verdict = decide(&fields, advertiser, &catalog, &self.keyring, request.now_ms)?;
+        let sender = Sender::at(request.address, &catalog, form)?;
+        fields.read(&sender, request)?;
+        let verdict = decide(&fields, &sender, &catalog, &self.keyring, request.now_ms, form)?;
         if fields.is_dry_run() || request.head {
             return Err(self.dry_run(&verdict, request.now_ms).await?);
         }
@@ -275,7 +308,8 @@ impl Postbacks {
         self.waiting.submitted();
         let accepted =
             Answer::Accepted { conversion: Some(conversion), click: verdict.click, status };
-        Ok(Committing { submitted, accepted, flags })
+        let form = verdict.offer.advertiser.answer;
+        Ok(Committing { submitted, accepted, form, flags })
     }
 
     /// Fills the claim cache with the newest conversions of the store; returns how many.
@@ -303,27 +337,15 @@ struct Received<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes all parameters of a request in; answers the advertiser that its path names. Filled in
-    /// place: it is large.
-    fn read<'c>(
-        &mut self,
-        catalog: &'c Catalog,
-        request: &PostbackRequest<'a>,
-    ) -> Result<Option<&'c Advertiser>, Refusal> {
-        let advertiser = match request.advertiser {
-            None => None,
-            Some(id) => Some(&**catalog.advertiser(id).ok_or(Refusal::UnknownAdvertiser)?),
-        };
-        let overrides = advertiser.map_or(&[][..], |advertiser| &advertiser.params);
-        self.take_encoded(overrides, request.query)?;
+    /// Takes all parameters of a request in. Filled in place: it is large.
+    fn read(&mut self, sender: &Sender<'_>, request: &PostbackRequest<'a>) -> Result<(), Refusal> {
+        let names = &sender.names;
+        self.take_encoded(names, request.query)?;
         match request.body {
-            Body::None => {}
-            Body::Form(form) => self.take_encoded(overrides, form)?,
-            Body::Json(json) => {
-                each_json_member(json, |name, value| self.take(overrides, name, value))?;
-            }
+            Body::None => Ok(()),
+            Body::Form(form) => self.take_encoded(names, form),
+            Body::Json(json) => each_json_member(json, |name, value| self.take(names, name, value)),
         }
-        Ok(advertiser)
     }
 }
 

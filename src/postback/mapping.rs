@@ -7,8 +7,45 @@ use crate::limits::{
     CUSTOM_PARAMETERS_MAX, NAME_BYTES_MAX, PARAMETERS_MAX, TXN_ID_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use crate::model::fields::Field;
+use crate::model::preset::Preset;
 use crate::model::reasons::Refusal;
 use crate::query::Params;
+
+/// Whose parameter names count: a preset's, and an advertiser's own on top of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'c> {
+    /// Where to start from.
+    pub preset: Preset,
+    /// Meanings that have another name, and that name. An overridden meaning is reached by its
+    /// new name only.
+    pub overrides: &'c [(Field, String)],
+}
+
+impl Names<'static> {
+    /// Our own.
+    pub const STANDARD: Self = Self { preset: Preset::Standard, overrides: &[] };
+}
+
+impl<'c> Names<'c> {
+    /// The meaning of a name.
+    #[must_use]
+    pub fn meaning(&self, name: &str) -> Option<Field> {
+        if let Some((field, _)) = self.overrides.iter().find(|(_, theirs)| theirs == name) {
+            return Some(*field);
+        }
+        let field = self.preset.meaning(name)?;
+        let overridden = self.overrides.iter().any(|(ours, _)| *ours == field);
+        (!overridden).then_some(field)
+    }
+
+    /// The name under which a meaning should be sent; `None` if others have taken all its names.
+    #[must_use]
+    pub fn name(&self, field: Field) -> Option<&'c str> {
+        let overrides = self.overrides.iter().filter(|(ours, _)| *ours == field);
+        let own = overrides.map(|(_, theirs)| theirs.as_str()).next();
+        own.or_else(|| self.preset.names(field).find(|name| self.meaning(name) == Some(field)))
+    }
+}
 
 /// What a postback says, by meaning. An empty value counts as absent.
 #[derive(Debug, Default)]
@@ -23,26 +60,22 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// As [`Fields::take`], and when an escape or UTF-8 is broken.
-    pub fn take_encoded(
-        &mut self,
-        overrides: &[(Field, String)],
-        encoded: &'a [u8],
-    ) -> Result<(), Refusal> {
+    pub fn take_encoded(&mut self, names: &Names<'_>, encoded: &'a [u8]) -> Result<(), Refusal> {
         for param in Params::new(encoded) {
             let name = param.name.decode().map_err(|_| Refusal::BadEncoding)?;
             let value = param.value.decode().map_err(|_| Refusal::BadEncoding)?;
-            self.take(overrides, name, value)?;
+            self.take(names, name, value)?;
         }
         Ok(())
     }
 
-    /// Takes one parameter in, under the advertiser's `overrides` of parameter names.
+    /// Takes one parameter in.
     ///
     /// # Errors
     /// When there are too many, one is too long, or one meaning has two values.
     pub fn take(
         &mut self,
-        overrides: &[(Field, String)],
+        names: &Names<'_>,
         name: Cow<'a, str>,
         value: Cow<'a, str>,
     ) -> Result<(), Refusal> {
@@ -53,7 +86,7 @@ impl<'a> Fields<'a> {
         if value.is_empty() {
             return Ok(());
         }
-        let Some(field) = meaning(overrides, &name) else { return self.take_custom(name, value) };
+        let Some(field) = names.meaning(&name) else { return self.take_custom(name, value) };
         if value.len() > longest(field) {
             return Err(Refusal::BadEncoding);
         }
@@ -84,6 +117,11 @@ impl<'a> Fields<'a> {
         self.known[field.index()].as_deref()
     }
 
+    /// The parameters without a meaning, as given.
+    pub fn custom(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.custom.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     /// Whether it only asks what would happen.
     #[must_use]
     pub fn is_dry_run(&self) -> bool {
@@ -93,18 +131,8 @@ impl<'a> Fields<'a> {
     /// What is stored as given: `sub1`..`sub10` and the custom parameters.
     pub fn stored(&self) -> impl Iterator<Item = (&str, &str)> {
         let subs = Field::SUBS.iter().filter_map(|sub| Some((sub.as_str(), self.get(*sub)?)));
-        subs.chain(self.custom.iter().map(|(name, value)| (&**name, &**value)))
+        subs.chain(self.custom())
     }
-}
-
-/// The meaning of a parameter's name. An overridden meaning is reached by its new name only.
-fn meaning(overrides: &[(Field, String)], name: &str) -> Option<Field> {
-    if let Some((field, _)) = overrides.iter().find(|(_, theirs)| theirs == name) {
-        return Some(*field);
-    }
-    let field = Field::standard(name)?;
-    let overridden = overrides.iter().any(|(ours, _)| *ours == field);
-    (!overridden).then_some(field)
 }
 
 const fn longest(field: Field) -> usize {
@@ -122,9 +150,16 @@ mod tests {
         overrides: &[(Field, String)],
         pairs: &[(&'static str, &'static str)],
     ) -> Result<Fields<'static>, Refusal> {
+        read_as(&Names { preset: Preset::Standard, overrides }, pairs)
+    }
+
+    fn read_as(
+        names: &Names<'_>,
+        pairs: &[(&'static str, &'static str)],
+    ) -> Result<Fields<'static>, Refusal> {
         let mut fields = Fields::default();
         for (name, value) in pairs {
-            fields.take(overrides, (*name).into(), (*value).into())?;
+            fields.take(names, (*name).into(), (*value).into())?;
         }
         Ok(fields)
     }
@@ -163,26 +198,56 @@ mod tests {
     }
 
     #[test]
+    fn an_override_goes_on_top_of_the_preset() {
+        let overrides = [(Field::TxnId, "transaction_id".to_owned())];
+        let names = Names { preset: Preset::Tune, overrides: &overrides };
+        let fields = read_as(&names, &[("transaction_id", "T"), ("goal_id", "9")]).expect("fine");
+        assert_eq!((fields.get(Field::TxnId), fields.get(Field::ClickId)), (Some("T"), None));
+        assert_eq!(fields.get(Field::Event), Some("9"));
+        assert_eq!(names.name(Field::TxnId), Some("transaction_id"));
+        assert_eq!(names.name(Field::Event), Some("goal_id"));
+        assert_eq!(names.name(Field::ClickId), None, "its only name was taken");
+    }
+
+    #[test]
+    fn a_dry_run_is_one_under_every_preset() {
+        for preset in Preset::ALL {
+            let names = Names { preset: *preset, overrides: &[] };
+            assert!(read_as(&names, &[("dry_run", "1")]).expect("fine").is_dry_run(), "{preset}");
+        }
+    }
+
+    #[test]
     fn secrets_are_never_stored() {
-        let fields =
-            read(&[], &[("token", "s"), ("sig", "s"), ("ts", "1"), ("nonce", "n")]).expect("fine");
-        assert_eq!(fields.stored().count(), 0);
+        for preset in Preset::ALL {
+            let names = Names { preset: *preset, overrides: &[] };
+            for name in preset.names(Field::Token).chain(["token", "sig", "ts", "nonce"]) {
+                let fields = read_as(&names, &[(name, "s")]).expect("fine");
+                assert_eq!(fields.stored().count(), 0, "{name} in {preset}");
+            }
+        }
     }
 
     #[test]
     fn twenty_custom_parameters_are_kept_and_the_next_is_refused() {
         let mut fields = Fields::default();
         for n in 0..CUSTOM_PARAMETERS_MAX {
-            fields.take(&[], format!("x{n}").into(), "v".into()).expect("fine");
+            fields.take(&Names::STANDARD, format!("x{n}").into(), "v".into()).expect("fine");
         }
         assert_eq!(fields.stored().count(), CUSTOM_PARAMETERS_MAX);
-        assert_eq!(fields.take(&[], "x".into(), "v".into()), Err(Refusal::TooManyParameters));
+        assert_eq!(
+            fields.take(&Names::STANDARD, "x".into(), "v".into()),
+            Err(Refusal::TooManyParameters)
+        );
     }
 
     #[test]
     fn a_value_too_long_to_keep_is_refused_not_cut() {
         let long = "x".repeat(TXN_ID_BYTES_MAX + 1);
         let mut fields = Fields::default();
-        assert_eq!(fields.take(&[], "txn_id".into(), long.into()), Err(Refusal::BadEncoding));
+        assert_eq!(
+            fields.take(&Names::STANDARD, "txn_id".into(), long.into()),
+            Err(Refusal::BadEncoding)
+        );
     }
 }

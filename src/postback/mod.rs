@@ -1,13 +1,16 @@
-//! A postback's way: parameters to meanings (`mapping`), meanings to a verdict (`decide`),
-//! verdict to a conversion on disk (`flow`).
+//! A postback's way: who sends it (`sender`), parameters to meanings (`mapping`), meanings to a
+//! verdict (`decide`) or a refusal that helps (`hints`), verdict to a conversion on disk (`flow`).
 
 mod body;
 mod decide;
 mod flow;
+mod hints;
 mod mapping;
+mod sender;
 mod timestamp;
 
 pub use body::Body;
 pub use decide::{Refused, Verdict, decide};
-pub use flow::{Answer, Committing, PostbackRequest, Postbacks, Progress};
-pub use mapping::Fields;
+pub use flow::{Answer, Committing, PostbackRequest, Postbacks, Progress, Told};
+pub use mapping::{Fields, Names};
+pub use sender::{Address, Sender};

@@ -9,5 +9,6 @@ mod hostile;
 mod metrics;
 mod once;
 mod postbacks;
+mod presets;
 mod records;
 mod reports;

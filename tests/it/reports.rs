@@ -158,13 +158,12 @@ code = "x"
     let ended = run(&[("c.toml", catalog)], &["catalog", "check", "c.toml"], &[]);
     assert_eq!((ended.code, &*ended.out), (Some(2), ""));
     insta::assert_snapshot!(ended.err, @r#"
-    c.toml:4: advertisers[0] "acme".preset: preset "keitaro" is not supported by this version; use "standard" with params
     c.toml:5: advertisers[0] "acme".auth: not supported by this version; remove it
     c.toml:6: advertisers[0] "acme".params.clickid: unknown parameter; did you mean "click_id"?
     c.toml:6: advertisers[0] "acme".params.txn_id: "order" is the name of customer_id already
     c.toml:7: advertisers[0] "acme".statuses.ok: "approve" is not one of "pending", "approved", "rejected", "reversed"; did you mean "approved"?
     c.toml:10: advertisers[1] "acme".id: "acme" is taken by an earlier advertiser
-    c.toml:11: advertisers[1] "acme".preset: "keytaro" is not one of "standard"
+    c.toml:11: advertisers[1] "acme".preset: "keytaro" is not one of "standard", "voluum", "keitaro", "binom", "redtrack", "everflow", "tune", "affise", "scaleo", "afftrax", "trackier", "bemob", "cake"; did you mean "keitaro"?
     c.toml:14: offers[0] "spring offer".id: "spring offer" is not an ID: 1 to 64 of A-Z a-z 0-9 . _ -
     c.toml:15: offers[0] "spring offer".advertiser: "acne" is not among the advertisers; did you mean "acme"?
     c.toml:16: offers[0] "spring offer".url: unknown macro {sub11}; did you mean "sub1"?

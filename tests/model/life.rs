@@ -12,7 +12,7 @@ use postbackd::click_id::{Keyring, Minter, RecordId};
 use postbackd::dedup::Deduplicator;
 use postbackd::metrics::Metrics;
 use postbackd::model::reasons::Unavailability;
-use postbackd::postback::{Answer, Body, PostbackRequest, Postbacks};
+use postbackd::postback::{Address, Answer, Body, PostbackRequest, Postbacks};
 use postbackd::store::engine::Engine;
 use postbackd::store::records::ClickRecord;
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
@@ -155,9 +155,14 @@ impl Life {
         let (postbacks, query) = (Arc::clone(&self.postbacks), request.query());
         let take = async move {
             let query = query.as_bytes();
-            let request =
-                PostbackRequest { advertiser: None, query, body: Body::None, head: false, now_ms };
-            postbacks.take(&request).await
+            let request = PostbackRequest {
+                address: Address::POSTBACK,
+                query,
+                body: Body::None,
+                head: false,
+                now_ms,
+            };
+            postbacks.take(&request).await.answer
         };
         self.clients.push(Client { request, task: Task::new(take) });
     }

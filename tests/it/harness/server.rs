@@ -26,6 +26,7 @@ pub fn binary() -> Command {
 
 /// What a server starts with.
 pub struct Setup {
+    catalog: String,
     fallback: &'static str,
     keys: Vec<(String, String)>,
 }
@@ -33,7 +34,13 @@ pub struct Setup {
 impl Setup {
     pub fn new() -> Self {
         let fallback = "fallback_url = \"https://network.example/unavailable\"\n";
-        Self { fallback, keys: Vec::new() }
+        Self { catalog: CATALOG.to_owned(), fallback, keys: Vec::new() }
+    }
+
+    /// Starts with another catalog.
+    pub fn catalog(mut self, text: String) -> Self {
+        self.catalog = text;
+        self
     }
 
     /// Leaves the network without a fallback URL.
@@ -63,7 +70,7 @@ impl Setup {
             self.fallback,
         );
         std::fs::write(folder.path().join("postbackd.toml"), config).expect("writable");
-        std::fs::write(folder.path().join("catalog.toml"), CATALOG).expect("writable");
+        std::fs::write(folder.path().join("catalog.toml"), self.catalog).expect("writable");
         let mut server = Server { folder, keys: self.keys, public, admin, child: None };
         server.start_again();
         server

@@ -1,0 +1,216 @@
+//! What to send instead, where finding that out takes a look at the postback. Only refusals come
+//! here; the most common ones, a plainly forged or a missing click ID, without an allocation.
+
+use super::decide::Refused;
+use super::mapping::{Fields, Names};
+use super::sender::Sender;
+use crate::catalog::Offer;
+use crate::click_id::{CLICK_ID_CHARS, ClickIdError, Keyring};
+use crate::model::fields::Field;
+use crate::model::preset::{Preset, Unnamed};
+use crate::model::reasons::Refusal;
+
+/// A placeholder arrived as the value of `field`.
+pub fn unresolved_macro(field: Field, names: &Names<'_>) -> Refused {
+    let name = names.name(field).unwrap_or(field.as_str());
+    Refused::with(
+        Refusal::UnresolvedMacro,
+        format!(
+            "{name} arrived as a placeholder: have the sender's template filled in, or leave {name} out if it is optional"
+        ),
+    )
+}
+
+/// No parameter means the click ID: perhaps one would in another dialect.
+pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyring) -> Refused {
+    let names = &sender.names;
+    let genuine = |value: &str| keyring.verify(value.as_bytes()).is_ok();
+    let is_order = names.meaning(AMBIGUOUS) == Some(Field::TxnId);
+    let order = fields.get(Field::TxnId).filter(|_| is_order);
+    let foreign = match order {
+        Some(order) if genuine(order) => Some(AMBIGUOUS),
+        _ => foreign(fields, names, Field::ClickId, genuine),
+    };
+    let known = names.name(Field::ClickId);
+    let name = known.unwrap_or("a name that the advertiser's params give it");
+    let send = || format!("send the click ID that the landing URL carried, as {name}");
+    let hint = match (foreign, order) {
+        (Some(theirs), _) => {
+            let instead = format!("send the click ID as {name}");
+            another_dialect(theirs, Field::ClickId, sender, &instead)
+        }
+        (None, Some(_)) => format!(
+            "{}; if {AMBIGUOUS} was meant as the click ID, {}",
+            send(),
+            set_preset(AMBIGUOUS, Field::ClickId, sender)
+        ),
+        (None, None) if known == Some(Field::ClickId.as_str()) => {
+            return Refusal::MissingClickId.into();
+        }
+        (None, None) => send(),
+    };
+    Refused::with(Refusal::MissingClickId, hint)
+}
+
+/// No event was named, and none can be told from the offer.
+pub fn missing_event(fields: &Fields<'_>, sender: &Sender<'_>, offer: &Offer) -> Refused {
+    let (names, advertiser) = (&sender.names, &offer.advertiser);
+    let name = names.name(Field::Event).unwrap_or(Field::Event.as_str());
+    let say = format!("name one, as {name}=sale");
+    let hint = if let Some(theirs) = foreign(fields, names, Field::Event, |_| false) {
+        another_dialect(theirs, Field::Event, sender, &format!("send the event as {name}"))
+    } else if advertiser.default_event.is_some() {
+        format!("the advertiser's default_event is no event of the click's offer: {say}")
+    } else if advertiser.preset.dialect().unnamed == Unnamed::OnlyEvent {
+        format!(
+            "the click's offer has more than one event, or none: {say}, or set default_event for the advertiser"
+        )
+    } else if name == Field::Event.as_str() {
+        return Refusal::MissingEvent.into();
+    } else {
+        format!("name the event, as {name}=sale")
+    };
+    Refused::with(Refusal::MissingEvent, hint)
+}
+
+/// The name that is the click in some dialects and the order in others.
+const AMBIGUOUS: &str = "transaction_id";
+
+/// The name of a parameter that means nothing here and `field` in another dialect. A name of one
+/// letter alone says nothing, and one of this dialect was overridden on purpose.
+fn foreign<'f>(
+    fields: &'f Fields<'_>,
+    names: &Names<'_>,
+    field: Field,
+    sure: impl Fn(&str) -> bool,
+) -> Option<&'f str> {
+    let says = |(name, value): &(&str, &str)| {
+        (name.len() > 1 || sure(value))
+            && names.preset.meaning(name) != Some(field)
+            && presets_with(name, field).next().is_some()
+    };
+    fields.custom().find(says).map(|(name, _)| name)
+}
+
+/// Presets in which this name means `field`.
+fn presets_with(name: &str, field: Field) -> impl Iterator<Item = &'static Preset> {
+    Preset::ALL.iter().filter(move |preset| preset.meaning(name) == Some(field))
+}
+
+fn another_dialect(name: &str, field: Field, sender: &Sender<'_>, instead: &str) -> String {
+    let presets: Vec<_> = presets_with(name, field).map(|preset| preset.as_str()).collect();
+    let (presets, set) = (presets.join(" or "), set_preset(name, field, sender));
+    format!("this looks like the {presets} dialect: {set}, or {instead}")
+}
+
+fn set_preset(name: &str, field: Field, sender: &Sender<'_>) -> String {
+    let presets: Vec<_> =
+        presets_with(name, field).map(|preset| format!("{:?}", preset.as_str())).collect();
+    let path = match sender.advertiser {
+        Some(_) => "",
+        None => " and send to /postback/{advertiser}",
+    };
+    format!("set preset = {} for the advertiser{path}", presets.join(" or "))
+}
+
+/// The click ID is none of ours: perhaps it once was.
+pub fn bad_click_id(text: &[u8], error: ClickIdError, keyring: &Keyring) -> Refused {
+    let hint = match error {
+        ClickIdError::Forged | ClickIdError::Malformed if case_was_changed(text) => {
+            "all its letters have the same case: it was changed to upper or lower case on its way; pass it on as it came"
+        }
+        ClickIdError::Forged => return Refusal::ForgedClickId.into(),
+        ClickIdError::Malformed => "a click ID consists of 33 characters from 0-9, A-Z and a-z",
+        ClickIdError::Length(chars) if chars < CLICK_ID_CHARS => {
+            "too short: a click ID has 33 characters; it was cut, or it is not this network's click ID"
+        }
+        ClickIdError::Length(_) if holds_click_id(text, keyring) => {
+            "a click ID of this network, but with spaces, quotes or other text around it: send its 33 characters and nothing else"
+        }
+        ClickIdError::Length(_) => {
+            "too long: a click ID has 33 characters; look for spaces or text around it"
+        }
+    };
+    let forged = error == ClickIdError::Forged;
+    let reason = if forged { Refusal::ForgedClickId } else { Refusal::MalformedClickId };
+    Refused::with(reason, hint)
+}
+
+/// Of a hundred million genuine click IDs one has letters of one case only.
+fn case_was_changed(text: &[u8]) -> bool {
+    let upper = text.iter().any(u8::is_ascii_uppercase);
+    let lower = text.iter().any(u8::is_ascii_lowercase);
+    upper != lower && text.iter().all(u8::is_ascii_alphanumeric)
+}
+
+/// Whether a genuine click ID is in it: by itself, at the start or at the end.
+fn holds_click_id(text: &[u8], keyring: &Keyring) -> bool {
+    let mut words = text.split(|byte| !byte.is_ascii_alphanumeric());
+    let by_itself = words.find(|word| word.len() == CLICK_ID_CHARS);
+    let start = text.get(..CLICK_ID_CHARS);
+    let end = text.len().checked_sub(CLICK_ID_CHARS).and_then(|at| text.get(at..));
+    [by_itself, start, end].into_iter().flatten().any(|part| keyring.verify(part).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::click_id::Minter;
+    use crate::model::ids::{AffiliateNumber, OfferNumber};
+
+    fn keyring() -> Keyring {
+        Keyring::new([7; 32], vec![])
+    }
+
+    fn click() -> String {
+        let record =
+            Minter::new(0, 1, 0).mint(1_795_248_000_000, OfferNumber::NONE, AffiliateNumber::NONE);
+        keyring().sign(record).to_text().to_string()
+    }
+
+    /// The start of the hint for a text that is no click ID.
+    fn check(text: &str, reason: Refusal, hint: &str) {
+        let error = keyring().verify(text.as_bytes()).expect_err("not genuine");
+        let refused = bad_click_id(text.as_bytes(), error, &keyring());
+        assert_eq!(refused.reason, reason, "{text}");
+        let given = refused.hint.unwrap_or_default();
+        assert!(given.starts_with(hint), "{text}: {given}");
+    }
+
+    #[test]
+    fn what_happened_to_a_click_id_is_told_by_its_text() {
+        let (click, malformed) = (click(), Refusal::MalformedClickId);
+        let around = "a click ID of this network, but with";
+        for text in [
+            format!(" {click} "),
+            format!("\"{click}\""),
+            format!("{click}\n"),
+            format!("é{click}"),
+            format!("{click}x"),
+            format!("x{click}"),
+            format!("id={click};x=1"),
+        ] {
+            check(&text, malformed, around);
+        }
+        check(&format!("x{click}x"), malformed, "too long");
+        check(&click[1..], malformed, "too short");
+        check(&format!("{}é", &click[2..]), malformed, "a click ID consists of");
+        check(&"0".repeat(33), Refusal::ForgedClickId, "it looks like a click ID");
+        check(&format!("{}aB", "0".repeat(31)), Refusal::ForgedClickId, "it looks like a click ID");
+        check(&format!("{}ab", "0".repeat(31)), Refusal::ForgedClickId, "all its letters");
+        check(&format!("{}AB", "0".repeat(31)), Refusal::ForgedClickId, "all its letters");
+        check(&format!("{}-B", "0".repeat(31)), malformed, "a click ID consists of");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text: Vec<u8>) {
+            let keyring = keyring();
+            if let Err(error) = keyring.verify(&text) {
+                prop_assert!(bad_click_id(&text, error, &keyring).hint.is_some());
+            }
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! Senders of other systems, as they really ask, and the answers they get.
+
+use postbackd::model::preset::Preset;
+use serde_json::{Value, json};
+
+use crate::harness::{Response, Server, Setup, eventually};
+
+/// An advertiser for each preset, each with an offer of one event and an offer of two; and some
+/// with settings of their own.
+fn catalog() -> String {
+    let mut text = String::new();
+    for preset in Preset::ALL {
+        text += &format!(
+            "[[advertisers]]\nid = \"{preset}\"\npreset = \"{preset}\"\n\
+             [[offers]]\nid = \"{preset}\"\nadvertiser = \"{preset}\"\nurl = \"https://a.example/?c={{click_id}}\"\n\
+             [[offers.events]]\nid = \"sale\"\n\
+             [[offers]]\nid = \"{preset}-two\"\nadvertiser = \"{preset}\"\nurl = \"https://a.example/?c={{click_id}}\"\n\
+             [[offers.events]]\nid = \"sale\"\n[[offers.events]]\nid = \"deposit\"\n"
+        );
+    }
+    text + OWN
+}
+
+const OWN: &str = r#"
+[[advertisers]]
+id = "own"
+preset = "keitaro"
+params = { click_id = "c" }
+statuses = { done = "approved", lead = "rejected" }
+events = { "1" = "deposit" }
+default_event = "sale"
+answer = "ok"
+path = "/5e1f/postback"
+
+[[offers]]
+id = "own"
+advertiser = "own"
+url = "https://a.example/?c={click_id}"
+
+[[offers.events]]
+id = "sale"
+
+[[offers.events]]
+id = "deposit"
+
+[[advertisers]]
+id = "blanket"
+answer = "always_200"
+default_event = "sale"
+
+[[offers]]
+id = "blanket"
+advertiser = "blanket"
+url = "https://a.example/?c={click_id}"
+
+[[offers.events]]
+id = "sale"
+
+[[offers.events]]
+id = "deposit"
+
+[[affiliates]]
+id = "pub-7"
+"#;
+
+fn start() -> Server {
+    Setup::new().catalog(catalog()).start()
+}
+
+fn click(server: &Server, offer: &str) -> String {
+    server.click(&format!("offer={offer}&aff=pub-7"))
+}
+
+/// The same click ID with its last letter changed.
+fn forged(click: &str) -> String {
+    let (start, last) = click.split_at(click.len() - 1);
+    format!("{start}{}", if last == "0" { "1" } else { "0" })
+}
+
+const FORGED: &str =
+    "it looks like a click ID, but this network did not mint it; check for changed letters or case";
+
+/// Status, body, `X-Postback-Result` and `X-Postback-Reason`.
+fn check(answer: &Response, status: u16, body: &str, headers: (Option<&str>, Option<&str>)) {
+    let told = (answer.header("x-postback-result"), answer.header("x-postback-reason"));
+    assert_eq!((answer.status, answer.text(), told), (status, body, headers));
+}
+
+/// Asks three times as the preset's senders do, with `{click}` in the target: new, again, and
+/// with a forged click ID. Answers the only conversion.
+fn converse(server: &Server, offer: &str, target: &str) -> Value {
+    let click = click(server, offer);
+    let (right, wrong) =
+        (target.replace("{click}", &click), target.replace("{click}", &forged(&click)));
+    let dry = server.get(&format!("{right}&dry_run=1"));
+    assert_eq!(dry.status, 200, "{dry:?}");
+    assert_eq!(server.conversions(&format!("offer={offer}")), [] as [Value; 0], "a dry run");
+    let answers = [server.get(&right), server.get(&right), server.get(&wrong)];
+    let kept = server.conversions(&format!("offer={offer}"));
+    assert_eq!(kept.len(), 1, "{answers:?}");
+    let (id, status) = (text(&kept[0], "conversion_id"), text(&kept[0], "status"));
+    let again = |answer: &Response| answer.header("idempotent-replayed").map(str::to_owned);
+    assert_eq!([&answers[0], &answers[1]].map(again), [None, Some("true".to_owned())]);
+    let json = |result: &str| {
+        format!(
+            "{{\"result\":\"{result}\",\"reason\":null,\"conversion_id\":\"{id}\",\
+             \"click_id\":\"{click}\",\"status\":\"{status}\"}}\n"
+        )
+    };
+    let refused = format!(
+        "{{\"result\":\"refused\",\"reason\":\"forged_click_id\",\"conversion_id\":null,\
+         \"click_id\":null,\"status\":null,\"hint\":\"{FORGED}\"}}\n"
+    );
+    let reason = Some("forged_click_id");
+    match offer {
+        "tune" => {
+            check(&answers[0], 200, "success=true;", (Some("accepted"), None));
+            check(&answers[1], 200, "success=true;", (Some("duplicate"), None));
+            let hint = FORGED.replace(';', ",");
+            let refused = format!("success=false; err_msg=forged_click_id: {hint};");
+            check(&answers[2], 200, &refused, (Some("refused"), reason));
+            assert_eq!(answers[2].header("content-type"), Some("text/plain; charset=utf-8"));
+        }
+        "affise" | "everflow" => {
+            check(&answers[0], 200, &json("accepted"), (Some("accepted"), None));
+            check(&answers[1], 200, &json("duplicate"), (Some("duplicate"), None));
+            check(&answers[2], 200, &refused, (Some("refused"), reason));
+        }
+        _ => {
+            check(&answers[0], 200, &json("accepted"), (None, None));
+            check(&answers[1], 200, &json("duplicate"), (None, None));
+            check(&answers[2], 404, &refused, (None, None));
+        }
+    }
+    kept[0].clone()
+}
+
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value[name].as_str().unwrap_or_default()
+}
+
+/// The members of a conversion by which a sender knows it.
+fn known_by(conversion: &Value) -> [&str; 4] {
+    ["event", "txn_id", "status", "amount"].map(|name| text(conversion, name))
+}
+
+#[test]
+fn standard() {
+    let kept = converse(
+        &start(),
+        "standard",
+        "/postback?click_id={click}&event=sale&txn_id=A-1&amount=120.00&currency=USD&status=approved",
+    );
+    assert_eq!(known_by(&kept), ["sale", "A-1", "approved", "120.00"]);
+}
+
+#[test]
+fn voluum() {
+    let server = start();
+    let target =
+        "/postback/voluum?cid={click}&payout=15.00&txid=T-1&currency=usd&et=&param1=a&param5=b";
+    let kept = converse(&server, "voluum", target);
+    assert_eq!(known_by(&kept), ["sale", "T-1", "approved", ""]);
+    assert_eq!(kept["params"], json!({"param1": "a", "param5": "b"}));
+    let two = click(&server, "voluum-two");
+    let answer = server.get(&format!("/postback/voluum?cid={two}&et=deposit&txid=T-1"));
+    assert_eq!(answer.json()["result"], "accepted", "one transaction, another event");
+}
+
+#[test]
+fn keitaro() {
+    let server = start();
+    let target = "/postback/keitaro?subid={click}&tid=7&payout=15.00&status=lead&currency=usd\
+        &sub_id_1=x&sub_id_11=y&extra_param_1=z&return=OK";
+    let kept = converse(&server, "keitaro", target);
+    assert_eq!(known_by(&kept), ["sale", "7", "pending", ""]);
+    assert_eq!(
+        kept["params"],
+        json!({"sub1": "x", "sub_id_11": "y", "extra_param_1": "z", "return": "OK"})
+    );
+    let statuses = [("sale", "approved"), ("rebill", "approved"), ("rejected", "rejected")];
+    for (word, status) in statuses.into_iter().chain([("", "approved")]) {
+        let click = click(&server, "keitaro");
+        let answer =
+            server.get(&format!("/postback/keitaro?sub_id={click}&tid={word}-1&status={word}"));
+        assert_eq!(answer.json()["status"], status, "{word}");
+    }
+}
+
+#[test]
+fn binom() {
+    let server = start();
+    let target = "/click.php?cnv_id={click}&payout=15.00&cnv_status=lead&cnv_status2=free+text\
+        &cnv_currency=EUR&to_offer=3&disable_postback=1";
+    let kept = converse(&server, "binom", target);
+    assert_eq!(known_by(&kept), ["sale", "", "pending", ""]);
+    assert_eq!(text(&kept, "amount_currency"), "EUR");
+    let click = click(&server, "binom");
+    let second = server.get(&format!("/postback/binom?clickid={click}&payout=3"));
+    assert_eq!(second.json()["result"], "accepted");
+}
+
+#[test]
+fn redtrack() {
+    let server = start();
+    let target = "/postback/redtrack?clickid={click}&sum=15.00&type=sale&rdtk_event_id=E-9&status=other&sub1=a&sub20=b";
+    let kept = converse(&server, "redtrack", target);
+    assert_eq!(known_by(&kept), ["sale", "E-9", "pending", ""]);
+    assert_eq!(kept["params"], json!({"sub1": "a", "sub20": "b"}));
+}
+
+#[test]
+fn everflow() {
+    let server = start();
+    let target = "/postback/everflow?nid=12&transaction_id={click}&amount=99.90&adv1=x\
+        &verification_token=secret";
+    let kept = converse(&server, "everflow", target);
+    assert_eq!(known_by(&kept), ["sale", "", "approved", "99.90"]);
+    assert_eq!(kept["params"], json!({"nid": "12", "adv1": "x"}), "the token is not kept");
+    let unknown = server.get(&format!(
+        "/postback/everflow?transaction_id={}&event_id=44",
+        click(&server, "everflow")
+    ));
+    assert_eq!(unknown.status, 200, "its senders never see a refusal");
+    assert_eq!(unknown.header("x-postback-reason"), Some("unknown_event"));
+    assert_eq!(unknown.json()["reason"], "unknown_event");
+}
+
+#[test]
+fn tune() {
+    let server = start();
+    let target = "/aff_lsr?offer_id=26&transaction_id={click}&amount=99.90&adv_sub=x\
+        &conversion_unique_id=U-1&security_token=secret";
+    let kept = converse(&server, "tune", target);
+    assert_eq!(known_by(&kept), ["sale", "U-1", "approved", "99.90"]);
+    assert_eq!(kept["params"], json!({"offer_id": "26", "adv_sub": "x"}));
+    let hashed = server.get(&format!("/SL2?transaction_id={}", click(&server, "tune")));
+    check(&hashed, 200, "success=true;", (Some("accepted"), None));
+    let named = click(&server, "tune-two");
+    let named = server.get(&format!("/aff_lsr/tune?transaction_id={named}&goal_id=deposit"));
+    check(&named, 200, "success=true;", (Some("accepted"), None));
+    let nobody = server.get("/aff_lsr/nobody?transaction_id=x");
+    let hint = "the path names an advertiser that is not in the catalog";
+    let body = format!("success=false; err_msg=unknown_advertiser: {hint};");
+    check(&nobody, 200, &body, (Some("refused"), Some("unknown_advertiser")));
+}
+
+#[test]
+fn affise() {
+    let server = start();
+    let target = "/postback/affise?clickid={click}&action_id=A-1&goal=sale&sum=99.90&status=2\
+        &ip=192.0.2.1&secure=secret&custom_field1=x&user_id=u-1";
+    let kept = converse(&server, "affise", target);
+    assert_eq!(known_by(&kept), ["sale", "A-1", "pending", "99.90"]);
+    assert_eq!(text(&kept, "customer_id"), "u-1");
+    assert_eq!(kept["params"], json!({"ip": "192.0.2.1", "custom_field1": "x"}));
+    for (word, status) in [("1", "approved"), ("3", "rejected"), ("5", "pending")] {
+        let click = click(&server, "affise");
+        let target = format!("/postback/affise?click_id={click}&action_id=B-{word}&status={word}");
+        assert_eq!(server.get(&target).json()["status"], status, "{word}");
+    }
+    let four =
+        server.get(&format!("/postback/affise?clickid={}&status=4", click(&server, "affise")));
+    assert_eq!((four.status, four.header("x-postback-reason")), (200, Some("bad_status")));
+}
+
+#[test]
+fn scaleo() {
+    let server = start();
+    let target = "/track/conv?click_id={click}&token=344387eb&goal_alias=sale&conv_status=hold\
+        &amount=99.90&currency=USD&adv_order_id=O-1&adv_user_id=u-1&adv_param1=x";
+    let kept = converse(&server, "scaleo", target);
+    assert_eq!(known_by(&kept), ["sale", "O-1", "pending", "99.90"]);
+    assert_eq!(kept["params"], json!({"adv_param1": "x"}));
+    let click = click(&server, "scaleo");
+    for (path, txn, result) in [
+        ("/track/conv-addchange", "O-2", "accepted"),
+        ("/track/conv-change", "O-2", "duplicate"),
+        ("/track/conv/scaleo", "O-3", "accepted"),
+    ] {
+        let answer = server.get(&format!("{path}?click_id={click}&transaction_id={txn}"));
+        assert_eq!(answer.json()["result"], result, "{path}");
+    }
+}
+
+#[test]
+fn afftrax() {
+    let target = "/postback/afftrax?click_id={click}&payout=15.00&transaction_id=O-1";
+    let kept = converse(&start(), "afftrax", target);
+    assert_eq!(known_by(&kept), ["sale", "O-1", "approved", ""]);
+}
+
+#[test]
+fn trackier() {
+    let server = start();
+    let target = "/acquisition?click_id={click}&txn_id=O-1&sale_amount=99.90&goal_value=sale\
+        &goal_id=&revenue=20&currency=USD&status=cancelled&sub1=a&sub15=b&security_token=secret";
+    let kept = converse(&server, "trackier", target);
+    assert_eq!(known_by(&kept), ["sale", "O-1", "rejected", "99.90"]);
+    assert_eq!(kept["params"], json!({"sub1": "a", "sub15": "b"}));
+}
+
+#[test]
+fn bemob() {
+    let server = start();
+    let target = "/postback/bemob?cid={click}&payout=15.00&txid=O-1&status=approved";
+    let kept = converse(&server, "bemob", target);
+    assert_eq!(known_by(&kept), ["sale", "O-1", "approved", ""]);
+    let unfilled = server.get("/postback/bemob?cid=REPLACE&payout=OPTIONAL&txid=OPTIONAL");
+    assert_eq!((unfilled.status, text(&unfilled.json(), "reason")), (400, "unresolved_macro"));
+    let unfilled = format!("/postback/bemob?cid={}&payout=OPTIONAL", click(&server, "bemob"));
+    let unfilled = server.get(&unfilled).json();
+    assert_eq!(unfilled["reason"], "unresolved_macro");
+    assert_eq!(
+        unfilled["hint"],
+        "payout arrived as a placeholder: have the sender's template filled in, or leave payout out if it is optional"
+    );
+}
+
+#[test]
+fn cake() {
+    let server = start();
+    let target = "/p.ashx?o=12&e=sale&f=pb&r={click}&t=O-1&p=20.00&ap=15.00&a=7&u=9";
+    let kept = converse(&server, "cake", target);
+    assert_eq!(known_by(&kept), ["sale", "O-1", "approved", ""]);
+    let unfilled = server.get("/postback/cake?r=%23reqid%23&t=1");
+    assert_eq!((unfilled.status, text(&unfilled.json(), "reason")), (400, "unresolved_macro"));
+}
+
+#[test]
+fn an_offer_with_several_events_wants_one_named_unless_the_advertiser_says_which() {
+    let server = start();
+    for preset in Preset::ALL {
+        let click = click(&server, &format!("{preset}-two"));
+        let names = |field| preset.names(field).next().expect("every preset has one");
+        let (id, event) = (names(postbackd::model::fields::Field::ClickId), "event");
+        let event = preset.names(postbackd::model::fields::Field::Event).next().unwrap_or(event);
+        let answer = server.request("HEAD", &format!("/postback/{preset}?{id}={click}"), "");
+        assert_eq!(answer.header("x-postback-reason"), Some("missing_event"), "{preset}");
+        let named = format!("/postback/{preset}?{id}={click}&{event}=deposit");
+        let answer = server.request("HEAD", &named, "");
+        assert_eq!(answer.header("x-postback-result"), Some("accepted"), "{preset}");
+    }
+    let hint = server.get(&format!("/postback/voluum?cid={}", click(&server, "voluum-two")));
+    assert_eq!(
+        hint.json()["hint"],
+        "the click's offer has more than one event, or none: name one, as et=sale, or set default_event for the advertiser"
+    );
+    let standard = server.postback(&format!("click_id={}", click(&server, "standard")));
+    assert_eq!(standard.verdict(), (400, "refused", "missing_event"), "even with one event only");
+    let default = server.postback(&format!("click_id={}", click(&server, "blanket")));
+    assert_eq!(default.verdict(), (200, "accepted", ""));
+    assert_eq!(text(&server.conversions("offer=blanket")[0], "event"), "sale");
+}
+
+#[test]
+fn the_advertisers_own_settings_go_on_top_of_the_preset() {
+    let server = start();
+    let click = click(&server, "own");
+    let send = |path: &str, query: &str| {
+        server.get(&format!("{path}?{}", query.replace("{click}", &click)))
+    };
+    let path = "/5e1f/postback";
+    check(&send(path, "c={click}&tid=1"), 200, "OK", (Some("accepted"), None));
+    check(&send("/postback/own", "c={click}&tid=1"), 200, "OK", (Some("duplicate"), None));
+    check(&send(path, "c={click}&tid=2&status=lead"), 200, "OK", (Some("accepted"), None));
+    check(&send(path, "c={click}&tid=3&status=rebill"), 200, "OK", (Some("accepted"), None));
+    check(&send(path, "c={click}&tid=4&event=1"), 200, "OK", (Some("accepted"), None));
+    let kept = server.conversions("offer=own");
+    let words: Vec<_> = kept.iter().map(|c| (text(c, "event"), text(c, "status"))).collect();
+    let expected =
+        [("sale", "approved"), ("sale", "rejected"), ("sale", "approved"), ("deposit", "approved")];
+    assert_eq!(words, expected);
+    let told = (Some("refused"), Some("missing_click_id"));
+    let hint = "missing_click_id: send the click ID that the landing URL carried, as c";
+    check(&send(path, "subid={click}&tid=5"), 400, hint, told);
+    let told = (Some("refused"), Some("bad_status"));
+    let hint = "bad_status: pending, approved or rejected, or a word that the catalog maps to one";
+    check(&send(path, "c={click}&tid=5&status=perhaps"), 400, hint, told);
+    let posted = server.connect().post(path, "", format!("c={click}&tid=6").as_bytes());
+    check(&posted.expect("an answer"), 200, "OK", (Some("accepted"), None));
+    assert_eq!(server.get("/5e1f/postback/").status, 404, "a path is taken as it is written");
+    assert_eq!(server.get("/5e1f").status, 404);
+}
+
+#[test]
+fn a_blanket_200_covers_every_refusal_and_the_headers_tell_the_truth() {
+    let server = start();
+    let click = click(&server, "blanket");
+    let check = |answer: Response, reason: &str| {
+        let told = (answer.header("x-postback-result"), answer.header("x-postback-reason"));
+        assert_eq!((answer.status, told), (200, (Some("refused"), Some(reason))), "{answer:?}");
+        assert_eq!(text(&answer.json(), "reason"), reason);
+    };
+    let get = |query: &str| server.get(&format!("/postback/blanket?{query}"));
+    check(get("event=sale"), "missing_click_id");
+    check(get("click_id=TEST_123"), "malformed_click_id");
+    check(get(&format!("click_id={click}&event=dance")), "unknown_event");
+    check(get(&format!("click_id={click}&amount=x")), "bad_amount");
+    check(get(&format!("click_id={click}&x=%zz")), "bad_encoding");
+    check(get(&format!("x={}", "x".repeat(9000))), "url_too_long");
+    check(server.request("PUT", "/postback/blanket", ""), "method_not_allowed");
+    let xml = server.connect().post("/postback/blanket", "text/xml", b"<x/>");
+    check(xml.expect("an answer"), "unsupported_media_type");
+    let bare = server.get(&format!("/postback?click_id={click}&event=dance"));
+    check(bare, "unknown_event");
+    let other = click_of_standard(&server);
+    check(get(&format!("click_id={other}&event=sale")), "wrong_advertiser");
+    let json = server.get("/postback?click_id=TEST_123");
+    assert_eq!((json.status, json.header("x-postback-reason")), (400, None), "nobody is known yet");
+}
+
+fn click_of_standard(server: &Server) -> String {
+    click(server, "standard")
+}
+
+#[test]
+fn unavailable_is_a_503_in_every_form() {
+    let mut server = start();
+    let targets: Vec<_> = [
+        ("standard", "/postback?event=sale&click_id=", "json"),
+        ("blanket", "/postback?event=sale&click_id=", "json"),
+        ("tune", "/aff_lsr?transaction_id=", "success=false; err_msg=disk_full;"),
+        ("own", "/postback/own?tid=1&c=", "disk_full"),
+    ]
+    .map(|(offer, target, body)| (format!("{target}{}", click(&server, offer)), body))
+    .into();
+    server.set_key("store.free_space_reserve", "1000000GiB");
+    assert!(server.stop().success());
+    server.start_again();
+    eventually("a look at the disk", || {
+        (server.metric("postbackd_store_disk_full") == 1.0).then_some(())
+    });
+    for (target, body) in targets {
+        let answer = server.get(&target);
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")), "{target}");
+        if body == "json" {
+            assert_eq!(text(&answer.json(), "reason"), "disk_full");
+        } else {
+            check(&answer, 503, body, (Some("unavailable"), Some("disk_full")));
+        }
+    }
+}
+
+#[test]
+fn a_click_id_that_was_damaged_on_its_way_is_refused_with_a_hint_that_says_how() {
+    let server = start();
+    let click = click(&server, "standard");
+    let check = |sent: &str, reasons: &[&str], hint: &str| {
+        let answer = server.postback(&format!("event=sale&click_id={sent}"));
+        assert!(reasons.contains(&answer.word("reason")), "{sent}: {answer:?}");
+        assert!(answer.word("hint").starts_with(hint), "{sent}: {answer:?}");
+    };
+    let (forged_id, malformed) = ("forged_click_id", "malformed_click_id");
+    let case = "all its letters have the same case: it was changed";
+    check(&click.to_uppercase(), &[forged_id, malformed], case);
+    check(&click.to_lowercase(), &[forged_id, malformed], case);
+    check(&forged(&click), &[forged_id], FORGED);
+    let around = "a click ID of this network, but with spaces, quotes or other text around it";
+    check(&format!("%20{click}%20"), &[malformed], around);
+    check(&format!("%22{click}%22"), &[malformed], around);
+    check(&format!("{click}%0A"), &[malformed], around);
+    check(&format!("{click}0"), &[malformed], around);
+    check(&format!("id-{click}"), &[malformed], around);
+    check(&format!("id-{}0", forged(&click)), &[malformed], "too long");
+    check(&click[..32], &[malformed], "too short: a click ID has 33 characters; it was cut");
+    check(&format!("{}-", &click[..32]), &[malformed], "a click ID consists of 33 characters");
+    check("%7Bclickid%7D", &["unresolved_macro"], "click_id arrived as a placeholder");
+}
+
+#[test]
+fn a_name_of_another_dialect_is_refused_with_a_hint_that_names_the_dialect() {
+    let server = start();
+    let click = click(&server, "standard");
+    let check = |target: &str, hint: &str| {
+        let answer = server.get(&target.replace("{click}", &click)).json();
+        assert_eq!(answer["reason"], "missing_click_id", "{target}");
+        assert_eq!(answer["hint"], hint, "{target}");
+    };
+    check(
+        "/postback?cnv_id={click}&event=sale",
+        "this looks like the binom dialect: set preset = \"binom\" for the advertiser and send to /postback/{advertiser}, or send the click ID as click_id",
+    );
+    check(
+        "/postback/standard?subid={click}&status=lead",
+        "this looks like the keitaro dialect: set preset = \"keitaro\" for the advertiser, or send the click ID as click_id",
+    );
+    check(
+        "/postback/standard?transaction_id={click}&event=sale",
+        "this looks like the everflow or tune dialect: set preset = \"everflow\" or \"tune\" for the advertiser, or send the click ID as click_id",
+    );
+    check(
+        "/postback/standard?transaction_id=A-1&event=sale",
+        "send the click ID that the landing URL carried, as click_id; if transaction_id was meant as the click ID, set preset = \"everflow\" or \"tune\" for the advertiser",
+    );
+    check(
+        "/postback/standard?r={click}&e=sale",
+        "this looks like the cake dialect: set preset = \"cake\" for the advertiser, or send the click ID as click_id",
+    );
+    let default = "send the click ID that the landing URL carried, as click_id";
+    check("/postback/standard?r=12345&event=sale", default);
+    check("/postback/cake?e=sale", "send the click ID that the landing URL carried, as r");
+    check(
+        "/postback/cake?subid={click}",
+        "this looks like the keitaro dialect: set preset = \"keitaro\" for the advertiser, or send the click ID as r",
+    );
+}
+
+#[test]
+fn an_event_under_the_name_of_another_dialect_is_found_in_the_hint() {
+    let server = start();
+    let check = |target: &str, offer: &str, hint: &str| {
+        let answer = server.get(&target.replace("{click}", &click(&server, offer))).json();
+        assert_eq!((text(&answer, "reason"), text(&answer, "hint")), ("missing_event", hint));
+    };
+    check(
+        "/postback/standard?click_id={click}&et=sale",
+        "standard",
+        "this looks like the voluum dialect: set preset = \"voluum\" for the advertiser, or send the event as event",
+    );
+    check(
+        "/postback/voluum?cid={click}&goal_alias=sale",
+        "voluum-two",
+        "this looks like the scaleo dialect: set preset = \"scaleo\" for the advertiser, or send the event as et",
+    );
+    check("/postback/standard?click_id={click}&e=1", "standard", "name the event, as event=sale");
+}
+
+#[test]
+fn the_paths_of_presets_take_nothing_from_the_paths_of_clicks() {
+    let server = start();
+    for path in ["/click", "/click?offer=binom&aff=pub-7", "/c/unknown"] {
+        assert_eq!(server.get(path).status, 302, "{path} is a click");
+    }
+    for path in ["/", "/track", "/track/conv/a/b", "/aff_lsr/a/b", "/postbacks", "/click.php5"] {
+        let answer = server.get(path);
+        assert_eq!(
+            (answer.status, text(&answer.json(), "reason")),
+            (404, "unknown_path"),
+            "{path}"
+        );
+    }
+    let post = server.connect().post("/SL2", "", b"transaction_id=x");
+    assert_eq!(post.expect("an answer").header("x-postback-reason"), Some("malformed_click_id"));
+}
