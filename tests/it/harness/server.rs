@@ -27,18 +27,25 @@ pub fn binary() -> Command {
 /// What a server starts with.
 pub struct Setup {
     fallback: &'static str,
+    catalog: &'static str,
     keys: Vec<(String, String)>,
 }
 
 impl Setup {
     pub fn new() -> Self {
         let fallback = "fallback_url = \"https://network.example/unavailable\"\n";
-        Self { fallback, keys: Vec::new() }
+        Self { fallback, catalog: "catalog = \"catalog.toml\"\n", keys: Vec::new() }
     }
 
     /// Leaves the network without a fallback URL.
     pub fn without_network_fallback(mut self) -> Self {
         self.fallback = "";
+        self
+    }
+
+    /// Leaves the catalog to the API.
+    pub fn without_catalog_file(mut self) -> Self {
+        self.catalog = "";
         self
     }
 
@@ -52,15 +59,14 @@ impl Setup {
         let folder = tempfile::tempdir().expect("a folder");
         let (public, admin) = (free_address(), free_address());
         let config = format!(
-            "catalog = \"catalog.toml\"\n\
-             [server]\nlisten = \"{public}\"\nworkers = 2\n\
+            "{}[server]\nlisten = \"{public}\"\nworkers = 2\n\
              [admin]\nlisten = \"{admin}\"\ntoken = \"{TOKEN}\"\n\
              [store]\npath = \"data\"\nblock_cache = \"8MiB\"\nfree_space_reserve = \"1MiB\"\n\
              [dedupe]\ncache_entries = 100000\n\
              [network]\n{}\
              [click]\nack_deadline = \"10s\"\n\
              [log]\nformat = \"text\"\n",
-            self.fallback,
+            self.catalog, self.fallback,
         );
         std::fs::write(folder.path().join("postbackd.toml"), config).expect("writable");
         std::fs::write(folder.path().join("catalog.toml"), CATALOG).expect("writable");
@@ -172,7 +178,12 @@ impl Server {
     }
 
     pub fn write_catalog(&self, text: &str) {
-        std::fs::write(self.path("catalog.toml"), text).expect("writable");
+        self.write("catalog.toml", text);
+    }
+
+    /// Writes a file into its folder.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).expect("writable");
     }
 
     fn exited(&mut self) -> Option<ExitStatus> {
@@ -239,7 +250,12 @@ impl Server {
 
     /// A request to the admin listener with the token.
     pub fn admin(&self, target: &str) -> Response {
-        let headers = format!("Authorization: Bearer {TOKEN}\r\nConnection: close\r\n");
+        self.admin_with(target, "")
+    }
+
+    /// The same with more headers.
+    pub fn admin_with(&self, target: &str, headers: &str) -> Response {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\nConnection: close\r\n{headers}");
         Connection::open(self.admin).request("GET", target, &headers).expect("an answer")
     }
 
@@ -264,11 +280,32 @@ impl Server {
         }
     }
 
-    /// Waits for what a fresh server commits by itself (who it is, the catalog's numbers, the
-    /// first letting go of what is old), so that what comes after can be counted.
+    /// The version of the catalog in force.
+    pub fn catalog_version(&self) -> Value {
+        self.api("catalog/versions")["in_force"].clone()
+    }
+
+    /// Replaces the catalog, or with a query tries to.
+    pub fn put_catalog(&self, query: &str, kind: &str, headers: &str, text: &str) -> Response {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: {kind}\r\n{headers}");
+        let target = format!("/api/v1/catalog{query}");
+        let mut admin = Connection::open(self.admin);
+        admin.send_body("PUT", &target, &headers, text.as_bytes()).expect("an answer")
+    }
+
+    /// The head of a request that replaces the catalog.
+    pub fn put_head(&self, kind: &str, headers: &str) -> String {
+        format!(
+            "PUT /api/v1/catalog HTTP/1.1\r\nHost: t.example\r\n\
+             Authorization: Bearer {TOKEN}\r\nContent-Type: {kind}\r\n{headers}\r\n"
+        )
+    }
+
+    /// Waits for what a fresh server commits by itself (the numbers of its offers and affiliates,
+    /// the catalog, the first letting go of what is old), so that what comes after can be counted.
     pub fn await_own_commits(&self) {
-        eventually("three commits", || {
-            (self.metric("postbackd_store_commits_total") == 3.0).then_some(())
+        eventually("four commits", || {
+            (self.metric("postbackd_store_commits_total") == 4.0).then_some(())
         });
     }
 
