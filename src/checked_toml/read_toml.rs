@@ -245,7 +245,7 @@ fn latest<'e, 't>(value: &'e mut Value<'t>) -> &'e mut Value<'t> {
 }
 
 fn no_table(kind: &str, key: &Key<'_>) -> ParseError {
-    let what = format!("cannot extend value of type {kind} with a dotted key");
+    let what = format!("adds to a value of type {kind}, which is complete");
     ParseError::new(what).with_unexpected(key.span())
 }
 
