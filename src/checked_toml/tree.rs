@@ -1,8 +1,8 @@
 //! A file's values as written, each with the place where it begins.
 //!
 //! A catalog has a million tables of one or two keys. A table here is one allocation of exactly
-//! its size, and texts are borrowed from the file: general-purpose trees, with a map and owned
-//! keys for each table, take ten times as long to build.
+//! its size, and texts are borrowed from the file. A general-purpose tree, with a map for each
+//! table, took ten times as long; see docs/decisions/0008-reading-a-large-catalog.md.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
