@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hyper::header::HeaderValue;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
 
 use crate::admin::{self, AdminState, AdminToken};
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
@@ -18,7 +19,7 @@ use crate::click_id::{Keyring, Minter};
 use crate::config::{Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
 use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
-use crate::limits::{BODY_READ_TIMEOUT, WARM_CONVERSIONS_MAX};
+use crate::limits::{BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, WARM_CONVERSIONS_MAX};
 use crate::metrics::Metrics;
 use crate::postback::Postbacks;
 use crate::readiness::Readiness;
@@ -120,21 +121,18 @@ impl Server {
             Arc::clone(store.progress()),
         );
         let in_force = Arc::new(ArcSwap::from_pointee(Catalog::default()));
-        let source = Arc::new(CatalogSource {
-            path: config.catalog.clone(),
-            defaults: NetworkDefaults {
-                currency: config.network.currency,
-                time_zone: config.network.time_zone.clone(),
-            },
-            in_force: Arc::clone(&in_force),
-            store: Arc::clone(&store),
-        });
+        let defaults = NetworkDefaults {
+            currency: config.network.currency,
+            time_zone: config.network.time_zone.clone(),
+        };
+        let (file, swap) = (config.catalog.clone(), Arc::clone(&in_force));
+        let source = Arc::new(CatalogSource::new(file, defaults, swap, Arc::clone(&store)));
         let background = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("background")
             .enable_all()
             .build()?;
-        background.block_on(load_catalog(&source, &metrics))?;
+        background.block_on(load_catalog(&source, &metrics, clock.now_ms()))?;
         let (trigger, drain) = drain();
         let clicks = Clicks {
             catalog: Arc::clone(&in_force),
@@ -183,8 +181,11 @@ impl Server {
             store_path: config.store.path.clone(),
             store: Arc::clone(&store),
             catalog: in_force,
+            source: Arc::clone(&source),
+            catalog_transfers: Arc::new(Semaphore::new(CATALOG_TRANSFERS_MAX)),
             keyring,
             dedup,
+            clock,
             metrics: Arc::clone(&metrics),
         });
         let listen =
@@ -244,10 +245,11 @@ impl Server {
         ));
         self.background.spawn(retention(self.config.clone(), Arc::clone(&self.store)));
         self.background.spawn(async move { warm(&self.postbacks).await });
+        let reload = self.background.block_on(async { signal(SignalKind::hangup()) })?;
+        self.background.spawn(reloads(reload, self.source, Arc::clone(&self.metrics)));
         self.admin.readiness.started();
         tracing::info!(public = %self.config.server.listen, admin = %self.config.admin.listen, "serving");
-        let stopped =
-            self.background.block_on(until_stopped(&self.source, &self.store, &self.metrics))?;
+        let stopped = self.background.block_on(until_stopped(&self.store))?;
         tracing::info!(?stopped, "draining");
         self.trigger.begin();
         let deadline = self.config.server.drain_deadline;
@@ -285,39 +287,41 @@ async fn all_finished(workers: Vec<Worker>) {
     }
 }
 
-/// Waits for a reason to stop; reloads the catalog on SIGHUP meanwhile.
-async fn until_stopped(
-    source: &CatalogSource,
-    store: &Store,
-    metrics: &Metrics,
-) -> std::io::Result<Stopped> {
-    let on = |kind| -> std::io::Result<Signal> { signal(kind) };
-    let mut terminate = on(SignalKind::terminate())?;
-    let mut interrupt = on(SignalKind::interrupt())?;
-    let mut reload = on(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(Stopped::Drained),
-            _ = interrupt.recv() => return Ok(Stopped::Drained),
-            _ = reload.recv() => {
-                if let Err(error) = load_catalog(source, metrics).await {
-                    tracing::error!(%error, "catalog not reloaded; the old one stays in force");
-                }
+/// Waits for a reason to stop.
+async fn until_stopped(store: &Store) -> std::io::Result<Stopped> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(Stopped::Drained),
+        _ = interrupt.recv() => Ok(Stopped::Drained),
+        () = store.health().poisoned() => Ok(Stopped::StorePoisoned),
+    }
+}
+
+/// Reloads the catalog on SIGHUP, on threads that may take their time. Signals that come
+/// meanwhile are one.
+async fn reloads(mut hangup: Signal, source: Arc<CatalogSource>, metrics: Arc<Metrics>) {
+    while hangup.recv().await.is_some() {
+        let (source, metrics) = (Arc::clone(&source), Arc::clone(&metrics));
+        let (runtime, now_ms) = (Handle::current(), Clock::System.now_ms());
+        let load = move || runtime.block_on(load_catalog(&source, &metrics, now_ms));
+        match tokio::task::spawn_blocking(load).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "catalog not reloaded; the old one stays in force");
             }
-            () = store.health().poisoned() => return Ok(Stopped::StorePoisoned),
+            Err(error) => tracing::error!(%error, "the reload ended badly"),
         }
     }
 }
 
-async fn load_catalog(source: &CatalogSource, metrics: &Metrics) -> Result<(), LoadError> {
-    let loaded = source.load().await;
-    // Both, so that each series is there from the first load on.
-    metrics.record(|| {
-        for (result, happened) in [("applied", loaded.is_ok()), ("refused", loaded.is_err())] {
-            metrics::counter!("postbackd_catalog_loads_total", "result" => result)
-                .increment(u64::from(happened));
-        }
-    });
+async fn load_catalog(
+    source: &CatalogSource,
+    metrics: &Metrics,
+    now_ms: u64,
+) -> Result<(), LoadError> {
+    let loaded = source.load(now_ms).await;
+    admin::count_load(metrics, loaded.is_ok());
     let warnings = loaded?;
     if !warnings.is_empty() {
         tracing::warn!(%warnings, "the catalog in force has warnings");

@@ -53,6 +53,19 @@ pub const READ_QUEUE_MAX: usize = 1024;
 pub const CLAIMS_PER_POSTBACK_MAX: usize = 2;
 /// Offer and affiliate numbers assigned in one commit.
 pub const NUMBERS_PER_COMMIT_MAX: usize = 4096;
+/// A piece of a kept catalog's text, bytes: copied while workers may wait, so a small one.
+pub const CATALOG_CHUNK_BYTES: usize = 256 << 10;
+/// Versions of the catalog that are remembered; of the newest its text, too.
+pub const CATALOG_VERSIONS_KEPT: usize = 10;
+/// A catalog, bytes, from a file or by the API: 100,000 offers and 1,000,000 affiliates take 50 MB
+/// at their shortest.
+pub const CATALOG_BYTES_MAX: usize = 256 << 20;
+/// Catalogs being sent, received or worked on at once; each takes a few times its size.
+pub const CATALOG_TRANSFERS_MAX: usize = 2;
+/// How long a catalog's transfer may take.
+pub const CATALOG_TRANSFER_TIMEOUT: Duration = Duration::from_secs(120);
+/// Changes of one kind that a comparison of catalogs lists; the others are counted.
+pub const CATALOG_CHANGES_LISTED_MAX: usize = 1000;
 
 /// Connections of the admin listener.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;

@@ -4,8 +4,8 @@
 use postbackd::click_id::RecordId;
 use postbackd::model::status::Status;
 use postbackd::store::records::{
-    ClickRecord, ConversionRecord, HistoryEntry, RecordError, StoredIp, click_of, decode_dedupe,
-    dedupe_minted_ms, encode_dedupe,
+    CatalogRecord, ClickRecord, ConversionRecord, HistoryEntry, RecordError, StoredIp, click_of,
+    decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 use proptest::prelude::*;
 
@@ -13,6 +13,7 @@ const CLICK_V1: &str = include_str!("fixtures/click.v1.hex");
 const CONVERSION_V1: &str = include_str!("fixtures/conversion.v1.hex");
 const CONVERSION_V2: &str = include_str!("fixtures/conversion.v2.hex");
 const DEDUPE_V1: &str = include_str!("fixtures/dedupe.v1.hex");
+const CATALOG_V1: &str = include_str!("fixtures/catalog.v1.hex");
 
 /// The bytes of a fixture: hex digits, lines as the eye likes them.
 fn bytes(fixture: &str) -> Vec<u8> {
@@ -74,10 +75,33 @@ fn conversion_v2() -> ConversionRecord<'static> {
     ConversionRecord { claims: 5, ..conversion_v1() }
 }
 
+fn catalog_v1() -> CatalogRecord {
+    CatalogRecord {
+        version: 0x0123_4567_89AB_CDEF,
+        applied_ms: 1_767_225_600_123,
+        source: 2,
+        format: 1,
+        text_bytes: 50_000_000,
+        advertisers: 2,
+        offers: 100_000,
+        affiliates: 1_000_000,
+        links: 0,
+    }
+}
+
 fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();
     encode(&mut out);
     out
+}
+
+#[test]
+fn catalogs_of_version_1_are_read_and_written_unchanged() {
+    let stored = bytes(CATALOG_V1);
+    assert_eq!(CatalogRecord::decode(&stored), Ok(catalog_v1()));
+    assert_eq!(hex(&encoded(|out| catalog_v1().encode(out))), hex(&stored));
+    assert_eq!(CatalogRecord::decode(&[2, 0]), Err(RecordError::Version(Some(2))));
+    assert_eq!(CatalogRecord::decode(&stored[..stored.len() - 1]), Err(RecordError::Corrupt));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use postbackd::click_id::{Minter, RecordId};
 use postbackd::dedup::{Claim, ClaimSet};
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
-use postbackd::store::engine::{Batch, Engine};
-use postbackd::store::records::{ClickRecord, ConversionRecord};
+use postbackd::store::engine::{Batch, Direction, Engine};
+use postbackd::store::records::{CatalogRecord, ClickRecord, ConversionRecord};
 use postbackd::store::schema::{Profile, Table};
 use postbackd::store::ticket::{Outcome, Ticket};
 use postbackd::store::{Identity, OpenError, Retention, RocksEngine, Store, Unobserved, keys};
@@ -265,6 +265,73 @@ fn numbers_are_given_once_and_never_to_another() {
     assert_eq!((back.offer("spring"), back.offer("autumn")), (spring, autumn));
     assert_eq!(back.offer("winter"), without.offer("winter"));
     assert_eq!(back.offer("summer"), None);
+}
+
+fn catalog(version: u64) -> CatalogRecord {
+    CatalogRecord {
+        version,
+        applied_ms: NOW_MS + version,
+        source: 2,
+        format: 1,
+        text_bytes: 0,
+        advertisers: 1,
+        offers: 2,
+        affiliates: 3,
+        links: 4,
+    }
+}
+
+#[test]
+fn the_newest_catalog_is_kept_whole_and_ten_are_remembered() {
+    let folder = folder();
+    let (store, _) = open(folder.path());
+    assert_eq!(wait(store.catalog()).expect("readable"), None);
+    let text = |version: u64| format!("{version}é").repeat(200_000 * (version as usize % 3));
+    for version in 0..12 {
+        wait(store.keep_catalog(&text(version), catalog(version))).expect("kept");
+        let (record, kept) = wait(store.catalog()).expect("readable").expect("there");
+        assert_eq!(record.version, version);
+        assert!(kept == text(version), "version {version} came back changed");
+    }
+    let image = crash_image(folder.path());
+    for store in [store, open(image.path()).0] {
+        let kept: Vec<u64> =
+            wait(store.catalog_versions()).expect("readable").iter().map(|it| it.version).collect();
+        assert_eq!(kept, (2..12).rev().collect::<Vec<_>>());
+        assert!(wait(store.catalog()).expect("readable").expect("there").1 == text(11));
+    }
+}
+
+#[test]
+fn a_catalog_that_was_cut_short_leaves_the_one_before() {
+    let folder = folder();
+    let (store, _) = open(folder.path());
+    wait(store.keep_catalog("the first", catalog(1))).expect("kept");
+    drop(store);
+    // What a crash amid a long text leaves: pieces, and no record.
+    let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
+    let mut batch = Batch::default();
+    for number in 0..3 {
+        let key = keys::catalog_chunk(1, number);
+        batch.put(Table::Catalog, &key, |out| out.extend_from_slice(b"lost"));
+    }
+    engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    drop(engine);
+    let (store, _) = open(folder.path());
+    let kept = |store: &Store| wait(store.catalog()).expect("readable").expect("there").1;
+    assert_eq!(kept(&store), "the first");
+    wait(store.keep_catalog("the second", catalog(2))).expect("kept");
+    assert_eq!(kept(&store), "the second");
+    drop(store);
+    let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
+    let mut pieces = 0;
+    let (from, to) = (keys::catalog_chunk(0, 0), keys::catalog_chunk(u64::MAX, 0));
+    let count = engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |_, _| {
+        pieces += 1;
+        std::ops::ControlFlow::Continue(())
+    });
+    count.expect("readable");
+    assert_eq!(pieces, 1, "nothing is left of what is no longer needed");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use postbackd::store::schema::Table;
 /// to its ground, as in ARCHITECTURE.md: a module only ever lists modules that come after it.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &[]),
-    ("cli", &["app", "catalog", "checked_toml", "config", "telemetry"]),
+    ("cli", &["app", "admin", "catalog", "checked_toml", "config", "telemetry"]),
     (
         "app",
         &[
@@ -52,9 +52,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
             "shutdown",
             "space",
+            "checked_toml",
             "click_id",
             "limits",
             "model",
+            "time",
         ],
     ),
     ("http", &["click", "postback", "metrics", "shutdown", "limits", "model", "time"]),

@@ -22,6 +22,11 @@ impl AdminToken {
         Self(token)
     }
 
+    /// The `Authorization` header that shows it.
+    pub(super) fn bearer(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+
     /// Whether `given` is the token. Both are hashed first, so that the time it takes tells
     /// neither the length nor the place of the first difference.
     #[must_use]

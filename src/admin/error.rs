@@ -4,10 +4,13 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use crate::store::ReadError;
+use super::catalog::mistakes;
+use crate::catalog::{LoadError, version_text};
+use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT};
 use crate::store::records::RecordError;
+use crate::store::{KeepError, NumbersError, ReadError, SubmitError};
 
 /// An error of the admin API.
 #[derive(Debug)]
@@ -15,42 +18,146 @@ pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// Further members of the error.
+    details: Map<String, Value>,
 }
 
 impl ApiError {
     /// 400: a parameter is wrong.
     pub fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
+        Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
     /// 401: no token, or another.
     pub fn unauthorized() -> Self {
-        let message = "send the admin token as 'Authorization: Bearer TOKEN'".into();
-        Self { status: StatusCode::UNAUTHORIZED, code: "unauthorized", message }
+        let message = "send the admin token as 'Authorization: Bearer TOKEN'";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
     /// 404: nothing there.
     pub fn not_found(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::NOT_FOUND, code: "not_found", message: message.into() }
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// 428: nobody said what is to be replaced.
+    pub fn precondition_required() -> Self {
+        let message = "say by If-Match which version is replaced: the ETag of GET, or *";
+        Self::new(StatusCode::PRECONDITION_REQUIRED, "precondition_required", message)
+    }
+
+    /// 409: the API is not where the catalog comes from.
+    pub fn catalog_is_a_file() -> Self {
+        let message = "the catalog comes from the file that the configuration names: change it \
+                       there and send SIGHUP, or take catalog out of the configuration";
+        Self::new(StatusCode::CONFLICT, "catalog_is_a_file", message)
+    }
+
+    /// 503: enough catalogs are in memory.
+    pub fn catalog_busy() -> Self {
+        let message = "other catalogs are being sent or received; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "catalog_busy", message)
+    }
+
+    /// 415: neither TOML nor JSON.
+    pub fn unsupported_catalog() -> Self {
+        let message = "send Content-Type: application/toml or application/json";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
+    /// 408: the body took too long.
+    pub fn catalog_incomplete() -> Self {
+        let message = format!("the catalog took longer than {CATALOG_TRANSFER_TIMEOUT:?}");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_incomplete", message)
+    }
+
+    /// 413: the body is too large.
+    pub fn catalog_too_large() -> Self {
+        let message = format!("a catalog has at most {CATALOG_BYTES_MAX} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "catalog_too_large", message)
+    }
+
+    /// 413 or 400: the body is too large, or broke off.
+    pub fn catalog_unread(error: &axum::Error) -> Self {
+        let too_large = std::error::Error::source(error)
+            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+        if too_large {
+            return Self::catalog_too_large();
+        }
+        Self::bad_request("body_incomplete", error.to_string())
+    }
+
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), details: Map::new() }
+    }
+
+    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn store_busy(error: impl ToString) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_busy", error.to_string())
+    }
+
+    fn store_failed(error: impl ToString) -> Self {
+        let message = error.to_string();
+        tracing::error!(error = message, "the admin API could not use the store");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store_failed", message)
     }
 }
 
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Busy(_) => Self {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                code: "store_busy",
-                message: error.to_string(),
-            },
+            ReadError::Busy(_) => Self::store_busy(error),
             ReadError::Engine(_) | ReadError::Record(_) | ReadError::Poisoned => {
-                tracing::error!(%error, "the admin API could not read the store");
-                Self {
-                    status: StatusCode::INTERNAL_SERVER_ERROR,
-                    code: "store_failed",
-                    message: error.to_string(),
-                }
+                Self::store_failed(error)
             }
+        }
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Full | SubmitError::DiskFull | SubmitError::Closed => {
+                Self::store_busy(error)
+            }
+            SubmitError::Poisoned => Self::store_failed(error),
+        }
+    }
+}
+
+impl From<LoadError> for ApiError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Mistakes(report) => {
+                let message = match report.mistakes().len() + report.left_out() {
+                    1 => "the catalog has a mistake; nothing was changed".to_owned(),
+                    all => {
+                        format!("the catalog has {all} mistakes and warnings; nothing was changed")
+                    }
+                };
+                Self::bad_request("invalid_catalog", message)
+                    .with("mistakes", mistakes(&report))
+                    .with("left_out", report.left_out())
+            }
+            LoadError::Stale(in_force) => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "stale_version", error.to_string())
+                    .with("in_force", version_text(in_force))
+            }
+            LoadError::Numbers(NumbersError::Exhausted) => {
+                Self::new(StatusCode::CONFLICT, "numbers_exhausted", error.to_string())
+            }
+            LoadError::Store(error)
+            | LoadError::Numbers(NumbersError::Read(error))
+            | LoadError::Kept(KeepError::Read(error)) => error.into(),
+            LoadError::Numbers(NumbersError::Submit(error))
+            | LoadError::Kept(KeepError::Submit(error)) => error.into(),
+            LoadError::Unreadable { .. }
+            | LoadError::Unnumbered(_)
+            | LoadError::Numbers(NumbersError::NotDurable)
+            | LoadError::Kept(KeepError::NotDurable) => Self::store_failed(error),
         }
     }
 }
@@ -63,7 +170,9 @@ impl From<RecordError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = Json(json!({"error": {"code": self.code, "message": self.message}}));
+        let mut error = json!({"code": self.code, "message": self.message});
+        error.as_object_mut().expect("just made").extend(self.details);
+        let body = Json(json!({ "error": error }));
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {

@@ -1,12 +1,18 @@
-//! The admin listener: health, metrics, and the API for people and programs of the network.
+//! The admin listener: health, metrics, and the API for people and programs of the network; and a
+//! client of that API for the command line.
 
 mod auth;
+mod catalog;
+mod client;
 mod conversions;
 mod error;
+mod held;
 mod lookup;
 mod server;
 mod shapes;
 mod system;
 
 pub use auth::AdminToken;
+pub use catalog::count_load;
+pub use client::{AdminClient, Answer, Call, ClientError};
 pub use server::{AdminState, serve};

@@ -11,11 +11,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use super::auth::{AdminToken, require_token};
 use super::error::ApiError;
-use super::{conversions, lookup, system};
-use crate::catalog::Catalog;
+use super::{catalog, conversions, lookup, system};
+use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT};
@@ -23,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::shutdown::Drain;
 use crate::store::Store;
+use crate::time::Clock;
 
 /// What the admin API reads.
 pub struct AdminState {
@@ -30,6 +32,10 @@ pub struct AdminState {
     pub store: Arc<Store>,
     /// The catalog in force.
     pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Brings another one into force.
+    pub source: Arc<CatalogSource>,
+    /// Catalogs that may be in memory beside the one in force.
+    pub catalog_transfers: Arc<Semaphore>,
     /// Verifies click IDs.
     pub keyring: Arc<Keyring>,
     /// The claim cache, for its gauges.
@@ -40,6 +46,8 @@ pub struct AdminState {
     pub readiness: Readiness,
     /// Who may ask.
     pub token: AdminToken,
+    /// When something happened.
+    pub clock: Clock,
     /// The store's folder, for free space.
     pub store_path: std::path::PathBuf,
 }
@@ -50,7 +58,8 @@ fn routes(state: Arc<AdminState>) -> Router {
         .route("/conversions", get(conversions::list))
         .route("/conversions/{id}", get(lookup::conversion))
         .route("/trace/{id}", get(lookup::trace))
-        .route("/catalog", get(system::catalog))
+        .route("/catalog", get(catalog::get).put(catalog::put))
+        .route("/catalog/versions", get(catalog::versions))
         .route_layer(from_fn_with_state(Arc::clone(&state), require_token));
     Router::new()
         .nest("/api/v1", api)

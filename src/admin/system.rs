@@ -1,14 +1,12 @@
-//! Health, metrics, and what is in force.
+//! Health and metrics.
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use metrics::gauge;
-use serde_json::{Value, json};
 
 use super::server::AdminState;
 use crate::space::free_bytes;
@@ -25,19 +23,6 @@ pub async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
         return "ready\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, obstacles.join("\n") + "\n").into_response()
-}
-
-/// The version in force and how much is in it.
-pub async fn catalog(State(state): State<Arc<AdminState>>) -> Json<Value> {
-    let catalog = state.catalog.load();
-    let counts = catalog.counts();
-    Json(json!({
-        "version": format!("{:016x}", catalog.version()),
-        "advertisers": counts.advertisers,
-        "offers": counts.offers,
-        "affiliates": counts.affiliates,
-        "links": counts.links,
-    }))
 }
 
 /// All metrics; those that are only worth reading now are read now.

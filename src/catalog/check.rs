@@ -13,7 +13,7 @@ use crate::model::preset::{AnswerForm, Preset};
 /// `None` if the rest of its table has mistakes. Such a name still is no unknown one.
 type Names<'t> = HashMap<&'t str, Option<usize>>;
 
-/// Reads a catalog file. The report beside the catalog holds warnings only.
+/// Reads a catalog file in TOML. The report beside the catalog holds warnings only.
 ///
 /// # Errors
 /// The report of all mistakes and warnings.
@@ -22,22 +22,34 @@ pub fn parse(
     file_name: &str,
     defaults: &NetworkDefaults,
 ) -> Result<(Checked, Report), Report> {
-    let source = Source::parse(text, file_name)?;
+    check(Source::parse(text, file_name)?, defaults)
+}
+
+/// As [`parse`], of a text that has been read.
+///
+/// # Errors
+/// The report of all mistakes and warnings.
+pub(super) fn check(
+    source: Source<'_>,
+    defaults: &NetworkDefaults,
+) -> Result<(Checked, Report), Report> {
     let checked = read(&source.root(ROOT), defaults);
     let report = source.into_report();
     if report.has_errors() { Err(report) } else { Ok((checked, report)) }
 }
 
-fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
+/// Reads everything; what is wrong is noted in the source.
+pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
     let mut checked = Checked::default();
     let owners = root.tables("advertisers", "id", ADVERTISER, ADVERTISER_NOT_YET);
-    let advertisers = named(&owners, "advertiser", "id", file::id, |table, id| {
+    let advertisers = named(owners.iter().copied(), "advertiser", "id", file::id, |table, id| {
         checked.advertisers.push(Arc::new(file::advertiser(table, id)));
         Some(checked.advertisers.len() - 1)
     });
 
-    let tables = root.tables("offers", "id", OFFER, &[]);
-    let offers = named(&tables, "offer", "id", file::id, |table, id| {
+    checked.offers.reserve(root.count("offers"));
+    let tables = root.each_table("offers", "id", OFFER, &[]);
+    let offers = named(tables, "offer", "id", file::id, |table, id| {
         let owner = reference(table, "advertiser", "advertisers", &advertisers);
         let owner = owner.and_then(|place| checked.advertisers.get(place)).map(Arc::clone);
         let known = owner.is_some();
@@ -50,15 +62,16 @@ fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
     check_event_names(&owners, &checked);
     check_paths(&owners, &checked);
 
-    let tables = root.tables("affiliates", "id", AFFILIATE, &[]);
-    checked.affiliates.reserve(tables.len());
-    let affiliates = named(&tables, "affiliate", "id", file::id, |table, id| {
+    checked.affiliates.reserve(root.count("affiliates"));
+    let tables = root.each_table("affiliates", "id", AFFILIATE, &[]);
+    let affiliates = named(tables, "affiliate", "id", file::id, |table, id| {
         checked.affiliates.push(file::affiliate(table, id));
         Some(checked.affiliates.len() - 1)
     });
 
-    let tables = root.tables("links", "code", LINK, &[]);
-    named(&tables, "link", "code", file::code, |table, code| {
+    checked.links.reserve(root.count("links"));
+    let tables = root.each_table("links", "code", LINK, &[]);
+    named(tables, "link", "code", file::code, |table, code| {
         let offer = reference(table, "offer", "offers", &offers);
         let affiliate = reference(table, "affiliate", "affiliates", &affiliates);
         checked.links.insert(code.into(), (offer?, affiliate?));
@@ -70,16 +83,16 @@ fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
 /// Reads each table by `read`, under the name it gives itself in `key`; a name given twice is a
 /// mistake.
 fn named<'t>(
-    tables: &'t [Table<'t>],
+    tables: impl Iterator<Item = Table<'t>>,
     kind: &str,
     key: &str,
     read_name: fn(Input<'t>) -> Result<&'t str, Complaint>,
-    mut read: impl FnMut(&'t Table<'t>, &'t str) -> Option<usize>,
+    mut read: impl FnMut(&Table<'t>, &'t str) -> Option<usize>,
 ) -> Names<'t> {
-    let mut names = Names::with_capacity(tables.len());
+    let mut names = Names::with_capacity(tables.size_hint().1.unwrap_or_default());
     for table in tables {
         let name = table.required(key, read_name);
-        let place = read(table, name.unwrap_or_default());
+        let place = read(&table, name.unwrap_or_default());
         let Some(name) = name else { continue };
         if names.contains_key(name) {
             table.error(key, format_args!("{name:?} is taken by an earlier {kind}"));

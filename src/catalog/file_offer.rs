@@ -6,11 +6,11 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use toml::de::DeValue;
 
 use super::file::{id, url, window};
 use super::snapshot::{Advertiser, Event, Late, Offer, Repeat};
 use super::template::{Macro, Template, TemplateError};
+use crate::checked_toml::tree::Value;
 use crate::checked_toml::{Complaint, Input, Table, did_you_mean, one_of};
 use crate::model::currency::Currency;
 use crate::model::ids::{OfferNumber, is_id};
@@ -146,7 +146,7 @@ fn pass_params(input: Input<'_>) -> Result<Vec<String>, Complaint> {
 /// A moment, or a date whose whole day is still in: text or TOML's own types.
 fn expires_ms(input: Input<'_>, time_zone: &TimeZone) -> Result<u64, Complaint> {
     let text = match input {
-        Input::Toml(DeValue::Datetime(moment)) => moment.to_string(),
+        Input::File(Value::Datetime(moment)) => moment.clone(),
         other => other.text()?.to_owned(),
     };
     let hint =

@@ -1,10 +1,14 @@
 //! The catalog: advertisers, offers, affiliates and links. [`parse`] checks a file whole,
 //! [`Checked::into_catalog`] gives its offers and affiliates their numbers, and [`Catalog`] is
-//! what flows look things up in. `docs/catalog.md` lists the keys.
+//! what flows look things up in. [`CatalogSource`] brings one into force. `docs/catalog.md` lists
+//! the keys.
 
 mod check;
+mod diff;
+mod document;
 mod file;
 mod file_offer;
+mod retire;
 mod snapshot;
 mod source;
 mod template;
@@ -13,10 +17,12 @@ mod template;
 mod tests;
 
 pub use check::parse;
+pub use diff::Diff;
+pub use document::Document;
 pub use file_offer::{NetworkDefaults, PASS_PARAMS_MAX};
 pub use snapshot::{
     Advertiser, Affiliate, Catalog, Checked, Counts, Event, Late, Numbers, NumbersError, Offer,
     Repeat,
 };
-pub use source::{CatalogSource, LoadError};
+pub use source::{CatalogSource, Comparison, LoadError, Origin, Replaces, version_text};
 pub use template::{Macro, MacroValues, Slot, Template, TemplateError};

@@ -302,6 +302,10 @@ impl Checked {
         numbers: &impl Numbers,
     ) -> Result<Catalog, NumbersError> {
         let mut catalog = Catalog { version, links: self.links, ..Catalog::default() };
+        catalog.offers_by_id.reserve(self.offers.len());
+        catalog.offers_by_number.reserve(self.offers.len());
+        catalog.affiliates_by_id.reserve(self.affiliates.len());
+        catalog.affiliates_by_number.reserve(self.affiliates.len());
         for (place, offer) in self.offers.iter_mut().enumerate() {
             let missing = || NumbersError::Missing(Arc::clone(&offer.id));
             offer.number = numbers.offer(&offer.id).ok_or_else(missing)?;

@@ -1,16 +1,25 @@
-//! Loading the catalog into force: read, check, number, swap. A bad file leaves the old one.
+//! Bringing a catalog into force: read, check, number, keep, swap. A bad one leaves the old one.
+//!
+//! All of it may take seconds for a large catalog and is no work for a thread that others wait
+//! for.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
 
-use super::check::parse;
+use super::check::read;
+use super::diff::Diff;
+use super::document::Document;
+use super::file::ROOT;
 use super::file_offer::NetworkDefaults;
+use super::retire::outlive;
 use super::snapshot::{self, Catalog, Numbers};
-use crate::checked_toml::Report;
+use crate::checked_toml::{Format, Report};
 use crate::model::ids::{AffiliateNumber, OfferNumber};
-use crate::store::{self, NumbersError, Store};
+use crate::store::records::CatalogRecord;
+use crate::store::{self, KeepError, NumbersError, ReadError, Store};
 
 /// Why a catalog did not come into force.
 #[derive(Debug, thiserror::Error)]
@@ -23,46 +32,227 @@ pub enum LoadError {
         /// Why.
         error: std::io::Error,
     },
-    /// The file has mistakes.
+    /// The catalog has mistakes.
     #[error("the catalog has mistakes:\n{0}")]
     Mistakes(Report),
+    /// Another version is in force than the one that was to be replaced.
+    #[error("version {} is in force", version_text(*.0))]
+    Stale(u64),
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] ReadError),
     /// The store gave no numbers.
     #[error("the store gave no numbers: {0}")]
     Numbers(#[from] NumbersError),
     /// The numbers do not fit; a bug of ours.
     #[error(transparent)]
     Unnumbered(#[from] snapshot::NumbersError),
+    /// The store did not take the text.
+    #[error("the catalog was not kept: {0}")]
+    Kept(#[from] KeepError),
+}
+
+/// Where a catalog came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The file that the configuration names.
+    File,
+    /// The API.
+    Api,
+}
+
+impl Origin {
+    const fn code(self) -> u8 {
+        match self {
+            Self::File => 1,
+            Self::Api => 2,
+        }
+    }
+
+    /// The word for a kept code.
+    #[must_use]
+    pub const fn word(code: u8) -> Option<&'static str> {
+        match code {
+            1 => Some("file"),
+            2 => Some("api"),
+            _ => None,
+        }
+    }
+}
+
+/// Which versions may be replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replaces {
+    /// Whatever is in force.
+    Any,
+    /// One of these.
+    OneOf(Vec<u64>),
+}
+
+impl Replaces {
+    /// Whether `version` may be replaced.
+    #[must_use]
+    pub fn allows(&self, version: u64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::OneOf(versions) => versions.contains(&version),
+        }
+    }
+}
+
+/// What a catalog would change.
+#[derive(Debug)]
+pub struct Comparison {
+    /// Its version.
+    pub version: u64,
+    /// The version in force.
+    pub in_force: u64,
+    /// What would change.
+    pub diff: Diff,
+    /// What someone should look at.
+    pub warnings: Report,
 }
 
 /// Where the catalog comes from and where it is in force.
 pub struct CatalogSource {
-    /// The file; without one the catalog stays empty.
-    pub path: Option<PathBuf>,
-    /// What it leaves to the network.
-    pub defaults: NetworkDefaults,
-    /// The catalog in force.
-    pub in_force: Arc<ArcSwap<Catalog>>,
-    /// Gives numbers.
-    pub store: Arc<Store>,
+    path: Option<PathBuf>,
+    defaults: NetworkDefaults,
+    in_force: Arc<ArcSwap<Catalog>>,
+    store: Arc<Store>,
+    /// Changes come one after the other.
+    turn: Mutex<()>,
 }
 
 impl CatalogSource {
-    /// Loads the file and swaps it in; returns the warnings. Blocks on the file.
+    /// Catalogs from the file `path`, or without one by the API and from the store.
+    #[must_use]
+    pub fn new(
+        path: Option<PathBuf>,
+        defaults: NetworkDefaults,
+        in_force: Arc<ArcSwap<Catalog>>,
+        store: Arc<Store>,
+    ) -> Self {
+        Self { path, defaults, in_force, store, turn: Mutex::default() }
+    }
+
+    /// Whether a file is the source, and the API changes nothing.
+    #[must_use]
+    pub const fn is_file(&self) -> bool {
+        self.path.is_some()
+    }
+
+    /// Brings the file into force, or without one what the store has kept; returns the warnings.
     ///
     /// # Errors
     /// When it did not come into force; the old one then stays.
-    pub async fn load(&self) -> Result<Report, LoadError> {
-        let Some(path) = &self.path else { return Ok(Report::new("")) };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| LoadError::Unreadable { path: path.clone(), error })?;
-        let (checked, warnings) = parse(&text, &path.display().to_string(), &self.defaults)
-            .map_err(LoadError::Mistakes)?;
+    pub async fn load(&self, now_ms: u64) -> Result<Report, LoadError> {
+        let _turn = self.turn.lock().await;
+        if let Some(path) = &self.path {
+            let document = Document::read(path)
+                .map_err(|error| LoadError::Unreadable { path: path.clone(), error })?;
+            let name = path.display().to_string();
+            return self.bring_into_force(&document, &name, Origin::File, now_ms).await;
+        }
+        let Some((record, text)) = self.store.catalog().await? else {
+            return Ok(Report::new(""));
+        };
+        let document = document_of(record, text)?;
+        self.bring_into_force(&document, "the kept catalog", Origin::Api, now_ms).await
+    }
+
+    /// Brings a catalog into force if it replaces what it was meant to; returns the warnings.
+    ///
+    /// # Errors
+    /// When it did not come into force; the old one then stays.
+    pub async fn apply(
+        &self,
+        document: &Document,
+        replaces: &Replaces,
+        now_ms: u64,
+    ) -> Result<Report, LoadError> {
+        let _turn = self.turn.lock().await;
+        let version = self.in_force.load().version();
+        if !replaces.allows(version) {
+            return Err(LoadError::Stale(version));
+        }
+        self.bring_into_force(document, "catalog", Origin::Api, now_ms).await
+    }
+
+    /// Checks a catalog as [`Self::apply`] would and says what would change; changes nothing.
+    ///
+    /// # Errors
+    /// When it has mistakes, or what is in force cannot be read.
+    pub async fn compare(&self, document: &Document) -> Result<Comparison, LoadError> {
+        let (in_force, kept) = self.current().await?;
+        let new = document.source("catalog").map_err(LoadError::Mistakes)?;
+        drop(read(&new.root(ROOT), &self.defaults));
+        if new.has_errors() {
+            return Err(LoadError::Mistakes(new.into_report()));
+        }
+        let old = kept.source("the catalog in force").map_err(LoadError::Mistakes)?;
+        let diff = Diff::between(old.tree(), new.tree());
+        Ok(Comparison { version: document.version(), in_force, diff, warnings: new.into_report() })
+    }
+
+    /// The catalog in force and its version, as it was given.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn current(&self) -> Result<(u64, Document), ReadError> {
+        let _turn = self.turn.lock().await;
+        Ok(match self.store.catalog().await? {
+            Some((record, text)) => (record.version, document_of(record, text)?),
+            None => (0, Document::empty()),
+        })
+    }
+
+    async fn bring_into_force(
+        &self,
+        document: &Document,
+        name: &str,
+        origin: Origin,
+        now_ms: u64,
+    ) -> Result<Report, LoadError> {
+        let (checked, warnings) =
+            document.check(name, &self.defaults).map_err(LoadError::Mistakes)?;
         let numbers =
             self.store.assign_numbers(checked.offer_ids(), checked.affiliate_ids()).await?;
-        let catalog = checked.into_catalog(version_of(&text), &numbers)?;
-        tracing::info!(version = %format_args!("{:016x}", catalog.version()), counts = ?catalog.counts(), "catalog in force");
-        self.in_force.store(Arc::new(catalog));
+        let catalog = checked.into_catalog(document.version(), &numbers)?;
+        drop(numbers);
+        self.keep(&catalog, document, origin, now_ms).await?;
+        let (version, counts) = (version_text(catalog.version()), catalog.counts());
+        tracing::info!(%version, ?counts, "catalog in force");
+        let old = self.in_force.swap(Arc::new(catalog));
+        drop(tokio::spawn(outlive(old)));
         Ok(warnings)
+    }
+
+    /// Keeps the text, unless it is the newest one already.
+    async fn keep(
+        &self,
+        catalog: &Catalog,
+        document: &Document,
+        origin: Origin,
+        now_ms: u64,
+    ) -> Result<(), LoadError> {
+        let newest = self.store.catalog_versions().await?.first().map_or(0, |kept| kept.version);
+        if newest == catalog.version() {
+            return Ok(());
+        }
+        let count = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
+        let counts = catalog.counts();
+        let record = CatalogRecord {
+            version: catalog.version(),
+            applied_ms: now_ms,
+            source: origin.code(),
+            format: code_of(document.format),
+            text_bytes: document.text.len() as u64,
+            advertisers: count(counts.advertisers),
+            offers: count(counts.offers),
+            affiliates: count(counts.affiliates),
+            links: count(counts.links),
+        };
+        Ok(self.store.keep_catalog(&document.text, record).await?)
     }
 }
 
@@ -76,9 +266,24 @@ impl Numbers for store::Numbers {
     }
 }
 
-/// Names a catalog's content: the first 8 bytes of its BLAKE3.
-fn version_of(text: &str) -> u64 {
-    let mut version = [0; 8];
-    version.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..8]);
-    u64::from_be_bytes(version)
+/// A version as people see it.
+#[must_use]
+pub fn version_text(version: u64) -> String {
+    format!("{version:016x}")
+}
+
+const fn code_of(format: Format) -> u8 {
+    match format {
+        Format::Toml => 1,
+        Format::Json => 2,
+    }
+}
+
+fn document_of(record: CatalogRecord, text: String) -> Result<Document, ReadError> {
+    let format = match record.format {
+        1 => Format::Toml,
+        2 => Format::Json,
+        _ => return Err(store::records::RecordError::Corrupt.into()),
+    };
+    Ok(Document { format, text })
 }

@@ -294,9 +294,9 @@ offer = "spring"
 [[link]]
 "#;
     insta::assert_snapshot!(refused(text), @r#"
-    catalog.toml:4: advertisers[0] "acme".params.amount: must be a word of 1 to 64 bytes
     catalog.toml:4: advertisers[0] "acme".params.clickid: unknown parameter; did you mean "click_id"?
-    catalog.toml:4: advertisers[0] "acme".params.txn_id: "t" is the name of event already
+    catalog.toml:4: advertisers[0] "acme".params.event: "t" is the name of txn_id already
+    catalog.toml:4: advertisers[0] "acme".params.amount: must be a word of 1 to 64 bytes
     catalog.toml:5: advertisers[0] "acme".statuses.ok: "aproved" is not one of "pending", "approved", "rejected", "reversed"; did you mean "approved"?
     catalog.toml:6: advertisers[0] "acme".events.purchase: must be a string: write it in quotes, not of type integer
     catalog.toml:6: advertisers[0] "acme".events.buy: "a b" is not an ID: 1 to 64 of A-Z a-z 0-9 . _ -

@@ -48,6 +48,14 @@ pub enum Origin {
     Environment(String),
 }
 
+impl Origin {
+    /// The line of the file, if there is one.
+    #[must_use]
+    pub const fn line(&self) -> Option<usize> {
+        if let Self::File(line) = self { *line } else { None }
+    }
+}
+
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
@@ -109,6 +117,12 @@ impl Report {
         sorted
     }
 
+    /// How many were not kept.
+    #[must_use]
+    pub const fn left_out(&self) -> usize {
+        self.errors + self.warnings - self.mistakes.len()
+    }
+
     fn write_line(&self, mistake: &Mistake, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if mistake.severity == Severity::Warning {
             f.write_str("warning: ")?;
@@ -130,7 +144,7 @@ impl fmt::Display for Report {
         for mistake in self.mistakes() {
             self.write_line(mistake, f)?;
         }
-        match self.errors + self.warnings - self.mistakes.len() {
+        match self.left_out() {
             0 => Ok(()),
             more => writeln!(f, "{}: and {more} more", self.file_name),
         }

@@ -1,78 +1,109 @@
-//! A TOML text, parsed, with the notes made about it.
+//! A text, parsed, with the notes made about it.
 
-use std::cell::{Cell, RefCell};
-use std::ops::Range;
+use std::cell::{Cell, OnceCell, RefCell};
 
-use toml::Spanned;
-use toml::de::DeTable;
+use toml_parser::{Expected, ParseError};
 
 use super::path::Path;
 use super::report::{Complaint, Mistake, Origin, Report, Severity};
 use super::suggest::did_you_mean;
 use super::table::Table;
+use super::tree::Entries;
+use super::{read_json, read_toml};
 
 /// Names compared for suggestions over a whole file: about a second's work, so that a list of a
 /// million wrong references is reported in time, if without suggestions for the last ones.
 const COMPARISONS_MAX: usize = 2_000_000;
 
+/// The language of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// TOML.
+    Toml,
+    /// JSON of the same shape.
+    Json,
+}
+
 /// A parsed file and what is wrong with it so far.
 #[derive(Debug)]
 pub struct Source<'t> {
-    tree: Spanned<DeTable<'t>>,
-    line_ends: Vec<usize>,
-    report: RefCell<Report>,
+    tree: Entries<'t>,
+    notes: Notes<'t>,
     comparisons_left: Cell<usize>,
 }
 
+#[derive(Debug)]
+struct Notes<'t> {
+    text: &'t str,
+    /// Where lines end; most files have no mistakes and need no lines.
+    line_ends: OnceCell<Vec<usize>>,
+    report: RefCell<Report>,
+}
+
 impl<'t> Source<'t> {
-    /// Parses `text`; `file_name` is for the report only.
+    /// Parses a TOML text; `file_name` is for the report only.
     ///
     /// # Errors
     /// All mistakes of syntax. What the values mean is not looked at then.
     pub fn parse(text: &'t str, file_name: &str) -> Result<Self, Report> {
-        let (tree, errors) = DeTable::parse_recoverable(text);
-        let source = Self {
-            tree,
-            line_ends: text.match_indices('\n').map(|(end, _)| end).collect(),
+        Self::parse_as(Format::Toml, text, file_name)
+    }
+
+    /// As [`Self::parse`], in either language.
+    ///
+    /// # Errors
+    /// All mistakes of syntax; of JSON, the first that ends the text.
+    pub fn parse_as(format: Format, text: &'t str, file_name: &str) -> Result<Self, Report> {
+        let notes = Notes {
+            text,
+            line_ends: OnceCell::new(),
             report: RefCell::new(Report::new(file_name)),
-            comparisons_left: Cell::new(COMPARISONS_MAX),
         };
-        for error in &errors {
-            let line = error.span().map(|span| source.line(span.start));
-            // The parser's words; they never quote a value, which may be a secret.
-            let complaint = Complaint::new(error.message().trim());
-            source.note(Severity::Error, line, String::new(), complaint);
-        }
-        if errors.is_empty() { Ok(source) } else { Err(source.into_report()) }
+        let tree = match format {
+            Format::Toml => read_toml::parse(text, &mut |error: ParseError| {
+                let at = error.unexpected().map(|span| span.start());
+                notes.note(Severity::Error, at, String::new(), Complaint::new(in_words(&error)));
+            }),
+            Format::Json => read_json::parse(text, &mut |at, what| {
+                notes.note(Severity::Error, Some(at), String::new(), Complaint::new(what));
+            }),
+        };
+        let source = Self { tree, notes, comparisons_left: Cell::new(COMPARISONS_MAX) };
+        if source.has_errors() { Err(source.into_report()) } else { Ok(source) }
     }
 
     /// The file's top level, which may have the keys `known`.
     #[must_use]
     pub fn root(&self, known: &'static [&'static str]) -> Table<'_> {
-        Table::open(self, Path::ROOT, self.tree.get_ref(), 0..0, known, &[])
+        Table::open(self, Path::ROOT, &self.tree, 0, known, &[])
     }
 
     /// The file's top level as parsed.
-    pub(crate) fn tree(&self) -> &DeTable<'t> {
-        self.tree.get_ref()
+    #[must_use]
+    pub const fn tree(&self) -> &Entries<'t> {
+        &self.tree
+    }
+
+    /// Whether a mistake has been noted.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.notes.report.borrow().has_errors()
     }
 
     /// Ends reading.
     #[must_use]
     pub fn into_report(self) -> Report {
-        self.report.into_inner()
+        self.notes.report.into_inner()
     }
 
-    /// Notes an error about the value at `span`; `None` if it is absent.
-    pub fn error(&self, path: &Path<'_>, span: Option<Range<usize>>, complaint: Complaint) {
-        let line = span.map(|span| self.line(span.start));
-        self.note(Severity::Error, line, path.to_string(), complaint);
+    /// Notes an error about the value that begins at a byte; `None` if it is absent.
+    pub fn error(&self, path: &Path<'_>, at: Option<usize>, complaint: Complaint) {
+        self.notes.note(Severity::Error, at, path.to_string(), complaint);
     }
 
-    /// Notes a warning about the value at `span`.
-    pub fn warning(&self, path: &Path<'_>, span: Option<Range<usize>>, complaint: Complaint) {
-        let line = span.map(|span| self.line(span.start));
-        self.note(Severity::Warning, line, path.to_string(), complaint);
+    /// Notes a warning about the value that begins at a byte.
+    pub fn warning(&self, path: &Path<'_>, at: Option<usize>, complaint: Complaint) {
+        self.notes.note(Severity::Warning, at, path.to_string(), complaint);
     }
 
     /// [`did_you_mean`] within the file's budget of comparisons.
@@ -95,16 +126,37 @@ impl<'t> Source<'t> {
     pub fn error_in_environment(&self, name: &str, key: &str, complaint: Complaint) {
         let origin = Origin::Environment(name.to_owned());
         let (severity, key) = (Severity::Error, key.to_owned());
-        self.report.borrow_mut().note(Mistake { severity, origin, key, complaint });
+        self.notes.report.borrow_mut().note(Mistake { severity, origin, key, complaint });
     }
+}
 
+impl Notes<'_> {
     /// The line of a byte, from 1.
-    fn line(&self, offset: usize) -> usize {
-        self.line_ends.partition_point(|end| *end < offset) + 1
+    fn line(&self, at: usize) -> usize {
+        let ends = self
+            .line_ends
+            .get_or_init(|| memchr::memchr_iter(b'\n', self.text.as_bytes()).collect());
+        ends.partition_point(|end| *end < at) + 1
     }
 
-    fn note(&self, severity: Severity, line: Option<usize>, key: String, complaint: Complaint) {
-        let origin = Origin::File(line);
+    fn note(&self, severity: Severity, at: Option<usize>, key: String, complaint: Complaint) {
+        let origin = Origin::File(at.map(|at| self.line(at)));
         self.report.borrow_mut().note(Mistake { severity, origin, key, complaint });
     }
+}
+
+/// The parser's words; they never quote a value, which may be a secret.
+fn in_words(error: &ParseError) -> String {
+    let mut words = error.description().trim().to_owned();
+    let Some(expected) = error.expected() else { return words };
+    let expected = expected.iter().map(|expected| match expected {
+        Expected::Literal("\n") => "newline".to_owned(),
+        Expected::Literal(literal) => format!("`{literal}`"),
+        Expected::Description(what) => (*what).to_owned(),
+        _ => "something else".to_owned(),
+    });
+    let expected = expected.collect::<Vec<_>>().join(", ");
+    words.push_str(", expected ");
+    words.push_str(if expected.is_empty() { "nothing" } else { &expected });
+    words
 }

@@ -1,23 +1,20 @@
 //! One table of a file: typed reading by key, with every mistake noted.
 
 use std::fmt::Display;
-use std::ops::Range;
-
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
 use super::path::Path;
 use super::report::Complaint;
 use super::source::Source;
+use super::tree::{Entries, Node, Value};
 use super::value::Input;
 
 /// A table being read. Keys it may not have are noted when it is opened.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Table<'t> {
     source: &'t Source<'t>,
     path: Path<'t>,
-    entries: &'t DeTable<'t>,
-    span: Range<usize>,
+    entries: &'t Entries<'t>,
+    at: usize,
     known: &'static [&'static str],
 }
 
@@ -25,14 +22,14 @@ impl<'t> Table<'t> {
     pub(super) fn open(
         source: &'t Source<'t>,
         path: Path<'t>,
-        entries: &'t DeTable<'t>,
-        span: Range<usize>,
+        entries: &'t Entries<'t>,
+        at: usize,
         known: &'static [&'static str],
         not_yet: &'static [&'static str],
     ) -> Self {
-        let table = Self { source, path, entries, span, known };
-        for (key, _) in entries {
-            let name: &str = key.get_ref();
+        let table = Self { source, path, entries, at, known };
+        for entry in entries {
+            let name: &str = &entry.key;
             let complaint = if known.contains(&name) {
                 continue;
             } else if not_yet.contains(&name) {
@@ -41,12 +38,12 @@ impl<'t> Table<'t> {
                 let hint = source.suggest(name, known.iter().copied());
                 Complaint::new(format!("unknown key{hint}"))
             };
-            source.error(&table.path.key(name), Some(key.span()), complaint);
+            source.error(&table.path.key(name), Some(entry.key_at), complaint);
         }
         table
     }
 
-    fn get(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+    fn get(&self, key: &str) -> Option<&'t Node<'t>> {
         debug_assert!(self.known.contains(&key), "{key} is read and must be listed as known");
         self.entries.get(key)
     }
@@ -57,10 +54,10 @@ impl<'t> Table<'t> {
         key: &str,
         read: impl FnOnce(Input<'t>) -> Result<T, Complaint>,
     ) -> Option<T> {
-        let value = self.get(key)?;
-        let read = read(Input::Toml(value.get_ref()));
+        let node = self.get(key)?;
+        let read = read(Input::File(&node.value));
         read.map_err(|complaint| {
-            self.source.error(&self.path.key(key), Some(value.span()), complaint)
+            self.source.error(&self.path.key(key), Some(node.at), complaint);
         })
         .ok()
     }
@@ -73,7 +70,7 @@ impl<'t> Table<'t> {
     ) -> Option<T> {
         if !self.has(key) {
             let complaint = Complaint::new("is missing");
-            self.source.error(&self.path.key(key), Some(self.span.clone()), complaint);
+            self.source.error(&self.path.key(key), Some(self.at), complaint);
         }
         self.optional(key, read)
     }
@@ -86,11 +83,11 @@ impl<'t> Table<'t> {
 
     /// The table under `key`.
     pub fn table<'p>(&'p self, key: &'p str, known: &'static [&'static str]) -> Option<Table<'p>> {
-        let value = self.get(key)?;
-        match value.get_ref() {
-            DeValue::Table(entries) => {
+        let node = self.get(key)?;
+        match &node.value {
+            Value::Table(entries) => {
                 let path = self.path.key(key);
-                Some(Table::open(self.source, path, entries, value.span(), known, &[]))
+                Some(Table::open(self.source, path, entries, node.at, known, &[]))
             }
             other => {
                 let found = other.type_str();
@@ -109,41 +106,55 @@ impl<'t> Table<'t> {
         known: &'static [&'static str],
         not_yet: &'static [&'static str],
     ) -> Vec<Table<'p>> {
-        let Some(value) = self.get(key) else {
-            return Vec::new();
-        };
-        let DeValue::Array(items) = value.get_ref() else {
+        self.each_table(key, name, known, not_yet).collect()
+    }
+
+    /// As [`Self::tables`], one after the other: a million opened tables need room.
+    pub fn each_table<'p>(
+        &'p self,
+        key: &'p str,
+        name: &'static str,
+        known: &'static [&'static str],
+        not_yet: &'static [&'static str],
+    ) -> impl Iterator<Item = Table<'p>> {
+        let list = self.get(key).map(|node| node.value.as_list());
+        if let Some(None) = list {
             self.error(key, format_args!("must be a list of tables: write [[{key}]]"));
-            return Vec::new();
-        };
-        let open = |(place, item): (usize, &'p Spanned<DeValue<'t>>)| {
-            let Some(entries) = item.get_ref().as_table() else {
+        }
+        let open = move |(place, item): (usize, &'p Node<'t>)| {
+            let Some(entries) = item.value.as_table() else {
                 let complaint = Complaint::new("must be a table");
-                self.source.error(&self.path.item(key, place, None), Some(item.span()), complaint);
+                self.source.error(&self.path.item(key, place, None), Some(item.at), complaint);
                 return None;
             };
-            let named = entries.get(name).and_then(|named| named.get_ref().as_str());
+            let named = entries.get(name).and_then(|named| named.value.as_text());
             let path = self.path.item(key, place, named);
-            Some(Table::open(self.source, path, entries, item.span(), known, not_yet))
+            Some(Table::open(self.source, path, entries, item.at, known, not_yet))
         };
-        items.iter().enumerate().filter_map(open).collect()
+        list.flatten().unwrap_or_default().iter().enumerate().filter_map(open)
+    }
+
+    /// How many items the list under `key` has; 0 if it is none.
+    #[must_use]
+    pub fn count(&self, key: &str) -> usize {
+        self.get(key).and_then(|node| node.value.as_list()).map_or(0, <[_]>::len)
     }
 
     /// The pairs of the table under `key`, whose own keys are free; values that are no strings
     /// are noted and left out.
     pub fn words(&self, key: &str) -> Vec<(&'t str, &'t str)> {
-        let Some(value) = self.get(key) else {
+        let Some(node) = self.get(key) else {
             return Vec::new();
         };
-        let Some(entries) = value.get_ref().as_table() else {
+        let Some(entries) = node.value.as_table() else {
             self.error(key, "must be a table of words");
             return Vec::new();
         };
         let mut words = Vec::new();
-        for (word, value) in entries {
-            match Input::Toml(value.get_ref()).text() {
-                Ok(text) => words.push((&**word.get_ref(), text)),
-                Err(complaint) => self.error_in(key, word.get_ref(), complaint),
+        for entry in entries {
+            match Input::File(&entry.node.value).text() {
+                Ok(text) => words.push((&*entry.key, text)),
+                Err(complaint) => self.error_in(key, &entry.key, complaint),
             }
         }
         words
@@ -151,31 +162,39 @@ impl<'t> Table<'t> {
 
     /// Notes that the value of `key` is wrong.
     pub fn error(&self, key: &str, complaint: impl Display) {
-        let span = self.get(key).map_or(self.span.clone(), Spanned::span);
         let complaint = Complaint::new(complaint.to_string());
-        self.source.error(&self.path.key(key), Some(span), complaint);
+        self.source.error(&self.path.key(key), Some(self.place_of(key)), complaint);
     }
 
     /// Notes that the entry `word` of the table under `key` is wrong.
     pub fn error_in(&self, key: &str, word: &str, complaint: impl Display) {
-        let place = self.get(key).and_then(|table| table.get_ref().as_table()?.get(word));
-        let span = place.map_or(self.span.clone(), Spanned::span);
+        let at = Some(self.place_in(key, word));
         let complaint = Complaint::new(complaint.to_string());
-        self.source.error(&self.path.key(key).key(word), Some(span), complaint);
+        self.source.error(&self.path.key(key).key(word), at, complaint);
     }
 
     /// Notes something about `key` that someone should look at.
     pub fn warning(&self, key: &str, complaint: impl Display) {
-        let span = self.get(key).map_or(self.span.clone(), Spanned::span);
-        self.source.warning(&self.path.key(key), Some(span), Complaint::new(complaint.to_string()));
+        let complaint = Complaint::new(complaint.to_string());
+        self.source.warning(&self.path.key(key), Some(self.place_of(key)), complaint);
+    }
+
+    /// Where the value of `key` begins; the table, if it is absent.
+    fn place_of(&self, key: &str) -> usize {
+        self.get(key).map_or(self.at, |node| node.at)
     }
 
     /// As [`Self::warning`], about the entry `word` of the table under `key`.
     pub fn warning_in(&self, key: &str, word: &str, complaint: impl Display) {
-        let place = self.get(key).and_then(|table| table.get_ref().as_table()?.get(word));
-        let span = place.map_or(self.span.clone(), Spanned::span);
+        let at = Some(self.place_in(key, word));
         let complaint = Complaint::new(complaint.to_string());
-        self.source.warning(&self.path.key(key).key(word), Some(span), complaint);
+        self.source.warning(&self.path.key(key).key(word), at, complaint);
+    }
+
+    /// Where the entry `word` of the table under `key` begins; the table, if it is absent.
+    fn place_in(&self, key: &str, word: &str) -> usize {
+        let entry = self.get(key).and_then(|table| table.value.as_table()?.get(word));
+        entry.map_or(self.at, |node| node.at)
     }
 
     /// `; did you mean …?` for a name that should be one of `known`.

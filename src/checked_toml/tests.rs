@@ -42,10 +42,11 @@ fn durations_and_sizes_need_a_unit() {
 #[test]
 fn every_syntax_mistake_is_reported_with_its_line() {
     let report = Source::parse("a = 1\na = 2\n\n[b\nc = \"x\n", "f.toml").expect_err("broken");
-    insta::assert_snapshot!(report, @"
+    insta::assert_snapshot!(report, @r#"
     f.toml:2: duplicate key
     f.toml:4: unclosed table, expected `]`
-    ");
+    f.toml:5: invalid basic string, expected `"`
+    "#);
 }
 
 #[test]

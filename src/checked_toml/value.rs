@@ -2,16 +2,15 @@
 
 use std::ops::RangeInclusive;
 
-use toml::de::DeValue;
-
 use super::report::Complaint;
 use super::suggest::did_you_mean;
+use super::tree::Value;
 
 /// A value as given.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'t> {
-    /// From a TOML file.
-    Toml(&'t DeValue<'t>),
+    /// From a file.
+    File(&'t Value<'t>),
     /// From the environment: texts as they are, numbers in digits, lists separated by commas.
     Text(&'t str),
 }
@@ -24,9 +23,9 @@ impl<'t> Input<'t> {
     pub fn text(self) -> Result<&'t str, Complaint> {
         match self {
             Self::Text(text) => Ok(text),
-            Self::Toml(DeValue::String(text)) => Ok(text),
-            Self::Toml(other) => Err(self.expected(match other {
-                DeValue::Integer(_) | DeValue::Float(_) => "a string: write it in quotes",
+            Self::File(Value::Text(text)) => Ok(text),
+            Self::File(other) => Err(self.expected(match other {
+                Value::Integer(_) | Value::Float(_) => "a string: write it in quotes",
                 _ => "a string",
             })),
         }
@@ -38,11 +37,10 @@ impl<'t> Input<'t> {
     /// When it is something else or out of range.
     pub fn integer(self, range: RangeInclusive<u64>) -> Result<u64, Complaint> {
         let number = match self {
-            Self::Text(text) => text.parse::<i128>().ok(),
-            Self::Toml(DeValue::Integer(n)) => i128::from_str_radix(n.as_str(), n.radix()).ok(),
-            Self::Toml(_) => return Err(self.expected("a number without quotes")),
+            Self::Text(text) => text.parse::<u64>().ok(),
+            Self::File(Value::Integer(number)) => u64::try_from(*number).ok(),
+            Self::File(_) => return Err(self.expected("a number without quotes")),
         };
-        let number = number.and_then(|number| u64::try_from(number).ok());
         number.filter(|number| range.contains(number)).ok_or_else(|| {
             let (low, high) = (range.start(), range.end());
             Complaint::new(format!("must be a whole number from {low} to {high}"))
@@ -55,7 +53,7 @@ impl<'t> Input<'t> {
     /// When it is something else.
     pub fn boolean(self) -> Result<bool, Complaint> {
         match self {
-            Self::Toml(DeValue::Boolean(value)) => Ok(*value),
+            Self::File(Value::Boolean(value)) => Ok(*value),
             Self::Text("true") => Ok(true),
             Self::Text("false") => Ok(false),
             _ => Err(self.expected("true or false")),
@@ -70,17 +68,17 @@ impl<'t> Input<'t> {
         match self {
             Self::Text("") => Ok(Vec::new()),
             Self::Text(text) => Ok(text.split(',').map(|item| Self::Text(item.trim())).collect()),
-            Self::Toml(DeValue::Array(items)) => {
-                Ok(items.iter().map(|item| Self::Toml(item.get_ref())).collect())
+            Self::File(Value::List(list)) => {
+                Ok(list.items.iter().map(|item| Self::File(&item.value)).collect())
             }
-            Self::Toml(_) => Err(self.expected("a list in [brackets]")),
+            Self::File(_) => Err(self.expected("a list in [brackets]")),
         }
     }
 
     fn expected(self, what: &str) -> Complaint {
         match self {
             Self::Text(_) => Complaint::new(format!("must be {what}")),
-            Self::Toml(value) => {
+            Self::File(value) => {
                 Complaint::new(format!("must be {what}, not of type {}", value.type_str()))
             }
         }

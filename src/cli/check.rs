@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::serve::load_config;
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
-use crate::catalog::{NetworkDefaults, parse};
+use crate::catalog::{Document, NetworkDefaults};
 use crate::checked_toml::Report;
 use crate::config::Config;
 
@@ -30,14 +30,14 @@ pub fn catalog(path: &Path, config: Option<&Path>) -> u8 {
 }
 
 fn check_catalog(path: &Path, defaults: NetworkDefaults) -> u8 {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let document = match Document::read(path) {
+        Ok(document) => document,
         Err(error) => {
             eprintln!("cannot read {}: {error}", path.display());
             return EXIT_FAILED;
         }
     };
-    match parse(&text, &path.display().to_string(), &defaults) {
+    match document.check(&path.display().to_string(), &defaults) {
         Ok((checked, warnings)) => {
             print_all(&warnings);
             let (offers, affiliates) =

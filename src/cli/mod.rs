@@ -1,5 +1,6 @@
 //! The command line.
 
+mod catalog;
 mod check;
 mod serve;
 
@@ -16,6 +17,9 @@ pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_MISTAKES: u8 = 2;
 /// Exit code of a server whose disk failed; a restart recovers.
 pub const EXIT_STORE_POISONED: u8 = 3;
+/// Exit code of `catalog diff` when there are differences, and of `catalog apply` when another
+/// version is in force than the one to be replaced.
+pub const EXIT_DIFFERENT: u8 = 4;
 
 #[derive(Parser)]
 #[command(
@@ -43,11 +47,24 @@ enum Command {
 enum CatalogCommand {
     /// Checks a catalog file and reports all mistakes.
     Check {
-        /// The catalog file.
+        /// The catalog file; JSON if its name ends in .json.
         file: PathBuf,
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Says what differs between two catalogs, and which of it is about money.
+    Diff {
+        /// The catalog file; JSON if its name ends in .json.
+        file: PathBuf,
+        /// The catalog it is compared with: a file, or http://HOST:PORT of a server's admin
+        /// listener.
+        #[arg(long, value_name = "FILE|URL")]
+        against: String,
+        #[command(flatten)]
+        server: catalog::ServerArguments,
+    },
+    /// Brings a catalog into force at a running server that has no catalog file.
+    Apply(catalog::ApplyArguments),
 }
 
 #[derive(clap::Args)]
@@ -66,6 +83,10 @@ pub fn run() -> ExitCode {
         Command::Catalog(CatalogCommand::Check { file, config }) => {
             check::catalog(&file, config.config.as_deref())
         }
+        Command::Catalog(CatalogCommand::Diff { file, against, server }) => {
+            catalog::diff(&file, &against, &server)
+        }
+        Command::Catalog(CatalogCommand::Apply(arguments)) => catalog::apply(&arguments),
     };
     ExitCode::from(code)
 }

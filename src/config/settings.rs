@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use toml::Spanned;
-use toml::de::DeValue;
-
+use crate::checked_toml::tree::Node;
 use crate::checked_toml::{Complaint, Input, Path, Source, closest, did_you_mean, one_of, units};
 
 /// What every variable of postbackd starts with.
@@ -40,10 +38,9 @@ impl<'t> Settings<'t> {
         read: impl Fn(Input<'t>) -> Result<T, Complaint>,
     ) -> Option<T> {
         self.asked.push(key);
-        let from_file = self.in_file(key).and_then(|value| {
-            let span = value.span();
-            let noted = |complaint| self.error_in_file(key, span, complaint);
-            read(Input::Toml(value.get_ref())).map_err(noted).ok()
+        let from_file = self.in_file(key).and_then(|node| {
+            let noted = |complaint| self.error_in_file(key, node.at, complaint);
+            read(Input::File(&node.value)).map_err(noted).ok()
         });
         let name = variable(key);
         let from_environment = self.environment.get(&name).and_then(|text| {
@@ -107,21 +104,21 @@ impl<'t> Settings<'t> {
             _ if self.environment.contains_key(&name) => {
                 self.source.error_in_environment(&name, key, complaint);
             }
-            Some(value) => self.error_in_file(key, value.span(), complaint),
+            Some(node) => self.error_in_file(key, node.at, complaint),
             None => self.source.error(&Path::ROOT.key(key), None, complaint),
         }
     }
 
     /// Notes that `key` should be looked at.
     pub fn warning(&self, key: &'static str, complaint: impl Into<String>) {
-        let span = self.in_file(key).map(Spanned::span);
-        self.source.warning(&Path::ROOT.key(key), span, Complaint::new(complaint));
+        let at = self.in_file(key).map(|node| node.at);
+        self.source.warning(&Path::ROOT.key(key), at, Complaint::new(complaint));
     }
 
     /// Ends reading: what was never asked for is unknown. Returns the known keys.
     pub fn finish(self) -> Vec<&'static str> {
-        for (section, value) in self.source.tree() {
-            let name: &str = section.get_ref();
+        for section in self.source.tree() {
+            let name: &str = &section.key;
             if self.asked.contains(&name) {
                 continue;
             }
@@ -129,23 +126,23 @@ impl<'t> Settings<'t> {
                 let hint = self.hint_at_top(name);
                 self.error_in_file(
                     name,
-                    section.span(),
+                    section.key_at,
                     Complaint::new(format!("unknown key{hint}")),
                 );
-            } else if let Some(entries) = value.get_ref().as_table() {
-                for (key, _) in entries {
-                    self.check_key(name, key.get_ref(), key.span());
+            } else if let Some(entries) = section.node.value.as_table() {
+                for entry in entries {
+                    self.check_key(name, &entry.key, entry.key_at);
                 }
             } else {
                 let complaint = Complaint::new(format!("must be a table: write [{name}]"));
-                self.error_in_file(name, value.span(), complaint);
+                self.error_in_file(name, section.node.at, complaint);
             }
         }
         self.check_environment();
         self.asked
     }
 
-    fn check_key(&self, section: &str, key: &str, span: std::ops::Range<usize>) {
+    fn check_key(&self, section: &str, key: &str, at: usize) {
         let dotted = format!("{section}.{key}");
         if self.asked.contains(&dotted.as_str()) {
             return;
@@ -153,7 +150,7 @@ impl<'t> Settings<'t> {
         let siblings = self.asked.iter().filter(|known| section_of(known) == Some(section));
         let hint = did_you_mean(key, siblings.map(|known| last_of(known)));
         let complaint = Complaint::new(format!("unknown key{hint}"));
-        self.source.error(&Path::ROOT.key(section).key(key), Some(span), complaint);
+        self.source.error(&Path::ROOT.key(section).key(key), Some(at), complaint);
     }
 
     /// At the top, a section may be mistyped or a key may lack its section.
@@ -180,17 +177,15 @@ impl<'t> Settings<'t> {
         }
     }
 
-    fn in_file(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+    fn in_file(&self, key: &str) -> Option<&'t Node<'t>> {
         match key.split_once('.') {
-            Some((section, name)) => {
-                self.source.tree().get(section)?.get_ref().as_table()?.get(name)
-            }
+            Some((section, name)) => self.source.tree().get(section)?.value.as_table()?.get(name),
             None => self.source.tree().get(key),
         }
     }
 
-    fn error_in_file(&self, key: &str, span: std::ops::Range<usize>, complaint: Complaint) {
-        self.source.error(&Path::ROOT.key(key), Some(span), complaint);
+    fn error_in_file(&self, key: &str, at: usize, complaint: Complaint) {
+        self.source.error(&Path::ROOT.key(key), Some(at), complaint);
     }
 }
 

@@ -111,6 +111,35 @@ pub fn numbered_id(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.get(1..)?).ok()
 }
 
+/// `catalog`: what is known of one version of the catalog, by the order in which they came.
+#[must_use]
+pub fn catalog_version(sequence: u64) -> [u8; 9] {
+    let mut key = [b'v'; 9];
+    key[1..].copy_from_slice(&sequence.to_be_bytes());
+    key
+}
+
+/// The range of all keys of [`catalog_version`].
+#[must_use]
+pub const fn catalog_versions() -> ([u8; 1], [u8; 1]) {
+    ([b'v'], [b'v' + 1])
+}
+
+/// Which version a key of [`catalog_version`] names.
+#[must_use]
+pub fn catalog_version_of(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(1..)?.try_into().ok()?))
+}
+
+/// `catalog`: one piece of a version's text.
+#[must_use]
+pub fn catalog_chunk(sequence: u64, number: u32) -> [u8; 13] {
+    let mut key = [b't'; 13];
+    key[1..9].copy_from_slice(&sequence.to_be_bytes());
+    key[9..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +180,24 @@ mod tests {
             let (from, to) = number_range(of);
             assert!(key[..] >= from[..] && key[..] < to[..]);
             assert_eq!(numbered_id(&key), Some("spring"));
+        }
+    }
+
+    #[test]
+    fn a_catalogs_pieces_lie_in_order_beside_the_numbers() {
+        let (from, to) = catalog_versions();
+        for sequence in [0, 1, 255, 256, u64::MAX] {
+            let key = catalog_version(sequence);
+            assert_eq!(catalog_version_of(&key), Some(sequence));
+            assert!(key[..] >= from[..] && key[..] < to[..]);
+        }
+        assert!(catalog_chunk(7, 255) < catalog_chunk(7, 256));
+        assert!(catalog_chunk(7, u32::MAX) < catalog_chunk(8, 0));
+        for of in [Numbered::Offer, Numbered::Affiliate] {
+            let (from, to) = number_range(of);
+            for key in [&catalog_version(0)[..], &catalog_chunk(0, 0)[..]] {
+                assert!(key < &from[..] || key >= &to[..]);
+            }
         }
     }
 

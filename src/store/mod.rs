@@ -4,6 +4,7 @@
 //! what was submitted may be readable earlier, and whoever reads must know from the claims that
 //! it is not yet settled.
 
+mod catalogs;
 mod filing;
 mod health;
 mod listing;
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+pub use catalogs::KeepError;
 pub use filing::Progress;
 pub use health::Health;
 pub use listing::{ConversionFilter, Page};

@@ -11,6 +11,7 @@ use crate::model::status::Status;
 const CLICK_VERSION: u8 = 1;
 const CONVERSION_VERSION: u8 = 2;
 const DEDUPE_VERSION: u8 = 1;
+const CATALOG_VERSION: u8 = 1;
 
 /// A dedupe entry's value.
 pub const DEDUPE_VALUE_BYTES: usize = 17;
@@ -219,6 +220,49 @@ pub fn decode_dedupe(bytes: &[u8]) -> Result<RecordId, RecordError> {
 #[must_use]
 pub fn dedupe_minted_ms(bytes: &[u8]) -> Option<u64> {
     decode_dedupe(bytes).ok().map(|conversion| conversion.time_ms())
+}
+
+/// What is kept of a catalog beside its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogRecord {
+    /// The version that is stamped on decisions.
+    pub version: u64,
+    /// When it came into force, Unix milliseconds.
+    pub applied_ms: u64,
+    /// Where it came from: 1 a file, 2 the API.
+    pub source: u8,
+    /// Language of its text: 1 TOML, 2 JSON.
+    pub format: u8,
+    /// Length of its text.
+    pub text_bytes: u64,
+    /// Advertisers in it.
+    pub advertisers: u32,
+    /// Offers in it.
+    pub offers: u32,
+    /// Affiliates in it.
+    pub affiliates: u32,
+    /// Links in it.
+    pub links: u32,
+}
+
+impl CatalogRecord {
+    /// Appends the record's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        append(CATALOG_VERSION, self, out);
+    }
+
+    /// Reads a record back.
+    ///
+    /// # Errors
+    /// When the version is unknown or the bytes do not decode.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        match bytes.split_first() {
+            Some((&CATALOG_VERSION, rest)) => {
+                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
+            }
+            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+        }
+    }
 }
 
 fn append<T: Serialize>(version: u8, record: &T, out: &mut Vec<u8>) {

@@ -14,7 +14,7 @@ use rocksdb::{
 
 use super::engine::{Batch, Change, Direction, Engine, EngineError, Lookup, Tier, Visit};
 use super::options;
-use super::schema::Table;
+use super::schema::{Profile, Table};
 
 /// Properties of each column family that are worth a gauge: metric suffix, RocksDB's name.
 const GAUGES: [(&str, &str); 6] = [
@@ -140,6 +140,8 @@ impl Engine for RocksEngine {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(from);
         options.set_iterate_upper_bound(to);
+        // Small tables are read whole and rarely: what they would push out is worth more.
+        options.fill_cache(table.profile() != Profile::Small);
         let mut rows = self.db.raw_iterator_cf_opt(self.family(table), options);
         match direction {
             Direction::Ascending => rows.seek_to_first(),

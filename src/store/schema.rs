@@ -39,7 +39,8 @@ pub enum Table {
     Ledger,
     /// Sums by hour. No writer yet.
     Counters,
-    /// Offer and affiliate ID → number. Written when the catalog loads; never expires.
+    /// Offer and affiliate ID → number; the newest catalog's text, and what is known of the last
+    /// ones. Written when the catalog loads; numbers never expire.
     Catalog,
     /// Format version, start counter, click ID key. Written at start.
     Meta,

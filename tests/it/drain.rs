@@ -124,7 +124,7 @@ fn loads(server: &Server, result: &str) -> f64 {
 fn sighup_brings_a_good_catalog_into_force_and_keeps_numbers() {
     let server = Server::start();
     let click = server.click("id=sp7");
-    let before = server.api("catalog")["version"].clone();
+    let before = server.catalog_version();
     assert_eq!(loads(&server, "applied"), 1.0);
     let added = "\n[[links]]\ncode = \"new\"\noffer = \"spring\"\naffiliate = \"pub-8\"\n";
     // The order of the entries is not what numbers them.
@@ -137,8 +137,9 @@ fn sighup_brings_a_good_catalog_into_force_and_keeps_numbers() {
     server.write_catalog(&new);
     server.signal("HUP");
     eventually("the new catalog", || (loads(&server, "applied") == 2.0).then_some(()));
-    let after = server.api("catalog");
+    let after = server.api("catalog/versions")["items"][0].clone();
     assert_ne!(after["version"], before);
+    assert_eq!(after["version"], server.catalog_version());
     assert_eq!((&after["links"], &after["offers"]), (&3.into(), &8.into()));
     assert_eq!(server.get("/c/new").status, 302);
     let old = server.postback(&format!("click_id={click}&event=sale&txn_id=1"));
@@ -150,11 +151,11 @@ fn sighup_brings_a_good_catalog_into_force_and_keeps_numbers() {
 #[test]
 fn sighup_leaves_the_old_catalog_in_force_when_the_new_one_is_bad() {
     let mut server = Server::start();
-    let before = server.api("catalog");
+    let before = server.api("catalog/versions");
     server.write_catalog(&CATALOG.replace("advertiser = \"mapped\"", "advertiser = \"maped\""));
     server.signal("HUP");
     eventually("the refusal", || (loads(&server, "refused") == 1.0).then_some(()));
-    assert_eq!(server.api("catalog"), before);
+    assert_eq!(server.api("catalog/versions"), before);
     assert_eq!(server.click("offer=theirs&aff=pub-7").len(), 33);
     let log = server.log();
     assert!(log.contains("catalog not reloaded; the old one stays in force"), "{log}");
@@ -162,7 +163,7 @@ fn sighup_leaves_the_old_catalog_in_force_when_the_new_one_is_bad() {
     std::fs::remove_file(server.path("catalog.toml")).expect("it was there");
     server.signal("HUP");
     eventually("the refusal", || (loads(&server, "refused") == 2.0).then_some(()));
-    assert_eq!(server.api("catalog"), before);
+    assert_eq!(server.api("catalog/versions"), before);
     server.write_catalog(CATALOG);
     server.signal("HUP");
     eventually("the good one", || (loads(&server, "applied") == 2.0).then_some(()));

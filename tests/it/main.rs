@@ -2,6 +2,8 @@
 
 mod harness;
 
+mod catalog_api;
+mod catalog_cli;
 mod clicks;
 mod crash;
 mod drain;

@@ -19,7 +19,7 @@ fn a_conversions_record_says_what_was_sent_and_what_was_made_of_it() {
     let mut kept = server.api(&format!("conversions/{id}"));
     let received = kept["received_time"].take();
     let version = kept["catalog_version"].take();
-    assert_eq!(version, server.api("catalog")["version"]);
+    assert_eq!(version, server.catalog_version());
     assert!(received.as_str().is_some_and(|time| time.ends_with('Z') && time.len() == 24));
     let event_time = kept["event_time"].take();
     let parsed: jiff::Timestamp = event_time.as_str().expect("a time").parse().expect("RFC 3339");
@@ -134,7 +134,9 @@ fn the_admin_api_wants_its_token() {
         "Authorization: Basic an-admin-token-for-tests\r\n",
         "Authorization: Bearer an-admin-token-for-test\r\n",
     ] {
-        for call in ["conversions", "conversions/x", "clicks/x", "trace/x", "catalog"] {
+        for call in
+            ["conversions", "conversions/x", "clicks/x", "trace/x", "catalog", "catalog/versions"]
+        {
             let mut admin = Connection::open(server.admin);
             let answer = admin.request("GET", &format!("/api/v1/{call}"), headers);
             let answer = answer.expect("an answer");

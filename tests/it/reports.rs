@@ -160,7 +160,7 @@ code = "x"
     insta::assert_snapshot!(ended.err, @r#"
     c.toml:5: advertisers[0] "acme".auth: not supported by this version; remove it
     c.toml:6: advertisers[0] "acme".params.clickid: unknown parameter; did you mean "click_id"?
-    c.toml:6: advertisers[0] "acme".params.txn_id: "order" is the name of customer_id already
+    c.toml:6: advertisers[0] "acme".params.customer_id: "order" is the name of txn_id already
     c.toml:7: advertisers[0] "acme".statuses.ok: "approve" is not one of "pending", "approved", "rejected", "reversed"; did you mean "approved"?
     c.toml:10: advertisers[1] "acme".id: "acme" is taken by an earlier advertiser
     c.toml:11: advertisers[1] "acme".preset: "keytaro" is not one of "standard", "voluum", "keitaro", "binom", "redtrack", "everflow", "tune", "affise", "scaleo", "afftrax", "trackier", "bemob", "cake"; did you mean "keitaro"?

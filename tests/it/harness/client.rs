@@ -80,12 +80,23 @@ impl Connection {
     pub fn post(&mut self, target: &str, kind: &str, body: &[u8]) -> std::io::Result<Response> {
         let kind =
             if kind.is_empty() { String::new() } else { format!("Content-Type: {kind}\r\n") };
+        self.send_body("POST", target, &kind, body)
+    }
+
+    /// Sends a request with a body of a declared length and reads the answer.
+    pub fn send_body(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> std::io::Result<Response> {
+        let length = body.len();
         let head = format!(
-            "POST {target} HTTP/1.1\r\nHost: t.example\r\n{kind}Content-Length: {}\r\n\r\n",
-            body.len()
+            "{method} {target} HTTP/1.1\r\nHost: t.example\r\n{headers}Content-Length: {length}\r\n\r\n",
         );
         self.send([head.as_bytes(), body].concat())?;
-        self.receive("POST")
+        self.receive(method)
     }
 
     /// Reads one answer; `method` tells whether it has a body.

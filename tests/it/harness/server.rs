@@ -27,6 +27,7 @@ pub fn binary() -> Command {
 /// What a server starts with.
 pub struct Setup {
     catalog: String,
+    source: &'static str,
     fallback: &'static str,
     keys: Vec<(String, String)>,
 }
@@ -34,7 +35,8 @@ pub struct Setup {
 impl Setup {
     pub fn new() -> Self {
         let fallback = "fallback_url = \"https://network.example/unavailable\"\n";
-        Self { catalog: CATALOG.to_owned(), fallback, keys: Vec::new() }
+        let source = "catalog = \"catalog.toml\"\n";
+        Self { catalog: CATALOG.to_owned(), source, fallback, keys: Vec::new() }
     }
 
     /// Starts with another catalog.
@@ -49,6 +51,12 @@ impl Setup {
         self
     }
 
+    /// Leaves the catalog to the API.
+    pub fn without_catalog_file(mut self) -> Self {
+        self.source = "";
+        self
+    }
+
     /// Sets a configuration key, by its environment variable.
     pub fn key(mut self, key: &str, value: &str) -> Self {
         self.keys.push((Config::variable(key), value.to_owned()));
@@ -59,15 +67,14 @@ impl Setup {
         let folder = tempfile::tempdir().expect("a folder");
         let (public, admin) = (free_address(), free_address());
         let config = format!(
-            "catalog = \"catalog.toml\"\n\
-             [server]\nlisten = \"{public}\"\nworkers = 2\n\
+            "{}[server]\nlisten = \"{public}\"\nworkers = 2\n\
              [admin]\nlisten = \"{admin}\"\ntoken = \"{TOKEN}\"\n\
              [store]\npath = \"data\"\nblock_cache = \"8MiB\"\nfree_space_reserve = \"1MiB\"\n\
              [dedupe]\ncache_entries = 100000\n\
              [network]\n{}\
              [click]\nack_deadline = \"10s\"\n\
              [log]\nformat = \"text\"\n",
-            self.fallback,
+            self.source, self.fallback,
         );
         std::fs::write(folder.path().join("postbackd.toml"), config).expect("writable");
         std::fs::write(folder.path().join("catalog.toml"), self.catalog).expect("writable");
@@ -179,7 +186,12 @@ impl Server {
     }
 
     pub fn write_catalog(&self, text: &str) {
-        std::fs::write(self.path("catalog.toml"), text).expect("writable");
+        self.write("catalog.toml", text);
+    }
+
+    /// Writes a file into its folder.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).expect("writable");
     }
 
     fn exited(&mut self) -> Option<ExitStatus> {
@@ -246,7 +258,12 @@ impl Server {
 
     /// A request to the admin listener with the token.
     pub fn admin(&self, target: &str) -> Response {
-        let headers = format!("Authorization: Bearer {TOKEN}\r\nConnection: close\r\n");
+        self.admin_with(target, "")
+    }
+
+    /// The same with more headers.
+    pub fn admin_with(&self, target: &str, headers: &str) -> Response {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\nConnection: close\r\n{headers}");
         Connection::open(self.admin).request("GET", target, &headers).expect("an answer")
     }
 
@@ -271,11 +288,32 @@ impl Server {
         }
     }
 
-    /// Waits for what a fresh server commits by itself (who it is, the catalog's numbers, the
-    /// first letting go of what is old), so that what comes after can be counted.
+    /// The version of the catalog in force.
+    pub fn catalog_version(&self) -> Value {
+        self.api("catalog/versions")["in_force"].clone()
+    }
+
+    /// Replaces the catalog, or with a query tries to.
+    pub fn put_catalog(&self, query: &str, kind: &str, headers: &str, text: &str) -> Response {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: {kind}\r\n{headers}");
+        let target = format!("/api/v1/catalog{query}");
+        let mut admin = Connection::open(self.admin);
+        admin.send_body("PUT", &target, &headers, text.as_bytes()).expect("an answer")
+    }
+
+    /// The head of a request that replaces the catalog.
+    pub fn put_head(&self, kind: &str, headers: &str) -> String {
+        format!(
+            "PUT /api/v1/catalog HTTP/1.1\r\nHost: t.example\r\n\
+             Authorization: Bearer {TOKEN}\r\nContent-Type: {kind}\r\n{headers}\r\n"
+        )
+    }
+
+    /// Waits for what a fresh server commits by itself (the numbers of its offers and affiliates,
+    /// the catalog, the first letting go of what is old), so that what comes after can be counted.
     pub fn await_own_commits(&self) {
-        eventually("three commits", || {
-            (self.metric("postbackd_store_commits_total") == 3.0).then_some(())
+        eventually("four commits", || {
+            (self.metric("postbackd_store_commits_total") == 4.0).then_some(())
         });
     }
 

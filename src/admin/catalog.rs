@@ -1,0 +1,291 @@
+//! `/api/v1/catalog`: the catalog in force, what another one would change, and its replacement.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, VARY};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Body as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::error::ApiError;
+use super::held::Held;
+use super::server::AdminState;
+use super::shapes::rfc3339;
+use crate::catalog::{Document, LoadError, Origin, Replaces, version_text};
+use crate::checked_toml::{Format, Report, Severity};
+use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT};
+use crate::metrics::Metrics;
+
+const TOML: &str = "application/toml";
+const JSON: &str = "application/json";
+
+/// `GET /api/v1/catalog`: the catalog in force, in the language asked for.
+pub async fn get(
+    State(state): State<Arc<AdminState>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let asked = text_of(&headers, IF_NONE_MATCH).map(versions_in);
+    let in_force = state.catalog.load().version();
+    if asked.is_some_and(|known| known.allows(in_force)) {
+        return Ok((StatusCode::NOT_MODIFIED, tags(in_force)).into_response());
+    }
+    let permit = permit(&state)?;
+    let format = format_asked(text_of(&headers, ACCEPT).unwrap_or_default());
+    let (version, document) = off_the_loop(move || async move {
+        let (version, document) = state.source.current().await?;
+        let document = document.into_format(format).map_err(LoadError::Mistakes)?;
+        Ok::<_, LoadError>((version, document))
+    })
+    .await?;
+    let content_type = [(CONTENT_TYPE, if format == Format::Toml { TOML } else { JSON })];
+    let body = Body::new(Held::new(document.text, permit));
+    Ok((tags(version), content_type, body).into_response())
+}
+
+/// `GET /api/v1/catalog/versions`: the version in force, and the last ones, the newest first.
+pub async fn versions(State(state): State<Arc<AdminState>>) -> Result<Json<Value>, ApiError> {
+    let kept = state.store.catalog_versions().await?;
+    let items = kept.iter().map(|kept| {
+        json!({
+            "version": version_text(kept.version),
+            "applied": rfc3339(kept.applied_ms),
+            "source": Origin::word(kept.source),
+            "advertisers": kept.advertisers,
+            "offers": kept.offers,
+            "affiliates": kept.affiliates,
+            "links": kept.links,
+        })
+    });
+    let items: Vec<_> = items.collect();
+    let in_force = version_text(state.catalog.load().version());
+    Ok(Json(json!({ "in_force": in_force, "items": items })))
+}
+
+/// What a PUT may ask for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PutOptions {
+    dry_run: Option<String>,
+}
+
+/// `PUT /api/v1/catalog`: replaces the catalog; with `dry_run=1` says what would change.
+pub async fn put(
+    State(state): State<Arc<AdminState>>,
+    options: Result<Query<PutOptions>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Query(options) =
+        options.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
+    let dry_run = match options.dry_run.as_deref() {
+        None | Some("0" | "false") => false,
+        Some("1" | "true") => true,
+        Some(_) => return Err(ApiError::bad_request("bad_parameter", "dry_run is 1 or 0")),
+    };
+    let replaces = text_of(&headers, IF_MATCH).map(versions_in);
+    if !dry_run && state.source.is_file() {
+        return Err(ApiError::catalog_is_a_file());
+    }
+    if !dry_run && replaces.is_none() {
+        return Err(ApiError::precondition_required());
+    }
+    let replaces = replaces.unwrap_or(Replaces::Any);
+    let in_force = state.catalog.load().version();
+    if !replaces.allows(in_force) {
+        return Err(LoadError::Stale(in_force).into());
+    }
+    let format = format_sent(text_of(&headers, CONTENT_TYPE).unwrap_or_default())?;
+    let permit = permit(&state)?;
+    let document = Document { format, text: received(body).await? };
+    if dry_run {
+        compare(state, document, permit).await
+    } else {
+        apply(state, document, replaces, permit).await
+    }
+}
+
+async fn compare(
+    state: Arc<AdminState>,
+    document: Document,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response, ApiError> {
+    let comparison = off_the_loop(move || async move {
+        let comparison = state.source.compare(&document).await;
+        drop((document, permit));
+        comparison
+    })
+    .await?;
+    let answer = json!({
+        "dry_run": true,
+        "version": version_text(comparison.version),
+        "in_force": version_text(comparison.in_force),
+        "changes": comparison.diff,
+        "warnings": mistakes(&comparison.warnings),
+    });
+    Ok((tags(comparison.in_force), Json(answer)).into_response())
+}
+
+async fn apply(
+    state: Arc<AdminState>,
+    document: Document,
+    replaces: Replaces,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response, ApiError> {
+    let version = document.version();
+    let (metrics, now_ms) = (Arc::clone(&state.metrics), state.clock.now_ms());
+    let applied = off_the_loop(move || async move {
+        let applied = state.source.apply(&document, &replaces, now_ms).await;
+        drop((document, permit));
+        applied
+    })
+    .await;
+    count_load(&metrics, applied.is_ok());
+    let warnings = applied?;
+    let answer = json!({ "version": version_text(version), "warnings": mistakes(&warnings) });
+    Ok((tags(version), Json(answer)).into_response())
+}
+
+fn tags(version: u64) -> [(HeaderName, String); 2] {
+    [(ETAG, etag(version)), (VARY, "accept".to_owned())]
+}
+
+/// Counts a catalog load; both results, so that each series is there from the first one on.
+pub fn count_load(metrics: &Metrics, applied: bool) {
+    metrics.record(|| {
+        for (result, happened) in [("applied", applied), ("refused", !applied)] {
+            metrics::counter!("postbackd_catalog_loads_total", "result" => result)
+                .increment(u64::from(happened));
+        }
+    });
+}
+
+/// Runs what may compute for seconds on a thread that nobody else waits for.
+async fn off_the_loop<T, F>(work: impl FnOnce() -> F + Send + 'static) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
+    let handle = Handle::current();
+    let worked = tokio::task::spawn_blocking(move || handle.block_on(work())).await;
+    // It is never cancelled, and a panic goes on here.
+    worked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+/// The right to have a catalog in memory.
+fn permit(state: &AdminState) -> Result<OwnedSemaphorePermit, ApiError> {
+    Arc::clone(&state.catalog_transfers).try_acquire_owned().map_err(|_| ApiError::catalog_busy())
+}
+
+async fn received(body: Body) -> Result<String, ApiError> {
+    if body.size_hint().lower() > CATALOG_BYTES_MAX as u64 {
+        return Err(ApiError::catalog_too_large());
+    }
+    let bytes = tokio::time::timeout(CATALOG_TRANSFER_TIMEOUT, to_bytes(body, CATALOG_BYTES_MAX));
+    let bytes = bytes.await.map_err(|_| ApiError::catalog_incomplete())?;
+    let bytes = bytes.map_err(|error| ApiError::catalog_unread(&error))?;
+    String::from_utf8(bytes.into())
+        .map_err(|_| ApiError::bad_request("invalid_catalog", "the catalog is not UTF-8"))
+}
+
+fn text_of(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or_default())
+}
+
+fn etag(version: u64) -> String {
+    format!("\"{}\"", version_text(version))
+}
+
+/// Reads `If-Match` or `If-None-Match`: `*`, or entity tags. A tag of something else than a
+/// catalog's version matches none.
+fn versions_in(header: &str) -> Replaces {
+    if header.trim() == "*" {
+        return Replaces::Any;
+    }
+    let version = |tag: &str| {
+        let tag = tag.trim();
+        let hex = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
+        let valid = hex.len() == 16 && hex.bytes().all(|digit| digit.is_ascii_hexdigit());
+        valid.then(|| u64::from_str_radix(hex, 16).ok()).flatten()
+    };
+    Replaces::OneOf(header.split(',').filter_map(version).collect())
+}
+
+fn format_sent(content_type: &str) -> Result<Format, ApiError> {
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case(TOML) {
+        Ok(Format::Toml)
+    } else if kind.eq_ignore_ascii_case(JSON) {
+        Ok(Format::Json)
+    } else {
+        Err(ApiError::unsupported_catalog())
+    }
+}
+
+/// TOML if `Accept` prefers it to JSON.
+fn format_asked(accept: &str) -> Format {
+    let weight = |wanted: &str| {
+        let weights = accept.split(',').filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let named = parts.next()?;
+            let q = parts.find_map(|part| part.strip_prefix("q=")).unwrap_or("1");
+            named.eq_ignore_ascii_case(wanted).then(|| q.parse().unwrap_or(0.0))
+        });
+        weights.fold(0.0, f32::max)
+    };
+    if weight(TOML) > weight(JSON) { Format::Toml } else { Format::Json }
+}
+
+/// A report as the API shows it.
+pub fn mistakes(report: &Report) -> Vec<Value> {
+    let mistakes = report.mistakes().into_iter().map(|mistake| {
+        json!({
+            "severity": if mistake.severity == Severity::Error { "error" } else { "warning" },
+            "line": mistake.origin.line(),
+            "key": mistake.key,
+            "message": mistake.complaint.to_string(),
+        })
+    });
+    mistakes.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn if_match_names_versions_by_their_tags() {
+        let check = |header: &str, expected: Replaces| {
+            assert_eq!(versions_in(header), expected, "{header}");
+        };
+        check("*", Replaces::Any);
+        check("\"00000000000000ff\"", Replaces::OneOf(vec![255]));
+        check("W/\"00000000000000ff\"", Replaces::OneOf(vec![255]));
+        check("\"0000000000000001\", \"0000000000000002\"", Replaces::OneOf(vec![1, 2]));
+        for wrong in ["", "ff", "\"ff\"", "\"00000000000000fg\"", "\"+00000000000000f\""] {
+            check(wrong, Replaces::OneOf(Vec::new()));
+        }
+    }
+
+    #[test]
+    fn json_is_answered_unless_toml_is_preferred() {
+        let check = |accept: &str, expected: Format| {
+            assert_eq!(format_asked(accept), expected, "{accept}");
+        };
+        check("", Format::Json);
+        check("*/*", Format::Json);
+        check("application/toml", Format::Toml);
+        check("application/toml, application/json", Format::Json);
+        check("application/toml;q=0.9, application/json;q=0.5", Format::Toml);
+        check("application/toml;q=0.5, application/json", Format::Json);
+        check("application/toml;q=0", Format::Json);
+        check("application/toml;q=1.0, application/json;q=x", Format::Toml);
+    }
+}

@@ -1,0 +1,88 @@
+//! A catalog as text: what a file holds, what the API takes and gives, what the store keeps.
+
+use std::path::Path;
+
+use super::check::check;
+use super::file_offer::NetworkDefaults;
+use super::snapshot::Checked;
+use crate::checked_toml::{Format, Report, Source, to_json, to_toml};
+use crate::limits::CATALOG_BYTES_MAX;
+
+/// A catalog's text and its language.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The language.
+    pub format: Format,
+    /// The text.
+    pub text: String,
+}
+
+impl Document {
+    /// A catalog with nothing in it.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { format: Format::Toml, text: String::new() }
+    }
+
+    /// Reads a file; its name ends in `.json` if it is JSON. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is larger than a catalog may be.
+    pub fn read(path: &Path) -> std::io::Result<Self> {
+        let length = std::fs::metadata(path)?.len();
+        if length > CATALOG_BYTES_MAX as u64 {
+            let what = format!("it has {length} bytes, a catalog at most {CATALOG_BYTES_MAX}");
+            return Err(std::io::Error::other(what));
+        }
+        let json = path.extension().is_some_and(|extension| extension == "json");
+        let format = if json { Format::Json } else { Format::Toml };
+        Ok(Self { format, text: std::fs::read_to_string(path)? })
+    }
+
+    /// Names the content: the first 8 bytes of its BLAKE3; 0 for no content.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        if self.text.is_empty() {
+            return 0;
+        }
+        let mut version = [0; 8];
+        version.copy_from_slice(&blake3::hash(self.text.as_bytes()).as_bytes()[..8]);
+        u64::from_be_bytes(version)
+    }
+
+    /// Reads the text; `name` is for the report only.
+    ///
+    /// # Errors
+    /// All mistakes of syntax.
+    pub fn source(&self, name: &str) -> Result<Source<'_>, Report> {
+        Source::parse_as(self.format, &self.text, name)
+    }
+
+    /// Checks the catalog whole. The report beside it holds warnings only.
+    ///
+    /// # Errors
+    /// The report of all mistakes and warnings.
+    pub fn check(
+        &self,
+        name: &str,
+        defaults: &NetworkDefaults,
+    ) -> Result<(Checked, Report), Report> {
+        check(self.source(name)?, defaults)
+    }
+
+    /// The same catalog in another language. Comments do not come along.
+    ///
+    /// # Errors
+    /// All mistakes of syntax.
+    pub fn into_format(self, format: Format) -> Result<Self, Report> {
+        if self.format == format {
+            return Ok(self);
+        }
+        let source = self.source("catalog")?;
+        let text = match format {
+            Format::Toml => to_toml(source.tree()),
+            Format::Json => to_json(source.tree()),
+        };
+        Ok(Self { format, text })
+    }
+}

@@ -1,0 +1,168 @@
+//! `catalog diff` and `catalog apply`: what a catalog would change, and the change, by the admin
+//! API of a running server.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{EXIT_DIFFERENT, EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
+use crate::admin::{AdminClient, AdminToken, Answer, Call};
+use crate::catalog::{Diff, Document};
+use crate::checked_toml::{Format, Report};
+
+/// A running server.
+#[derive(clap::Args)]
+pub struct ServerArguments {
+    /// The file that holds the admin token, such as admin.token in the store's folder.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+}
+
+/// What `catalog apply` is told.
+#[derive(clap::Args)]
+pub struct ApplyArguments {
+    /// The catalog file; JSON if its name ends in .json.
+    file: PathBuf,
+    /// The admin listener, http://HOST:PORT.
+    #[arg(long)]
+    admin: String,
+    #[command(flatten)]
+    server: ServerArguments,
+    /// Says what would change, and changes nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// The version to replace; without it, the one that is in force when the command starts.
+    #[arg(long, value_name = "VERSION")]
+    if_match: Option<String>,
+}
+
+/// Why a command ended, printed, and its exit code.
+type Ended = u8;
+
+/// Compares a catalog file with another one, or with the one in force at a running server.
+pub fn diff(file: &Path, against: &str, server: &ServerArguments) -> u8 {
+    different(file, against, server).unwrap_or_else(|code| code)
+}
+
+fn different(file: &Path, against: &str, server: &ServerArguments) -> Result<u8, Ended> {
+    let new = document(file)?;
+    let (old, name) = if against.contains("://") {
+        let call = Call { accept: Some("application/toml"), ..Call::default() };
+        let answer = succeeded(client(against, server)?.call("catalog", &call))?;
+        (Document { format: Format::Toml, text: answer.text }, against.to_owned())
+    } else {
+        (document(Path::new(against))?, against.to_owned())
+    };
+    let new_source = new.source(&file.display().to_string()).map_err(mistakes)?;
+    let old_source = old.source(&name).map_err(mistakes)?;
+    let diff = Diff::between(old_source.tree(), new_source.tree());
+    if diff.is_empty() {
+        println!("no differences");
+        return Ok(EXIT_OK);
+    }
+    print!("{diff}");
+    Ok(EXIT_DIFFERENT)
+}
+
+/// Brings a catalog file into force at a running server, or says what would change.
+pub fn apply(arguments: &ApplyArguments) -> u8 {
+    applied(arguments).unwrap_or_else(|code| code)
+}
+
+fn applied(arguments: &ApplyArguments) -> Result<u8, Ended> {
+    let document = document(&arguments.file)?;
+    let client = client(&arguments.admin, &arguments.server)?;
+    let in_force = match &arguments.if_match {
+        Some(version) => format!("\"{}\"", version.trim_matches('"')),
+        None => version_in_force(&client)?,
+    };
+    let kind = match document.format {
+        Format::Toml => "application/toml",
+        Format::Json => "application/json",
+    };
+    let call = Call {
+        content: Some((kind, &document.text)),
+        if_match: Some(&in_force),
+        ..Call::default()
+    };
+    let path = if arguments.dry_run { "catalog?dry_run=1" } else { "catalog" };
+    let answer = client.call(path, &call).map_err(failed)?;
+    if !answer.is_success() {
+        return Err(refused(&answer, &arguments.file));
+    }
+    let said: Value = serde_json::from_str(&answer.text).map_err(failed)?;
+    print_mistakes(&said["warnings"], &arguments.file);
+    let version = said["version"].as_str().unwrap_or_default();
+    if arguments.dry_run {
+        let changes = serde_json::from_value::<Diff>(said["changes"].clone()).map_err(failed)?;
+        print!("{changes}");
+        println!("dry run: nothing was changed; version {version} would replace {in_force}");
+    } else {
+        println!("version {version} is in force");
+    }
+    Ok(EXIT_OK)
+}
+
+/// The tag of the version in force, without the catalog itself.
+fn version_in_force(client: &AdminClient) -> Result<String, Ended> {
+    let answer = succeeded(client.call("catalog/versions", &Call::default()))?;
+    let said: Value = serde_json::from_str(&answer.text).map_err(failed)?;
+    let version = said["in_force"].as_str().unwrap_or_default();
+    Ok(format!("\"{version}\""))
+}
+
+fn document(file: &Path) -> Result<Document, Ended> {
+    Document::read(file).map_err(|error| failed(format!("cannot read {}: {error}", file.display())))
+}
+
+fn client(address: &str, server: &ServerArguments) -> Result<AdminClient, Ended> {
+    let Some(path) = &server.token_file else {
+        eprintln!("a server wants its token: --token-file FILE");
+        return Err(EXIT_MISTAKES);
+    };
+    let token = std::fs::read_to_string(path)
+        .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?;
+    AdminClient::new(address, AdminToken::new(token.trim().to_owned())).map_err(|error| {
+        eprintln!("{error}");
+        EXIT_MISTAKES
+    })
+}
+
+fn succeeded(answer: Result<Answer, crate::admin::ClientError>) -> Result<Answer, Ended> {
+    let answer = answer.map_err(failed)?;
+    if answer.is_success() { Ok(answer) } else { Err(refused(&answer, Path::new("catalog"))) }
+}
+
+/// Prints what the server said; its mistakes by line, as a check prints them.
+fn refused(answer: &Answer, file: &Path) -> Ended {
+    let said: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+    let error = &said["error"];
+    print_mistakes(&error["mistakes"], file);
+    let word = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+    eprintln!("the server answers {}: {}: {}", answer.status, word("code"), word("message"));
+    match word("code").as_str() {
+        "invalid_catalog" => EXIT_MISTAKES,
+        "stale_version" => EXIT_DIFFERENT,
+        _ => EXIT_FAILED,
+    }
+}
+
+fn print_mistakes(list: &Value, file: &Path) {
+    for mistake in list.as_array().into_iter().flatten() {
+        let word = |name: &str| mistake[name].as_str().unwrap_or_default();
+        let warning = if word("severity") == "warning" { "warning: " } else { "" };
+        let line = mistake["line"].as_u64().map_or(String::new(), |line| format!(":{line}"));
+        let key = if word("key").is_empty() { String::new() } else { format!("{}: ", word("key")) };
+        eprintln!("{warning}{}{line}: {key}{}", file.display(), word("message"));
+    }
+}
+
+fn mistakes(report: Report) -> Ended {
+    eprint!("{report}");
+    EXIT_MISTAKES
+}
+
+fn failed(error: impl std::fmt::Display) -> Ended {
+    eprintln!("{error}");
+    EXIT_FAILED
+}

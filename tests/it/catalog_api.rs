@@ -1,0 +1,365 @@
+//! The catalog by the API: replaced whole, by version, without a restart and without a request
+//! going wrong.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::harness::{CATALOG, Connection, Response, Server, Setup};
+
+const TOML: &str = "application/toml";
+const JSON: &str = "application/json";
+/// The version of no catalog.
+const NONE: &str = "If-Match: \"0000000000000000\"\r\n";
+
+fn empty() -> Server {
+    Setup::new().without_catalog_file().start()
+}
+
+/// Replaces whatever is in force; returns the new version.
+fn replace(server: &Server, text: &str) -> String {
+    let answer = server.put_catalog("", TOML, "If-Match: *\r\n", text);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["version"].as_str().expect("a version").to_owned()
+}
+
+fn get(server: &Server, accept: &str) -> Response {
+    server.admin_with("/api/v1/catalog", &format!("Accept: {accept}\r\n"))
+}
+
+/// Status and code of a refusal.
+fn code(answer: &Response) -> (u16, String) {
+    (answer.status, answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_catalog_by_the_api_is_in_force_at_once_and_after_a_restart() {
+    let mut server = empty();
+    let nothing = get(&server, TOML);
+    assert_eq!((nothing.status, nothing.text()), (200, ""));
+    assert_eq!(nothing.header("etag"), Some("\"0000000000000000\""));
+    assert_eq!(get(&server, JSON).json(), json!({}));
+
+    let answer = server.put_catalog("", TOML, NONE, CATALOG);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let version = answer.json()["version"].clone();
+    let tag = format!("\"{}\"", version.as_str().expect("a version"));
+    assert_eq!(answer.header("etag"), Some(&*tag));
+    assert_eq!(version, server.catalog_version());
+    let click = server.click("id=sp7");
+    let sold = server.postback(&format!("click_id={click}&event=sale&txn_id=1"));
+    assert_eq!(sold.verdict(), (200, "accepted", ""));
+    let kept = server.api(&format!("conversions/{}", sold.word("conversion_id")));
+    assert_eq!(kept["catalog_version"], version);
+
+    server.kill();
+    server.start_again();
+    assert_eq!(server.catalog_version(), version);
+    let again = get(&server, TOML);
+    assert_eq!((again.text(), again.header("etag")), (CATALOG, Some(&*tag)));
+    assert_eq!(again.header("content-type"), Some(TOML));
+    let known = format!("If-None-Match: {tag}\r\n");
+    assert_eq!(server.admin_with("/api/v1/catalog", &known).status, 304);
+    let sold = server.postback(&format!("click_id={click}&event=sale&txn_id=2"));
+    assert_eq!(sold.verdict(), (200, "accepted", ""), "the click of before is still known");
+}
+
+#[test]
+fn toml_and_json_say_the_same_catalog() {
+    let server = empty();
+    replace(&server, CATALOG);
+    let as_json = get(&server, JSON);
+    assert_eq!(as_json.header("content-type"), Some(JSON));
+    assert_eq!(as_json.json()["offers"][0]["events"][0]["payout"]["fixed"], "15.00");
+    // What was given as TOML goes out as JSON, comes in as JSON, and goes out as TOML.
+    let changes = |kind: &str, text: &str| {
+        let answer = server.put_catalog("?dry_run=1", kind, "", text);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["changes"].clone()
+    };
+    let none = changes(TOML, CATALOG);
+    assert_eq!(changes(JSON, as_json.text()), none);
+    let answer = server.put_catalog("", JSON, "If-Match: *\r\n", as_json.text());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(get(&server, JSON).text(), as_json.text());
+    assert_eq!(changes(TOML, get(&server, TOML).text()), none);
+    assert_eq!(changes(TOML, CATALOG), none);
+    assert_eq!(server.click("id=sp7").len(), 33);
+}
+
+#[test]
+fn a_catalog_with_mistakes_changes_nothing_and_all_of_them_are_listed() {
+    let server = empty();
+    let version = replace(&server, CATALOG);
+    let toml = CATALOG.replace("advertiser = \"mapped\"", "advertiser = \"maped\"");
+    let toml = toml.replace("status = \"blocked\"", "status = \"stopped\"");
+    let json = r#"{
+        "advertisers": [{"id": "acme", "preset": 5}],
+        "offers": [{"id": "a", "id": "b", "advertiser": "acmee", "url": "https://a.example/{click_id}"}]
+    }"#;
+    let check = |kind: &str, text: &str, expected: Value| {
+        for query in ["", "?dry_run=1"] {
+            let answer = server.put_catalog(query, kind, "If-Match: *\r\n", text);
+            assert_eq!(code(&answer), (400, "invalid_catalog".to_owned()), "{text}");
+            let listed = answer.json()["error"]["mistakes"].clone();
+            let shown = listed
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(|mistake| json!([mistake["line"], mistake["key"], mistake["message"]]));
+            assert_eq!(Value::from_iter(shown), expected);
+        }
+        assert_eq!(server.catalog_version(), version);
+    };
+    let line = |of: &str| CATALOG.lines().position(|line| line == of).expect("there") + 1;
+    check(
+        TOML,
+        &toml,
+        json!([
+            [
+                line("advertiser = \"mapped\""),
+                "offers[6] \"theirs\".advertiser",
+                "\"maped\" is not among the advertisers; did you mean \"mapped\"?"
+            ],
+            [
+                line("status = \"blocked\""),
+                "affiliates[2] \"pub-9\".status",
+                "\"stopped\" is not one of \"active\", \"blocked\""
+            ],
+        ]),
+    );
+    check(JSON, json, json!([[3, "", "duplicate key"]]));
+    let json = json.replace("\"id\": \"a\", ", "");
+    check(
+        JSON,
+        &json,
+        json!([
+            [
+                2,
+                "advertisers[0] \"acme\".preset",
+                "must be a string: write it in quotes, not of type integer"
+            ],
+            [
+                3,
+                "offers[0] \"b\".advertiser",
+                "\"acmee\" is not among the advertisers; did you mean \"acme\"?"
+            ],
+            [
+                3,
+                "offers[0] \"b\".events",
+                "has no events: every postback for the offer will be refused"
+            ],
+        ]),
+    );
+    check(JSON, "{\"offers\": [", json!([[1, "", "EOF while parsing a list"]]));
+    check(JSON, "[]", json!([[1, "", "must be an object"]]));
+    check(TOML, "offers = 1\noffers = 2", json!([[2, "", "duplicate key"]]));
+}
+
+#[test]
+fn only_the_version_named_is_replaced() {
+    let server = empty();
+    let first = replace(&server, CATALOG);
+    let tag = format!("If-Match: \"{first}\"\r\n");
+    let other = CATALOG.replace("15.00", "16.00");
+    let check = |query: &str, kind: &str, headers: &str, expected: (u16, &str)| {
+        let answer = server.put_catalog(query, kind, headers, &other);
+        assert_eq!(code(&answer), (expected.0, expected.1.to_owned()), "{query} {headers}");
+        assert_eq!(server.catalog_version(), first);
+    };
+    check("", TOML, "", (428, "precondition_required"));
+    check("", TOML, NONE, (412, "stale_version"));
+    check("", TOML, "If-Match: \"x\"\r\n", (412, "stale_version"));
+    check("?dry_run=1", TOML, NONE, (412, "stale_version"));
+    check("?dry_run=2", TOML, &tag, (400, "bad_parameter"));
+    check("?dryrun=1", TOML, &tag, (400, "bad_parameter"));
+    check("", "text/plain", &tag, (415, "unsupported_media_type"));
+    let stale = server.put_catalog("", TOML, NONE, &other);
+    assert_eq!(stale.json()["error"]["in_force"], first.as_str());
+    let answer = server.put_catalog("", "Application/TOML; charset=utf-8", &tag, &other);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(code(&server.put_catalog("", TOML, &tag, CATALOG)).0, 412, "it was the first's");
+}
+
+#[test]
+fn a_catalog_too_large_is_refused_before_it_is_sent() {
+    let server = empty();
+    let mut admin = Connection::open(server.admin);
+    let head = server.put_head("application/toml", "If-Match: *\r\nContent-Length: 300000000\r\n");
+    admin.send(head).expect("sent");
+    let answer = admin.receive("PUT").expect("an answer");
+    assert_eq!(code(&answer), (413, "catalog_too_large".to_owned()));
+}
+
+#[test]
+fn where_a_file_is_the_source_the_api_reads_and_compares_only() {
+    let server = Server::start();
+    let other = CATALOG.replace("15.00", "16.00");
+    let refused = server.put_catalog("", TOML, "If-Match: *\r\n", &other);
+    assert_eq!(code(&refused), (409, "catalog_is_a_file".to_owned()));
+    assert_eq!(get(&server, TOML).text(), CATALOG);
+    let compared = server.put_catalog("?dry_run=1", TOML, "", &other);
+    assert_eq!(compared.json()["changes"]["offers"]["money"], 2);
+    let versions = server.api("catalog/versions");
+    assert_eq!(versions["items"][0]["source"], "file");
+    assert_eq!(versions["items"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_dry_run_names_what_would_change_and_changes_nothing() {
+    let server = empty();
+    let version = replace(&server, CATALOG);
+    let other = CATALOG
+        .replace(
+            "payout = { fixed = \"15.00\", currency = \"USD\" }",
+            "payout = { fixed = \"16\" }",
+        )
+        .replace("id = \"pub-8\"", "id = \"pub-88\"")
+        .replace("src={sub1}", "src={sub2}")
+        .replace("code = \"sp7\"", "code = \"sp-7\"")
+        .replace("hold = \"pending\"", "hold = \"rejected\"");
+    let answer = server.put_catalog("?dry_run=1", TOML, "", &other);
+    let money = |key: &str, from: Value, to: Value| json!({"key": key, "from": from, "to": to});
+    let sale = [
+        money("events.sale.payout.fixed", "15.00".into(), "16".into()),
+        money("events.sale.payout.currency", "USD".into(), Value::Null),
+    ];
+    let keys = ["events.sale.payout.fixed", "events.sale.payout.currency"];
+    let expected = json!({
+        "advertisers": {"added": 0, "changed": 1, "removed": 0, "money": 1, "entries": [
+            {"change": "changed", "id": "acme", "keys": ["statuses.hold"],
+             "money": [money("statuses.hold", "pending".into(), "rejected".into())]},
+        ]},
+        "offers": {"added": 0, "changed": 2, "removed": 0, "money": 2, "entries": [
+            {"change": "changed", "id": "spring", "keys": ["url", keys[0], keys[1]], "money": sale},
+            {"change": "changed", "id": "lenient", "keys": keys, "money": sale},
+        ]},
+        "affiliates": {"added": 1, "changed": 0, "removed": 1, "money": 0, "entries": [
+            {"change": "added", "id": "pub-88"}, {"change": "removed", "id": "pub-8"},
+        ]},
+        "links": {"added": 1, "changed": 0, "removed": 1, "money": 0, "entries": [
+            {"change": "added", "id": "sp-7"}, {"change": "removed", "id": "sp7"},
+        ]},
+    });
+    let said = answer.json();
+    assert_eq!(said["changes"], expected);
+    assert_eq!((&said["in_force"], &said["dry_run"]), (&version.as_str().into(), &true.into()));
+    assert_eq!(server.catalog_version(), version);
+    assert_eq!(server.get("/c/sp7").status, 302);
+    assert_eq!(replace(&server, &other), said["version"].as_str().expect("a version"));
+    assert_eq!(server.get("/c/sp-7").status, 302);
+}
+
+#[test]
+fn who_leaves_the_catalog_and_comes_back_has_the_number_of_before() {
+    let server = empty();
+    replace(&server, CATALOG);
+    let click = server.click("offer=spring&aff=pub-8");
+    let postback = |txn: &str| {
+        let answer = server.postback(&format!("click_id={click}&event=sale&txn_id={txn}"));
+        let id = answer.word("conversion_id").to_owned();
+        (answer.verdict().0, answer.word("reason").to_owned(), id)
+    };
+    let small = |offer: &str, affiliate: &str| {
+        format!(
+            "[[advertisers]]\nid = \"acme\"\n[[offers]]\nid = \"{offer}\"\nadvertiser = \"acme\"\n\
+             url = \"https://a.example/{{click_id}}\"\nevents = [{{ id = \"sale\" }}]\n\
+             [[affiliates]]\nid = \"{affiliate}\"\n"
+        )
+    };
+    replace(&server, &small("another", "another"));
+    assert_eq!(postback("1").1, "unknown_offer", "nobody else got its number");
+    assert_eq!(server.click("offer=another&aff=another").len(), 33);
+    replace(&server, &small("spring", "someone"));
+    replace(&server, &small("spring", "pub-8"));
+    let (status, _, id) = postback("2");
+    assert_eq!(status, 200);
+    let kept = server.api(&format!("conversions/{id}"));
+    assert_eq!((&kept["offer"], &kept["affiliate"]), (&"spring".into(), &"pub-8".into()));
+}
+
+#[test]
+fn the_last_ten_versions_are_remembered_and_no_change_is_none() {
+    let server = empty();
+    let versions: Vec<String> =
+        (0..12).map(|n| replace(&server, &format!("[[affiliates]]\nid = \"pub-{n}\"\n"))).collect();
+    assert_eq!(replace(&server, "[[affiliates]]\nid = \"pub-11\"\n"), versions[11]);
+    let kept = server.api("catalog/versions");
+    let items = kept["items"].as_array().expect("items");
+    let listed: Vec<_> = items.iter().filter_map(|item| item["version"].as_str()).collect();
+    let expected: Vec<_> = versions.iter().rev().take(10).map(String::as_str).collect();
+    assert_eq!(listed, expected);
+    assert_eq!((&items[0]["source"], &items[0]["affiliates"]), (&"api".into(), &1.into()));
+    assert!(items[0]["applied"].as_str().is_some_and(|time| time.ends_with('Z')));
+}
+
+/// A catalog with the harness' own entries and many affiliates.
+fn large(affiliates: usize) -> String {
+    let mut text = CATALOG.to_owned();
+    for n in 0..affiliates {
+        let _ = write!(text, "[[affiliates]]\nid = \"many-{n}\"\n");
+    }
+    text
+}
+
+#[test]
+fn no_request_goes_wrong_while_catalogs_are_replaced() {
+    let server = empty();
+    let texts = [large(20_000), large(20_001)];
+    replace(&server, &texts[0]);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|client| {
+                let (server, done) = (&server, &done);
+                scope.spawn(move || {
+                    let mut connection = server.connect();
+                    let mut sold = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        let click = connection.request("GET", "/c/sp7?redirect=false", "");
+                        let click = click.expect("an answer").json()["click_id"].clone();
+                        let click = click.as_str().expect("a click").to_owned();
+                        let query = format!("click_id={click}&event=sale&txn_id={client}-{sold}");
+                        let answer = connection.request("GET", &format!("/postback?{query}"), "");
+                        let answer = answer.expect("an answer");
+                        assert_eq!(answer.json()["result"], "accepted", "{answer:?}");
+                        sold += 1;
+                    }
+                    sold
+                })
+            })
+            .collect();
+        for turn in 0..12 {
+            replace(&server, &texts[(turn + 1) % 2]);
+        }
+        done.store(true, Ordering::Relaxed);
+        let sold: usize = clients.into_iter().map(|client| client.join().expect("all fine")).sum();
+        assert!(sold > 0);
+        assert_eq!(server.conversions("").len(), sold);
+    });
+}
+
+#[test]
+fn health_is_answered_while_a_large_catalog_is_worked_on() {
+    let server = empty();
+    let text = large(200_000);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let change = scope.spawn(|| {
+            replace(&server, &text);
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut answered = 0;
+        while !done.load(Ordering::Relaxed) {
+            let health = Connection::open(server.admin).request("GET", "/healthz", "");
+            assert_eq!(health.expect("an answer").status, 200);
+            assert!(server.admin("/metrics").status == 200);
+            answered += 1;
+        }
+        change.join().expect("it was replaced");
+        // Two before it begins and one after it ends would be no sign of anything.
+        assert!(answered > 10, "only {answered} answers meanwhile");
+    });
+    assert_eq!(server.api("catalog/versions")["items"][0]["affiliates"], 200_003);
+}

@@ -1,0 +1,125 @@
+//! `catalog diff` and `catalog apply`, with their exit codes.
+
+use std::process::Output;
+
+use crate::harness::{CATALOG, Server, Setup, binary};
+
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Runs `catalog …` in a server's folder.
+fn catalog(server: &Server, arguments: &[&str]) -> Ended {
+    let output: Output = binary()
+        .arg("catalog")
+        .args(arguments)
+        .current_dir(server.path("."))
+        .output()
+        .expect("the binary runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn server() -> Server {
+    let server = Setup::new().without_catalog_file().start();
+    server.write("token", "an-admin-token-for-tests\n");
+    server.write("wrong-token", "another\n");
+    server.write("dearer.toml", &CATALOG.replace("15.00", "16.00"));
+    server.write("broken.toml", &CATALOG.replace("advertiser = \"mapped\"", "advertiser = \"m\""));
+    server
+}
+
+#[test]
+fn a_catalog_is_applied_by_the_command_line() {
+    let server = server();
+    let url = format!("http://{}", server.admin);
+    let apply = |file: &str, more: &[&str]| {
+        let arguments = ["apply", file, "--admin", &url, "--token-file", "token"];
+        catalog(&server, &[&arguments[..], more].concat())
+    };
+    let ended = apply("catalog.toml", &[]);
+    assert_eq!((ended.code, &*ended.err), (Some(0), ""));
+    let first = server.catalog_version();
+    let first = first.as_str().expect("a version");
+    assert_eq!(ended.out, format!("version {first} is in force\n"));
+    assert_eq!(server.get("/c/sp7").status, 302);
+
+    let ended = apply("dearer.toml", &["--dry-run"]);
+    assert_eq!((ended.code, &*ended.err), (Some(0), ""));
+    assert!(ended.out.contains("money: events.sale.payout.fixed: 15.00 -> 16.00"), "{}", ended.out);
+    assert_eq!(server.catalog_version(), first, "a dry run changes nothing");
+
+    let ended = apply("broken.toml", &[]);
+    assert_eq!(ended.code, Some(2));
+    assert!(
+        ended.err.contains("broken.toml:86: offers[6] \"theirs\".advertiser: "),
+        "{}",
+        ended.err
+    );
+    let ended = apply("dearer.toml", &["--if-match", "0000000000000001"]);
+    assert_eq!(ended.code, Some(4), "{}", ended.err);
+    assert!(ended.err.contains("412: stale_version"), "{}", ended.err);
+    assert_eq!(server.catalog_version(), first);
+    assert_eq!(apply("dearer.toml", &["--if-match", first]).code, Some(0));
+    assert_ne!(server.catalog_version(), first);
+}
+
+#[test]
+fn two_catalogs_are_compared_as_files_or_with_a_server() {
+    let server = server();
+    let url = format!("http://{}", server.admin);
+    let diff = |file: &str, against: &str| {
+        catalog(&server, &["diff", file, "--against", against, "--token-file", "token"])
+    };
+    let same = diff("catalog.toml", "catalog.toml");
+    assert_eq!((same.code, &*same.out, &*same.err), (Some(0), "no differences\n", ""));
+    let dearer = diff("dearer.toml", "catalog.toml");
+    assert_eq!(dearer.code, Some(4));
+    let expected = "offers: 0 added, 2 changed, 0 removed\n  \
+                    ~ spring: events.sale.payout.fixed\n      \
+                    money: events.sale.payout.fixed: 15.00 -> 16.00\n  \
+                    ~ lenient: events.sale.payout.fixed\n      \
+                    money: events.sale.payout.fixed: 15.00 -> 16.00\n";
+    assert_eq!(dearer.out, expected);
+    let all = diff("catalog.toml", &url);
+    assert_eq!(all.code, Some(4));
+    assert!(
+        all.out.starts_with("advertisers: 2 added, 0 changed, 0 removed\n  + acme\n"),
+        "{}",
+        all.out
+    );
+    server.put_catalog("", "application/toml", "If-Match: *\r\n", CATALOG);
+    assert_eq!(diff("catalog.toml", &url).out, "no differences\n");
+    assert_eq!(diff("dearer.toml", &url).out, expected);
+    server.write("syntax.toml", "a = 1 2\n");
+    assert_eq!(diff("syntax.toml", "catalog.toml").code, Some(2));
+    assert_eq!(diff("nothing.toml", "catalog.toml").code, Some(1));
+}
+
+#[test]
+fn what_cannot_be_reached_or_is_not_allowed_is_a_failure() {
+    let server = server();
+    let url = format!("http://{}", server.admin);
+    let check = |admin: &str, token: &str, code: i32, expected: &str| {
+        let arguments = ["apply", "catalog.toml", "--admin", admin, "--token-file", token];
+        let ended = catalog(&server, &arguments);
+        assert_eq!(ended.code, Some(code), "{admin}: {}", ended.err);
+        assert!(ended.err.contains(expected), "{admin}: {}", ended.err);
+    };
+    check(&url, "wrong-token", 1, "401: unauthorized");
+    check(&url, "no-token", 1, "cannot read no-token");
+    check("http://127.0.0.1:1", "token", 1, "cannot reach 127.0.0.1:1");
+    check("https://127.0.0.1:1", "token", 2, "is not an admin listener's address");
+    let ended = catalog(&server, &["apply", "catalog.toml", "--admin", &url]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("--token-file"), "{}", ended.err);
+    let with_file = Server::start();
+    with_file.write("token", "an-admin-token-for-tests");
+    let url = format!("http://{}", with_file.admin);
+    let ended =
+        catalog(&with_file, &["apply", "catalog.toml", "--admin", &url, "--token-file", "token"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.err.contains("409: catalog_is_a_file"), "{}", ended.err);
+}
