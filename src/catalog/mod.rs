@@ -4,6 +4,7 @@
 
 mod check;
 mod file;
+mod file_money;
 mod file_offer;
 mod snapshot;
 mod source;
@@ -16,7 +17,7 @@ pub use check::parse;
 pub use file_offer::{NetworkDefaults, PASS_PARAMS_MAX};
 pub use snapshot::{
     Advertiser, Affiliate, Catalog, Checked, Counts, Event, Late, Numbers, NumbersError, Offer,
-    Repeat,
+    Override, Repeat, Terms, Trust,
 };
 pub use source::{CatalogSource, LoadError};
 pub use template::{Macro, MacroValues, Slot, Template, TemplateError};

@@ -7,6 +7,7 @@ use crate::checked_toml::Report;
 use crate::model::currency::Currency;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::money::Micros;
+use crate::model::rule::{Percent, Rule};
 use crate::model::status::Status;
 
 const EXAMPLE: &str = include_str!("../../examples/catalog.toml");
@@ -81,6 +82,18 @@ fn refused(text: &str) -> String {
     load(text).expect_err("has mistakes").to_string()
 }
 
+fn amount(text: &str) -> Micros {
+    Micros::parse(text).expect("an amount")
+}
+
+fn fixed(text: &str) -> Rule {
+    Rule { fixed: amount(text), ..Rule::default() }
+}
+
+fn share(text: &str) -> Rule {
+    Rule { percent: Percent::parse(text).expect("a percentage"), ..Rule::default() }
+}
+
 /// An offer with one line more.
 fn with_offer_line(line: &str) -> String {
     let offer = "[[advertisers]]\nid = 'a'\n[[offers]]\nid = 'o'\nadvertiser = 'a'\nurl = 'https://a.example/{click_id}'\n";
@@ -99,7 +112,7 @@ fn the_shipped_example_is_valid_and_means_what_it_says() {
     assert_eq!(offer.expires_ms, Some(1_924_988_400_000), "2030-12-31T24:00 in Berlin");
     assert_eq!((offer.window_ms, offer.late), (Some(30 * 86_400_000), Late::ZeroPayout));
     let sale = offer.event("sale").expect("listed");
-    assert_eq!((sale.payout, sale.revenue), (Micros::new(15_000_000), Micros::new(20_000_000)));
+    assert_eq!(sale.terms, Terms { payout: fixed("15"), revenue: fixed("20") });
     assert_eq!((sale.repeat, sale.window_ms), (Repeat::Once, Some(30 * 86_400_000)));
     let deposit = offer.event("deposit").expect("listed");
     assert_eq!(deposit.repeat, Repeat::Window(86_400_000));
@@ -167,7 +180,7 @@ caps = 5
 id = "sale"
 initial_status = "rejected"
 repeat = "twice"
-payout = { fixed = 15, percent = "2.5", currency = "DOLLAR" }
+payout = { fixed = 15, percent = "-2.5", currency = "DOLLAR" }
 revenue = { fixed = "-1", per_unit = "0.1234567", currency = "EUR", tier = "1" }
 [[offers.events]]
 id = "sale"
@@ -212,12 +225,12 @@ offer = "spring"
     catalog.toml:23: offers[0] "spring".events[0] "sale".initial_status: "rejected" is not one of "pending", "approved"
     catalog.toml:24: offers[0] "spring".events[0] "sale".repeat: must be "once" or a duration such as "24h"
     catalog.toml:25: offers[0] "spring".events[0] "sale".payout.fixed: must be a string: write it in quotes, not of type integer
-    catalog.toml:25: offers[0] "spring".events[0] "sale".payout.percent: not supported by this version; remove it or write "0"
+    catalog.toml:25: offers[0] "spring".events[0] "sale".payout.percent: must not be negative
     catalog.toml:25: offers[0] "spring".events[0] "sale".payout.currency: not an ISO 4217 currency code such as "USD"
     catalog.toml:26: offers[0] "spring".events[0] "sale".revenue.tier: unknown key
     catalog.toml:26: offers[0] "spring".events[0] "sale".revenue.fixed: must not be negative
     catalog.toml:26: offers[0] "spring".events[0] "sale".revenue.per_unit: more than 6 decimals
-    catalog.toml:26: offers[0] "spring".events[0] "sale".revenue.currency: must be USD, the payout's currency
+    catalog.toml:26: offers[0] "spring".events[0] "sale".revenue.currency: must be USD, the currency of the event's payout
     catalog.toml:28: offers[0] "spring".events[1] "sale".id: "sale" is taken by an earlier event of this offer
     catalog.toml:29: offers[0] "spring".events[2].id: is missing
     warning: catalog.toml:31: offers[1] "spring".events: has no events: every postback for the offer will be refused
@@ -247,8 +260,122 @@ fn what_is_valid_but_looks_wrong_is_a_warning() {
     let text = "[[advertisers]]\nid = 'a'\nevents = { buy = 'sael' }\n[[offers]]\nid = 'o'\nadvertiser = 'a'\nurl = 'https://a.example/{click_id}'\n[[offers.events]]\nid = 'sale'\npayout = { fixed = '2' }\nrevenue = { fixed = '1' }\n[[offers]]\nid = 'p'\nadvertiser = 'a'\nurl = 'https://a.example/{click_id}'\n";
     insta::assert_snapshot!(load(text).expect("valid").1, @r#"
     warning: catalog.toml:3: advertisers[0] "a".events: "buy" leads to "sael", which is an event of none of its offers
-    warning: catalog.toml:10: offers[0] "o".events[0] "sale".payout: is above revenue: each conversion loses money
+    warning: catalog.toml:10: offers[0] "o".events[0] "sale".payout: is above revenue: conversions lose money
     warning: catalog.toml:12: offers[1] "p".events: has no events: every postback for the offer will be refused
+    "#);
+}
+
+const SHARES: &str = r#"
+[[advertisers]]
+id = "acme"
+[[offers]]
+id = "spring"
+advertiser = "acme"
+url = "https://shop.example/{click_id}"
+trust_revenue = true
+[[offers.events]]
+id = "deposit"
+payout = { fixed = "1.00", percent = "12.5", per_unit = "0.30", min = "-5", max = "50.00", currency = "EUR" }
+revenue = { percent = "20" }
+trust_payout = true
+trust_revenue = false
+[[offers.events.overrides]]
+affiliate = "pub-9"
+payout = { percent = "15", currency = "EUR" }
+[[offers.events.overrides]]
+affiliate = "pub-7"
+revenue = { fixed = "3" }
+[[offers.events]]
+id = "sale"
+[[affiliates]]
+id = "pub-7"
+[[affiliates]]
+id = "pub-8"
+[[affiliates]]
+id = "pub-9"
+"#;
+
+#[test]
+fn an_event_pays_by_its_formula_and_some_affiliates_by_their_own() {
+    let (_, warnings) = load(SHARES).expect("valid");
+    assert!(warnings.is_empty(), "{warnings}");
+    let catalog = catalog(SHARES);
+    let offer = catalog.offer("spring").expect("listed");
+    let deposit = offer.event("deposit").expect("listed");
+    let payout = Rule {
+        fixed: amount("1"),
+        per_unit: amount("0.30"),
+        min: Some(amount("-5")),
+        max: Some(amount("50")),
+        ..share("12.5")
+    };
+    let revenue = share("20");
+    assert_eq!(deposit.currency.as_str(), "EUR");
+    let check = |affiliate: &str, expected: Terms| {
+        let number = catalog.affiliate(affiliate).expect("listed").number;
+        assert_eq!(*deposit.terms_of(number), expected, "{affiliate}");
+    };
+    check("pub-7", Terms { payout, revenue: fixed("3") });
+    check("pub-8", Terms { payout, revenue });
+    check("pub-9", Terms { payout: share("15"), revenue });
+    assert_eq!(*deposit.terms_of(AffiliateNumber::NONE), Terms { payout, revenue });
+    assert_eq!(deposit.trust, Trust { payout: true, revenue: false });
+    let sale = offer.event("sale").expect("listed");
+    assert_eq!(sale.trust, Trust { payout: false, revenue: true });
+    assert_eq!((sale.terms, &*sale.overrides), (Terms::default(), &[][..]));
+}
+
+#[test]
+fn mistakes_in_what_is_paid_are_reported_at_once_by_line() {
+    let text = r#"
+[[advertisers]]
+id = "acme"
+[[offers]]
+id = "spring"
+advertiser = "acme"
+url = "https://shop.example/{click_id}"
+trust_payout = "yes"
+[[offers.events]]
+id = "sale"
+payout = { percent = "-1", per_unit = "1,5", min = "9", max = "8", currency = "EUR" }
+revenue = { percent = 5, maximum = "1" }
+trust_revenues = true
+[[offers.events.overrides]]
+affiliate = "pub-8"
+payout = { fixed = "1", currency = "USD" }
+[[offers.events.overrides]]
+affiliate = "pub-7"
+payout = { percent = "2.1234567" }
+[[offers.events.overrides]]
+affiliate = "pub-7"
+[[offers.events.overrides]]
+revenue = { max = "-1" }
+[[affiliates]]
+id = "pub-7"
+"#;
+    insta::assert_snapshot!(refused(text), @r#"
+    catalog.toml:8: offers[0] "spring".trust_payout: must be true or false, not of type string
+    catalog.toml:11: offers[0] "spring".events[0] "sale".payout.percent: must not be negative
+    catalog.toml:11: offers[0] "spring".events[0] "sale".payout.per_unit: not a decimal amount such as "15.00"
+    catalog.toml:11: offers[0] "spring".events[0] "sale".payout.max: is below min
+    catalog.toml:12: offers[0] "spring".events[0] "sale".revenue.maximum: unknown key
+    catalog.toml:12: offers[0] "spring".events[0] "sale".revenue.percent: must be a string: write it in quotes, not of type integer
+    catalog.toml:13: offers[0] "spring".events[0] "sale".trust_revenues: unknown key; did you mean "trust_revenue"?
+    catalog.toml:15: offers[0] "spring".events[0] "sale".overrides[0] "pub-8".affiliate: "pub-8" is not among the affiliates; did you mean "pub-7"?
+    catalog.toml:16: offers[0] "spring".events[0] "sale".overrides[0] "pub-8".payout.currency: must be EUR, the currency of the event's payout
+    catalog.toml:19: offers[0] "spring".events[0] "sale".overrides[1] "pub-7".payout.percent: more than 6 decimals
+    catalog.toml:21: offers[0] "spring".events[0] "sale".overrides[2] "pub-7".affiliate: overrides nothing: give it a payout or a revenue
+    catalog.toml:21: offers[0] "spring".events[0] "sale".overrides[2] "pub-7".affiliate: "pub-7" has an earlier override here
+    catalog.toml:22: offers[0] "spring".events[0] "sale".overrides[3].affiliate: is missing
+    catalog.toml:23: offers[0] "spring".events[0] "sale".overrides[3].revenue.max: must not be negative
+    "#);
+    let text = SHARES
+        .replace("percent = \"15\"", "percent = \"22\"")
+        .replace("fixed = \"3\"", "percent = \"120\"")
+        .replace("trust_payout = true", "");
+    insta::assert_snapshot!(load(&text).expect("valid").1, @r#"
+    warning: catalog.toml:17: offers[0] "spring".events[0] "deposit".overrides[0] "pub-9".payout: is above revenue: conversions lose money
+    warning: catalog.toml:20: offers[0] "spring".events[0] "deposit".overrides[1] "pub-7".revenue.percent: is above 100: more than the customer spends
     "#);
 }
 
@@ -321,7 +448,8 @@ fn every_key_is_documented() {
         file::LINK,
         file_offer::OFFER,
         file_offer::EVENT,
-        file_offer::MONEY,
+        file_money::MONEY,
+        file_money::OVERRIDE,
     ];
     for key in lists.concat() {
         assert!(docs.contains(&format!("| `{key}` |")), "{key} is missing in docs/catalog.md");

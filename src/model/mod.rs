@@ -5,6 +5,7 @@ pub mod fields;
 pub mod ids;
 pub mod money;
 pub mod reasons;
+pub mod rule;
 pub mod status;
 pub mod url;
 

@@ -1,4 +1,5 @@
-//! Money: exact amounts in millionths. No floating point, no rounding, no silent overflow.
+//! Money: exact amounts in millionths. No floating point, no silent overflow, and one function
+//! that rounds.
 
 use std::fmt;
 
@@ -49,29 +50,7 @@ impl Micros {
     /// # Errors
     /// When the text has another form, too many decimals or too large a value.
     pub fn parse(text: &str) -> Result<Self, MoneyError> {
-        let (negative, digits) = match text.strip_prefix('-') {
-            Some(digits) => (true, digits),
-            None => (false, text),
-        };
-        let (units, decimals) = match digits.split_once('.') {
-            Some((units, decimals)) if is_digits(decimals) => (units, decimals),
-            Some(_) => return Err(MoneyError::Malformed),
-            None => (digits, ""),
-        };
-        if !is_digits(units) {
-            return Err(MoneyError::Malformed);
-        }
-        if decimals.len() > DECIMALS_MAX {
-            return Err(MoneyError::TooManyDecimals);
-        }
-        let zeros = std::iter::repeat_n(b'0', DECIMALS_MAX - decimals.len());
-        let magnitude = units
-            .bytes()
-            .chain(decimals.bytes())
-            .chain(zeros)
-            .try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
-            .ok_or(MoneyError::TooLarge)?;
-        signed(negative, magnitude).map(Self).ok_or(MoneyError::TooLarge)
+        millionths(text).map(Self)
     }
 
     /// The sum, if it fits.
@@ -97,6 +76,42 @@ impl Micros {
     pub fn display(self, currency: Currency) -> impl fmt::Display {
         Decimal { micros: self, decimals_min: currency.decimals() }
     }
+}
+
+/// Reads decimal text as millionths; the grammar is that of [`Micros::parse`].
+pub(super) fn millionths(text: &str) -> Result<i64, MoneyError> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let (units, decimals) = match digits.split_once('.') {
+        Some((units, decimals)) if is_digits(decimals) => (units, decimals),
+        Some(_) => return Err(MoneyError::Malformed),
+        None => (digits, ""),
+    };
+    if !is_digits(units) {
+        return Err(MoneyError::Malformed);
+    }
+    if decimals.len() > DECIMALS_MAX {
+        return Err(MoneyError::TooManyDecimals);
+    }
+    let zeros = std::iter::repeat_n(b'0', DECIMALS_MAX - decimals.len());
+    let magnitude = units
+        .bytes()
+        .chain(decimals.bytes())
+        .chain(zeros)
+        .try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+        .ok_or(MoneyError::TooLarge)?;
+    signed(negative, magnitude).ok_or(MoneyError::TooLarge)
+}
+
+/// The quotient rounded to the nearest whole number, and to the even one of two that are equally
+/// near. The only place where money is rounded.
+pub(super) const fn rounded_quotient(dividend: i128, divisor: i128) -> i128 {
+    let (below, rest) = (dividend.div_euclid(divisor), dividend.rem_euclid(divisor));
+    // What is left to the next whole number, so that nothing has to be doubled.
+    let short = divisor - rest;
+    if rest > short || (rest == short && below & 1 == 1) { below + 1 } else { below }
 }
 
 fn is_digits(text: &str) -> bool {

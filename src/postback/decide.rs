@@ -2,6 +2,7 @@
 //! From what a postback says to what it would become.
 
 use super::mapping::Fields;
+use super::price::{Price, Said, price};
 use super::timestamp;
 use crate::catalog::{Advertiser, Affiliate, Catalog, Event, Late, Offer, Repeat};
 use crate::click_id::{ClickId, ClickIdError, Keyring};
@@ -112,10 +113,13 @@ pub fn decide<'a>(
         Some(text) => timestamp::parse(text, now_ms).ok_or(Refusal::BadTimestamp)?,
     };
     let late = is_late(offer, event, record.time_ms(), event_time_ms)?;
-    let amount = amount(fields, Field::Amount)?;
-    // Not used yet, but a mistake in them is the sender's to know.
-    amount_is_sound(fields, Field::Revenue)?;
-    amount_is_sound(fields, Field::Payout)?;
+    // A mistake in what does not count is the sender's to know, too.
+    let said = said(fields)?;
+    let price = if late {
+        Price { flags: Flag::Late.bit(), ..Price::default() }
+    } else {
+        price(event, record.affiliate(), &said)?
+    };
     Ok(Verdict {
         click,
         offer,
@@ -124,12 +128,12 @@ pub fn decide<'a>(
         txn_id: fields.get(Field::TxnId).unwrap_or_default(),
         customer_id: fields.get(Field::CustomerId).unwrap_or_default(),
         status: status(fields, &offer.advertiser, event)?,
-        amount,
-        amount_currency: currency(fields)?,
-        quantity: quantity(fields)?,
-        payout: if late { Micros::ZERO } else { event.payout },
-        revenue: if late { Micros::ZERO } else { event.revenue },
-        flags: if late { Flag::Late.bit() } else { 0 },
+        amount: said.amount,
+        amount_currency: said.currency,
+        quantity: said.quantity,
+        payout: price.payout,
+        revenue: price.revenue,
+        flags: price.flags,
         event_time_ms,
     })
 }
@@ -141,7 +145,10 @@ fn refuse_unresolved(fields: &Fields<'_>) -> Result<(), Refused> {
         Field::TxnId,
         Field::Event,
         Field::Amount,
+        Field::Revenue,
+        Field::Payout,
         Field::Currency,
+        Field::Quantity,
         Field::Status,
         Field::CustomerId,
     ] {
@@ -215,8 +222,14 @@ fn amount(fields: &Fields<'_>, field: Field) -> Result<Option<Micros>, Refused> 
     fields.get(field).map(parse).transpose()
 }
 
-fn amount_is_sound(fields: &Fields<'_>, field: Field) -> Result<(), Refused> {
-    amount(fields, field).map(drop)
+fn said(fields: &Fields<'_>) -> Result<Said, Refused> {
+    Ok(Said {
+        amount: amount(fields, Field::Amount)?,
+        revenue: amount(fields, Field::Revenue)?,
+        payout: amount(fields, Field::Payout)?,
+        currency: currency(fields)?,
+        quantity: quantity(fields)?,
+    })
 }
 
 fn currency(fields: &Fields<'_>) -> Result<Option<Currency>, Refused> {

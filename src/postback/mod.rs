@@ -1,10 +1,11 @@
-//! A postback's way: parameters to meanings (`mapping`), meanings to a verdict (`decide`),
-//! verdict to a conversion on disk (`flow`).
+//! A postback's way: parameters to meanings (`mapping`), meanings to a verdict (`decide`) with
+//! its price (`price`), verdict to a conversion on disk (`flow`).
 
 mod body;
 mod decide;
 mod flow;
 mod mapping;
+mod price;
 mod timestamp;
 
 pub use body::Body;

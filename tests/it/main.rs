@@ -7,6 +7,7 @@ mod crash;
 mod drain;
 mod hostile;
 mod metrics;
+mod money;
 mod once;
 mod postbacks;
 mod records;
