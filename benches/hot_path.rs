@@ -122,6 +122,7 @@ fn records(c: &mut Criterion) {
         catalog_version: 7,
         params: vec![("sub1", "summer-sale")],
         history,
+        exchanged: None,
     };
     let mut group = c.benchmark_group("records");
     let mut out = Vec::with_capacity(1024);

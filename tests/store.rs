@@ -65,6 +65,7 @@ fn conversion(click: RecordId, txn_id: &str) -> ConversionRecord<'_> {
         catalog_version: 0,
         params: Vec::new(),
         history: Vec::new(),
+        exchanged: None,
     }
 }
 

@@ -6,6 +6,7 @@ use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::rates::PutError;
 use crate::store::ReadError;
 use crate::store::records::RecordError;
 
@@ -32,6 +33,18 @@ impl ApiError {
     /// 404: nothing there.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self { status: StatusCode::NOT_FOUND, code: "not_found", message: message.into() }
+    }
+}
+
+impl From<PutError> for ApiError {
+    fn from(error: PutError) -> Self {
+        let message = error.to_string();
+        match error {
+            PutError::TooManyDays => Self::bad_request("too_many_days", message),
+            PutError::Store(_) => {
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "store_busy", message }
+            }
+        }
     }
 }
 

@@ -4,9 +4,11 @@ mod auth;
 mod conversions;
 mod error;
 mod lookup;
+mod rates;
 mod server;
 mod shapes;
 mod system;
+mod totals;
 
 pub use auth::AdminToken;
 pub use server::{AdminState, serve};

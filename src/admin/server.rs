@@ -14,12 +14,13 @@ use tokio::net::TcpListener;
 
 use super::auth::{AdminToken, require_token};
 use super::error::ApiError;
-use super::{conversions, lookup, system};
+use super::{conversions, lookup, rates, system, totals};
 use crate::catalog::Catalog;
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT};
 use crate::metrics::Metrics;
+use crate::rates::RatesSource;
 use crate::readiness::Readiness;
 use crate::shutdown::Drain;
 use crate::store::Store;
@@ -30,6 +31,8 @@ pub struct AdminState {
     pub store: Arc<Store>,
     /// The catalog in force.
     pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Exchange rates.
+    pub rates: RatesSource,
     /// Verifies click IDs.
     pub keyring: Arc<Keyring>,
     /// The claim cache, for its gauges.
@@ -51,6 +54,8 @@ fn routes(state: Arc<AdminState>) -> Router {
         .route("/conversions/{id}", get(lookup::conversion))
         .route("/trace/{id}", get(lookup::trace))
         .route("/catalog", get(system::catalog))
+        .route("/totals", get(totals::totals))
+        .route("/rates/{date}", get(rates::get).put(rates::put))
         .route_layer(from_fn_with_state(Arc::clone(&state), require_token));
     Router::new()
         .nest("/api/v1", api)

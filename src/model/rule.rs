@@ -3,7 +3,7 @@
 //! Everything is whole millionths in 128 bits, so the sum is exact but for the share of the
 //! amount, which is rounded once, half to even. A result that 64 bits do not hold is none.
 
-use super::money::{Micros, MoneyError, millionths, rounded_quotient};
+use super::money::{DECIMALS_MAX, Micros, MoneyError, rounded_quotient, scaled};
 
 /// Millionths of a percent in the whole.
 const WHOLE: i64 = 100 * 1_000_000;
@@ -31,7 +31,7 @@ impl Percent {
     /// # Errors
     /// When the text has another form, too many decimals or too large a value.
     pub fn parse(text: &str) -> Result<Self, MoneyError> {
-        millionths(text).map(Self)
+        scaled(text, DECIMALS_MAX).map(Self)
     }
 
     /// The share of an amount in micro-units, rounded half to even.

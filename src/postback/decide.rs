@@ -10,8 +10,11 @@ use crate::dedup::{Claim, ClaimSet};
 use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::money::Micros;
+use crate::model::rate::Day;
 use crate::model::reasons::{Flag, Refusal};
 use crate::model::status::Status;
+use crate::rates::Market;
+use crate::store::records::Exchanged;
 
 /// A refusal, and what the sender could do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,8 @@ pub struct Verdict<'a> {
     pub revenue: Micros,
     /// Flags known so far.
     pub flags: u32,
+    /// What other currencies had to do with it.
+    pub exchanged: Option<Exchanged>,
     /// When it happened, Unix milliseconds.
     pub event_time_ms: u64,
 }
@@ -98,6 +103,7 @@ pub fn decide<'a>(
     advertiser: Option<&Advertiser>,
     catalog: &'a Catalog,
     keyring: &Keyring,
+    market: &Market,
     now_ms: u64,
 ) -> Result<Verdict<'a>, Refused> {
     refuse_unresolved(fields)?;
@@ -118,7 +124,7 @@ pub fn decide<'a>(
     let price = if late {
         Price { flags: Flag::Late.bit(), ..Price::default() }
     } else {
-        price(event, record.affiliate(), &said)?
+        price(event, record.affiliate(), &said, market, Day::of_ms(event_time_ms))?
     };
     Ok(Verdict {
         click,
@@ -134,6 +140,7 @@ pub fn decide<'a>(
         payout: price.payout,
         revenue: price.revenue,
         flags: price.flags,
+        exchanged: price.exchanged,
         event_time_ms,
     })
 }

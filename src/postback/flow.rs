@@ -14,6 +14,7 @@ use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
 use crate::metrics::Metrics;
 use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
+use crate::rates::Market;
 use crate::store::engine::Lookup;
 use crate::store::records::{ConversionRecord, HistoryEntry};
 use crate::store::ticket::{Outcome, Waiting};
@@ -109,6 +110,8 @@ pub struct Committing {
 pub struct Postbacks {
     /// The catalog in force.
     pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Exchange rates.
+    pub market: Market,
     /// Keys of click IDs.
     pub keyring: Arc<Keyring>,
     /// Mints conversion IDs.
@@ -182,7 +185,8 @@ impl Postbacks {
         let catalog = self.catalog.load();
         let mut fields = Fields::default();
         let advertiser = fields.read(&catalog, request)?;
-        let verdict = decide(&fields, advertiser, &catalog, &self.keyring, request.now_ms)?;
+        let verdict =
+            decide(&fields, advertiser, &catalog, &self.keyring, &self.market, request.now_ms)?;
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
@@ -210,7 +214,8 @@ impl Postbacks {
         let catalog = self.catalog.load_full();
         let mut fields = Fields::default();
         let advertiser = fields.read(&catalog, request)?;
-        let verdict = decide(&fields, advertiser, &catalog, &self.keyring, request.now_ms)?;
+        let verdict =
+            decide(&fields, advertiser, &catalog, &self.keyring, &self.market, request.now_ms)?;
         if fields.is_dry_run() || request.head {
             return Err(self.dry_run(&verdict, request.now_ms).await?);
         }
@@ -370,6 +375,7 @@ fn record<'a>(
         catalog_version: received.catalog.version(),
         params: received.fields.stored().collect(),
         history: history.to_vec(),
+        exchanged: verdict.exchanged,
     }
 }
 

@@ -2,6 +2,7 @@
 //! their meaning does.
 
 use crate::click_id::RecordId;
+use crate::model::rate::Day;
 
 /// Key of a click or a conversion: the record ID itself.
 pub const RECORD_KEY_BYTES: usize = 16;
@@ -19,6 +20,9 @@ pub const META_FORMAT: &[u8] = b"format";
 pub const META_STARTS: &[u8] = b"starts";
 /// `meta`: the click ID key made at the first start, 32 bytes.
 pub const META_CLICK_KEY: &[u8] = b"click_key";
+
+/// First byte of the `catalog` keys that hold rates; the others are those of [`Numbered`].
+const RATES_TAG: u8 = b'r';
 
 /// A claim on a conversion, as a collision-resistant hash: 128 bits of BLAKE3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,6 +98,26 @@ pub fn number_range(of: Numbered) -> ([u8; 1], [u8; 1]) {
     ([of.tag()], [of.tag() + 1])
 }
 
+/// The `catalog` key of a day's rates.
+#[must_use]
+pub fn rates(day: Day) -> [u8; 5] {
+    let [a, b, c, d] = day.get().to_be_bytes();
+    [RATES_TAG, a, b, c, d]
+}
+
+/// The range of all keys of [`rates`].
+#[must_use]
+pub const fn rates_range() -> ([u8; 1], [u8; 1]) {
+    ([RATES_TAG], [RATES_TAG + 1])
+}
+
+/// The day in a key of [`rates`].
+#[must_use]
+pub fn rates_day(key: &[u8]) -> Option<Day> {
+    let days = key.get(1..)?.try_into().ok()?;
+    Some(Day::new(u32::from_be_bytes(days)))
+}
+
 /// The ID in a key of [`number`].
 #[must_use]
 pub fn numbered_id(key: &[u8]) -> Option<&str> {
@@ -141,6 +165,18 @@ mod tests {
             assert!(key[..] >= from[..] && key[..] < to[..]);
             assert_eq!(numbered_id(&key), Some("spring"));
         }
+    }
+
+    #[test]
+    fn a_days_rates_are_found_by_the_day() {
+        let (from, to) = rates_range();
+        for day in [0, 1, 255, 256, u32::MAX].map(Day::new) {
+            let key = rates(day);
+            assert!(key[..] >= from[..] && key[..] < to[..]);
+            assert_eq!(rates_day(&key), Some(day));
+        }
+        assert!(rates(Day::new(255)) < rates(Day::new(256)));
+        assert_eq!(rates_day(b"r12345"), None);
     }
 
     #[test]

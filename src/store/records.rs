@@ -10,6 +10,9 @@ use crate::model::status::Status;
 
 const CLICK_VERSION: u8 = 1;
 const CONVERSION_VERSION: u8 = 1;
+/// As version 1, followed by [`Exchanged`]; written only where there is something to follow.
+const CONVERSION_EXCHANGED_VERSION: u8 = 2;
+const RATES_VERSION: u8 = 1;
 const DEDUPE_VERSION: u8 = 1;
 
 /// Number of `sub` parameters a click carries.
@@ -143,12 +146,80 @@ pub struct ConversionRecord<'a> {
     /// Statuses, oldest first.
     #[serde(borrow)]
     pub history: Vec<HistoryEntry<'a>>,
+    /// What other currencies had to do with it; `None` if nothing.
+    #[serde(skip)]
+    pub exchanged: Option<Exchanged>,
+}
+
+/// A rate by which an amount was exchanged: times the second, by the first.
+pub type PinnedRate = (u64, u64);
+
+/// The exchange of a conversion's amounts, with the rates pinned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchanged {
+    /// The postback's amounts, from `amount_currency` to `currency`; `None` if there was no need
+    /// or no rate.
+    pub amounts: Option<PinnedRate>,
+    /// The postback's own payout where it counts, micro-units of `amount_currency`.
+    pub own_payout: Option<i64>,
+    /// The postback's own revenue where it counts, micro-units of `amount_currency`.
+    pub own_revenue: Option<i64>,
+    /// Revenue and payout in the network's currency; `None` if it is `currency` or has no rate.
+    pub base: Option<InBase>,
+}
+
+/// What was earned, in the network's currency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InBase {
+    /// The network's currency.
+    pub currency: [u8; 3],
+    /// From the conversion's `currency` to it.
+    pub rate: PinnedRate,
+    /// Micro-units.
+    pub revenue: i64,
+    /// Micro-units.
+    pub payout: i64,
+}
+
+/// The rates of one day, as stored beside its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RatesRecord {
+    /// The currency that the rates are of.
+    pub base: [u8; 3],
+    /// Currency, and billionths of it that one unit of the base buys.
+    pub rates: Vec<([u8; 3], u64)>,
+}
+
+impl RatesRecord {
+    /// Appends the record's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        append(RATES_VERSION, self, out);
+    }
+
+    /// Reads a record back.
+    ///
+    /// # Errors
+    /// When the version is unknown or the bytes do not decode.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        match bytes.split_first() {
+            Some((&RATES_VERSION, rest)) => {
+                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
+            }
+            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+        }
+    }
 }
 
 impl<'a> ConversionRecord<'a> {
     /// Appends the record's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        append(CONVERSION_VERSION, self, out);
+        match &self.exchanged {
+            None => append(CONVERSION_VERSION, self, out),
+            Some(exchanged) => {
+                append(CONVERSION_EXCHANGED_VERSION, self, out);
+                extend(exchanged, out);
+            }
+        }
     }
 
     /// Reads a record back; texts borrow from `bytes`.
@@ -160,6 +231,13 @@ impl<'a> ConversionRecord<'a> {
             Some((&CONVERSION_VERSION, rest)) => {
                 postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
             }
+            Some((&CONVERSION_EXCHANGED_VERSION, rest)) => {
+                let corrupt = |_| RecordError::Corrupt;
+                let (mut record, rest) =
+                    postcard::take_from_bytes::<Self>(rest).map_err(corrupt)?;
+                record.exchanged = Some(postcard::from_bytes(rest).map_err(corrupt)?);
+                Ok(record)
+            }
             other => Err(RecordError::Version(other.map(|(version, _)| *version))),
         }
     }
@@ -168,6 +246,20 @@ impl<'a> ConversionRecord<'a> {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         Status::from_code(self.status)
+    }
+
+    /// Revenue and payout in a currency, micro-units: their own, or the network's; `None` if they
+    /// are not known in it, or not at all for want of a rate.
+    #[must_use]
+    pub fn earned_in(&self, currency: [u8; 3]) -> Option<(i64, i64)> {
+        if self.flags & Flag::RateMissing.bit() != 0 {
+            return None;
+        }
+        if self.currency == currency || (self.revenue, self.payout) == (0, 0) {
+            return Some((self.revenue, self.payout));
+        }
+        let base = self.exchanged?.base.filter(|base| base.currency == currency)?;
+        Some((base.revenue, base.payout))
     }
 
     /// The flags that are set.
@@ -203,6 +295,10 @@ pub fn dedupe_minted_ms(bytes: &[u8]) -> Option<u64> {
 
 fn append<T: Serialize>(version: u8, record: &T, out: &mut Vec<u8>) {
     out.push(version);
+    extend(record, out);
+}
+
+fn extend<T: Serialize>(record: &T, out: &mut Vec<u8>) {
     *out = postcard::to_extend(record, std::mem::take(out))
         .expect("records hold no type that postcard cannot write, and a Vec grows");
 }

@@ -39,7 +39,8 @@ pub enum Table {
     Ledger,
     /// Sums by hour. No writer yet.
     Counters,
-    /// Offer and affiliate ID → number. Written when the catalog loads; never expires.
+    /// Offer and affiliate ID → number, day → exchange rates. Written when the catalog loads, and
+    /// by the admin API; never expires.
     Catalog,
     /// Format version, start counter, click ID key. Written at start.
     Meta,

@@ -10,5 +10,6 @@ mod metrics;
 mod money;
 mod once;
 mod postbacks;
+mod rates;
 mod records;
 mod reports;
