@@ -84,7 +84,7 @@ fn conversion_v2() -> ConversionRecord<'static> {
             payout: -2_242_950_000,
         }),
     };
-    ConversionRecord { exchanged: Some(exchanged), ..conversion_v1() }
+    ConversionRecord { exchanged: Some(Box::new(exchanged)), ..conversion_v1() }
 }
 
 fn rates_v1() -> RatesRecord {
@@ -274,7 +274,7 @@ proptest! {
                 .iter()
                 .map(|(status, time_ms, reason)| HistoryEntry { status: *status, time_ms: *time_ms, reason })
                 .collect(),
-            exchanged,
+            exchanged: exchanged.map(Box::new),
         };
         let stored = encoded(|out| record.encode(out));
         prop_assert_eq!(ConversionRecord::decode(&stored), Ok(record));

@@ -137,7 +137,7 @@ impl Conversion {
         let record = stored.record()?;
         let currency = Currency::from_bytes(record.currency).ok_or(RecordError::Corrupt)?;
         let amount_currency = record.amount_currency.and_then(Currency::from_bytes);
-        let exchanged = record.exchanged.unwrap_or_default();
+        let exchanged = record.exchanged.as_deref().copied().unwrap_or_default();
         let step = |entry: &crate::store::records::HistoryEntry<'_>| History {
             status: Status::from_code(entry.status).map(Status::as_str),
             time: rfc3339(entry.time_ms),

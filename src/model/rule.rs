@@ -62,20 +62,25 @@ impl Rule {
         self.percent != Percent::ZERO
     }
 
+    /// What every conversion earns; `None` if it depends on amount or quantity.
+    #[must_use]
+    pub fn flat(&self) -> Option<Micros> {
+        let flat = self.percent == Percent::ZERO && self.per_unit == Micros::ZERO;
+        flat.then(|| self.within(self.fixed))
+    }
+
     /// What a conversion of this amount and quantity earns. An amount that is not known counts as
     /// nothing, a quantity that is not known as one. `None` if the result is beyond what
     /// [`Micros`] can hold.
     #[must_use]
     pub fn apply(&self, amount: Option<Micros>, quantity: Option<u64>) -> Option<Micros> {
-        let mut sum = i128::from(self.fixed.get());
-        if self.needs_amount() {
-            sum += self.percent.of(amount.unwrap_or_default());
+        if let Some(flat) = self.flat() {
+            return Some(flat);
         }
-        if self.per_unit != Micros::ZERO {
-            let quantity = i128::from(quantity.unwrap_or(QUANTITY_DEFAULT));
-            // Saturating is exact here: at the ends of 128 bits it is capped or refused below.
-            sum = sum.saturating_add(i128::from(self.per_unit.get()) * quantity);
-        }
+        let quantity = i128::from(quantity.unwrap_or(QUANTITY_DEFAULT));
+        let sum = i128::from(self.fixed.get()) + self.percent.of(amount.unwrap_or_default());
+        // Saturating is exact here: at the ends of 128 bits it is capped or refused below.
+        let sum = sum.saturating_add(i128::from(self.per_unit.get()) * quantity);
         i64::try_from(self.bounded(sum)).ok().map(Micros::new)
     }
 

@@ -375,7 +375,7 @@ fn record<'a>(
         catalog_version: received.catalog.version(),
         params: received.fields.stored().collect(),
         history: history.to_vec(),
-        exchanged: verdict.exchanged,
+        exchanged: verdict.exchanged.clone(),
     }
 }
 

@@ -1,8 +1,8 @@
-// Hot path: pure. No allocation, no clock, no randomness, no I/O.
+// Hot path: pure. No clock, no randomness, no I/O; it allocates only where something is exchanged.
 //! What a conversion earns, by the event's terms and by what the postback says of money.
 
 use super::decide::Refused;
-use crate::catalog::Event;
+use crate::catalog::{Event, Terms};
 use crate::model::currency::Currency;
 use crate::model::ids::AffiliateNumber;
 use crate::model::money::Micros;
@@ -28,7 +28,7 @@ pub struct Said {
 }
 
 /// What a conversion earns, in the event's currency.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Price {
     /// What the affiliate earns.
     pub payout: Micros,
@@ -37,7 +37,7 @@ pub struct Price {
     /// What could not be taken into account, as bits of [`Flag`].
     pub flags: u32,
     /// What other currencies had to do with it, rates pinned.
-    pub exchanged: Option<Exchanged>,
+    pub exchanged: Option<Box<Exchanged>>,
 }
 
 /// Prices a conversion by the rates of its day. What depends on an amount that was not sent, or
@@ -53,6 +53,32 @@ pub fn price(
     day: Day,
 ) -> Result<Price, Refused> {
     let terms = event.terms_of(affiliate);
+    if let Some(price) = flat(event, terms, said, market) {
+        return Ok(price);
+    }
+    elaborate(event, terms, said, market, day)
+}
+
+/// The price of nearly all events: fixed, and in the network's currency.
+fn flat(event: &Event, terms: &Terms, said: &Said, market: &Market) -> Option<Price> {
+    let trusted = event.trust.payout && said.payout.is_some()
+        || event.trust.revenue && said.revenue.is_some();
+    if trusted || event.currency != market.base {
+        return None;
+    }
+    let (payout, revenue) = (terms.payout.flat()?, terms.revenue.flat()?);
+    Some(Price { payout, revenue, ..Price::default() })
+}
+
+/// The price of any other. Not in line, so that it does not burden the flat ones.
+#[inline(never)]
+fn elaborate(
+    event: &Event,
+    terms: &Terms,
+    said: &Said,
+    market: &Market,
+    day: Day,
+) -> Result<Price, Refused> {
     let foreign = said.currency.filter(|currency| *currency != event.currency);
     let exchange = match foreign {
         None => Some(Exchange::NONE),
@@ -78,7 +104,7 @@ pub fn price(
         own_revenue: own_revenue.filter(|_| foreign.is_some()).map(Micros::get),
         base,
     };
-    let exchanged = (exchanged != Exchanged::default()).then_some(exchanged);
+    let exchanged = (exchanged != Exchanged::default()).then(|| Box::new(exchanged));
     Ok(Price { payout, revenue, flags, exchanged })
 }
 
@@ -323,7 +349,7 @@ mod tests {
                 "{text}"
             );
             let missing = price.flags == Flag::RateMissing.bit();
-            assert_eq!((price.exchanged, missing), expected, "{text}");
+            assert_eq!((price.exchanged.map(|exchanged| *exchanged), missing), expected, "{text}");
         };
         let billions = |from: u64, to: u64| (from * 1_000_000_000 / 2, to * 1_000_000_000 / 2);
         let yen = Exchanged { amounts: Some(billions(300, 2)), ..Exchanged::default() };

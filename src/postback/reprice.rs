@@ -93,7 +93,9 @@ fn priced_anew<'a>(
         let (payout, revenue) = (Micros::new(record.payout), Micros::new(record.revenue));
         let exchanged = match in_base(market, day, currency, payout, revenue).ok()? {
             Base::Same => None,
-            Base::Exchanged(base) => Some(Exchanged { base: Some(base), ..Exchanged::default() }),
+            Base::Exchanged(base) => {
+                Some(Box::new(Exchanged { base: Some(base), ..Exchanged::default() }))
+            }
             Base::NoRate => return None,
         };
         Price { payout, revenue, flags: record.flags & Flag::AmountMissing.bit(), exchanged }
@@ -102,7 +104,7 @@ fn priced_anew<'a>(
     anew.revenue = price.revenue.get();
     anew.flags = record.flags & !PRICE_FLAGS | price.flags;
     anew.exchanged = price.exchanged;
-    let same = (anew.flags, anew.exchanged) == (record.flags, record.exchanged)
+    let same = (anew.flags, &anew.exchanged) == (record.flags, &record.exchanged)
         && (anew.payout, anew.revenue) == (record.payout, record.revenue);
     let step = HistoryEntry { status: record.status, time_ms: now_ms, reason: "repriced" };
     anew.history.push(step);
@@ -111,7 +113,7 @@ fn priced_anew<'a>(
 
 /// What the postback said of money, as far as it counts.
 fn said(record: &ConversionRecord<'_>) -> Said {
-    let own = record.exchanged.unwrap_or_default();
+    let own = record.exchanged.as_deref().copied().unwrap_or_default();
     Said {
         amount: record.amount.map(Micros::new),
         currency: record.amount_currency.and_then(Currency::from_bytes),

@@ -148,7 +148,7 @@ pub struct ConversionRecord<'a> {
     pub history: Vec<HistoryEntry<'a>>,
     /// What other currencies had to do with it; `None` if nothing.
     #[serde(skip)]
-    pub exchanged: Option<Exchanged>,
+    pub exchanged: Option<Box<Exchanged>>,
 }
 
 /// A rate by which an amount was exchanged: times the second, by the first.
@@ -217,7 +217,7 @@ impl<'a> ConversionRecord<'a> {
             None => append(CONVERSION_VERSION, self, out),
             Some(exchanged) => {
                 append(CONVERSION_EXCHANGED_VERSION, self, out);
-                extend(exchanged, out);
+                extend(&**exchanged, out);
             }
         }
     }
@@ -235,7 +235,7 @@ impl<'a> ConversionRecord<'a> {
                 let corrupt = |_| RecordError::Corrupt;
                 let (mut record, rest) =
                     postcard::take_from_bytes::<Self>(rest).map_err(corrupt)?;
-                record.exchanged = Some(postcard::from_bytes(rest).map_err(corrupt)?);
+                record.exchanged = Some(Box::new(postcard::from_bytes(rest).map_err(corrupt)?));
                 Ok(record)
             }
             other => Err(RecordError::Version(other.map(|(version, _)| *version))),
@@ -258,7 +258,7 @@ impl<'a> ConversionRecord<'a> {
         if self.currency == currency || (self.revenue, self.payout) == (0, 0) {
             return Some((self.revenue, self.payout));
         }
-        let base = self.exchanged?.base.filter(|base| base.currency == currency)?;
+        let base = self.exchanged.as_ref()?.base.filter(|base| base.currency == currency)?;
         Some((base.revenue, base.payout))
     }
 
