@@ -14,7 +14,7 @@ use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::status::Status;
 use postbackd::store::RocksEngine;
 use postbackd::store::engine::{Batch, Engine};
-use postbackd::store::records::{ClickRecord, ConversionRecord, HistoryEntry};
+use postbackd::store::records::{ClickRecord, ConversionRecord, Earned, HistoryEntry};
 use postbackd::store::schema::Table;
 
 fn numbers() -> (OfferNumber, AffiliateNumber) {
@@ -99,7 +99,8 @@ fn records(c: &mut Criterion) {
         user_agent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36",
         ..ClickRecord::default()
     };
-    let history = vec![HistoryEntry { status: 2, time_ms: NOW_MS, reason: "postback" }];
+    let earned = Earned { revenue: 20_000_000, payout: 15_000_000 };
+    let history = vec![HistoryEntry::new(Status::Approved, NOW_MS, NOW_MS, earned, "postback")];
     let conversion = ConversionRecord {
         click: [1; 16],
         click_mac: [2; 8],
@@ -123,6 +124,7 @@ fn records(c: &mut Criterion) {
         params: vec![("sub1", "summer-sale")],
         history,
         claims: 1,
+        exchanged: None,
     };
     let mut group = c.benchmark_group("records");
     let mut out = Vec::with_capacity(1024);

@@ -1,5 +1,6 @@
 //! The composition root: the only place where things are built and threads are started.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,17 +22,23 @@ use crate::dedup::Deduplicator;
 use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, WARM_CONVERSIONS_MAX};
 use crate::metrics::Metrics;
+use crate::model::rate::Day;
 use crate::postback::Postbacks;
+use crate::rates::{Market, RatesSource, Reprice};
 use crate::readiness::Readiness;
 use crate::shutdown::{Drain, DrainTrigger, drain};
 use crate::space::free_bytes;
-use crate::store::{OpenError, Retention, Store};
+use crate::store::{OpenError, ReadError, Retention, Store};
 use crate::time::{Clock, Randomness};
 
 /// How often free space is looked at and recorded samples are sorted into buckets.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// How often old records are let go.
 const RETENTION_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// How long after a change of rates their day is looked at again, for postbacks that were under
+/// way meanwhile; at the most twice this.
+const REPRICE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Why the server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +49,9 @@ pub enum ServerError {
     /// The catalog.
     #[error(transparent)]
     Catalog(#[from] LoadError),
+    /// The exchange rates in the store.
+    #[error("cannot read the exchange rates: {0}")]
+    Rates(#[from] ReadError),
     /// The metrics' buckets.
     #[error("cannot set up metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -85,6 +95,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     routers: Vec<Arc<Router>>,
     postbacks: Postbacks,
+    reprice: Reprice,
     admin: Arc<AdminState>,
     source: Arc<CatalogSource>,
     background: Runtime,
@@ -133,6 +144,9 @@ impl Server {
             .enable_all()
             .build()?;
         background.block_on(load_catalog(&source, &metrics, clock.now_ms()))?;
+        let market = Market::closed(config.network.currency);
+        let rates = RatesSource::load(market.clone(), Arc::clone(&store));
+        let (rates, reprice) = background.block_on(rates)?;
         let (trigger, drain) = drain();
         let clicks = Clicks {
             catalog: Arc::clone(&in_force),
@@ -147,6 +161,7 @@ impl Server {
         };
         let postbacks = Postbacks {
             catalog: Arc::clone(&in_force),
+            market,
             keyring: Arc::clone(&keyring),
             minter,
             dedup: dedup.clone(),
@@ -183,6 +198,7 @@ impl Server {
             catalog: in_force,
             source: Arc::clone(&source),
             catalog_transfers: Arc::new(Semaphore::new(CATALOG_TRANSFERS_MAX)),
+            rates,
             keyring,
             dedup,
             clock,
@@ -199,6 +215,7 @@ impl Server {
             metrics,
             routers,
             postbacks,
+            reprice,
             admin,
             source,
             background,
@@ -244,6 +261,7 @@ impl Server {
             Arc::clone(&self.metrics),
         ));
         self.background.spawn(retention(self.config.clone(), Arc::clone(&self.store)));
+        self.background.spawn(reprice(self.postbacks.clone(), self.reprice));
         self.background.spawn(async move { warm(&self.postbacks).await });
         let reload = self.background.block_on(async { signal(SignalKind::hangup()) })?;
         self.background.spawn(reloads(reload, self.source, Arc::clone(&self.metrics)));
@@ -351,6 +369,32 @@ async fn retention(config: Config, store: Arc<Store>) {
             Ok(true) => {}
             Ok(false) => tracing::warn!("old records were not let go"),
             Err(error) => tracing::warn!(%error, "old records were not let go"),
+        }
+    }
+}
+
+/// Prices conversions that had no rate: at once when rates have come, and again later.
+async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
+    let mut again = tokio::time::interval(REPRICE_AGAIN_AFTER);
+    // What a killed server left undone.
+    let today = Day::of_ms(Clock::System.now_ms());
+    let mut fresh = BTreeSet::from([today, Day::new(today.get().saturating_sub(1))]);
+    let mut settled = BTreeSet::new();
+    loop {
+        let days = tokio::select! {
+            Some(day) = changed.recv() => {
+                fresh.insert(day);
+                BTreeSet::from([day])
+            }
+            _ = again.tick() => std::mem::replace(&mut settled, std::mem::take(&mut fresh)),
+        };
+        match postbacks.reprice(&days, Clock::System.now_ms()).await {
+            Ok(0) => {}
+            Ok(conversions) => tracing::info!(conversions, ?days, "priced by new rates"),
+            Err(error) => {
+                tracing::warn!(%error, ?days, "conversions without a rate were not priced");
+                fresh.extend(days);
+            }
         }
     }
 }

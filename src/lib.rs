@@ -28,6 +28,7 @@ pub mod postback;
 
 pub mod catalog;
 pub mod dedup;
+pub mod rates;
 
 pub mod checked_toml;
 pub mod config;

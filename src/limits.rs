@@ -67,6 +67,13 @@ pub const CATALOG_TRANSFER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Changes of one kind that a comparison of catalogs lists; the others are counted.
 pub const CATALOG_CHANGES_LISTED_MAX: usize = 1000;
 
+/// Days that have exchange rates, all of them in memory; about 3 KB each with every currency.
+pub const RATE_DAYS_MAX: usize = 4000;
+/// Days whose rates have changed and whose conversions are still to be priced anew.
+pub const REPRICE_QUEUE_MAX: usize = 64;
+/// Conversions that are priced anew in one commit.
+pub const REPRICED_PER_COMMIT_MAX: usize = 100;
+
 /// Connections of the admin listener.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// How long an admin request's head may take, and an idle admin connection live.

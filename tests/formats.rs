@@ -4,14 +4,15 @@
 use postbackd::click_id::RecordId;
 use postbackd::model::status::Status;
 use postbackd::store::records::{
-    CatalogRecord, ClickRecord, ConversionRecord, HistoryEntry, RecordError, StoredIp, click_of,
-    decode_dedupe, dedupe_minted_ms, encode_dedupe,
+    CatalogRecord, ClickRecord, ConversionRecord, Exchanged, HistoryEntry, InBase, RatesRecord,
+    RecordError, StoredIp, click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 use proptest::prelude::*;
 
 const CLICK_V1: &str = include_str!("fixtures/click.v1.hex");
 const CONVERSION_V1: &str = include_str!("fixtures/conversion.v1.hex");
 const CONVERSION_V2: &str = include_str!("fixtures/conversion.v2.hex");
+const RATES_V1: &str = include_str!("fixtures/rates.v1.hex");
 const DEDUPE_V1: &str = include_str!("fixtures/dedupe.v1.hex");
 const CATALOG_V1: &str = include_str!("fixtures/catalog.v1.hex");
 
@@ -65,14 +66,14 @@ fn conversion_v1() -> ConversionRecord<'static> {
         history: vec![HistoryEntry {
             status: Status::Approved.code(),
             time_ms: 1_767_225_600_123,
+            event_time_ms: 1_767_225_600_123,
+            booked_revenue: 20_000_000,
+            booked_payout: -15_000_000,
             reason: "postback",
         }],
         claims: 0,
+        exchanged: None,
     }
-}
-
-fn conversion_v2() -> ConversionRecord<'static> {
-    ConversionRecord { claims: 5, ..conversion_v1() }
 }
 
 fn catalog_v1() -> CatalogRecord {
@@ -87,6 +88,26 @@ fn catalog_v1() -> CatalogRecord {
         affiliates: 1_000_000,
         links: 0,
     }
+}
+
+/// As version 1, with claims, and exchanged.
+fn conversion_v2() -> ConversionRecord<'static> {
+    let exchanged = Exchanged {
+        amounts: Some((920_000_000, 1_000_000_000)),
+        own_payout: Some(-13_800_000),
+        own_revenue: None,
+        base: Some(InBase {
+            currency: *b"JPY",
+            rate: (1_000_000_000, 149_530_000_000),
+            revenue: 2_990_600_000,
+            payout: -2_242_950_000,
+        }),
+    };
+    ConversionRecord { claims: 5, exchanged: Some(Box::new(exchanged)), ..conversion_v1() }
+}
+
+fn rates_v1() -> RatesRecord {
+    RatesRecord { base: *b"USD", rates: vec![(*b"EUR", 920_000_000), (*b"JPY", 149_530_000_000)] }
 }
 
 fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -125,6 +146,13 @@ fn conversions_of_version_2_are_read_and_written_unchanged() {
 }
 
 #[test]
+fn rates_of_version_1_are_read_and_written_unchanged() {
+    let stored = bytes(RATES_V1);
+    assert_eq!(RatesRecord::decode(&stored), Ok(rates_v1()));
+    assert_eq!(hex(&encoded(|out| rates_v1().encode(out))), hex(&stored));
+}
+
+#[test]
 fn dedupe_entries_of_version_1_are_read_and_written_unchanged() {
     let stored = bytes(DEDUPE_V1);
     let conversion = RecordId::from_bytes(*b"\x01\x9b\x76\xda\xa8\x7bfedcba9876");
@@ -143,13 +171,14 @@ fn an_encoder_only_appends() {
 
 #[test]
 fn an_unknown_version_is_told_from_damage() {
-    for fixture in [CLICK_V1, CONVERSION_V2, DEDUPE_V1] {
+    for fixture in [CLICK_V1, CONVERSION_V2, RATES_V1, DEDUPE_V1] {
         let mut newer = bytes(fixture);
         for version in [0, 3, 255] {
             newer[0] = version;
             let expected = RecordError::Version(Some(version));
             assert_eq!(ClickRecord::decode(&newer), Err(expected));
             assert_eq!(ConversionRecord::decode(&newer), Err(expected));
+            assert_eq!(RatesRecord::decode(&newer), Err(expected));
             assert_eq!(decode_dedupe(&newer), Err(expected));
         }
     }
@@ -166,9 +195,13 @@ fn a_record_cut_short_is_corrupt() {
     }
     for conversion in [bytes(CONVERSION_V1), bytes(CONVERSION_V2)] {
         for end in 1..conversion.len() {
-            let decoded = ConversionRecord::decode(&conversion[..end]);
-            assert_eq!(decoded, Err(RecordError::Corrupt), "{end}");
+            let cut = ConversionRecord::decode(&conversion[..end]);
+            assert_eq!(cut, Err(RecordError::Corrupt), "{end}");
         }
+    }
+    let rates = bytes(RATES_V1);
+    for end in 1..rates.len() {
+        assert_eq!(RatesRecord::decode(&rates[..end]), Err(RecordError::Corrupt), "{end}");
     }
     for end in 1..dedupe.len() {
         assert_eq!(decode_dedupe(&dedupe[..end]), Err(RecordError::Corrupt), "{end}");
@@ -183,6 +216,23 @@ fn ip() -> impl Strategy<Value = StoredIp> {
         any::<[u8; 16]>().prop_map(StoredIp::V6),
         any::<[u8; 8]>().prop_map(StoredIp::Hashed),
     ]
+}
+
+fn exchanged() -> impl Strategy<Value = Exchanged> {
+    let base = any::<([u8; 3], (u64, u64), i64, i64)>();
+    let base = base.prop_map(|(currency, rate, revenue, payout)| InBase {
+        currency,
+        rate,
+        revenue,
+        payout,
+    });
+    let own = any::<(Option<(u64, u64)>, Option<i64>, Option<i64>)>();
+    (own, prop::option::of(base)).prop_map(|((amounts, own_payout, own_revenue), base)| Exchanged {
+        amounts,
+        own_payout,
+        own_revenue,
+        base,
+    })
 }
 
 fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
@@ -221,7 +271,8 @@ proptest! {
         numbers: (u8, u32, u64, u64, u64),
         claims: u8,
         params: Vec<(String, String)>,
-        history: Vec<(u8, u64, String)>,
+        history: Vec<(u8, [u64; 2], [i64; 2], String)>,
+        exchanged in prop::option::of(exchanged()),
     ) {
         let [advertiser, offer, affiliate, event, txn_id, customer_id] = &texts;
         let (amount, amount_currency, revenue, payout, quantity) = amounts;
@@ -249,9 +300,17 @@ proptest! {
             params: borrowed(&params),
             history: history
                 .iter()
-                .map(|(status, time_ms, reason)| HistoryEntry { status: *status, time_ms: *time_ms, reason })
+                .map(|(status, times, booked, reason)| HistoryEntry {
+                    status: *status,
+                    time_ms: times[0],
+                    event_time_ms: times[1],
+                    booked_revenue: booked[0],
+                    booked_payout: booked[1],
+                    reason,
+                })
                 .collect(),
             claims,
+            exchanged: exchanged.map(Box::new),
         };
         let stored = encoded(|out| record.encode(out));
         prop_assert_eq!(ConversionRecord::decode(&stored), Ok(record));
@@ -268,17 +327,17 @@ proptest! {
     fn no_bytes_make_a_decoder_panic(version in 0u8..4, mut bytes: Vec<u8>) {
         bytes.insert(0, version);
         let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
-        let _ = (decode_dedupe(&bytes), dedupe_minted_ms(&bytes));
+        let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes), dedupe_minted_ms(&bytes));
     }
 
     #[test]
     fn a_damaged_record_does_not_make_a_decoder_panic(place: prop::sample::Index, damage: u8) {
-        for fixture in [CLICK_V1, CONVERSION_V1, CONVERSION_V2, DEDUPE_V1] {
+        for fixture in [CLICK_V1, CONVERSION_V1, CONVERSION_V2, RATES_V1, DEDUPE_V1] {
             let mut bytes = bytes(fixture);
             let place = place.index(bytes.len());
             bytes[place] ^= damage;
             let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
-            let _ = decode_dedupe(&bytes);
+            let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes));
         }
     }
 }

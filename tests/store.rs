@@ -66,6 +66,7 @@ fn conversion(click: RecordId, txn_id: &str) -> ConversionRecord<'_> {
         params: Vec::new(),
         history: Vec::new(),
         claims: ClaimSet::new(transaction(txn_id), None).bits(),
+        exchanged: None,
     }
 }
 

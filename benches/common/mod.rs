@@ -14,6 +14,7 @@ use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::postback::{Address, Body, PostbackRequest, Postbacks};
+use postbackd::rates::Market;
 use postbackd::store::engine::{Batch, Direction, Engine, EngineError, Lookup, Tier, Visit};
 use postbackd::store::schema::Table;
 use postbackd::store::{AppendBuffers, Appended, Numbers, Store, Unobserved};
@@ -156,6 +157,7 @@ impl Bench {
         };
         let postbacks = Postbacks {
             catalog,
+            market: Market::closed(Currency::USD),
             keyring: Arc::clone(&keyring),
             minter,
             dedup: Deduplicator::new(1_000_000, 1, Arc::clone(store.progress())),

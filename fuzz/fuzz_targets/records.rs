@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use postbackd::store::claim::ClaimSet;
 use postbackd::store::keys;
 use postbackd::store::records::{
-    ClickRecord, ConversionRecord, decode_dedupe, dedupe_minted_ms, encode_dedupe,
+    ClickRecord, ConversionRecord, RatesRecord, decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -23,9 +23,16 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(ConversionRecord::decode(&again).as_ref(), Ok(&record));
         let _ = (record.status(), record.flags().count(), ClaimSet::of_record(&record).bits());
     }
+    again.clear();
+    if let Ok(record) = RatesRecord::decode(input) {
+        record.encode(&mut again);
+        assert_eq!(RatesRecord::decode(&again), Ok(record));
+    }
+    again.clear();
     if let Ok(conversion) = decode_dedupe(input) {
         assert_eq!(encode_dedupe(conversion), input);
         assert_eq!(dedupe_minted_ms(input), Some(conversion.time_ms()));
     }
     let _ = (keys::record(input), keys::conversion_of(input), keys::numbered_id(input));
+    let _ = keys::rates_day(input);
 });

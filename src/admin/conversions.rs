@@ -1,5 +1,6 @@
 //! `GET /api/v1/conversions`: a page of conversions, filtered, oldest first.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use axum::Json;
@@ -40,11 +41,23 @@ pub struct Listing {
     next_cursor: Option<String>,
 }
 
-/// One page of conversions.
-pub async fn list(
-    State(state): State<Arc<AdminState>>,
-    filters: Result<Query<Filters>, QueryRejection>,
-) -> Result<Json<Listing>, ApiError> {
+/// The filters, understood.
+pub struct Selection {
+    /// Minted in this range, Unix milliseconds, its end excluded.
+    pub minted_ms: Range<u64>,
+    /// Where the last page ended.
+    pub cursor: Option<RecordId>,
+    /// How many rows a page has.
+    pub limit: usize,
+    /// What a row must be like.
+    pub filter: Box<dyn Fn(&ConversionRecord<'_>) -> bool + Send + Sync>,
+}
+
+/// Reads the filters.
+///
+/// # Errors
+/// The first that is not understood.
+pub fn selection(filters: Result<Query<Filters>, QueryRejection>) -> Result<Selection, ApiError> {
     let Query(filters) =
         filters.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
     let limit = filters.limit.unwrap_or(PAGE_ROWS_DEFAULT);
@@ -62,8 +75,7 @@ pub async fn list(
         })
     });
     let status = status.transpose()?;
-    let from_ms = filters.from.map_or(0, millis);
-    let to_ms = filters.to.map_or(u64::MAX, millis);
+    let minted_ms = filters.from.map_or(0, millis)..filters.to.map_or(u64::MAX, millis);
     let filter = move |record: &ConversionRecord<'_>| {
         let is = |wanted: &Option<String>, have: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == have)
@@ -75,12 +87,21 @@ pub async fn list(
             && is(&filters.customer_id, record.customer_id)
             && status.is_none_or(|status| record.status() == Some(status))
     };
+    Ok(Selection { minted_ms, cursor, limit, filter: Box::new(filter) })
+}
+
+/// One page of conversions.
+pub async fn list(
+    State(state): State<Arc<AdminState>>,
+    filters: Result<Query<Filters>, QueryRejection>,
+) -> Result<Json<Listing>, ApiError> {
+    let Selection { minted_ms, cursor, limit, filter } = selection(filters)?;
     let page = state
         .store
         // A record that does not decode is let through: the page then says that it is damaged.
         .conversions(
-            from_ms,
-            to_ms,
+            minted_ms.start,
+            minted_ms.end,
             cursor,
             limit,
             Arc::new(move |row| row.record().is_ok_and(|r| filter(&r)) || row.record().is_err()),

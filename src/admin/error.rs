@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::catalog::mistakes;
 use crate::catalog::{LoadError, version_text};
 use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT};
+use crate::rates::PutError;
 use crate::store::records::RecordError;
 use crate::store::{KeepError, NumbersError, ReadError, SubmitError};
 
@@ -103,6 +104,15 @@ impl ApiError {
         let message = error.to_string();
         tracing::error!(error = message, "the admin API could not use the store");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store_failed", message)
+    }
+}
+
+impl From<PutError> for ApiError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::TooManyDays => Self::bad_request("too_many_days", error.to_string()),
+            PutError::Store(_) => Self::store_busy(error),
+        }
     }
 }
 

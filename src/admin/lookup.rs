@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::server::AdminState;
 use super::shapes::{Click, Conversion, TraceEntry};
 use crate::click_id::{ClickId, RecordId};
-use crate::dedup::Claim;
+use crate::dedup::{Claim, ClaimSet};
 use crate::limits::TXN_ID_BYTES_MAX;
 use crate::store::StoredConversion;
 
@@ -104,12 +104,12 @@ async fn by_transaction(
     if txn_id.len() > TXN_ID_BYTES_MAX {
         return Ok(Vec::new());
     }
-    let catalog = state.catalog.load_full();
+    let (catalog, now_ms) = (state.catalog.load_full(), state.clock.now_ms());
     let mut conversions: Vec<StoredConversion> = Vec::new();
     for (advertiser, event) in catalog.advertiser_events() {
-        let claim = Claim::Transaction { advertiser, event, txn_id };
-        let Some(id) = state.store.find_claim(claim.store_key()).await? else { continue };
-        conversions.extend(state.store.conversion(id).await?);
+        let claim = ClaimSet::new(Claim::Transaction { advertiser, event, txn_id }, None);
+        let Some(original) = state.dedup.find(&state.store, claim, now_ms).await? else { continue };
+        conversions.extend(state.store.conversion(original.conversion).await?);
     }
     Ok(conversions)
 }

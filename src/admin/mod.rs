@@ -8,9 +8,11 @@ mod conversions;
 mod error;
 mod held;
 mod lookup;
+mod rates;
 mod server;
 mod shapes;
 mod system;
+mod totals;
 
 pub use auth::AdminToken;
 pub use catalog::count_load;

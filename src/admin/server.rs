@@ -15,12 +15,13 @@ use tokio::sync::Semaphore;
 
 use super::auth::{AdminToken, require_token};
 use super::error::ApiError;
-use super::{catalog, conversions, lookup, system};
+use super::{catalog, conversions, lookup, rates, system, totals};
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT};
 use crate::metrics::Metrics;
+use crate::rates::RatesSource;
 use crate::readiness::Readiness;
 use crate::shutdown::Drain;
 use crate::store::Store;
@@ -36,6 +37,8 @@ pub struct AdminState {
     pub source: Arc<CatalogSource>,
     /// Catalogs that may be in memory beside the one in force.
     pub catalog_transfers: Arc<Semaphore>,
+    /// Exchange rates.
+    pub rates: RatesSource,
     /// Verifies click IDs.
     pub keyring: Arc<Keyring>,
     /// The claim cache, for its gauges.
@@ -60,6 +63,8 @@ fn routes(state: Arc<AdminState>) -> Router {
         .route("/trace/{id}", get(lookup::trace))
         .route("/catalog", get(catalog::get).put(catalog::put))
         .route("/catalog/versions", get(catalog::versions))
+        .route("/totals", get(totals::totals))
+        .route("/rates/{date}", get(rates::get).put(rates::put))
         .route_layer(from_fn_with_state(Arc::clone(&state), require_token));
     Router::new()
         .nest("/api/v1", api)

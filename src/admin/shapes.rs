@@ -8,8 +8,9 @@ use super::error::ApiError;
 use crate::click_id::{ClickId, RecordId};
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
+use crate::model::rate::Rate;
 use crate::model::status::Status;
-use crate::store::records::{ClickRecord, RecordError, StoredIp};
+use crate::store::records::{self, ClickRecord, PinnedRate, RecordError, StoredIp};
 use crate::store::{StoredClick, StoredConversion};
 
 /// A click as the API shows it.
@@ -47,6 +48,8 @@ pub struct Conversion {
     revenue: String,
     payout: String,
     currency: String,
+    amount_rate: Option<PairOfRates>,
+    base: Option<InBase>,
     quantity: Option<u64>,
     flags: Vec<&'static str>,
     event_time: String,
@@ -54,6 +57,22 @@ pub struct Conversion {
     catalog_version: String,
     params: Map<String, Value>,
     history: Vec<History>,
+}
+
+/// By what an amount was exchanged: times `to`, by `from`.
+#[derive(Debug, Serialize)]
+struct PairOfRates {
+    from: String,
+    to: String,
+}
+
+/// What was earned, in the network's currency.
+#[derive(Debug, Serialize)]
+struct InBase {
+    currency: String,
+    rate: PairOfRates,
+    revenue: String,
+    payout: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,6 +137,7 @@ impl Conversion {
         let record = stored.record()?;
         let currency = Currency::from_bytes(record.currency).ok_or(RecordError::Corrupt)?;
         let amount_currency = record.amount_currency.and_then(Currency::from_bytes);
+        let exchanged = record.exchanged.as_deref().copied().unwrap_or_default();
         let step = |entry: &crate::store::records::HistoryEntry<'_>| History {
             status: Status::from_code(entry.status).map(Status::as_str),
             time: rfc3339(entry.time_ms),
@@ -141,6 +161,8 @@ impl Conversion {
             revenue: Micros::new(record.revenue).display(currency).to_string(),
             payout: Micros::new(record.payout).display(currency).to_string(),
             currency: currency.as_str().to_owned(),
+            amount_rate: exchanged.amounts.map(pair_of_rates).transpose()?,
+            base: exchanged.base.map(in_base).transpose()?,
             quantity: record.quantity,
             flags: record.flags().map(|flag| flag.as_str()).collect(),
             event_time: rfc3339(record.event_time_ms),
@@ -150,6 +172,21 @@ impl Conversion {
             history: record.history.iter().map(step).collect(),
         })
     }
+}
+
+fn pair_of_rates((from, to): PinnedRate) -> Result<PairOfRates, RecordError> {
+    let text = |rate| Rate::new(rate).map(|rate| rate.to_string()).ok_or(RecordError::Corrupt);
+    Ok(PairOfRates { from: text(from)?, to: text(to)? })
+}
+
+fn in_base(base: records::InBase) -> Result<InBase, RecordError> {
+    let currency = Currency::from_bytes(base.currency).ok_or(RecordError::Corrupt)?;
+    Ok(InBase {
+        currency: currency.as_str().to_owned(),
+        rate: pair_of_rates(base.rate)?,
+        revenue: Micros::new(base.revenue).display(currency).to_string(),
+        payout: Micros::new(base.payout).display(currency).to_string(),
+    })
 }
 
 /// RFC 3339 in UTC with milliseconds.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::file::{self, ADVERTISER, ADVERTISER_NOT_YET, AFFILIATE, LINK, ROOT};
-use super::file_offer::{self, NetworkDefaults, OFFER};
+use super::file_offer::{self, NetworkDefaults, OFFER, Surroundings};
 use super::snapshot::{Advertiser, Checked};
 use crate::checked_toml::{Complaint, Input, Report, Source, Table};
 use crate::model::preset::{AnswerForm, Preset};
@@ -47,6 +47,19 @@ pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
         Some(checked.advertisers.len() - 1)
     });
 
+    checked.affiliates.reserve(root.count("affiliates"));
+    let tables = root.each_table("affiliates", "id", AFFILIATE, &[]);
+    let affiliates = named(tables, "affiliate", "id", file::id, |table, id| {
+        checked.affiliates.push(file::affiliate(table, id));
+        Some(checked.affiliates.len() - 1)
+    });
+
+    let affiliate = |table: &Table<'_>| {
+        let place = reference(table, "affiliate", "affiliates", &affiliates);
+        Some(Arc::clone(&checked.affiliates.get(place?)?.id))
+    };
+    let around = Surroundings { defaults, affiliate: &affiliate };
+
     checked.offers.reserve(root.count("offers"));
     let tables = root.each_table("offers", "id", OFFER, &[]);
     let offers = named(tables, "offer", "id", file::id, |table, id| {
@@ -55,19 +68,12 @@ pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
         let known = owner.is_some();
         // An offer of an unknown advertiser is read all the same, for its other mistakes.
         let owner = owner.unwrap_or_else(|| Arc::new(nobody()));
-        let offer = file_offer::offer(table, id, owner, defaults).filter(|_| known)?;
+        let offer = file_offer::offer(table, id, owner, &around).filter(|_| known)?;
         checked.offers.push(offer);
         Some(checked.offers.len() - 1)
     });
     check_event_names(&owners, &checked);
     check_paths(&owners, &checked);
-
-    checked.affiliates.reserve(root.count("affiliates"));
-    let tables = root.each_table("affiliates", "id", AFFILIATE, &[]);
-    let affiliates = named(tables, "affiliate", "id", file::id, |table, id| {
-        checked.affiliates.push(file::affiliate(table, id));
-        Some(checked.affiliates.len() - 1)
-    });
 
     checked.links.reserve(root.count("links"));
     let tables = root.each_table("links", "code", LINK, &[]);

@@ -1,4 +1,4 @@
-//! The catalog file's schema: offers, their events and their money.
+//! The catalog file's schema: offers and their events.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::file::{id, url, window};
-use super::snapshot::{Advertiser, Event, Late, Offer, Repeat};
+use super::file_money;
+use super::snapshot::{Advertiser, Event, Late, Offer, Repeat, Trust};
 use super::template::{Macro, Template, TemplateError};
 use crate::checked_toml::tree::Value;
 use crate::checked_toml::{Complaint, Input, Table, did_you_mean, one_of};
 use crate::model::currency::Currency;
 use crate::model::ids::{OfferNumber, is_id};
-use crate::model::money::Micros;
 use crate::model::status::Status;
 
 /// Keys of `[[offers]]`.
@@ -29,14 +29,24 @@ pub const OFFER: &[&str] = &[
     "late",
     "one_conversion_per_click",
     "pass_params",
+    "trust_payout",
+    "trust_revenue",
     "events",
 ];
 /// Keys of `[[offers.events]]`.
-pub const EVENT: &[&str] = &["id", "initial_status", "repeat", "window", "payout", "revenue"];
+pub const EVENT: &[&str] = &[
+    "id",
+    "initial_status",
+    "repeat",
+    "window",
+    "payout",
+    "revenue",
+    "trust_payout",
+    "trust_revenue",
+    "overrides",
+];
 /// Keys of `[[offers.events]]` that later versions honour.
 pub const EVENT_NOT_YET: &[&str] = &["reverses"];
-/// Keys of `payout` and `revenue`.
-pub const MONEY: &[&str] = &["fixed", "percent", "per_unit", "currency"];
 
 /// Further parameters that an offer can pass.
 pub const PASS_PARAMS_MAX: usize = 20;
@@ -66,25 +76,35 @@ pub struct NetworkDefaults {
     pub time_zone: TimeZone,
 }
 
+/// What offers refer to, and what they inherit.
+pub struct Surroundings<'a> {
+    /// Where an offer says nothing.
+    pub defaults: &'a NetworkDefaults,
+    /// The catalog ID of the affiliate that a table names; `None` if there is none of that name,
+    /// which is noted, or none without mistakes.
+    pub affiliate: &'a dyn Fn(&Table<'_>) -> Option<Arc<str>>,
+}
+
 /// Reads an offer. `None` if it has no usable landing URL, which is noted, as all mistakes are.
 pub fn offer(
     table: &Table<'_>,
     id: &str,
     advertiser: Arc<Advertiser>,
-    defaults: &NetworkDefaults,
+    around: &Surroundings<'_>,
 ) -> Option<Offer> {
     let pass_params = table.optional("pass_params", pass_params).unwrap_or_default();
     let window_ms = table.optional("window", window);
     let active = [("active", true), ("paused", false)];
     let late = [("refuse", Late::Refuse), ("zero_payout", Late::ZeroPayout)];
-    let expires = |input| expires_ms(input, &defaults.time_zone);
+    let expires = |input| expires_ms(input, &around.defaults.time_zone);
     // All keys are read before the landing URL ends it, so that all mistakes are noted.
     let (fallback, expires_ms) =
         (table.optional("fallback_url", url), table.optional("expires", expires));
     let active = table.optional("status", |input| one_of(input.text()?, &active)).unwrap_or(true);
     let late = table.optional("late", |input| one_of(input.text()?, &late)).unwrap_or(Late::Refuse);
     let one_conversion_per_click = table.optional("one_conversion_per_click", Input::boolean);
-    let events = events(table, window_ms, defaults);
+    let inherited = Inherited { window_ms, trust: file_money::trust(table, Trust::default()) };
+    let events = events(table, inherited, around);
     let landing = table.required("url", |input| template(input.text()?, &pass_params))?;
     Some(Offer {
         id: id.into(),
@@ -162,11 +182,14 @@ fn expires_ms(input: Input<'_>, time_zone: &TimeZone) -> Result<u64, Complaint> 
     u64::try_from(moment.as_millisecond()).map_err(|_| wrong())
 }
 
-fn events(
-    table: &Table<'_>,
-    offer_window_ms: Option<u64>,
-    defaults: &NetworkDefaults,
-) -> Vec<Event> {
+/// What an event has from its offer.
+#[derive(Clone, Copy)]
+struct Inherited {
+    window_ms: Option<u64>,
+    trust: Trust,
+}
+
+fn events(table: &Table<'_>, inherited: Inherited, around: &Surroundings<'_>) -> Vec<Event> {
     let tables = table.tables("events", "id", EVENT, EVENT_NOT_YET);
     if tables.is_empty() {
         table.warning("events", "has no events: every postback for the offer will be refused");
@@ -177,39 +200,24 @@ fn events(
         if events.iter().any(|event| &*event.id == id) {
             table.error("id", format_args!("{id:?} is taken by an earlier event of this offer"));
         }
-        events.push(event(table, id, offer_window_ms, defaults));
+        events.push(event(table, id, inherited, around));
     }
     events
 }
 
-fn event(
-    table: &Table<'_>,
-    id: &str,
-    offer_window_ms: Option<u64>,
-    defaults: &NetworkDefaults,
-) -> Event {
+fn event(table: &Table<'_>, id: &str, inherited: Inherited, around: &Surroundings<'_>) -> Event {
     let statuses = [Status::Pending, Status::Approved].map(|status| (status.as_str(), status));
     let initial = table.optional("initial_status", |input| one_of(input.text()?, &statuses));
-    let (payout, named) = money(table, "payout");
-    let currency = named.unwrap_or(defaults.currency);
-    let (revenue, revenue_currency) = money(table, "revenue");
-    if revenue_currency.is_some_and(|other| other != currency) {
-        table.error_in(
-            "revenue",
-            "currency",
-            format_args!("must be {currency}, the payout's currency"),
-        );
-    }
-    if table.has("revenue") && revenue < payout {
-        table.warning("payout", "is above revenue: each conversion loses money");
-    }
+    let trust = file_money::trust(table, inherited.trust);
+    let (terms, currency) = file_money::terms(table, trust, around.defaults.currency);
     Event {
         id: id.into(),
         initial_status: initial.unwrap_or(Status::Approved),
         repeat: table.optional("repeat", repeat).unwrap_or(Repeat::Once),
-        window_ms: table.optional("window", window).or(offer_window_ms),
-        payout,
-        revenue,
+        window_ms: table.optional("window", window).or(inherited.window_ms),
+        overrides: file_money::overrides(table, &terms, currency, trust, around.affiliate),
+        terms,
+        trust,
         currency,
     }
 }
@@ -220,23 +228,4 @@ fn repeat(input: Input<'_>) -> Result<Repeat, Complaint> {
     }
     let wrong = |_| Complaint::new("must be \"once\" or a duration such as \"24h\"");
     window(input).map(Repeat::Window).map_err(wrong)
-}
-
-/// The fixed amount and the currency, if named.
-fn money(table: &Table<'_>, key: &str) -> (Micros, Option<Currency>) {
-    let Some(money) = table.table(key, MONEY) else { return (Micros::ZERO, None) };
-    let fixed = money.optional("fixed", amount).unwrap_or_default();
-    for key in ["percent", "per_unit"] {
-        if money.optional(key, amount).is_some_and(|amount| amount != Micros::ZERO) {
-            money.error(key, "not supported by this version; remove it or write \"0\"");
-        }
-    }
-    (fixed, money.optional("currency", |input| Ok(Currency::parse(input.text()?)?)))
-}
-
-fn amount(input: Input<'_>) -> Result<Micros, Complaint> {
-    match Micros::parse(input.text()?)? {
-        negative if negative < Micros::ZERO => Err(Complaint::new("must not be negative")),
-        amount => Ok(amount),
-    }
 }

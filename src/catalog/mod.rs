@@ -7,6 +7,7 @@ mod check;
 mod diff;
 mod document;
 mod file;
+mod file_money;
 mod file_offer;
 mod retire;
 mod snapshot;
@@ -22,7 +23,7 @@ pub use document::Document;
 pub use file_offer::{NetworkDefaults, PASS_PARAMS_MAX};
 pub use snapshot::{
     Advertiser, Affiliate, Catalog, Checked, Counts, Event, Late, Numbers, NumbersError, Offer,
-    Repeat,
+    Override, Repeat, Terms, Trust,
 };
 pub use source::{CatalogSource, Comparison, LoadError, Origin, Replaces, version_text};
 pub use template::{Macro, MacroValues, Slot, Template, TemplateError};

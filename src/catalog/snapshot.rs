@@ -10,8 +10,8 @@ use super::template::Template;
 use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
-use crate::model::money::Micros;
 use crate::model::preset::{AnswerForm, Preset};
+use crate::model::rule::Rule;
 use crate::model::status::Status;
 use crate::model::url::HttpUrl;
 
@@ -72,6 +72,35 @@ pub enum Repeat {
     Window(u64),
 }
 
+/// What both sides earn by one event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// What the affiliate earns.
+    pub payout: Rule,
+    /// What the network earns.
+    pub revenue: Rule,
+}
+
+/// The terms of one affiliate, where they are not the event's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The affiliate's catalog ID.
+    pub affiliate: Arc<str>,
+    /// Its number in click IDs.
+    pub number: AffiliateNumber,
+    /// What counts for it.
+    pub terms: Terms,
+}
+
+/// Which of its own amounts a postback is believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// `payout`.
+    pub payout: bool,
+    /// `revenue`.
+    pub revenue: bool,
+}
+
 /// One kind of thing that an offer pays for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -83,12 +112,32 @@ pub struct Event {
     pub repeat: Repeat,
     /// From the click, milliseconds; the offer's if the event has none; `None`: for ever.
     pub window_ms: Option<u64>,
-    /// What the affiliate earns.
-    pub payout: Micros,
-    /// What the network earns.
-    pub revenue: Micros,
-    /// Currency of both.
+    /// What is earned by it.
+    pub terms: Terms,
+    /// Affiliates with terms of their own, by ascending number.
+    pub overrides: Vec<Override>,
+    /// Which amounts of a postback count instead.
+    pub trust: Trust,
+    /// Currency of payout and revenue.
     pub currency: Currency,
+}
+
+impl Event {
+    /// The terms that count for an affiliate.
+    #[must_use]
+    pub fn terms_of(&self, affiliate: AffiliateNumber) -> &Terms {
+        let place = self.overrides.binary_search_by_key(&affiliate, |own| own.number);
+        place.map_or(&self.terms, |place| &self.overrides[place].terms)
+    }
+
+    fn number_overrides(&mut self, numbers: &impl Numbers) -> Result<(), NumbersError> {
+        for own in &mut self.overrides {
+            let missing = || NumbersError::Missing(Arc::clone(&own.affiliate));
+            own.number = numbers.affiliate(&own.affiliate).ok_or_else(missing)?;
+        }
+        self.overrides.sort_unstable_by_key(|own| own.number);
+        Ok(())
+    }
 }
 
 /// What is promoted.
@@ -309,6 +358,7 @@ impl Checked {
         for (place, offer) in self.offers.iter_mut().enumerate() {
             let missing = || NumbersError::Missing(Arc::clone(&offer.id));
             offer.number = numbers.offer(&offer.id).ok_or_else(missing)?;
+            offer.events.iter_mut().try_for_each(|event| event.number_overrides(numbers))?;
             if catalog.offers_by_number.insert(offer.number.get(), place).is_some() {
                 return Err(NumbersError::Shared(Arc::clone(&offer.id)));
             }

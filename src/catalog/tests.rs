@@ -8,7 +8,10 @@ use crate::model::currency::Currency;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::money::Micros;
 use crate::model::preset::{AnswerForm, Preset};
+use crate::model::rule::{Percent, Rule};
 use crate::model::status::Status;
+
+mod paid;
 
 const EXAMPLE: &str = include_str!("../../examples/catalog.toml");
 
@@ -82,6 +85,18 @@ fn refused(text: &str) -> String {
     load(text).expect_err("has mistakes").to_string()
 }
 
+fn amount(text: &str) -> Micros {
+    Micros::parse(text).expect("an amount")
+}
+
+fn fixed(text: &str) -> Rule {
+    Rule { fixed: amount(text), ..Rule::default() }
+}
+
+fn share(text: &str) -> Rule {
+    Rule { percent: Percent::parse(text).expect("a percentage"), ..Rule::default() }
+}
+
 /// An offer with one line more.
 fn with_offer_line(line: &str) -> String {
     let offer = "[[advertisers]]\nid = 'a'\n[[offers]]\nid = 'o'\nadvertiser = 'a'\nurl = 'https://a.example/{click_id}'\n";
@@ -100,7 +115,7 @@ fn the_shipped_example_is_valid_and_means_what_it_says() {
     assert_eq!(offer.expires_ms, Some(1_924_988_400_000), "2030-12-31T24:00 in Berlin");
     assert_eq!((offer.window_ms, offer.late), (Some(30 * 86_400_000), Late::ZeroPayout));
     let sale = offer.event("sale").expect("listed");
-    assert_eq!((sale.payout, sale.revenue), (Micros::new(15_000_000), Micros::new(20_000_000)));
+    assert_eq!(sale.terms, Terms { payout: fixed("15"), revenue: fixed("20") });
     assert_eq!((sale.repeat, sale.window_ms), (Repeat::Once, Some(30 * 86_400_000)));
     let deposit = offer.event("deposit").expect("listed");
     assert_eq!(deposit.repeat, Repeat::Window(86_400_000));
@@ -269,7 +284,7 @@ caps = 5
 id = "sale"
 initial_status = "rejected"
 repeat = "twice"
-payout = { fixed = 15, percent = "2.5", currency = "DOLLAR" }
+payout = { fixed = 15, percent = "-2.5", currency = "DOLLAR" }
 revenue = { fixed = "-1", per_unit = "0.1234567", currency = "EUR", tier = "1" }
 [[offers.events]]
 id = "sale"
@@ -314,12 +329,12 @@ offer = "spring"
     catalog.toml:23: offers[0] "spring".events[0] "sale".initial_status: "rejected" is not one of "pending", "approved"
     catalog.toml:24: offers[0] "spring".events[0] "sale".repeat: must be "once" or a duration such as "24h"
     catalog.toml:25: offers[0] "spring".events[0] "sale".payout.fixed: must be a string: write it in quotes, not of type integer
-    catalog.toml:25: offers[0] "spring".events[0] "sale".payout.percent: not supported by this version; remove it or write "0"
+    catalog.toml:25: offers[0] "spring".events[0] "sale".payout.percent: must not be negative
     catalog.toml:25: offers[0] "spring".events[0] "sale".payout.currency: not an ISO 4217 currency code such as "USD"
     catalog.toml:26: offers[0] "spring".events[0] "sale".revenue.tier: unknown key
     catalog.toml:26: offers[0] "spring".events[0] "sale".revenue.fixed: must not be negative
     catalog.toml:26: offers[0] "spring".events[0] "sale".revenue.per_unit: more than 6 decimals
-    catalog.toml:26: offers[0] "spring".events[0] "sale".revenue.currency: must be USD, the payout's currency
+    catalog.toml:26: offers[0] "spring".events[0] "sale".revenue.currency: must be USD, the currency of the event's payout
     catalog.toml:28: offers[0] "spring".events[1] "sale".id: "sale" is taken by an earlier event of this offer
     catalog.toml:29: offers[0] "spring".events[2].id: is missing
     warning: catalog.toml:31: offers[1] "spring".events: has no events: every postback for the offer will be refused
@@ -350,7 +365,7 @@ fn what_is_valid_but_looks_wrong_is_a_warning() {
     insta::assert_snapshot!(load(text).expect("valid").1, @r#"
     warning: catalog.toml:3: advertisers[0] "a".events: "buy" leads to "sael", which is an event of none of its offers
     warning: catalog.toml:4: advertisers[0] "a".default_event: "sael" is an event of none of its offers
-    warning: catalog.toml:11: offers[0] "o".events[0] "sale".payout: is above revenue: each conversion loses money
+    warning: catalog.toml:11: offers[0] "o".events[0] "sale".payout: is above revenue: conversions lose money
     warning: catalog.toml:13: offers[1] "p".events: has no events: every postback for the offer will be refused
     "#);
 }
@@ -424,7 +439,8 @@ fn every_key_is_documented() {
         file::LINK,
         file_offer::OFFER,
         file_offer::EVENT,
-        file_offer::MONEY,
+        file_money::MONEY,
+        file_money::OVERRIDE,
     ];
     for key in lists.concat() {
         assert!(docs.contains(&format!("| `{key}` |")), "{key} is missing in docs/catalog.md");

@@ -5,7 +5,9 @@ pub mod fields;
 pub mod ids;
 pub mod money;
 pub mod preset;
+pub mod rate;
 pub mod reasons;
+pub mod rule;
 pub mod status;
 pub mod url;
 

@@ -1,17 +1,42 @@
-//! Money: exact amounts in millionths. No floating point, no rounding, no silent overflow.
+//! Money: exact amounts in millionths. No floating point, no silent overflow, and one function
+//! that rounds.
 
 use std::fmt;
 
 use super::currency::Currency;
 
 /// Digits after the point that an amount can have.
-const DECIMALS_MAX: usize = 6;
+pub(super) const DECIMALS_MAX: usize = 6;
 /// Micro-units in one unit of a currency.
-const MICROS_PER_UNIT: u64 = 1_000_000;
+const MICROS_PER_UNIT: u128 = 1_000_000;
 
 /// An amount in millionths of a currency's unit; the currency is kept beside it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(i64);
+
+/// A sum of amounts of one currency, in millionths. It has room for more amounts than a store has
+/// records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum(i128);
+
+impl Sum {
+    /// Adds an amount.
+    pub fn add(&mut self, amount: Micros) {
+        self.0 += i128::from(amount.0);
+    }
+
+    /// What is left of it without another.
+    #[must_use]
+    pub const fn less(self, other: Self) -> Self {
+        Self(self.0 - other.0)
+    }
+
+    /// As [`Micros::display`].
+    #[must_use]
+    pub fn display(self, currency: Currency) -> impl fmt::Display {
+        Decimal { micros: self.0, decimals_min: currency.decimals() }
+    }
+}
 
 /// Why a text is no amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,10 +44,10 @@ pub enum MoneyError {
     /// Anything but digits, one point between digits, and a minus in front.
     #[error("not a decimal amount such as \"15.00\"")]
     Malformed,
-    /// More than six digits after the point, zeros included: it is refused, never rounded.
-    #[error("more than 6 decimals")]
-    TooManyDecimals,
-    /// Beyond ±9,223,372,036,854.775807.
+    /// More digits after the point than are kept, zeros included: it is refused, never rounded.
+    #[error("more than {0} decimals")]
+    TooManyDecimals(usize),
+    /// More than 64 bits hold; of amounts, beyond ±9,223,372,036,854.775807.
     #[error("too large")]
     TooLarge,
 }
@@ -49,29 +74,7 @@ impl Micros {
     /// # Errors
     /// When the text has another form, too many decimals or too large a value.
     pub fn parse(text: &str) -> Result<Self, MoneyError> {
-        let (negative, digits) = match text.strip_prefix('-') {
-            Some(digits) => (true, digits),
-            None => (false, text),
-        };
-        let (units, decimals) = match digits.split_once('.') {
-            Some((units, decimals)) if is_digits(decimals) => (units, decimals),
-            Some(_) => return Err(MoneyError::Malformed),
-            None => (digits, ""),
-        };
-        if !is_digits(units) {
-            return Err(MoneyError::Malformed);
-        }
-        if decimals.len() > DECIMALS_MAX {
-            return Err(MoneyError::TooManyDecimals);
-        }
-        let zeros = std::iter::repeat_n(b'0', DECIMALS_MAX - decimals.len());
-        let magnitude = units
-            .bytes()
-            .chain(decimals.bytes())
-            .chain(zeros)
-            .try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
-            .ok_or(MoneyError::TooLarge)?;
-        signed(negative, magnitude).map(Self).ok_or(MoneyError::TooLarge)
+        scaled(text, DECIMALS_MAX).map(Self)
     }
 
     /// The sum, if it fits.
@@ -95,8 +98,45 @@ impl Micros {
     /// As text with the currency's number of decimals, or with more where the value needs them.
     #[must_use]
     pub fn display(self, currency: Currency) -> impl fmt::Display {
-        Decimal { micros: self, decimals_min: currency.decimals() }
+        Decimal { micros: self.0.into(), decimals_min: currency.decimals() }
     }
+}
+
+/// Reads decimal text as a whole number of its last of `decimals_max` decimals; the grammar is
+/// that of [`Micros::parse`].
+pub(super) fn scaled(text: &str, decimals_max: usize) -> Result<i64, MoneyError> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let (units, decimals) = match digits.split_once('.') {
+        Some((units, decimals)) if is_digits(decimals) => (units, decimals),
+        Some(_) => return Err(MoneyError::Malformed),
+        None => (digits, ""),
+    };
+    if !is_digits(units) {
+        return Err(MoneyError::Malformed);
+    }
+    if decimals.len() > decimals_max {
+        return Err(MoneyError::TooManyDecimals(decimals_max));
+    }
+    let zeros = std::iter::repeat_n(b'0', decimals_max - decimals.len());
+    let magnitude = units
+        .bytes()
+        .chain(decimals.bytes())
+        .chain(zeros)
+        .try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+        .ok_or(MoneyError::TooLarge)?;
+    signed(negative, magnitude).ok_or(MoneyError::TooLarge)
+}
+
+/// The quotient rounded to the nearest whole number, and to the even one of two that are equally
+/// near. The only place where money is rounded.
+pub(super) const fn rounded_quotient(dividend: i128, divisor: i128) -> i128 {
+    let (below, rest) = (dividend.div_euclid(divisor), dividend.rem_euclid(divisor));
+    // What is left to the next whole number, so that nothing has to be doubled.
+    let short = divisor - rest;
+    if rest > short || (rest == short && below & 1 == 1) { below + 1 } else { below }
 }
 
 fn is_digits(text: &str) -> bool {
@@ -108,15 +148,15 @@ fn signed(negative: bool, magnitude: u64) -> Option<i64> {
 }
 
 struct Decimal {
-    micros: Micros,
+    micros: i128,
     decimals_min: usize,
 }
 
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let magnitude = self.micros.0.unsigned_abs();
+        let magnitude = self.micros.unsigned_abs();
         let (units, fraction) = (magnitude / MICROS_PER_UNIT, magnitude % MICROS_PER_UNIT);
-        let sign = if self.micros.0 < 0 { "-" } else { "" };
+        let sign = if self.micros < 0 { "-" } else { "" };
         let (mut shown, mut decimals) = (fraction, DECIMALS_MAX);
         while decimals > self.decimals_min && shown.is_multiple_of(10) {
             shown /= 10;
@@ -168,8 +208,8 @@ mod tests {
         check("9223372036854.775808", Err(MoneyError::TooLarge));
         check("-9223372036854.775809", Err(MoneyError::TooLarge));
         check("99999999999999999999999", Err(MoneyError::TooLarge));
-        check("1.0000001", Err(MoneyError::TooManyDecimals));
-        check("1.0000000", Err(MoneyError::TooManyDecimals));
+        check("1.0000001", Err(MoneyError::TooManyDecimals(6)));
+        check("1.0000000", Err(MoneyError::TooManyDecimals(6)));
         for text in [
             "", "-", ".", ".5", "5.", "--5", "+5", "1e3", "1,000", "1_0", " 1", "1 ", "1.2.3",
             "1.-2", "٣", "NaN",
@@ -192,6 +232,18 @@ mod tests {
         check(-1, "USD", "-0.000001");
         check(0, "USD", "0.00");
         check(i64::MIN, "USD", "-9223372036854.775808");
+    }
+
+    #[test]
+    fn a_sum_holds_more_than_an_amount() {
+        let (mut sum, mut other) = (Sum::default(), Sum::default());
+        for _ in 0..3 {
+            sum.add(Micros::new(i64::MAX));
+        }
+        other.add(Micros::new(1));
+        assert_eq!(sum.display(currency("USD")).to_string(), "27670116110564.327421");
+        assert_eq!(sum.less(other).display(currency("USD")).to_string(), "27670116110564.32742");
+        assert_eq!(other.less(sum).display(currency("JPY")).to_string(), "-27670116110564.32742");
     }
 
     #[test]

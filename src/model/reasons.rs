@@ -152,6 +152,10 @@ words! {
         ClickRecordMissing = "click_record_missing",
         /// Reported after the window; kept with zero payout, as the offer says.
         Late = "late",
+        /// The event pays a share of the amount, and none was sent; the share counts as zero.
+        AmountMissing = "amount_missing",
+        /// An amount came in a currency for which there is no rate; what depends on it is zero.
+        RateMissing = "rate_missing",
     }
 }
 

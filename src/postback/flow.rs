@@ -16,8 +16,9 @@ use crate::metrics::Metrics;
 use crate::model::preset::AnswerForm;
 use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
+use crate::rates::Market;
 use crate::store::engine::Lookup;
-use crate::store::records::{ConversionRecord, HistoryEntry};
+use crate::store::records::{ConversionRecord, Earned, HistoryEntry};
 use crate::store::ticket::{Outcome, Waiting};
 use crate::store::{ReadError, Store, SubmitError};
 
@@ -121,6 +122,8 @@ pub struct Committing {
 pub struct Postbacks {
     /// The catalog in force.
     pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Exchange rates.
+    pub market: Market,
     /// Keys of click IDs.
     pub keyring: Arc<Keyring>,
     /// Mints conversion IDs.
@@ -210,7 +213,7 @@ impl Postbacks {
         let mut fields = Fields::default();
         let sender = Sender::at(request.address, &catalog, form)?;
         fields.read(&sender, request)?;
-        let verdict = decide(&fields, &sender, &catalog, &self.keyring, request.now_ms, form)?;
+        let verdict = self.judge(&fields, &sender, &catalog, request.now_ms, form)?;
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
@@ -243,7 +246,7 @@ impl Postbacks {
         let mut fields = Fields::default();
         let sender = Sender::at(request.address, &catalog, form)?;
         fields.read(&sender, request)?;
-        let verdict = decide(&fields, &sender, &catalog, &self.keyring, request.now_ms, form)?;
+        let verdict = self.judge(&fields, &sender, &catalog, request.now_ms, form)?;
         if fields.is_dry_run() || request.head {
             return Err(self.dry_run(&verdict, request.now_ms).await?);
         }
@@ -258,6 +261,17 @@ impl Postbacks {
         let has_click = self.knows(click) || self.store.has_click(click).await?;
         let received = Received { fields: &fields, catalog: &catalog, now_ms: request.now_ms };
         self.commit(held, &verdict, &received, has_click)
+    }
+
+    fn judge<'a>(
+        &self,
+        fields: &'a Fields<'_>,
+        sender: &Sender<'_>,
+        catalog: &'a Catalog,
+        now_ms: u64,
+        form: &mut AnswerForm,
+    ) -> Result<Verdict<'a>, Refused> {
+        decide(fields, sender, catalog, &self.keyring, &self.market, now_ms, form)
     }
 
     async fn dry_run(&self, verdict: &Verdict<'_>, now_ms: u64) -> Result<Answer, Answer> {
@@ -300,8 +314,9 @@ impl Postbacks {
         let Original { conversion, status } = held.original();
         let missing = if has_click { 0 } else { Flag::ClickRecordMissing.bit() };
         let flags = verdict.flags | missing;
-        let history =
-            [HistoryEntry { status: status.code(), time_ms: received.now_ms, reason: "postback" }];
+        let earned = Earned { revenue: verdict.revenue.get(), payout: verdict.payout.get() };
+        let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
+        let history = [HistoryEntry::new(status, now_ms, event_ms, earned, "postback")];
         let record = record(verdict, received, flags, &history);
         let submitted =
             held.submit(|ticket| self.store.commit_conversion(conversion, &record, ticket))?;
@@ -382,6 +397,7 @@ fn record<'a>(
         params: received.fields.stored().collect(),
         history: history.to_vec(),
         claims: verdict.claims().bits(),
+        exchanged: verdict.exchanged.clone(),
     }
 }
 

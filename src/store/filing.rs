@@ -238,11 +238,11 @@ impl Rows {
         let mut rows = Self { dedupe: Vec::new(), by_click: Vec::new(), next: *to };
         let mut damaged = 0_usize;
         engine.scan(Table::Conversions, from, to, Direction::Ascending, &mut |key, value| {
-            if rows.by_click.len() == FILED_AT_ONCE_MAX {
-                if let Ok(next) = <RecordKey>::try_from(key) {
-                    rows.next = next;
-                    return ControlFlow::Break(());
-                }
+            if rows.by_click.len() == FILED_AT_ONCE_MAX
+                && let Ok(next) = <RecordKey>::try_from(key)
+            {
+                rows.next = next;
+                return ControlFlow::Break(());
             }
             match (keys::record(key), ConversionRecord::decode(value)) {
                 (Some(id), Ok(record)) => rows.add(&IndexRows::of(id, &record)),

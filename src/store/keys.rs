@@ -2,6 +2,7 @@
 //! their meaning does.
 
 use crate::click_id::RecordId;
+use crate::model::rate::Day;
 
 /// Key of a click or a conversion: the record ID itself.
 pub const RECORD_KEY_BYTES: usize = 16;
@@ -24,6 +25,8 @@ pub const META_CLICK_KEY: &[u8] = b"click_key";
 
 /// `meta`: the record key below which index rows of conversions are filed, 16 bytes.
 pub const META_FILED: &[u8] = b"filed";
+/// First byte of the `catalog` keys that hold rates; the others are those of [`Numbered`].
+const RATES_TAG: u8 = b'r';
 
 /// A claim on a conversion, as a collision-resistant hash: 128 bits of BLAKE3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,6 +106,26 @@ pub fn number(of: Numbered, id: &str) -> Vec<u8> {
 #[must_use]
 pub fn number_range(of: Numbered) -> ([u8; 1], [u8; 1]) {
     ([of.tag()], [of.tag() + 1])
+}
+
+/// The `catalog` key of a day's rates.
+#[must_use]
+pub fn rates(day: Day) -> [u8; 5] {
+    let [a, b, c, d] = day.get().to_be_bytes();
+    [RATES_TAG, a, b, c, d]
+}
+
+/// The range of all keys of [`rates`].
+#[must_use]
+pub const fn rates_range() -> ([u8; 1], [u8; 1]) {
+    ([RATES_TAG], [RATES_TAG + 1])
+}
+
+/// The day in a key of [`rates`].
+#[must_use]
+pub fn rates_day(key: &[u8]) -> Option<Day> {
+    let days = key.get(1..)?.try_into().ok()?;
+    Some(Day::new(u32::from_be_bytes(days)))
 }
 
 /// The ID in a key of [`number`].
@@ -199,6 +222,18 @@ mod tests {
                 assert!(key < &from[..] || key >= &to[..]);
             }
         }
+    }
+
+    #[test]
+    fn a_days_rates_are_found_by_the_day() {
+        let (from, to) = rates_range();
+        for day in [0, 1, 255, 256, u32::MAX].map(Day::new) {
+            let key = rates(day);
+            assert!(key[..] >= from[..] && key[..] < to[..]);
+            assert_eq!(rates_day(&key), Some(day));
+        }
+        assert!(rates(Day::new(255)) < rates(Day::new(256)));
+        assert_eq!(rates_day(b"r12345"), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::model::status::Status;
 
 const CLICK_VERSION: u8 = 1;
 const CONVERSION_VERSION: u8 = 2;
+const RATES_VERSION: u8 = 1;
 const DEDUPE_VERSION: u8 = 1;
 const CATALOG_VERSION: u8 = 1;
 
@@ -94,10 +95,48 @@ impl<'a> ClickRecord<'a> {
 pub struct HistoryEntry<'a> {
     /// [`Status::code`].
     pub status: u8,
-    /// When, Unix milliseconds.
+    /// When it was received, Unix milliseconds.
     pub time_ms: u64,
+    /// When it happened, Unix milliseconds.
+    pub event_time_ms: u64,
+    /// What the network has earned from this step on, micro-units; 0 while nothing is approved.
+    pub booked_revenue: i64,
+    /// What the affiliate has earned from this step on, micro-units; 0 while nothing is approved.
+    pub booked_payout: i64,
     /// Why, in one word.
     pub reason: &'a str,
+}
+
+/// What a conversion has earned, micro-units of its currency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Earned {
+    /// By the network.
+    pub revenue: i64,
+    /// By the affiliate.
+    pub payout: i64,
+}
+
+impl<'a> HistoryEntry<'a> {
+    /// A step of a conversion that has earned so much if it is approved, and nothing yet, or no
+    /// more, if it is not.
+    #[must_use]
+    pub fn new(
+        status: Status,
+        time_ms: u64,
+        event_time_ms: u64,
+        earned: Earned,
+        reason: &'a str,
+    ) -> Self {
+        let booked = if status == Status::Approved { earned } else { Earned::default() };
+        Self {
+            status: status.code(),
+            time_ms,
+            event_time_ms,
+            booked_revenue: booked.revenue,
+            booked_payout: booked.payout,
+            reason,
+        }
+    }
 }
 
 /// A conversion, complete: what the answer said, what the books need, what a trace shows.
@@ -152,6 +191,67 @@ pub struct ConversionRecord<'a> {
     ///
     /// [`ClaimSet::bits`]: super::claim::ClaimSet::bits
     pub claims: u8,
+    /// What other currencies had to do with it; `None` if nothing.
+    pub exchanged: Option<Box<Exchanged>>,
+}
+
+/// A rate by which an amount was exchanged: times the second, by the first.
+pub type PinnedRate = (u64, u64);
+
+/// The exchange of a conversion's amounts, with the rates pinned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchanged {
+    /// The postback's amounts, from `amount_currency` to `currency`; `None` if there was no need
+    /// or no rate.
+    pub amounts: Option<PinnedRate>,
+    /// The postback's own payout where it counts, micro-units of `amount_currency`.
+    pub own_payout: Option<i64>,
+    /// The postback's own revenue where it counts, micro-units of `amount_currency`.
+    pub own_revenue: Option<i64>,
+    /// Revenue and payout in the network's currency; `None` if it is `currency` or has no rate.
+    pub base: Option<InBase>,
+}
+
+/// What was earned, in the network's currency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InBase {
+    /// The network's currency.
+    pub currency: [u8; 3],
+    /// From the conversion's `currency` to it.
+    pub rate: PinnedRate,
+    /// Micro-units.
+    pub revenue: i64,
+    /// Micro-units.
+    pub payout: i64,
+}
+
+/// The rates of one day, as stored beside its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RatesRecord {
+    /// The currency that the rates are of.
+    pub base: [u8; 3],
+    /// Currency, and billionths of it that one unit of the base buys.
+    pub rates: Vec<([u8; 3], u64)>,
+}
+
+impl RatesRecord {
+    /// Appends the record's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        append(RATES_VERSION, self, out);
+    }
+
+    /// Reads a record back.
+    ///
+    /// # Errors
+    /// When the version is unknown or the bytes do not decode.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        match bytes.split_first() {
+            Some((&RATES_VERSION, rest)) => {
+                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
+            }
+            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+        }
+    }
 }
 
 /// Conversions as version 1 wrote them.
@@ -181,6 +281,26 @@ impl<'a> ConversionRecord<'a> {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         Status::from_code(self.status)
+    }
+
+    /// Revenue and payout.
+    #[must_use]
+    pub const fn earned(&self) -> Earned {
+        Earned { revenue: self.revenue, payout: self.payout }
+    }
+
+    /// Revenue and payout in a currency, micro-units: their own, or the network's; `None` if they
+    /// are not known in it, or not at all for want of a rate.
+    #[must_use]
+    pub fn earned_in(&self, currency: [u8; 3]) -> Option<(i64, i64)> {
+        if self.flags & Flag::RateMissing.bit() != 0 {
+            return None;
+        }
+        if self.currency == currency || (self.revenue, self.payout) == (0, 0) {
+            return Some((self.revenue, self.payout));
+        }
+        let base = self.exchanged.as_ref()?.base.filter(|base| base.currency == currency)?;
+        Some((base.revenue, base.payout))
     }
 
     /// The flags that are set.

@@ -39,8 +39,9 @@ pub enum Table {
     Ledger,
     /// Sums by hour. No writer yet.
     Counters,
-    /// Offer and affiliate ID → number; the newest catalog's text, and what is known of the last
-    /// ones. Written when the catalog loads; numbers never expire.
+    /// Offer and affiliate ID → number; day → exchange rates; the newest catalog's text, and what
+    /// is known of the last ones. Written when the catalog loads and by the admin API; numbers and
+    /// rates never expire.
     Catalog,
     /// Format version, start counter, click ID key. Written at start.
     Meta,

@@ -28,7 +28,8 @@ fn a_conversions_record_says_what_was_sent_and_what_was_made_of_it() {
         "conversion_id": id, "click_id": click, "advertiser": "acme", "offer": "spring",
         "affiliate": "pub-8", "event": "registration", "txn_id": "ü-1", "customer_id": "c9",
         "status": "pending", "amount": "12.5", "amount_currency": "JPY",
-        "revenue": "0.00", "payout": "2.50", "currency": "EUR", "quantity": 3, "flags": [],
+        "revenue": "0.00", "payout": "2.50", "currency": "EUR", "quantity": 3,
+        "amount_rate": null, "base": null, "flags": ["rate_missing"],
         "event_time": null, "received_time": null, "catalog_version": null,
         "params": {"sub3": "three", "own": "x y"},
         "history": [{"status": "pending", "time": received, "reason": "postback"}],
@@ -134,9 +135,16 @@ fn the_admin_api_wants_its_token() {
         "Authorization: Basic an-admin-token-for-tests\r\n",
         "Authorization: Bearer an-admin-token-for-test\r\n",
     ] {
-        for call in
-            ["conversions", "conversions/x", "clicks/x", "trace/x", "catalog", "catalog/versions"]
-        {
+        for call in [
+            "conversions",
+            "conversions/x",
+            "clicks/x",
+            "trace/x",
+            "catalog",
+            "catalog/versions",
+            "totals",
+            "rates/2026-01-01",
+        ] {
             let mut admin = Connection::open(server.admin);
             let answer = admin.request("GET", &format!("/api/v1/{call}"), headers);
             let answer = answer.expect("an answer");

@@ -124,7 +124,7 @@ window = "30"
 id = "sale"
 initial_status = "rejected"
 repeat = "twice"
-payout = { fixed = "15.1234567", percent = "5", currency = "USD" }
+payout = { fixed = "15.1234567", percent = "-5", currency = "USD" }
 revenue = { fixed = "-1", currency = "EUR" }
 
 [[offers.events]]
@@ -172,9 +172,9 @@ code = "x"
     c.toml:22: offers[0] "spring offer".events[0] "sale".initial_status: "rejected" is not one of "pending", "approved"
     c.toml:23: offers[0] "spring offer".events[0] "sale".repeat: must be "once" or a duration such as "24h"
     c.toml:24: offers[0] "spring offer".events[0] "sale".payout.fixed: more than 6 decimals
-    c.toml:24: offers[0] "spring offer".events[0] "sale".payout.percent: not supported by this version; remove it or write "0"
+    c.toml:24: offers[0] "spring offer".events[0] "sale".payout.percent: must not be negative
     c.toml:25: offers[0] "spring offer".events[0] "sale".revenue.fixed: must not be negative
-    c.toml:25: offers[0] "spring offer".events[0] "sale".revenue.currency: must be USD, the payout's currency
+    c.toml:25: offers[0] "spring offer".events[0] "sale".revenue.currency: must be USD, the currency of the event's payout
     c.toml:28: offers[0] "spring offer".events[1] "sale".id: "sale" is taken by an earlier event of this offer
     c.toml:29: offers[0] "spring offer".events[1] "sale".reverses: not supported by this version; remove it
     c.toml:31: offers[1] "no-click".advertiser: is missing

@@ -11,8 +11,10 @@ use postbackd::catalog::Catalog;
 use postbackd::click_id::{Keyring, Minter, RecordId};
 use postbackd::dedup::Deduplicator;
 use postbackd::metrics::Metrics;
+use postbackd::model::currency::Currency;
 use postbackd::model::reasons::Unavailability;
 use postbackd::postback::{Address, Answer, Body, PostbackRequest, Postbacks};
+use postbackd::rates::Market;
 use postbackd::store::engine::Engine;
 use postbackd::store::records::ClickRecord;
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
@@ -99,6 +101,7 @@ impl Life {
         store.writer().add_waiting(&waiting);
         let postbacks = Arc::new(Postbacks {
             catalog: Arc::new(ArcSwap::new(Arc::clone(&setup.catalog))),
+            market: Market::closed(Currency::USD),
             keyring: Arc::new(Keyring::new(identity.click_key, Vec::new())),
             minter: Arc::new(Minter::new(0, identity.starts, identity.newest_ms)),
             dedup: Deduplicator::new(1 + rng.below(8), rng.next(), Arc::clone(store.progress())),

@@ -1,8 +1,9 @@
-//! Version 1 of the conversion record: without `claims`.
+//! Version 1 of the conversion record: without `claims`, and with nothing booked in its history.
 
 use serde::Deserialize;
 
-use super::{ConversionRecord, HistoryEntry, RecordError};
+use super::{ConversionRecord, Earned, HistoryEntry, RecordError};
+use crate::model::status::Status;
 
 pub(super) const VERSION: u8 = 1;
 
@@ -30,12 +31,31 @@ struct ConversionV1<'a> {
     #[serde(borrow)]
     params: Vec<(&'a str, &'a str)>,
     #[serde(borrow)]
-    history: Vec<HistoryEntry<'a>>,
+    history: Vec<HistoryV1<'a>>,
+}
+
+#[derive(Deserialize)]
+struct HistoryV1<'a> {
+    status: u8,
+    time_ms: u64,
+    reason: &'a str,
 }
 
 /// Reads what follows the version byte.
 pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> {
     let old: ConversionV1<'_> = postcard::from_bytes(bytes).map_err(|_| RecordError::Corrupt)?;
+    let earned = Earned { revenue: old.revenue, payout: old.payout };
+    let history = old.history.iter().map(|entry| HistoryEntry {
+        status: entry.status,
+        ..HistoryEntry::new(
+            Status::from_code(entry.status).unwrap_or(Status::Pending),
+            entry.time_ms,
+            entry.time_ms,
+            earned,
+            entry.reason,
+        )
+    });
+    let history = history.collect();
     Ok(ConversionRecord {
         click: old.click,
         click_mac: old.click_mac,
@@ -57,7 +77,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> 
         received_ms: old.received_ms,
         catalog_version: old.catalog_version,
         params: old.params,
-        history: old.history,
+        history,
         claims: 0,
+        exchanged: None,
     })
 }

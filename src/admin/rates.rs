@@ -1,0 +1,75 @@
+//! `GET` and `PUT /api/v1/rates/{date}`: exchange rates of a day.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+
+use super::error::ApiError;
+use super::server::AdminState;
+use crate::model::currency::Currency;
+use crate::model::rate::{Day, Rate};
+use crate::rates::DayRates;
+
+/// The rates of a day as the API takes and shows them.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// ISO 4217 code.
+    base: String,
+    /// ISO 4217 code, and how much of it one unit of the base buys, a decimal in quotes.
+    rates: BTreeMap<String, String>,
+}
+
+/// The rates of a day.
+pub async fn get(
+    State(state): State<Arc<AdminState>>,
+    Path(date): Path<String>,
+) -> Result<Json<Shape>, ApiError> {
+    let rates = state.rates.of(day(&date)?);
+    let rates = rates.ok_or_else(|| ApiError::not_found("there are no rates of this day"))?;
+    Ok(Json(shape(&rates)))
+}
+
+/// Sets the rates of a day; the answer follows when they are on disk.
+pub async fn put(
+    State(state): State<Arc<AdminState>>,
+    Path(date): Path<String>,
+    body: Result<Json<Shape>, JsonRejection>,
+) -> Result<Json<Shape>, ApiError> {
+    let day = day(&date)?;
+    let Json(body) = body.map_err(|error| ApiError::bad_request("bad_body", error.body_text()))?;
+    let rates = day_rates(&body)?;
+    let answer = shape(&rates);
+    state.rates.put(day, rates).await?;
+    Ok(Json(answer))
+}
+
+fn day(text: &str) -> Result<Day, ApiError> {
+    let what = || ApiError::bad_request("bad_date", format!("{text:?} is not such as 2027-01-31"));
+    Day::parse(text).ok_or_else(what)
+}
+
+fn day_rates(body: &Shape) -> Result<DayRates, ApiError> {
+    let pair = |(code, rate): (&String, &String)| {
+        let currency = currency(code)?;
+        let what = |error| ApiError::bad_request("bad_rate", format!("{code}: {rate:?}: {error}"));
+        Ok((currency, Rate::parse(rate).map_err(what)?))
+    };
+    let rates: Vec<_> = body.rates.iter().map(pair).collect::<Result<_, ApiError>>()?;
+    let what = || ApiError::bad_request("bad_rate", format!("{0} is worth 1 {0}", body.base));
+    DayRates::new(currency(&body.base)?, rates).ok_or_else(what)
+}
+
+fn currency(code: &str) -> Result<Currency, ApiError> {
+    let what = |error| ApiError::bad_request("bad_currency", format!("{code:?} is {error}"));
+    Currency::parse(code).map_err(what)
+}
+
+fn shape(day: &DayRates) -> Shape {
+    let pair = |(currency, rate): &(Currency, Rate)| (currency.to_string(), rate.to_string());
+    Shape { base: day.base().to_string(), rates: day.rates().iter().map(pair).collect() }
+}

@@ -1,0 +1,80 @@
+//! Exchange rates, and the conversions that are priced anew by them.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::engine::{Batch, Direction, Engine};
+use super::records::{ConversionRecord, RatesRecord};
+use super::schema::Table;
+use super::ticket::{Outcome, Ticket};
+use super::{ReadError, Store, SubmitError, keys};
+use crate::click_id::RecordId;
+use crate::model::rate::Day;
+
+/// Why a change was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// The store takes no writes.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The disk did not confirm.
+    #[error("the disk did not confirm the change")]
+    NotDurable,
+}
+
+impl Store {
+    /// The rates of every day.
+    ///
+    /// # Errors
+    /// When the store cannot be read or a record is damaged.
+    pub async fn rates(&self) -> Result<Vec<(Day, RatesRecord)>, ReadError> {
+        let read = |engine: &dyn Engine| {
+            let (from, to) = keys::rates_range();
+            let mut rates = Vec::new();
+            engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |key, value| {
+                rates.extend(keys::rates_day(key).map(|day| (day, RatesRecord::decode(value))));
+                ControlFlow::Continue(())
+            })?;
+            Ok::<_, ReadError>(rates)
+        };
+        let rates = self.readers.run(read).await??;
+        rates.into_iter().map(|(day, record)| Ok((day, record?))).collect()
+    }
+
+    /// Sets the rates of a day; durable when this returns.
+    ///
+    /// # Errors
+    /// When the store takes no writes or the disk did not confirm.
+    pub async fn set_rates(&self, day: Day, rates: &RatesRecord) -> Result<(), ChangeError> {
+        let put = |batch: &mut Batch| {
+            batch.put(Table::Catalog, &keys::rates(day), |out| rates.encode(out));
+        };
+        self.change(put).await
+    }
+
+    /// Replaces the records of conversions that are there; durable when this returns. The caller
+    /// sees to it that nobody else changes them meanwhile.
+    ///
+    /// # Errors
+    /// When the store takes no writes or the disk did not confirm.
+    pub async fn replace_conversions(
+        &self,
+        conversions: &[(RecordId, ConversionRecord<'_>)],
+    ) -> Result<(), ChangeError> {
+        let put = |batch: &mut Batch| {
+            for (id, record) in conversions {
+                batch.put(Table::Conversions, id.as_bytes(), |out| record.encode(out));
+            }
+        };
+        self.change(put).await
+    }
+
+    async fn change(&self, changes: impl FnOnce(&mut Batch)) -> Result<(), ChangeError> {
+        let ticket = Arc::new(Ticket::default());
+        self.writer.submit(Arc::clone(&ticket) as _, changes)?;
+        match self.settled(&ticket).await {
+            Outcome::Durable => Ok(()),
+            Outcome::NotDone | Outcome::Unknown => Err(ChangeError::NotDurable),
+        }
+    }
+}

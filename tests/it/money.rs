@@ -1,0 +1,103 @@
+//! What a conversion earns: the formula, affiliates with terms of their own, trusted amounts.
+
+use serde_json::{Value, json};
+
+use crate::harness::{CATALOG, Server, eventually};
+
+const SHARES: &str = r#"
+[[offers]]
+id = "games"
+advertiser = "acme"
+url = "https://games.example/?subid={click_id}"
+
+[[offers.events]]
+id = "deposit"
+payout = { fixed = "1.00", percent = "12.5", max = "500", currency = "USD" }
+revenue = { percent = "30", per_unit = "0.25" }
+
+[[offers.events.overrides]]
+affiliate = "pub-8"
+payout = { percent = "33.333333" }
+
+[[offers.events]]
+id = "sale"
+payout = { percent = "10", min = "1", max = "20" }
+revenue = { percent = "20" }
+trust_payout = true
+
+[[offers.events]]
+id = "items"
+payout = { per_unit = "1000000" }
+"#;
+
+fn server() -> Server {
+    let server = Server::start();
+    let version = server.api("catalog/versions")["in_force"].clone();
+    server.write_catalog(&format!("{CATALOG}{SHARES}"));
+    server.signal("HUP");
+    eventually("the reload", || {
+        (server.api("catalog/versions")["in_force"] != version).then_some(())
+    });
+    server
+}
+
+/// What is kept of an accepted postback of this affiliate's click: payout, revenue, flags.
+fn earned(server: &Server, affiliate: &str, query: &str) -> Value {
+    let click = server.click(&format!("offer=games&aff={affiliate}"));
+    let answer = server.postback(&format!("click_id={click}&{query}"));
+    assert_eq!(answer.verdict(), (200, "accepted", ""), "{query}");
+    let kept = server.api(&format!("conversions/{}", answer.word("conversion_id")));
+    json!([kept["payout"], kept["revenue"], kept["flags"]])
+}
+
+#[test]
+fn a_conversion_earns_by_the_formula_of_its_event_and_affiliate() {
+    let server = server();
+    let check = |affiliate: &str, query: &str, expected: Value| {
+        assert_eq!(earned(&server, affiliate, query), expected, "{affiliate} {query}");
+    };
+    let deposit = "event=deposit&amount=100.02";
+    check("pub-7", deposit, json!(["13.5025", "30.256", []]));
+    check("pub-7", "event=deposit&amount=100.02&quantity=4", json!(["13.5025", "31.006", []]));
+    check("pub-7", "event=deposit&amount=100&currency=usd", json!(["13.50", "30.25", []]));
+    check("pub-7", "event=deposit&amount=99999", json!(["500.00", "29999.95", []]));
+    check("pub-8", deposit, json!(["33.34", "30.256", []]));
+}
+
+#[test]
+fn what_cannot_be_reckoned_with_is_flagged_and_counted() {
+    let server = server();
+    let check = |query: &str, expected: Value| {
+        assert_eq!(earned(&server, "pub-7", query), expected, "{query}");
+    };
+    check("event=deposit", json!(["1.00", "0.25", ["amount_missing"]]));
+    check("event=deposit&amount=9&currency=EUR", json!(["1.00", "0.25", ["rate_missing"]]));
+    for flag in ["amount_missing", "rate_missing"] {
+        let series = format!("postbackd_conversion_flags_total{{flag=\"{flag}\"}}");
+        assert_eq!(server.metric(&series), 1.0, "{flag}");
+    }
+}
+
+#[test]
+fn a_postbacks_own_payout_counts_where_it_is_trusted_and_within_bounds() {
+    let server = server();
+    let check = |query: &str, expected: Value| {
+        assert_eq!(earned(&server, "pub-7", query), expected, "{query}");
+    };
+    let own = "amount=50&payout=7&revenue=99";
+    check(&format!("event=sale&{own}"), json!(["7.00", "10.00", []]));
+    check(&format!("event=deposit&{own}"), json!(["7.25", "15.25", []]));
+    check("event=sale&amount=50&payout=70", json!(["20.00", "10.00", []]));
+    check("event=sale&amount=50", json!(["5.00", "10.00", []]));
+}
+
+#[test]
+fn what_is_too_large_to_be_kept_is_refused_with_the_reason() {
+    let server = server();
+    let click = server.click("offer=games&aff=pub-7");
+    let answer = server.postback(&format!("click_id={click}&event=items&quantity=9223373"));
+    assert_eq!(answer.verdict(), (400, "refused", "bad_amount"));
+    assert!(answer.word("hint").contains("too large"), "{answer:?}");
+    let most = earned(&server, "pub-7", "event=items&quantity=9223372");
+    assert_eq!(most, json!(["9223372000000.00", "0.00", []]));
+}

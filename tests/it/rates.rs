@@ -1,0 +1,159 @@
+//! Amounts in other currencies: rates of the day, pinned, and conversions that wait for them.
+
+use serde_json::{Value, json};
+
+use crate::harness::{CATALOG, Connection, Response, Server, eventually};
+
+const SHARES: &str = r#"
+[[offers]]
+id = "games"
+advertiser = "acme"
+url = "https://games.example/?subid={click_id}"
+
+[[offers.events]]
+id = "deposit"
+payout = { fixed = "1", percent = "10", currency = "EUR" }
+revenue = { percent = "20" }
+trust_revenue = true
+
+[[offers.events]]
+id = "sale"
+payout = { percent = "10", currency = "USD" }
+revenue = { percent = "20" }
+"#;
+
+const TODAY: &str = r#"{"base":"USD","rates":{"EUR":"0.80","JPY":"160"}}"#;
+
+fn server() -> Server {
+    let server = Server::start();
+    let version = server.api("catalog/versions")["in_force"].clone();
+    server.write_catalog(&format!("{CATALOG}{SHARES}"));
+    server.signal("HUP");
+    eventually("the reload", || {
+        (server.api("catalog/versions")["in_force"] != version).then_some(())
+    });
+    server
+}
+
+fn today() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
+}
+
+fn put(server: &Server, date: &str, body: &str) -> Response {
+    let mut admin = Connection::open(server.admin);
+    let request = format!(
+        "PUT /api/v1/rates/{date} HTTP/1.1\r\nHost: t.example\r\nConnection: close\r\n\
+         Authorization: Bearer an-admin-token-for-tests\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    admin.send(request).expect("sent");
+    admin.receive("PUT").expect("an answer")
+}
+
+/// Sends a postback; answers the conversion's ID.
+fn convert(server: &Server, query: &str) -> String {
+    let click = server.click("offer=games&aff=pub-7");
+    let answer = server.postback(&format!("click_id={click}&{query}"));
+    assert_eq!(answer.verdict(), (200, "accepted", ""), "{query}");
+    answer.word("conversion_id").to_owned()
+}
+
+fn money(server: &Server, id: &str) -> Value {
+    let kept = server.api(&format!("conversions/{id}"));
+    let names = ["payout", "revenue", "currency", "amount_rate", "base", "flags"];
+    names.map(|name| kept[name].clone()).into_iter().collect()
+}
+
+#[test]
+fn an_amount_in_another_currency_is_exchanged_at_the_rate_of_its_day_which_stays_pinned() {
+    let mut server = server();
+    assert_eq!(put(&server, &today(), TODAY).status, 200);
+    let yen = convert(&server, "event=sale&amount=1600&currency=JPY");
+    let rate = json!({"from": "160", "to": "1"});
+    let expected = json!(["1.00", "2.00", "USD", rate, null, []]);
+    assert_eq!(money(&server, &yen), expected);
+    let euros = convert(&server, "event=deposit&amount=1600&currency=JPY");
+    let rate = json!({"from": "160", "to": "0.8"});
+    let base = json!({
+        "currency": "USD", "rate": {"from": "0.8", "to": "1"},
+        "revenue": "2.00", "payout": "2.25",
+    });
+    assert_eq!(money(&server, &euros), json!(["1.80", "1.60", "EUR", rate, base, []]));
+    assert_eq!(put(&server, &today(), &TODAY.replace("160", "320")).status, 200);
+    assert_eq!(money(&server, &yen), expected);
+    server.kill();
+    server.start_again();
+    let rates = json!({"base": "USD", "rates": {"EUR": "0.8", "JPY": "320"}});
+    assert_eq!(server.api(&format!("rates/{}", today())), rates);
+    let later = convert(&server, "event=sale&amount=1600&currency=JPY");
+    assert_eq!(money(&server, &later)[0], "0.50");
+    assert_eq!(money(&server, &yen), expected);
+}
+
+#[test]
+fn a_conversion_without_a_rate_is_flagged_and_priced_when_the_rate_comes() {
+    let server = server();
+    let yen = convert(&server, "event=sale&amount=1600&currency=JPY");
+    let own = convert(&server, "event=deposit&amount=1600&revenue=480&currency=JPY");
+    let euros = convert(&server, "event=deposit&amount=30&revenue=9");
+    let pounds = convert(&server, "event=sale&amount=1600&currency=GBP");
+    let flags = json!(["rate_missing"]);
+    let unpriced = json!(["0.00", "0.00", "USD", null, null, flags]);
+    assert_eq!(money(&server, &yen), unpriced);
+    assert_eq!(money(&server, &own), json!(["1.00", "0.00", "EUR", null, null, flags]));
+    assert_eq!(money(&server, &euros), json!(["4.00", "9.00", "EUR", null, null, flags]));
+    let totals = server.api("totals");
+    assert_eq!((&totals["conversions"], &totals["unpriced"]), (&json!(4), &json!(4)));
+    assert_eq!(put(&server, "2020-01-01", TODAY).status, 200);
+    assert_eq!(put(&server, &today(), TODAY).status, 200);
+    let priced = eventually("the price", || {
+        let kept = server.api(&format!("conversions/{euros}"));
+        (kept["flags"] == json!([])).then_some(kept)
+    });
+    let history = priced["history"].as_array().expect("steps");
+    assert_eq!(history.len(), 2);
+    assert_eq!(history[1]["reason"], "repriced");
+    assert_eq!(history[1]["status"], history[0]["status"]);
+    let rate = json!({"from": "160", "to": "1"});
+    assert_eq!(money(&server, &yen), json!(["1.00", "2.00", "USD", rate, null, []]));
+    let (rate, back) = (json!({"from": "160", "to": "0.8"}), json!({"from": "0.8", "to": "1"}));
+    let base = json!({"currency": "USD", "rate": back, "revenue": "3.00", "payout": "2.25"});
+    assert_eq!(money(&server, &own), json!(["1.80", "2.40", "EUR", rate, base, []]));
+    let base = json!({"currency": "USD", "rate": back, "revenue": "11.25", "payout": "5.00"});
+    assert_eq!(money(&server, &euros), json!(["4.00", "9.00", "EUR", null, base, []]));
+    assert_eq!(money(&server, &pounds), unpriced);
+    let still = server.api(&format!("conversions/{pounds}"));
+    assert_eq!(still["history"].as_array().map(Vec::len), Some(1), "nothing was changed");
+    let expected = json!({
+        "currency": "USD", "conversions": 4, "unpriced": 1, "revenue": "16.25",
+        "payout": "8.25", "margin": "8.00", "next_cursor": null,
+    });
+    assert_eq!(server.api("totals"), expected);
+    assert_eq!(server.api("totals?event=sale")["margin"], "1.00");
+}
+
+#[test]
+fn rates_that_are_not_well_formed_change_nothing_and_say_why() {
+    let server = server();
+    let check = |date: &str, body: &str, code: &str| {
+        let answer = put(&server, date, body);
+        assert_eq!(answer.status, 400, "{body}: {answer:?}");
+        assert_eq!(answer.json()["error"]["code"], code, "{body}");
+    };
+    check("2026-02-30", TODAY, "bad_date");
+    check("today", TODAY, "bad_date");
+    check("2026-01-01", "", "bad_body");
+    check("2026-01-01", r#"{"base":"USD"}"#, "bad_body");
+    check("2026-01-01", r#"{"base":"USD","rates":{"EUR":0.8}}"#, "bad_body");
+    check("2026-01-01", r#"{"base":"USD","rates":{},"date":"x"}"#, "bad_body");
+    check("2026-01-01", r#"{"base":"DOLLAR","rates":{}}"#, "bad_currency");
+    check("2026-01-01", r#"{"base":"USD","rates":{"EURO":"1"}}"#, "bad_currency");
+    check("2026-01-01", r#"{"base":"USD","rates":{"EUR":"0"}}"#, "bad_rate");
+    check("2026-01-01", r#"{"base":"USD","rates":{"EUR":"0.1234567891"}}"#, "bad_rate");
+    check("2026-01-01", r#"{"base":"USD","rates":{"USD":"2"}}"#, "bad_rate");
+    let absent = server.admin("/api/v1/rates/2026-01-01");
+    assert_eq!((absent.status, absent.json()["error"]["code"].clone()), (404, "not_found".into()));
+    assert_eq!(server.admin("/api/v1/rates/tomorrow").status, 400);
+    assert_eq!(server.admin("/api/v1/totals?limit=0").status, 400);
+}
