@@ -110,7 +110,7 @@ impl Rounds {
         self.store.writer().sync_once(&mut self.appended);
         // Nothing is kept, but what is not filed is counted.
         self.rounds = self.rounds.wrapping_add(1);
-        if self.rounds % FILE_EVERY == 0 {
+        if self.rounds.is_multiple_of(FILE_EVERY) {
             self.store.file_once(true);
         }
     }
