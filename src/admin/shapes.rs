@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use crate::click_id::{ClickId, RecordId};
+use crate::model::country::Country;
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
 use crate::model::rate::Rate;
@@ -28,6 +29,7 @@ pub struct Click {
     gdpr: Option<String>,
     gdpr_consent: Option<String>,
     us_privacy: Option<String>,
+    country: Option<String>,
     fallback: Option<String>,
 }
 
@@ -111,6 +113,7 @@ impl Click {
             gdpr_consent,
             us_privacy,
             fallback,
+            country,
         } = stored.record()?;
         let subs = subs.iter().enumerate().filter(|(_, sub)| !sub.is_empty());
         Ok(Self {
@@ -126,6 +129,7 @@ impl Click {
             gdpr: present(gdpr),
             gdpr_consent: present(gdpr_consent),
             us_privacy: present(us_privacy),
+            country: country.and_then(Country::from_bytes).map(|country| country.to_string()),
             fallback: present(fallback),
         })
     }
