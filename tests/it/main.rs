@@ -11,6 +11,7 @@ mod hostile;
 mod metrics;
 mod money;
 mod once;
+mod openapi;
 mod postbacks;
 mod presets;
 mod rates;

@@ -267,6 +267,21 @@ impl Server {
         Connection::open(self.admin).request("GET", target, &headers).expect("an answer")
     }
 
+    /// A request to the admin listener without the token.
+    pub fn admin_open(&self, target: &str) -> Response {
+        let mut admin = Connection::open(self.admin);
+        admin.request("GET", target, "Connection: close\r\n").expect("an answer")
+    }
+
+    /// A PUT of JSON to the admin API.
+    pub fn put_api(&self, call: &str, body: &str) -> Response {
+        let headers =
+            format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n");
+        let mut admin = Connection::open(self.admin);
+        let target = format!("/api/v1/{call}");
+        admin.send_body("PUT", &target, &headers, body.as_bytes()).expect("an answer")
+    }
+
     /// A successful call of the admin API.
     pub fn api(&self, call: &str) -> Value {
         let answer = self.admin(&format!("/api/v1/{call}"));
