@@ -12,6 +12,7 @@ mod metrics;
 mod money;
 mod once;
 mod openapi;
+mod poison;
 mod postbacks;
 mod presets;
 mod rates;
