@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -182,6 +182,7 @@ impl Server {
                 postbacks: Postbacks { waiting, ..postbacks.clone() },
                 metrics: Arc::clone(&metrics),
                 trusted_proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
+                country_header: config.click.country_header.as_deref().map(header_name),
                 referrer_policy: HeaderValue::from_static(config.click.referrer_policy.as_str()),
                 header_read_timeout: config.server.header_read_timeout,
                 body_read_timeout: BODY_READ_TIMEOUT,
@@ -426,6 +427,10 @@ const fn ip_mode(kept: IpStorage) -> IpMode {
         IpStorage::Hashed => IpMode::Hashed,
         IpStorage::None => IpMode::None,
     }
+}
+
+fn header_name(name: &str) -> HeaderName {
+    HeaderName::from_bytes(name.as_bytes()).expect("the configuration takes header names only")
 }
 
 fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {

@@ -10,6 +10,7 @@ use postbackd::store::records::{
 use proptest::prelude::*;
 
 const CLICK_V1: &str = include_str!("fixtures/click.v1.hex");
+const CLICK_V2: &str = include_str!("fixtures/click.v2.hex");
 const CONVERSION_V1: &str = include_str!("fixtures/conversion.v1.hex");
 const CONVERSION_V2: &str = include_str!("fixtures/conversion.v2.hex");
 const RATES_V1: &str = include_str!("fixtures/rates.v1.hex");
@@ -38,7 +39,13 @@ fn click_v1() -> ClickRecord<'static> {
         gdpr_consent: "CPx",
         us_privacy: "1YNN",
         fallback: "",
+        country: None,
     }
+}
+
+/// As version 1, with a country.
+fn click_v2() -> ClickRecord<'static> {
+    ClickRecord { country: Some(*b"DE"), ..click_v1() }
 }
 
 fn conversion_v1() -> ConversionRecord<'static> {
@@ -126,10 +133,15 @@ fn catalogs_of_version_1_are_read_and_written_unchanged() {
 }
 
 #[test]
-fn clicks_of_version_1_are_read_and_written_unchanged() {
-    let stored = bytes(CLICK_V1);
-    assert_eq!(ClickRecord::decode(&stored), Ok(click_v1()));
-    assert_eq!(hex(&encoded(|out| click_v1().encode(out))), hex(&stored));
+fn clicks_of_version_1_are_read() {
+    assert_eq!(ClickRecord::decode(&bytes(CLICK_V1)), Ok(click_v1()));
+}
+
+#[test]
+fn clicks_of_version_2_are_read_and_written_unchanged() {
+    let stored = bytes(CLICK_V2);
+    assert_eq!(ClickRecord::decode(&stored), Ok(click_v2()));
+    assert_eq!(hex(&encoded(|out| click_v2().encode(out))), hex(&stored));
 }
 
 #[test]
@@ -246,6 +258,7 @@ proptest! {
         texts: [String; 6],
         passed: Vec<(String, String)>,
         ip in ip(),
+        country: Option<[u8; 2]>,
     ) {
         let [user_agent, referrer, gdpr, gdpr_consent, us_privacy, fallback] = &texts;
         let record = ClickRecord {
@@ -258,6 +271,7 @@ proptest! {
             gdpr_consent,
             us_privacy,
             fallback,
+            country,
         };
         let stored = encoded(|out| record.encode(out));
         prop_assert_eq!(ClickRecord::decode(&stored), Ok(record));

@@ -3,9 +3,11 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use crate::click_id::{ClickId, RecordId};
+use crate::model::country::Country;
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
 use crate::model::rate::Rate;
@@ -14,13 +16,17 @@ use crate::store::records::{self, ClickRecord, PinnedRate, RecordError, StoredIp
 use crate::store::{StoredClick, StoredConversion};
 
 /// A click as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Click {
+    /// 33 characters.
     click_id: String,
+    /// Its ID, if it is in the catalog.
     offer: Option<String>,
     affiliate: Option<String>,
     time: String,
+    #[schema(value_type = BTreeMap<String, String>)]
     subs: Map<String, Value>,
+    #[schema(value_type = BTreeMap<String, String>)]
     params: Map<String, Value>,
     ip: Option<String>,
     user_agent: Option<String>,
@@ -28,11 +34,12 @@ pub struct Click {
     gdpr: Option<String>,
     gdpr_consent: Option<String>,
     us_privacy: Option<String>,
+    country: Option<String>,
     fallback: Option<String>,
 }
 
 /// A conversion as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Conversion {
     conversion_id: String,
     click_id: String,
@@ -55,19 +62,20 @@ pub struct Conversion {
     event_time: String,
     received_time: String,
     catalog_version: String,
+    #[schema(value_type = BTreeMap<String, String>)]
     params: Map<String, Value>,
     history: Vec<History>,
 }
 
 /// By what an amount was exchanged: times `to`, by `from`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct PairOfRates {
     from: String,
     to: String,
 }
 
 /// What was earned, in the network's currency.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct InBase {
     currency: String,
     rate: PairOfRates,
@@ -75,22 +83,42 @@ struct InBase {
     payout: String,
 }
 
-#[derive(Debug, Serialize)]
+/// One step of a conversion's status.
+#[derive(Debug, Serialize, ToSchema)]
 struct History {
     status: Option<&'static str>,
     time: String,
     reason: String,
 }
 
+/// Everything known by an ID.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Trace {
+    /// What was asked for.
+    pub id: String,
+    /// In time order.
+    pub entries: Vec<TraceEntry>,
+}
+
 /// One line of a trace.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TraceEntry {
     /// When.
     pub time: String,
     /// `click` or `conversion`.
     pub kind: &'static str,
     /// The record.
-    pub record: Value,
+    pub record: TracedRecord,
+}
+
+/// What a trace finds.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum TracedRecord {
+    /// A click.
+    Click(Box<Click>),
+    /// A conversion.
+    Conversion(Box<Conversion>),
 }
 
 impl Click {
@@ -111,6 +139,7 @@ impl Click {
             gdpr_consent,
             us_privacy,
             fallback,
+            country,
         } = stored.record()?;
         let subs = subs.iter().enumerate().filter(|(_, sub)| !sub.is_empty());
         Ok(Self {
@@ -126,6 +155,7 @@ impl Click {
             gdpr: present(gdpr),
             gdpr_consent: present(gdpr_consent),
             us_privacy: present(us_privacy),
+            country: country.and_then(Country::from_bytes).map(|country| country.to_string()),
             fallback: present(fallback),
         })
     }

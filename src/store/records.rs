@@ -8,7 +8,7 @@ use crate::click_id::RecordId;
 use crate::model::reasons::Flag;
 use crate::model::status::Status;
 
-const CLICK_VERSION: u8 = 1;
+const CLICK_VERSION: u8 = 2;
 const CONVERSION_VERSION: u8 = 2;
 const RATES_VERSION: u8 = 1;
 const DEDUPE_VERSION: u8 = 1;
@@ -68,7 +68,15 @@ pub struct ClickRecord<'a> {
     pub us_privacy: &'a str,
     /// Why the visitor went to a fallback; empty if the offer was reached.
     pub fallback: &'a str,
+    /// Where the visitor is, [`Country::to_bytes`]; `None` if nobody told, and in records of
+    /// version 1.
+    ///
+    /// [`Country::to_bytes`]: crate::model::country::Country::to_bytes
+    pub country: Option<[u8; 2]>,
 }
+
+/// Clicks as version 1 wrote them.
+mod click_v1;
 
 impl<'a> ClickRecord<'a> {
     /// Appends the record's bytes.
@@ -85,6 +93,7 @@ impl<'a> ClickRecord<'a> {
             Some((&CLICK_VERSION, rest)) => {
                 postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
             }
+            Some((&click_v1::VERSION, rest)) => click_v1::decode(rest),
             other => Err(RecordError::Version(other.map(|(version, _)| *version))),
         }
     }

@@ -11,6 +11,8 @@ mod hostile;
 mod metrics;
 mod money;
 mod once;
+mod openapi;
+mod poison;
 mod postbacks;
 mod presets;
 mod rates;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Connection, Response, Server, eventually};
+use crate::harness::{CATALOG, Response, Server, eventually};
 
 const SHARES: &str = r#"
 [[offers]]
@@ -40,15 +40,7 @@ fn today() -> String {
 }
 
 fn put(server: &Server, date: &str, body: &str) -> Response {
-    let mut admin = Connection::open(server.admin);
-    let request = format!(
-        "PUT /api/v1/rates/{date} HTTP/1.1\r\nHost: t.example\r\nConnection: close\r\n\
-         Authorization: Bearer an-admin-token-for-tests\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    admin.send(request).expect("sent");
-    admin.receive("PUT").expect("an answer")
+    server.put_api(&format!("rates/{date}"), body)
 }
 
 /// Sends a postback; answers the conversion's ID.
