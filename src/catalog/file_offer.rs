@@ -37,6 +37,7 @@ pub const OFFER: &[&str] = &[
 pub const EVENT: &[&str] = &[
     "id",
     "initial_status",
+    "reapprove",
     "repeat",
     "window",
     "payout",
@@ -213,6 +214,7 @@ fn event(table: &Table<'_>, id: &str, inherited: Inherited, around: &Surrounding
     Event {
         id: id.into(),
         initial_status: initial.unwrap_or(Status::Approved),
+        reapprove: table.optional("reapprove", Input::boolean).unwrap_or(false),
         repeat: table.optional("repeat", repeat).unwrap_or(Repeat::Once),
         window_ms: table.optional("window", window).or(inherited.window_ms),
         overrides: file_money::overrides(table, &terms, currency, trust, around.affiliate),

@@ -108,6 +108,8 @@ pub struct Event {
     pub id: Box<str>,
     /// Pending or approved.
     pub initial_status: Status,
+    /// Whether what was rejected may be approved yet.
+    pub reapprove: bool,
     /// How often it counts.
     pub repeat: Repeat,
     /// From the click, milliseconds; the offer's if the event has none; `None`: for ever.

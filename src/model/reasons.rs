@@ -9,6 +9,8 @@ words! {
         Accepted = "accepted",
         /// Known already; the original's conversion is named.
         Duplicate = "duplicate",
+        /// A known conversion has another status or amount now, on disk.
+        Updated = "updated",
         /// Will never succeed as sent.
         Refused = "refused",
         /// Nothing was kept; the sender should try again.
@@ -53,6 +55,8 @@ words! {
         UnknownOffer = "unknown_offer",
         /// The offer defines no such event.
         UnknownEvent = "unknown_event",
+        /// The conversion's status cannot become what was sent.
+        IllegalTransition = "illegal_transition",
         /// The click is older than the event's window.
         ClickExpired = "click_expired",
         /// No such path on the public listener.
@@ -95,6 +99,7 @@ impl Refusal {
             | Self::UnknownPath => 404,
             Self::MethodNotAllowed => 405,
             Self::BodyIncomplete => 408,
+            Self::IllegalTransition => 409,
             Self::ClickExpired => 410,
             Self::BodyTooLarge => 413,
             Self::UrlTooLong => 414,

@@ -16,3 +16,4 @@ mod presets;
 mod rates;
 mod records;
 mod reports;
+mod status;
