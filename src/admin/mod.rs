@@ -11,8 +11,10 @@ mod lookup;
 mod rates;
 mod server;
 mod shapes;
+mod status_lines;
 mod system;
 mod totals;
+mod upload;
 
 pub use auth::AdminToken;
 pub use catalog::count_load;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -15,12 +15,13 @@ use tokio::sync::Semaphore;
 
 use super::auth::{AdminToken, require_token};
 use super::error::ApiError;
-use super::{catalog, conversions, lookup, rates, system, totals};
+use super::{catalog, conversions, lookup, rates, system, totals, upload};
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT};
 use crate::metrics::Metrics;
+use crate::postback::Postbacks;
 use crate::rates::RatesSource;
 use crate::readiness::Readiness;
 use crate::shutdown::Drain;
@@ -37,6 +38,10 @@ pub struct AdminState {
     pub source: Arc<CatalogSource>,
     /// Catalogs that may be in memory beside the one in force.
     pub catalog_transfers: Arc<Semaphore>,
+    /// Changes conversions.
+    pub postbacks: Postbacks,
+    /// Uploads that may be worked on at once.
+    pub uploads: Semaphore,
     /// Exchange rates.
     pub rates: RatesSource,
     /// Verifies click IDs.
@@ -59,6 +64,7 @@ fn routes(state: Arc<AdminState>) -> Router {
     let api = Router::new()
         .route("/clicks/{click_id}", get(lookup::click))
         .route("/conversions", get(conversions::list))
+        .route("/conversions/status", post(upload::post))
         .route("/conversions/{id}", get(lookup::conversion))
         .route("/trace/{id}", get(lookup::trace))
         .route("/catalog", get(catalog::get).put(catalog::put))

@@ -72,7 +72,8 @@ impl Deduplicator {
     #[must_use]
     pub fn new(entries_max: usize, seed: u64, progress: Arc<Progress>) -> Self {
         let settled = Cache::new(entries_max, progress);
-        let memory = Memory { seed, settled, pending: PendingMap::new(), warming: Warming::default() };
+        let memory =
+            Memory { seed, settled, pending: PendingMap::new(), warming: Warming::default() };
         Self { memory: Arc::new(memory) }
     }
 
@@ -250,13 +251,9 @@ impl Deduplicator {
         Ok(None)
     }
 
-    /// Says that conversions are about to be read and remembered; [`Deduplicator::warmed`] ends it.
-    pub fn warming(&self) {
-        self.memory.warming.begin();
-    }
-
     /// Puts a conversion's claims into memory where they are not yet, as a restart does with the
-    /// newest conversions, newest first. What has changed since it was read is left out.
+    /// newest conversions, newest first. What may have changed since it was read, or was read
+    /// before its change was durable, is left out.
     pub fn remember(&self, claims: &ClaimSet<'_>, original: Original) {
         self.memory.warming.unless_changed(original.conversion, || {
             for claim in claims.iter() {
@@ -268,7 +265,7 @@ impl Deduplicator {
         });
     }
 
-    /// Ends what [`Deduplicator::warming`] began.
+    /// Says that nothing that was read is waiting to be remembered any more.
     pub fn warmed(&self) {
         self.memory.warming.end();
     }
@@ -340,6 +337,33 @@ impl Held {
         Ok(Submitted(Arc::clone(&self.pending) as _))
     }
 
+    /// As [`Held::submit`], together with the change of a known conversion that leaves it with this
+    /// status: both or neither.
+    ///
+    /// # Errors
+    /// As [`Held::submit`].
+    pub fn submit_with<E>(
+        self,
+        mut known: Self,
+        status: Status,
+        submit: impl FnOnce(Arc<dyn Settle>) -> Result<(), E>,
+    ) -> Result<Submitted, E> {
+        known.becomes(status);
+        let other = Arc::clone(&known.pending);
+        let submitted = self.submit(|own| submit(Arc::new(Both { own, other })))?;
+        known.submitted = true;
+        Ok(submitted)
+    }
+
+    fn becomes(&self, status: Status) {
+        debug_assert!(self.pending.change.is_some(), "held to be changed");
+        // From the submission on it may be readable, and not durable.
+        self.pending.memory.warming.changed(self.pending.original.conversion);
+        if let Some(code) = &self.pending.change {
+            code.store(status.code(), Ordering::Release);
+        }
+    }
+
     /// As [`Held::submit`], for a change that leaves the conversion with this status.
     ///
     /// # Errors
@@ -349,10 +373,7 @@ impl Held {
         status: Status,
         submit: impl FnOnce(Arc<dyn Settle>) -> Result<(), E>,
     ) -> Result<Changing, E> {
-        debug_assert!(self.pending.change.is_some(), "held to be changed");
-        if let Some(code) = &self.pending.change {
-            code.store(status.code(), Ordering::Release);
-        }
+        self.becomes(status);
         let pending = Arc::clone(&self.pending);
         self.submit(submit)?;
         Ok(Changing(pending))
@@ -394,6 +415,24 @@ impl From<Changing> for Submitted {
     }
 }
 
+/// A new conversion, and the known one that one commit changes with it.
+struct Both {
+    own: Arc<dyn Settle>,
+    other: Arc<Pending>,
+}
+
+impl Settle for Both {
+    /// Whoever hears of the new one finds the other changed.
+    fn settle(&self, outcome: Outcome) {
+        self.other.settle(outcome);
+        self.own.settle(outcome);
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.own.outcome()
+    }
+}
+
 impl Pending {
     /// Lets memory know of what is on disk now.
     fn remember(&self, key: &Key) {
@@ -411,9 +450,6 @@ impl Settle for Pending {
     /// one of the two.
     fn settle(&self, outcome: Outcome) {
         let durable = outcome == Outcome::Durable;
-        if durable && self.change.is_some() {
-            self.memory.warming.changed(self.original.conversion);
-        }
         for key in self.keys.iter().flatten() {
             if durable {
                 self.remember(key);

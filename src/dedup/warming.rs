@@ -6,34 +6,35 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::click_id::RecordId;
 use crate::limits::CHANGES_WHILE_WARMING_MAX;
 
-/// Which conversions have changed since warming began: what was read of them may be old.
-#[derive(Default)]
+/// Which conversions were changed since the start, while the cache is still being warmed: what was
+/// read of them may be old, or not durable yet.
 pub struct Warming(Mutex<State>);
 
-#[derive(Default)]
 enum State {
-    #[default]
-    Idle,
-    Begun(HashSet<RecordId>),
-    /// Too many to be told apart.
+    /// Changed conversions.
+    Warming(HashSet<RecordId>),
+    /// Too many have changed to be told apart.
     Spoiled,
+    /// Nothing will be remembered any more.
+    Warm,
+}
+
+impl Default for Warming {
+    fn default() -> Self {
+        Self(Mutex::new(State::Warming(HashSet::new())))
+    }
 }
 
 impl Warming {
-    /// Conversions are about to be read.
-    pub fn begin(&self) {
-        *self.lock() = State::Begun(HashSet::new());
-    }
-
     /// Nothing that was read is waiting to be remembered.
     pub fn end(&self) {
-        *self.lock() = State::Idle;
+        *self.lock() = State::Warm;
     }
 
-    /// A conversion has changed; to be said before memory follows.
+    /// A conversion is about to change; to be said before the change can be read.
     pub fn changed(&self, conversion: RecordId) {
         let mut state = self.lock();
-        if let State::Begun(changed) = &mut *state {
+        if let State::Warming(changed) = &mut *state {
             changed.insert(conversion);
             if changed.len() > CHANGES_WHILE_WARMING_MAX {
                 *state = State::Spoiled;
@@ -46,9 +47,8 @@ impl Warming {
     pub fn unless_changed(&self, conversion: RecordId, remember: impl FnOnce()) {
         let state = self.lock();
         match &*state {
-            State::Begun(changed) if changed.contains(&conversion) => {}
-            State::Spoiled => {}
-            State::Idle | State::Begun(_) => remember(),
+            State::Warming(changed) if !changed.contains(&conversion) => remember(),
+            State::Warming(_) | State::Spoiled | State::Warm => {}
         }
     }
 
@@ -71,21 +71,18 @@ mod tests {
     fn what_changes_while_it_is_read_is_not_remembered_as_it_was() {
         let warming = Warming::default();
         let id = |n: u128| RecordId::from_bytes(n.to_be_bytes());
-        warming.changed(id(1));
-        warming.begin();
-        assert!(is_remembered(&warming, id(1)), "it changed before it was read");
+        assert!(is_remembered(&warming, id(1)));
         warming.changed(id(1));
         assert!(!is_remembered(&warming, id(1)));
         assert!(is_remembered(&warming, id(2)));
         warming.end();
-        assert!(is_remembered(&warming, id(1)));
+        assert!(!is_remembered(&warming, id(2)), "who comes now comes too late");
     }
 
     #[test]
     fn more_changes_than_are_kept_end_the_warming() {
         let warming = Warming::default();
         let id = |n: usize| RecordId::from_bytes((n as u128).to_be_bytes());
-        warming.begin();
         (0..=CHANGES_WHILE_WARMING_MAX).for_each(|n| warming.changed(id(n)));
         assert!(!is_remembered(&warming, id(CHANGES_WHILE_WARMING_MAX + 1)));
     }

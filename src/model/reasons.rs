@@ -55,6 +55,8 @@ words! {
         UnknownOffer = "unknown_offer",
         /// The offer defines no such event.
         UnknownEvent = "unknown_event",
+        /// A negative event that takes back no conversion that is known.
+        UnknownConversion = "unknown_conversion",
         /// The conversion's status cannot become what was sent.
         IllegalTransition = "illegal_transition",
         /// The click is older than the event's window.
@@ -96,6 +98,7 @@ impl Refusal {
             | Self::UnknownAdvertiser
             | Self::UnknownOffer
             | Self::UnknownEvent
+            | Self::UnknownConversion
             | Self::UnknownPath => 404,
             Self::MethodNotAllowed => 405,
             Self::BodyIncomplete => 408,

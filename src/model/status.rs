@@ -39,8 +39,9 @@ impl Status {
     #[must_use]
     pub const fn step(self, said: Self, reapprove: bool) -> Step {
         match (self, said) {
-            (Self::Pending, Self::Approved | Self::Rejected)
-            | (Self::Approved, Self::Reversed) => Step::Change,
+            (Self::Pending, Self::Approved | Self::Rejected) | (Self::Approved, Self::Reversed) => {
+                Step::Change
+            }
             (Self::Rejected, Self::Approved) if reapprove => Step::Change,
             // Nothing becomes pending again: that is an old word that arrives late.
             (_, Self::Pending)

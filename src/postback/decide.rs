@@ -58,8 +58,10 @@ pub struct Verdict<'a> {
     pub affiliate: Option<&'a Affiliate>,
     /// The offer's event.
     pub event: &'a Event,
-    /// Transaction ID; empty if none was sent.
+    /// Transaction ID, of a negative event its own ID if it has one; empty if none was sent.
     pub txn_id: &'a str,
+    /// Of a negative event, the transaction that it takes back; empty if none was sent.
+    pub reversed_txn_id: &'a str,
     /// Customer ID; empty if none was sent.
     pub customer_id: &'a str,
     /// The status it starts with.
@@ -119,7 +121,8 @@ pub fn claims_of<'a>(
     } else {
         Claim::Transaction { advertiser: &offer.advertiser.id, event: &event.id, txn_id }
     };
-    ClaimSet::new(first, offer.one_conversion_per_click.then_some(click))
+    let once = offer.one_conversion_per_click && !event.is_negative();
+    ClaimSet::new(first, once.then_some(click))
 }
 
 /// Judges a postback by the catalog in force. `form` is set to that of the offer's advertiser as
@@ -155,12 +158,18 @@ pub fn decide<'a>(
     let late = is_late(event, record.time_ms(), event_time_ms);
     // A mistake in what does not count is the sender's to know, too.
     let said = said(fields)?;
-    let price = if late {
+    let is_negative = event.is_negative();
+    let price = if is_negative {
+        Price::default()
+    } else if late {
         Price { flags: Flag::Late.bit(), ..Price::default() }
     } else {
         price(event, record.affiliate(), &said, market, Day::of_ms(event_time_ms))?
     };
-    let said_status = status(fields, &offer.advertiser)?;
+    // A negative event has no other status than having happened.
+    let said_status = status(fields, &offer.advertiser)?.filter(|_| !is_negative);
+    let txn_id = fields.get(Field::TxnId);
+    let own_id = fields.get(Field::ReversalId).filter(|_| is_negative);
     let unless_known = match (late, said_status) {
         (true, _) if offer.late == Late::Refuse => Some(Refusal::ClickExpired),
         (_, Some(Status::Reversed)) => Some(Refusal::BadStatus),
@@ -171,7 +180,8 @@ pub fn decide<'a>(
         offer,
         affiliate: catalog.affiliate_by_number(record.affiliate()),
         event,
-        txn_id: fields.get(Field::TxnId).unwrap_or_default(),
+        txn_id: own_id.or(txn_id).unwrap_or_default(),
+        reversed_txn_id: txn_id.filter(|_| is_negative).unwrap_or_default(),
         customer_id: fields.get(Field::CustomerId).unwrap_or_default(),
         status: initial_status(said_status, event),
         said_status,
@@ -191,6 +201,7 @@ fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Result<(), Ref
     for field in [
         Field::ClickId,
         Field::TxnId,
+        Field::ReversalId,
         Field::Event,
         Field::Amount,
         Field::Revenue,
@@ -323,6 +334,9 @@ const fn hint(reason: Refusal) -> Option<&'static str> {
         Refusal::UnknownAdvertiser => "the path names an advertiser that is not in the catalog",
         Refusal::UnknownOffer => "the click's offer is not in the catalog any more",
         Refusal::UnknownEvent => "the click's offer defines no event of this name",
+        Refusal::UnknownConversion => {
+            "no conversion is known that it could take back: send the txn_id or the click_id of one"
+        }
         Refusal::ClickExpired => "the click is older than the event's window",
         Refusal::UnsupportedMediaType => "application/x-www-form-urlencoded or application/json",
         _ => return None,

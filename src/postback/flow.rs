@@ -229,7 +229,14 @@ impl Postbacks {
         }
         let claims = verdict.claims();
         if let Some(known) = self.dedup.known(&claims, request.now_ms) {
-            return if verdict.may_change(known) { Ok(None) } else { Err(duplicate(known, &verdict)) };
+            return if verdict.may_change(known) {
+                Ok(None)
+            } else {
+                Err(duplicate(known, &verdict))
+            };
+        }
+        if verdict.event.is_negative() {
+            return Ok(None);
         }
         let original = self.original(&verdict, request.now_ms)?;
         let acquired = self.dedup.acquire_now(&self.store, claims, original, request.now_ms)?;
@@ -281,6 +288,9 @@ impl Postbacks {
         verdict.refuse_if_new()?;
         let click = verdict.click.record();
         let has_click = self.knows(click) || self.store.has_click(click).await?;
+        if verdict.event.is_negative() {
+            return self.reverse(held, &verdict, &received, has_click).await;
+        }
         self.commit(held, &verdict, &received, has_click)
     }
 
@@ -306,6 +316,9 @@ impl Postbacks {
             return self.would_update(known, verdict, received).await;
         }
         verdict.refuse_if_new()?;
+        if verdict.event.is_negative() {
+            self.would_reverse(verdict, received).await?;
+        }
         Ok(Answer::Accepted { conversion: None, click: verdict.click, status: verdict.status })
     }
 
@@ -338,7 +351,8 @@ impl Postbacks {
         let flags = verdict.flags | missing;
         let earned = Earned { revenue: verdict.revenue.get(), payout: verdict.payout.get() };
         let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
-        let history = [HistoryEntry::new(status, now_ms, event_ms, earned, verdict.initial_reason())];
+        let reason = verdict.initial_reason();
+        let history = [HistoryEntry::new(status, now_ms, event_ms, earned, reason)];
         let record = record(verdict, received, flags, &history);
         let submitted =
             held.submit(|ticket| self.store.commit_conversion(conversion, &record, ticket))?;
@@ -355,8 +369,6 @@ impl Postbacks {
     /// When the store cannot be read.
     pub async fn warm(&self, count: usize) -> Result<usize, ReadError> {
         let dedup = self.dedup.clone();
-        // What changes meanwhile is not remembered as it was read.
-        self.dedup.warming();
         let warmed = self
             .store
             .newest_conversions(count, move |stored| {
@@ -395,7 +407,7 @@ pub(super) const fn duplicate(original: Original, verdict: &Verdict<'_>) -> Answ
     Answer::Duplicate { original, click: verdict.click, dry_run: false }
 }
 
-fn record<'a>(
+pub(super) fn record<'a>(
     verdict: &Verdict<'a>,
     received: &Received<'a>,
     flags: u32,
@@ -425,6 +437,7 @@ fn record<'a>(
         history: history.to_vec(),
         claims: verdict.claims().bits(),
         exchanged: verdict.exchanged.clone(),
+        reversed_amount: 0,
     }
 }
 

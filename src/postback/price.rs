@@ -269,6 +269,7 @@ mod tests {
             id: "sale".into(),
             initial_status: Status::Approved,
             reapprove: false,
+            reverses: Vec::new(),
             repeat: Repeat::Once,
             window_ms: None,
             terms: Terms { payout, revenue },

@@ -68,6 +68,10 @@ pub fn changed<'a>(
         return Ok(None);
     }
     let event = catalog.offer(record.offer).and_then(|offer| offer.event(record.event));
+    if event.is_some_and(Event::is_negative) {
+        // It has happened; nobody takes taking back back.
+        return if heard.status == status { Ok(None) } else { Err(final_event()) };
+    }
     let said = if is_held(record, status, heard) { status } else { heard.status };
     let step = status.step(said, event.is_some_and(|event| event.reapprove));
     if step == Step::Illegal {
@@ -118,8 +122,12 @@ fn revalue(
     let is_late = record.flags & Flag::Late.bit() != 0;
     let kept = Said::of_record(record);
     let said = merged(&kept, &heard.said, trust);
-    let same = (said.amount, said.currency, said.quantity)
-        == (kept.amount, kept.currency, kept.quantity);
+    if record.reversed_amount != 0 {
+        // What has been taken back was a share of the amount that is known.
+        return Ok(false);
+    }
+    let same =
+        (said.amount, said.currency, said.quantity) == (kept.amount, kept.currency, kept.quantity);
     let own = !is_late && event.is_some_and(|event| has_other_own(record, &said, &kept, event));
     if same && !own {
         return Ok(false);
@@ -154,19 +162,15 @@ fn merged(kept: &Said, said: &Said, trust: Trust) -> Said {
 }
 
 /// Whether the sender's own payout or revenue, where it counts, is not the one that counted.
-fn has_other_own(
-    record: &ConversionRecord<'_>,
-    said: &Said,
-    kept: &Said,
-    event: &Event,
-) -> bool {
+fn has_other_own(record: &ConversionRecord<'_>, said: &Said, kept: &Said, event: &Event) -> bool {
     let terms = event.terms_of(RecordId::from_bytes(record.click).affiliate());
     let is_foreign = said.currency.is_some_and(|currency| currency != event.currency);
-    let differs = |said: Option<Micros>, kept: Option<Micros>, counted: Micros, earned: i64| {
-        said.is_some_and(|theirs| {
-            if is_foreign { kept != Some(theirs) } else { counted.get() != earned }
-        })
-    };
+    let differs =
+        |said: Option<Micros>, kept: Option<Micros>, counted: Micros, earned: i64| {
+            said.is_some_and(|theirs| {
+                if is_foreign { kept != Some(theirs) } else { counted.get() != earned }
+            })
+        };
     let within = |theirs: Option<Micros>| theirs.unwrap_or_default();
     differs(said.payout, kept.payout, terms.payout.within(within(said.payout)), record.payout)
         || differs(
@@ -175,6 +179,10 @@ fn has_other_own(
             terms.revenue.within(within(said.revenue)),
             record.revenue,
         )
+}
+
+fn final_event() -> Refused {
+    Refused::with(Refusal::IllegalTransition, "a negative event stays approved once it has counted")
 }
 
 fn illegal(status: Status, said: Status) -> Refused {
@@ -191,4 +199,4 @@ fn illegal(status: Status, said: Status) -> Refused {
 
 #[cfg(test)]
 #[path = "transition_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -43,12 +43,12 @@ fn catalog() -> Catalog {
     checked.into_catalog(7, &First).expect("numbers")
 }
 
-fn amount(text: &str) -> i64 {
+pub fn amount(text: &str) -> i64 {
     Micros::parse(text).expect("an amount").get()
 }
 
 /// A conversion of 100.00 that was received at 1000; its history by `"status reason …"`.
-fn record<'a>(event: &'a str, history: &'a str) -> ConversionRecord<'a> {
+pub fn record<'a>(event: &'a str, history: &'a str) -> ConversionRecord<'a> {
     let earned = Earned { revenue: amount("20"), payout: amount("10") };
     let words: Vec<_> = history.split(' ').collect();
     let step = |pair: &[&'a str]| {
@@ -80,6 +80,7 @@ fn record<'a>(event: &'a str, history: &'a str) -> ConversionRecord<'a> {
         history,
         claims: 1,
         exchanged: None,
+        reversed_amount: 0,
     }
 }
 

@@ -164,11 +164,15 @@ impl Postbacks {
     }
 }
 
-fn read(stored: &StoredConversion) -> Result<ConversionRecord<'_>, Answer> {
+pub(super) fn read(stored: &StoredConversion) -> Result<ConversionRecord<'_>, Answer> {
     stored.record().map_err(|error| ReadError::from(error).into())
 }
 
-fn current(stored: &StoredConversion, record: &ConversionRecord<'_>) -> Result<Original, Answer> {
+/// The conversion with the status that a record gives it.
+pub(super) fn current(
+    stored: &StoredConversion,
+    record: &ConversionRecord<'_>,
+) -> Result<Original, Answer> {
     let status = record.status().ok_or(ReadError::from(RecordError::Corrupt))?;
     Ok(Original { conversion: stored.id, status })
 }

@@ -34,6 +34,10 @@ reapprove = true
 payout = { percent = "10" }
 revenue = { percent = "20" }
 
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
+
 [[offers]]
 id = "single"
 advertiser = "acme"
@@ -50,13 +54,16 @@ initial_status = "pending"
 reapprove = true
 payout = { percent = "10" }
 revenue = { percent = "20" }
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
 
 [[affiliates]]
 id = "pub"
 "#;
 
 pub const OFFERS: [&str; 2] = ["open", "single"];
-pub const EVENTS: [&str; 2] = ["sale", "deposit"];
+pub const EVENTS: [&str; 3] = ["sale", "deposit", "refund"];
 /// `repeat` of a deposit, milliseconds.
 pub const WINDOW_MS: u64 = 60 * 60 * 1000;
 
@@ -128,13 +135,14 @@ impl Key {
 }
 
 fn keys_of(click: RecordId, offer: &str, event: &str, txn_id: &str) -> Vec<Key> {
+    let is_refund = event == "refund";
     let event = event.to_owned();
     let mut keys = vec![if txn_id.is_empty() {
         Key::Event { click, event }
     } else {
         Key::Transaction { event, txn_id: txn_id.to_owned() }
     }];
-    if offer == "single" {
+    if offer == "single" && !is_refund {
         keys.push(Key::Click(click));
     }
     keys
@@ -246,6 +254,7 @@ impl Books {
             let bytes = bytes.unwrap_or_else(|| panic!("click {click:?} was lost"));
             assert!(ClickRecord::decode(bytes).is_ok());
         }
+        audit_refunds(disk);
         let filed_below = filed_below(disk);
         let holders = audit_conversions(&filed_below, disk);
         audit_dedupe(&holders, &filed_below, disk);
@@ -291,7 +300,7 @@ fn audit_history(record: &ConversionRecord<'_>) {
     let legal = |from: Status, to: Status| match (from, to) {
         (Pending, Approved | Rejected) | (Approved, Reversed) => true,
         (Rejected, Approved) => record.event == "deposit",
-        // The same status once more: with another amount.
+        // The same status once more: with another amount, or less of it.
         (Pending, Pending) | (Approved, Approved) => true,
         _ => false,
     };
@@ -304,8 +313,38 @@ fn audit_history(record: &ConversionRecord<'_>) {
     }
     let (status, _, revenue, _) = history[history.len() - 1];
     assert_eq!(record.status(), Some(status), "{history:?}");
-    let worth = record.amount.unwrap_or(0) / 5;
+    let worth = (record.amount.unwrap_or(0) - record.reversed_amount) / 5;
+    let worth = if record.event == "refund" { 0 } else { worth };
     assert_eq!(revenue, if status == Approved { worth } else { 0 }, "{history:?}");
+}
+
+/// What refunds have taken back is what their conversions say: both are on the disk, or neither.
+fn audit_refunds(disk: &Tables) {
+    let mut taken: BTreeMap<String, (usize, i64)> = BTreeMap::new();
+    let all = disk.of(Table::Conversions).keys();
+    let all: Vec<_> = all.map(|key| keys::record(key).expect("a conversion's key")).collect();
+    for id in &all {
+        let record = on_disk(*id, disk);
+        if record.event == "refund" {
+            let (_, reverses) = record.params.last().expect("what it reverses");
+            let (count, amount) = taken.entry((*reverses).to_owned()).or_default();
+            *count += 1;
+            *amount += record.amount.unwrap_or(i64::from(u32::MAX) * 1_000_000);
+        }
+    }
+    for id in &all {
+        let record = on_disk(*id, disk);
+        let (count, amount) = taken.remove(id.to_text().as_str()).unwrap_or_default();
+        let steps = record.history.iter().filter(|step| step.reason == "refund").count();
+        assert_eq!(steps, count, "{id:?}: refunds, and steps in its history");
+        let by_refund = record.history.last().is_some_and(|step| step.reason == "refund");
+        if record.status() == Some(Status::Approved) {
+            assert_eq!(record.reversed_amount, amount, "{id:?}: refunded");
+        } else if by_refund {
+            assert!(amount >= record.amount.unwrap_or(0), "{id:?}: reversed by {amount}");
+        }
+    }
+    assert!(taken.is_empty(), "refunds of no conversion: {taken:?}");
 }
 
 /// A key has one conversion, or several that are a window apart, and the dedupe table names the

@@ -19,6 +19,7 @@
 //! - a history that somebody was told of stays the beginning of the conversion's history, goes
 //!   along the status machine, and books what the amount is worth while it is approved, never less
 //!   than nothing; memory says the status that the disk has;
+//! - a refund and the step it makes in its conversion's history are on the disk, or neither is;
 //! - after a failed write or fsync everybody gets `unavailable`, nothing is written any more, and
 //!   nothing in memory vouches for what was lost;
 //! - when the writer has run dry, no future waits, no claim is pending, every ticket is settled;
@@ -176,7 +177,8 @@ impl World {
             _ => format!("T{}", self.rng.below(6)),
         };
         let status = self.status();
-        let amount = (!self.rng.once_in(3)).then(|| 5 * self.rng.below(3) as i64);
+        let unit = if event == "refund" { 1 } else { 5 };
+        let amount = (!self.rng.once_in(3)).then(|| unit * self.rng.below(3) as i64);
         let request = Request { click, offer, event, txn_id, status, amount };
         self.sent.push(request.clone());
         life.send(request, self.now_ms);
