@@ -101,6 +101,8 @@ struct State {
     conversions: Option<Mark>,
     /// Conversions below bring their index rows along.
     closed_below: RecordKey,
+    /// Those that did since it was closed.
+    stragglers: Vec<RecordId>,
     /// The sync stage is at work; only then is the append stage worth waking.
     syncing: bool,
     /// What was collected is worth an fsync.
@@ -210,6 +212,9 @@ impl Writer {
         }
         let with_rows = *conversion.as_bytes() < state.closed_below;
         changes(&mut state.collected.batch, with_rows);
+        if with_rows {
+            state.stragglers.push(conversion);
+        }
         let below = below.max(keys::after(conversion));
         state.conversions = Some(Mark { below, submitted: submitted + 1 });
         self.progress.set_submitted(submitted + 1);
@@ -260,7 +265,13 @@ impl Writer {
     pub(super) fn close_below(&self, below: RecordKey) -> u64 {
         let mut state = self.lock();
         state.closed_below = below;
+        state.stragglers.clear();
         state.batch
+    }
+
+    /// Conversions that came below the bound since it was closed: readable perhaps, and not settled.
+    pub(super) fn stragglers(&self) -> Vec<RecordId> {
+        self.lock().stragglers.clone()
     }
 
     /// Whether a batch and all before it are settled.
