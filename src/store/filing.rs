@@ -9,8 +9,8 @@
 //! Two promises hold it together:
 //!
 //! - Whoever commits a conversion below the bound of a round that has begun brings its rows along
-//!   in the same batch ([`Writer::submit_conversion`]), so no round misses one, and none files
-//!   the rows of one that is not durable yet.
+//!   in the same batch ([`Writer::submit_conversion`]), so no round misses one. The round ends when
+//!   those, too, are settled, so that none files the rows of a conversion that a crash may undo.
 //! - Until a conversion's claims are filed, memory may not forget them ([`Progress`]).
 
 use std::ops::ControlFlow;
@@ -171,7 +171,7 @@ impl Filing {
         // The lock is the filing thread's own; whoever lists conversions takes it for a copy.
         let (from, to) = (state.below, round.mark.below);
         drop(state);
-        file(engine, from, to, || writer.stragglers())?;
+        file(engine, from, to)?;
         self.progress.set_filed(round.mark.submitted);
         let mut state = self.lock();
         (state.below, state.round) = (to, None);
@@ -208,8 +208,7 @@ pub(super) fn file_until_closed(
     }
 }
 
-/// Files the index rows of all conversions in `from..to`, so many at a time, but for those that
-/// bring their rows themselves; `except` is asked for them after conversions have been read.
+/// Files the index rows of all conversions in `from..to`, so many at a time.
 ///
 /// # Errors
 /// When the engine fails.
@@ -217,11 +216,9 @@ pub(super) fn file(
     engine: &dyn Engine,
     mut from: RecordKey,
     to: RecordKey,
-    except: impl Fn() -> Vec<RecordId>,
 ) -> Result<(), EngineError> {
     while from < to {
-        let mut rows = Rows::read(engine, &from, &to)?;
-        rows.leave_out(&except());
+        let rows = Rows::read(engine, &from, &to)?;
         let next = rows.next;
         rows.write(engine)?;
         from = next;
@@ -263,15 +260,6 @@ impl Rows {
     fn add(&mut self, rows: &IndexRows) {
         self.dedupe.extend(rows.dedupe.iter().flatten());
         self.by_click.push(rows.by_click);
-    }
-
-    /// Every row ends in its conversion's ID.
-    fn leave_out(&mut self, conversions: &[RecordId]) {
-        if !conversions.is_empty() {
-            let stays = |row: &[u8]| !conversions.iter().any(|id| row.ends_with(id.as_bytes()));
-            self.dedupe.retain(|row| stays(row));
-            self.by_click.retain(|row| stays(row));
-        }
     }
 
     fn write(mut self, engine: &dyn Engine) -> Result<(), EngineError> {

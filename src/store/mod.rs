@@ -436,7 +436,7 @@ fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Identity, OpenEr
     let filed_below = newest_conversion.map_or(RecordKey::default(), keys::after);
     // A store of format 1 has no bound: its conversions came with their rows.
     if let Some(from) = meta(engine, keys::META_FILED, "filed")? {
-        filing::file(engine, from, filed_below, Vec::new)?;
+        filing::file(engine, from, filed_below)?;
     }
     let mut batch = Batch::default();
     let mut put = |key: &[u8], value: &[u8]| {
