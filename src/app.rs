@@ -20,7 +20,7 @@ use crate::click_id::{Keyring, Minter};
 use crate::config::{Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
 use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
-use crate::limits::{BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, WARM_CONVERSIONS_MAX};
+use crate::limits::{BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, UPLOADS_MAX, WARM_CONVERSIONS_MAX};
 use crate::metrics::Metrics;
 use crate::model::rate::Day;
 use crate::postback::Postbacks;
@@ -199,6 +199,8 @@ impl Server {
             catalog: in_force,
             source: Arc::clone(&source),
             catalog_transfers: Arc::new(Semaphore::new(CATALOG_TRANSFERS_MAX)),
+            postbacks: postbacks.clone(),
+            uploads: Semaphore::new(UPLOADS_MAX),
             rates,
             keyring,
             dedup,

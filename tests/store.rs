@@ -67,6 +67,7 @@ fn conversion(click: RecordId, txn_id: &str) -> ConversionRecord<'_> {
         history: Vec::new(),
         claims: ClaimSet::new(transaction(txn_id), None).bits(),
         exchanged: None,
+        reversed_amount: 0,
     }
 }
 

@@ -47,6 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
+            "postback",
             "catalog",
             "dedup",
             "rates",
@@ -292,6 +293,8 @@ fn is_pure(path: &str) -> bool {
     let listed = [
         "src/catalog/template.rs",
         "src/postback/price.rs",
+        "src/postback/reversal.rs",
+        "src/postback/transition.rs",
         "src/store/keys.rs",
         "src/store/records.rs",
     ];

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::catalog::{Mistake, mistakes};
 use crate::catalog::{LoadError, version_text};
-use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT};
+use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT, UPLOAD_BYTES_MAX};
 use crate::rates::PutError;
 use crate::store::records::RecordError;
 use crate::store::{KeepError, NumbersError, ReadError, SubmitError};
@@ -108,6 +108,24 @@ impl ApiError {
             return Self::catalog_too_large();
         }
         Self::bad_request("body_incomplete", error.to_string())
+    }
+
+    /// 415: neither CSV nor NDJSON.
+    pub fn unsupported_upload() -> Self {
+        let message = "send Content-Type: text/csv or application/x-ndjson";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
+    /// 503: enough uploads are being worked on.
+    pub fn upload_busy() -> Self {
+        let message = "another upload is being worked on; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "upload_busy", message)
+    }
+
+    /// 400: the upload did not come, or not whole.
+    pub fn upload_unread(what: impl std::fmt::Display) -> Self {
+        let message = format!("{what}; a file has at most {UPLOAD_BYTES_MAX} bytes");
+        Self::bad_request("body_incomplete", message)
     }
 
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {

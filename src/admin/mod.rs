@@ -12,8 +12,10 @@ mod openapi;
 mod rates;
 mod server;
 mod shapes;
+mod status_lines;
 mod system;
 mod totals;
+mod upload;
 
 pub use auth::AdminToken;
 pub use catalog::count_load;

@@ -17,12 +17,13 @@ use utoipa_axum::routes;
 use super::auth::{AdminToken, require_token};
 use super::error::ApiError;
 use super::openapi::{self, Description};
-use super::{catalog, conversions, lookup, rates, system, totals};
+use super::{catalog, conversions, lookup, rates, system, totals, upload};
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT};
 use crate::metrics::Metrics;
+use crate::postback::Postbacks;
 use crate::rates::RatesSource;
 use crate::readiness::Readiness;
 use crate::shutdown::Drain;
@@ -39,6 +40,10 @@ pub struct AdminState {
     pub source: Arc<CatalogSource>,
     /// Catalogs that may be in memory beside the one in force.
     pub catalog_transfers: Arc<Semaphore>,
+    /// Changes conversions.
+    pub postbacks: Postbacks,
+    /// Uploads that may be worked on at once.
+    pub uploads: Semaphore,
     /// Exchange rates.
     pub rates: RatesSource,
     /// Verifies click IDs.
@@ -65,6 +70,7 @@ fn api() -> Routes {
     OpenApiRouter::default()
         .routes(routes!(lookup::click))
         .routes(routes!(conversions::list))
+        .routes(routes!(upload::post))
         .routes(routes!(lookup::conversion))
         .routes(routes!(lookup::trace))
         .routes(routes!(catalog::get, catalog::put))

@@ -12,7 +12,9 @@ use crate::model::currency::Currency;
 use crate::model::money::Micros;
 use crate::model::rate::Rate;
 use crate::model::status::Status;
-use crate::store::records::{self, ClickRecord, PinnedRate, RecordError, StoredIp};
+use crate::store::records::{
+    self, ClickRecord, ConversionRecord, PinnedRate, RecordError, StoredIp,
+};
 use crate::store::{StoredClick, StoredConversion};
 
 /// A click as the API shows it.
@@ -52,6 +54,7 @@ pub struct Conversion {
     status: Option<&'static str>,
     amount: Option<String>,
     amount_currency: Option<String>,
+    reversed_amount: Option<String>,
     revenue: String,
     payout: String,
     currency: String,
@@ -167,6 +170,7 @@ impl Conversion {
         let record = stored.record()?;
         let currency = Currency::from_bytes(record.currency).ok_or(RecordError::Corrupt)?;
         let amount_currency = record.amount_currency.and_then(Currency::from_bytes);
+        let earned = record.earned();
         let exchanged = record.exchanged.as_deref().copied().unwrap_or_default();
         let step = |entry: &crate::store::records::HistoryEntry<'_>| History {
             status: Status::from_code(entry.status).map(Status::as_str),
@@ -188,11 +192,15 @@ impl Conversion {
                 Micros::new(amount).display(amount_currency.unwrap_or(currency)).to_string()
             }),
             amount_currency: amount_currency.map(|currency| currency.as_str().to_owned()),
-            revenue: Micros::new(record.revenue).display(currency).to_string(),
-            payout: Micros::new(record.payout).display(currency).to_string(),
+            reversed_amount: (record.reversed_amount != 0).then(|| {
+                let reversed = Micros::new(record.reversed_amount);
+                reversed.display(amount_currency.unwrap_or(currency)).to_string()
+            }),
+            revenue: Micros::new(earned.revenue).display(currency).to_string(),
+            payout: Micros::new(earned.payout).display(currency).to_string(),
             currency: currency.as_str().to_owned(),
             amount_rate: exchanged.amounts.map(pair_of_rates).transpose()?,
-            base: exchanged.base.map(in_base).transpose()?,
+            base: exchanged.base.map(|base| in_base(&record, base)).transpose()?,
             quantity: record.quantity,
             flags: record.flags().map(|flag| flag.as_str()).collect(),
             event_time: rfc3339(record.event_time_ms),
@@ -209,13 +217,13 @@ fn pair_of_rates((from, to): PinnedRate) -> Result<PairOfRates, RecordError> {
     Ok(PairOfRates { from: text(from)?, to: text(to)? })
 }
 
-fn in_base(base: records::InBase) -> Result<InBase, RecordError> {
+fn in_base(record: &ConversionRecord<'_>, base: records::InBase) -> Result<InBase, RecordError> {
     let currency = Currency::from_bytes(base.currency).ok_or(RecordError::Corrupt)?;
     Ok(InBase {
         currency: currency.as_str().to_owned(),
         rate: pair_of_rates(base.rate)?,
-        revenue: Micros::new(base.revenue).display(currency).to_string(),
-        payout: Micros::new(base.payout).display(currency).to_string(),
+        revenue: Micros::new(record.left_of(base.revenue)).display(currency).to_string(),
+        payout: Micros::new(record.left_of(base.payout)).display(currency).to_string(),
     })
 }
 

@@ -12,7 +12,7 @@ use crate::model::rate::{Day, Exchange};
 use crate::model::reasons::{Flag, Refusal};
 use crate::model::rule::Rule;
 use crate::rates::Market;
-use crate::store::records::{Exchanged, InBase, PinnedRate};
+use crate::store::records::{ConversionRecord, Exchanged, InBase, PinnedRate};
 
 /// What a postback says of money, well-formed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,22 @@ pub struct Said {
     pub revenue: Option<Micros>,
 }
 
+impl Said {
+    /// What the postback of a stored conversion said, as far as it is kept: of its own payout and
+    /// revenue, what counts and had to be exchanged.
+    #[must_use]
+    pub fn of_record(record: &ConversionRecord<'_>) -> Self {
+        let own = record.exchanged.as_deref().copied().unwrap_or_default();
+        Self {
+            amount: record.amount.map(Micros::new),
+            currency: record.amount_currency.and_then(Currency::from_bytes),
+            quantity: record.quantity,
+            payout: own.own_payout.map(Micros::new),
+            revenue: own.own_revenue.map(Micros::new),
+        }
+    }
+}
+
 /// What a conversion earns, in the event's currency.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Price {
@@ -41,6 +57,19 @@ pub struct Price {
     /// What other currencies had to do with it, rates pinned.
     pub exchanged: Option<Box<Exchanged>>,
 }
+
+impl Price {
+    /// Makes it the price of a stored conversion.
+    pub fn set(self, record: &mut ConversionRecord<'_>) {
+        record.payout = self.payout.get();
+        record.revenue = self.revenue.get();
+        record.flags = record.flags & !PRICE_FLAGS | self.flags;
+        record.exchanged = self.exchanged;
+    }
+}
+
+/// The flags that a price brings.
+pub const PRICE_FLAGS: u32 = Flag::AmountMissing.bit() | Flag::RateMissing.bit();
 
 /// Prices a conversion by the rates of its day. What depends on an amount that was not sent, or
 /// that cannot be exchanged, counts as zero and is flagged: the conversion is never lost for it.
@@ -239,6 +268,8 @@ mod tests {
         Event {
             id: "sale".into(),
             initial_status: Status::Approved,
+            reapprove: false,
+            reverses: Vec::new(),
             repeat: Repeat::Once,
             window_ms: None,
             terms: Terms { payout, revenue },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::flow::Postbacks;
 use super::price::{Base, Price, Said, in_base, price};
+use super::update::{ChangeError, submit};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
 use crate::limits::{FUTURE_TIMESTAMP_MS_MAX, REPRICED_PER_COMMIT_MAX};
@@ -13,30 +14,17 @@ use crate::model::money::Micros;
 use crate::model::rate::Day;
 use crate::model::reasons::Flag;
 use crate::rates::Market;
+use crate::store::StoredConversion;
 use crate::store::records::{ConversionRecord, Exchanged, HistoryEntry};
-use crate::store::{ChangeError, ReadError, StoredConversion};
-
-/// What pricing sets anew.
-const PRICE_FLAGS: u32 = Flag::AmountMissing.bit() | Flag::RateMissing.bit();
-
-/// Why conversions were not priced anew; those before the failure were.
-#[derive(Debug, thiserror::Error)]
-pub enum RepriceError {
-    /// The store could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The store did not take the change.
-    #[error(transparent)]
-    Change(#[from] ChangeError),
-}
+use crate::store::ticket::Outcome;
 
 impl Postbacks {
     /// Prices the conversions of these days that are flagged as having had no rate; returns how
-    /// many have changed. Only one task may do so at a time: it reads, and then writes.
+    /// many have changed. Each is held while it is changed, so this takes turns with postbacks.
     ///
     /// # Errors
-    /// When the store cannot be read or written.
-    pub async fn reprice(&self, days: &BTreeSet<Day>, now_ms: u64) -> Result<usize, RepriceError> {
+    /// When the store cannot be read or written; what was changed before stays so.
+    pub async fn reprice(&self, days: &BTreeSet<Day>, now_ms: u64) -> Result<usize, ChangeError> {
         let Some(first) = days.first() else { return Ok(0) };
         // A conversion is minted when it is reported, at most this long before it happened.
         let from_ms = first.begins_ms().saturating_sub(FUTURE_TIMESTAMP_MS_MAX);
@@ -48,22 +36,35 @@ impl Postbacks {
             });
             let limit = REPRICED_PER_COMMIT_MAX;
             let page = self.store.conversions(from_ms, u64::MAX, cursor, limit, filter).await?;
-            let catalog = self.catalog.load_full();
-            let mut repriced = Vec::with_capacity(page.rows.len());
-            for row in &page.rows {
-                let record = row.record().map_err(ReadError::from)?;
-                let anew = priced_anew(&record, &catalog, &self.market, now_ms);
-                repriced.extend(anew.map(|anew| (row.id, anew)));
-            }
-            if !repriced.is_empty() {
-                self.store.replace_conversions(&repriced).await?;
-            }
-            changed += repriced.len();
+            changed += self.reprice_all(&page.rows, now_ms).await?;
             if page.next.is_none() {
                 return Ok(changed);
             }
             cursor = page.next;
         }
+    }
+
+    async fn reprice_all(
+        &self,
+        rows: &[StoredConversion],
+        now_ms: u64,
+    ) -> Result<usize, ChangeError> {
+        let catalog = self.catalog.load_full();
+        let mut under_way = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Some((held, stored)) = self.hold(row.id).await? else { continue };
+            let record = stored.record()?;
+            if let Some(anew) = priced_anew(&record, &catalog, &self.market, now_ms) {
+                under_way.push(submit(held, &self.store, stored.id, &anew)?);
+            }
+        }
+        self.store.writer().flush();
+        for change in &under_way {
+            if change.settled().await != Outcome::Durable {
+                return Err(ChangeError::NotDurable);
+            }
+        }
+        Ok(under_way.len())
     }
 }
 
@@ -78,6 +79,9 @@ fn priced_anew<'a>(
     market: &Market,
     now_ms: u64,
 ) -> Option<ConversionRecord<'a>> {
+    if record.flags & Flag::RateMissing.bit() == 0 {
+        return None;
+    }
     let mut anew = record.clone();
     let day = Day::of_ms(record.event_time_ms);
     // What came too late earns nothing, at any rate.
@@ -88,7 +92,7 @@ fn priced_anew<'a>(
         anew.currency = event.currency.to_bytes();
         anew.catalog_version = catalog.version();
         let affiliate = RecordId::from_bytes(record.click).affiliate();
-        price(event, affiliate, &said(record), market, day).ok()?
+        price(event, affiliate, &Said::of_record(record), market, day).ok()?
     } else {
         // Its own amounts stand; only those in the network's currency were missing.
         let currency = Currency::from_bytes(record.currency)?;
@@ -102,26 +106,11 @@ fn priced_anew<'a>(
         };
         Price { payout, revenue, flags: record.flags & Flag::AmountMissing.bit(), exchanged }
     };
-    anew.payout = price.payout.get();
-    anew.revenue = price.revenue.get();
-    anew.flags = record.flags & !PRICE_FLAGS | price.flags;
-    anew.exchanged = price.exchanged;
+    price.set(&mut anew);
     let same = (anew.flags, &anew.exchanged) == (record.flags, &record.exchanged)
         && (anew.payout, anew.revenue) == (record.payout, record.revenue);
     let status = record.status()?;
     let step = HistoryEntry::new(status, now_ms, record.event_time_ms, anew.earned(), "repriced");
     anew.history.push(step);
     (!same).then_some(anew)
-}
-
-/// What the postback said of money, as far as it counts.
-fn said(record: &ConversionRecord<'_>) -> Said {
-    let own = record.exchanged.as_deref().copied().unwrap_or_default();
-    Said {
-        amount: record.amount.map(Micros::new),
-        currency: record.amount_currency.and_then(Currency::from_bytes),
-        quantity: record.quantity,
-        payout: own.own_payout.map(Micros::new),
-        revenue: own.own_revenue.map(Micros::new),
-    }
 }

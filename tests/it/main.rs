@@ -18,3 +18,4 @@ mod presets;
 mod rates;
 mod records;
 mod reports;
+mod status;
