@@ -7,7 +7,7 @@ use super::engine::{Batch, Direction, Engine};
 use super::records::{ConversionRecord, RatesRecord};
 use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
-use super::{ReadError, Store, SubmitError, keys};
+use super::{ReadError, Store, SubmitError, filing, keys};
 use crate::click_id::RecordId;
 use crate::model::rate::Day;
 
@@ -52,8 +52,9 @@ impl Store {
         self.change(put).await
     }
 
-    /// Replaces the records of conversions that are there; durable when this returns. The caller
-    /// sees to it that nobody else changes them meanwhile.
+    /// Replaces the records of conversions that are there; durable when this returns. Their
+    /// histories may have new steps, whose postings go along. The caller sees to it that nobody else
+    /// changes them meanwhile.
     ///
     /// # Errors
     /// When the store takes no writes or the disk did not confirm.
@@ -61,18 +62,27 @@ impl Store {
         &self,
         conversions: &[(RecordId, ConversionRecord<'_>)],
     ) -> Result<(), ChangeError> {
-        let put = |batch: &mut Batch| {
+        let ticket = Arc::new(Ticket::default());
+        self.writer.submit_rewriting(Arc::clone(&ticket) as _, |batch, closed_below| {
             for (id, record) in conversions {
                 batch.put(Table::Conversions, id.as_bytes(), |out| record.encode(out));
+                // Of the others a filing round will derive them.
+                if id.as_bytes() < closed_below {
+                    filing::put_postings(batch, *id, record);
+                }
             }
-        };
-        self.change(put).await
+        })?;
+        self.durable(&ticket).await
     }
 
-    async fn change(&self, changes: impl FnOnce(&mut Batch)) -> Result<(), ChangeError> {
+    pub(super) async fn change(&self, changes: impl FnOnce(&mut Batch)) -> Result<(), ChangeError> {
         let ticket = Arc::new(Ticket::default());
         self.writer.submit(Arc::clone(&ticket) as _, changes)?;
-        match self.settled(&ticket).await {
+        self.durable(&ticket).await
+    }
+
+    pub(super) async fn durable(&self, ticket: &Ticket) -> Result<(), ChangeError> {
+        match self.settled(ticket).await {
             Outcome::Durable => Ok(()),
             Outcome::NotDone | Outcome::Unknown => Err(ChangeError::NotDurable),
         }

@@ -256,6 +256,9 @@ impl RatesRecord {
 
 /// Conversions as version 1 wrote them.
 mod conversion_v1;
+mod ledger;
+
+pub use ledger::{Balance, Hash, POSTING_VALUE_BYTES_MAX, PostingRecord, SealRecord};
 
 impl<'a> ConversionRecord<'a> {
     /// Appends the record's bytes.

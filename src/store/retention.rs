@@ -29,6 +29,10 @@ impl Store {
     pub async fn expire(&self, now_ms: u64, retention: Retention) -> Result<bool, SubmitError> {
         let before = |age: Duration| now_ms.saturating_sub(millis(age));
         let ticket = Arc::new(Ticket::default());
+        // What was let go once is gone, even if from now on more is kept.
+        let conversions_ms = before(retention.conversions);
+        let before_ms = self.expired_before_ms.fetch_max(conversions_ms, Ordering::Relaxed);
+        let expired = keys::first_at(before_ms.max(conversions_ms));
         self.writer.submit(Arc::clone(&ticket) as _, |batch| {
             for (table, before_ms) in [
                 (Table::Clicks, before(retention.clicks)),
@@ -37,6 +41,7 @@ impl Store {
             ] {
                 batch.delete_range(table, &[], &keys::first_at(before_ms));
             }
+            batch.put(Table::Meta, keys::META_EXPIRED, |out| out.extend_from_slice(&expired));
         })?;
         self.clicks_from_ms.fetch_max(before(retention.clicks), Ordering::Relaxed);
         self.engine.expire_dedupe(before(retention.conversions));

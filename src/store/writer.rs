@@ -192,6 +192,23 @@ impl Writer {
         Ok(())
     }
 
+    /// As [`Writer::submit`], for conversions that are there already. `changes` hears the bound below
+    /// which what is derived from them must be among the changes.
+    ///
+    /// # Errors
+    /// As [`Writer::submit`].
+    pub(super) fn submit_rewriting(
+        &self,
+        ticket: Arc<dyn Settle>,
+        changes: impl FnOnce(&mut Batch, &RecordKey),
+    ) -> Result<(), SubmitError> {
+        let mut state = self.open_for_one()?;
+        let closed_below = state.closed_below;
+        changes(&mut state.collected.batch, &closed_below);
+        self.add(state, ticket);
+        Ok(())
+    }
+
     /// As [`Writer::submit`], for a conversion. `changes` hears whether its index rows must be among
     /// them, because a filing round that would have covered it has begun.
     ///
@@ -263,11 +280,18 @@ impl Writer {
         state.batch
     }
 
-    /// Whether a batch and all before it are settled.
+    /// The batch being collected: whatever is readable by now is in it or in earlier ones.
+    pub(super) fn batch(&self) -> u64 {
+        self.lock().batch
+    }
+
+    /// Whether a batch and all before it are on disk.
     pub(super) fn is_settled(&self, batch: u64) -> bool {
         let state = self.lock();
         let collected = state.batch > batch || state.collected.tickets.is_empty();
-        collected && state.unsettled.iter().all(|unsettled| *unsettled > batch)
+        let settled = collected && state.unsettled.iter().all(|unsettled| *unsettled > batch);
+        // A failed batch is settled, too; the store is poisoned before it is.
+        settled && self.health.poison_reason().is_none()
     }
 
     /// Lets the batch being collected go to the disk, however small.
