@@ -87,6 +87,8 @@ pub const STATEMENT_DAYS_MAX: u32 = 400;
 pub const PROOFS_AT_ONCE_MAX: usize = 2;
 /// Broken records that `verify` names; further ones are counted.
 pub const BROKEN_NAMED_MAX: usize = 1000;
+/// Block cache of a store that is only looked through, bytes.
+pub const VERIFY_CACHE_BYTES: usize = 32 << 20;
 /// Long work that is remembered after it has ended.
 pub const JOBS_KEPT_MAX: usize = 16;
 

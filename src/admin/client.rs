@@ -57,6 +57,8 @@ pub struct Answer {
 /// What is sent with a call.
 #[derive(Clone, Debug, Default)]
 pub struct Call<'c> {
+    /// `POST` with nothing.
+    pub post: bool,
     /// `PUT` if there is something, else `GET`.
     pub content: Option<(&'static str, &'c str)>,
     /// `Accept`.
@@ -116,7 +118,11 @@ impl AdminClient {
     }
 
     fn request(&self, path: &str, call: &Call<'_>) -> Result<Request<Full<Bytes>>, ClientError> {
-        let method = if call.content.is_some() { Method::PUT } else { Method::GET };
+        let method = match call {
+            Call { post: true, .. } => Method::POST,
+            Call { content: Some(_), .. } => Method::PUT,
+            _ => Method::GET,
+        };
         let headers: [(HeaderName, Option<&str>); 3] = [
             (CONTENT_TYPE, call.content.map(|(kind, _)| kind)),
             (ACCEPT, call.accept),

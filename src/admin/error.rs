@@ -59,6 +59,23 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "catalog_busy", message)
     }
 
+    /// 409: one job at a time.
+    pub fn job_running(id: u64) -> Self {
+        let message = "another job is running; wait for its end";
+        Self::new(StatusCode::CONFLICT, "job_running", message).with("job_id", id.to_string())
+    }
+
+    /// 503: enough proofs are being looked for.
+    pub fn proofs_busy() -> Self {
+        let message = "other proofs are being looked for; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "proofs_busy", message)
+    }
+
+    /// 500: work that was begun ended badly.
+    pub fn work_failed(error: impl ToString) -> Self {
+        Self::store_failed(error)
+    }
+
     /// 415: neither TOML nor JSON.
     pub fn unsupported_catalog() -> Self {
         let message = "send Content-Type: application/toml or application/json";

@@ -7,6 +7,8 @@ mod client;
 mod conversions;
 mod error;
 mod held;
+mod jobs;
+mod ledger;
 mod lookup;
 mod rates;
 mod server;
@@ -16,5 +18,6 @@ mod totals;
 
 pub use auth::AdminToken;
 pub use catalog::count_load;
+pub use jobs::Jobs;
 pub use client::{AdminClient, Answer, Call, ClientError};
 pub use server::{AdminState, serve};

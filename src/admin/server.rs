@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -15,7 +15,8 @@ use tokio::sync::Semaphore;
 
 use super::auth::{AdminToken, require_token};
 use super::error::ApiError;
-use super::{catalog, conversions, lookup, rates, system, totals};
+use super::jobs::{self, Jobs};
+use super::{catalog, conversions, ledger, lookup, rates, system, totals};
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
@@ -37,6 +38,10 @@ pub struct AdminState {
     pub source: Arc<CatalogSource>,
     /// Catalogs that may be in memory beside the one in force.
     pub catalog_transfers: Arc<Semaphore>,
+    /// Long work.
+    pub jobs: Arc<Jobs>,
+    /// Proofs that may be looked for beside each other.
+    pub proofs: Arc<Semaphore>,
     /// Exchange rates.
     pub rates: RatesSource,
     /// Verifies click IDs.
@@ -64,6 +69,12 @@ fn routes(state: Arc<AdminState>) -> Router {
         .route("/catalog", get(catalog::get).put(catalog::put))
         .route("/catalog/versions", get(catalog::versions))
         .route("/totals", get(totals::totals))
+        .route("/balances", get(ledger::balances))
+        .route("/ledger", get(ledger::postings))
+        .route("/ledger/proofs/{id}", get(ledger::proof))
+        .route("/statements", get(ledger::statement))
+        .route("/verify", post(jobs::verify))
+        .route("/jobs/{id}", get(jobs::job))
         .route("/rates/{date}", get(rates::get).put(rates::put))
         .route_layer(from_fn_with_state(Arc::clone(&state), require_token));
     Router::new()

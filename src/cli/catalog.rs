@@ -115,7 +115,7 @@ fn document(file: &Path) -> Result<Document, Ended> {
     Document::read(file).map_err(|error| failed(format!("cannot read {}: {error}", file.display())))
 }
 
-fn client(address: &str, server: &ServerArguments) -> Result<AdminClient, Ended> {
+pub(super) fn client(address: &str, server: &ServerArguments) -> Result<AdminClient, Ended> {
     let Some(path) = &server.token_file else {
         eprintln!("a server wants its token: --token-file FILE");
         return Err(EXIT_MISTAKES);
@@ -134,7 +134,7 @@ fn succeeded(answer: Result<Answer, crate::admin::ClientError>) -> Result<Answer
 }
 
 /// Prints what the server said; its mistakes by line, as a check prints them.
-fn refused(answer: &Answer, file: &Path) -> Ended {
+pub(super) fn refused(answer: &Answer, file: &Path) -> Ended {
     let said: Value = serde_json::from_str(&answer.text).unwrap_or_default();
     let error = &said["error"];
     print_mistakes(&error["mistakes"], file);
@@ -162,7 +162,7 @@ fn mistakes(report: Report) -> Ended {
     EXIT_MISTAKES
 }
 
-fn failed(error: impl std::fmt::Display) -> Ended {
+pub(super) fn failed(error: impl std::fmt::Display) -> Ended {
     eprintln!("{error}");
     EXIT_FAILED
 }

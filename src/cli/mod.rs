@@ -2,7 +2,9 @@
 
 mod catalog;
 mod check;
+mod ledger;
 mod serve;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,6 +43,27 @@ enum Command {
     /// Works on the catalog.
     #[command(subcommand)]
     Catalog(CatalogCommand),
+    /// Works on the ledger.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Proves that a store is sound, or names what is broken.
+    Verify(ledger::StoreArguments),
+}
+
+#[derive(Subcommand)]
+enum LedgerCommand {
+    /// Prints a proof that a conversion's postings are in the ledger, for the affiliate to check.
+    Prove {
+        #[command(flatten)]
+        store: ledger::StoreArguments,
+        /// The conversion's ID.
+        conversion: String,
+    },
+    /// Checks a proof by itself, without the store.
+    Check {
+        /// What `ledger prove` has printed.
+        file: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -86,6 +109,11 @@ pub fn run() -> ExitCode {
         Command::Catalog(CatalogCommand::Diff { file, against, server }) => {
             catalog::diff(&file, &against, &server)
         }
+        Command::Ledger(LedgerCommand::Prove { store, conversion }) => {
+            ledger::prove(&store, &conversion)
+        }
+        Command::Ledger(LedgerCommand::Check { file }) => ledger::check(&file),
+        Command::Verify(store) => verify::run(&store),
         Command::Catalog(CatalogCommand::Apply(arguments)) => catalog::apply(&arguments),
     };
     ExitCode::from(code)

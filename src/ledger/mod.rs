@@ -13,4 +13,4 @@ pub use account::{Line, Statement, balances, page, statement};
 pub use merkle::{MerkleError, Tree, root_of};
 pub use proof::{CheckError, Checked, Proof, ProveError, Sealed, check, prove};
 pub use seal::{Blinding, Leaf, leaf, seal_hash};
-pub use sealing::{Days, SealError, seal_due};
+pub use sealing::{SealError, seal_due};

@@ -83,24 +83,23 @@ fn due_from(
 }
 
 /// One affiliate's days, one after the other.
-pub struct Days {
+struct Days {
     affiliate: AffiliateNumber,
     /// The newest seal's day and hash.
     newest: Option<(Day, [u8; 32])>,
     next_day: Day,
     day: Option<Day>,
     /// Of the day under way.
-    pub tree: Tree,
+    tree: Tree,
     /// At the end of the day under way.
-    pub balances: Balances,
+    balances: Balances,
     /// The days that are over.
-    pub sealed: Seals,
+    sealed: Seals,
 }
 
 impl Days {
     /// The days after a seal.
-    #[must_use]
-    pub fn after(affiliate: AffiliateNumber, seal: Option<(Day, SealRecord)>) -> Self {
+    fn after(affiliate: AffiliateNumber, seal: Option<(Day, SealRecord)>) -> Self {
         let mut days = Self {
             affiliate,
             newest: None,
@@ -119,7 +118,7 @@ impl Days {
     }
 
     /// Says of which day the next posting is.
-    pub fn day_is(&mut self, day: Day) {
+    fn day_is(&mut self, day: Day) {
         if self.day != Some(day) {
             self.end_day();
             self.day = Some(day);
@@ -127,7 +126,7 @@ impl Days {
     }
 
     /// Seals the day under way.
-    pub fn end_day(&mut self) {
+    fn end_day(&mut self) {
         let Some(day) = self.day.take() else { return };
         let tree = std::mem::take(&mut self.tree);
         let postings = tree.leaves();

@@ -38,7 +38,7 @@ pub use listing::{ConversionFilter, Page};
 pub use numbers::{Numbers, NumbersError};
 pub use rates::ChangeError;
 pub use reader::Busy;
-pub use retention::Retention;
+pub use retention::{Expired, Retention};
 pub use rocks::RocksEngine;
 pub use view::{Archive, View, database_folder, decode_posting};
 pub use writer::{AppendBuffers, Appended, Observe, SubmitError, Unobserved, Writer};
@@ -159,8 +159,8 @@ pub struct Store {
     /// Every click that this process minted from this time on has its record, Unix milliseconds.
     /// The end of time until [`Store::minting_from`]; later once a click went unrecorded.
     clicks_from_ms: AtomicU64,
-    /// Conversions minted before were let go, Unix milliseconds.
-    expired_before_ms: AtomicU64,
+    /// What was let go.
+    expired: Mutex<Expired>,
 }
 
 impl Store {
@@ -202,8 +202,7 @@ impl Store {
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
         let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
         let clicks_from_ms = AtomicU64::new(u64::MAX);
-        let expired = meta::<16>(&*engine, keys::META_EXPIRED, "expired")?;
-        let expired = expired.and_then(|key| keys::record(&key)).map_or(0, |id| id.time_ms());
+        let expired = Mutex::new(Expired::read(&*engine)?);
         let store = Self {
             engine,
             writer,
@@ -213,7 +212,7 @@ impl Store {
             threads,
             opened_newest_ms,
             clicks_from_ms,
-            expired_before_ms: AtomicU64::new(expired),
+            expired,
         };
         Ok((store, identity))
     }

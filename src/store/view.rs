@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::engine::{Direction, Engine, EngineError, Lookup, Tier, Visit};
-use super::keys::{self, PostingKey, RecordKey};
+use super::keys::{self, Numbered, PostingKey, RecordKey};
 use super::postings::{Posting, postings};
 use super::records::{ConversionRecord, PostingRecord, RecordError, SealRecord, click_of};
 use super::schema::Table;
-use super::{OpenError, ReadError, RocksEngine, Store, StoredConversion, meta};
+use super::{Expired, OpenError, ReadError, RocksEngine, Store, StoredConversion, meta};
 use crate::click_id::RecordId;
 use crate::model::ids::{AffiliateNumber, NUMBER_MAX};
 use crate::model::rate::Day;
@@ -64,12 +64,12 @@ impl<'e> View<'e> {
         Ok(bytes.map(|bytes| StoredConversion { id, bytes }))
     }
 
-    /// Conversions below were let go by retention.
+    /// What retention has let go.
     ///
     /// # Errors
-    /// When the engine cannot read, or the value is damaged.
-    pub fn expired_below(&self) -> Result<RecordKey, OpenError> {
-        Ok(meta(self.engine, keys::META_EXPIRED, "expired")?.unwrap_or_default())
+    /// When the engine cannot read, or a value is damaged.
+    pub fn expired(&self) -> Result<Expired, OpenError> {
+        Expired::read(self.engine)
     }
 
     /// The store's own click ID key.
@@ -79,6 +79,16 @@ impl<'e> View<'e> {
     pub fn click_key(&self) -> Result<[u8; 32], OpenError> {
         let key = meta(self.engine, keys::META_CLICK_KEY, "click_key")?;
         key.ok_or(OpenError::DamagedMeta("click_key"))
+    }
+
+    /// The number of the affiliate with this ID, whether it is in the catalog still or not.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    pub fn affiliate_number(&self, id: &str) -> Result<Option<AffiliateNumber>, EngineError> {
+        let value = self.get(Table::Catalog, &keys::number(Numbered::Affiliate, id))?;
+        let number = value.and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
+        Ok(number.and_then(AffiliateNumber::new))
     }
 
     /// An affiliate's filed postings from `from` on and before the day `to`, in key order.
@@ -92,8 +102,11 @@ impl<'e> View<'e> {
         to: Day,
         visit: &mut dyn FnMut(Posting) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let mut damaged = None;
-        self.scan(Table::Ledger, from, &keys::postings_from(affiliate, to), &mut |key, value| {
+        let (mut damaged, to) = (None, keys::postings_from(affiliate, to));
+        if from >= &to[..] {
+            return Ok(());
+        }
+        self.scan(Table::Ledger, from, &to, &mut |key, value| {
             let decoded = decode_posting(key, value);
             match decoded {
                 Ok(posting) if *posting.key.conversion.as_bytes() < self.filed_below => {
@@ -141,14 +154,7 @@ impl<'e> View<'e> {
     /// When the engine cannot read.
     pub fn is_unfiled_before(&self, day: Day) -> Result<bool, EngineError> {
         let (from, to) = (self.filed_below, keys::first_at(day.begins_ms()));
-        let mut found = false;
-        if from < to {
-            self.scan(Table::Conversions, &from, &to, &mut |_, _| {
-                found = true;
-                ControlFlow::Break(())
-            })?;
-        }
-        Ok(found)
+        self.has_any(Table::Conversions, &from, &to)
     }
 
     /// The first affiliate with this number or a higher one that has postings.
@@ -185,6 +191,41 @@ impl<'e> View<'e> {
         };
         self.engine.scan(Table::Ledger, &from, &to, Direction::Descending, newest)?;
         Ok(seal.transpose()?)
+    }
+
+    /// Whether a later day of an affiliate is sealed.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    pub fn is_sealed_after(
+        &self,
+        affiliate: AffiliateNumber,
+        day: Day,
+    ) -> Result<bool, EngineError> {
+        let after = Day::new(day.get().saturating_add(1));
+        let to = keys::seal(affiliate, Day::new(u32::MAX));
+        self.has_any(Table::Ledger, &keys::seal(affiliate, after), &to)
+    }
+
+    /// Whether an affiliate has postings on a day.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    pub fn has_postings(&self, affiliate: AffiliateNumber, day: Day) -> Result<bool, EngineError> {
+        let after = Day::new(day.get().saturating_add(1));
+        let (from, to) = (keys::postings_from(affiliate, day), keys::postings_from(affiliate, after));
+        self.has_any(Table::Ledger, &from, &to)
+    }
+
+    fn has_any(&self, table: Table, from: &[u8], to: &[u8]) -> Result<bool, EngineError> {
+        let mut found = false;
+        if from < to {
+            self.scan(table, from, to, &mut |_, _| {
+                found = true;
+                ControlFlow::Break(())
+            })?;
+        }
+        Ok(found)
     }
 
     /// An affiliate's seals from a day on and before another, oldest first.

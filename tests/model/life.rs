@@ -13,10 +13,11 @@ use postbackd::dedup::Deduplicator;
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::reasons::Unavailability;
+use postbackd::model::status::Status;
 use postbackd::postback::{Address, Answer, Body, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
 use postbackd::store::engine::Engine;
-use postbackd::store::records::ClickRecord;
+use postbackd::store::records::{ClickRecord, Earned, HistoryEntry};
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
 use postbackd::store::{AppendBuffers, Appended, Numbers, Store, SubmitError, Unobserved};
 
@@ -78,6 +79,7 @@ pub struct Life {
     appended: Appended,
     clients: Vec<Client>,
     warming: Option<Task<()>>,
+    rewriting: Option<Task<()>>,
     waker: Task<()>,
     clicks: Vec<(RecordId, Arc<Ticket>)>,
     reads_fail: bool,
@@ -117,6 +119,7 @@ impl Life {
             appended: Appended::default(),
             clients: Vec::new(),
             warming: None,
+            rewriting: None,
             waker: Task::new(async move { waiting.attend(|| ()).await }),
             clicks: Vec::new(),
             reads_fail: faults.read > 0,
@@ -187,6 +190,12 @@ impl Life {
                 self.warming = None;
             }
         }
+        if self.rewriting.as_ref().is_some_and(Task::wants_poll) {
+            moved = true;
+            if self.rewriting.as_mut().and_then(Task::poll).is_some() {
+                self.rewriting = None;
+            }
+        }
         if self.waker.wants_poll() {
             moved = true;
             assert!(self.waker.poll().is_none(), "it runs for ever");
@@ -212,6 +221,22 @@ impl Life {
         if !self.clients.is_empty() {
             self.clients.swap_remove(rng.below(self.clients.len()));
         }
+    }
+
+    /// Changes what a conversion has earned, as one task does for all.
+    pub fn rewrite(&mut self, conversion: RecordId, now_ms: u64, earned: Earned) {
+        if self.rewriting.is_some() {
+            return;
+        }
+        let store = Arc::clone(&self.store);
+        self.rewriting = Some(Task::new(async move {
+            // A failed read or write leaves it as it was.
+            let Ok(Some(stored)) = store.conversion(conversion).await else { return };
+            let mut record = stored.record().expect("a conversion record");
+            let step = HistoryEntry::new(Status::Approved, now_ms, now_ms, earned, "rewritten");
+            record.history.push(step);
+            let _ = store.replace_conversions(&[(conversion, record)]).await;
+        }));
     }
 
     pub fn append(&mut self) {
@@ -300,6 +325,7 @@ impl Life {
     fn check_nothing_is_left(&mut self, sent: &[Request], now_ms: u64, books: &mut Books) {
         assert!(self.clients.is_empty(), "stuck: {:?}", self.clients[0].request);
         assert!(self.warming.is_none(), "warming up is stuck");
+        assert!(self.rewriting.is_none(), "a rewriting is stuck");
         let (.., pending) = self.postbacks.dedup.fill();
         assert_eq!(pending, 0, "claims are left behind");
         for (click, ticket) in self.clicks.drain(..) {

@@ -13,6 +13,7 @@
 //! - whatever a client was told with a 2xx, as a new conversion or as a duplicate, is durable at
 //!   that moment and in every later life;
 //! - index rows are those of durable conversions, and after a start no conversion lacks them;
+//! - the ledger has the postings of durable steps, each once, and after a start all of them;
 //! - a key has one conversion, or several that lie its window apart; the dedupe entries, the
 //!   conversions and the index rows lead to each other;
 //! - who sends an accepted postback again is told of the same conversion;
@@ -41,6 +42,7 @@ use postbackd::catalog::{self, NetworkDefaults};
 use postbackd::click_id::ClickId;
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
+use postbackd::store::records::Earned;
 use postbackd::store::{Store, Unobserved};
 
 use books::{Books, CATALOG, EVENTS, OFFERS, Request, WINDOW_MS};
@@ -154,7 +156,8 @@ impl World {
             73..81 => life.sync(),
             81..89 => drop(life.read()),
             89..93 => life.file(),
-            93..99 => self.step_clock(),
+            93..97 => self.step_clock(),
+            97..99 => self.rewrite(life),
             _ => life.set_disk_full(self.rng.once_in(2)),
         }
     }
@@ -174,6 +177,13 @@ impl World {
         let request = Request { click, offer, event, txn_id };
         self.sent.push(request.clone());
         life.send(request, self.now_ms);
+    }
+
+    fn rewrite(&mut self, life: &mut Life) {
+        if let Some(conversion) = self.books.any(&mut self.rng) {
+            let mut amount = || self.rng.below(3) as i64;
+            life.rewrite(conversion, self.now_ms, Earned { revenue: amount(), payout: amount() });
+        }
     }
 
     /// A retry, or the same once more at the same moment.
