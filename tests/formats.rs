@@ -5,7 +5,8 @@ use postbackd::click_id::RecordId;
 use postbackd::model::status::Status;
 use postbackd::store::records::{
     Balance, CatalogRecord, ClickRecord, ConversionRecord, Exchanged, HistoryEntry, InBase,
-    POSTING_VALUE_BYTES_MAX, PostingRecord, RatesRecord, RecordError, SealRecord, StoredIp, click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe,
+    POSTING_VALUE_BYTES_MAX, PostingRecord, RatesRecord, RecordError, SealRecord, StoredIp,
+    click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 use proptest::prelude::*;
 

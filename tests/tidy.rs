@@ -658,6 +658,7 @@ fn every_page_that_is_linked_is_there() {
         "docs/store-format.md",
         "docs/presets.md",
         "docs/catalog.md",
+        "docs/ledger.md",
     ] {
         let folder = Path::new(page).parent().expect("a file");
         for link in read(page).split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0))

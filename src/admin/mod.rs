@@ -18,6 +18,6 @@ mod totals;
 
 pub use auth::AdminToken;
 pub use catalog::count_load;
-pub use jobs::Jobs;
 pub use client::{AdminClient, Answer, Call, ClientError};
+pub use jobs::Jobs;
 pub use server::{AdminState, serve};

@@ -116,11 +116,7 @@ pub(super) fn put_rows(batch: &mut Batch, conversion: RecordId, record: &Convers
 
 /// Adds the postings of one conversion to the batch that carries it. Those of earlier steps are
 /// there already, and are the same.
-pub(super) fn put_postings(
-    batch: &mut Batch,
-    conversion: RecordId,
-    record: &ConversionRecord<'_>,
-) {
+pub(super) fn put_postings(batch: &mut Batch, conversion: RecordId, record: &ConversionRecord<'_>) {
     for posting in postings(conversion, record) {
         let row = posting.row();
         let (key, value) = row.split();

@@ -73,11 +73,10 @@ fn each_step_posts_what_it_changed_on_its_day() {
     // The affiliate is paid more than the network earns.
     check(&[(first, 1, 4)], &[(0, 20_000, 1, -4, 3)]);
     // A clock that was set back posts to no earlier day.
-    check(&[(0, 1, 0), (second, 2, 0), (first, 3, 0)], &[
-        (0, 20_000, 1, 0, -1),
-        (1, 20_001, 1, 0, -1),
-        (2, 20_001, 1, 0, -1),
-    ]);
+    check(
+        &[(0, 1, 0), (second, 2, 0), (first, 3, 0)],
+        &[(0, 20_000, 1, 0, -1), (1, 20_001, 1, 0, -1), (2, 20_001, 1, 0, -1)],
+    );
 }
 
 proptest! {

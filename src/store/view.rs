@@ -213,7 +213,8 @@ impl<'e> View<'e> {
     /// When the engine cannot read.
     pub fn has_postings(&self, affiliate: AffiliateNumber, day: Day) -> Result<bool, EngineError> {
         let after = Day::new(day.get().saturating_add(1));
-        let (from, to) = (keys::postings_from(affiliate, day), keys::postings_from(affiliate, after));
+        let (from, to) =
+            (keys::postings_from(affiliate, day), keys::postings_from(affiliate, after));
         self.has_any(Table::Ledger, &from, &to)
     }
 

@@ -26,15 +26,8 @@ pub fn walk(
     report: &mut Report,
 ) -> Result<(), VerifyError> {
     let blinding = Blinding::new(&view.click_key()?);
-    let mut walk = Walk {
-        view,
-        expired,
-        report,
-        blinding,
-        found: Balances::default(),
-        day: None,
-        seal: None,
-    };
+    let mut walk =
+        Walk { view, expired, report, blinding, found: Balances::default(), day: None, seal: None };
     each(view, Table::Ledger, &mut |key, value| walk.row(key, value))?;
     walk.end_day()?;
     walk.compare(booked);

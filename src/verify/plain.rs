@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::{Report, VerifyError};
+use crate::store::View;
 use crate::store::keys::{self, Numbered};
 use crate::store::records::{CatalogRecord, ClickRecord, RatesRecord};
 use crate::store::schema::Table;
-use crate::store::View;
 
 const CONTINUE: ControlFlow<()> = ControlFlow::Continue(());
 

@@ -29,10 +29,7 @@ impl PostingRecord {
     ///
     /// # Errors
     /// When an amount is none that a conversion can cause: more than the difference of two `i64`.
-    pub fn encode(
-        &self,
-        out: &mut [u8; POSTING_VALUE_BYTES_MAX],
-    ) -> Result<usize, RecordError> {
+    pub fn encode(&self, out: &mut [u8; POSTING_VALUE_BYTES_MAX]) -> Result<usize, RecordError> {
         out[0] = POSTING_VERSION;
         let written = postcard::to_slice(self, &mut out[1..]).map_err(|_| RecordError::Corrupt)?;
         Ok(1 + written.len())

@@ -63,8 +63,23 @@ impl Setup {
         self
     }
 
-    pub fn start(self) -> Server {
+    /// Starts on a copy of a store that is there already.
+    pub fn start_on(self, store: &Path) -> Server {
         let folder = tempfile::tempdir().expect("a folder");
+        let database = folder.path().join("data/db");
+        std::fs::create_dir_all(&database).expect("writable");
+        for entry in std::fs::read_dir(store.join("db")).expect("a store") {
+            let entry = entry.expect("an entry");
+            std::fs::copy(entry.path(), database.join(entry.file_name())).expect("a copy");
+        }
+        self.start_in(folder)
+    }
+
+    pub fn start(self) -> Server {
+        self.start_in(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn start_in(self, folder: TempDir) -> Server {
         let (public, admin) = (free_address(), free_address());
         let config = format!(
             "{}[server]\nlisten = \"{public}\"\nworkers = 2\n\
