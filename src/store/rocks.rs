@@ -60,6 +60,10 @@ impl RocksEngine {
     /// # Errors
     /// When RocksDB cannot open it.
     pub fn open_read_only(path: &Path, cache_bytes: usize) -> Result<Self, EngineError> {
+        // RocksDB makes the folder before it finds that there is nothing to read.
+        if !path.join("CURRENT").is_file() {
+            return Err(EngineError(format!("there is no database in {}", path.display())));
+        }
         let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
         let dedupe_before_ms = Arc::new(AtomicU64::new(0));
         let families = options::column_families(&cache, &dedupe_before_ms);

@@ -182,12 +182,11 @@ fn leads_to(
     })
 }
 
+/// Looks at a row.
+type Look<'l> = &'l mut dyn FnMut(&[u8], &[u8]) -> Result<(), EngineError>;
+
 /// Shows `visit` every row of a table; its first failure ends the walk.
-pub fn each(
-    view: &View<'_>,
-    table: Table,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), EngineError>,
-) -> Result<(), VerifyError> {
+pub fn each(view: &View<'_>, table: Table, visit: Look<'_>) -> Result<(), VerifyError> {
     let mut result = Ok(());
     view.scan(table, &[], &keys::KEY_END, &mut |key, value| {
         result = visit(key, value);

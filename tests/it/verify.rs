@@ -264,7 +264,11 @@ fn records_that_do_not_decode_are_named() {
         (Table::Meta, keys::META_CLICK_KEY),
     ] {
         let what = format!("{} {key:?}", table.name());
-        check(&what, "", |_, _, batch| put(batch, table, key, &[255, 1, 2]));
+        let named = match table {
+            Table::Meta => "meta table is damaged".to_owned(),
+            _ => format!("broken: {} ", table.name()),
+        };
+        check(&what, &named, |_, _, batch| put(batch, table, key, &[255, 1, 2]));
     }
 }
 
@@ -352,7 +356,7 @@ fn a_sealed_day_does_not_change() {
             put_posting(batch, &posting_key(books, 0), network_only);
         });
     }
-    let mut changed = |what: &str, fault: &str, change: fn(&mut SealRecord)| {
+    let changed = |what: &str, fault: &str, change: fn(&mut SealRecord)| {
         check(what, fault, |books, engine, batch| {
             let (key, mut seal) = seal_of(books, engine, 20_000);
             change(&mut seal);
@@ -432,16 +436,31 @@ fn a_running_server_verifies_itself_beside_its_work() {
         let answer = server.postback(&format!("click_id={click}&event=sale&txn_id=T-{txn}"));
         assert_eq!(answer.verdict(), (200, "accepted", ""));
     }
-    let (status, job) = post_verify(&server);
-    assert_eq!((status, &job["kind"]), (202, &"verify".into()));
-    let id = job["job_id"].as_str().expect("an ID").to_owned();
-    let done = eventually("the end of the job", || {
-        let job = server.api(&format!("jobs/{id}"));
-        (job["status"] != "running").then_some(job)
+    let verified = || {
+        let (status, job) = post_verify(&server);
+        assert_eq!((status, &job["kind"]), (202, &"verify".into()));
+        let id = job["job_id"].as_str().expect("an ID").to_owned();
+        let done = eventually("the end of the job", || {
+            let job = server.api(&format!("jobs/{id}"));
+            (job["status"] != "running").then_some(job)
+        });
+        assert_eq!(done["status"], "succeeded", "{done}");
+        assert_eq!(done["result"]["broken"], serde_json::json!([]), "{done}");
+        done["result"]["checked"]["conversions"].as_u64().expect("a number")
+    };
+    assert_eq!(verified(), 20);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for txn in 20..220 {
+                let query = format!("click_id={click}&event=sale&txn_id=T-{txn}");
+                assert_eq!(server.postback(&query).verdict(), (200, "accepted", ""));
+            }
+        });
+        for _ in 0..3 {
+            assert!(verified() >= 20);
+        }
     });
-    assert_eq!(done["status"], "succeeded", "{done}");
-    assert_eq!(done["result"]["broken"], serde_json::json!([]), "{done}");
-    assert_eq!(done["result"]["checked"]["conversions"], 20);
+    assert_eq!(verified(), 220);
     assert!(!server.path("data/verify").exists(), "the copy was left behind");
     assert_eq!(server.admin("/api/v1/jobs/99").status, 404);
 
