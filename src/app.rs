@@ -20,7 +20,10 @@ use crate::click_id::{Keyring, Minter};
 use crate::config::{Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
 use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
-use crate::limits::{BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, UPLOADS_MAX, WARM_CONVERSIONS_MAX};
+use crate::ledger;
+use crate::limits::{
+    BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, PROOFS_AT_ONCE_MAX, UPLOADS_MAX, WARM_CONVERSIONS_MAX,
+};
 use crate::metrics::Metrics;
 use crate::model::rate::Day;
 use crate::postback::Postbacks;
@@ -28,13 +31,15 @@ use crate::rates::{Market, RatesSource, Reprice};
 use crate::readiness::Readiness;
 use crate::shutdown::{Drain, DrainTrigger, drain};
 use crate::space::free_bytes;
-use crate::store::{OpenError, ReadError, Retention, Store};
+use crate::store::{OpenError, ReadError, Retention, Store, database_folder};
 use crate::time::{Clock, Randomness};
 
 /// How often free space is looked at and recorded samples are sorted into buckets.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// How often old records are let go.
 const RETENTION_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often days that are over are looked for.
+const SEALING_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// How long after a change of rates their day is looked at again, for postbacks that were under
 /// way meanwhile; at the most twice this.
@@ -114,7 +119,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new()?);
         create_folder(&config.store.path)?;
         let (store, identity) = Store::open(
-            &config.store.path.join("db"),
+            &database_folder(&config.store.path),
             usize::try_from(config.store.block_cache_bytes).unwrap_or(usize::MAX),
             config.store.reader_threads as usize,
             random()?,
@@ -198,6 +203,8 @@ impl Server {
             store: Arc::clone(&store),
             catalog: in_force,
             source: Arc::clone(&source),
+            jobs: Arc::default(),
+            proofs: Arc::new(Semaphore::new(PROOFS_AT_ONCE_MAX)),
             catalog_transfers: Arc::new(Semaphore::new(CATALOG_TRANSFERS_MAX)),
             postbacks: postbacks.clone(),
             uploads: Semaphore::new(UPLOADS_MAX),
@@ -264,6 +271,7 @@ impl Server {
             Arc::clone(&self.metrics),
         ));
         self.background.spawn(retention(self.config.clone(), Arc::clone(&self.store)));
+        self.background.spawn(sealing(Arc::clone(&self.store)));
         self.background.spawn(reprice(self.postbacks.clone(), self.reprice));
         self.background.spawn(async move { warm(&self.postbacks).await });
         let reload = self.background.block_on(async { signal(SignalKind::hangup()) })?;
@@ -372,6 +380,19 @@ async fn retention(config: Config, store: Arc<Store>) {
             Ok(true) => {}
             Ok(false) => tracing::warn!("old records were not let go"),
             Err(error) => tracing::warn!(%error, "old records were not let go"),
+        }
+    }
+}
+
+/// Seals the ledger's days that are over.
+async fn sealing(store: Arc<Store>) {
+    let mut tick = tokio::time::interval(SEALING_EVERY);
+    loop {
+        tick.tick().await;
+        match ledger::seal_due(&store, Clock::System.now_ms()).await {
+            Ok(0) => {}
+            Ok(seals) => tracing::info!(seals, "days of the ledger were sealed"),
+            Err(error) => tracing::warn!(%error, "days of the ledger were not sealed"),
         }
     }
 }

@@ -26,8 +26,11 @@ pub mod http;
 pub mod click;
 pub mod postback;
 
+pub mod verify;
+
 pub mod catalog;
 pub mod dedup;
+pub mod ledger;
 pub mod rates;
 
 pub mod checked_toml;

@@ -88,6 +88,24 @@ pub const REPRICE_QUEUE_MAX: usize = 64;
 /// Conversions that are priced anew in one commit.
 pub const REPRICED_PER_COMMIT_MAX: usize = 100;
 
+/// How long after midnight a day is sealed, milliseconds: what was received before has been
+/// committed by then, and a clock that is set back by less does not post to a sealed day.
+pub const SEAL_AFTER_MS: u64 = 60 * 60 * 1000;
+/// Seals kept in one commit, or as many more as one affiliate had days unsealed.
+pub const SEALS_PER_COMMIT_MAX: usize = 1000;
+/// Postings that a reader thread looks at before another may have it.
+pub const POSTINGS_AT_ONCE_MAX: usize = 100_000;
+/// Days of a statement.
+pub const STATEMENT_DAYS_MAX: u32 = 400;
+/// Proofs that are looked for at once; each walks over a whole day of an affiliate.
+pub const PROOFS_AT_ONCE_MAX: usize = 2;
+/// Broken records that `verify` names; further ones are counted.
+pub const BROKEN_NAMED_MAX: usize = 1000;
+/// Block cache of a store that is only looked through, bytes.
+pub const VERIFY_CACHE_BYTES: usize = 32 << 20;
+/// Long work that is remembered after it has ended.
+pub const JOBS_KEPT_MAX: usize = 16;
+
 /// Connections of the admin listener.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// How long an admin request's head may take, and an idle admin connection live.

@@ -4,8 +4,9 @@
 use postbackd::click_id::RecordId;
 use postbackd::model::status::Status;
 use postbackd::store::records::{
-    CatalogRecord, ClickRecord, ConversionRecord, Exchanged, HistoryEntry, InBase, RatesRecord,
-    RecordError, StoredIp, click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe,
+    Balance, CatalogRecord, ClickRecord, ConversionRecord, Exchanged, HistoryEntry, InBase,
+    POSTING_VALUE_BYTES_MAX, PostingRecord, RatesRecord, RecordError, SealRecord, StoredIp,
+    click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 use proptest::prelude::*;
 
@@ -16,6 +17,8 @@ const CONVERSION_V2: &str = include_str!("fixtures/conversion.v2.hex");
 const CONVERSION_V3: &str = include_str!("fixtures/conversion.v3.hex");
 const RATES_V1: &str = include_str!("fixtures/rates.v1.hex");
 const DEDUPE_V1: &str = include_str!("fixtures/dedupe.v1.hex");
+const POSTING_V1: &str = include_str!("fixtures/posting.v1.hex");
+const SEAL_V1: &str = include_str!("fixtures/seal.v1.hex");
 const CATALOG_V1: &str = include_str!("fixtures/catalog.v1.hex");
 
 /// The bytes of a fixture: hex digits, lines as the eye likes them.
@@ -124,6 +127,32 @@ fn rates_v1() -> RatesRecord {
     RatesRecord { base: *b"USD", rates: vec![(*b"EUR", 920_000_000), (*b"JPY", 149_530_000_000)] }
 }
 
+fn posting_v1() -> PostingRecord {
+    PostingRecord {
+        currency: *b"USD",
+        receivable: 20_000_000,
+        payable: -15_000_000,
+        margin: -5_000_000,
+    }
+}
+
+fn seal_v1() -> SealRecord {
+    let balance = Balance {
+        currency: *b"EUR",
+        postings: 300,
+        receivable: i128::from(i64::MAX) * 4,
+        payable: -1,
+        margin: 1 - i128::from(i64::MAX) * 4,
+    };
+    SealRecord {
+        previous_day: Some(20_454),
+        previous: [7; 32],
+        postings: 3,
+        root: [9; 32],
+        balances: vec![balance],
+    }
+}
+
 fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();
     encode(&mut out);
@@ -174,6 +203,35 @@ fn rates_of_version_1_are_read_and_written_unchanged() {
     let stored = bytes(RATES_V1);
     assert_eq!(RatesRecord::decode(&stored), Ok(rates_v1()));
     assert_eq!(hex(&encoded(|out| rates_v1().encode(out))), hex(&stored));
+}
+
+#[test]
+fn postings_of_version_1_are_read_and_written_unchanged() {
+    let stored = bytes(POSTING_V1);
+    assert_eq!(PostingRecord::decode(&stored), Ok(posting_v1()));
+    let mut out = [0; POSTING_VALUE_BYTES_MAX];
+    let len = posting_v1().encode(&mut out).expect("fits");
+    assert_eq!(hex(&out[..len]), hex(&stored));
+    for end in 1..stored.len() {
+        assert_eq!(PostingRecord::decode(&stored[..end]), Err(RecordError::Corrupt), "{end}");
+    }
+    assert_eq!(PostingRecord::decode(&[2, 0]), Err(RecordError::Version(Some(2))));
+    // The most that two steps can differ by.
+    let most = i128::from(i64::MAX) - i128::from(i64::MIN);
+    let largest = PostingRecord { currency: *b"USD", receivable: most, payable: -most, margin: 0 };
+    let len = largest.encode(&mut out).expect("fits");
+    assert_eq!(PostingRecord::decode(&out[..len]), Ok(largest));
+}
+
+#[test]
+fn seals_of_version_1_are_read_and_written_unchanged() {
+    let stored = bytes(SEAL_V1);
+    assert_eq!(SealRecord::decode(&stored), Ok(seal_v1()));
+    assert_eq!(hex(&encoded(|out| seal_v1().encode(out))), hex(&stored));
+    for end in 1..stored.len() {
+        assert_eq!(SealRecord::decode(&stored[..end]), Err(RecordError::Corrupt), "{end}");
+    }
+    assert_eq!(SealRecord::decode(&[2, 0]), Err(RecordError::Version(Some(2))));
 }
 
 #[test]
@@ -356,6 +414,7 @@ proptest! {
         bytes.insert(0, version);
         let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
         let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes), dedupe_minted_ms(&bytes));
+        let _ = (PostingRecord::decode(&bytes), SealRecord::decode(&bytes));
     }
 
     #[test]

@@ -382,9 +382,9 @@ fn a_newer_format_is_refused_and_left_alone() {
         let opened = Store::open(folder.path(), CACHE_BYTES, 1, [7; 32], Arc::new(Unobserved));
         opened.err().expect("refused")
     };
-    write(&3u32.to_be_bytes());
-    assert!(matches!(refusal(), OpenError::NewerFormat { found: 3 }));
-    assert!(matches!(refusal(), OpenError::NewerFormat { found: 3 }), "the first try changed it");
+    write(&4u32.to_be_bytes());
+    assert!(matches!(refusal(), OpenError::NewerFormat { found: 4 }));
+    assert!(matches!(refusal(), OpenError::NewerFormat { found: 4 }), "the first try changed it");
     write(b"?");
     assert!(matches!(refusal(), OpenError::DamagedMeta("format")));
     write(&1u32.to_be_bytes());

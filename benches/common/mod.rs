@@ -83,6 +83,10 @@ impl Engine for Forgetful {
         Ok(())
     }
 
+    fn copy_to(&self, _: &std::path::Path) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     fn expire_dedupe(&self, _: u64) {}
 
     fn gauges(&self, _: &mut dyn FnMut(&'static str, Table, u64)) {}

@@ -8,7 +8,8 @@ use libfuzzer_sys::fuzz_target;
 use postbackd::store::claim::ClaimSet;
 use postbackd::store::keys;
 use postbackd::store::records::{
-    ClickRecord, ConversionRecord, RatesRecord, decode_dedupe, dedupe_minted_ms, encode_dedupe,
+    ClickRecord, ConversionRecord, POSTING_VALUE_BYTES_MAX, PostingRecord, RatesRecord, SealRecord,
+    decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -29,10 +30,22 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(RatesRecord::decode(&again), Ok(record));
     }
     again.clear();
+    if let Ok(record) = SealRecord::decode(input) {
+        record.encode(&mut again);
+        assert_eq!(SealRecord::decode(&again), Ok(record));
+    }
+    if let Ok(record) = PostingRecord::decode(input) {
+        let mut value = [0; POSTING_VALUE_BYTES_MAX];
+        // Amounts that no conversion can cause may be too long to be written.
+        if let Ok(len) = record.encode(&mut value) {
+            assert_eq!(PostingRecord::decode(&value[..len]), Ok(record));
+        }
+    }
+    again.clear();
     if let Ok(conversion) = decode_dedupe(input) {
         assert_eq!(encode_dedupe(conversion), input);
         assert_eq!(dedupe_minted_ms(input), Some(conversion.time_ms()));
     }
     let _ = (keys::record(input), keys::conversion_of(input), keys::numbered_id(input));
-    let _ = keys::rates_day(input);
+    let _ = (keys::rates_day(input), keys::PostingKey::decode(input), keys::seal_of(input));
 });

@@ -57,10 +57,10 @@ pub struct Answer {
 /// What is sent with a call.
 #[derive(Clone, Debug, Default)]
 pub struct Call<'c> {
+    /// `POST`, with or without something.
+    pub post: bool,
     /// `PUT` if there is something, else `GET`.
     pub content: Option<(&'static str, &'c str)>,
-    /// `POST` instead of `PUT`.
-    pub post: bool,
     /// `Accept`.
     pub accept: Option<&'static str>,
     /// `If-Match`.
@@ -119,9 +119,9 @@ impl AdminClient {
 
     fn request(&self, path: &str, call: &Call<'_>) -> Result<Request<Full<Bytes>>, ClientError> {
         let method = match (&call.content, call.post) {
-            (Some(_), true) => Method::POST,
+            (_, true) => Method::POST,
             (Some(_), false) => Method::PUT,
-            (None, _) => Method::GET,
+            (None, false) => Method::GET,
         };
         let headers: [(HeaderName, Option<&str>); 3] = [
             (CONTENT_TYPE, call.content.map(|(kind, _)| kind)),

@@ -28,7 +28,7 @@ pub struct ErrorBody {
 }
 
 /// What went wrong.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema, Default)]
 #[schema(as = Error)]
 struct ErrorShape {
     /// For programs.
@@ -44,6 +44,9 @@ struct ErrorShape {
     /// Of `stale_version`: the version in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     in_force: Option<String>,
+    /// Of `job_running`: the job under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_id: Option<String>,
 }
 
 impl ApiError {
@@ -80,6 +83,24 @@ impl ApiError {
     pub fn catalog_busy() -> Self {
         let message = "other catalogs are being sent or received; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "catalog_busy", message)
+    }
+
+    /// 409: one job at a time.
+    pub fn job_running(id: u64) -> Self {
+        let message = "another job is running; wait for its end";
+        Self::new(StatusCode::CONFLICT, "job_running", message)
+            .with(|shape| shape.job_id = Some(id.to_string()))
+    }
+
+    /// 503: enough proofs are being looked for.
+    pub fn proofs_busy() -> Self {
+        let message = "other proofs are being looked for; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "proofs_busy", message)
+    }
+
+    /// 500: work that was begun ended badly.
+    pub fn work_failed(error: impl ToString) -> Self {
+        Self::store_failed(error)
     }
 
     /// 415: neither TOML nor JSON.
@@ -130,8 +151,7 @@ impl ApiError {
 
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        let shape =
-            ErrorShape { code, message, mistakes: Vec::new(), left_out: None, in_force: None };
+        let shape = ErrorShape { code, message, ..ErrorShape::default() };
         Self { status, shape }
     }
 

@@ -16,8 +16,9 @@ use utoipa_axum::routes;
 
 use super::auth::{AdminToken, require_token};
 use super::error::ApiError;
+use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
-use super::{catalog, conversions, lookup, rates, system, totals, upload};
+use super::{catalog, conversions, ledger, lookup, rates, system, totals, upload};
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
@@ -44,6 +45,10 @@ pub struct AdminState {
     pub postbacks: Postbacks,
     /// Uploads that may be worked on at once.
     pub uploads: Semaphore,
+    /// Long work.
+    pub jobs: Arc<Jobs>,
+    /// Proofs that may be looked for beside each other.
+    pub proofs: Arc<Semaphore>,
     /// Exchange rates.
     pub rates: RatesSource,
     /// Verifies click IDs.
@@ -76,6 +81,12 @@ fn api() -> Routes {
         .routes(routes!(catalog::get, catalog::put))
         .routes(routes!(catalog::versions))
         .routes(routes!(totals::totals))
+        .routes(routes!(ledger::balances))
+        .routes(routes!(ledger::postings))
+        .routes(routes!(ledger::proof))
+        .routes(routes!(ledger::statement))
+        .routes(routes!(jobs::verify))
+        .routes(routes!(jobs::job))
         .routes(routes!(rates::get, rates::put))
         .routes(routes!(openapi::openapi))
 }

@@ -135,7 +135,7 @@ fn succeeded(answer: Result<Answer, crate::admin::ClientError>) -> Result<Answer
 }
 
 /// Prints what the server said; its mistakes by line, as a check prints them.
-fn refused(answer: &Answer, file: &Path) -> Ended {
+pub(super) fn refused(answer: &Answer, file: &Path) -> Ended {
     let said: Value = serde_json::from_str(&answer.text).unwrap_or_default();
     let error = &said["error"];
     print_mistakes(&error["mistakes"], file);

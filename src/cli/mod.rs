@@ -3,7 +3,9 @@
 mod catalog;
 mod check;
 mod conversions;
+mod ledger;
 mod serve;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,12 +47,33 @@ enum Command {
     /// Works on conversions.
     #[command(subcommand)]
     Conversions(ConversionsCommand),
+    /// Works on the ledger.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Proves that a store is sound, or names what is broken.
+    Verify(ledger::StoreArguments),
 }
 
 #[derive(Subcommand)]
 enum ConversionsCommand {
     /// Tells a running server what has become of conversions; prints a line for each.
     Status(conversions::StatusArguments),
+}
+
+#[derive(Subcommand)]
+enum LedgerCommand {
+    /// Prints a proof that a conversion's postings are in the ledger, for the affiliate to check.
+    Prove {
+        #[command(flatten)]
+        store: ledger::StoreArguments,
+        /// The conversion's ID.
+        conversion: String,
+    },
+    /// Checks a proof by itself, without the store.
+    Check {
+        /// What `ledger prove` has printed.
+        file: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -96,6 +119,11 @@ pub fn run() -> ExitCode {
         Command::Catalog(CatalogCommand::Diff { file, against, server }) => {
             catalog::diff(&file, &against, &server)
         }
+        Command::Ledger(LedgerCommand::Prove { store, conversion }) => {
+            ledger::prove(&store, &conversion)
+        }
+        Command::Ledger(LedgerCommand::Check { file }) => ledger::check(&file),
+        Command::Verify(store) => verify::run(&store),
         Command::Catalog(CatalogCommand::Apply(arguments)) => catalog::apply(&arguments),
         Command::Conversions(ConversionsCommand::Status(arguments)) => {
             conversions::status(&arguments)

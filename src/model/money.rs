@@ -20,6 +20,12 @@ pub struct Micros(i64);
 pub struct Sum(i128);
 
 impl Sum {
+    /// From millionths, as stored.
+    #[must_use]
+    pub const fn new(micros: i128) -> Self {
+        Self(micros)
+    }
+
     /// Adds an amount.
     pub fn add(&mut self, amount: Micros) {
         self.0 += i128::from(amount.0);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::engine::Batch;
+use super::keys::RecordKey;
 use super::records::ConversionRecord;
 use super::schema::Table;
 use super::ticket::Settle;
@@ -21,8 +23,8 @@ impl Store {
         record: &ConversionRecord<'_>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit(ticket, |batch| {
-            batch.put(Table::Conversions, conversion.as_bytes(), |out| record.encode(out));
+        self.writer.submit_rewriting(ticket, |batch, closed_below| {
+            put_changed(batch, conversion, record, closed_below);
         })
     }
 
@@ -36,13 +38,22 @@ impl Store {
         changed: (RecordId, &ConversionRecord<'_>),
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit_conversion(new.0, ticket, |batch, with_rows| {
-            for (id, record) in [new, changed] {
-                batch.put(Table::Conversions, id.as_bytes(), |out| record.encode(out));
-            }
-            if with_rows {
-                filing::put_rows(batch, new.0, new.1);
-            }
+        self.writer.submit_conversion(new.0, ticket, |batch, closed_below| {
+            filing::put_conversion(batch, new.0, new.1, closed_below);
+            put_changed(batch, changed.0, changed.1, closed_below);
         })
+    }
+}
+
+/// Puts a known conversion's record, and its postings if no filing round will derive them.
+fn put_changed(
+    batch: &mut Batch,
+    conversion: RecordId,
+    record: &ConversionRecord<'_>,
+    closed_below: &RecordKey,
+) {
+    batch.put(Table::Conversions, conversion.as_bytes(), |out| record.encode(out));
+    if conversion.as_bytes() < closed_below {
+        filing::put_postings(batch, conversion, record);
     }
 }

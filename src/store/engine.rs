@@ -2,6 +2,7 @@
 //! the crash tests.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use super::schema::Table;
 
@@ -93,6 +94,13 @@ pub trait Engine: Send + Sync + 'static {
         direction: Direction,
         visit: Visit<'_>,
     ) -> Result<(), EngineError>;
+
+    /// Makes a copy of all that is readable at one moment, in a folder that is not there yet; cheap
+    /// where both are on one file system.
+    ///
+    /// # Errors
+    /// When the engine cannot copy.
+    fn copy_to(&self, folder: &Path) -> Result<(), EngineError>;
 
     /// Lets the engine drop dedupe entries of conversions minted before `before_ms`, at its leisure.
     fn expire_dedupe(&self, before_ms: u64);

@@ -1,16 +1,18 @@
 //! Filing: index rows of conversions, written in bulk behind the conversions themselves.
 //!
 //! A conversion's record says all that its rows in tables of scattered keys say: its claims in
-//! `dedupe`, its place in `by_click`. So only the record goes through the log. Its rows are derived
+//! `dedupe`, its place in `by_click`, its postings in `ledger`. So only the record goes through the log. Its rows are derived
 //! later, for many conversions at once, sorted, and put into their tables as finished files, which
 //! costs a fraction of an insert each. `meta` keeps up to which conversion that is done; what is
 //! above it is derived again when the store is opened, and deriving twice changes nothing.
 //!
-//! Two promises hold it together:
+//! Three promises hold it together:
 //!
 //! - Whoever commits a conversion below the bound of a round that has begun brings its rows along
-//!   in the same batch ([`Writer::submit_conversion`]), so no round misses one. The round ends when
-//!   those, too, are settled, so that none files the rows of a conversion that a crash may undo.
+//!   in the same batch ([`Writer::submit_conversion`]), so no round misses one. Whoever rewrites
+//!   one brings its postings along ([`Writer::submit_rewriting`]).
+//! - A round writes nothing that a crash could still take back: what it has read waits until
+//!   every commit that it may have seen is settled.
 //! - Until a conversion's claims are filed, memory may not forget them ([`Progress`]).
 
 use std::ops::ControlFlow;
@@ -21,6 +23,7 @@ use super::claim::ClaimSet;
 use super::engine::{Batch, Direction, Engine, EngineError};
 use super::health::Health;
 use super::keys::{self, BY_CLICK_KEY_BYTES, DEDUPE_KEY_BYTES, RecordKey};
+use super::postings::{PostingRow, postings};
 use super::records::{self, ConversionRecord, DEDUPE_VALUE_BYTES};
 use super::schema::Table;
 use super::ticket::Ticket;
@@ -100,14 +103,39 @@ impl IndexRows {
     }
 }
 
+/// Puts a new conversion's record into the batch that carries it; with all its rows, if no filing
+/// round will derive them.
+pub(super) fn put_conversion(
+    batch: &mut Batch,
+    conversion: RecordId,
+    record: &ConversionRecord<'_>,
+    closed_below: &RecordKey,
+) {
+    batch.put(Table::Conversions, conversion.as_bytes(), |out| record.encode(out));
+    if conversion.as_bytes() < closed_below {
+        put_rows(batch, conversion, record);
+    }
+}
+
 /// Adds the index rows of one conversion to the batch that carries it.
-pub(super) fn put_rows(batch: &mut Batch, conversion: RecordId, record: &ConversionRecord<'_>) {
+fn put_rows(batch: &mut Batch, conversion: RecordId, record: &ConversionRecord<'_>) {
     let rows = IndexRows::of(conversion, record);
     for row in rows.dedupe.iter().flatten() {
         let (key, value) = row.split_at(DEDUPE_KEY_BYTES);
         batch.put(Table::Dedupe, key, |out| out.extend_from_slice(value));
     }
     batch.put(Table::ByClick, &rows.by_click, |_| {});
+    put_postings(batch, conversion, record);
+}
+
+/// Adds the postings of one conversion to the batch that carries it. Those of earlier steps are
+/// there already, and are the same.
+pub(super) fn put_postings(batch: &mut Batch, conversion: RecordId, record: &ConversionRecord<'_>) {
+    for posting in postings(conversion, record) {
+        let row = posting.row();
+        let (key, value) = row.split();
+        batch.put(Table::Ledger, key, |out| out.extend_from_slice(value));
+    }
 }
 
 /// Files one range after the other.
@@ -126,11 +154,13 @@ struct State {
     round: Option<Round>,
 }
 
-/// A range whose conversions are no longer added to, waited for until all are settled.
-#[derive(Clone, Copy)]
+/// A range whose conversions are no longer added to.
 struct Round {
     mark: Mark,
+    /// Waited for until it and all before it are settled.
     batch: u64,
+    /// Read while nothing was to be waited for, and not written yet.
+    rows: Option<Rows>,
 }
 
 impl Filing {
@@ -151,36 +181,48 @@ impl Filing {
     }
 
     /// One turn: begins a round if enough is unfiled, or if there is anything and `now` is true;
-    /// ends the round under way if all of its conversions are settled.
+    /// takes the round under way as far as it gets without waiting for a commit.
     ///
     /// # Errors
     /// When the engine fails; the store is poisoned then.
     pub fn turn(&self, writer: &Writer, engine: &dyn Engine, now: bool) -> Result<(), EngineError> {
         let mut state = self.lock();
-        let Some(round) = state.round else {
+        let Some(mut round) = state.round.take() else {
             let before = std::mem::replace(&mut state.mark, writer.mark());
             let unfiled = before.submitted.saturating_sub(self.progress.filed());
             if unfiled >= UNFILED_WORTH_FILING || (now && unfiled > 0) {
-                state.round = Some(Round { mark: before, batch: writer.close_below(before.below) });
+                let batch = writer.close_below(before.below);
+                state.round = Some(Round { mark: before, batch, rows: None });
             }
             return Ok(());
         };
-        if !writer.is_settled(round.batch) {
-            return Ok(());
-        }
         // The lock is the filing thread's own; whoever lists conversions takes it for a copy.
-        let (from, to) = (state.below, round.mark.below);
+        let mut from = state.below;
         drop(state);
-        file(engine, from, to)?;
-        self.progress.set_filed(round.mark.submitted);
-        let mut state = self.lock();
-        (state.below, state.round) = (to, None);
-        drop(state);
+        let to = round.mark.below;
+        while writer.is_settled(round.batch) {
+            if let Some(rows) = round.rows.take() {
+                from = rows.next;
+                rows.write(engine)?;
+                self.lock().below = from;
+            }
+            if from >= to {
+                self.end(round.mark, writer);
+                return Ok(());
+            }
+            round.rows = Some(Rows::read(engine, &from, &to)?);
+            round.batch = writer.batch();
+        }
+        self.lock().round = Some(round);
+        Ok(())
+    }
+
+    fn end(&self, mark: Mark, writer: &Writer) {
+        self.progress.set_filed(mark.submitted);
         // Lost with a crash, it is done again; so nobody waits for it.
         let _ = writer.submit(Arc::new(Ticket::default()), |batch| {
-            batch.put(Table::Meta, keys::META_FILED, |out| out.extend_from_slice(&to));
+            batch.put(Table::Meta, keys::META_FILED, |out| out.extend_from_slice(&mark.below));
         });
-        Ok(())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -230,13 +272,15 @@ pub(super) fn file(
 struct Rows {
     dedupe: Vec<DedupeRow>,
     by_click: Vec<ByClickRow>,
+    postings: Vec<PostingRow>,
     /// Where the conversions after them begin.
     next: RecordKey,
 }
 
 impl Rows {
     fn read(engine: &dyn Engine, from: &RecordKey, to: &RecordKey) -> Result<Self, EngineError> {
-        let mut rows = Self { dedupe: Vec::new(), by_click: Vec::new(), next: *to };
+        let mut rows =
+            Self { dedupe: Vec::new(), by_click: Vec::new(), postings: Vec::new(), next: *to };
         let mut damaged = 0_usize;
         engine.scan(Table::Conversions, from, to, Direction::Ascending, &mut |key, value| {
             if rows.by_click.len() == FILED_AT_ONCE_MAX
@@ -246,7 +290,7 @@ impl Rows {
                 return ControlFlow::Break(());
             }
             match (keys::record(key), ConversionRecord::decode(value)) {
-                (Some(id), Ok(record)) => rows.add(&IndexRows::of(id, &record)),
+                (Some(id), Ok(record)) => rows.add(id, &record),
                 _ => damaged += 1,
             }
             ControlFlow::Continue(())
@@ -257,9 +301,11 @@ impl Rows {
         Ok(rows)
     }
 
-    fn add(&mut self, rows: &IndexRows) {
+    fn add(&mut self, conversion: RecordId, record: &ConversionRecord<'_>) {
+        let rows = IndexRows::of(conversion, record);
         self.dedupe.extend(rows.dedupe.iter().flatten());
         self.by_click.push(rows.by_click);
+        self.postings.extend(postings(conversion, record).map(|posting| posting.row()));
     }
 
     fn write(mut self, engine: &dyn Engine) -> Result<(), EngineError> {
@@ -269,7 +315,9 @@ impl Rows {
         let newest = last_of_each(&self.dedupe, |row| row.split_at(DEDUPE_KEY_BYTES));
         engine.file(Table::Dedupe, &mut newest.into_iter())?;
         self.by_click.sort_unstable();
-        engine.file(Table::ByClick, &mut self.by_click.iter().map(|row| (&row[..], &[][..])))
+        engine.file(Table::ByClick, &mut self.by_click.iter().map(|row| (&row[..], &[][..])))?;
+        self.postings.sort_unstable();
+        engine.file(Table::Ledger, &mut self.postings.iter().map(PostingRow::split))
     }
 }
 

@@ -2,6 +2,7 @@
 //! their meaning does.
 
 use crate::click_id::RecordId;
+use crate::model::ids::AffiliateNumber;
 use crate::model::rate::Day;
 
 /// Key of a click or a conversion: the record ID itself.
@@ -10,6 +11,10 @@ pub const RECORD_KEY_BYTES: usize = 16;
 pub type RecordKey = [u8; RECORD_KEY_BYTES];
 /// Key of a row that leads from a click to one of its conversions.
 pub const BY_CLICK_KEY_BYTES: usize = 2 * RECORD_KEY_BYTES;
+/// Key of a posting: tag, affiliate's number, day, conversion, step.
+pub const POSTING_KEY_BYTES: usize = LEDGER_DAY_BYTES + RECORD_KEY_BYTES + 2;
+/// Key of a seal, and what the keys of a day's postings begin with: tag, affiliate's number, day.
+pub const LEDGER_DAY_BYTES: usize = 1 + 3 + 4;
 /// Key of a claim.
 pub const DEDUPE_KEY_BYTES: usize = 16;
 
@@ -25,6 +30,14 @@ pub const META_CLICK_KEY: &[u8] = b"click_key";
 
 /// `meta`: the record key below which index rows of conversions are filed, 16 bytes.
 pub const META_FILED: &[u8] = b"filed";
+/// `meta`: the record key below which conversions were let go by retention, 16 bytes.
+pub const META_EXPIRED: &[u8] = b"expired";
+/// `meta`: the click key below which rows of `by_click` were let go by retention, 16 bytes.
+pub const META_EXPIRED_BY_CLICK: &[u8] = b"expired_by_click";
+/// First byte of the `ledger` keys of postings.
+const POSTING_TAG: u8 = b'p';
+/// First byte of the `ledger` keys of seals.
+const SEAL_TAG: u8 = b's';
 /// First byte of the `catalog` keys that hold rates; the others are those of [`Numbered`].
 const RATES_TAG: u8 = b'r';
 
@@ -126,6 +139,84 @@ pub const fn rates_range() -> ([u8; 1], [u8; 1]) {
 pub fn rates_day(key: &[u8]) -> Option<Day> {
     let days = key.get(1..)?.try_into().ok()?;
     Some(Day::new(u32::from_be_bytes(days)))
+}
+
+/// The place of a posting in the ledger: an affiliate's postings lie together, day by day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PostingKey {
+    /// Whose.
+    pub affiliate: AffiliateNumber,
+    /// The day on which it was posted.
+    pub day: Day,
+    /// What it is for.
+    pub conversion: RecordId,
+    /// Which step of the conversion's history, the first being 0.
+    pub step: u16,
+}
+
+impl PostingKey {
+    /// The key's bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; POSTING_KEY_BYTES] {
+        let mut key = [0; POSTING_KEY_BYTES];
+        let (day, rest) = key.split_at_mut(LEDGER_DAY_BYTES);
+        day.copy_from_slice(&postings_from(self.affiliate, self.day));
+        rest[..RECORD_KEY_BYTES].copy_from_slice(self.conversion.as_bytes());
+        rest[RECORD_KEY_BYTES..].copy_from_slice(&self.step.to_be_bytes());
+        key
+    }
+
+    /// Reads a posting's key.
+    #[must_use]
+    pub fn decode(key: &[u8]) -> Option<Self> {
+        let key: &[u8; POSTING_KEY_BYTES] = key.try_into().ok()?;
+        let (place, rest) = key.split_at(LEDGER_DAY_BYTES);
+        let (affiliate, day) = ledger_day(POSTING_TAG, place)?;
+        let (conversion, step) = rest.split_at(RECORD_KEY_BYTES);
+        let step = u16::from_be_bytes(step.try_into().ok()?);
+        Some(Self { affiliate, day, conversion: record(conversion)?, step })
+    }
+}
+
+/// The first possible key of a posting of an affiliate on a day or later.
+#[must_use]
+pub fn postings_from(affiliate: AffiliateNumber, day: Day) -> [u8; LEDGER_DAY_BYTES] {
+    ledger_key(POSTING_TAG, affiliate, day)
+}
+
+/// The key of the seal over an affiliate's day.
+#[must_use]
+pub fn seal(affiliate: AffiliateNumber, day: Day) -> [u8; LEDGER_DAY_BYTES] {
+    ledger_key(SEAL_TAG, affiliate, day)
+}
+
+/// The affiliate and the day in a key of [`seal`].
+#[must_use]
+pub fn seal_of(key: &[u8]) -> Option<(AffiliateNumber, Day)> {
+    ledger_day(SEAL_TAG, key)
+}
+
+/// The range of all postings.
+#[must_use]
+pub const fn all_postings() -> ([u8; 1], [u8; 1]) {
+    ([POSTING_TAG], [POSTING_TAG + 1])
+}
+
+/// The range of all seals.
+#[must_use]
+pub const fn all_seals() -> ([u8; 1], [u8; 1]) {
+    ([SEAL_TAG], [SEAL_TAG + 1])
+}
+
+fn ledger_key(tag: u8, affiliate: AffiliateNumber, day: Day) -> [u8; LEDGER_DAY_BYTES] {
+    let ([x, y, z], [a, b, c, d]) = (affiliate.to_be_bytes(), day.get().to_be_bytes());
+    [tag, x, y, z, a, b, c, d]
+}
+
+fn ledger_day(tag: u8, key: &[u8]) -> Option<(AffiliateNumber, Day)> {
+    let [found, x, y, z, a, b, c, d]: [u8; LEDGER_DAY_BYTES] = key.try_into().ok()?;
+    let place = (AffiliateNumber::from_be_bytes([x, y, z]), u32::from_be_bytes([a, b, c, d]));
+    (found == tag).then_some((place.0, Day::new(place.1)))
 }
 
 /// The ID in a key of [`number`].
@@ -234,6 +325,31 @@ mod tests {
         }
         assert!(rates(Day::new(255)) < rates(Day::new(256)));
         assert_eq!(rates_day(b"r12345"), None);
+    }
+
+    #[test]
+    fn an_affiliates_postings_lie_day_by_day_and_apart_from_seals() {
+        let affiliate = |number| AffiliateNumber::new(number).expect("24 bits");
+        let key = |number, day, first, step| PostingKey {
+            affiliate: affiliate(number),
+            day: Day::new(day),
+            conversion: id(first, 0xFF),
+            step,
+        };
+        let sorted = [key(1, 2, 9, 0), key(1, 2, 9, 1), key(1, 2, 10, 0), key(1, 300, 0, 0)];
+        let later = [key(2, 0, 0, 0), key(256, 0, 0, 0)];
+        let keys: Vec<_> = sorted.iter().chain(&later).map(PostingKey::encode).collect();
+        assert!(keys.is_sorted());
+        for (posting, bytes) in sorted.iter().chain(&later).zip(&keys) {
+            assert_eq!(PostingKey::decode(bytes).as_ref(), Some(posting));
+            let from = postings_from(posting.affiliate, posting.day);
+            let to = postings_from(posting.affiliate, Day::new(posting.day.get() + 1));
+            assert!(bytes[..] >= from[..] && bytes[..] < to[..]);
+            let seal = seal(posting.affiliate, posting.day);
+            assert_eq!(seal_of(&seal), Some((posting.affiliate, posting.day)));
+            assert_eq!((seal_of(bytes), PostingKey::decode(&seal)), (None, None));
+            assert!(all_seals().0[..] > bytes[..]);
+        }
     }
 
     #[test]

@@ -15,11 +15,14 @@ mod rates;
 mod reader;
 mod retention;
 mod rocks;
+mod seals;
+mod view;
 mod writer;
 
 pub mod claim;
 pub mod engine;
 pub mod keys;
+pub mod postings;
 pub mod records;
 pub mod schema;
 pub mod ticket;
@@ -36,8 +39,9 @@ pub use listing::{ConversionFilter, Page};
 pub use numbers::{Numbers, NumbersError};
 pub use rates::ChangeError;
 pub use reader::Busy;
-pub use retention::Retention;
+pub use retention::{Expired, Retention};
 pub use rocks::RocksEngine;
+pub use view::{Archive, View, database_folder, decode_posting};
 pub use writer::{AppendBuffers, Appended, Observe, SubmitError, Unobserved, Writer};
 
 use crate::click_id::RecordId;
@@ -52,7 +56,8 @@ use ticket::{Outcome, Settle, Ticket};
 /// The store format this release writes.
 ///
 /// 2: index rows may be written after their conversion, see `meta`'s `filed`.
-pub const FORMAT_VERSION: u32 = 2;
+/// 3: every conversion that is filed has its postings in `ledger`.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,12 @@ pub enum OpenError {
     /// The store was written by a newer release.
     #[error("the store has format {found}, this release reads up to {FORMAT_VERSION}")]
     NewerFormat {
+        /// The format found.
+        found: u32,
+    },
+    /// The store was written by an older release, and has never been served by this one.
+    #[error("the store has format {found}; start the server once, which brings it up to date")]
+    OlderFormat {
         /// The format found.
         found: u32,
     },
@@ -149,6 +160,8 @@ pub struct Store {
     /// Every click that this process minted from this time on has its record, Unix milliseconds.
     /// The end of time until [`Store::minting_from`]; later once a click went unrecorded.
     clicks_from_ms: AtomicU64,
+    /// What was let go.
+    expired: Mutex<Expired>,
 }
 
 impl Store {
@@ -190,6 +203,7 @@ impl Store {
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
         let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
         let clicks_from_ms = AtomicU64::new(u64::MAX);
+        let expired = Mutex::new(Expired::read(&*engine)?);
         let store = Self {
             engine,
             writer,
@@ -199,6 +213,7 @@ impl Store {
             threads,
             opened_newest_ms,
             clicks_from_ms,
+            expired,
         };
         Ok((store, identity))
     }
@@ -250,11 +265,8 @@ impl Store {
         record: &ConversionRecord<'_>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit_conversion(conversion, ticket, |batch, with_rows| {
-            batch.put(Table::Conversions, conversion.as_bytes(), |out| record.encode(out));
-            if with_rows {
-                filing::put_rows(batch, conversion, record);
-            }
+        self.writer.submit_conversion(conversion, ticket, |batch, closed_below| {
+            filing::put_conversion(batch, conversion, record, closed_below);
         })
     }
 
@@ -434,10 +446,10 @@ fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Identity, OpenEr
     let newest_click = newest(engine, Table::Clicks)?;
     let newest_ms = newest_click.max(newest_conversion).map_or(0, |id| id.time_ms());
     let filed_below = newest_conversion.map_or(RecordKey::default(), keys::after);
-    // A store of format 1 has no bound: its conversions came with their rows.
-    if let Some(from) = meta(engine, keys::META_FILED, "filed")? {
-        filing::file(engine, from, filed_below)?;
-    }
+    // Before format 3 nothing was posted. What is filed already is filed once more, the same.
+    let filed = meta(engine, keys::META_FILED, "filed")?;
+    let filed = filed.filter(|_| format == Some(FORMAT_VERSION));
+    filing::file(engine, filed.unwrap_or_default(), filed_below)?;
     let mut batch = Batch::default();
     let mut put = |key: &[u8], value: &[u8]| {
         batch.put(Table::Meta, key, |out| out.extend_from_slice(value));

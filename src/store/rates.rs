@@ -51,10 +51,14 @@ impl Store {
         self.change(put).await
     }
 
-    async fn change(&self, changes: impl FnOnce(&mut Batch)) -> Result<(), ChangeError> {
+    pub(super) async fn change(&self, changes: impl FnOnce(&mut Batch)) -> Result<(), ChangeError> {
         let ticket = Arc::new(Ticket::default());
         self.writer.submit(Arc::clone(&ticket) as _, changes)?;
-        match self.settled(&ticket).await {
+        self.durable(&ticket).await
+    }
+
+    pub(super) async fn durable(&self, ticket: &Ticket) -> Result<(), ChangeError> {
+        match self.settled(ticket).await {
             Outcome::Durable => Ok(()),
             Outcome::NotDone | Outcome::Unknown => Err(ChangeError::NotDurable),
         }

@@ -271,6 +271,9 @@ impl RatesRecord {
 mod conversion_v1;
 /// Conversions as version 2 wrote them.
 mod conversion_v2;
+mod ledger;
+
+pub use ledger::{Balance, Hash, POSTING_VALUE_BYTES_MAX, PostingRecord, SealRecord};
 
 impl<'a> ConversionRecord<'a> {
     /// Appends the record's bytes.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     Cache, ColumnFamily, DB, ErrorKind, IngestExternalFileOptions, ReadOptions, ReadTier,
     SstFileWriter, WriteBatch, WriteOptions,
@@ -51,6 +52,29 @@ impl RocksEngine {
         let mut memory = ReadOptions::default();
         memory.set_read_tier(ReadTier::BlockCache);
         Ok(Self { db, memory, disk: ReadOptions::default(), cache, dedupe_before_ms })
+    }
+
+    /// Opens the database in `path` to be read only: nothing in the folder changes. What is still
+    /// in the log is read, too. A process that writes to it meanwhile is not seen.
+    ///
+    /// # Errors
+    /// When RocksDB cannot open it.
+    pub fn open_read_only(path: &Path, cache_bytes: usize) -> Result<Self, EngineError> {
+        // RocksDB makes the folder before it finds that there is nothing to read.
+        if !path.join("CURRENT").is_file() {
+            return Err(EngineError(format!("there is no database in {}", path.display())));
+        }
+        let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
+        let dedupe_before_ms = Arc::new(AtomicU64::new(0));
+        let families = options::column_families(&cache, &dedupe_before_ms);
+        let mut options = options::database();
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        let db = DB::open_cf_descriptors_read_only(&options, path, families, false);
+        let mut memory = ReadOptions::default();
+        memory.set_read_tier(ReadTier::BlockCache);
+        let disk = ReadOptions::default();
+        Ok(Self { db: db.map_err(failed)?, memory, disk, cache, dedupe_before_ms })
     }
 
     fn family(&self, table: Table) -> &ColumnFamily {
@@ -157,6 +181,11 @@ impl Engine for RocksEngine {
             }
         }
         rows.status().map_err(failed)
+    }
+
+    fn copy_to(&self, folder: &Path) -> Result<(), EngineError> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(failed)?;
+        checkpoint.create_checkpoint(folder).map_err(failed)
     }
 
     fn expire_dedupe(&self, before_ms: u64) {

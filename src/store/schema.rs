@@ -35,7 +35,9 @@ pub enum Table {
     Outbox,
     /// Attempts to deliver them. No writer yet.
     Deliveries,
-    /// Ledger entries. No writer yet; never expires.
+    /// Affiliate, day, conversion, step → posting; affiliate, day → seal. Written in bulk behind the
+    /// conversion, with later steps, and once a day is over; read by the admin API and `verify`;
+    /// never expires.
     Ledger,
     /// Sums by hour. No writer yet.
     Counters,

@@ -101,8 +101,6 @@ struct State {
     conversions: Option<Mark>,
     /// Conversions below bring their index rows along.
     closed_below: RecordKey,
-    /// The batch of the last that did since it was closed.
-    last_straggler: Option<u64>,
     /// The sync stage is at work; only then is the append stage worth waking.
     syncing: bool,
     /// What was collected is worth an fsync.
@@ -194,8 +192,25 @@ impl Writer {
         Ok(())
     }
 
-    /// As [`Writer::submit`], for a conversion. `changes` hears whether its index rows must be among
-    /// them, because a filing round that would have covered it has begun.
+    /// As [`Writer::submit`], for conversions that are there already. `changes` hears the bound below
+    /// which what is derived from them must be among the changes.
+    ///
+    /// # Errors
+    /// As [`Writer::submit`].
+    pub(super) fn submit_rewriting(
+        &self,
+        ticket: Arc<dyn Settle>,
+        changes: impl FnOnce(&mut Batch, &RecordKey),
+    ) -> Result<(), SubmitError> {
+        let mut state = self.open_for_one()?;
+        let closed_below = state.closed_below;
+        changes(&mut state.collected.batch, &closed_below);
+        self.add(state, ticket);
+        Ok(())
+    }
+
+    /// As [`Writer::submit_rewriting`], for a conversion that is new: its index rows must be among the
+    /// changes if it is below the bound.
     ///
     /// # Errors
     /// As [`Writer::submit`]; also when too many conversions are not filed yet.
@@ -203,18 +218,15 @@ impl Writer {
         &self,
         conversion: RecordId,
         ticket: Arc<dyn Settle>,
-        changes: impl FnOnce(&mut Batch, bool),
+        changes: impl FnOnce(&mut Batch, &RecordKey),
     ) -> Result<(), SubmitError> {
         let mut state = self.open_for_one()?;
         let Mark { below, submitted } = state.mark();
         if submitted - self.progress.filed() >= limits::UNFILED_MAX {
             return Err(SubmitError::Full);
         }
-        let with_rows = *conversion.as_bytes() < state.closed_below;
-        changes(&mut state.collected.batch, with_rows);
-        if with_rows {
-            state.last_straggler = Some(state.batch);
-        }
+        let closed_below = state.closed_below;
+        changes(&mut state.collected.batch, &closed_below);
         let below = below.max(keys::after(conversion));
         state.conversions = Some(Mark { below, submitted: submitted + 1 });
         self.progress.set_submitted(submitted + 1);
@@ -265,17 +277,21 @@ impl Writer {
     pub(super) fn close_below(&self, below: RecordKey) -> u64 {
         let mut state = self.lock();
         state.closed_below = below;
-        state.last_straggler = None;
         state.batch
     }
 
-    /// Whether a batch and all before it are settled, and so is all that came below the bound since:
-    /// it is readable, and may not be durable.
+    /// The batch being collected: whatever is readable by now is in it or in earlier ones.
+    pub(super) fn batch(&self) -> u64 {
+        self.lock().batch
+    }
+
+    /// Whether a batch and all before it are on disk.
     pub(super) fn is_settled(&self, batch: u64) -> bool {
         let state = self.lock();
-        let batch = state.last_straggler.map_or(batch, |last| last.max(batch));
         let collected = state.batch > batch || state.collected.tickets.is_empty();
-        collected && state.unsettled.iter().all(|unsettled| *unsettled > batch)
+        let settled = collected && state.unsettled.iter().all(|unsettled| *unsettled > batch);
+        // A failed batch is settled, too; the store is poisoned before it is.
+        settled && self.health.poison_reason().is_none()
     }
 
     /// Lets the batch being collected go to the disk, however small.

@@ -8,10 +8,13 @@ use postbackd::dedup::{Claim, Original};
 use postbackd::model::reasons::Flag;
 use postbackd::model::status::Status;
 use postbackd::store::keys;
-use postbackd::store::records::{ClickRecord, ConversionRecord, HistoryEntry, decode_dedupe};
+use postbackd::store::records::{
+    ClickRecord, ConversionRecord, HistoryEntry, PostingRecord, decode_dedupe,
+};
 use postbackd::store::schema::Table;
 
 use crate::disk::Tables;
+use crate::rng::Rng;
 
 /// The catalog that the simulation runs on. Its facts are stated again below, on purpose.
 pub const CATALOG: &str = r#"
@@ -66,6 +69,7 @@ pub const OFFERS: [&str; 2] = ["open", "single"];
 pub const EVENTS: [&str; 3] = ["sale", "deposit", "refund"];
 /// `repeat` of a deposit, milliseconds.
 pub const WINDOW_MS: u64 = 60 * 60 * 1000;
+const DAY_MS: u64 = 24 * WINDOW_MS;
 
 /// One postback, as often as it is sent.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -258,7 +262,45 @@ impl Books {
         let filed_below = filed_below(disk);
         let holders = audit_conversions(&filed_below, disk);
         audit_dedupe(&holders, &filed_below, disk);
+        audit_ledger(&filed_below, disk);
     }
+}
+
+/// Every step that changed what was earned is in the ledger once its conversion is filed, and
+/// nothing else ever is.
+fn audit_ledger(filed_below: &[u8], disk: &Tables) {
+    let mut rows = disk.of(Table::Ledger).clone();
+    for id in disk.of(Table::Conversions).keys() {
+        let record = on_disk(keys::record(id).expect("a conversion's key"), disk);
+        let (mut before, mut latest_ms) = ((0, 0), keys::record(id).expect("a key").time_ms());
+        for (step, entry) in record.history.iter().enumerate() {
+            let now = (i128::from(entry.booked_revenue), i128::from(entry.booked_payout));
+            latest_ms = latest_ms.max(entry.time_ms);
+            let day = (latest_ms / DAY_MS) as u32;
+            let key = [
+                b"p",
+                &record.click[13..],
+                &day.to_be_bytes(),
+                id,
+                &(step as u16).to_be_bytes()[..],
+            ];
+            let row = rows.remove(&key.concat());
+            let (revenue, payout) = (now.0 - before.0, now.1 - before.1);
+            before = now;
+            match row.map(|value| PostingRecord::decode(&value).expect("a posting")) {
+                Some(posting) => assert_eq!(
+                    (posting.receivable, posting.payable, posting.margin),
+                    (revenue, -payout, payout - revenue),
+                    "step {step} of {id:?}"
+                ),
+                None => assert!(
+                    (revenue, payout) == (0, 0) || id[..] >= *filed_below,
+                    "step {step} of {id:?} is filed and not in the ledger"
+                ),
+            }
+        }
+    }
+    assert!(rows.is_empty(), "postings of no step: {rows:?}");
 }
 
 /// Every conversion below has its index rows.

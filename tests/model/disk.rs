@@ -227,6 +227,10 @@ impl Engine for Disk {
         Ok(())
     }
 
+    fn copy_to(&self, _folder: &std::path::Path) -> Result<(), EngineError> {
+        Err(EngineError("a simulated disk has no folders".into()))
+    }
+
     fn expire_dedupe(&self, _before_ms: u64) {}
 
     fn gauges(&self, _visit: &mut dyn FnMut(&'static str, Table, u64)) {}

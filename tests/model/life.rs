@@ -80,6 +80,7 @@ pub struct Life {
     appended: Appended,
     clients: Vec<Client>,
     warming: Option<Task<()>>,
+    rewriting: Option<Task<()>>,
     waker: Task<()>,
     clicks: Vec<(RecordId, Arc<Ticket>)>,
     reads_fail: bool,
@@ -119,6 +120,7 @@ impl Life {
             appended: Appended::default(),
             clients: Vec::new(),
             warming: None,
+            rewriting: None,
             waker: Task::new(async move { waiting.attend(|| ()).await }),
             clicks: Vec::new(),
             reads_fail: faults.read > 0,
@@ -187,6 +189,12 @@ impl Life {
             moved = true;
             if self.warming.as_mut().and_then(Task::poll).is_some() {
                 self.warming = None;
+            }
+        }
+        if self.rewriting.as_ref().is_some_and(Task::wants_poll) {
+            moved = true;
+            if self.rewriting.as_mut().and_then(Task::poll).is_some() {
+                self.rewriting = None;
             }
         }
         if self.waker.wants_poll() {
@@ -310,6 +318,7 @@ impl Life {
     fn check_nothing_is_left(&mut self, sent: &[Request], now_ms: u64, books: &mut Books) {
         assert!(self.clients.is_empty(), "stuck: {:?}", self.clients[0].request);
         assert!(self.warming.is_none(), "warming up is stuck");
+        assert!(self.rewriting.is_none(), "a rewriting is stuck");
         let (.., pending) = self.postbacks.dedup.fill();
         assert_eq!(pending, 0, "claims are left behind");
         for (click, ticket) in self.clicks.drain(..) {

@@ -13,6 +13,7 @@
 //! - whatever a client was told with a 2xx, as a new conversion or as a duplicate, is durable at
 //!   that moment and in every later life;
 //! - index rows are those of durable conversions, and after a start no conversion lacks them;
+//! - the ledger has the postings of durable steps, each once, and after a start all of them;
 //! - a key has one conversion, or several that lie its window apart; the dedupe entries, the
 //!   conversions and the index rows lead to each other;
 //! - who sends an accepted postback again is told of the same conversion;
@@ -159,7 +160,7 @@ impl World {
             73..81 => life.sync(),
             81..89 => drop(life.read()),
             89..93 => life.file(),
-            93..99 => self.step_clock(),
+            93..97 => self.step_clock(),
             _ => life.set_disk_full(self.rng.once_in(2)),
         }
     }

@@ -84,8 +84,23 @@ impl Setup {
         self
     }
 
-    pub fn start(self) -> Server {
+    /// Starts on a copy of a store that is there already.
+    pub fn start_on(self, store: &Path) -> Server {
         let folder = tempfile::tempdir().expect("a folder");
+        let database = folder.path().join("data/db");
+        std::fs::create_dir_all(&database).expect("writable");
+        for entry in std::fs::read_dir(store.join("db")).expect("a store") {
+            let entry = entry.expect("an entry");
+            std::fs::copy(entry.path(), database.join(entry.file_name())).expect("a copy");
+        }
+        self.start_in(folder)
+    }
+
+    pub fn start(self) -> Server {
+        self.start_in(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn start_in(self, folder: TempDir) -> Server {
         let (public, admin) = (free_address(), free_address());
         let config = format!(
             "{}[server]\nlisten = \"{public}\"\nworkers = 2\n\
@@ -309,11 +324,19 @@ impl Server {
 
     /// A PUT of JSON to the admin API.
     pub fn put_api(&self, call: &str, body: &str) -> Response {
-        let headers =
-            format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n");
+        self.send_api("PUT", call, "application/json", body)
+    }
+
+    /// A POST to the admin API of something of a kind.
+    pub fn post_api(&self, call: &str, kind: &str, body: &str) -> Response {
+        self.send_api("POST", call, kind, body)
+    }
+
+    fn send_api(&self, method: &str, call: &str, kind: &str, body: &str) -> Response {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: {kind}\r\n");
         let mut admin = Connection::open(self.admin);
         let target = format!("/api/v1/{call}");
-        admin.send_body("PUT", &target, &headers, body.as_bytes()).expect("an answer")
+        admin.send_body(method, &target, &headers, body.as_bytes()).expect("an answer")
     }
 
     /// A successful call of the admin API.

@@ -1,0 +1,120 @@
+//! `ledger prove` and `ledger check`: a proof from a store or a running server, and its check
+//! without either.
+
+use std::path::{Path, PathBuf};
+
+use super::catalog::{ServerArguments, client, failed, refused};
+use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
+use crate::admin::{Answer, Call};
+use crate::click_id::RecordId;
+use crate::ledger;
+use crate::limits::VERIFY_CACHE_BYTES;
+use crate::model::currency::Currency;
+use crate::model::money::Sum;
+use crate::store::{Archive, database_folder};
+
+/// Where a store is: a folder, or behind a server.
+#[derive(clap::Args)]
+pub struct StoreArguments {
+    /// The folder that `store.path` names, of a server that does not run. It is only read.
+    #[arg(long, value_name = "PATH", conflicts_with = "admin")]
+    store: Option<PathBuf>,
+    /// The admin listener of a running server, http://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+/// A store that a command was pointed to.
+pub enum Source {
+    /// Opened to be read.
+    Archive(Archive),
+    /// Behind a server's admin listener.
+    Server(crate::admin::AdminClient),
+}
+
+impl StoreArguments {
+    /// Opens what the arguments name.
+    ///
+    /// # Errors
+    /// The exit code; why is printed.
+    pub fn open(&self) -> Result<Source, u8> {
+        match (&self.store, &self.admin) {
+            (Some(path), _) => {
+                let opened = Archive::open(&database_folder(path), VERIFY_CACHE_BYTES);
+                opened.map(Source::Archive).map_err(failed)
+            }
+            (None, Some(address)) => client(address, &self.server).map(Source::Server),
+            (None, None) => {
+                eprintln!("say which store: --store PATH, or --admin URL --token-file FILE");
+                Err(EXIT_MISTAKES)
+            }
+        }
+    }
+}
+
+/// Prints the proof of a conversion's postings.
+pub fn prove(arguments: &StoreArguments, conversion: &str) -> u8 {
+    proved(arguments, conversion).unwrap_or_else(|code| code)
+}
+
+fn proved(arguments: &StoreArguments, conversion: &str) -> Result<u8, u8> {
+    let Some(id) = RecordId::parse(conversion.as_bytes()) else {
+        eprintln!("{conversion:?} is not a conversion ID: 22 characters of 0-9A-Za-z");
+        return Err(EXIT_MISTAKES);
+    };
+    let text = match arguments.open()? {
+        Source::Archive(archive) => {
+            let proof = ledger::prove(&archive.view(), id).map_err(failed)?;
+            serde_json::to_string_pretty(&proof).map_err(failed)?
+        }
+        Source::Server(client) => {
+            let path = format!("ledger/proofs/{conversion}");
+            let answer = client.call(&path, &Call::default()).map_err(failed)?;
+            succeeded(answer)?.text
+        }
+    };
+    println!("{text}");
+    Ok(EXIT_OK)
+}
+
+/// The answer, if it is a success; else prints what the server said.
+///
+/// # Errors
+/// The exit code.
+pub fn succeeded(answer: Answer) -> Result<Answer, u8> {
+    if answer.is_success() { Ok(answer) } else { Err(refused(&answer, Path::new("ledger"))) }
+}
+
+/// Checks a proof by itself and prints what it proves.
+pub fn check(file: &Path) -> u8 {
+    checked(file).unwrap_or_else(|code| code)
+}
+
+fn checked(file: &Path) -> Result<u8, u8> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| failed(format!("cannot read {}: {error}", file.display())))?;
+    let proof = serde_json::from_str(&text).map_err(|error| {
+        eprintln!("{}: not a proof: {error}", file.display());
+        EXIT_FAILED
+    })?;
+    let checked = ledger::check(&proof).map_err(|error| {
+        eprintln!("{}: does not hold: {error}", file.display());
+        EXIT_FAILED
+    })?;
+    println!("conversion {}", checked.conversion_id);
+    for (day, step, currency, micros) in checked.postings {
+        let known = Currency::parse(&currency).unwrap_or(Currency::USD);
+        let amount = Sum::new(micros).display(known).to_string();
+        println!("step {step}: {amount} {currency} owed to the affiliate, sealed on {day}");
+    }
+    for day in checked.unsealed_days {
+        println!("{day} is not sealed yet and nothing is proved of it");
+    }
+    match checked.newest_seal {
+        Some((day, hash)) => println!("newest seal, of {day}: {hash}"),
+        None => println!("no seal"),
+    }
+    Ok(EXIT_OK)
+}

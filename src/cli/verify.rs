@@ -1,0 +1,62 @@
+//! `verify`: looks through a store, or has a running server do so.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::catalog::failed;
+use super::ledger::{Source, StoreArguments, succeeded};
+use super::{EXIT_FAILED, EXIT_OK};
+use crate::admin::{AdminClient, Call};
+use crate::verify::verify;
+
+/// How often a server is asked whether it is done.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+
+/// Looks through a store, prints what is broken; succeeds if nothing is.
+pub fn run(arguments: &StoreArguments) -> u8 {
+    verified(arguments).unwrap_or_else(|code| code)
+}
+
+fn verified(arguments: &StoreArguments) -> Result<u8, u8> {
+    let report = match arguments.open()? {
+        Source::Archive(archive) => {
+            let report = verify(&archive.view()).map_err(failed)?;
+            serde_json::to_value(report).map_err(failed)?
+        }
+        Source::Server(client) => by_server(&client)?,
+    };
+    let counted = report["checked"].as_object().into_iter().flatten();
+    let checked: Vec<_> = counted.map(|(what, rows)| format!("{what} {rows}")).collect();
+    println!("checked: {}", checked.join(", "));
+    println!("unfiled: {}, expired: {}", report["unfiled"], report["expired"]);
+    let broken: Vec<_> = report["broken"].as_array().into_iter().flatten().collect();
+    for record in &broken {
+        let word = |name: &str| record[name].as_str().unwrap_or_default();
+        println!("broken: {} {}: {}", word("table"), word("key"), word("fault"));
+    }
+    if broken.is_empty() {
+        println!("sound");
+        return Ok(EXIT_OK);
+    }
+    let all = broken.len() as u64 + report["left_out"].as_u64().unwrap_or_default();
+    println!("{all} faults");
+    Ok(EXIT_FAILED)
+}
+
+/// The report of a job that a server is told to do.
+fn by_server(client: &AdminClient) -> Result<Value, u8> {
+    let begun = client.call("verify", &Call { post: true, ..Call::default() }).map_err(failed)?;
+    let mut job: Value = serde_json::from_str(&succeeded(begun)?.text).map_err(failed)?;
+    let path = format!("jobs/{}", job["job_id"].as_str().unwrap_or_default());
+    loop {
+        match job["status"].as_str() {
+            Some("running") => {}
+            Some("succeeded") => return Ok(job["result"].take()),
+            _ => return Err(failed(job["error"].as_str().unwrap_or("the job is lost"))),
+        }
+        std::thread::sleep(POLL_EVERY);
+        let answer = succeeded(client.call(&path, &Call::default()).map_err(failed)?)?;
+        job = serde_json::from_str(&answer.text).map_err(failed)?;
+    }
+}

@@ -1,0 +1,196 @@
+//! Conversions, and the rows that lead to them: each has its rows, and each row its conversion.
+
+use std::ops::ControlFlow;
+
+use super::{Report, VerifyError};
+use crate::click_id::RecordId;
+use crate::model::currency::Currency;
+use crate::store::claim::ClaimSet;
+use crate::store::engine::EngineError;
+use crate::store::keys::{self, DedupeKey};
+use crate::store::postings::{Balances, postings};
+use crate::store::records::{ConversionRecord, RecordError, decode_dedupe};
+use crate::store::schema::Table;
+use crate::store::{Expired, View};
+
+/// What a row leads to.
+enum Led {
+    /// A conversion that leads back to it.
+    Right,
+    /// Nothing any more, because retention has let it go.
+    Expired,
+    /// Something else.
+    Wrong(&'static str),
+}
+
+/// Walks over the conversions; returns the balances that they come to by their histories, as far
+/// as they must be in the ledger.
+pub fn walk(
+    view: &View<'_>,
+    expired: &Expired,
+    report: &mut Report,
+) -> Result<Balances, VerifyError> {
+    let mut walk = Walk { view, expired, report, booked: Balances::default() };
+    each(view, Table::Conversions, &mut |key, value| {
+        walk.report.count(Table::Conversions.name());
+        let Some(id) = keys::record(key) else {
+            walk.report.fault(Table::Conversions, key, "the key is no record ID");
+            return Ok(());
+        };
+        match ConversionRecord::decode(value) {
+            Err(error) => walk.report.fault_of(id, error.to_string()),
+            Ok(record) => walk.conversion(id, &record)?,
+        }
+        Ok(())
+    })?;
+    Ok(walk.booked)
+}
+
+struct Walk<'w> {
+    view: &'w View<'w>,
+    expired: &'w Expired,
+    report: &'w mut Report,
+    booked: Balances,
+}
+
+impl Walk<'_> {
+    fn conversion(
+        &mut self,
+        id: RecordId,
+        record: &ConversionRecord<'_>,
+    ) -> Result<(), EngineError> {
+        let is_filed = *id.as_bytes() < self.view.filed_below();
+        self.report.unfiled += u64::from(!is_filed);
+        if record.status().is_none() {
+            self.report.fault_of(id, "the status is unknown");
+        }
+        if record.history.last().is_some_and(|last| last.status != record.status) {
+            self.report.fault_of(id, "the status is not the last of its history");
+        }
+        if Currency::from_bytes(record.currency).is_none() {
+            self.report.fault_of(id, "the currency is unknown");
+        }
+        if is_filed {
+            self.rows(id, record)?;
+        }
+        for posting in postings(id, record) {
+            let is_there = self.view.get(Table::Ledger, &posting.key.encode())?.is_some();
+            if is_there {
+                self.booked.add(&posting.record);
+            } else if is_filed {
+                let fault = format!("step {} is not in the ledger", posting.key.step);
+                self.report.fault_of(id, fault);
+                self.booked.add(&posting.record);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows that lead to a conversion once it is filed.
+    fn rows(&mut self, id: RecordId, record: &ConversionRecord<'_>) -> Result<(), EngineError> {
+        for claim in ClaimSet::of_record(record).iter() {
+            let found = self.view.get(Table::Dedupe, &claim.store_key().0)?;
+            match found.map(|value| decode_dedupe(&value)) {
+                None => self.report.fault_of(id, "has no dedupe entry"),
+                Some(Ok(named)) if named < id => {
+                    self.report.fault_of(id, "its dedupe entry names an older conversion");
+                }
+                // Whether a newer one holds the claim, and whether it decodes, its row will say.
+                Some(_) => {}
+            }
+        }
+        let click = RecordId::from_bytes(record.click);
+        let is_kept = *click.as_bytes() >= self.expired.by_click;
+        let has_row = self.view.get(Table::ByClick, &keys::by_click(click, id))?.is_some();
+        if is_kept && !has_row {
+            self.report.fault_of(id, "has no row in by_click");
+        }
+        Ok(())
+    }
+}
+
+/// Walks over the dedupe entries.
+pub fn walk_dedupe(
+    view: &View<'_>,
+    expired: &Expired,
+    report: &mut Report,
+) -> Result<(), VerifyError> {
+    each(view, Table::Dedupe, &mut |key, value| {
+        report.count(Table::Dedupe.name());
+        let led = match (key.try_into().map(DedupeKey), decode_dedupe(value)) {
+            (Err(_), _) => Led::Wrong("the key is no claim"),
+            (_, Err(_)) => Led::Wrong("the value names no conversion"),
+            (Ok(claim), Ok(id)) => {
+                leads_to(view, expired, id, &mut |record| {
+                    // Records of version 1 do not say what they claim.
+                    let claims = ClaimSet::of_record(record);
+                    record.claims == 0 || claims.iter().any(|held| held.store_key() == claim)
+                })?
+            }
+        };
+        report.led(Table::Dedupe, key, &led);
+        Ok(())
+    })
+}
+
+/// Walks over the index from clicks to conversions.
+pub fn walk_by_click(
+    view: &View<'_>,
+    expired: &Expired,
+    report: &mut Report,
+) -> Result<(), VerifyError> {
+    each(view, Table::ByClick, &mut |key, value| {
+        report.count(Table::ByClick.name());
+        let click = key.get(..keys::RECORD_KEY_BYTES).and_then(keys::record);
+        let led = match (click, keys::conversion_of(key)) {
+            (Some(click), Some(id)) if value.is_empty() => {
+                leads_to(view, expired, id, &mut |record| record.click == *click.as_bytes())?
+            }
+            _ => Led::Wrong("is no row from a click to a conversion"),
+        };
+        report.led(Table::ByClick, key, &led);
+        Ok(())
+    })
+}
+
+impl Report {
+    fn led(&mut self, table: Table, key: &[u8], led: &Led) {
+        match led {
+            Led::Right => {}
+            Led::Expired => self.expired += 1,
+            Led::Wrong(fault) => self.fault(table, key, *fault),
+        }
+    }
+}
+
+/// Whether a row leads to a conversion that leads back to it.
+fn leads_to(
+    view: &View<'_>,
+    expired: &Expired,
+    id: RecordId,
+    leads_back: &mut dyn FnMut(&ConversionRecord<'_>) -> bool,
+) -> Result<Led, EngineError> {
+    let Some(stored) = view.conversion(id)? else {
+        let let_go = *id.as_bytes() < expired.conversions;
+        return Ok(if let_go { Led::Expired } else { Led::Wrong("there is no such conversion") });
+    };
+    Ok(match stored.record() {
+        Ok(record) if leads_back(&record) => Led::Right,
+        Ok(_) => Led::Wrong("its conversion does not lead back to it"),
+        // The conversion is named for it already.
+        Err(RecordError::Corrupt | RecordError::Version(_)) => Led::Right,
+    })
+}
+
+/// Looks at a row.
+type Look<'l> = &'l mut dyn FnMut(&[u8], &[u8]) -> Result<(), EngineError>;
+
+/// Shows `visit` every row of a table; its first failure ends the walk.
+pub fn each(view: &View<'_>, table: Table, visit: Look<'_>) -> Result<(), VerifyError> {
+    let mut result = Ok(());
+    view.scan(table, &[], &keys::KEY_END, &mut |key, value| {
+        result = visit(key, value);
+        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(result?)
+}

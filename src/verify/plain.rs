@@ -1,0 +1,103 @@
+//! Records that stand for themselves: clicks, the catalog with its numbers and rates, `meta`.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use super::{Report, VerifyError};
+use crate::store::View;
+use crate::store::keys::{self, Numbered};
+use crate::store::records::{CatalogRecord, ClickRecord, RatesRecord};
+use crate::store::schema::Table;
+
+const CONTINUE: ControlFlow<()> = ControlFlow::Continue(());
+
+pub fn walk(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
+    clicks(view, report)?;
+    catalog(view, report)?;
+    for of in [Numbered::Offer, Numbered::Affiliate] {
+        numbers(view, of, report)?;
+    }
+    meta(view, report)
+}
+
+fn clicks(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
+    view.scan(Table::Clicks, &[], &keys::KEY_END, &mut |key, value| {
+        report.count(Table::Clicks.name());
+        if keys::record(key).is_none() {
+            report.fault(Table::Clicks, key, "the key is no record ID");
+        }
+        if let Err(error) = ClickRecord::decode(value) {
+            report.fault(Table::Clicks, key, error.to_string());
+        }
+        CONTINUE
+    })?;
+    Ok(())
+}
+
+fn catalog(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
+    let (versions, rates) = (keys::catalog_versions(), keys::rates_range());
+    view.scan(Table::Catalog, &versions.0, &versions.1, &mut |key, value| {
+        report.count(Table::Catalog.name());
+        if keys::catalog_version_of(key).is_none() {
+            report.fault(Table::Catalog, key, "the key names no version");
+        }
+        if let Err(error) = CatalogRecord::decode(value) {
+            report.fault(Table::Catalog, key, error.to_string());
+        }
+        CONTINUE
+    })?;
+    view.scan(Table::Catalog, &rates.0, &rates.1, &mut |key, value| {
+        report.count(Table::Catalog.name());
+        if keys::rates_day(key).is_none() {
+            report.fault(Table::Catalog, key, "the key names no day");
+        }
+        if let Err(error) = RatesRecord::decode(value) {
+            report.fault(Table::Catalog, key, error.to_string());
+        }
+        CONTINUE
+    })?;
+    Ok(())
+}
+
+/// Each number stands for one ID. There are no more than fit a click ID, so they fit into memory.
+fn numbers(view: &View<'_>, of: Numbered, report: &mut Report) -> Result<(), VerifyError> {
+    let (from, to) = keys::number_range(of);
+    let mut taken = HashSet::new();
+    view.scan(Table::Catalog, &from, &to, &mut |key, value| {
+        report.count(Table::Catalog.name());
+        if keys::numbered_id(key).is_none() {
+            report.fault(Table::Catalog, key, "the key holds no ID");
+        }
+        match <[u8; 4]>::try_from(value) {
+            Ok(number) if taken.insert(number) => {}
+            Ok(_) => report.fault(Table::Catalog, key, "the number stands for another ID, too"),
+            Err(_) => report.fault(Table::Catalog, key, "the value is no number"),
+        }
+        CONTINUE
+    })?;
+    Ok(())
+}
+
+fn meta(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
+    let wanted = [
+        (keys::META_FORMAT, 4, true),
+        (keys::META_STARTS, 8, true),
+        (keys::META_CLICK_KEY, 32, true),
+        (keys::META_FILED, 16, true),
+        (keys::META_EXPIRED, 16, false),
+        (keys::META_EXPIRED_BY_CLICK, 16, false),
+    ];
+    for (key, bytes, required) in wanted {
+        match view.get(Table::Meta, key)? {
+            Some(value) => {
+                report.count(Table::Meta.name());
+                if value.len() != bytes {
+                    report.fault(Table::Meta, key, format!("the value has not {bytes} bytes"));
+                }
+            }
+            None if required => report.fault(Table::Meta, key, "is missing"),
+            None => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,501 @@
+//! `verify`: a sound store is left alone and found sound, and whatever is broken is named.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use postbackd::click_id::{Minter, RecordId};
+use postbackd::dedup::{Claim, ClaimSet};
+use postbackd::ledger::seal_due;
+use postbackd::model::ids::{AffiliateNumber, OfferNumber};
+use postbackd::model::rate::Day;
+use postbackd::store::engine::{Batch, Engine};
+use postbackd::store::keys::{self, PostingKey};
+use postbackd::store::records::{
+    ClickRecord, ConversionRecord, HistoryEntry, POSTING_VALUE_BYTES_MAX, PostingRecord,
+    RatesRecord, SealRecord,
+};
+use postbackd::store::schema::Table;
+use postbackd::store::ticket::{Outcome, Ticket};
+use postbackd::store::{RocksEngine, Store, Unobserved, database_folder};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{Connection, Server, binary, eventually};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Some day at noon.
+const NOON_MS: u64 = 20_000 * DAY_MS + DAY_MS / 2;
+const MICROS: i64 = 1_000_000;
+
+/// A store of three days, sealed up to the last: what an affiliate was owed, day by day.
+pub struct Books {
+    pub folder: TempDir,
+    /// Conversions of the first affiliate, one a day.
+    pub ids: Vec<RecordId>,
+    pub affiliate: AffiliateNumber,
+    clicks: Vec<RecordId>,
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(future)
+}
+
+fn step(status: u8, time_ms: u64, revenue: i64, payout: i64) -> HistoryEntry<'static> {
+    HistoryEntry {
+        status,
+        time_ms,
+        event_time_ms: time_ms,
+        booked_revenue: revenue * MICROS,
+        booked_payout: payout * MICROS,
+        reason: "test",
+    }
+}
+
+fn claim(txn_id: &str) -> Claim<'_> {
+    Claim::Transaction { advertiser: "acme", event: "sale", txn_id }
+}
+
+pub fn conversion<'a>(
+    click: RecordId,
+    txn_id: &'a str,
+    history: Vec<HistoryEntry<'a>>,
+) -> ConversionRecord<'a> {
+    ConversionRecord {
+        click: *click.as_bytes(),
+        click_mac: [0; 8],
+        advertiser: "acme",
+        offer: "spring",
+        affiliate: "pub-7",
+        event: "sale",
+        txn_id,
+        customer_id: "",
+        status: history.last().map_or(2, |last| last.status),
+        amount: None,
+        amount_currency: None,
+        reversed_amount: 0,
+        revenue: 20 * MICROS,
+        payout: 15 * MICROS,
+        currency: *b"USD",
+        quantity: None,
+        flags: 0,
+        event_time_ms: 0,
+        received_ms: 0,
+        catalog_version: 0,
+        params: Vec::new(),
+        history,
+        claims: ClaimSet::new(claim(txn_id), None).bits(),
+        exchanged: None,
+    }
+}
+
+/// Opens a store and lets `fill` write to it; files everything, seals what is over by the fourth
+/// day, closes.
+pub fn open(folder: &Path) -> Arc<Store> {
+    let db = database_folder(folder);
+    let (store, _) = Store::open(&db, 8 << 20, 1, [7; 32], Arc::new(Unobserved)).expect("opens");
+    Arc::new(store)
+}
+
+pub fn file_all(store: &Store) {
+    eventually("filing", || {
+        store.file_once(true);
+        (store.progress().unfiled() == 0).then_some(())
+    });
+}
+
+pub fn seal(store: &Arc<Store>, now_ms: u64) -> usize {
+    wait(seal_due(store, now_ms)).expect("sealed")
+}
+
+pub fn commit(store: &Store, id: RecordId, record: &ConversionRecord<'_>) {
+    let ticket = Arc::new(Ticket::default());
+    store.commit_conversion(id, record, ticket.clone()).expect("queued");
+    store.writer().flush();
+    assert_eq!(wait(ticket.settled()), Outcome::Durable);
+}
+
+/// The first affiliate has a sale a day; the first day's is reversed on the third day. Another
+/// affiliate has one on the second day.
+pub fn books() -> Books {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir_all(folder.path()).expect("a folder");
+    let store = open(folder.path());
+    let numbers =
+        wait(store.assign_numbers(["spring"].into_iter(), ["pub-7", "pub-8"].into_iter()))
+            .expect("numbers");
+    let offer = numbers.offer("spring").and_then(|number| OfferNumber::new(number.get()));
+    let (offer, first) = (offer.expect("a number"), numbers.affiliate("pub-7").expect("a number"));
+    let other = numbers.affiliate("pub-8").expect("a number");
+    let minter = Minter::new(0, 1, 0);
+    let (mut ids, mut clicks) = (Vec::new(), Vec::new());
+    let rates = RatesRecord { base: *b"USD", rates: vec![(*b"EUR", 920_000_000)] };
+    wait(store.set_rates(Day::new(20_000), &rates)).expect("kept");
+    for day in 0..3 {
+        let now_ms = NOON_MS + day * DAY_MS;
+        for affiliate in [first, other] {
+            if affiliate == other && day != 1 {
+                continue;
+            }
+            let click = minter.mint(now_ms, offer, affiliate);
+            let ticket = Arc::new(Ticket::default());
+            store.record_click(click, &ClickRecord::default(), ticket.clone()).expect("queued");
+            let id = minter.mint(now_ms + 1, offer, affiliate);
+            let txn_id = format!("T-{day}-{}", affiliate.get());
+            let mut history = vec![step(2, now_ms, 20, 15)];
+            if day == 0 {
+                history.push(step(4, now_ms + 2 * DAY_MS, 0, 0));
+            }
+            commit(&store, id, &conversion(click, &txn_id, history));
+            if affiliate == first {
+                ids.push(id);
+                clicks.push(click);
+            }
+        }
+    }
+    file_all(&store);
+    // Half an hour after midnight the second day is not sealed yet.
+    assert_eq!(seal(&store, NOON_MS + DAY_MS * 3 / 2 + DAY_MS / 48), 1);
+    assert_eq!(seal(&store, NOON_MS + 2 * DAY_MS), 2, "the second day, of both affiliates");
+    assert_eq!(seal(&store, NOON_MS + 2 * DAY_MS), 0, "sealing twice changes nothing");
+    store.close();
+    Books { folder, ids, affiliate: first, clicks }
+}
+
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+pub fn run(folder: &Path, arguments: &[&str]) -> Ended {
+    let output = binary().args(arguments).current_dir(folder).output().expect("the binary runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn verify(folder: &Path) -> Ended {
+    run(folder, &["verify", "--store", "."])
+}
+
+/// Every file of a store with the hash of its bytes.
+fn files(folder: &Path) -> BTreeMap<String, blake3::Hash> {
+    let entries = std::fs::read_dir(database_folder(folder)).expect("a folder");
+    let entry = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.expect("an entry").path();
+        (path.display().to_string(), blake3::hash(&std::fs::read(&path).expect("readable")))
+    };
+    entries.map(entry).collect()
+}
+
+#[test]
+fn a_sound_store_is_found_sound_and_left_as_it_is() {
+    let books = books();
+    let before = files(books.folder.path());
+    let ended = verify(books.folder.path());
+    assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{}", ended.out);
+    assert!(ended.out.contains("conversions 4"), "{}", ended.out);
+    assert!(ended.out.contains("ledger_postings 5, ledger_seals 3"), "{}", ended.out);
+    assert!(ended.out.ends_with("sound\n"), "{}", ended.out);
+    assert!(files(books.folder.path()) == before, "the store was changed");
+}
+
+/// Changes a sound store behind its back; `verify` must name what is wrong.
+fn check(what: &str, fault: &str, damage: impl FnOnce(&Books, &RocksEngine, &mut Batch)) {
+    let books = books();
+    {
+        let db = database_folder(books.folder.path());
+        let engine = RocksEngine::open(&db, 8 << 20).expect("opens");
+        let mut batch = Batch::default();
+        damage(&books, &engine, &mut batch);
+        engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    }
+    let ended = verify(books.folder.path());
+    assert_eq!(ended.code, Some(1), "{what}: {}{}", ended.out, ended.err);
+    let said = format!("{}{}", ended.out, ended.err);
+    assert!(said.contains(fault), "{what}: {said}");
+}
+
+fn put(batch: &mut Batch, table: Table, key: &[u8], value: &[u8]) {
+    batch.put(table, key, |out| out.extend_from_slice(value));
+}
+
+fn delete(batch: &mut Batch, table: Table, key: &[u8]) {
+    batch.delete_range(table, key, &[key, &[0]].concat());
+}
+
+/// The place of the first affiliate's posting on a day.
+fn posting_key(books: &Books, day: usize) -> PostingKey {
+    let (affiliate, conversion) = (books.affiliate, books.ids[day]);
+    PostingKey { affiliate, day: Day::of_ms(conversion.time_ms()), conversion, step: 0 }
+}
+
+fn put_posting(batch: &mut Batch, key: &PostingKey, entries: [i128; 3]) {
+    let [receivable, payable, margin] = entries.map(|units| units * i128::from(MICROS));
+    let record = PostingRecord { currency: *b"USD", receivable, payable, margin };
+    let mut value = [0; POSTING_VALUE_BYTES_MAX];
+    let len = record.encode(&mut value).expect("fits");
+    put(batch, Table::Ledger, &key.encode(), &value[..len]);
+}
+
+fn seal_of(books: &Books, engine: &RocksEngine, day: u32) -> ([u8; 8], SealRecord) {
+    let key = keys::seal(books.affiliate, Day::new(day));
+    let mut seal = None;
+    let mut read = |bytes: &[u8]| seal = SealRecord::decode(bytes).ok();
+    let tier = postbackd::store::engine::Tier::Disk;
+    engine.get(Table::Ledger, &key, tier, &mut read).expect("readable");
+    (key, seal.expect("a seal"))
+}
+
+#[test]
+fn records_that_do_not_decode_are_named() {
+    for (table, key) in [
+        (Table::Clicks, &[5; 16][..]),
+        (Table::Conversions, &[5; 16]),
+        (Table::Catalog, &keys::catalog_version(1)),
+        (Table::Catalog, &keys::rates(Day::new(20_000))),
+        (Table::Catalog, &keys::number(keys::Numbered::Offer, "spring")),
+        (Table::Ledger, &keys::seal(AffiliateNumber::NONE, Day::new(1))),
+        (Table::Ledger, b"?"),
+        (Table::Ledger, &[b'p'; keys::POSTING_KEY_BYTES]),
+        (Table::Dedupe, &[5; 16]),
+        (Table::ByClick, &[5; 32]),
+        (Table::Meta, keys::META_FILED),
+        (Table::Meta, keys::META_CLICK_KEY),
+    ] {
+        let what = format!("{} {key:?}", table.name());
+        let named = match table {
+            Table::Meta => "meta table is damaged".to_owned(),
+            _ => format!("broken: {} ", table.name()),
+        };
+        check(&what, &named, |_, _, batch| put(batch, table, key, &[255, 1, 2]));
+    }
+}
+
+#[test]
+fn a_conversion_that_was_changed_or_taken_away_is_found() {
+    let changed = "its conversion says something else";
+    check("another amount", changed, |books, _, batch| {
+        let record = conversion(books.clicks[1], "T-1-1", vec![step(2, NOON_MS + DAY_MS, 20, 16)]);
+        batch.put(Table::Conversions, books.ids[1].as_bytes(), |out| record.encode(out));
+    });
+    check("a step less", "no such step", |books, _, batch| {
+        let record = conversion(books.clicks[0], "T-0-1", vec![step(2, NOON_MS, 20, 15)]);
+        batch.put(Table::Conversions, books.ids[0].as_bytes(), |out| record.encode(out));
+    });
+    check("another status", "not the last of its history", |books, _, batch| {
+        let mut record = conversion(books.clicks[2], "T-2-1", vec![step(2, NOON_MS, 20, 15)]);
+        record.status = 4;
+        batch.put(Table::Conversions, books.ids[2].as_bytes(), |out| record.encode(out));
+    });
+    check("another transaction", "does not lead back", |books, _, batch| {
+        let record = conversion(books.clicks[2], "T-9", vec![step(2, NOON_MS, 20, 15)]);
+        batch.put(Table::Conversions, books.ids[2].as_bytes(), |out| record.encode(out));
+    });
+    check("none", "there is no such conversion", |books, _, batch| {
+        delete(batch, Table::Conversions, books.ids[2].as_bytes());
+    });
+}
+
+#[test]
+fn index_rows_lead_both_ways() {
+    let claim_key = claim("T-1-1").store_key();
+    check("no dedupe entry", "has no dedupe entry", |_, _, batch| {
+        delete(batch, Table::Dedupe, &claim_key.0);
+    });
+    check("another's dedupe entry", "does not lead back", |books, _, batch| {
+        let value = postbackd::store::records::encode_dedupe(books.ids[2]);
+        put(batch, Table::Dedupe, &claim_key.0, &value);
+    });
+    check("an older one's dedupe entry", "names an older conversion", |books, _, batch| {
+        let value = postbackd::store::records::encode_dedupe(books.ids[0]);
+        put(batch, Table::Dedupe, &claim_key.0, &value);
+    });
+    check("no index row", "has no row in by_click", |books, _, batch| {
+        delete(batch, Table::ByClick, &keys::by_click(books.clicks[1], books.ids[1]));
+    });
+    check("another's index row", "does not lead back", |books, _, batch| {
+        put(batch, Table::ByClick, &keys::by_click(books.clicks[0], books.ids[1]), b"");
+    });
+    check("an index row of nothing", "there is no such conversion", |books, _, batch| {
+        put(batch, Table::ByClick, &keys::by_click(books.clicks[0], books.clicks[0]), b"");
+    });
+}
+
+#[test]
+fn the_books_add_up() {
+    check("a posting less", "step 0 is not in the ledger", |books, _, batch| {
+        delete(batch, Table::Ledger, &posting_key(books, 1).encode());
+    });
+    check("the balance", "is not that of the conversions", |books, _, batch| {
+        put_posting(batch, &posting_key(books, 1), [21, -15, -6]);
+    });
+    check("the sum", "do not sum to zero", |books, _, batch| {
+        put_posting(batch, &posting_key(books, 2), [20, -15, -6]);
+    });
+    check("the amount", "says something else", |books, _, batch| {
+        put_posting(batch, &posting_key(books, 2), [20, -16, -4]);
+    });
+    check("a posting more", "no such step", |books, _, batch| {
+        put_posting(batch, &PostingKey { step: 7, ..posting_key(books, 2) }, [1, -1, 0]);
+    });
+    check("a posting of nothing", "there is no such conversion", |books, _, batch| {
+        let conversion = books.clicks[2];
+        put_posting(batch, &PostingKey { conversion, ..posting_key(books, 2) }, [1, -1, 0]);
+    });
+    check("another day", "says something else", |books, _, batch| {
+        let day = Day::new(19_999);
+        put_posting(batch, &PostingKey { day, ..posting_key(books, 0) }, [20, -15, -5]);
+    });
+}
+
+#[test]
+fn a_sealed_day_does_not_change() {
+    for network_only in [[21, -15, -6], [20, -16, -4]] {
+        check("a sealed posting", "are not those sealed", |books, _, batch| {
+            put_posting(batch, &posting_key(books, 0), network_only);
+        });
+    }
+    let changed = |what: &str, fault: &str, change: fn(&mut SealRecord)| {
+        check(what, fault, |books, engine, batch| {
+            let (key, mut seal) = seal_of(books, engine, 20_000);
+            change(&mut seal);
+            batch.put(Table::Ledger, &key, |out| seal.encode(out));
+        });
+    };
+    changed("a root", "are not those sealed", |seal| seal.root[3] ^= 1);
+    changed("a root, in the next seal", "does not follow", |seal| seal.root[3] ^= 1);
+    changed("a number", "are not those sealed", |seal| seal.postings += 1);
+    changed("a balance", "balances are not those", |seal| seal.balances[0].payable -= 1);
+    changed("the network's balance", "balances are not those", |seal| {
+        seal.balances[0].margin -= 1;
+    });
+    changed("the seal before", "does not follow", |seal| seal.previous[0] ^= 1);
+    check("a seal less", "there is a later seal", |books, engine, batch| {
+        delete(batch, Table::Ledger, &seal_of(books, engine, 20_000).0);
+    });
+    check("a seal more", "seals a day without postings", |books, engine, batch| {
+        let (_, seal) = seal_of(books, engine, 20_001);
+        let key = keys::seal(books.affiliate, Day::new(20_005));
+        batch.put(Table::Ledger, &key, |out| seal.encode(out));
+    });
+}
+
+#[test]
+fn what_retention_has_let_go_is_no_fault_and_stays_in_the_books() {
+    let books = books();
+    let store = open(books.folder.path());
+    let kept = postbackd::store::Retention {
+        clicks: std::time::Duration::from_millis(DAY_MS),
+        conversions: std::time::Duration::from_millis(DAY_MS + DAY_MS / 2),
+    };
+    assert_eq!(wait(store.expire(NOON_MS + 2 * DAY_MS, kept)), Ok(true));
+    store.close();
+    drop(store);
+    let ended = verify(books.folder.path());
+    assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{}", ended.out);
+    assert!(ended.out.contains("conversions 3"), "{}", ended.out);
+    assert!(ended.out.contains("ledger_postings 5"), "{}", ended.out);
+}
+
+#[test]
+fn a_store_of_an_earlier_format_gets_its_postings_at_its_first_start() {
+    let books = books();
+    {
+        let db = database_folder(books.folder.path());
+        let engine = RocksEngine::open(&db, 8 << 20).expect("opens");
+        let mut batch = Batch::default();
+        put(&mut batch, Table::Meta, keys::META_FORMAT, &2u32.to_be_bytes());
+        batch.delete_range(Table::Ledger, b"", &keys::KEY_END);
+        engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    }
+    let ended = verify(books.folder.path());
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.err.contains("start the server once"), "{}", ended.err);
+    let store = open(books.folder.path());
+    assert_eq!(seal(&store, NOON_MS + 2 * DAY_MS), 3);
+    store.close();
+    drop(store);
+    let ended = verify(books.folder.path());
+    assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{}", ended.out);
+    assert!(ended.out.contains("ledger_postings 5, ledger_seals 3"), "{}", ended.out);
+}
+
+fn post_verify(server: &Server) -> (u16, Value) {
+    let mut admin = Connection::open(server.admin);
+    let headers = "Authorization: Bearer an-admin-token-for-tests\r\nConnection: close\r\n";
+    let answer = admin.send_body("POST", "/api/v1/verify", headers, b"").expect("an answer");
+    (answer.status, answer.json())
+}
+
+#[test]
+fn a_running_server_verifies_itself_beside_its_work() {
+    let server = Server::start();
+    let click = server.click("offer=spring&aff=pub-7");
+    for txn in 0..20 {
+        let answer = server.postback(&format!("click_id={click}&event=sale&txn_id=T-{txn}"));
+        assert_eq!(answer.verdict(), (200, "accepted", ""));
+    }
+    let verified = || {
+        let (status, job) = post_verify(&server);
+        assert_eq!((status, &job["kind"]), (202, &"verify".into()));
+        let id = job["job_id"].as_str().expect("an ID").to_owned();
+        let done = eventually("the end of the job", || {
+            let job = server.api(&format!("jobs/{id}"));
+            (job["status"] != "running").then_some(job)
+        });
+        assert_eq!(done["status"], "succeeded", "{done}");
+        assert_eq!(done["result"]["broken"], serde_json::json!([]), "{done}");
+        done["result"]["checked"]["conversions"].as_u64().expect("a number")
+    };
+    assert_eq!(verified(), 20);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for txn in 20..220 {
+                let query = format!("click_id={click}&event=sale&txn_id=T-{txn}");
+                assert_eq!(server.postback(&query).verdict(), (200, "accepted", ""));
+            }
+        });
+        for _ in 0..3 {
+            assert!(verified() >= 20);
+        }
+    });
+    assert_eq!(verified(), 220);
+    assert!(!server.path("data/verify").exists(), "the copy was left behind");
+    assert_eq!(server.admin("/api/v1/jobs/99").status, 404);
+
+    server.write("token", "an-admin-token-for-tests\n");
+    let url = format!("http://{}", server.admin);
+    let ended = run(&server.path("."), &["verify", "--admin", &url, "--token-file", "token"]);
+    assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{}", ended.out);
+    assert!(ended.out.ends_with("sound\n"), "{}", ended.out);
+}
+
+#[test]
+fn a_server_that_was_killed_is_sound_before_and_after_its_next_start() {
+    let mut server = Server::start();
+    let click = server.click("offer=spring&aff=pub-7");
+    for txn in 0..20 {
+        let answer = server.postback(&format!("click_id={click}&event=sale&txn_id=T-{txn}"));
+        assert_eq!(answer.verdict(), (200, "accepted", ""));
+    }
+    server.kill();
+    let look = |server: &Server| run(&server.path("."), &["verify", "--store", "data"]);
+    let ended = look(&server);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    assert!(ended.out.contains("unfiled: 20"), "{}", ended.out);
+    server.start_again();
+    server.stop();
+    let ended = look(&server);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    assert!(ended.out.contains("unfiled: 0"), "{}", ended.out);
+}
+
+#[test]
+fn a_store_that_is_not_there_or_not_named_is_a_failure_or_a_mistake() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert_eq!(run(folder.path(), &["verify", "--store", "nowhere"]).code, Some(1));
+    assert_eq!(run(folder.path(), &["verify"]).code, Some(2));
+    assert!(!folder.path().join("nowhere").exists(), "nothing is created");
+}
