@@ -1,6 +1,7 @@
 //! The composition root: the only place where things are built and threads are started.
 
-use std::collections::BTreeSet;
+mod background;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,30 +21,14 @@ use crate::click_id::{Keyring, Minter};
 use crate::config::{Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
 use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
-use crate::ledger;
-use crate::limits::{
-    BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, PROOFS_AT_ONCE_MAX, UPLOADS_MAX, WARM_CONVERSIONS_MAX,
-};
+use crate::limits::{BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, PROOFS_AT_ONCE_MAX, UPLOADS_MAX};
 use crate::metrics::Metrics;
-use crate::model::rate::Day;
 use crate::postback::Postbacks;
 use crate::rates::{Market, RatesSource, Reprice};
 use crate::readiness::Readiness;
 use crate::shutdown::{Drain, DrainTrigger, drain};
-use crate::space::free_bytes;
-use crate::store::{OpenError, ReadError, Retention, Store, database_folder};
+use crate::store::{OpenError, ReadError, Store, database_folder};
 use crate::time::{Clock, Randomness};
-
-/// How often free space is looked at and recorded samples are sorted into buckets.
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
-/// How often old records are let go.
-const RETENTION_EVERY: Duration = Duration::from_secs(60 * 60);
-/// How often days that are over are looked for.
-const SEALING_EVERY: Duration = Duration::from_secs(10 * 60);
-
-/// How long after a change of rates their day is looked at again, for postbacks that were under
-/// way meanwhile; at the most twice this.
-const REPRICE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Why the server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -265,15 +250,15 @@ impl Server {
             Arc::clone(&self.admin),
             admin_drain,
         ));
-        self.background.spawn(housekeeping(
+        self.background.spawn(background::housekeeping(
             self.config.clone(),
             Arc::clone(&self.store),
             Arc::clone(&self.metrics),
         ));
-        self.background.spawn(retention(self.config.clone(), Arc::clone(&self.store)));
-        self.background.spawn(sealing(Arc::clone(&self.store)));
-        self.background.spawn(reprice(self.postbacks.clone(), self.reprice));
-        self.background.spawn(async move { warm(&self.postbacks).await });
+        self.background.spawn(background::retention(self.config.clone(), Arc::clone(&self.store)));
+        self.background.spawn(background::sealing(Arc::clone(&self.store)));
+        self.background.spawn(background::reprice(self.postbacks.clone(), self.reprice));
+        self.background.spawn(async move { background::warm(&self.postbacks).await });
         let reload = self.background.block_on(async { signal(SignalKind::hangup()) })?;
         self.background.spawn(reloads(reload, self.source, Arc::clone(&self.metrics)));
         self.admin.readiness.started();
@@ -356,78 +341,6 @@ async fn load_catalog(
         tracing::warn!(%warnings, "the catalog in force has warnings");
     }
     Ok(())
-}
-
-async fn housekeeping(config: Config, store: Arc<Store>, metrics: Arc<Metrics>) {
-    let mut tick = tokio::time::interval(HOUSEKEEPING_EVERY);
-    loop {
-        tick.tick().await;
-        match free_bytes(&config.store.path) {
-            Ok(free) => store.health().set_disk_full(free < config.store.free_space_reserve_bytes),
-            Err(error) => tracing::warn!(%error, "cannot tell the free disk space"),
-        }
-        metrics.upkeep();
-    }
-}
-
-async fn retention(config: Config, store: Arc<Store>) {
-    let kept =
-        Retention { clicks: config.retention.clicks, conversions: config.retention.conversions };
-    let mut tick = tokio::time::interval(RETENTION_EVERY);
-    loop {
-        tick.tick().await;
-        match store.expire(Clock::System.now_ms(), kept).await {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!("old records were not let go"),
-            Err(error) => tracing::warn!(%error, "old records were not let go"),
-        }
-    }
-}
-
-/// Seals the ledger's days that are over.
-async fn sealing(store: Arc<Store>) {
-    let mut tick = tokio::time::interval(SEALING_EVERY);
-    loop {
-        tick.tick().await;
-        match ledger::seal_due(&store, Clock::System.now_ms()).await {
-            Ok(0) => {}
-            Ok(seals) => tracing::info!(seals, "days of the ledger were sealed"),
-            Err(error) => tracing::warn!(%error, "days of the ledger were not sealed"),
-        }
-    }
-}
-
-/// Prices conversions that had no rate: at once when rates have come, and again later.
-async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
-    let mut again = tokio::time::interval(REPRICE_AGAIN_AFTER);
-    // What a killed server left undone.
-    let today = Day::of_ms(Clock::System.now_ms());
-    let mut fresh = BTreeSet::from([today, Day::new(today.get().saturating_sub(1))]);
-    let mut settled = BTreeSet::new();
-    loop {
-        let days = tokio::select! {
-            Some(day) = changed.recv() => {
-                fresh.insert(day);
-                BTreeSet::from([day])
-            }
-            _ = again.tick() => std::mem::replace(&mut settled, std::mem::take(&mut fresh)),
-        };
-        match postbacks.reprice(&days, Clock::System.now_ms()).await {
-            Ok(0) => {}
-            Ok(conversions) => tracing::info!(conversions, ?days, "priced by new rates"),
-            Err(error) => {
-                tracing::warn!(%error, ?days, "conversions without a rate were not priced");
-                fresh.extend(days);
-            }
-        }
-    }
-}
-
-async fn warm(postbacks: &Postbacks) {
-    match postbacks.warm(WARM_CONVERSIONS_MAX).await {
-        Ok(conversions) => tracing::info!(conversions, "claim cache is warm"),
-        Err(error) => tracing::warn!(%error, "claim cache stays cold"),
-    }
 }
 
 fn keyring(config: &Config, store_key: [u8; 32]) -> Keyring {

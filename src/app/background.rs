@@ -1,0 +1,101 @@
+//! What goes on beside the traffic: each a task of the background runtime, for as long as it lives.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::ledger;
+use crate::limits::WARM_CONVERSIONS_MAX;
+use crate::metrics::Metrics;
+use crate::model::rate::Day;
+use crate::postback::Postbacks;
+use crate::rates::Reprice;
+use crate::space::free_bytes;
+use crate::store::{Retention, Store};
+use crate::time::Clock;
+
+/// How often free space is looked at and recorded samples are sorted into buckets.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+/// How often old records are let go.
+const RETENTION_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often days that are over are looked for.
+const SEALING_EVERY: Duration = Duration::from_secs(10 * 60);
+/// How long after a change of rates their day is looked at again, for postbacks that were under
+/// way meanwhile; at the most twice this.
+const REPRICE_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Looks at the free space, and sorts recorded samples into buckets.
+pub(super) async fn housekeeping(config: Config, store: Arc<Store>, metrics: Arc<Metrics>) {
+    let mut tick = tokio::time::interval(HOUSEKEEPING_EVERY);
+    loop {
+        tick.tick().await;
+        match free_bytes(&config.store.path) {
+            Ok(free) => store.health().set_disk_full(free < config.store.free_space_reserve_bytes),
+            Err(error) => tracing::warn!(%error, "cannot tell the free disk space"),
+        }
+        metrics.upkeep();
+    }
+}
+
+/// Lets go of what is old.
+pub(super) async fn retention(config: Config, store: Arc<Store>) {
+    let kept =
+        Retention { clicks: config.retention.clicks, conversions: config.retention.conversions };
+    let mut tick = tokio::time::interval(RETENTION_EVERY);
+    loop {
+        tick.tick().await;
+        match store.expire(Clock::System.now_ms(), kept).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("old records were not let go"),
+            Err(error) => tracing::warn!(%error, "old records were not let go"),
+        }
+    }
+}
+
+/// Seals the ledger's days that are over.
+pub(super) async fn sealing(store: Arc<Store>) {
+    let mut tick = tokio::time::interval(SEALING_EVERY);
+    loop {
+        tick.tick().await;
+        match ledger::seal_due(&store, Clock::System.now_ms()).await {
+            Ok(0) => {}
+            Ok(seals) => tracing::info!(seals, "days of the ledger were sealed"),
+            Err(error) => tracing::warn!(%error, "days of the ledger were not sealed"),
+        }
+    }
+}
+
+/// Prices conversions that had no rate: at once when rates have come, and again later.
+pub(super) async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
+    let mut again = tokio::time::interval(REPRICE_AGAIN_AFTER);
+    // What a killed server left undone.
+    let today = Day::of_ms(Clock::System.now_ms());
+    let mut fresh = BTreeSet::from([today, Day::new(today.get().saturating_sub(1))]);
+    let mut settled = BTreeSet::new();
+    loop {
+        let days = tokio::select! {
+            Some(day) = changed.recv() => {
+                fresh.insert(day);
+                BTreeSet::from([day])
+            }
+            _ = again.tick() => std::mem::replace(&mut settled, std::mem::take(&mut fresh)),
+        };
+        match postbacks.reprice(&days, Clock::System.now_ms()).await {
+            Ok(0) => {}
+            Ok(conversions) => tracing::info!(conversions, ?days, "priced by new rates"),
+            Err(error) => {
+                tracing::warn!(%error, ?days, "conversions without a rate were not priced");
+                fresh.extend(days);
+            }
+        }
+    }
+}
+
+/// Fills the claim cache with the newest conversions.
+pub(super) async fn warm(postbacks: &Postbacks) {
+    match postbacks.warm(WARM_CONVERSIONS_MAX).await {
+        Ok(conversions) => tracing::info!(conversions, "claim cache is warm"),
+        Err(error) => tracing::warn!(%error, "claim cache stays cold"),
+    }
+}
