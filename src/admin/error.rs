@@ -18,7 +18,8 @@ use crate::store::{KeepError, NumbersError, ReadError, SubmitError};
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
-    shape: ErrorShape,
+    /// Apart: an error is the rare end of a call.
+    shape: Box<ErrorShape>,
 }
 
 /// The body of every error.
@@ -152,7 +153,7 @@ impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
         let shape = ErrorShape { code, message, ..ErrorShape::default() };
-        Self { status, shape }
+        Self { status, shape: Box::new(shape) }
     }
 
     fn with(mut self, add: impl FnOnce(&mut ErrorShape)) -> Self {
@@ -245,7 +246,7 @@ impl From<RecordError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(ErrorBody { error: self.shape })).into_response();
+        let mut response = (self.status, Json(ErrorBody { error: *self.shape })).into_response();
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));

@@ -209,8 +209,8 @@ impl Writer {
         Ok(())
     }
 
-    /// As [`Writer::submit_rewriting`], for a conversion that is new: its index rows must be among the
-    /// changes if it is below the bound.
+    /// As [`Writer::submit`], for a conversion that is new. `changes` hears the bound of the newest
+    /// filing round: if it is below, its index rows must be among the changes.
     ///
     /// # Errors
     /// As [`Writer::submit`]; also when too many conversions are not filed yet.

@@ -14,7 +14,6 @@ use postbackd::store::records::{
 use postbackd::store::schema::Table;
 
 use crate::disk::Tables;
-use crate::rng::Rng;
 
 /// The catalog that the simulation runs on. Its facts are stated again below, on purpose.
 pub const CATALOG: &str = r#"
