@@ -29,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "click",
             "postback",
             "catalog",
+            "caps",
             "dedup",
             "rates",
             "readiness",
@@ -65,9 +66,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("click", &["catalog", "metrics", "store", "click_id", "query", "limits", "model"]),
     (
         "postback",
-        &["catalog", "dedup", "rates", "metrics", "store", "click_id", "query", "limits", "model"],
+        &[
+            "catalog", "caps", "dedup", "rates", "metrics", "store", "click_id", "query", "limits",
+            "model",
+        ],
     ),
-    ("catalog", &["config", "store", "checked_toml", "query", "limits", "model"]),
+    ("catalog", &["caps", "config", "store", "checked_toml", "query", "limits", "model"]),
+    ("caps", &["store", "click_id", "model"]),
     ("dedup", &["store", "click_id", "limits", "model"]),
     ("rates", &["store", "limits", "model"]),
     ("readiness", &["store", "shutdown"]),
@@ -291,6 +296,8 @@ fn is_pure(path: &str) -> bool {
     let listed = [
         "src/catalog/template.rs",
         "src/postback/price.rs",
+        "src/caps/counts.rs",
+        "src/caps/terms.rs",
         "src/store/keys.rs",
         "src/store/records.rs",
     ];

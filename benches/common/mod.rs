@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use arc_swap::ArcSwap;
+use postbackd::caps::Meters;
 use postbackd::catalog::{NetworkDefaults, parse};
 use postbackd::click::{Clicks, IpMode, Visitor};
 use postbackd::click_id::{Keyring, Minter};
@@ -13,6 +14,7 @@ use postbackd::dedup::Deduplicator;
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
+use postbackd::model::period::Calendar;
 use postbackd::postback::{Address, Body, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
 use postbackd::store::engine::{Batch, Direction, Engine, EngineError, Lookup, Tier, Visit};
@@ -161,6 +163,7 @@ impl Bench {
             keyring: Arc::clone(&keyring),
             minter,
             dedup: Deduplicator::new(1_000_000, 1, Arc::clone(store.progress())),
+            meters: Arc::new(Meters::new(Calendar::new(jiff::tz::TimeZone::UTC))),
             store: Arc::clone(&store),
             metrics,
             waiting: Arc::default(),

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::file::{id, url, window};
+use super::file_caps;
 use super::file_money;
 use super::snapshot::{Advertiser, Event, Late, Offer, Repeat, Trust};
 use super::template::{Macro, Template, TemplateError};
@@ -32,6 +33,7 @@ pub const OFFER: &[&str] = &[
     "trust_payout",
     "trust_revenue",
     "events",
+    "caps",
 ];
 /// Keys of `[[offers.events]]`.
 pub const EVENT: &[&str] = &[
@@ -44,6 +46,7 @@ pub const EVENT: &[&str] = &[
     "trust_payout",
     "trust_revenue",
     "overrides",
+    "tiers",
 ];
 /// Keys of `[[offers.events]]` that later versions honour.
 pub const EVENT_NOT_YET: &[&str] = &["reverses"];
@@ -105,6 +108,7 @@ pub fn offer(
     let one_conversion_per_click = table.optional("one_conversion_per_click", Input::boolean);
     let inherited = Inherited { window_ms, trust: file_money::trust(table, Trust::default()) };
     let events = events(table, inherited, around);
+    let caps = file_caps::caps(table, &events, around.affiliate);
     let landing = table.required("url", |input| template(input.text()?, &pass_params))?;
     Some(Offer {
         id: id.into(),
@@ -118,7 +122,9 @@ pub fn offer(
         late,
         one_conversion_per_click: one_conversion_per_click.unwrap_or(false),
         pass_params,
+        is_metered: !caps.is_empty() || events.iter().any(|event| !event.tiers.is_empty()),
         events,
+        caps,
     })
 }
 
@@ -217,6 +223,7 @@ fn event(table: &Table<'_>, id: &str, inherited: Inherited, around: &Surrounding
         window_ms: table.optional("window", window).or(inherited.window_ms),
         overrides: file_money::overrides(table, &terms, currency, trust, around.affiliate),
         terms,
+        tiers: file_caps::tiers(table, currency),
         trust,
         currency,
     }

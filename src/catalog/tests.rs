@@ -11,6 +11,7 @@ use crate::model::preset::{AnswerForm, Preset};
 use crate::model::rule::{Percent, Rule};
 use crate::model::status::Status;
 
+mod capped;
 mod paid;
 
 const EXAMPLE: &str = include_str!("../../examples/catalog.toml");

@@ -156,6 +156,8 @@ words! {
         AmountMissing = "amount_missing",
         /// An amount came in a currency for which there is no rate; what depends on it is zero.
         RateMissing = "rate_missing",
+        /// A cap was full; kept with zero payout.
+        OverCap = "over_cap",
     }
 }
 

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::body::{Body, each_json_member};
+use super::capped;
 use super::decide::{Refused, Verdict, decide};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
+use crate::caps::{Meter, Meters, Reserved};
 use crate::catalog::Catalog;
 use crate::click_id::{ClickId, Keyring, Minter, RecordId};
 use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
+use crate::limits::METER_WAIT_MAX;
 use crate::metrics::Metrics;
+use crate::model::ids::OfferNumber;
 use crate::model::preset::AnswerForm;
 use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
@@ -130,6 +134,8 @@ pub struct Postbacks {
     pub minter: Arc<Minter>,
     /// Counts once.
     pub dedup: Deduplicator,
+    /// Counts what is paid, where the offer has caps or tiers.
+    pub meters: Arc<Meters>,
     /// Keeps.
     pub store: Arc<Store>,
     /// Counts everything.
@@ -217,6 +223,13 @@ impl Postbacks {
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
+        let mut meter = None;
+        if verdict.offer.is_metered {
+            meter = self.meters.of(verdict.offer.number);
+            if meter.is_none() {
+                return Ok(None);
+            }
+        }
         let original = self.original(&verdict, request.now_ms)?;
         let claims = verdict.claims();
         let acquired = self.dedup.acquire_now(&self.store, claims, original, request.now_ms)?;
@@ -232,7 +245,8 @@ impl Postbacks {
                 Lookup::Absent => false,
                 Lookup::Unknown => return Ok(None),
             };
-        let received = Received { fields: &fields, catalog: &catalog, now_ms: request.now_ms };
+        let now_ms = request.now_ms;
+        let received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
         self.commit(held, &verdict, &received, has_click).map(Some)
     }
 
@@ -250,6 +264,10 @@ impl Postbacks {
         if fields.is_dry_run() || request.head {
             return Err(self.dry_run(&verdict, request.now_ms).await?);
         }
+        let mut meter = None;
+        if verdict.offer.is_metered {
+            meter = Some(self.meter(verdict.offer.number).await?);
+        }
         let original = self.original(&verdict, request.now_ms)?;
         let claims = verdict.claims();
         let acquired = self.dedup.acquire(&self.store, claims, original, request.now_ms).await?;
@@ -259,8 +277,18 @@ impl Postbacks {
         };
         let click = verdict.click.record();
         let has_click = self.knows(click) || self.store.has_click(click).await?;
-        let received = Received { fields: &fields, catalog: &catalog, now_ms: request.now_ms };
+        let now_ms = request.now_ms;
+        let received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
         self.commit(held, &verdict, &received, has_click)
+    }
+
+    /// What counts the offer's conversions, waited for while it is being made.
+    async fn meter(&self, offer: OfferNumber) -> Result<Arc<Meter>, Answer> {
+        if let Some(meter) = self.meters.of(offer) {
+            return Ok(meter);
+        }
+        let counted = tokio::time::timeout(METER_WAIT_MAX, self.meters.counted(offer)).await;
+        counted.map_err(|_| Answer::Unavailable(Unavailability::StoreBusy))
     }
 
     fn judge<'a>(
@@ -303,7 +331,7 @@ impl Postbacks {
         self.minter.is_of_this_start(click) && !self.store.may_lack(click)
     }
 
-    /// Hands the conversion with everything it causes to the writer.
+    /// Hands the conversion with everything it causes to the writer, counted where it must be.
     fn commit(
         &self,
         held: Held,
@@ -311,15 +339,39 @@ impl Postbacks {
         received: &Received<'_>,
         has_click: bool,
     ) -> Result<Committing, Answer> {
+        let Some(meter) = &received.meter else {
+            return self.submit(held, verdict, received, has_click, capped::REASON, None);
+        };
+        let conversion = held.original().conversion;
+        let counted = capped::counted(verdict, received.fields, &self.market, meter, conversion)?;
+        let capped::Counted { verdict, reason, place } = counted;
+        self.submit(held, &verdict, received, has_click, reason, place)
+    }
+
+    #[inline]
+    fn submit(
+        &self,
+        held: Held,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+        has_click: bool,
+        reason: &str,
+        place: Option<Reserved>,
+    ) -> Result<Committing, Answer> {
         let Original { conversion, status } = held.original();
         let missing = if has_click { 0 } else { Flag::ClickRecordMissing.bit() };
         let flags = verdict.flags | missing;
         let earned = Earned { revenue: verdict.revenue.get(), payout: verdict.payout.get() };
         let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
-        let history = [HistoryEntry::new(status, now_ms, event_ms, earned, "postback")];
+        let history = [HistoryEntry::new(status, now_ms, event_ms, earned, reason)];
         let record = record(verdict, received, flags, &history);
-        let submitted =
-            held.submit(|ticket| self.store.commit_conversion(conversion, &record, ticket))?;
+        let submitted = held.submit(|ticket| {
+            let ticket = match place {
+                None => ticket,
+                Some(place) => place.with(ticket),
+            };
+            self.store.commit_conversion(conversion, &record, ticket)
+        })?;
         self.waiting.submitted();
         let accepted =
             Answer::Accepted { conversion: Some(conversion), click: verdict.click, status };
@@ -348,6 +400,8 @@ impl Postbacks {
 struct Received<'a> {
     fields: &'a Fields<'a>,
     catalog: &'a Catalog,
+    /// What counts the offer's conversions, if they are counted.
+    meter: Option<Arc<Meter>>,
     now_ms: u64,
 }
 

@@ -1,8 +1,9 @@
 //! A postback's way: who sends it (`sender`), parameters to meanings (`mapping`), meanings to a
 //! verdict (`decide`) with its price (`price`) or a refusal that helps (`hints`), verdict to a
-//! conversion on disk (`flow`). What had no exchange rate is priced when it comes (`reprice`).
+//! conversion on disk (`flow`), by way of the offer's caps and tiers (`capped`). What had no exchange rate is priced when it comes (`reprice`).
 
 mod body;
+mod capped;
 mod decide;
 mod flow;
 mod hints;

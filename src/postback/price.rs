@@ -54,11 +54,38 @@ pub fn price(
     market: &Market,
     day: Day,
 ) -> Result<Price, Refused> {
-    let terms = event.terms_of(affiliate);
+    price_by(event.terms_of(affiliate), event, said, market, day)
+}
+
+/// As [`price`], by other terms than the event's.
+///
+/// # Errors
+/// As [`price`].
+#[inline]
+pub fn price_by(
+    terms: &Terms,
+    event: &Event,
+    said: &Said,
+    market: &Market,
+    day: Day,
+) -> Result<Price, Refused> {
     if let Some(price) = flat(event, terms, said, market) {
         return Ok(price);
     }
     elaborate(event, terms, said, market, day)
+}
+
+impl Price {
+    /// The affiliate earns nothing; the network earns what it does.
+    pub fn forfeit_payout(&mut self) {
+        self.payout = Micros::ZERO;
+        if let Some(exchanged) = &mut self.exchanged {
+            exchanged.own_payout = None;
+            if let Some(base) = &mut exchanged.base {
+                base.payout = 0;
+            }
+        }
+    }
 }
 
 /// The price of nearly all events: fixed, and in the network's currency.
@@ -243,6 +270,7 @@ mod tests {
             window_ms: None,
             terms: Terms { payout, revenue },
             overrides: Vec::new(),
+            tiers: Vec::new(),
             trust: Trust::default(),
             currency: Currency::USD,
         }

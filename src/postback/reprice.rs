@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::flow::Postbacks;
-use super::price::{Base, Price, Said, in_base, price};
-use crate::catalog::Catalog;
+use super::price::{Base, Price, Said, in_base, price_by};
+use crate::caps::{Counted, Tier};
+use crate::catalog::{Catalog, Event, Terms};
 use crate::click_id::RecordId;
 use crate::limits::{FUTURE_TIMESTAMP_MS_MAX, REPRICED_PER_COMMIT_MAX};
 use crate::model::currency::Currency;
@@ -49,6 +50,7 @@ impl Postbacks {
             let limit = REPRICED_PER_COMMIT_MAX;
             let page = self.store.conversions(from_ms, u64::MAX, cursor, limit, filter).await?;
             let catalog = self.catalog.load_full();
+            let _nobody_counts = self.meters.hold_still().await;
             let mut repriced = Vec::with_capacity(page.rows.len());
             for row in &page.rows {
                 let record = row.record().map_err(ReadError::from)?;
@@ -57,12 +59,29 @@ impl Postbacks {
             }
             if !repriced.is_empty() {
                 self.store.replace_conversions(&repriced).await?;
+                self.count_anew(&page.rows, &repriced);
             }
             changed += repriced.len();
             if page.next.is_none() {
                 return Ok(changed);
             }
             cursor = page.next;
+        }
+    }
+}
+
+impl Postbacks {
+    /// Tells the meters of the offers what their conversions pay now.
+    fn count_anew(&self, before: &[StoredConversion], after: &[(RecordId, ConversionRecord<'_>)]) {
+        for row in before {
+            let Some(meter) = self.meters.of(row.id.offer()) else { continue };
+            let after = after.iter().find(|(id, _)| *id == row.id);
+            let after = after.and_then(|(id, record)| Counted::of(*id, record));
+            let before = row.record().ok();
+            let before = before.as_ref().and_then(|record| Counted::of(row.id, record));
+            if let (Some(before), Some(after)) = (before, after) {
+                meter.change(&before, &after);
+            }
         }
     }
 }
@@ -83,12 +102,17 @@ fn priced_anew<'a>(
     // What came too late earns nothing, at any rate.
     let late = record.flags & Flag::Late.bit() != 0;
     let foreign = !late && record.amount_currency.is_some_and(|other| other != record.currency);
-    let price = if foreign {
+    let mut price = if foreign {
         let event = catalog.offer(record.offer)?.event(record.event)?;
         anew.currency = event.currency.to_bytes();
         anew.catalog_version = catalog.version();
         let affiliate = RecordId::from_bytes(record.click).affiliate();
-        price(event, affiliate, &said(record), market, day).ok()?
+        let tier = tier_of_record(event, record);
+        let terms = tier.map_or_else(
+            || *event.terms_of(affiliate),
+            |tier| Terms { payout: tier.payout, revenue: event.terms.revenue },
+        );
+        price_by(&terms, event, &said(record), market, day).ok()?
     } else {
         // Its own amounts stand; only those in the network's currency were missing.
         let currency = Currency::from_bytes(record.currency)?;
@@ -102,6 +126,9 @@ fn priced_anew<'a>(
         };
         Price { payout, revenue, flags: record.flags & Flag::AmountMissing.bit(), exchanged }
     };
+    if record.flags & Flag::OverCap.bit() != 0 {
+        price.forfeit_payout();
+    }
     anew.payout = price.payout.get();
     anew.revenue = price.revenue.get();
     anew.flags = record.flags & !PRICE_FLAGS | price.flags;
@@ -112,6 +139,12 @@ fn priced_anew<'a>(
     let step = HistoryEntry::new(status, now_ms, record.event_time_ms, anew.earned(), "repriced");
     anew.history.push(step);
     (!same).then_some(anew)
+}
+
+/// The tier in which a conversion was accepted, by the word of its first step.
+fn tier_of_record<'c>(event: &'c Event, record: &ConversionRecord<'_>) -> Option<&'c Tier> {
+    let word = record.history.first()?.reason;
+    event.tiers.iter().find(|tier| *tier.word == *word)
 }
 
 /// What the postback said of money, as far as it counts.

@@ -69,6 +69,15 @@ impl Store {
         self.change(put).await
     }
 
+    /// Waits until everything submitted so far is on disk, and readable.
+    ///
+    /// # Errors
+    /// When the store takes no writes or the disk did not confirm.
+    pub async fn all_appended(&self) -> Result<(), ChangeError> {
+        // Batches go to the disk in the order in which they were submitted.
+        self.change(|_| ()).await
+    }
+
     async fn change(&self, changes: impl FnOnce(&mut Batch)) -> Result<(), ChangeError> {
         let ticket = Arc::new(Ticket::default());
         self.writer.submit(Arc::clone(&ticket) as _, changes)?;

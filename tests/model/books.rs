@@ -38,11 +38,34 @@ id = "sale"
 id = "deposit"
 repeat = "1h"
 
+[[offers]]
+id = "capped"
+advertiser = "acme"
+url = "https://shop.example/{click_id}"
+[[offers.events]]
+id = "sale"
+payout = { fixed = "2" }
+revenue = { fixed = "5" }
+tiers = [{ from = 3, payout = { fixed = "3" } }]
+[[offers.events]]
+id = "deposit"
+repeat = "1h"
+payout = { fixed = "1" }
+revenue = { fixed = "5" }
+[[offers.caps]]
+period = "day"
+events = ["sale"]
+count = 2
+[[offers.caps]]
+scope = "affiliate"
+period = "month"
+payout = "9"
+
 [[affiliates]]
 id = "pub"
 "#;
 
-pub const OFFERS: [&str; 2] = ["open", "single"];
+pub const OFFERS: [&str; 3] = ["open", "single", "capped"];
 pub const EVENTS: [&str; 2] = ["sale", "deposit"];
 /// `repeat` of a deposit, milliseconds.
 pub const WINDOW_MS: u64 = 60 * 60 * 1000;
@@ -167,6 +190,7 @@ impl Books {
             let bytes = bytes.unwrap_or_else(|| panic!("click {click:?} was lost"));
             assert!(ClickRecord::decode(bytes).is_ok());
         }
+        audit_caps(disk);
         let filed_below = filed_below(disk);
         let holders = audit_conversions(&filed_below, disk);
         audit_dedupe(&holders, &filed_below, disk);
@@ -224,6 +248,72 @@ fn audit_dedupe(holders: &BTreeMap<Key, Vec<RecordId>>, filed_below: &[u8], disk
         assert!(named.is_none_or(|named| conversions.contains(&named)), "{key:?}: {named:?}");
     }
     assert!(entries.is_empty(), "dedupe entries of no conversion: {entries:?}");
+}
+
+/// What the caps and tiers of `capped` say, by the times at which its conversions were minted: a
+/// day pays for two sales, the month pays 9, and a sale pays 3 from the month's third on.
+///
+/// Both ways: nothing is paid over a cap, and nothing goes unpaid without a full cap. A place
+/// that was taken is never lost alone, since whoever came after it is lost with it.
+fn audit_caps(disk: &Tables) {
+    let mut paid = Paid::default();
+    let mut over = Vec::new();
+    for id in disk.of(Table::Conversions).keys() {
+        let id = keys::record(id).expect("a conversion's key");
+        let record = on_disk(id, disk);
+        if record.offer == "capped" {
+            assert_eq!(record.revenue, 5_000_000, "revenue knows no cap");
+            if record.flags & Flag::OverCap.bit() == 0 {
+                paid.add(id, &record);
+            } else {
+                over.push((id, record));
+            }
+        }
+    }
+    assert!(paid.sales_by_day.values().all(|sales| *sales <= 2), "{paid:?}");
+    assert!(paid.payout <= 9_000_000, "{paid:?}");
+    assert_eq!(paid.in_tier, paid.sales.saturating_sub(2), "{paid:?}");
+    for (id, record) in over {
+        assert_eq!(record.payout, 0, "{id:?} is over a cap");
+        let reason = record.history.first().map_or("", |first| first.reason);
+        let full = match (reason, record.event) {
+            ("cap:offer:day:count", "sale") => paid.sales_by_day.get(&day_of(id)) == Some(&2),
+            ("cap:affiliate:month:payout", "sale") => paid.payout > 6_000_000,
+            ("cap:affiliate:month:payout", _) => paid.payout == 9_000_000,
+            _ => false,
+        };
+        assert!(full, "{id:?} is over {reason:?}, which is not full: {paid:?}");
+    }
+}
+
+#[derive(Default, Debug)]
+struct Paid {
+    sales_by_day: BTreeMap<u64, u32>,
+    sales: u32,
+    in_tier: u32,
+    payout: i64,
+}
+
+impl Paid {
+    fn add(&mut self, id: RecordId, record: &ConversionRecord<'_>) {
+        self.payout += record.payout;
+        let in_tier = record.history.first().is_some_and(|first| first.reason == "tier:3");
+        let price = match record.event {
+            "sale" if in_tier => 3_000_000,
+            "sale" => 2_000_000,
+            _ => 1_000_000,
+        };
+        assert_eq!(record.payout, price, "{id:?}");
+        if record.event == "sale" {
+            *self.sales_by_day.entry(day_of(id)).or_default() += 1;
+            self.sales += 1;
+            self.in_tier += u32::from(in_tier);
+        }
+    }
+}
+
+fn day_of(id: RecordId) -> u64 {
+    id.time_ms() / (24 * 60 * 60 * 1000)
 }
 
 /// A conversion's record, which must be there.

@@ -18,6 +18,7 @@
 //! - who sends an accepted postback again is told of the same conversion;
 //! - after a failed write or fsync everybody gets `unavailable`, nothing is written any more, and
 //!   nothing in memory vouches for what was lost;
+//! - caps are never exceeded by what is on the disk, and nothing goes unpaid without a full cap;
 //! - when the writer has run dry, no future waits, no claim is pending, every ticket is settled;
 //! - offers and affiliates keep their numbers; no ID is minted twice.
 //!
