@@ -156,6 +156,7 @@ impl Server {
             catalog: Arc::clone(&in_force),
             keyring: Arc::clone(&keyring),
             minter: Arc::clone(&minter),
+            meters: Arc::clone(&meters),
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             visitor: Visitor::new(ip_mode(config.click.ip), &identity.click_key),

@@ -63,7 +63,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("http", &["click", "postback", "metrics", "shutdown", "limits", "model", "time"]),
-    ("click", &["catalog", "metrics", "store", "click_id", "query", "limits", "model"]),
+    ("click", &["catalog", "caps", "metrics", "store", "click_id", "query", "limits", "model"]),
     (
         "postback",
         &[

@@ -146,7 +146,9 @@ impl Bench {
         let keyring = Arc::new(Keyring::new([7; 32], vec![]));
         let minter = Arc::new(Minter::new(0, 1, 0));
         let metrics = Arc::new(Metrics::new().expect("sound buckets"));
+        let meters = Arc::new(Meters::new(Calendar::new(jiff::tz::TimeZone::UTC)));
         let clicks = Clicks {
+            meters: Arc::clone(&meters),
             catalog: Arc::clone(&catalog),
             keyring: Arc::clone(&keyring),
             minter: Arc::clone(&minter),
@@ -163,7 +165,7 @@ impl Bench {
             keyring: Arc::clone(&keyring),
             minter,
             dedup: Deduplicator::new(1_000_000, 1, Arc::clone(store.progress())),
-            meters: Arc::new(Meters::new(Calendar::new(jiff::tz::TimeZone::UTC))),
+            meters,
             store: Arc::clone(&store),
             metrics,
             waiting: Arc::default(),

@@ -252,6 +252,18 @@ impl Counts {
         over.then_some(&*cap.over_payout)
     }
 
+    /// The end of the period in which a cap is full by now; `None` if it has room.
+    pub fn full_until(&self, cap: &Cap, one: &Counted<'_>) -> Option<u64> {
+        let sum = self.sum(cap, one);
+        let full = cap.count.is_some_and(|most| sum.count >= most)
+            || cap.payout.is_some_and(|most| sum.payout >= i128::from(most.get()));
+        let spans = match cap.period {
+            Period::Day => &self.days,
+            Period::Month => &self.months,
+        };
+        full.then_some(spans.get(self.age(one.minted_ms).of(cap.period))?.to_ms)
+    }
+
     /// What a cap has counted in the period of one more conversion. Payouts in a currency that
     /// the event no longer has are not among them.
     fn sum(&self, cap: &Cap, one: &Counted<'_>) -> Sum {

@@ -1,7 +1,7 @@
 // Hot path of offers with caps or tiers: one lock, held for a few sums, never across an await.
 //! Taking a place in an offer's counts, and giving it back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::counts::{Added, Counted, Counts};
@@ -37,12 +37,14 @@ pub enum Place<'a> {
 #[derive(Debug)]
 pub struct Meter {
     counts: Mutex<Counts>,
+    /// Until when clicks go to the fallback because a cap is full, Unix milliseconds.
+    full_until_ms: AtomicU64,
 }
 
 impl Meter {
     /// A meter that has counted so much.
     pub(super) const fn new(counts: Counts) -> Self {
-        Self { counts: Mutex::new(counts) }
+        Self { counts: Mutex::new(counts), full_until_ms: AtomicU64::new(0) }
     }
 
     /// Takes a place for a conversion under all caps at once, or none. `price` says what it pays,
@@ -62,12 +64,34 @@ impl Meter {
         let payout = price(counts.in_month(event, affiliate, minted_ms) + 1)?;
         let one = Counted { minted_ms, event, currency, affiliate, payout };
         if let Some(word) = caps.iter().find_map(|cap| counts.lacks_room(cap, &one)) {
+            self.notice_full(&counts, caps, &one);
             return Ok(Place::Over(word));
         }
         let added = counts.add(&one);
+        self.notice_full(&counts, caps, &one);
         drop(counts);
         let (meter, open) = (Arc::clone(self), AtomicBool::new(true));
         Ok(Place::Taken(Reserved { meter, added, open }))
+    }
+
+    fn notice_full(&self, counts: &Counts, caps: &[Cap], one: &Counted<'_>) {
+        let redirecting = caps.iter().filter(|cap| cap.redirect_when_full);
+        let counting = redirecting.filter(|cap| cap.counts_event(one.event));
+        if let Some(until_ms) = counting.filter_map(|cap| counts.full_until(cap, one)).max() {
+            self.full_until_ms.fetch_max(until_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a cap that sends clicks to the fallback is full, as far as the last conversion
+    /// has shown.
+    #[must_use]
+    pub fn is_full(&self, now_ms: u64) -> bool {
+        now_ms < self.full_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Clicks go to the offer again, until a conversion finds it full.
+    pub(super) fn reopen(&self) {
+        self.full_until_ms.store(0, Ordering::Relaxed);
     }
 
     /// Counts a conversion by another payout than before: it was priced anew.
@@ -99,7 +123,9 @@ impl Reserved {
 
     fn give_back(&self) {
         if self.open.swap(false, Ordering::AcqRel) {
-            self.meter.lock().remove(&self.added);
+            let mut counts = self.meter.lock();
+            counts.remove(&self.added);
+            self.meter.reopen();
         }
     }
 }

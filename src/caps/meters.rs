@@ -60,6 +60,12 @@ impl Meters {
         self.ready.load().get(&offer).map(Arc::clone)
     }
 
+    /// Whether clicks of an offer go to the fallback because a cap is full.
+    #[must_use]
+    pub fn is_full(&self, offer: OfferNumber, now_ms: u64) -> bool {
+        self.ready.load().get(&offer).is_some_and(|meter| meter.is_full(now_ms))
+    }
+
     /// As [`Self::of`], waiting for the count.
     pub async fn counted(&self, offer: OfferNumber) -> Arc<Meter> {
         loop {
@@ -84,6 +90,8 @@ impl Meters {
         wanted.since = offers.iter().map(|offer| (*offer, since(offer))).collect();
         let mut ready = ByOffer::clone(&self.ready.load());
         ready.retain(|offer, _| wanted.since.contains_key(offer));
+        // Its caps may be others now.
+        ready.values().for_each(|meter| meter.reopen());
         self.ready.store(Arc::new(ready));
         now
     }

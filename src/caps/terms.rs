@@ -31,6 +31,8 @@ pub struct Cap {
     pub count: Option<u64>,
     /// So much payout at most, in the events' currency.
     pub payout: Option<Micros>,
+    /// Whether clicks go to the fallback once it is full.
+    pub redirect_when_full: bool,
     /// Why a conversion over `count` pays nothing, in one word of its history.
     pub over_count: Box<str>,
     /// The same of `payout`.
@@ -47,6 +49,7 @@ impl Cap {
         count: Option<u64>,
         payout: Option<Micros>,
     ) -> Self {
+        let redirect_when_full = false;
         let word = |what: &str| {
             let whose = match &whose {
                 Whose::Offer => "offer",
@@ -56,7 +59,7 @@ impl Cap {
             format!("cap:{whose}:{period}:{what}").into()
         };
         let (over_count, over_payout) = (word("count"), word("payout"));
-        Self { whose, events, period, count, payout, over_count, over_payout }
+        Self { whose, events, period, count, payout, redirect_when_full, over_count, over_payout }
     }
 
     /// Whether it counts an event.

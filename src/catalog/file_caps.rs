@@ -14,7 +14,8 @@ use crate::model::money::Micros;
 use crate::model::period::Period;
 
 /// Keys of `[[offers.caps]]`.
-pub const CAP: &[&str] = &["scope", "affiliate", "events", "period", "count", "payout"];
+pub const CAP: &[&str] =
+    &["scope", "affiliate", "events", "period", "count", "payout", "redirect_when_full"];
 /// Keys of `tiers`.
 const TIER: &[&str] = &["from", "payout"];
 
@@ -46,8 +47,13 @@ fn cap(
         table.error("period", "caps nothing: give it a count or a payout");
     }
     let whose = whose(table, affiliate);
+    let redirect = table.optional("redirect_when_full", Input::boolean).unwrap_or(false);
+    if redirect && whose.as_ref().is_some_and(|whose| *whose != Whose::Offer) {
+        table.error("redirect_when_full", "is for caps of the whole offer only");
+    }
     let period = table.required("period", period)?;
-    let cap = Cap::new(whose?, counted, period, count, payout);
+    let mut cap = Cap::new(whose?, counted, period, count, payout);
+    cap.redirect_when_full = redirect;
     let mut currencies = events.iter().filter(|event| cap.counts_event(&event.id));
     let first = currencies.next().map(|event| event.currency);
     if payout.is_some() && currencies.any(|event| Some(event.currency) != first) {

@@ -124,6 +124,7 @@ pub fn offer(
         pass_params,
         is_metered: !caps.is_empty() || events.iter().any(|event| !event.tiers.is_empty()),
         events,
+        redirects_when_full: caps.iter().any(|cap| cap.redirect_when_full),
         caps,
     })
 }

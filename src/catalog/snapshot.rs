@@ -187,6 +187,8 @@ pub struct Offer {
     pub caps: Vec<Cap>,
     /// Whether its conversions are counted: it has caps, or an event with tiers.
     pub is_metered: bool,
+    /// Whether one of its caps sends clicks to the fallback once it is full.
+    pub redirects_when_full: bool,
 }
 
 impl Offer {

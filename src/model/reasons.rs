@@ -130,6 +130,8 @@ words! {
         PausedOffer = "paused_offer",
         /// The offer has ended.
         ExpiredOffer = "expired_offer",
+        /// A cap of the offer is full.
+        CappedOffer = "capped_offer",
         /// No affiliate was named.
         MissingAffiliate = "missing_affiliate",
         /// No such affiliate.

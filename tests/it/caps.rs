@@ -206,6 +206,27 @@ payout = "5.50"
 }
 
 #[test]
+fn clicks_of_a_full_offer_go_to_the_fallback_if_it_says_so() {
+    let redirecting = TEN.replace("10", "2") + "redirect_when_full = true\n";
+    let mut server = server(&format!("{SALE}{redirecting}"));
+    let (first, second) = (sales(&server, "pub-7", "A", 1), sales(&server, "pub-8", "B", 2));
+    let check = |server: &Server, expected: &Value| {
+        let click = server.get("/click?offer=limited&aff=pub-7&redirect=false").json();
+        assert_eq!(click["reason"], *expected);
+    };
+    all_accepted(&server, &first);
+    check(&server, &Value::Null);
+    all_accepted(&server, &second[..1]);
+    check(&server, &json!("capped_offer"));
+    let counted = "postbackd_click_fallbacks_total{reason=\"capped_offer\"}";
+    assert_eq!(server.metric(counted), 1.0);
+    server.kill();
+    server.start_again();
+    all_accepted(&server, &second[1..]);
+    check(&server, &json!("capped_offer"));
+}
+
+#[test]
 fn an_affiliates_volume_decides_what_it_is_paid() {
     let tiers = r#"tiers = [{ from = 4, payout = { fixed = "3.00" } }, { from = 41, payout = { percent = "1" } }]"#;
     let mut server = server(&format!("{SALE}{tiers}\n"));

@@ -145,8 +145,32 @@ events = ["sale", "sale"]
 scope = "publisher"
 events = []
 count = 5
+[[offers.caps]]
+scope = "affiliate"
+period = "day"
+count = 5
+redirect_when_full = true
 [[affiliates]]
 id = "pub-7"
 "#;
-    insta::assert_snapshot!(refused(text), @"");
+    insta::assert_snapshot!(refused(text), @r#"
+    catalog.toml:11: offers[0] "o1".events[0] "sale".tiers[0].from: must be a whole number from 2 to 1000000000000
+    catalog.toml:11: offers[0] "o1".events[0] "sale".tiers[1].from: pays nothing else: give it a payout
+    catalog.toml:11: offers[0] "o1".events[0] "sale".tiers[2].payout.currency: must be USD, the currency of the event's payout
+    catalog.toml:11: offers[0] "o1".events[0] "sale".tiers[2].from: must be above that of the tier before
+    catalog.toml:16: offers[0] "o1".caps[0] "total".period: "total" is not supported by this version; a day or a month is
+    catalog.toml:17: offers[0] "o1".caps[0] "total".count: must be a whole number from 1 to 1000000000000
+    catalog.toml:20: offers[0] "o1".caps[1] "day".payout: is of events with several currencies: list events of one
+    catalog.toml:22: offers[0] "o1".caps[2] "week".scope: is all affiliates', and one is named
+    catalog.toml:23: offers[0] "o1".caps[2] "week".affiliate: "pub-8" is not among the affiliates; did you mean "pub-7"?
+    catalog.toml:24: offers[0] "o1".caps[2] "week".events: "leads" is not among the offer's events
+    catalog.toml:25: offers[0] "o1".caps[2] "week".period: "week" is not one of "day", "month"
+    catalog.toml:26: offers[0] "o1".caps[2] "week".payout: must be more than nothing
+    catalog.toml:28: offers[0] "o1".caps[3] "month".period: caps nothing: give it a count or a payout
+    catalog.toml:29: offers[0] "o1".caps[3] "month".events: "sale" is listed twice
+    catalog.toml:30: offers[0] "o1".caps[4].period: is missing
+    catalog.toml:31: offers[0] "o1".caps[4].scope: "publisher" is not one of "offer", "affiliate"
+    catalog.toml:32: offers[0] "o1".caps[4].events: lists none: leave it out to count all events
+    catalog.toml:38: offers[0] "o1".caps[5] "day".redirect_when_full: is for caps of the whole offer only
+    "#);
 }
