@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{CATALOG, Connection, Server, Setup, eventually};
 use crate::once::at_once;
+use crate::rates;
 
 const AT_ONCE: usize = 64;
 
@@ -247,4 +248,57 @@ fn an_affiliates_volume_decides_what_it_is_paid() {
     };
     check("pub-7", [3, 37, 24]);
     check("pub-8", [3, 2, 0]);
+}
+
+#[test]
+fn what_is_priced_later_keeps_its_tier_stays_unpaid_over_a_cap_and_counts() {
+    let mut server = server(
+        r#"
+[[offers.events]]
+id = "sale"
+payout = { percent = "10", currency = "USD" }
+revenue = { percent = "20" }
+tiers = [{ from = 2, payout = { percent = "50" } }]
+[[offers.events]]
+id = "bonus"
+payout = { fixed = "10" }
+[[offers.caps]]
+events = ["sale"]
+period = "month"
+count = 3
+[[offers.caps]]
+period = "month"
+payout = "20"
+"#,
+    );
+    let money = |server: &Server| {
+        let kept = server.conversions("offer=limited&event=sale");
+        kept.iter().map(|c| json!([c["payout"], c["revenue"], c["flags"]])).collect::<Vec<_>>()
+    };
+    for sale in sales(&server, "pub-7", "A", 4) {
+        all_accepted(&server, &[format!("{sale}&amount=1600&currency=JPY")]);
+    }
+    let unpriced = json!(["0.00", "0.00", ["rate_missing"]]);
+    let over = json!(["0.00", "0.00", ["rate_missing", "over_cap"]]);
+    assert_eq!(money(&server), [unpriced.clone(), unpriced.clone(), unpriced, over]);
+    let rates = r#"{"base":"USD","rates":{"JPY":"160"}}"#;
+    assert_eq!(rates::put(&server, &rates::today(), rates).status, 200);
+    let priced = [
+        json!(["1.00", "2.00", []]),
+        json!(["5.00", "2.00", []]),
+        json!(["5.00", "2.00", []]),
+        json!(["0.00", "2.00", ["over_cap"]]),
+    ];
+    eventually("the pricing", || server.log().contains("priced by new rates").then_some(()));
+    assert_eq!(money(&server), priced);
+    // 11.00 are paid, so that 10.00 do not fit any more, and neither after a restart.
+    let click = server.click("offer=limited&aff=pub-7");
+    for n in 0..2 {
+        let bonus = format!("/postback?click_id={click}&event=bonus&txn_id={n}");
+        all_accepted(&server, &[bonus]);
+        server.kill();
+        server.start_again();
+    }
+    let full = json!(["0.00", ["over_cap"], "cap:offer:month:payout"]);
+    assert_eq!(kept(&server, "event=bonus"), [full.clone(), full]);
 }

@@ -35,11 +35,11 @@ fn server() -> Server {
     server
 }
 
-fn today() -> String {
+pub fn today() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
 }
 
-fn put(server: &Server, date: &str, body: &str) -> Response {
+pub fn put(server: &Server, date: &str, body: &str) -> Response {
     let mut admin = Connection::open(server.admin);
     let request = format!(
         "PUT /api/v1/rates/{date} HTTP/1.1\r\nHost: t.example\r\nConnection: close\r\n\
