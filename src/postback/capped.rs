@@ -31,6 +31,8 @@ pub struct Counted<'a> {
 ///
 /// # Errors
 /// When the tier's payout is too large to be kept.
+// Not in line, so that it does not burden offers that are not counted.
+#[inline(never)]
 pub fn counted<'a>(
     verdict: &Verdict<'a>,
     fields: &Fields<'_>,
