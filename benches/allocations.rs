@@ -11,6 +11,7 @@ use divan::AllocProfiler;
 use hyper::header::HeaderValue;
 use postbackd::click::ClickRequest;
 use postbackd::http::{RefusedBodies, reply};
+use postbackd::model::country::Country;
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -29,6 +30,7 @@ fn request() -> ClickRequest<'static> {
         ip: std::net::IpAddr::from([203, 0, 113, 9]),
         user_agent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36",
         referrer: "https://news.example/article",
+        country: Country::parse("DE"),
         head: false,
         now_ms: NOW_MS,
         random: 1,

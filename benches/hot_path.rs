@@ -125,6 +125,7 @@ fn records(c: &mut Criterion) {
         history,
         claims: 1,
         exchanged: None,
+        reversed_amount: 0,
     };
     let mut group = c.benchmark_group("records");
     let mut out = Vec::with_capacity(1024);

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -21,7 +21,7 @@ use crate::click_id::{Keyring, Minter};
 use crate::config::{Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
 use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
-use crate::limits::{BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, WARM_CONVERSIONS_MAX};
+use crate::limits::{BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, UPLOADS_MAX, WARM_CONVERSIONS_MAX};
 use crate::metrics::Metrics;
 use crate::model::period::Calendar;
 use crate::model::rate::Day;
@@ -188,6 +188,7 @@ impl Server {
                 postbacks: Postbacks { waiting, ..postbacks.clone() },
                 metrics: Arc::clone(&metrics),
                 trusted_proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
+                country_header: config.click.country_header.as_deref().map(header_name),
                 referrer_policy: HeaderValue::from_static(config.click.referrer_policy.as_str()),
                 header_read_timeout: config.server.header_read_timeout,
                 body_read_timeout: BODY_READ_TIMEOUT,
@@ -204,6 +205,8 @@ impl Server {
             catalog: in_force,
             source: Arc::clone(&source),
             catalog_transfers: Arc::new(Semaphore::new(CATALOG_TRANSFERS_MAX)),
+            postbacks: postbacks.clone(),
+            uploads: Semaphore::new(UPLOADS_MAX),
             rates,
             keyring,
             dedup,
@@ -432,6 +435,10 @@ const fn ip_mode(kept: IpStorage) -> IpMode {
         IpStorage::Hashed => IpMode::Hashed,
         IpStorage::None => IpMode::None,
     }
+}
+
+fn header_name(name: &str) -> HeaderName {
+    HeaderName::from_bytes(name.as_bytes()).expect("the configuration takes header names only")
 }
 
 fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {

@@ -51,6 +51,20 @@ pub const FILING_TURNS_IDLE: u32 = 12_000;
 pub const READ_QUEUE_MAX: usize = 1024;
 /// Claims that one postback may hold at once: its transaction (or event), and its click.
 pub const CLAIMS_PER_POSTBACK_MAX: usize = 2;
+/// Steps in a conversion's history. A few are usual; a sender whose amounts never rest is stopped.
+pub const HISTORY_STEPS_MAX: usize = 200;
+/// Conversions that may change while the claim cache is warmed; beyond, warming ends early.
+pub const CHANGES_WHILE_WARMING_MAX: usize = 100_000;
+/// A file of statuses, bytes.
+pub const UPLOAD_BYTES_MAX: usize = 16 << 20;
+/// Lines of a file of statuses; with their answers they are in memory at once.
+pub const UPLOAD_LINES_MAX: usize = 100_000;
+/// How long a file of statuses may take to come.
+pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Files of statuses that are worked on at once.
+pub const UPLOADS_MAX: usize = 2;
+/// Changes of one upload on their way to the disk at once: they share a few fsyncs.
+pub const UPLOAD_CHANGES_UNDER_WAY_MAX: usize = 256;
 /// Offer and affiliate numbers assigned in one commit.
 pub const NUMBERS_PER_COMMIT_MAX: usize = 4096;
 /// A piece of a kept catalog's text, bytes: copied while workers may wait, so a small one.

@@ -15,7 +15,12 @@ pub fn init(format: LogFormat, level: &str) {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A line that cannot be written is lost. To say so on standard error, where it cannot be
+        // written either, would panic: in the writer's thread, when the disk is full.
+        .log_internal_errors(false);
     // An error means that logging is on already, as in tests.
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
 }

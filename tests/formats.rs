@@ -10,8 +10,10 @@ use postbackd::store::records::{
 use proptest::prelude::*;
 
 const CLICK_V1: &str = include_str!("fixtures/click.v1.hex");
+const CLICK_V2: &str = include_str!("fixtures/click.v2.hex");
 const CONVERSION_V1: &str = include_str!("fixtures/conversion.v1.hex");
 const CONVERSION_V2: &str = include_str!("fixtures/conversion.v2.hex");
+const CONVERSION_V3: &str = include_str!("fixtures/conversion.v3.hex");
 const RATES_V1: &str = include_str!("fixtures/rates.v1.hex");
 const DEDUPE_V1: &str = include_str!("fixtures/dedupe.v1.hex");
 const CATALOG_V1: &str = include_str!("fixtures/catalog.v1.hex");
@@ -38,7 +40,13 @@ fn click_v1() -> ClickRecord<'static> {
         gdpr_consent: "CPx",
         us_privacy: "1YNN",
         fallback: "",
+        country: None,
     }
+}
+
+/// As version 1, with a country.
+fn click_v2() -> ClickRecord<'static> {
+    ClickRecord { country: Some(*b"DE"), ..click_v1() }
 }
 
 fn conversion_v1() -> ConversionRecord<'static> {
@@ -73,6 +81,7 @@ fn conversion_v1() -> ConversionRecord<'static> {
         }],
         claims: 0,
         exchanged: None,
+        reversed_amount: 0,
     }
 }
 
@@ -106,6 +115,11 @@ fn conversion_v2() -> ConversionRecord<'static> {
     ConversionRecord { claims: 5, exchanged: Some(Box::new(exchanged)), ..conversion_v1() }
 }
 
+/// As version 2, taken back in part.
+fn conversion_v3() -> ConversionRecord<'static> {
+    ConversionRecord { reversed_amount: 25_000_000, ..conversion_v2() }
+}
+
 fn rates_v1() -> RatesRecord {
     RatesRecord { base: *b"USD", rates: vec![(*b"EUR", 920_000_000), (*b"JPY", 149_530_000_000)] }
 }
@@ -126,10 +140,15 @@ fn catalogs_of_version_1_are_read_and_written_unchanged() {
 }
 
 #[test]
-fn clicks_of_version_1_are_read_and_written_unchanged() {
-    let stored = bytes(CLICK_V1);
-    assert_eq!(ClickRecord::decode(&stored), Ok(click_v1()));
-    assert_eq!(hex(&encoded(|out| click_v1().encode(out))), hex(&stored));
+fn clicks_of_version_1_are_read() {
+    assert_eq!(ClickRecord::decode(&bytes(CLICK_V1)), Ok(click_v1()));
+}
+
+#[test]
+fn clicks_of_version_2_are_read_and_written_unchanged() {
+    let stored = bytes(CLICK_V2);
+    assert_eq!(ClickRecord::decode(&stored), Ok(click_v2()));
+    assert_eq!(hex(&encoded(|out| click_v2().encode(out))), hex(&stored));
 }
 
 #[test]
@@ -138,11 +157,16 @@ fn conversions_of_version_1_are_read() {
 }
 
 #[test]
-fn conversions_of_version_2_are_read_and_written_unchanged() {
-    let stored = bytes(CONVERSION_V2);
-    assert_eq!(ConversionRecord::decode(&stored), Ok(conversion_v2()));
-    assert_eq!(hex(&encoded(|out| conversion_v2().encode(out))), hex(&stored));
-    assert_eq!(click_of(&stored).map(|click| *click.as_bytes()), Some(conversion_v2().click));
+fn conversions_of_version_2_are_read() {
+    assert_eq!(ConversionRecord::decode(&bytes(CONVERSION_V2)), Ok(conversion_v2()));
+}
+
+#[test]
+fn conversions_of_version_3_are_read_and_written_unchanged() {
+    let stored = bytes(CONVERSION_V3);
+    assert_eq!(ConversionRecord::decode(&stored), Ok(conversion_v3()));
+    assert_eq!(hex(&encoded(|out| conversion_v3().encode(out))), hex(&stored));
+    assert_eq!(click_of(&stored).map(|click| *click.as_bytes()), Some(conversion_v3().click));
 }
 
 #[test]
@@ -171,9 +195,9 @@ fn an_encoder_only_appends() {
 
 #[test]
 fn an_unknown_version_is_told_from_damage() {
-    for fixture in [CLICK_V1, CONVERSION_V2, RATES_V1, DEDUPE_V1] {
+    for fixture in [CLICK_V1, CONVERSION_V3, RATES_V1, DEDUPE_V1] {
         let mut newer = bytes(fixture);
-        for version in [0, 3, 255] {
+        for version in [0, 4, 255] {
             newer[0] = version;
             let expected = RecordError::Version(Some(version));
             assert_eq!(ClickRecord::decode(&newer), Err(expected));
@@ -193,7 +217,7 @@ fn a_record_cut_short_is_corrupt() {
     for end in 1..click.len() {
         assert_eq!(ClickRecord::decode(&click[..end]), Err(RecordError::Corrupt), "{end}");
     }
-    for conversion in [bytes(CONVERSION_V1), bytes(CONVERSION_V2)] {
+    for conversion in [bytes(CONVERSION_V1), bytes(CONVERSION_V2), bytes(CONVERSION_V3)] {
         for end in 1..conversion.len() {
             let cut = ConversionRecord::decode(&conversion[..end]);
             assert_eq!(cut, Err(RecordError::Corrupt), "{end}");
@@ -246,6 +270,7 @@ proptest! {
         texts: [String; 6],
         passed: Vec<(String, String)>,
         ip in ip(),
+        country: Option<[u8; 2]>,
     ) {
         let [user_agent, referrer, gdpr, gdpr_consent, us_privacy, fallback] = &texts;
         let record = ClickRecord {
@@ -258,6 +283,7 @@ proptest! {
             gdpr_consent,
             us_privacy,
             fallback,
+            country,
         };
         let stored = encoded(|out| record.encode(out));
         prop_assert_eq!(ClickRecord::decode(&stored), Ok(record));
@@ -273,6 +299,7 @@ proptest! {
         params: Vec<(String, String)>,
         history: Vec<(u8, [u64; 2], [i64; 2], String)>,
         exchanged in prop::option::of(exchanged()),
+        reversed_amount: i64,
     ) {
         let [advertiser, offer, affiliate, event, txn_id, customer_id] = &texts;
         let (amount, amount_currency, revenue, payout, quantity) = amounts;
@@ -311,6 +338,7 @@ proptest! {
                 .collect(),
             claims,
             exchanged: exchanged.map(Box::new),
+            reversed_amount,
         };
         let stored = encoded(|out| record.encode(out));
         prop_assert_eq!(ConversionRecord::decode(&stored), Ok(record));
@@ -324,7 +352,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_a_decoder_panic(version in 0u8..4, mut bytes: Vec<u8>) {
+    fn no_bytes_make_a_decoder_panic(version in 0u8..5, mut bytes: Vec<u8>) {
         bytes.insert(0, version);
         let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
         let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes), dedupe_minted_ms(&bytes));
@@ -332,7 +360,7 @@ proptest! {
 
     #[test]
     fn a_damaged_record_does_not_make_a_decoder_panic(place: prop::sample::Index, damage: u8) {
-        for fixture in [CLICK_V1, CONVERSION_V1, CONVERSION_V2, RATES_V1, DEDUPE_V1] {
+        for fixture in [CLICK_V1, CONVERSION_V1, CONVERSION_V2, CONVERSION_V3, RATES_V1, DEDUPE_V1] {
             let mut bytes = bytes(fixture);
             let place = place.index(bytes.len());
             bytes[place] ^= damage;

@@ -67,6 +67,7 @@ fn conversion(click: RecordId, txn_id: &str) -> ConversionRecord<'_> {
         history: Vec::new(),
         claims: ClaimSet::new(transaction(txn_id), None).bits(),
         exchanged: None,
+        reversed_amount: 0,
     }
 }
 
@@ -147,15 +148,13 @@ fn every_column_family_has_the_options_of_its_profile() {
     for table in Table::ALL {
         let family = format!("CFOptions \"{}\"", table.name());
         let blocks = format!("TableOptions/BlockBasedTable \"{}\"", table.name());
-        let (block_bytes, write_buffer_bytes, memtables_merged) = match table.profile() {
-            Profile::TimeOrdered => ("16384", "67108864", "1"),
-            Profile::Scattered => ("4096", "4194304", "8"),
-            Profile::Small => ("4096", "4194304", "1"),
+        let (block_bytes, write_buffer_bytes) = match table.profile() {
+            Profile::TimeOrdered => ("16384", "67108864"),
+            Profile::Scattered | Profile::Small => ("4096", "4194304"),
         };
         check(&family, "compression", "kLZ4Compression");
         check(&family, "bottommost_compression", "kZSTD");
         check(&family, "write_buffer_size", write_buffer_bytes);
-        check(&family, "min_write_buffer_number_to_merge", memtables_merged);
         check(&blocks, "block_size", block_bytes);
         check(&blocks, "format_version", "6");
         check(&blocks, "cache_index_and_filter_blocks", "true");

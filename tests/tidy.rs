@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use postbackd::admin::description;
 use postbackd::catalog::{NetworkDefaults, parse};
 use postbackd::config::Config;
 use postbackd::metrics::{DESCRIPTIONS, Kind};
@@ -47,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
+            "postback",
             "catalog",
             "dedup",
             "rates",
@@ -298,6 +300,8 @@ fn is_pure(path: &str) -> bool {
         "src/postback/price.rs",
         "src/caps/counts.rs",
         "src/caps/terms.rs",
+        "src/postback/reversal.rs",
+        "src/postback/transition.rs",
         "src/store/keys.rs",
         "src/store/records.rs",
     ];
@@ -502,6 +506,44 @@ fn the_api_page_lists_exactly_the_words() {
     for (row, refusal) in table_under(&page, "### Refusals").iter().zip(Refusal::ALL) {
         assert_eq!(row[1], refusal.http_status().to_string(), "{refusal}");
     }
+}
+
+fn routes_are_described(file: &File) -> Vec<String> {
+    let bare = [".route(", ".route_service(", ".nest_service(", "MethodRouter"];
+    lines_with(file, "a route without its description", |line| {
+        bare.iter().any(|call| line.contains(call))
+    })
+}
+
+#[test]
+fn every_admin_route_is_made_of_its_description() {
+    must_refuse("src/admin/server.rs", "    .route(\"/x\", get(x))", routes_are_described);
+    must_refuse("src/admin/server.rs", "    .nest_service(\"/x\", x)", routes_are_described);
+    check(&rust_files("src/admin"), routes_are_described);
+}
+
+#[test]
+fn the_api_page_lists_exactly_the_calls() {
+    let page = read("docs/api.md");
+    let mut listed = BTreeSet::new();
+    for row in table_under(&page, "## Admin") {
+        // Such as GET`, `PUT /path?…
+        let words: Vec<_> = row[0].split([' ', '`', ',']).filter(|word| !word.is_empty()).collect();
+        if let Some((path, methods)) = words.split_last().filter(|(path, _)| path.starts_with('/'))
+        {
+            let path = path.split('?').next().unwrap_or_default();
+            listed.extend(methods.iter().map(|method| format!("{method} {path}")));
+        }
+    }
+    let description: serde_json::Value = serde_json::from_str(&description()).expect("JSON");
+    let paths = description["paths"].as_object().expect("paths").iter();
+    let described: BTreeSet<_> = paths
+        .flat_map(|(path, item)| {
+            let methods = item.as_object().expect("a path item").keys();
+            methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+        })
+        .collect();
+    assert_eq!(listed, described);
 }
 
 #[test]

@@ -10,16 +10,16 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NO
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Body as _;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
+use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
 use super::held::Held;
 use super::server::AdminState;
 use super::shapes::rfc3339;
-use crate::catalog::{Document, LoadError, Origin, Replaces, version_text};
+use crate::catalog::{Diff, Document, LoadError, Origin, Replaces, version_text};
 use crate::checked_toml::{Format, Report, Severity};
 use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT};
 use crate::metrics::Metrics;
@@ -27,7 +27,86 @@ use crate::metrics::Metrics;
 const TOML: &str = "application/toml";
 const JSON: &str = "application/json";
 
-/// `GET /api/v1/catalog`: the catalog in force, in the language asked for.
+/// The version in force, and the last ones that were.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Versions {
+    in_force: String,
+    /// The newest first.
+    items: Vec<Version>,
+}
+
+/// A catalog that came into force.
+#[derive(Debug, Serialize, ToSchema)]
+struct Version {
+    version: String,
+    /// When.
+    applied: String,
+    /// `file` or `api`; `null` if a newer release wrote it.
+    source: Option<&'static str>,
+    advertisers: u32,
+    offers: u32,
+    affiliates: u32,
+    links: u32,
+}
+
+/// The answer to a PUT.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum PutAnswer {
+    /// With `dry_run`.
+    Compared(Box<Compared>),
+    /// Without.
+    Applied(Applied),
+}
+
+/// What would change.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Compared {
+    /// `true`.
+    dry_run: bool,
+    /// The version that it would be.
+    version: String,
+    in_force: String,
+    changes: Diff,
+    warnings: Vec<Mistake>,
+}
+
+/// The catalog is in force.
+#[derive(Debug, Serialize, ToSchema)]
+// Without other members, so that what would change is not taken for it.
+#[serde(deny_unknown_fields)]
+pub struct Applied {
+    version: String,
+    warnings: Vec<Mistake>,
+}
+
+/// A mistake in a catalog, or a warning.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Mistake {
+    /// `error` or `warning`.
+    severity: &'static str,
+    /// In the body, from 1; `null` if it is about no place in it.
+    line: Option<usize>,
+    /// Dotted.
+    key: String,
+    message: String,
+}
+
+/// The catalog in force, in the language asked for.
+#[utoipa::path(
+    get, path = "/catalog", operation_id = "get_catalog", tag = "catalog",
+    params(
+        ("Accept" = Option<String>, Header, description = "JSON, or TOML if it is preferred."),
+        ("If-None-Match" = Option<String>, Header, description = "An `ETag` that is known."),
+    ),
+    responses(
+        (
+            status = 200, description = "The catalog; `ETag` is its version.",
+            content((serde_json::Value = "application/json"), (String = "application/toml")),
+        ),
+        (status = 304, description = "The version is known."),
+    ),
+)]
 pub async fn get(
     State(state): State<Arc<AdminState>>,
     headers: HeaderMap,
@@ -50,33 +129,53 @@ pub async fn get(
     Ok((tags(version), content_type, body).into_response())
 }
 
-/// `GET /api/v1/catalog/versions`: the version in force, and the last ones, the newest first.
-pub async fn versions(State(state): State<Arc<AdminState>>) -> Result<Json<Value>, ApiError> {
+/// The version of the catalog in force, and the last ones, the newest first.
+#[utoipa::path(
+    get, path = "/catalog/versions", operation_id = "list_catalog_versions", tag = "catalog",
+    responses((status = 200, description = "The versions.", body = Versions)),
+)]
+pub async fn versions(State(state): State<Arc<AdminState>>) -> Result<Json<Versions>, ApiError> {
     let kept = state.store.catalog_versions().await?;
-    let items = kept.iter().map(|kept| {
-        json!({
-            "version": version_text(kept.version),
-            "applied": rfc3339(kept.applied_ms),
-            "source": Origin::word(kept.source),
-            "advertisers": kept.advertisers,
-            "offers": kept.offers,
-            "affiliates": kept.affiliates,
-            "links": kept.links,
-        })
+    let items = kept.iter().map(|kept| Version {
+        version: version_text(kept.version),
+        applied: rfc3339(kept.applied_ms),
+        source: Origin::word(kept.source),
+        advertisers: kept.advertisers,
+        offers: kept.offers,
+        affiliates: kept.affiliates,
+        links: kept.links,
     });
-    let items: Vec<_> = items.collect();
     let in_force = version_text(state.catalog.load().version());
-    Ok(Json(json!({ "in_force": in_force, "items": items })))
+    Ok(Json(Versions { in_force, items: items.collect() }))
 }
 
 /// What a PUT may ask for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct PutOptions {
+    /// `1`: answer what would change, and change nothing.
     dry_run: Option<String>,
 }
 
-/// `PUT /api/v1/catalog`: replaces the catalog; with `dry_run=1` says what would change.
+/// Replaces the catalog; with `dry_run=1` says what would change.
+#[utoipa::path(
+    put, path = "/catalog", operation_id = "put_catalog", tag = "catalog",
+    params(
+        PutOptions,
+        (
+            "If-Match" = Option<String>, Header,
+            description = "The version that is replaced: an `ETag`, or `*`. Required without `dry_run`.",
+        ),
+    ),
+    request_body(
+        content((serde_json::Value = "application/json"), (String = "application/toml")),
+        description = "The whole catalog.",
+    ),
+    responses((
+        status = 200, description = "It is in force, or what would change.", body = PutAnswer,
+    )),
+)]
 pub async fn put(
     State(state): State<Arc<AdminState>>,
     options: Result<Query<PutOptions>, QueryRejection>,
@@ -123,13 +222,14 @@ async fn compare(
         comparison
     })
     .await?;
-    let answer = json!({
-        "dry_run": true,
-        "version": version_text(comparison.version),
-        "in_force": version_text(comparison.in_force),
-        "changes": comparison.diff,
-        "warnings": mistakes(&comparison.warnings),
-    });
+    let compared = Compared {
+        dry_run: true,
+        version: version_text(comparison.version),
+        in_force: version_text(comparison.in_force),
+        changes: comparison.diff,
+        warnings: mistakes(&comparison.warnings),
+    };
+    let answer = PutAnswer::Compared(Box::new(compared));
     Ok((tags(comparison.in_force), Json(answer)).into_response())
 }
 
@@ -149,7 +249,8 @@ async fn apply(
     .await;
     count_load(&metrics, applied.is_ok());
     let warnings = applied?;
-    let answer = json!({ "version": version_text(version), "warnings": mistakes(&warnings) });
+    let (version_text, warnings) = (version_text(version), mistakes(&warnings));
+    let answer = PutAnswer::Applied(Applied { version: version_text, warnings });
     Ok((tags(version), Json(answer)).into_response())
 }
 
@@ -244,14 +345,12 @@ fn format_asked(accept: &str) -> Format {
 }
 
 /// A report as the API shows it.
-pub fn mistakes(report: &Report) -> Vec<Value> {
-    let mistakes = report.mistakes().into_iter().map(|mistake| {
-        json!({
-            "severity": if mistake.severity == Severity::Error { "error" } else { "warning" },
-            "line": mistake.origin.line(),
-            "key": mistake.key,
-            "message": mistake.complaint.to_string(),
-        })
+pub fn mistakes(report: &Report) -> Vec<Mistake> {
+    let mistakes = report.mistakes().into_iter().map(|mistake| Mistake {
+        severity: if mistake.severity == Severity::Error { "error" } else { "warning" },
+        line: mistake.origin.line(),
+        key: mistake.key.clone(),
+        message: mistake.complaint.to_string(),
     });
     mistakes.collect()
 }

@@ -59,6 +59,8 @@ pub struct Answer {
 pub struct Call<'c> {
     /// `PUT` if there is something, else `GET`.
     pub content: Option<(&'static str, &'c str)>,
+    /// `POST` instead of `PUT`.
+    pub post: bool,
     /// `Accept`.
     pub accept: Option<&'static str>,
     /// `If-Match`.
@@ -116,7 +118,11 @@ impl AdminClient {
     }
 
     fn request(&self, path: &str, call: &Call<'_>) -> Result<Request<Full<Bytes>>, ClientError> {
-        let method = if call.content.is_some() { Method::PUT } else { Method::GET };
+        let method = match (&call.content, call.post) {
+            (Some(_), true) => Method::POST,
+            (Some(_), false) => Method::PUT,
+            (None, _) => Method::GET,
+        };
         let headers: [(HeaderName, Option<&str>); 3] = [
             (CONTENT_TYPE, call.content.map(|(kind, _)| kind)),
             (ACCEPT, call.accept),

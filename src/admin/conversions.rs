@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
 use super::server::AdminState;
@@ -19,25 +20,40 @@ use crate::store::records::ConversionRecord;
 const PAGE_ROWS_DEFAULT: usize = 100;
 
 /// The filters; each narrows further.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Filters {
+    /// Minted at or after this time.
+    #[param(value_type = Option<String>, format = DateTime)]
     from: Option<jiff::Timestamp>,
+    /// Minted before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
     to: Option<jiff::Timestamp>,
+    /// An offer's ID.
     offer: Option<String>,
+    /// An affiliate's ID.
     affiliate: Option<String>,
+    /// An event's ID.
     event: Option<String>,
+    /// `pending`, `approved`, `rejected` or `reversed`.
     status: Option<String>,
+    /// The advertiser's ID of the conversion.
     txn_id: Option<String>,
+    /// The advertiser's ID of the person.
     customer_id: Option<String>,
+    /// `next_cursor` of the page before.
     cursor: Option<String>,
+    /// Rows of a page, 1 to 1000; 100 if absent.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 
 /// A page.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Listing {
     items: Vec<Conversion>,
+    /// Where the next page begins; `null` on the last.
     next_cursor: Option<String>,
 }
 
@@ -90,7 +106,12 @@ pub fn selection(filters: Result<Query<Filters>, QueryRejection>) -> Result<Sele
     Ok(Selection { minted_ms, cursor, limit, filter: Box::new(filter) })
 }
 
-/// One page of conversions.
+/// A page of conversions, oldest first.
+#[utoipa::path(
+    get, path = "/conversions", operation_id = "list_conversions", tag = "records",
+    params(Filters),
+    responses((status = 200, description = "A page.", body = Listing)),
+)]
 pub async fn list(
     State(state): State<Arc<AdminState>>,
     filters: Result<Query<Filters>, QueryRejection>,

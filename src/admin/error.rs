@@ -4,11 +4,12 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::catalog::mistakes;
+use super::catalog::{Mistake, mistakes};
 use crate::catalog::{LoadError, version_text};
-use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT};
+use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT, UPLOAD_BYTES_MAX};
 use crate::rates::PutError;
 use crate::store::records::RecordError;
 use crate::store::{KeepError, NumbersError, ReadError, SubmitError};
@@ -17,10 +18,32 @@ use crate::store::{KeepError, NumbersError, ReadError, SubmitError};
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
+    shape: ErrorShape,
+}
+
+/// The body of every error.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    error: ErrorShape,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
+struct ErrorShape {
+    /// For programs.
     code: &'static str,
+    /// For people.
     message: String,
-    /// Further members of the error.
-    details: Map<String, Value>,
+    /// Of `invalid_catalog`: the mistakes, up to 1,000 of each severity.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mistakes: Vec<Mistake>,
+    /// Of `invalid_catalog`: how many more there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<usize>,
+    /// Of `stale_version`: the version in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_force: Option<String>,
 }
 
 impl ApiError {
@@ -87,12 +110,33 @@ impl ApiError {
         Self::bad_request("body_incomplete", error.to_string())
     }
 
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: Map::new() }
+    /// 415: neither CSV nor NDJSON.
+    pub fn unsupported_upload() -> Self {
+        let message = "send Content-Type: text/csv or application/x-ndjson";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
     }
 
-    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.details.insert(name.to_owned(), value.into());
+    /// 503: enough uploads are being worked on.
+    pub fn upload_busy() -> Self {
+        let message = "another upload is being worked on; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "upload_busy", message)
+    }
+
+    /// 400: the upload did not come, or not whole.
+    pub fn upload_unread(what: impl std::fmt::Display) -> Self {
+        let message = format!("{what}; a file has at most {UPLOAD_BYTES_MAX} bytes");
+        Self::bad_request("body_incomplete", message)
+    }
+
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        let shape =
+            ErrorShape { code, message, mistakes: Vec::new(), left_out: None, in_force: None };
+        Self { status, shape }
+    }
+
+    fn with(mut self, add: impl FnOnce(&mut ErrorShape)) -> Self {
+        add(&mut self.shape);
         self
     }
 
@@ -148,13 +192,14 @@ impl From<LoadError> for ApiError {
                         format!("the catalog has {all} mistakes and warnings; nothing was changed")
                     }
                 };
-                Self::bad_request("invalid_catalog", message)
-                    .with("mistakes", mistakes(&report))
-                    .with("left_out", report.left_out())
+                Self::bad_request("invalid_catalog", message).with(|shape| {
+                    shape.mistakes = mistakes(&report);
+                    shape.left_out = Some(report.left_out());
+                })
             }
             LoadError::Stale(in_force) => {
                 Self::new(StatusCode::PRECONDITION_FAILED, "stale_version", error.to_string())
-                    .with("in_force", version_text(in_force))
+                    .with(|shape| shape.in_force = Some(version_text(in_force)))
             }
             LoadError::Numbers(NumbersError::Exhausted) => {
                 Self::new(StatusCode::CONFLICT, "numbers_exhausted", error.to_string())
@@ -180,10 +225,7 @@ impl From<RecordError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut error = json!({"code": self.code, "message": self.message});
-        error.as_object_mut().expect("just made").extend(self.details);
-        let body = Json(json!({ "error": error }));
-        let mut response = (self.status, body).into_response();
+        let mut response = (self.status, Json(ErrorBody { error: self.shape })).into_response();
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Bearer"));

@@ -4,17 +4,21 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use serde_json::Value;
 
 use super::error::ApiError;
 use super::server::AdminState;
-use super::shapes::{Click, Conversion, TraceEntry};
+use super::shapes::{Click, Conversion, Trace, TraceEntry, TracedRecord, rfc3339};
 use crate::click_id::{ClickId, RecordId};
 use crate::dedup::{Claim, ClaimSet};
 use crate::limits::TXN_ID_BYTES_MAX;
 use crate::store::StoredConversion;
 
-/// `GET /api/v1/clicks/{click_id}`.
+/// A click's record.
+#[utoipa::path(
+    get, path = "/clicks/{click_id}", operation_id = "get_click", tag = "records",
+    params(("click_id" = String, Path, description = "A click ID, 33 characters.")),
+    responses((status = 200, description = "The click.", body = Click)),
+)]
 pub async fn click(
     State(state): State<Arc<AdminState>>,
     Path(id): Path<String>,
@@ -26,7 +30,12 @@ pub async fn click(
     })
 }
 
-/// `GET /api/v1/conversions/{id}`.
+/// A conversion.
+#[utoipa::path(
+    get, path = "/conversions/{id}", operation_id = "get_conversion", tag = "records",
+    params(("id" = String, Path, description = "A conversion ID, 22 characters.")),
+    responses((status = 200, description = "The conversion.", body = Conversion)),
+)]
 pub async fn conversion(
     State(state): State<Arc<AdminState>>,
     Path(id): Path<String>,
@@ -42,11 +51,16 @@ pub async fn conversion(
     Ok(Json(Conversion::of(&stored)?))
 }
 
-/// `GET /api/v1/trace/{click_id, conversion_id or txn_id}`: clicks and conversions in time order.
+/// Everything known by an ID: clicks and conversions in time order.
+#[utoipa::path(
+    get, path = "/trace/{id}", operation_id = "trace", tag = "records",
+    params(("id" = String, Path, description = "A click ID, a conversion ID or a `txn_id`.")),
+    responses((status = 200, description = "All that was found.", body = Trace)),
+)]
 pub async fn trace(
     State(state): State<Arc<AdminState>>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Trace>, ApiError> {
     let mut clicks = Vec::new();
     let mut conversions: Vec<StoredConversion> = Vec::new();
     if let Ok(click) = state.keyring.verify(id.as_bytes()) {
@@ -69,11 +83,12 @@ pub async fn trace(
     let mut entries = Vec::new();
     for click in clicks {
         if let Some(shape) = stored_click(&state, click).await? {
-            entries.push((click.record().time_ms(), entry("click", click.record(), &shape)?));
+            let record = TracedRecord::Click(Box::new(shape));
+            entries.push(entry("click", click.record(), record));
         }
         for conversion in state.store.conversions_of(click.record()).await? {
-            let shape = Conversion::of(&conversion)?;
-            entries.push((conversion.id.time_ms(), entry("conversion", conversion.id, &shape)?));
+            let record = TracedRecord::Conversion(Box::new(Conversion::of(&conversion)?));
+            entries.push(entry("conversion", conversion.id, record));
         }
     }
     if entries.is_empty() {
@@ -82,18 +97,13 @@ pub async fn trace(
         ));
     }
     entries.sort_by_key(|(time_ms, _)| *time_ms);
-    let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
-    Ok(Json(serde_json::json!({ "id": id, "entries": entries })))
+    let entries = entries.into_iter().map(|(_, entry)| entry).collect();
+    Ok(Json(Trace { id, entries }))
 }
 
-fn entry(
-    kind: &'static str,
-    id: RecordId,
-    record: &impl serde::Serialize,
-) -> Result<TraceEntry, ApiError> {
-    let record = serde_json::to_value(record)
-        .map_err(|error| ApiError::bad_request("unprintable", error.to_string()))?;
-    Ok(TraceEntry { time: super::shapes::rfc3339(id.time_ms()), kind, record })
+/// A line, and when it happened.
+fn entry(kind: &'static str, id: RecordId, record: TracedRecord) -> (u64, TraceEntry) {
+    (id.time_ms(), TraceEntry { time: rfc3339(id.time_ms()), kind, record })
 }
 
 /// The conversions of a transaction ID under every advertiser and event of the catalog.

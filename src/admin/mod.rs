@@ -8,13 +8,16 @@ mod conversions;
 mod error;
 mod held;
 mod lookup;
+mod openapi;
 mod rates;
 mod server;
 mod shapes;
+mod status_lines;
 mod system;
 mod totals;
+mod upload;
 
 pub use auth::AdminToken;
 pub use catalog::count_load;
 pub use client::{AdminClient, Answer, Call, ClientError};
-pub use server::{AdminState, serve};
+pub use server::{AdminState, description, serve};

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::server::AdminState;
@@ -15,8 +16,9 @@ use crate::model::rate::{Day, Rate};
 use crate::rates::DayRates;
 
 /// The rates of a day as the API takes and shows them.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Rates)]
 pub struct Shape {
     /// ISO 4217 code.
     base: String,
@@ -24,7 +26,12 @@ pub struct Shape {
     rates: BTreeMap<String, String>,
 }
 
-/// The rates of a day.
+/// Exchange rates of a day.
+#[utoipa::path(
+    get, path = "/rates/{date}", operation_id = "get_rates", tag = "money",
+    params(("date" = String, Path, format = Date, description = "A day in UTC.")),
+    responses((status = 200, description = "The rates.", body = Shape)),
+)]
 pub async fn get(
     State(state): State<Arc<AdminState>>,
     Path(date): Path<String>,
@@ -34,7 +41,13 @@ pub async fn get(
     Ok(Json(shape(&rates)))
 }
 
-/// Sets the rates of a day; the answer follows when they are on disk.
+/// Sets the exchange rates of a day; the answer follows when they are on disk.
+#[utoipa::path(
+    put, path = "/rates/{date}", operation_id = "put_rates", tag = "money",
+    params(("date" = String, Path, format = Date, description = "A day in UTC.")),
+    request_body = Shape,
+    responses((status = 200, description = "The rates as kept.", body = Shape)),
+)]
 pub async fn put(
     State(state): State<Arc<AdminState>>,
     Path(date): Path<String>,

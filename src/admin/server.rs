@@ -4,23 +4,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::auth::{AdminToken, require_token};
 use super::error::ApiError;
-use super::{catalog, conversions, lookup, rates, system, totals};
+use super::openapi::{self, Description};
+use super::{catalog, conversions, lookup, rates, system, totals, upload};
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT};
 use crate::metrics::Metrics;
+use crate::postback::Postbacks;
 use crate::rates::RatesSource;
 use crate::readiness::Readiness;
 use crate::shutdown::Drain;
@@ -37,6 +40,10 @@ pub struct AdminState {
     pub source: Arc<CatalogSource>,
     /// Catalogs that may be in memory beside the one in force.
     pub catalog_transfers: Arc<Semaphore>,
+    /// Changes conversions.
+    pub postbacks: Postbacks,
+    /// Uploads that may be worked on at once.
+    pub uploads: Semaphore,
     /// Exchange rates.
     pub rates: RatesSource,
     /// Verifies click IDs.
@@ -55,22 +62,48 @@ pub struct AdminState {
     pub store_path: std::path::PathBuf,
 }
 
+/// Routes, each with its description: path, parameters and answers stand at the handler.
+type Routes = OpenApiRouter<Arc<AdminState>>;
+
+/// What is below `/api/v1` and asks for the token.
+fn api() -> Routes {
+    OpenApiRouter::default()
+        .routes(routes!(lookup::click))
+        .routes(routes!(conversions::list))
+        .routes(routes!(upload::post))
+        .routes(routes!(lookup::conversion))
+        .routes(routes!(lookup::trace))
+        .routes(routes!(catalog::get, catalog::put))
+        .routes(routes!(catalog::versions))
+        .routes(routes!(totals::totals))
+        .routes(routes!(rates::get, rates::put))
+        .routes(routes!(openapi::openapi))
+}
+
+/// What asks for none.
+fn open() -> Routes {
+    OpenApiRouter::default()
+        .routes(routes!(system::healthz))
+        .routes(routes!(system::readyz))
+        .routes(routes!(system::metrics))
+}
+
+fn all(api: Routes) -> Routes {
+    OpenApiRouter::with_openapi(openapi::frame()).nest("/api/v1", api).merge(open())
+}
+
+/// The description of every route in OpenAPI 3.1, as JSON.
+#[must_use]
+pub fn description() -> String {
+    openapi::json(&openapi::complete(all(api()).into_openapi()))
+}
+
 fn routes(state: Arc<AdminState>) -> Router {
-    let api = Router::new()
-        .route("/clicks/{click_id}", get(lookup::click))
-        .route("/conversions", get(conversions::list))
-        .route("/conversions/{id}", get(lookup::conversion))
-        .route("/trace/{id}", get(lookup::trace))
-        .route("/catalog", get(catalog::get).put(catalog::put))
-        .route("/catalog/versions", get(catalog::versions))
-        .route("/totals", get(totals::totals))
-        .route("/rates/{date}", get(rates::get).put(rates::put))
-        .route_layer(from_fn_with_state(Arc::clone(&state), require_token));
-    Router::new()
-        .nest("/api/v1", api)
-        .route("/healthz", get(system::healthz))
-        .route("/readyz", get(system::readyz))
-        .route("/metrics", get(system::metrics))
+    let with_token = from_fn_with_state(Arc::clone(&state), require_token);
+    let (routes, description) = all(api().route_layer(with_token)).split_for_parts();
+    let description = Description::of(&openapi::complete(description));
+    routes
+        .layer(Extension(description))
         .fallback(|| async { ApiError::not_found("no such path; see docs/api.md") })
         .with_state(state)
 }

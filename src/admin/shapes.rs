@@ -3,24 +3,32 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use crate::click_id::{ClickId, RecordId};
+use crate::model::country::Country;
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
 use crate::model::rate::Rate;
 use crate::model::status::Status;
-use crate::store::records::{self, ClickRecord, PinnedRate, RecordError, StoredIp};
+use crate::store::records::{
+    self, ClickRecord, ConversionRecord, PinnedRate, RecordError, StoredIp,
+};
 use crate::store::{StoredClick, StoredConversion};
 
 /// A click as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Click {
+    /// 33 characters.
     click_id: String,
+    /// Its ID, if it is in the catalog.
     offer: Option<String>,
     affiliate: Option<String>,
     time: String,
+    #[schema(value_type = BTreeMap<String, String>)]
     subs: Map<String, Value>,
+    #[schema(value_type = BTreeMap<String, String>)]
     params: Map<String, Value>,
     ip: Option<String>,
     user_agent: Option<String>,
@@ -28,11 +36,12 @@ pub struct Click {
     gdpr: Option<String>,
     gdpr_consent: Option<String>,
     us_privacy: Option<String>,
+    country: Option<String>,
     fallback: Option<String>,
 }
 
 /// A conversion as the API shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Conversion {
     conversion_id: String,
     click_id: String,
@@ -45,6 +54,7 @@ pub struct Conversion {
     status: Option<&'static str>,
     amount: Option<String>,
     amount_currency: Option<String>,
+    reversed_amount: Option<String>,
     revenue: String,
     payout: String,
     currency: String,
@@ -55,19 +65,20 @@ pub struct Conversion {
     event_time: String,
     received_time: String,
     catalog_version: String,
+    #[schema(value_type = BTreeMap<String, String>)]
     params: Map<String, Value>,
     history: Vec<History>,
 }
 
 /// By what an amount was exchanged: times `to`, by `from`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct PairOfRates {
     from: String,
     to: String,
 }
 
 /// What was earned, in the network's currency.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct InBase {
     currency: String,
     rate: PairOfRates,
@@ -75,22 +86,42 @@ struct InBase {
     payout: String,
 }
 
-#[derive(Debug, Serialize)]
+/// One step of a conversion's status.
+#[derive(Debug, Serialize, ToSchema)]
 struct History {
     status: Option<&'static str>,
     time: String,
     reason: String,
 }
 
+/// Everything known by an ID.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Trace {
+    /// What was asked for.
+    pub id: String,
+    /// In time order.
+    pub entries: Vec<TraceEntry>,
+}
+
 /// One line of a trace.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TraceEntry {
     /// When.
     pub time: String,
     /// `click` or `conversion`.
     pub kind: &'static str,
     /// The record.
-    pub record: Value,
+    pub record: TracedRecord,
+}
+
+/// What a trace finds.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum TracedRecord {
+    /// A click.
+    Click(Box<Click>),
+    /// A conversion.
+    Conversion(Box<Conversion>),
 }
 
 impl Click {
@@ -111,6 +142,7 @@ impl Click {
             gdpr_consent,
             us_privacy,
             fallback,
+            country,
         } = stored.record()?;
         let subs = subs.iter().enumerate().filter(|(_, sub)| !sub.is_empty());
         Ok(Self {
@@ -126,6 +158,7 @@ impl Click {
             gdpr: present(gdpr),
             gdpr_consent: present(gdpr_consent),
             us_privacy: present(us_privacy),
+            country: country.and_then(Country::from_bytes).map(|country| country.to_string()),
             fallback: present(fallback),
         })
     }
@@ -137,6 +170,7 @@ impl Conversion {
         let record = stored.record()?;
         let currency = Currency::from_bytes(record.currency).ok_or(RecordError::Corrupt)?;
         let amount_currency = record.amount_currency.and_then(Currency::from_bytes);
+        let earned = record.earned();
         let exchanged = record.exchanged.as_deref().copied().unwrap_or_default();
         let step = |entry: &crate::store::records::HistoryEntry<'_>| History {
             status: Status::from_code(entry.status).map(Status::as_str),
@@ -158,11 +192,15 @@ impl Conversion {
                 Micros::new(amount).display(amount_currency.unwrap_or(currency)).to_string()
             }),
             amount_currency: amount_currency.map(|currency| currency.as_str().to_owned()),
-            revenue: Micros::new(record.revenue).display(currency).to_string(),
-            payout: Micros::new(record.payout).display(currency).to_string(),
+            reversed_amount: (record.reversed_amount != 0).then(|| {
+                let reversed = Micros::new(record.reversed_amount);
+                reversed.display(amount_currency.unwrap_or(currency)).to_string()
+            }),
+            revenue: Micros::new(earned.revenue).display(currency).to_string(),
+            payout: Micros::new(earned.payout).display(currency).to_string(),
             currency: currency.as_str().to_owned(),
             amount_rate: exchanged.amounts.map(pair_of_rates).transpose()?,
-            base: exchanged.base.map(in_base).transpose()?,
+            base: exchanged.base.map(|base| in_base(&record, base)).transpose()?,
             quantity: record.quantity,
             flags: record.flags().map(|flag| flag.as_str()).collect(),
             event_time: rfc3339(record.event_time_ms),
@@ -179,13 +217,13 @@ fn pair_of_rates((from, to): PinnedRate) -> Result<PairOfRates, RecordError> {
     Ok(PairOfRates { from: text(from)?, to: text(to)? })
 }
 
-fn in_base(base: records::InBase) -> Result<InBase, RecordError> {
+fn in_base(record: &ConversionRecord<'_>, base: records::InBase) -> Result<InBase, RecordError> {
     let currency = Currency::from_bytes(base.currency).ok_or(RecordError::Corrupt)?;
     Ok(InBase {
         currency: currency.as_str().to_owned(),
         rate: pair_of_rates(base.rate)?,
-        revenue: Micros::new(base.revenue).display(currency).to_string(),
-        payout: Micros::new(base.payout).display(currency).to_string(),
+        revenue: Micros::new(record.left_of(base.revenue)).display(currency).to_string(),
+        payout: Micros::new(record.left_of(base.payout)).display(currency).to_string(),
     })
 }
 

@@ -12,11 +12,22 @@ use super::server::AdminState;
 use crate::space::free_bytes;
 
 /// Alive: the process answers.
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "get_health", tag = "system",
+    responses((status = 200, description = "Alive.", body = String)),
+)]
 pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// Ready: clicks and postbacks are taken. 503 with the obstacles otherwise.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "get_readiness", tag = "system",
+    responses(
+        (status = 200, description = "Ready.", body = String),
+        (status = 503, description = "Not ready: a line per obstacle.", body = String),
+    ),
+)]
 pub async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
     let obstacles = state.readiness.obstacles();
     if obstacles.is_empty() {
@@ -26,6 +37,10 @@ pub async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
 }
 
 /// All metrics; those that are only worth reading now are read now.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "get_metrics", tag = "system",
+    responses((status = 200, description = "In Prometheus' text format.", body = String)),
+)]
 pub async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
     state.metrics.record(|| set_gauges(&state));
     let content_type = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
@@ -45,6 +60,7 @@ fn set_gauges(state: &AdminState) {
     let (capacity, entries, pending) = state.dedup.fill();
     gauge!("postbackd_dedupe_cache_capacity").set(capacity as f64);
     gauge!("postbackd_dedupe_cache_entries").set(entries as f64);
+    gauge!("postbackd_store_unfiled_conversions").set(state.store.progress().unfiled() as f64);
     gauge!("postbackd_dedupe_pending").set(pending as f64);
     state.store.gauges(|name, table, value| {
         gauge!(format!("postbackd_rocksdb_{name}"), "table" => table.name()).set(value as f64);

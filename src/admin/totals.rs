@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::conversions::{Filters, Selection, selection};
 use super::error::ApiError;
@@ -15,14 +16,20 @@ use crate::model::money::{Micros, Sum};
 use crate::store::records::{ConversionRecord, RecordError};
 
 /// Sums over the conversions that one request looks at.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Totals)]
 pub struct Shape {
+    /// The network's.
     currency: String,
+    /// How many were looked at.
     conversions: u64,
+    /// Those of them that are not in the sums, for want of a rate.
     unpriced: u64,
     revenue: String,
     payout: String,
+    /// Revenue less payout.
     margin: String,
+    /// Where to go on; `null` if there is no more to add.
     next_cursor: Option<String>,
 }
 
@@ -35,7 +42,12 @@ struct Totals {
     damaged: Option<RecordError>,
 }
 
-/// Sums up what the filters of the listing let through.
+/// Sums of conversions in the network's currency, by the filters of the listing.
+#[utoipa::path(
+    get, path = "/totals", operation_id = "get_totals", tag = "money",
+    params(Filters),
+    responses((status = 200, description = "The sums.", body = Shape)),
+)]
 pub async fn totals(
     State(state): State<Arc<AdminState>>,
     filters: Result<Query<Filters>, QueryRejection>,

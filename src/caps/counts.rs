@@ -12,7 +12,7 @@ use super::terms::{Cap, Whose};
 use crate::click_id::RecordId;
 use crate::model::ids::AffiliateNumber;
 use crate::model::period::{Calendar, Period, Span};
-use crate::model::reasons::Flag;
+use crate::model::reasons::{Flag, NEGATIVE_EVENT};
 use crate::model::status::Status;
 use crate::store::records::ConversionRecord;
 
@@ -32,13 +32,14 @@ pub struct Counted<'a> {
 }
 
 impl<'a> Counted<'a> {
-    /// A stored conversion; `None` if it is not counted: it was rejected from the start, late, or
-    /// over a cap. What became of it afterwards does not matter.
+    /// A stored conversion; `None` if it is not counted: a negative event, or one that was never
+    /// but rejected, late, or over a cap. What is taken back later does not matter.
     #[must_use]
     pub fn of(conversion: RecordId, record: &ConversionRecord<'a>) -> Option<Self> {
         let unpaid = Flag::OverCap.bit() | Flag::Late.bit();
-        let rejected = record.history.first()?.status == Status::Rejected.code();
-        let counts = !rejected && record.flags & unpaid == 0;
+        let negative = record.history.first()?.reason == NEGATIVE_EVENT;
+        let rejected = record.history.iter().all(|step| step.status == Status::Rejected.code());
+        let counts = !negative && !rejected && record.flags & unpaid == 0;
         counts.then(|| Self {
             minted_ms: conversion.time_ms(),
             event: record.event,
@@ -49,7 +50,7 @@ impl<'a> Counted<'a> {
     }
 }
 
-/// A conversion in the counts.
+/// A conversion in the counts, or one that may be taken in.
 #[derive(Clone, Copy, Debug)]
 pub struct Added {
     event: usize,
@@ -193,23 +194,25 @@ impl Counts {
     /// Takes a conversion in. It can be taken out again.
     pub fn add(&mut self, one: &Counted<'_>) -> Added {
         self.move_on(one.minted_ms);
-        let Counted { minted_ms, affiliate, payout, .. } = *one;
-        let added = Added { event: self.event(one), minted_ms, affiliate, payout };
-        self.change(&added, |total, sum| total.add(sum));
+        let added = self.prepare(one);
+        self.add_prepared(&added);
         added
+    }
+
+    /// A conversion as it would be in the counts; it is not taken in.
+    pub fn prepare(&mut self, one: &Counted<'_>) -> Added {
+        let Counted { minted_ms, affiliate, payout, .. } = *one;
+        Added { event: self.event(one), minted_ms, affiliate, payout }
+    }
+
+    /// Takes in what was prepared, if its day or month is still known.
+    pub fn add_prepared(&mut self, added: &Added) {
+        self.change(added, |total, sum| total.add(sum));
     }
 
     /// Takes a conversion out again, if its day or month is still known.
     pub fn remove(&mut self, added: &Added) {
         self.change(added, |total, sum| total.subtract(sum));
-    }
-
-    /// Counts a conversion by another payout than before.
-    pub fn replace(&mut self, before: &Counted<'_>, after: &Counted<'_>) {
-        let Counted { minted_ms, affiliate, payout, .. } = *before;
-        let event = self.event(before);
-        self.remove(&Added { event, minted_ms, affiliate, payout });
-        self.add(after);
     }
 
     fn change(&mut self, added: &Added, change: impl Fn(&mut Sum, Sum)) {

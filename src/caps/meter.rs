@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::counts::{Added, Counted, Counts};
+use super::meters::Still;
 use super::terms::Cap;
 use crate::model::ids::AffiliateNumber;
 use crate::store::ticket::{Outcome, Settle};
@@ -94,9 +95,22 @@ impl Meter {
         self.full_until_ms.store(0, Ordering::Relaxed);
     }
 
-    /// Counts a conversion by another payout than before: it was priced anew.
-    pub fn change(&self, before: &Counted<'_>, after: &Counted<'_>) {
-        self.lock().replace(before, after);
+    /// Goes with the commit of a change, which was begun while nobody counts the store: when the
+    /// disk has confirmed it, the conversion counts by what it is then, if it counts at all.
+    #[must_use]
+    pub fn recount(
+        self: &Arc<Self>,
+        before: Option<&Counted<'_>>,
+        after: Option<&Counted<'_>>,
+        still: Still,
+        commit: Arc<dyn Settle>,
+    ) -> Arc<dyn Settle> {
+        let mut counts = self.lock();
+        let before = before.map(|one| counts.prepare(one));
+        let after = after.map(|one| counts.prepare(one));
+        drop(counts);
+        let still = Mutex::new(Some(still));
+        Arc::new(Recount { meter: Arc::clone(self), before, after, still, commit })
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -149,6 +163,35 @@ impl Settle for WithPlace {
         } else {
             self.place.give_back();
         }
+        self.commit.settle(outcome);
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.commit.outcome()
+    }
+}
+
+/// A change of a conversion on its way to the disk.
+struct Recount {
+    meter: Arc<Meter>,
+    before: Option<Added>,
+    after: Option<Added>,
+    still: Mutex<Option<Still>>,
+    commit: Arc<dyn Settle>,
+}
+
+impl Settle for Recount {
+    /// The counts first: whoever hears of the change finds it counted.
+    fn settle(&self, outcome: Outcome) {
+        let still = self.still.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if still.is_some() && outcome == Outcome::Durable {
+            let mut counts = self.meter.lock();
+            self.before.iter().for_each(|before| counts.remove(before));
+            self.after.iter().for_each(|after| counts.add_prepared(after));
+            // It may pay less now.
+            self.meter.reopen();
+        }
+        drop(still);
         self.commit.settle(outcome);
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
 
 use super::counts::{Counted, Counts};
 use super::meter::Meter;
@@ -35,9 +35,13 @@ pub struct Meters {
     ready: ArcSwap<ByOffer>,
     changed: Notify,
     wanted: Mutex<Wanted>,
-    /// Whoever counts the store, or changes what is in it and counted, does so alone.
-    turn: tokio::sync::Mutex<()>,
+    /// Whoever counts the store writes, whoever changes what is in it and counted reads.
+    turn: Arc<RwLock<()>>,
 }
+
+/// As long as it is there, nobody counts the store.
+#[derive(Debug)]
+pub struct Still(#[expect(dead_code, reason = "held, not read")] OwnedRwLockReadGuard<()>);
 
 /// The offers that are to have a meter, and since which catalog without a break.
 #[derive(Debug, Default)]
@@ -104,7 +108,7 @@ impl Meters {
     /// # Errors
     /// When the store cannot be waited for or read; these offers then have no meter still.
     pub async fn count(&self, catalog: u64, store: &Store, now_ms: u64) -> Result<(), CountError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn.write().await;
         let missing = self.missing(catalog);
         if missing.is_empty() {
             return Ok(());
@@ -127,10 +131,15 @@ impl Meters {
         Ok(())
     }
 
-    /// For whoever changes payouts of stored conversions and then says so to their meters:
-    /// nobody counts the store in between.
-    pub async fn hold_still(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.turn.lock().await
+    /// For whoever changes what a stored conversion pays: nobody counts the store meanwhile.
+    pub async fn hold_still(&self) -> Still {
+        Still(Arc::clone(&self.turn).read_owned().await)
+    }
+
+    /// As [`Self::hold_still`]; `None` where that would wait.
+    #[must_use]
+    pub fn try_hold_still(&self) -> Option<Still> {
+        Arc::clone(&self.turn).try_read_owned().ok().map(Still)
     }
 
     fn missing(&self, catalog: u64) -> HashMap<OfferNumber, u64> {

@@ -14,5 +14,5 @@ mod terms;
 
 pub use counts::Counted;
 pub use meter::{Asked, Meter, Place, Reserved};
-pub use meters::{CountError, Meters};
+pub use meters::{CountError, Meters, Still};
 pub use terms::{Cap, Tier, Whose, tier_of};

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::checked_toml::tree::{Entries, Value};
 use crate::limits::CATALOG_CHANGES_LISTED_MAX;
@@ -38,7 +39,8 @@ const AMOUNTS: [&str; 2] = ["payout", "revenue"];
 const KEYS_LISTED_MAX: usize = 100;
 
 /// What differs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = CatalogChanges)]
 pub struct Diff {
     /// Of advertisers.
     pub advertisers: Changes,
@@ -51,7 +53,7 @@ pub struct Diff {
 }
 
 /// What differs among entries of one kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Changes {
     /// Entries that only the new catalog has.
     pub added: usize,
@@ -66,7 +68,7 @@ pub struct Changes {
 }
 
 /// One entry that differs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Change {
     /// How.
     pub change: Kind,
@@ -81,8 +83,9 @@ pub struct Change {
 }
 
 /// How an entry differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ChangeKind)]
 pub enum Kind {
     /// Only the new catalog has it.
     Added,
@@ -93,7 +96,7 @@ pub enum Kind {
 }
 
 /// A key that concerns money.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MoneyChange {
     /// The key.
     pub key: String,

@@ -10,7 +10,7 @@ use jiff::{Timestamp, Zoned};
 use super::file::{id, url, window};
 use super::file_caps;
 use super::file_money;
-use super::snapshot::{Advertiser, Event, Late, Offer, Repeat, Trust};
+use super::snapshot::{Advertiser, Event, Late, Offer, Repeat, Terms, Trust};
 use super::template::{Macro, Template, TemplateError};
 use crate::checked_toml::tree::Value;
 use crate::checked_toml::{Complaint, Input, Table, did_you_mean, one_of};
@@ -39,6 +39,8 @@ pub const OFFER: &[&str] = &[
 pub const EVENT: &[&str] = &[
     "id",
     "initial_status",
+    "reapprove",
+    "reverses",
     "repeat",
     "window",
     "payout",
@@ -48,9 +50,9 @@ pub const EVENT: &[&str] = &[
     "overrides",
     "tiers",
 ];
-/// Keys of `[[offers.events]]` that later versions honour.
-pub const EVENT_NOT_YET: &[&str] = &["reverses"];
 
+/// Events that one negative event can take back.
+pub const REVERSES_MAX: usize = 20;
 /// Further parameters that an offer can pass.
 pub const PASS_PARAMS_MAX: usize = 20;
 
@@ -197,31 +199,70 @@ struct Inherited {
 }
 
 fn events(table: &Table<'_>, inherited: Inherited, around: &Surroundings<'_>) -> Vec<Event> {
-    let tables = table.tables("events", "id", EVENT, EVENT_NOT_YET);
+    let tables = table.tables("events", "id", EVENT, &[]);
     if tables.is_empty() {
         table.warning("events", "has no events: every postback for the offer will be refused");
     }
     let mut events: Vec<Event> = Vec::with_capacity(tables.len());
+    let mut named = Vec::with_capacity(tables.len());
     for table in &tables {
         let Some(id) = table.required("id", id) else { continue };
         if events.iter().any(|event| &*event.id == id) {
             table.error("id", format_args!("{id:?} is taken by an earlier event of this offer"));
         }
         events.push(event(table, id, inherited, around));
+        named.push(table);
+    }
+    for (table, event) in named.into_iter().zip(&events) {
+        check_reverses(table, event, &events);
     }
     events
+}
+
+/// What a negative event takes back must be there and have earned something.
+fn check_reverses(table: &Table<'_>, event: &Event, events: &[Event]) {
+    for id in &event.reverses {
+        match events.iter().find(|other| other.id == *id) {
+            Some(other) if !other.is_negative() && other.id != event.id => {}
+            Some(_) => {
+                let what = format_args!("{id:?} earns nothing that could be taken back");
+                table.error("reverses", what);
+            }
+            None => {
+                let known = events.iter().map(|other| &*other.id);
+                let hint = did_you_mean(id, known);
+                table.error("reverses", format_args!("{id:?} is no event of this offer{hint}"));
+            }
+        }
+    }
+    if event.is_negative() && event.terms != Terms::default() {
+        table.error("reverses", "a negative event has neither payout nor revenue");
+    }
+}
+
+fn reverses(input: Input<'_>) -> Result<Vec<Box<str>>, Complaint> {
+    let events = input.list()?;
+    if events.is_empty() || events.len() > REVERSES_MAX {
+        return Err(Complaint::new(format!("must name 1 to {REVERSES_MAX} events")));
+    }
+    events.into_iter().map(|event| Ok(id(event)?.into())).collect()
 }
 
 fn event(table: &Table<'_>, id: &str, inherited: Inherited, around: &Surroundings<'_>) -> Event {
     let statuses = [Status::Pending, Status::Approved].map(|status| (status.as_str(), status));
     let initial = table.optional("initial_status", |input| one_of(input.text()?, &statuses));
+    let reverses = table.optional("reverses", reverses).unwrap_or_default();
+    // Money is taken back long after the click.
+    let window_ms = inherited.window_ms.filter(|_| reverses.is_empty());
     let trust = file_money::trust(table, inherited.trust);
     let (terms, currency) = file_money::terms(table, trust, around.defaults.currency);
     Event {
         id: id.into(),
         initial_status: initial.unwrap_or(Status::Approved),
+        reverses,
+        reapprove: table.optional("reapprove", Input::boolean).unwrap_or(false),
         repeat: table.optional("repeat", repeat).unwrap_or(Repeat::Once),
-        window_ms: table.optional("window", window).or(inherited.window_ms),
+        window_ms: table.optional("window", window).or(window_ms),
         overrides: file_money::overrides(table, &terms, currency, trust, around.affiliate),
         terms,
         tiers: file_caps::tiers(table, currency),

@@ -109,6 +109,10 @@ pub struct Event {
     pub id: Box<str>,
     /// Pending or approved.
     pub initial_status: Status,
+    /// Whether what was rejected may be approved yet.
+    pub reapprove: bool,
+    /// IDs of the offer's events that it takes back; none unless it is a negative event.
+    pub reverses: Vec<Box<str>>,
     /// How often it counts.
     pub repeat: Repeat,
     /// From the click, milliseconds; the offer's if the event has none; `None`: for ever.
@@ -126,6 +130,12 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether it takes back what other events have earned, and earns nothing itself.
+    #[must_use]
+    pub fn is_negative(&self) -> bool {
+        !self.reverses.is_empty()
+    }
+
     /// The terms that count for an affiliate.
     #[must_use]
     pub fn terms_of(&self, affiliate: AffiliateNumber) -> &Terms {

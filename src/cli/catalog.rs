@@ -37,7 +37,7 @@ pub struct ApplyArguments {
 }
 
 /// Why a command ended, printed, and its exit code.
-type Ended = u8;
+pub(super) type Ended = u8;
 
 /// Compares a catalog file with another one, or with the one in force at a running server.
 pub fn diff(file: &Path, against: &str, server: &ServerArguments) -> u8 {
@@ -115,7 +115,8 @@ fn document(file: &Path) -> Result<Document, Ended> {
     Document::read(file).map_err(|error| failed(format!("cannot read {}: {error}", file.display())))
 }
 
-fn client(address: &str, server: &ServerArguments) -> Result<AdminClient, Ended> {
+/// A client of the server at an address.
+pub(super) fn client(address: &str, server: &ServerArguments) -> Result<AdminClient, Ended> {
     let Some(path) = &server.token_file else {
         eprintln!("a server wants its token: --token-file FILE");
         return Err(EXIT_MISTAKES);
@@ -162,7 +163,8 @@ fn mistakes(report: Report) -> Ended {
     EXIT_MISTAKES
 }
 
-fn failed(error: impl std::fmt::Display) -> Ended {
+/// Prints why a command ended.
+pub(super) fn failed(error: impl std::fmt::Display) -> Ended {
     eprintln!("{error}");
     EXIT_FAILED
 }

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod check;
+mod conversions;
 mod serve;
 
 use std::path::PathBuf;
@@ -41,6 +42,15 @@ enum Command {
     /// Works on the catalog.
     #[command(subcommand)]
     Catalog(CatalogCommand),
+    /// Works on conversions.
+    #[command(subcommand)]
+    Conversions(ConversionsCommand),
+}
+
+#[derive(Subcommand)]
+enum ConversionsCommand {
+    /// Tells a running server what has become of conversions; prints a line for each.
+    Status(conversions::StatusArguments),
 }
 
 #[derive(Subcommand)]
@@ -87,6 +97,9 @@ pub fn run() -> ExitCode {
             catalog::diff(&file, &against, &server)
         }
         Command::Catalog(CatalogCommand::Apply(arguments)) => catalog::apply(&arguments),
+        Command::Conversions(ConversionsCommand::Status(arguments)) => {
+            conversions::status(&arguments)
+        }
     };
     ExitCode::from(code)
 }

@@ -17,6 +17,7 @@ use crate::catalog::{Affiliate, Catalog, Macro, MacroValues, Offer, Slot};
 use crate::click_id::{ClickId, Keyring, Minter, Text};
 use crate::limits::{HEADER_VALUE_KEPT_BYTES_MAX, PARAMETERS_MAX};
 use crate::metrics::Metrics;
+use crate::model::country::Country;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::reasons::ClickFallback;
 use crate::model::url::HttpUrl;
@@ -38,6 +39,8 @@ pub struct ClickRequest<'a> {
     pub user_agent: &'a str,
     /// `Referer`.
     pub referrer: &'a str,
+    /// Where the visitor is, if somebody trusted tells.
+    pub country: Option<Country>,
     /// HEAD: nothing is minted, nothing recorded.
     pub head: bool,
     /// When it came, Unix milliseconds.
@@ -158,6 +161,7 @@ impl Clicks {
             gdpr_consent: &params.gdpr_consent,
             us_privacy: &params.us_privacy,
             fallback: choice.fallback.map_or("", ClickFallback::as_str),
+            country: request.country.map(Country::to_bytes),
         };
         let ticket: Arc<dyn Settle> = Arc::new(Ticket::default());
         if let Err(error) = self.store.record_click(click.record(), &record, Arc::clone(&ticket)) {
@@ -207,8 +211,11 @@ impl MacroValues for Values<'_> {
             Macro::OfferId => slot.put(&*self.offer.id),
             Macro::AffiliateId => slot.put(&*self.affiliate.id),
             Macro::Sub(number) => slot.put(&*self.params.subs[usize::from(number) - 1]),
-            // Nothing tells the country: empty, as documented.
-            Macro::Country => {}
+            Macro::Country => {
+                if let Some(country) = &self.request.country {
+                    slot.put(country.as_str());
+                }
+            }
             Macro::Timestamp => slot.put(itoa::Buffer::new().format(self.request.now_ms / 1000)),
             Macro::Random => slot.put(Text::<11>::of_u64(self.request.random).as_str()),
             Macro::Passed(place) => slot.put(&*self.passed[usize::from(place)].1),

@@ -18,6 +18,8 @@ use crate::model::url::HttpUrl;
 
 /// A token shorter than this can be guessed in time.
 const TOKEN_CHARS_MIN: usize = 16;
+/// A header name longer than this is a mistake.
+const HEADER_NAME_BYTES_MAX: usize = 64;
 /// Highest node number: ten bits of a click ID.
 const NODE_MAX: u32 = crate::click_id::NODE_MAX as u32;
 
@@ -132,6 +134,10 @@ impl Config {
                 "is shorter than retention.clicks: a postback repeated after it counts again";
             settings.warning("retention.conversions", what);
         }
+        if self.click.country_header.is_some() && self.server.trusted_proxies.is_empty() {
+            let what = "has no effect: server.trusted_proxies names nobody who may send it";
+            settings.warning("click.country_header", what);
+        }
         let short = |token: &Secret<String>| token.expose().len() < TOKEN_CHARS_MIN;
         if self.admin.token.as_ref().is_some_and(short) {
             settings.warning(
@@ -188,6 +194,7 @@ fn click(settings: &mut Settings<'_>) -> Click {
     Click {
         ack_deadline: settings.duration("click.ack_deadline", "50ms", ["1ms", "10s"]),
         ip: settings.word("click.ip", IpStorage::Truncated, &IpStorage::WORDS),
+        country_header: settings.optional("click.country_header", |i| header(i.text()?)),
         referrer_policy: settings.word(
             "click.referrer_policy",
             ReferrerPolicy::DEFAULT,
@@ -204,6 +211,15 @@ fn address(text: &str) -> Result<SocketAddr, Complaint> {
 
 fn path(text: &str) -> Result<PathBuf, Complaint> {
     if text.is_empty() { Err(Complaint::new("must not be empty")) } else { Ok(text.into()) }
+}
+
+/// Headers may have other characters, but those that carry a country do not.
+fn header(text: &str) -> Result<String, Complaint> {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if !(1..=HEADER_NAME_BYTES_MAX).contains(&text.len()) || !text.bytes().all(valid) {
+        return Err(Complaint::new("is not the name of a header such as \"CF-IPCountry\""));
+    }
+    Ok(text.to_owned())
 }
 
 fn time_zone(text: &str) -> Result<TimeZone, Complaint> {

@@ -54,7 +54,7 @@ pub struct Server {
     pub workers: u32,
     /// 0..=1023, unique per tracker node: it is part of every click ID. Default 0.
     pub node: u16,
-    /// Who may say in `X-Forwarded-For` where a visitor comes from. Default nobody.
+    /// Who may say in headers where a visitor comes from. Default nobody.
     pub trusted_proxies: Vec<IpNet>,
     /// How long open requests may take after a stop signal. Default 10 s: below the 30 s after
     /// which most supervisors kill.
@@ -120,6 +120,9 @@ pub struct Click {
     pub ack_deadline: Duration,
     /// How visitors' addresses are kept. Default truncated.
     pub ip: IpStorage,
+    /// The header in which trusted proxies say the visitor's country, letters, digits, `-` and
+    /// `_` only; `None` (default): none does.
+    pub country_header: Option<String>,
     /// The redirect's `Referrer-Policy`.
     pub referrer_policy: ReferrerPolicy,
     /// Signs click IDs; `None` (default): the key created on first start, kept in the store.

@@ -89,6 +89,7 @@ currency = "DOLLAR"
 fallback_url = "/sorry"
 [click]
 ip = "truncate"
+country_header = "X-Country:"
 referrer_policy = "none"
 signing_key = "5eCret"
 verification_keys = ["5eCret"]
@@ -113,11 +114,12 @@ level = "warning"
     postbackd.toml:17: network.currency: not an ISO 4217 currency code such as "USD"
     postbackd.toml:18: network.fallback_url: must start with http:// or https://
     postbackd.toml:20: click.ip: "truncate" is not one of "full", "truncated", "hashed", "none"; did you mean "truncated"?
-    postbackd.toml:21: click.referrer_policy: "none" is not one of "no-referrer", "no-referrer-when-downgrade", "same-origin", "origin", "strict-origin", "origin-when-cross-origin", "strict-origin-when-cross-origin", "unsafe-url"
-    postbackd.toml:22: click.signing_key: must be 64 hex digits, such as `openssl rand -hex 32` prints
-    postbackd.toml:23: click.verification_keys: must be 64 hex digits, such as `openssl rand -hex 32` prints
-    postbackd.toml:25: retention.clicks: must be from "1d" to "36500d"
-    postbackd.toml:27: log.level: "warning" is not one of "off", "error", "warn", "info", "debug", "trace"
+    postbackd.toml:21: click.country_header: is not the name of a header such as "CF-IPCountry"
+    postbackd.toml:22: click.referrer_policy: "none" is not one of "no-referrer", "no-referrer-when-downgrade", "same-origin", "origin", "strict-origin", "origin-when-cross-origin", "strict-origin-when-cross-origin", "unsafe-url"
+    postbackd.toml:23: click.signing_key: must be 64 hex digits, such as `openssl rand -hex 32` prints
+    postbackd.toml:24: click.verification_keys: must be 64 hex digits, such as `openssl rand -hex 32` prints
+    postbackd.toml:26: retention.clicks: must be from "1d" to "36500d"
+    postbackd.toml:28: log.level: "warning" is not one of "off", "error", "warn", "info", "debug", "trace"
     "#);
 }
 
@@ -141,13 +143,14 @@ fn the_environments_mistakes_name_the_variable_and_hide_none_of_the_files() {
 
 #[test]
 fn settings_that_do_not_go_together_are_found() {
-    let text = "[server]\nlisten = \"0.0.0.0:80\"\nconnections_max = 10\n[admin]\nlisten = \"10.0.0.1:80\"\ntoken = \"short\"\n[retention]\nconversions = \"30d\"\n";
+    let text = "[server]\nlisten = \"0.0.0.0:80\"\nconnections_max = 10\n[admin]\nlisten = \"10.0.0.1:80\"\ntoken = \"short\"\n[click]\ncountry_header = \"X-Country\"\n[retention]\nconversions = \"30d\"\n";
     insta::assert_snapshot!(refused(text, &[]), @r#"
     warning: postbackd.toml: server.connections_per_ip_max: is above server.connections_max and has no effect
     postbackd.toml:5: admin.listen: is the public listener's address too; choose another port
     warning: postbackd.toml:5: admin.listen: other machines can reach the admin listener; its token travels unencrypted
     warning: postbackd.toml:6: admin.token: has fewer than 16 characters and can be guessed
-    warning: postbackd.toml:8: retention.conversions: is shorter than retention.clicks: a postback repeated after it counts again
+    warning: postbackd.toml:8: click.country_header: has no effect: server.trusted_proxies names nobody who may send it
+    warning: postbackd.toml:10: retention.conversions: is shorter than retention.clicks: a postback repeated after it counts again
     "#);
 }
 

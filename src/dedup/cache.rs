@@ -114,6 +114,19 @@ impl Cache {
         }
     }
 
+    /// Lets what is remembered of a claim follow its conversion's status. Does nothing where the
+    /// claim is not remembered, or as another conversion's.
+    pub fn follow(&self, key: &[u8; 16], original: Original) {
+        let generations = self.generations.load();
+        for generation in [&generations.current, &generations.previous] {
+            if let Some(mut entry) = generation.get_mut(key)
+                && entry.conversion == *original.conversion.as_bytes()
+            {
+                entry.status = original.status.code();
+            }
+        }
+    }
+
     /// Drops the older generation, if all that it holds is filed. An insert that races with it
     /// lands in what is now the older.
     fn rotate(&self) {
@@ -179,5 +192,22 @@ mod tests {
         cache.insert(key(1), original(1));
         cache.insert(key(1), original(2));
         assert_eq!(cache.get(&key(1)), Some(original(2)));
+    }
+
+    #[test]
+    fn a_status_is_followed_in_either_generation_and_only_for_its_own_conversion() {
+        let cache = Cache::new(2, Arc::default());
+        let reversed = |n| Original { status: Status::Reversed, ..original(n) };
+        for n in 1..=3 {
+            cache.insert(key(n), original(n));
+        }
+        for n in [1, 3] {
+            cache.follow(&key(n), reversed(9));
+            assert_eq!(cache.get(&key(n)), Some(original(n)), "another conversion's status");
+            cache.follow(&key(n), reversed(n));
+            assert_eq!(cache.get(&key(n)), Some(reversed(n)));
+        }
+        cache.follow(&key(7), reversed(7));
+        assert_eq!(cache.get(&key(7)), None);
     }
 }

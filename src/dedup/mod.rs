@@ -4,11 +4,15 @@
 //! An identical postback meanwhile waits for that outcome. The cache may forget settled claims;
 //! the store decides. What the cache may never forget is a pending claim, so those live in a map
 //! of their own, bounded by the requests in flight.
+//!
+//! Whoever changes a known conversion holds its claims meanwhile, too, so that changes of one
+//! conversion follow each other; memory follows when the disk has confirmed.
 
 mod cache;
 mod pending;
+mod warming;
 
 pub use cache::{Cache, Original};
-pub use pending::{Acquired, Deduplicator, Held, Submitted};
+pub use pending::{Acquired, Changing, Deduplicator, Held, Submitted};
 
 pub use crate::store::claim::{Claim, ClaimSet};

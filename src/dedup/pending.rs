@@ -2,11 +2,13 @@
 //! Taking claims: cache, pending, store, in this order, and the wait for somebody else's outcome.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use super::cache::{Cache, Original};
+use super::warming::Warming;
 use crate::limits::CLAIMS_PER_POSTBACK_MAX;
 use crate::model::status::Status;
 use crate::store::claim::{Claim, ClaimSet};
@@ -22,6 +24,8 @@ struct Pending {
     ticket: Ticket,
     keys: [Option<Key>; CLAIMS_PER_POSTBACK_MAX],
     original: Original,
+    /// `None`: a new conversion. Else the change of one: the code of its status afterwards.
+    change: Option<AtomicU8>,
     memory: Arc<Memory>,
 }
 
@@ -30,6 +34,7 @@ struct Memory {
     seed: u64,
     settled: Cache,
     pending: PendingMap,
+    warming: Warming,
 }
 
 type Ordered<'c> = [Option<(Key, Claim<'c>)>; CLAIMS_PER_POSTBACK_MAX];
@@ -67,7 +72,8 @@ impl Deduplicator {
     #[must_use]
     pub fn new(entries_max: usize, seed: u64, progress: Arc<Progress>) -> Self {
         let settled = Cache::new(entries_max, progress);
-        let memory = Memory { seed, settled, pending: PendingMap::new() };
+        let memory =
+            Memory { seed, settled, pending: PendingMap::new(), warming: Warming::default() };
         Self { memory: Arc::new(memory) }
     }
 
@@ -91,7 +97,7 @@ impl Deduplicator {
         original: Original,
         now_ms: u64,
     ) -> Result<Acquired, ReadError> {
-        let (ordered, held) = self.prepare(claims, original);
+        let (ordered, held) = self.prepare(claims, original, None);
         for (key, claim) in ordered.into_iter().flatten() {
             if let Some(original) = self.take(store, key, &claim, &held, now_ms).await? {
                 return Ok(Acquired::Duplicate(original));
@@ -112,7 +118,7 @@ impl Deduplicator {
         original: Original,
         now_ms: u64,
     ) -> Result<Option<Acquired>, ReadError> {
-        let (ordered, held) = self.prepare(claims, original);
+        let (ordered, held) = self.prepare(claims, original, None);
         for (key, claim) in ordered.into_iter().flatten() {
             match self.step(store, key, &claim, &held, now_ms)? {
                 Step::Free => {}
@@ -124,7 +130,12 @@ impl Deduplicator {
     }
 
     /// Claims in ascending order of their keys, none of them taken yet.
-    fn prepare<'c>(&self, claims: ClaimSet<'c>, original: Original) -> (Ordered<'c>, Held) {
+    fn prepare<'c>(
+        &self,
+        claims: ClaimSet<'c>,
+        original: Original,
+        change: Option<AtomicU8>,
+    ) -> (Ordered<'c>, Held) {
         let mut ordered = [None; CLAIMS_PER_POSTBACK_MAX];
         for (place, claim) in ordered.iter_mut().zip(claims.iter()) {
             *place = Some((self.key(&claim), claim));
@@ -134,6 +145,7 @@ impl Deduplicator {
             ticket: Ticket::default(),
             keys: ordered.map(|place| place.map(|(key, _)| key)),
             original,
+            change,
             memory: Arc::clone(&self.memory),
         });
         (ordered, Held { pending, submitted: false })
@@ -148,9 +160,8 @@ impl Deduplicator {
         held: &Held,
         now_ms: u64,
     ) -> Result<Step, ReadError> {
-        match self.memory.pending.entry(key) {
-            Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(&held.pending))),
-            Entry::Occupied(occupied) => return Ok(Step::Pending(Arc::clone(occupied.get()))),
+        if let Err(other) = self.hold(key, held) {
+            return Ok(Step::Pending(other));
         }
         // Only now: a claim settled since the first look has left the pending map for the cache.
         if let Some(original) = self.remembered(claim, &key, now_ms) {
@@ -160,6 +171,29 @@ impl Deduplicator {
             Lookup::Absent => Step::Free,
             Lookup::Found(_) | Lookup::Unknown => Step::AskDisk,
         })
+    }
+
+    /// Enters one claim as pending, or returns who has done so before.
+    fn hold(&self, key: Key, held: &Held) -> Result<(), Arc<Pending>> {
+        match self.memory.pending.entry(key) {
+            Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(&held.pending))),
+            Entry::Occupied(occupied) => return Err(Arc::clone(occupied.get())),
+        }
+        Ok(())
+    }
+
+    /// Takes the claims of a known conversion, so that nobody else changes it meanwhile; waits
+    /// for whoever has them. Postbacks that want one of them wait in turn, unless memory has
+    /// their answer.
+    pub async fn hold_to_change(&self, claims: ClaimSet<'_>, known: Original) -> Held {
+        let unchanged = AtomicU8::new(known.status.code());
+        let (ordered, held) = self.prepare(claims, known, Some(unchanged));
+        for (key, _) in ordered.into_iter().flatten() {
+            while let Err(other) = self.hold(key, &held) {
+                other.ticket.settled().await;
+            }
+        }
+        held
     }
 
     /// Takes one claim, or returns the conversion that holds it.
@@ -176,8 +210,13 @@ impl Deduplicator {
                 Step::Free => return Ok(None),
                 Step::Taken(original) => return Ok(Some(original)),
                 Step::Pending(other) => {
-                    if other.ticket.settled().await == Outcome::Durable {
-                        return Ok(Some(other.original));
+                    let outcome = other.ticket.settled().await;
+                    // A change leaves everything to whoever held the claim before.
+                    if outcome == Outcome::Durable && other.change.is_none() {
+                        // It may have changed since.
+                        let now = self.memory.settled.get(&key);
+                        let same = |now: &Original| now.conversion == other.original.conversion;
+                        return Ok(Some(now.filter(same).unwrap_or(other.original)));
                     }
                 }
                 Step::AskDisk => {
@@ -213,14 +252,22 @@ impl Deduplicator {
     }
 
     /// Puts a conversion's claims into memory where they are not yet, as a restart does with the
-    /// newest conversions, newest first.
+    /// newest conversions, newest first. What may have changed since it was read, or was read
+    /// before its change was durable, is left out.
     pub fn remember(&self, claims: &ClaimSet<'_>, original: Original) {
-        for claim in claims.iter() {
-            let key = self.key(&claim);
-            if self.memory.settled.get(&key).is_none() {
-                self.memory.settled.insert(key, original);
+        self.memory.warming.unless_changed(original.conversion, || {
+            for claim in claims.iter() {
+                let key = self.key(&claim);
+                if self.memory.settled.get(&key).is_none() {
+                    self.memory.settled.insert(key, original);
+                }
             }
-        }
+        });
+    }
+
+    /// Says that nothing that was read is waiting to be remembered any more.
+    pub fn warmed(&self) {
+        self.memory.warming.end();
     }
 
     /// Settled claims that fit, settled claims remembered, pending claims.
@@ -289,6 +336,48 @@ impl Held {
         self.submitted = true;
         Ok(Submitted(Arc::clone(&self.pending) as _))
     }
+
+    /// As [`Held::submit`], together with the change of a known conversion that leaves it with this
+    /// status: both or neither.
+    ///
+    /// # Errors
+    /// As [`Held::submit`].
+    pub fn submit_with<E>(
+        self,
+        mut known: Self,
+        status: Status,
+        submit: impl FnOnce(Arc<dyn Settle>) -> Result<(), E>,
+    ) -> Result<Submitted, E> {
+        known.becomes(status);
+        let other = Arc::clone(&known.pending);
+        let submitted = self.submit(|own| submit(Arc::new(Both { own, other })))?;
+        known.submitted = true;
+        Ok(submitted)
+    }
+
+    fn becomes(&self, status: Status) {
+        debug_assert!(self.pending.change.is_some(), "held to be changed");
+        // From the submission on it may be readable, and not durable.
+        self.pending.memory.warming.changed(self.pending.original.conversion);
+        if let Some(code) = &self.pending.change {
+            code.store(status.code(), Ordering::Release);
+        }
+    }
+
+    /// As [`Held::submit`], for a change that leaves the conversion with this status.
+    ///
+    /// # Errors
+    /// As [`Held::submit`].
+    pub fn submit_change<E>(
+        self,
+        status: Status,
+        submit: impl FnOnce(Arc<dyn Settle>) -> Result<(), E>,
+    ) -> Result<Changing, E> {
+        self.becomes(status);
+        let pending = Arc::clone(&self.pending);
+        self.submit(submit)?;
+        Ok(Changing(pending))
+    }
 }
 
 impl Drop for Held {
@@ -310,13 +399,60 @@ impl Submitted {
     }
 }
 
+/// A change in the writer's hands.
+pub struct Changing(Arc<Pending>);
+
+impl Changing {
+    /// Waits until the disk has confirmed, or not, where no worker attends to it.
+    pub async fn settled(&self) -> Outcome {
+        self.0.ticket.settled().await
+    }
+}
+
+impl From<Changing> for Submitted {
+    fn from(changing: Changing) -> Self {
+        Self(changing.0 as _)
+    }
+}
+
+/// A new conversion, and the known one that one commit changes with it.
+struct Both {
+    own: Arc<dyn Settle>,
+    other: Arc<Pending>,
+}
+
+impl Settle for Both {
+    /// Whoever hears of the new one finds the other changed.
+    fn settle(&self, outcome: Outcome) {
+        self.other.settle(outcome);
+        self.own.settle(outcome);
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.own.outcome()
+    }
+}
+
+impl Pending {
+    /// Lets memory know of what is on disk now.
+    fn remember(&self, key: &Key) {
+        let Some(code) = &self.change else {
+            return self.memory.settled.insert(*key, self.original);
+        };
+        if let Some(status) = Status::from_code(code.load(Ordering::Acquire)) {
+            self.memory.settled.follow(key, Original { status, ..self.original });
+        }
+    }
+}
+
 impl Settle for Pending {
     /// First into the cache, then out of the pending map: whoever takes the key in between sees
     /// one of the two.
     fn settle(&self, outcome: Outcome) {
+        let durable = outcome == Outcome::Durable;
         for key in self.keys.iter().flatten() {
-            if outcome == Outcome::Durable {
-                self.memory.settled.insert(*key, self.original);
+            if durable {
+                self.remember(key);
             }
             self.memory.pending.remove_if(key, |_, holder| std::ptr::eq(&**holder, self));
         }

@@ -74,7 +74,7 @@ pub fn postback(told: &Told, head: bool, refused_bodies: &RefusedBodies) -> Repl
     headers.insert(CONTENT_TYPE, kind);
     headers.insert(CACHE_CONTROL, NO_STORE);
     match answer {
-        Answer::Accepted { .. } => {}
+        Answer::Accepted { .. } | Answer::Updated { .. } => {}
         Answer::Duplicate { .. } => _ = headers.insert(IDEMPOTENT_REPLAYED, TRUE),
         Answer::Refused(refused) => {
             if refused.reason == Refusal::MethodNotAllowed {
@@ -100,7 +100,9 @@ pub fn postback(told: &Told, head: bool, refused_bodies: &RefusedBodies) -> Repl
 /// A sender that is to try again learns it by the status, in whatever form it is answered.
 fn status(answer: &Answer, form: AnswerForm) -> StatusCode {
     match answer {
-        Answer::Accepted { .. } | Answer::Duplicate { .. } => StatusCode::OK,
+        Answer::Accepted { .. } | Answer::Duplicate { .. } | Answer::Updated { .. } => {
+            StatusCode::OK
+        }
         Answer::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         Answer::Refused(refused) => {
             let blanket = matches!(form, AnswerForm::Always200 | AnswerForm::Tune);
@@ -115,7 +117,7 @@ fn status(answer: &Answer, form: AnswerForm) -> StatusCode {
 
 fn reason(answer: &Answer) -> Option<&'static str> {
     match answer {
-        Answer::Accepted { .. } | Answer::Duplicate { .. } => None,
+        Answer::Accepted { .. } | Answer::Duplicate { .. } | Answer::Updated { .. } => None,
         Answer::Refused(refused) => Some(refused.reason.as_str()),
         Answer::Unavailable(reason) => Some(reason.as_str()),
     }
@@ -133,7 +135,8 @@ fn json_body(answer: &Answer, refused_bodies: &RefusedBodies) -> Bytes {
             }
             body.finish()
         }
-        Answer::Duplicate { original, click, dry_run } => {
+        Answer::Duplicate { original, click, dry_run }
+        | Answer::Updated { now: original, click, dry_run } => {
             let conversion = original.conversion.to_text();
             let mut body =
                 settled_body(answer, Some(conversion.as_str()), click.to_text().as_str());

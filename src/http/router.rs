@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, REFERER, USER_AGENT};
 use hyper::{HeaderMap, Method, Request};
 
-use super::client_ip::{TrustedProxies, client_ip};
+use super::client_ip::{TrustedProxies, client_ip, country};
 use super::reply::{self, RefusedBodies, Reply};
 use crate::click::{ClickRequest, Clicks, Recording};
 use crate::limits::{BODY_BYTES_MAX, URL_BYTES_MAX};
@@ -30,8 +30,10 @@ pub struct Router {
     pub postbacks: Postbacks,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// Whose word about the visitor's address counts.
+    /// Whose word about the visitor's address and country counts.
     pub trusted_proxies: TrustedProxies,
+    /// The header in which they say the country; `None`: nobody does.
+    pub country_header: Option<HeaderName>,
     /// `Referrer-Policy` of redirects.
     pub referrer_policy: HeaderValue,
     /// How long a request's head may take, and an idle connection live.
@@ -147,6 +149,7 @@ impl Router {
             Method::HEAD => true,
             _ => return Begun::Replied(reply::click_method_not_allowed(&self.refused_bodies)),
         };
+        let country = |header| country(peer, request.headers(), header, &self.trusted_proxies);
         let (answer, recording) = if too_long(request) {
             (self.clicks.fall_back(ClickFallback::UrlTooLong), None)
         } else {
@@ -156,6 +159,7 @@ impl Router {
                 ip: client_ip(peer, request.headers(), &self.trusted_proxies),
                 user_agent: text(request.headers(), &USER_AGENT),
                 referrer: text(request.headers(), &REFERER),
+                country: self.country_header.as_ref().and_then(country),
                 head,
                 now_ms: self.clock.now_ms(),
                 random: self.randomness.next(),

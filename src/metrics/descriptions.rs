@@ -129,6 +129,12 @@ pub const DESCRIPTIONS: &[Description] = &[
         "stage",
         "Commits waiting to be appended or synced.",
     ),
+    metric(
+        Gauge,
+        "postbackd_store_unfiled_conversions",
+        "",
+        "Conversions whose index rows are not written yet.",
+    ),
     metric(Gauge, "postbackd_store_poisoned", "", "1 after a failed write or fsync."),
     metric(Gauge, "postbackd_store_free_bytes", "", "Free space on the store's disk."),
     metric(Gauge, "postbackd_store_disk_full", "", "1 while free space is below the reserve."),

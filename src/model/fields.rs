@@ -9,6 +9,8 @@ words! {
         ClickId = "click_id",
         /// The advertiser's identifier of the conversion.
         TxnId = "txn_id",
+        /// The advertiser's identifier of a negative event itself.
+        ReversalId = "reversal_id",
         /// The kind of event.
         Event = "event",
         /// What the customer spent.

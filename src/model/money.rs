@@ -95,6 +95,23 @@ impl Micros {
         self.0.checked_neg().map(Self)
     }
 
+    /// What is left of it when `part` of a `whole` has been taken back: less the same share of it,
+    /// rounded once; nothing when all has.
+    #[must_use]
+    pub fn less_share(self, part: Self, whole: Self) -> Self {
+        if part.0 <= 0 {
+            return self;
+        }
+        if part.0 >= whole.0 {
+            return Self::ZERO;
+        }
+        let product = i128::from(self.0) * i128::from(part.0);
+        let taken = rounded_quotient(product, i128::from(whole.0));
+        // No share is larger than what it is of, so this is between the two.
+        let left = i64::try_from(i128::from(self.0) - taken);
+        Self(left.expect("between nothing and all of it"))
+    }
+
     /// As text with the currency's number of decimals, or with more where the value needs them.
     #[must_use]
     pub fn display(self, currency: Currency) -> impl fmt::Display {
@@ -257,7 +274,36 @@ mod tests {
         assert_eq!(one.checked_neg(), Some(Micros::new(-1)));
     }
 
+    #[test]
+    fn what_is_left_is_rounded_once_and_the_last_part_takes_the_rest() {
+        let check = |amount, part, whole, expected| {
+            let left = Micros::new(amount).less_share(Micros::new(part), Micros::new(whole));
+            assert_eq!(left.get(), expected, "{amount} less {part} of {whole}");
+        };
+        check(20, 25, 100, 15);
+        check(10, 1, 3, 7);
+        check(5, 1, 2, 3);
+        check(7, 1, 2, 3);
+        check(10, 3, 3, 0);
+        check(10, 4, 3, 0);
+        check(10, 0, 3, 10);
+        check(-10, 1, 2, -5);
+        check(10, 1, 0, 0);
+    }
+
     proptest! {
+        #[test]
+        fn less_is_left_the_more_is_taken_and_never_less_than_nothing(
+            amount: i64,
+            (whole, more) in (1..=i64::MAX).prop_flat_map(|whole| (Just(whole), 0..=whole)),
+            less in 0..=i64::MAX,
+        ) {
+            let left = |part| Micros::new(amount).less_share(Micros::new(part), Micros::new(whole));
+            let less = less % (more + 1);
+            prop_assert!(left(more).get().unsigned_abs() <= left(less).get().unsigned_abs());
+            prop_assert!(left(more).get() == 0 || (left(more).get() < 0) == (amount < 0));
+        }
+
         #[test]
         fn what_is_shown_is_read_back(micros: i64, code in prop::sample::select(vec!["USD", "JPY", "KWD", "CLF"])) {
             let shown = Micros::new(micros).display(currency(code)).to_string();

@@ -9,6 +9,8 @@ words! {
         Accepted = "accepted",
         /// Known already; the original's conversion is named.
         Duplicate = "duplicate",
+        /// A known conversion has another status or amount now, on disk.
+        Updated = "updated",
         /// Will never succeed as sent.
         Refused = "refused",
         /// Nothing was kept; the sender should try again.
@@ -53,6 +55,10 @@ words! {
         UnknownOffer = "unknown_offer",
         /// The offer defines no such event.
         UnknownEvent = "unknown_event",
+        /// A negative event that takes back no conversion that is known.
+        UnknownConversion = "unknown_conversion",
+        /// The conversion's status cannot become what was sent.
+        IllegalTransition = "illegal_transition",
         /// The click is older than the event's window.
         ClickExpired = "click_expired",
         /// No such path on the public listener.
@@ -92,9 +98,11 @@ impl Refusal {
             | Self::UnknownAdvertiser
             | Self::UnknownOffer
             | Self::UnknownEvent
+            | Self::UnknownConversion
             | Self::UnknownPath => 404,
             Self::MethodNotAllowed => 405,
             Self::BodyIncomplete => 408,
+            Self::IllegalTransition => 409,
             Self::ClickExpired => 410,
             Self::BodyTooLarge => 413,
             Self::UrlTooLong => 414,
@@ -162,6 +170,9 @@ words! {
         OverCap = "over_cap",
     }
 }
+
+/// Why a negative event is there, in its history: so that its record alone tells that it is one.
+pub const NEGATIVE_EVENT: &str = "negative_event";
 
 impl Flag {
     /// The flag's bit in a conversion record; part of the store format.

@@ -44,6 +44,9 @@ impl From<Refusal> for Refused {
     }
 }
 
+/// Why a conversion that the advertiser approves at once is pending: so the offer wants it.
+pub const HELD: &str = "held";
+
 /// A conversion in the making: all that the postback, the click ID and the catalog say.
 #[derive(Clone, Debug)]
 pub struct Verdict<'a> {
@@ -55,18 +58,18 @@ pub struct Verdict<'a> {
     pub affiliate: Option<&'a Affiliate>,
     /// The offer's event.
     pub event: &'a Event,
-    /// Transaction ID; empty if none was sent.
+    /// Transaction ID, of a negative event its own ID if it has one; empty if none was sent.
     pub txn_id: &'a str,
+    /// Of a negative event, the transaction that it takes back; empty if none was sent.
+    pub reversed_txn_id: &'a str,
     /// Customer ID; empty if none was sent.
     pub customer_id: &'a str,
     /// The status it starts with.
     pub status: Status,
-    /// What the customer spent, if sent.
-    pub amount: Option<Micros>,
-    /// The amount's currency, if sent.
-    pub amount_currency: Option<Currency>,
-    /// Number of items, if sent.
-    pub quantity: Option<u64>,
+    /// The status that the advertiser says, if sent.
+    pub said_status: Option<Status>,
+    /// What it says of money.
+    pub said: Said,
     /// What the affiliate earns.
     pub payout: Micros,
     /// What the network earns.
@@ -77,6 +80,10 @@ pub struct Verdict<'a> {
     pub exchanged: Option<Box<Exchanged>>,
     /// When it happened, Unix milliseconds.
     pub event_time_ms: u64,
+    /// Whether the postback itself says when.
+    pub is_timed: bool,
+    /// Why it cannot become a conversion; of a known one it may be news all the same.
+    pub unless_known: Option<Refusal>,
 }
 
 impl<'a> Verdict<'a> {
@@ -84,6 +91,16 @@ impl<'a> Verdict<'a> {
     #[must_use]
     pub fn claims(&self) -> ClaimSet<'a> {
         claims_of(self.offer, self.event, self.click.record(), self.txn_id)
+    }
+
+    /// Why the conversion starts with its status, in one word: `held` if the advertiser approves
+    /// what the offer wants approved by the network. Said again, it does not approve it either.
+    #[must_use]
+    pub fn initial_reason(&self) -> &'static str {
+        match (self.said_status, self.status) {
+            (Some(Status::Approved), Status::Pending) => HELD,
+            _ => "postback",
+        }
     }
 }
 
@@ -104,7 +121,8 @@ pub fn claims_of<'a>(
     } else {
         Claim::Transaction { advertiser: &offer.advertiser.id, event: &event.id, txn_id }
     };
-    ClaimSet::new(first, offer.one_conversion_per_click.then_some(click))
+    let once = offer.one_conversion_per_click && !event.is_negative();
+    ClaimSet::new(first, once.then_some(click))
 }
 
 /// Judges a postback by the catalog in force. `form` is set to that of the offer's advertiser as
@@ -132,34 +150,49 @@ pub fn decide<'a>(
     }
     *form = offer.advertiser.answer;
     let event = event(fields, sender, offer)?;
-    let event_time_ms = match fields.get(Field::Timestamp) {
-        None => now_ms,
-        Some(text) => timestamp::parse(text, now_ms).ok_or(Refusal::BadTimestamp)?,
+    let sent_ms = match fields.get(Field::Timestamp) {
+        None => None,
+        Some(text) => Some(timestamp::parse(text, now_ms).ok_or(Refusal::BadTimestamp)?),
     };
-    let late = is_late(offer, event, record.time_ms(), event_time_ms)?;
+    let event_time_ms = sent_ms.unwrap_or(now_ms);
+    let late = is_late(event, record.time_ms(), event_time_ms);
     // A mistake in what does not count is the sender's to know, too.
     let said = said(fields)?;
-    let price = if late {
+    let is_negative = event.is_negative();
+    let price = if is_negative {
+        Price::default()
+    } else if late {
         Price { flags: Flag::Late.bit(), ..Price::default() }
     } else {
         price(event, record.affiliate(), &said, market, Day::of_ms(event_time_ms))?
+    };
+    // A negative event has no other status than having happened.
+    let said_status = status(fields, &offer.advertiser)?.filter(|_| !is_negative);
+    let txn_id = fields.get(Field::TxnId);
+    let own_id = fields.get(Field::ReversalId).filter(|_| is_negative);
+    let unless_known = match (late, said_status) {
+        (true, _) if offer.late == Late::Refuse => Some(Refusal::ClickExpired),
+        (_, Some(Status::Reversed)) => Some(Refusal::BadStatus),
+        _ => None,
     };
     Ok(Verdict {
         click,
         offer,
         affiliate: catalog.affiliate_by_number(record.affiliate()),
         event,
-        txn_id: fields.get(Field::TxnId).unwrap_or_default(),
+        txn_id: own_id.or(txn_id).unwrap_or_default(),
+        reversed_txn_id: txn_id.filter(|_| is_negative).unwrap_or_default(),
         customer_id: fields.get(Field::CustomerId).unwrap_or_default(),
-        status: status(fields, &offer.advertiser, event)?,
-        amount: said.amount,
-        amount_currency: said.currency,
-        quantity: said.quantity,
+        status: initial_status(said_status, event),
+        said_status,
+        said,
         payout: price.payout,
         revenue: price.revenue,
         flags: price.flags,
         exchanged: price.exchanged,
         event_time_ms,
+        is_timed: sent_ms.is_some(),
+        unless_known,
     })
 }
 
@@ -168,6 +201,7 @@ fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Result<(), Ref
     for field in [
         Field::ClickId,
         Field::TxnId,
+        Field::ReversalId,
         Field::Event,
         Field::Amount,
         Field::Revenue,
@@ -227,23 +261,22 @@ fn unnamed_event(offer: &Offer) -> Option<&Event> {
     }
 }
 
-fn is_late(offer: &Offer, event: &Event, click_ms: u64, event_ms: u64) -> Result<bool, Refused> {
-    let window_ms = event.window_ms;
-    let late = window_ms.is_some_and(|window| event_ms > click_ms.saturating_add(window));
-    match (late, offer.late) {
-        (true, Late::Refuse) => Err(Refusal::ClickExpired.into()),
-        (late, _) => Ok(late),
-    }
+fn is_late(event: &Event, click_ms: u64, event_ms: u64) -> bool {
+    event.window_ms.is_some_and(|window| event_ms > click_ms.saturating_add(window))
+}
+
+/// What the advertiser's word for the status means.
+fn status(fields: &Fields<'_>, advertiser: &Advertiser) -> Result<Option<Status>, Refused> {
+    let meaning = |theirs| advertiser.status(theirs).ok_or_else(|| Refusal::BadStatus.into());
+    fields.get(Field::Status).map(meaning).transpose()
 }
 
 /// The status to start with: the event's, unless the advertiser says that it is not settled yet
-/// or does not count. An advertiser cannot approve what the offer wants approved by the network.
-fn status(fields: &Fields<'_>, advertiser: &Advertiser, event: &Event) -> Result<Status, Refused> {
-    let Some(theirs) = fields.get(Field::Status) else { return Ok(event.initial_status) };
-    match advertiser.status(theirs) {
-        Some(status @ (Status::Pending | Status::Rejected)) => Ok(status),
-        Some(Status::Approved) => Ok(event.initial_status),
-        Some(Status::Reversed) | None => Err(Refusal::BadStatus.into()),
+/// or does not count. An advertiser cannot at once approve what the offer wants approved later.
+fn initial_status(said: Option<Status>, event: &Event) -> Status {
+    match said {
+        Some(status @ (Status::Pending | Status::Rejected)) => status,
+        Some(Status::Approved | Status::Reversed) | None => event.initial_status,
     }
 }
 
@@ -305,6 +338,9 @@ const fn hint(reason: Refusal) -> Option<&'static str> {
         Refusal::UnknownAdvertiser => "the path names an advertiser that is not in the catalog",
         Refusal::UnknownOffer => "the click's offer is not in the catalog any more",
         Refusal::UnknownEvent => "the click's offer defines no event of this name",
+        Refusal::UnknownConversion => {
+            "no conversion is known that it could take back: send the txn_id or the click_id of one"
+        }
         Refusal::ClickExpired => "the click is older than the event's window",
         Refusal::UnsupportedMediaType => "application/x-www-form-urlencoded or application/json",
         _ => return None,

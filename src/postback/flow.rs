@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::body::{Body, each_json_member};
-use super::capped;
 use super::decide::{Refused, Verdict, decide};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
@@ -14,9 +13,7 @@ use crate::caps::{Meter, Meters, Reserved};
 use crate::catalog::Catalog;
 use crate::click_id::{ClickId, Keyring, Minter, RecordId};
 use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
-use crate::limits::METER_WAIT_MAX;
 use crate::metrics::Metrics;
-use crate::model::ids::OfferNumber;
 use crate::model::preset::AnswerForm;
 use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
@@ -47,6 +44,15 @@ pub enum Answer {
         /// Whether it was a dry run.
         dry_run: bool,
     },
+    /// A known conversion has another status or amount now, on disk; or, in a dry run, would have.
+    Updated {
+        /// The conversion as it is now.
+        now: Original,
+        /// The click that this postback names.
+        click: ClickId,
+        /// Whether it was a dry run.
+        dry_run: bool,
+    },
     /// Will never succeed as sent.
     Refused(Refused),
     /// Nothing was kept; try again.
@@ -60,6 +66,7 @@ impl Answer {
         match self {
             Self::Accepted { .. } => PostbackResult::Accepted,
             Self::Duplicate { .. } => PostbackResult::Duplicate,
+            Self::Updated { .. } => PostbackResult::Updated,
             Self::Refused(_) => PostbackResult::Refused,
             Self::Unavailable(_) => PostbackResult::Unavailable,
         }
@@ -113,12 +120,12 @@ pub enum Progress {
     MustWait,
 }
 
-/// A conversion in the writer's hands.
+/// A conversion, or its change, in the writer's hands.
 pub struct Committing {
-    submitted: Submitted,
-    accepted: Answer,
-    form: AnswerForm,
-    flags: u32,
+    pub(super) submitted: Submitted,
+    pub(super) answer: Answer,
+    pub(super) form: AnswerForm,
+    pub(super) flags: u32,
 }
 
 /// Takes postbacks.
@@ -158,14 +165,14 @@ impl Postbacks {
 
     /// Waits until a conversion is on disk.
     pub async fn confirmed(&self, committing: Committing) -> Told {
-        let Committing { submitted, accepted, form, flags } = committing;
+        let Committing { submitted, answer, form, flags } = committing;
         if submitted.outcome(&self.waiting).await != Outcome::Durable {
             return self.counted(Answer::Unavailable(Unavailability::StorePoisoned), form);
         }
         for flag in Flag::ALL.iter().filter(|flag| flags & flag.bit() != 0) {
             self.metrics.postbacks.flagged(*flag);
         }
-        Told { answer: accepted, form }
+        Told { answer, form }
     }
 
     /// Takes one postback to its end, whatever has to be waited for.
@@ -204,7 +211,7 @@ impl Postbacks {
         match &answer {
             Answer::Refused(refused) => self.metrics.postbacks.refused(refused.reason),
             Answer::Unavailable(reason) => self.metrics.postbacks.unavailable(*reason),
-            Answer::Accepted { .. } | Answer::Duplicate { .. } => {}
+            Answer::Accepted { .. } | Answer::Duplicate { .. } | Answer::Updated { .. } => {}
         }
         Told { answer, form }
     }
@@ -223,6 +230,17 @@ impl Postbacks {
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
+        let claims = verdict.claims();
+        if let Some(known) = self.dedup.known(&claims, request.now_ms) {
+            return if verdict.may_change(known) {
+                Ok(None)
+            } else {
+                Err(duplicate(known, &verdict))
+            };
+        }
+        if verdict.event.is_negative() {
+            return Ok(None);
+        }
         let mut meter = None;
         if verdict.offer.is_metered {
             meter = self.meters.of(verdict.offer.number);
@@ -231,13 +249,15 @@ impl Postbacks {
             }
         }
         let original = self.original(&verdict, request.now_ms)?;
-        let claims = verdict.claims();
         let acquired = self.dedup.acquire_now(&self.store, claims, original, request.now_ms)?;
         let held = match acquired {
-            None => return Ok(None),
             Some(Acquired::Held(held)) => held,
-            Some(Acquired::Duplicate(original)) => return Err(duplicate(original, &verdict)),
+            Some(Acquired::Duplicate(known)) if !verdict.may_change(known) => {
+                return Err(duplicate(known, &verdict));
+            }
+            Some(Acquired::Duplicate(_)) | None => return Ok(None),
         };
+        verdict.refuse_if_new()?;
         let click = verdict.click.record();
         let has_click = self.knows(click)
             || match self.store.has_click_now(click)? {
@@ -261,34 +281,31 @@ impl Postbacks {
         let sender = Sender::at(request.address, &catalog, form)?;
         fields.read(&sender, request)?;
         let verdict = self.judge(&fields, &sender, &catalog, request.now_ms, form)?;
+        let (meter, now_ms) = (None, request.now_ms);
+        let mut received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
         if fields.is_dry_run() || request.head {
-            return Err(self.dry_run(&verdict, request.now_ms).await?);
+            return Err(self.dry_run(&verdict, &received).await?);
         }
-        let mut meter = None;
-        if verdict.offer.is_metered {
-            meter = Some(self.meter(verdict.offer.number).await?);
+        let claims = verdict.claims();
+        if let Some(known) = self.dedup.known(&claims, request.now_ms) {
+            return self.update(known, &verdict, &received).await;
+        }
+        if verdict.offer.is_metered && !verdict.event.is_negative() {
+            received.meter = Some(self.meter(verdict.offer.number).await?);
         }
         let original = self.original(&verdict, request.now_ms)?;
-        let claims = verdict.claims();
         let acquired = self.dedup.acquire(&self.store, claims, original, request.now_ms).await?;
         let held = match acquired {
             Acquired::Held(held) => held,
-            Acquired::Duplicate(original) => return Err(duplicate(original, &verdict)),
+            Acquired::Duplicate(known) => return self.update(known, &verdict, &received).await,
         };
+        verdict.refuse_if_new()?;
         let click = verdict.click.record();
         let has_click = self.knows(click) || self.store.has_click(click).await?;
-        let now_ms = request.now_ms;
-        let received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
-        self.commit(held, &verdict, &received, has_click)
-    }
-
-    /// What counts the offer's conversions, waited for while it is being made.
-    async fn meter(&self, offer: OfferNumber) -> Result<Arc<Meter>, Answer> {
-        if let Some(meter) = self.meters.of(offer) {
-            return Ok(meter);
+        if verdict.event.is_negative() {
+            return self.reverse(held, &verdict, &received, has_click).await;
         }
-        let counted = tokio::time::timeout(METER_WAIT_MAX, self.meters.counted(offer)).await;
-        counted.map_err(|_| Answer::Unavailable(Unavailability::StoreBusy))
+        self.commit(held, &verdict, &received, has_click)
     }
 
     fn judge<'a>(
@@ -302,21 +319,25 @@ impl Postbacks {
         decide(fields, sender, catalog, &self.keyring, &self.market, now_ms, form)
     }
 
-    async fn dry_run(&self, verdict: &Verdict<'_>, now_ms: u64) -> Result<Answer, Answer> {
+    async fn dry_run(
+        &self,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+    ) -> Result<Answer, Answer> {
         self.metrics.postbacks.dry_runs.increment(1);
-        let click = verdict.click;
-        let original = self.dedup.find(&self.store, verdict.claims(), now_ms).await?;
-        Ok(match original {
-            Some(original) => Answer::Duplicate { original, click, dry_run: true },
-            None => Answer::Accepted { conversion: None, click, status: verdict.status },
-        })
+        let known = self.dedup.find(&self.store, verdict.claims(), received.now_ms).await?;
+        if let Some(known) = known {
+            return self.would_update(known, verdict, received).await;
+        }
+        verdict.refuse_if_new()?;
+        if verdict.event.is_negative() {
+            self.would_reverse(verdict, received).await?;
+        }
+        Ok(Answer::Accepted { conversion: None, click: verdict.click, status: verdict.status })
     }
 
-    /// What the postback becomes if nobody was before it; memory and a full disk know better.
+    /// What the postback becomes if nobody was before it; a full disk knows better.
     fn original(&self, verdict: &Verdict<'_>, now_ms: u64) -> Result<Original, Answer> {
-        if let Some(original) = self.dedup.known(&verdict.claims(), now_ms) {
-            return Err(duplicate(original, verdict));
-        }
         if self.store.health().is_disk_full() {
             return Err(Answer::Unavailable(Unavailability::DiskFull));
         }
@@ -331,25 +352,9 @@ impl Postbacks {
         self.minter.is_of_this_start(click) && !self.store.may_lack(click)
     }
 
-    /// Hands the conversion with everything it causes to the writer, counted where it must be.
-    fn commit(
-        &self,
-        held: Held,
-        verdict: &Verdict<'_>,
-        received: &Received<'_>,
-        has_click: bool,
-    ) -> Result<Committing, Answer> {
-        let Some(meter) = &received.meter else {
-            return self.submit(held, verdict, received, has_click, capped::REASON, None);
-        };
-        let conversion = held.original().conversion;
-        let counted = capped::counted(verdict, received.fields, &self.market, meter, conversion)?;
-        let capped::Counted { verdict, reason, place } = counted;
-        self.submit(held, &verdict, received, has_click, reason, place)
-    }
-
+    /// Hands the conversion with everything it causes to the writer.
     #[inline]
-    fn submit(
+    pub(super) fn submit(
         &self,
         held: Held,
         verdict: &Verdict<'_>,
@@ -373,10 +378,10 @@ impl Postbacks {
             self.store.commit_conversion(conversion, &record, ticket)
         })?;
         self.waiting.submitted();
-        let accepted =
+        let answer =
             Answer::Accepted { conversion: Some(conversion), click: verdict.click, status };
         let form = verdict.offer.advertiser.answer;
-        Ok(Committing { submitted, accepted, form, flags })
+        Ok(Committing { submitted, answer, form, flags })
     }
 
     /// Fills the claim cache with the newest conversions of the store; returns how many.
@@ -385,24 +390,27 @@ impl Postbacks {
     /// When the store cannot be read.
     pub async fn warm(&self, count: usize) -> Result<usize, ReadError> {
         let dedup = self.dedup.clone();
-        self.store
+        let warmed = self
+            .store
             .newest_conversions(count, move |stored| {
                 let Ok(record) = stored.record() else { return };
                 let Some(status) = record.status() else { return };
                 let claims = ClaimSet::of_record(&record);
                 dedup.remember(&claims, Original { conversion: stored.id, status });
             })
-            .await
+            .await;
+        self.dedup.warmed();
+        warmed
     }
 }
 
 /// What a postback says, and under which catalog and when.
-struct Received<'a> {
-    fields: &'a Fields<'a>,
-    catalog: &'a Catalog,
+pub(super) struct Received<'a> {
+    pub(super) fields: &'a Fields<'a>,
+    pub(super) catalog: &'a Catalog,
     /// What counts the offer's conversions, if they are counted.
-    meter: Option<Arc<Meter>>,
-    now_ms: u64,
+    pub(super) meter: Option<Arc<Meter>>,
+    pub(super) now_ms: u64,
 }
 
 impl<'a> Fields<'a> {
@@ -418,11 +426,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-const fn duplicate(original: Original, verdict: &Verdict<'_>) -> Answer {
+pub(super) const fn duplicate(original: Original, verdict: &Verdict<'_>) -> Answer {
     Answer::Duplicate { original, click: verdict.click, dry_run: false }
 }
 
-fn record<'a>(
+pub(super) fn record<'a>(
     verdict: &Verdict<'a>,
     received: &Received<'a>,
     flags: u32,
@@ -438,12 +446,12 @@ fn record<'a>(
         txn_id: verdict.txn_id,
         customer_id: verdict.customer_id,
         status: verdict.status.code(),
-        amount: verdict.amount.map(|amount| amount.get()),
-        amount_currency: verdict.amount_currency.map(|currency| currency.to_bytes()),
+        amount: verdict.said.amount.map(|amount| amount.get()),
+        amount_currency: verdict.said.currency.map(|currency| currency.to_bytes()),
         revenue: verdict.revenue.get(),
         payout: verdict.payout.get(),
         currency: verdict.event.currency.to_bytes(),
-        quantity: verdict.quantity,
+        quantity: verdict.said.quantity,
         flags,
         event_time_ms: verdict.event_time_ms,
         received_ms: received.now_ms,
@@ -452,6 +460,7 @@ fn record<'a>(
         history: history.to_vec(),
         claims: verdict.claims().bits(),
         exchanged: verdict.exchanged.clone(),
+        reversed_amount: 0,
     }
 }
 

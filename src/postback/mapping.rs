@@ -137,7 +137,7 @@ impl<'a> Fields<'a> {
 
 const fn longest(field: Field) -> usize {
     match field {
-        Field::TxnId | Field::CustomerId => TXN_ID_BYTES_MAX,
+        Field::TxnId | Field::ReversalId | Field::CustomerId => TXN_ID_BYTES_MAX,
         _ => VALUE_BYTES_MAX,
     }
 }

@@ -1,6 +1,9 @@
 //! A postback's way: who sends it (`sender`), parameters to meanings (`mapping`), meanings to a
 //! verdict (`decide`) with its price (`price`) or a refusal that helps (`hints`), verdict to a
-//! conversion on disk (`flow`), by way of the offer's caps and tiers (`capped`). What had no exchange rate is priced when it comes (`reprice`).
+//! conversion on disk (`flow`), by way of the offer's caps and tiers (`capped`). News of a known
+//! conversion (`transition`, pure) changes it in turn (`update`); a negative event takes one back
+//! (`reversal`, pure, and `reverse`); the network says itself what became of many (`upload`). What
+//! had no exchange rate is priced when it comes (`reprice`).
 
 mod body;
 mod capped;
@@ -10,12 +13,18 @@ mod hints;
 mod mapping;
 mod price;
 mod reprice;
+mod reversal;
+mod reverse;
 mod sender;
 mod timestamp;
+mod transition;
+mod update;
+mod upload;
 
 pub use body::Body;
 pub use decide::{Refused, Verdict, decide};
 pub use flow::{Answer, Committing, PostbackRequest, Postbacks, Progress, Told};
 pub use mapping::{Fields, Names};
-pub use reprice::RepriceError;
 pub use sender::{Address, Sender};
+pub use update::ChangeError;
+pub use upload::{Named, News};

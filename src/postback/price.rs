@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 
-use super::decide::Refused;
+use super::decide::{HELD, Refused};
 use crate::catalog::{Event, Terms};
+use crate::click_id::RecordId;
 use crate::model::currency::Currency;
 use crate::model::ids::AffiliateNumber;
 use crate::model::money::Micros;
@@ -12,7 +13,7 @@ use crate::model::rate::{Day, Exchange};
 use crate::model::reasons::{Flag, Refusal};
 use crate::model::rule::Rule;
 use crate::rates::Market;
-use crate::store::records::{Exchanged, InBase, PinnedRate};
+use crate::store::records::{ConversionRecord, Exchanged, InBase, PinnedRate};
 
 /// What a postback says of money, well-formed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,22 @@ pub struct Said {
     pub revenue: Option<Micros>,
 }
 
+impl Said {
+    /// What the postback of a stored conversion said, as far as it is kept: of its own payout and
+    /// revenue, what counts and had to be exchanged.
+    #[must_use]
+    pub fn of_record(record: &ConversionRecord<'_>) -> Self {
+        let own = record.exchanged.as_deref().copied().unwrap_or_default();
+        Self {
+            amount: record.amount.map(Micros::new),
+            currency: record.amount_currency.and_then(Currency::from_bytes),
+            quantity: record.quantity,
+            payout: own.own_payout.map(Micros::new),
+            revenue: own.own_revenue.map(Micros::new),
+        }
+    }
+}
+
 /// What a conversion earns, in the event's currency.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Price {
@@ -41,6 +58,19 @@ pub struct Price {
     /// What other currencies had to do with it, rates pinned.
     pub exchanged: Option<Box<Exchanged>>,
 }
+
+impl Price {
+    /// Makes it the price of a stored conversion.
+    pub fn set(self, record: &mut ConversionRecord<'_>) {
+        record.payout = self.payout.get();
+        record.revenue = self.revenue.get();
+        record.flags = record.flags & !PRICE_FLAGS | self.flags;
+        record.exchanged = self.exchanged;
+    }
+}
+
+/// The flags that a price brings.
+pub const PRICE_FLAGS: u32 = Flag::AmountMissing.bit() | Flag::RateMissing.bit();
 
 /// Prices a conversion by the rates of its day. What depends on an amount that was not sent, or
 /// that cannot be exchanged, counts as zero and is flagged: the conversion is never lost for it.
@@ -55,6 +85,38 @@ pub fn price(
     day: Day,
 ) -> Result<Price, Refused> {
     price_by(event.terms_of(affiliate), event, said, market, day)
+}
+
+/// Prices a stored conversion anew, by what is said of it now: in the tier in which it was
+/// accepted, and without payout if a cap had no room for it.
+///
+/// # Errors
+/// As [`price`].
+pub fn price_again(
+    event: &Event,
+    record: &ConversionRecord<'_>,
+    said: &Said,
+    market: &Market,
+) -> Result<Price, Refused> {
+    let day = Day::of_ms(record.event_time_ms);
+    let mut price = price_by(&terms_again(event, record), event, said, market, day)?;
+    if record.flags & Flag::OverCap.bit() != 0 {
+        price.forfeit_payout();
+    }
+    Ok(price)
+}
+
+/// The terms of a stored conversion: of the tier that the reason of its first step names, or else
+/// the event's for its affiliate.
+#[must_use]
+pub fn terms_again(event: &Event, record: &ConversionRecord<'_>) -> Terms {
+    let reason = record.history.first().map_or("", |first| first.reason);
+    let held = reason.strip_prefix(HELD).and_then(|rest| rest.strip_prefix(':'));
+    let chosen = held.unwrap_or(reason);
+    match event.tiers.iter().find(|tier| *tier.word == *chosen) {
+        Some(tier) => Terms { payout: tier.payout, revenue: event.terms.revenue },
+        None => *event.terms_of(RecordId::from_bytes(record.click).affiliate()),
+    }
 }
 
 /// As [`price`], by other terms than the event's.
@@ -266,6 +328,8 @@ mod tests {
         Event {
             id: "sale".into(),
             initial_status: Status::Approved,
+            reapprove: false,
+            reverses: Vec::new(),
             repeat: Repeat::Once,
             window_ms: None,
             terms: Terms { payout, revenue },

@@ -147,6 +147,29 @@ impl<'a> ClaimSet<'a> {
         Self { claims: std::array::from_fn(|_| held.next()) }
     }
 
+    /// The claims to hold while a stored conversion is changed: those that it holds, or, where its
+    /// record does not say, those that it may hold.
+    #[must_use]
+    pub fn to_change(record: &ConversionRecord<'a>) -> Self {
+        if record.claims != 0 {
+            return Self::of_record(record);
+        }
+        let click = RecordId::from_bytes(record.click);
+        let ConversionRecord { advertiser, event, txn_id, .. } = *record;
+        let first = if txn_id.is_empty() {
+            Claim::Event { click, event, window_ms: None }
+        } else {
+            Claim::Transaction { advertiser, event, txn_id }
+        };
+        Self::new(first, Some(click))
+    }
+
+    /// The transaction's or event's claim alone.
+    #[must_use]
+    pub const fn first(&self) -> Self {
+        Self { claims: [self.claims[0], None] }
+    }
+
     /// Which claims these are, for [`ConversionRecord::claims`].
     #[must_use]
     pub fn bits(&self) -> u8 {

@@ -9,7 +9,8 @@
 //! Two promises hold it together:
 //!
 //! - Whoever commits a conversion below the bound of a round that has begun brings its rows along
-//!   in the same batch ([`Writer::submit_conversion`]), so no round misses one.
+//!   in the same batch ([`Writer::submit_conversion`]), so no round misses one. The round ends when
+//!   those, too, are settled, so that none files the rows of a conversion that a crash may undo.
 //! - Until a conversion's claims are filed, memory may not forget them ([`Progress`]).
 
 use std::ops::ControlFlow;

@@ -21,10 +21,11 @@ impl Health {
     /// tried again: what an fsync has dropped once, a second one will not bring back.
     pub(super) fn poison(&self, during: &str, error: &EngineError) {
         let reason = format!("{during} failed: {error}");
-        tracing::error!(%reason, "store poisoned");
-        if self.poison.set(reason).is_ok() {
+        // First of all: whatever becomes of the log line, nothing more is acknowledged.
+        if self.poison.set(reason.clone()).is_ok() {
             self.poisoned.notify_waiters();
         }
+        tracing::error!(%reason, "store poisoned");
     }
 
     /// Why the store failed, if it did.

@@ -5,6 +5,7 @@
 //! it is not yet settled.
 
 mod catalogs;
+mod changes;
 mod filing;
 mod health;
 mod listing;

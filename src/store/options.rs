@@ -14,9 +14,7 @@ use super::schema::{Profile, Table};
 
 /// Memtable of a busy column family, bytes. Two of them hold about a million clicks.
 const WRITE_BUFFER_BYTES: usize = 64 << 20;
-/// Memtables that a column family of scattered keys fills before it writes them to one file.
-const SCATTERED_MEMTABLES: i32 = 8;
-/// Memtable of a small column family, and of one with scattered keys, bytes.
+/// Memtable of a small column family, and of one that is written in bulk, bytes.
 const SMALL_WRITE_BUFFER_BYTES: usize = 4 << 20;
 /// Log kept for replay, bytes: bounds the start after a kill to about a second.
 const WAL_BYTES_MAX: u64 = 256 << 20;
@@ -32,8 +30,6 @@ const FILTER_BITS: f64 = 10.0;
 /// The same where most look-ups find nothing: 0.05 % false positives a file. Each of them sends a
 /// postback to a reader thread.
 const ABSENCE_FILTER_BITS: f64 = 16.0;
-/// Filter over a memtable's keys, as a part of the memtable's size.
-const MEMTABLE_FILTER_RATIO: f64 = 0.02;
 const TIME_ORDERED_BLOCK_BYTES: usize = 16 << 10;
 const SMALL_BLOCK_BYTES: usize = 4 << 10;
 /// Dictionary shared by the blocks of a bottom-level file, bytes.
@@ -42,6 +38,7 @@ const ZSTD_DICTIONARY_BYTES: i32 = 16 << 10;
 /// Options of the database as a whole.
 pub(super) fn database() -> Options {
     let mut options = Options::default();
+    // Flushes and compactions can wait, a fsync cannot: without this they take its processor.
     if let Ok(mut env) = Env::new() {
         env.lower_thread_pool_cpu_priority();
         env.lower_high_priority_thread_pool_cpu_priority();
@@ -115,15 +112,7 @@ fn of_profile(profile: Profile, cache: &Cache) -> Options {
             options.set_bottommost_zstd_max_train_bytes(16 * ZSTD_DICTIONARY_BYTES, true);
         }
         Profile::Scattered => {
-            // Keys come in no order: an insert walks the whole memtable, and a small one stays in
-            // the processor's cache. Several are merged into one file.
             options.set_write_buffer_size(SMALL_WRITE_BUFFER_BYTES);
-            options.set_min_write_buffer_number_to_merge(SCATTERED_MEMTABLES);
-            options.set_max_write_buffer_number(2 * SCATTERED_MEMTABLES);
-            // Most look-ups find nothing: a filter spares them the walk through the memtable,
-            // which was 10 % of a worker's time.
-            options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER_RATIO);
-            options.set_memtable_whole_key_filtering(true);
             blocks.set_ribbon_filter(ABSENCE_FILTER_BITS);
             blocks.set_block_size(SMALL_BLOCK_BYTES);
         }

@@ -1,14 +1,13 @@
-//! Exchange rates, and the conversions that are priced anew by them.
+//! Exchange rates, by day.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::engine::{Batch, Direction, Engine};
-use super::records::{ConversionRecord, RatesRecord};
+use super::records::RatesRecord;
 use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
 use super::{ReadError, Store, SubmitError, keys};
-use crate::click_id::RecordId;
 use crate::model::rate::Day;
 
 /// Why a change was not made.
@@ -48,23 +47,6 @@ impl Store {
     pub async fn set_rates(&self, day: Day, rates: &RatesRecord) -> Result<(), ChangeError> {
         let put = |batch: &mut Batch| {
             batch.put(Table::Catalog, &keys::rates(day), |out| rates.encode(out));
-        };
-        self.change(put).await
-    }
-
-    /// Replaces the records of conversions that are there; durable when this returns. The caller
-    /// sees to it that nobody else changes them meanwhile.
-    ///
-    /// # Errors
-    /// When the store takes no writes or the disk did not confirm.
-    pub async fn replace_conversions(
-        &self,
-        conversions: &[(RecordId, ConversionRecord<'_>)],
-    ) -> Result<(), ChangeError> {
-        let put = |batch: &mut Batch| {
-            for (id, record) in conversions {
-                batch.put(Table::Conversions, id.as_bytes(), |out| record.encode(out));
-            }
         };
         self.change(put).await
     }

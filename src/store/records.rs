@@ -5,11 +5,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::click_id::RecordId;
+use crate::model::money::Micros;
 use crate::model::reasons::Flag;
 use crate::model::status::Status;
 
-const CLICK_VERSION: u8 = 1;
-const CONVERSION_VERSION: u8 = 2;
+const CLICK_VERSION: u8 = 2;
+const CONVERSION_VERSION: u8 = 3;
 const RATES_VERSION: u8 = 1;
 const DEDUPE_VERSION: u8 = 1;
 const CATALOG_VERSION: u8 = 1;
@@ -68,7 +69,15 @@ pub struct ClickRecord<'a> {
     pub us_privacy: &'a str,
     /// Why the visitor went to a fallback; empty if the offer was reached.
     pub fallback: &'a str,
+    /// Where the visitor is, [`Country::to_bytes`]; `None` if nobody told, and in records of
+    /// version 1.
+    ///
+    /// [`Country::to_bytes`]: crate::model::country::Country::to_bytes
+    pub country: Option<[u8; 2]>,
 }
+
+/// Clicks as version 1 wrote them.
+mod click_v1;
 
 impl<'a> ClickRecord<'a> {
     /// Appends the record's bytes.
@@ -85,6 +94,7 @@ impl<'a> ClickRecord<'a> {
             Some((&CLICK_VERSION, rest)) => {
                 postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
             }
+            Some((&click_v1::VERSION, rest)) => click_v1::decode(rest),
             other => Err(RecordError::Version(other.map(|(version, _)| *version))),
         }
     }
@@ -164,9 +174,9 @@ pub struct ConversionRecord<'a> {
     pub amount: Option<i64>,
     /// Currency of `amount`, if sent.
     pub amount_currency: Option<[u8; 3]>,
-    /// What the network earns, micro-units of `currency`.
+    /// What the network earns by its price, micro-units of `currency`; see [`Self::earned`].
     pub revenue: i64,
-    /// What the affiliate earns, micro-units of `currency`.
+    /// What the affiliate earns by its price, micro-units of `currency`; see [`Self::earned`].
     pub payout: i64,
     /// Currency of `revenue` and `payout`.
     pub currency: [u8; 3],
@@ -193,6 +203,9 @@ pub struct ConversionRecord<'a> {
     pub claims: u8,
     /// What other currencies had to do with it; `None` if nothing.
     pub exchanged: Option<Box<Exchanged>>,
+    /// How much of `amount` has been taken back by negative events that did not take back all,
+    /// micro-units. Price and amounts stay what they were; what is left of them is derived.
+    pub reversed_amount: i64,
 }
 
 /// A rate by which an amount was exchanged: times the second, by the first.
@@ -256,6 +269,8 @@ impl RatesRecord {
 
 /// Conversions as version 1 wrote them.
 mod conversion_v1;
+/// Conversions as version 2 wrote them.
+mod conversion_v2;
 
 impl<'a> ConversionRecord<'a> {
     /// Appends the record's bytes.
@@ -272,6 +287,7 @@ impl<'a> ConversionRecord<'a> {
             Some((&CONVERSION_VERSION, rest)) => {
                 postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
             }
+            Some((&conversion_v2::VERSION, rest)) => conversion_v2::decode(rest),
             Some((&conversion_v1::VERSION, rest)) => conversion_v1::decode(rest),
             other => Err(RecordError::Version(other.map(|(version, _)| *version))),
         }
@@ -283,10 +299,17 @@ impl<'a> ConversionRecord<'a> {
         Status::from_code(self.status)
     }
 
-    /// Revenue and payout.
+    /// Revenue and payout by its price, less the share of them that has been taken back.
     #[must_use]
-    pub const fn earned(&self) -> Earned {
-        Earned { revenue: self.revenue, payout: self.payout }
+    pub fn earned(&self) -> Earned {
+        Earned { revenue: self.left_of(self.revenue), payout: self.left_of(self.payout) }
+    }
+
+    /// What is left of one of its amounts after what has been taken back.
+    #[must_use]
+    pub fn left_of(&self, micros: i64) -> i64 {
+        let whole = Micros::new(self.amount.unwrap_or_default());
+        Micros::new(micros).less_share(Micros::new(self.reversed_amount), whole).get()
     }
 
     /// Revenue and payout in a currency, micro-units: their own, or the network's; `None` if they
@@ -297,10 +320,10 @@ impl<'a> ConversionRecord<'a> {
             return None;
         }
         if self.currency == currency || (self.revenue, self.payout) == (0, 0) {
-            return Some((self.revenue, self.payout));
+            return Some((self.left_of(self.revenue), self.left_of(self.payout)));
         }
         let base = self.exchanged.as_ref()?.base.filter(|base| base.currency == currency)?;
-        Some((base.revenue, base.payout))
+        Some((self.left_of(base.revenue), self.left_of(base.payout)))
     }
 
     /// The flags that are set.

@@ -5,7 +5,7 @@
 pub enum Profile {
     /// Appended in key order, read by point look-ups of recent keys, dropped by range.
     TimeOrdered,
-    /// Written at keys in no order. Most look-ups find nothing.
+    /// Keys in no order, written in bulk. Most look-ups find nothing.
     Scattered,
     /// Small, rarely written.
     Small,
@@ -21,12 +21,12 @@ pub enum Table {
     /// Conversion ID → conversion record. Written by postbacks, read by the admin API and for
     /// duplicates; lives for `retention.conversions`.
     Conversions,
-    /// BLAKE3 of a claim → conversion ID. Written with the conversion, read by every postback
+    /// BLAKE3 of a claim → conversion ID. Filed behind the conversion, read by every postback
     /// that the claim cache does not know; expires with the conversion it names.
     Dedupe,
     /// Advertiser's customer → offer and affiliate. No writer yet.
     Customers,
-    /// Click key, conversion ID → nothing: the conversions of a click. Written with the
+    /// Click key, conversion ID → nothing: the conversions of a click. Filed behind the
     /// conversion, read by traces; lives as long as clicks and conversions together.
     ByClick,
     /// Postbacks as received. No writer yet; will live for `retention.inbound`.

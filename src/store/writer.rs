@@ -101,6 +101,8 @@ struct State {
     conversions: Option<Mark>,
     /// Conversions below bring their index rows along.
     closed_below: RecordKey,
+    /// The batch of the last that did since it was closed.
+    last_straggler: Option<u64>,
     /// The sync stage is at work; only then is the append stage worth waking.
     syncing: bool,
     /// What was collected is worth an fsync.
@@ -210,6 +212,9 @@ impl Writer {
         }
         let with_rows = *conversion.as_bytes() < state.closed_below;
         changes(&mut state.collected.batch, with_rows);
+        if with_rows {
+            state.last_straggler = Some(state.batch);
+        }
         let below = below.max(keys::after(conversion));
         state.conversions = Some(Mark { below, submitted: submitted + 1 });
         self.progress.set_submitted(submitted + 1);
@@ -260,12 +265,15 @@ impl Writer {
     pub(super) fn close_below(&self, below: RecordKey) -> u64 {
         let mut state = self.lock();
         state.closed_below = below;
+        state.last_straggler = None;
         state.batch
     }
 
-    /// Whether a batch and all before it are settled.
+    /// Whether a batch and all before it are settled, and so is all that came below the bound since:
+    /// it is readable, and may not be durable.
     pub(super) fn is_settled(&self, batch: u64) -> bool {
         let state = self.lock();
+        let batch = state.last_straggler.map_or(batch, |last| last.max(batch));
         let collected = state.batch > batch || state.collected.tickets.is_empty();
         collected && state.unsettled.iter().all(|unsettled| *unsettled > batch)
     }

@@ -302,3 +302,63 @@ payout = "20"
     let full = json!(["0.00", ["over_cap"], "cap:offer:month:payout"]);
     assert_eq!(kept(&server, "event=bonus"), [full.clone(), full]);
 }
+
+#[test]
+fn what_has_another_amount_keeps_its_tier_stays_unpaid_over_a_cap_and_counts_by_it() {
+    let mut server = server(
+        r#"
+[[offers.events]]
+id = "sale"
+payout = { percent = "10", currency = "USD" }
+tiers = [{ from = 2, payout = { percent = "50" } }]
+[[offers.events]]
+id = "bonus"
+payout = { fixed = "10" }
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
+[[offers.caps]]
+events = ["sale"]
+period = "month"
+count = 2
+[[offers.caps]]
+period = "month"
+payout = "20"
+"#,
+    );
+    let all = sales(&server, "pub-7", "A", 3);
+    for sale in &all {
+        all_accepted(&server, &[format!("{sale}&amount=10")]);
+    }
+    let send = |server: &Server, target: &str| {
+        let answer = server.postback(&target["/postback?".len()..]);
+        answer.word("result").to_owned()
+    };
+    for sale in &all {
+        let news = format!("{sale}&amount=20&status=approved");
+        assert_eq!(send(&server, &news), "updated");
+        assert_eq!(send(&server, &news), "duplicate");
+    }
+    let over = json!(["0.00", ["over_cap"], "cap:offer:month:count"]);
+    let expected = [json!(["2.00", [], "postback"]), json!(["10.00", [], "tier:2"]), over];
+    assert_eq!(kept(&server, "event=sale"), expected);
+    // 12.00 are paid, so that 10.00 do not fit any more, and neither after a restart.
+    let click = server.click("offer=limited&aff=pub-7");
+    let bonus = |n: u8| format!("/postback?click_id={click}&event=bonus&txn_id={n}");
+    for n in 0..2 {
+        all_accepted(&server, &[bonus(n)]);
+        server.kill();
+        server.start_again();
+    }
+    let full = json!(["0.00", ["over_cap"], "cap:offer:month:payout"]);
+    assert_eq!(kept(&server, "event=bonus"), [full.clone(), full]);
+    // A refund is not counted and makes no room; a smaller amount does.
+    let refund = all[0].replace("event=sale", "event=refund");
+    assert_eq!(send(&server, &refund), "accepted");
+    all_accepted(&server, &[bonus(2)]);
+    assert_eq!(send(&server, &format!("{}&amount=10&status=approved", all[1])), "updated");
+    all_accepted(&server, &[bonus(3)]);
+    let bonuses = kept(&server, "event=bonus");
+    let payouts: Vec<_> = bonuses.iter().map(|bonus| bonus[0].clone()).collect();
+    assert_eq!(payouts, ["0.00", "0.00", "0.00", "10.00"]);
+}

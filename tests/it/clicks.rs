@@ -228,7 +228,7 @@ fn the_record_says_what_the_visitor_brought() {
         "ip": "127.0.0.1",
         "user_agent": "Browser/1 (X)", "referrer": "https://blog.example/post?a=1",
         "gdpr": "1", "gdpr_consent": "CPXxRfA", "us_privacy": "1YNN",
-        "fallback": null,
+        "country": null, "fallback": null,
     });
     assert_eq!(click, expected);
 }
@@ -257,4 +257,28 @@ fn a_stranger_cannot_invent_its_address() {
     let answer = server.request("GET", "/click?id=sp7&redirect=false", forwarded).json();
     let id = answer["click_id"].as_str().expect("a click ID");
     assert_eq!(server.api(&format!("clicks/{id}"))["ip"], "127.0.0.1");
+}
+
+#[test]
+fn the_country_is_what_a_trusted_proxy_says() {
+    let click = |server: &Server, headers: &str| {
+        let answer = server.request("GET", "/click?offer=macros&aff=pub-8", headers);
+        let url = location(&answer);
+        let id = url.split_once("?c=").expect(url).1[..33].to_owned();
+        let filled = url.split_once("&n=").expect(url).1.split('&').next().expect("a value");
+        let kept = server.api(&format!("clicks/{id}"))["country"].clone();
+        assert_eq!(kept.as_str().unwrap_or_default(), filled, "{url}");
+        filled.to_owned()
+    };
+    let setup = || Setup::new().key("click.country_header", "CF-IPCountry");
+    let server = setup().key("server.trusted_proxies", "127.0.0.0/8").start();
+    assert_eq!(click(&server, "CF-IPCountry: DE\r\n"), "DE");
+    assert_eq!(click(&server, "cf-ipcountry: de\r\n"), "DE");
+    for unknown in ["", "CF-IPCountry: XX\r\n", "CF-IPCountry: T1\r\n", "X-Country: DE\r\n"] {
+        assert_eq!(click(&server, unknown), "", "{unknown:?}");
+    }
+    let stranger = setup().start();
+    assert_eq!(click(&stranger, "CF-IPCountry: DE\r\n"), "", "a visitor cannot invent it");
+    let unconfigured = Setup::new().key("server.trusted_proxies", "127.0.0.0/8").start();
+    assert_eq!(click(&unconfigured, "CF-IPCountry: DE\r\n"), "");
 }

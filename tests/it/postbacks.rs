@@ -110,8 +110,11 @@ fn every_refusal_has_its_status_and_its_reason_however_it_is_sent() {
     }
 }
 
-/// Refusals that the table above cannot show: other tests here do, the last one in `hostile`.
-const REFUSED_ELSEWHERE: [Refusal; 9] = [
+/// Refusals that the table above cannot show: other tests here do, the first two in `status`,
+/// the last one in `hostile`.
+const REFUSED_ELSEWHERE: [Refusal; 11] = [
+    Refusal::UnknownConversion,
+    Refusal::IllegalTransition,
     Refusal::WrongAdvertiser,
     Refusal::UnknownAdvertiser,
     Refusal::UnknownOffer,

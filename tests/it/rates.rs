@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Connection, Response, Server, eventually};
+use crate::harness::{CATALOG, Response, Server, eventually};
 
 const SHARES: &str = r#"
 [[offers]]
@@ -20,6 +20,10 @@ trust_revenue = true
 id = "sale"
 payout = { percent = "10", currency = "USD" }
 revenue = { percent = "20" }
+
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
 "#;
 
 const TODAY: &str = r#"{"base":"USD","rates":{"EUR":"0.80","JPY":"160"}}"#;
@@ -40,15 +44,7 @@ pub fn today() -> String {
 }
 
 pub fn put(server: &Server, date: &str, body: &str) -> Response {
-    let mut admin = Connection::open(server.admin);
-    let request = format!(
-        "PUT /api/v1/rates/{date} HTTP/1.1\r\nHost: t.example\r\nConnection: close\r\n\
-         Authorization: Bearer an-admin-token-for-tests\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    admin.send(request).expect("sent");
-    admin.receive("PUT").expect("an answer")
+    server.put_api(&format!("rates/{date}"), body)
 }
 
 /// Sends a postback; answers the conversion's ID.
@@ -131,6 +127,36 @@ fn a_conversion_without_a_rate_is_flagged_and_priced_when_the_rate_comes() {
     });
     assert_eq!(server.api("totals"), expected);
     assert_eq!(server.api("totals?event=sale")["margin"], "1.00");
+}
+
+#[test]
+fn a_conversion_may_be_approved_and_taken_back_in_part_while_it_waits_for_its_rate() {
+    let server = server();
+    let click = server.click("offer=games&aff=pub-7");
+    for query in [
+        "event=sale&txn_id=T&amount=1600&currency=JPY&status=pending",
+        "event=sale&txn_id=T&status=approved",
+        "event=refund&txn_id=T&amount=400",
+    ] {
+        let answer = server.postback(&format!("click_id={click}&{query}"));
+        assert_eq!(answer.http.status, 200, "{query}: {answer:?}");
+    }
+    assert_eq!(put(&server, &today(), TODAY).status, 200);
+    let priced = eventually("the price", || {
+        let kept = server.conversions("event=sale").remove(0);
+        (kept["flags"] == json!([])).then_some(kept)
+    });
+    let money = ["payout", "revenue", "amount", "reversed_amount"].map(|name| &priced[name]);
+    assert_eq!(json!(money), json!(["0.75", "1.50", "1600", "400"]));
+    let steps = priced["history"].as_array().expect("steps").iter();
+    let steps: Vec<_> = steps.map(|step| json!([step["status"], step["reason"]])).collect();
+    let expected = json!([
+        ["pending", "postback"],
+        ["approved", "postback"],
+        ["approved", "refund"],
+        ["approved", "repriced"],
+    ]);
+    assert_eq!(json!(steps), expected);
 }
 
 #[test]

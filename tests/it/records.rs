@@ -28,6 +28,7 @@ fn a_conversions_record_says_what_was_sent_and_what_was_made_of_it() {
         "conversion_id": id, "click_id": click, "advertiser": "acme", "offer": "spring",
         "affiliate": "pub-8", "event": "registration", "txn_id": "ü-1", "customer_id": "c9",
         "status": "pending", "amount": "12.5", "amount_currency": "JPY",
+        "reversed_amount": null,
         "revenue": "0.00", "payout": "2.50", "currency": "EUR", "quantity": 3,
         "amount_rate": null, "base": null, "flags": ["rate_missing"],
         "event_time": null, "received_time": null, "catalog_version": null,

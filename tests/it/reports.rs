@@ -176,7 +176,7 @@ code = "x"
     c.toml:25: offers[0] "spring offer".events[0] "sale".revenue.fixed: must not be negative
     c.toml:25: offers[0] "spring offer".events[0] "sale".revenue.currency: must be USD, the currency of the event's payout
     c.toml:28: offers[0] "spring offer".events[1] "sale".id: "sale" is taken by an earlier event of this offer
-    c.toml:29: offers[0] "spring offer".events[1] "sale".reverses: not supported by this version; remove it
+    c.toml:29: offers[0] "spring offer".events[1] "sale".reverses: "sale" earns nothing that could be taken back
     c.toml:31: offers[1] "no-click".advertiser: is missing
     warning: c.toml:31: offers[1] "no-click".events: has no events: every postback for the offer will be refused
     c.toml:33: offers[1] "no-click".url: has no {click_id}: no conversion could ever be matched to its click

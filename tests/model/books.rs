@@ -1,15 +1,17 @@
-//! What must be true, in the simplest words: which keys a postback claims, which conversions
-//! clients were told of, and what that says about the bytes on the disk.
+//! What must be true, in the simplest words: which keys a postback claims, which conversions and
+//! changes clients were told of, and what that says about the bytes on the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use postbackd::click_id::{ClickId, RecordId};
-use postbackd::dedup::Claim;
+use postbackd::dedup::{Claim, Original};
 use postbackd::model::reasons::Flag;
+use postbackd::model::status::Status;
 use postbackd::store::keys;
-use postbackd::store::records::{ClickRecord, ConversionRecord, decode_dedupe};
+use postbackd::store::records::{ClickRecord, ConversionRecord, HistoryEntry, decode_dedupe};
 use postbackd::store::schema::Table;
 
+use crate::caps;
 use crate::disk::Tables;
 
 /// The catalog that the simulation runs on. Its facts are stated again below, on purpose.
@@ -23,9 +25,19 @@ advertiser = "acme"
 url = "https://shop.example/{click_id}"
 [[offers.events]]
 id = "sale"
+payout = { percent = "10" }
+revenue = { percent = "20" }
 [[offers.events]]
 id = "deposit"
 repeat = "1h"
+initial_status = "pending"
+reapprove = true
+payout = { percent = "10" }
+revenue = { percent = "20" }
+
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
 
 [[offers]]
 id = "single"
@@ -34,9 +46,18 @@ url = "https://shop.example/{click_id}"
 one_conversion_per_click = true
 [[offers.events]]
 id = "sale"
+payout = { percent = "10" }
+revenue = { percent = "20" }
 [[offers.events]]
 id = "deposit"
 repeat = "1h"
+initial_status = "pending"
+reapprove = true
+payout = { percent = "10" }
+revenue = { percent = "20" }
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
 
 [[offers]]
 id = "capped"
@@ -50,8 +71,12 @@ tiers = [{ from = 3, payout = { fixed = "3" } }]
 [[offers.events]]
 id = "deposit"
 repeat = "1h"
+initial_status = "pending"
 payout = { fixed = "1" }
 revenue = { fixed = "5" }
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
 [[offers.caps]]
 period = "day"
 events = ["sale"]
@@ -66,7 +91,7 @@ id = "pub"
 "#;
 
 pub const OFFERS: [&str; 3] = ["open", "single", "capped"];
-pub const EVENTS: [&str; 2] = ["sale", "deposit"];
+pub const EVENTS: [&str; 3] = ["sale", "deposit", "refund"];
 /// `repeat` of a deposit, milliseconds.
 pub const WINDOW_MS: u64 = 60 * 60 * 1000;
 
@@ -77,14 +102,30 @@ pub struct Request {
     pub offer: &'static str,
     pub event: &'static str,
     pub txn_id: String,
+    /// The status it says, if any.
+    pub status: Option<Status>,
+    /// The amount it says, in whole dollars, if any.
+    pub amount: Option<i64>,
 }
 
 impl Request {
+    /// The same without what it says of status and money: what is counted once.
+    fn bare(&self) -> Self {
+        Self { status: None, amount: None, ..self.clone() }
+    }
+
     pub fn query(&self) -> String {
         let mut query = format!("click_id={}&event={}", self.click.to_text(), self.event);
         if !self.txn_id.is_empty() {
             query.push_str("&txn_id=");
             query.push_str(&self.txn_id);
+        }
+        if let Some(status) = self.status {
+            query.push_str("&status=");
+            query.push_str(status.as_str());
+        }
+        if let Some(amount) = self.amount {
+            query.push_str(&format!("&amount={amount}"));
         }
         query
     }
@@ -122,13 +163,14 @@ impl Key {
 }
 
 fn keys_of(click: RecordId, offer: &str, event: &str, txn_id: &str) -> Vec<Key> {
+    let is_refund = event == "refund";
     let event = event.to_owned();
     let mut keys = vec![if txn_id.is_empty() {
         Key::Event { click, event }
     } else {
         Key::Transaction { event, txn_id: txn_id.to_owned() }
     }];
-    if offer == "single" {
+    if offer == "single" && !is_refund {
         keys.push(Key::Click(click));
     }
     keys
@@ -146,23 +188,65 @@ pub struct Books {
     /// Answers to postbacks whose keys are all for ever.
     answers: HashMap<Request, RecordId>,
     minted: BTreeSet<RecordId>,
+    /// Histories as they were when somebody was told of them.
+    histories: BTreeMap<RecordId, Vec<Step>>,
+}
+
+/// One step of a history: status, time of receipt, revenue and payout in force.
+type Step = (Status, u64, i64, i64);
+
+fn history_of(record: &ConversionRecord<'_>) -> Vec<Step> {
+    let step = |entry: &HistoryEntry<'_>| {
+        let status = Status::from_code(entry.status).expect("a status");
+        (status, entry.time_ms, entry.booked_revenue, entry.booked_payout)
+    };
+    record.history.iter().map(step).collect()
 }
 
 impl Books {
     /// A client was told that its postback is a new conversion.
-    pub fn accepted(&mut self, request: &Request, conversion: RecordId, disk: &Tables) {
+    pub fn accepted(
+        &mut self,
+        request: &Request,
+        conversion: RecordId,
+        status: Status,
+        disk: &Tables,
+    ) {
         assert!(self.minted.insert(conversion), "{conversion:?} was given out twice");
         if request.keys().iter().all(|key| key.window_ms().is_none()) {
-            let before = self.answers.insert(request.clone(), conversion);
+            let before = self.answers.insert(request.bare(), conversion);
             assert_eq!(before, None, "{request:?} was accepted twice");
         }
         self.conversions.insert(conversion);
         let record = on_disk(conversion, disk);
         assert_eq!(keys_of_record(&record), request.keys(), "another postback's conversion");
+        assert_eq!(history_of(&record)[0].0, status, "it did not begin as was said");
+        self.told(conversion, &record);
+    }
+
+    /// A client was told that its postback has changed a conversion at `sent_ms`.
+    pub fn updated(&mut self, request: &Request, now: Original, sent_ms: u64, disk: &Tables) {
+        self.conversions.insert(now.conversion);
+        let record = on_disk(now.conversion, disk);
+        let (first, named) = (&request.keys()[0], keys_of_record(&record));
+        assert_eq!(&named[0], first, "{request:?} has changed another conversion");
+        let history = history_of(&record);
+        let is_there = |step: &Step| (step.0, step.1) == (now.status, sent_ms);
+        assert!(history[1..].iter().any(is_there), "{request:?}: no such step in {history:?}");
+        self.told(now.conversion, &record);
+    }
+
+    /// Whatever of a history somebody was told of stays its beginning.
+    fn told(&mut self, conversion: RecordId, record: &ConversionRecord<'_>) {
+        let history = history_of(record);
+        if let Some(before) = self.histories.insert(conversion, history.clone()) {
+            assert!(history.starts_with(&before), "{conversion:?}: {before:?}, now {history:?}");
+        }
     }
 
     /// A client was told that its postback is known as `original`.
-    pub fn duplicate(&mut self, request: &Request, original: RecordId, disk: &Tables) {
+    pub fn duplicate(&mut self, request: &Request, known: Original, disk: &Tables) {
+        let original = known.conversion;
         self.conversions.insert(original);
         let record = on_disk(original, disk);
         let keys = request.keys();
@@ -170,9 +254,13 @@ impl Books {
             keys_of_record(&record).iter().any(|key| keys.contains(key)),
             "{request:?} was told of {original:?}, with which it shares no key"
         );
-        if let Some(accepted) = self.answers.get(request) {
+        if let Some(accepted) = self.answers.get(&request.bare()) {
             assert_eq!(*accepted, original, "{request:?} was accepted as another");
         }
+        let history = history_of(&record);
+        let is_there = |step: &Step| step.0 == known.status;
+        assert!(history.iter().any(is_there), "{original:?} never was {:?}", known.status);
+        self.told(original, &record);
     }
 
     /// A click's record was acknowledged.
@@ -185,12 +273,17 @@ impl Books {
         for conversion in &self.conversions {
             on_disk(*conversion, disk);
         }
+        for (conversion, told) in &self.histories {
+            let history = history_of(&on_disk(*conversion, disk));
+            assert!(history.starts_with(told), "{conversion:?}: {told:?}, now {history:?}");
+        }
         for click in &self.clicks {
             let bytes = disk.of(Table::Clicks).get(&click.as_bytes()[..]);
             let bytes = bytes.unwrap_or_else(|| panic!("click {click:?} was lost"));
             assert!(ClickRecord::decode(bytes).is_ok());
         }
-        audit_caps(disk);
+        audit_refunds(disk);
+        caps::audit(disk);
         let filed_below = filed_below(disk);
         let holders = audit_conversions(&filed_below, disk);
         audit_dedupe(&holders, &filed_below, disk);
@@ -216,6 +309,7 @@ fn audit_conversions(filed_below: &[u8], disk: &Tables) -> BTreeMap<Key, Vec<Rec
         let by_click = keys::by_click(RecordId::from_bytes(record.click), id);
         let indexed = index.remove(&by_click[..]).is_some();
         assert!(indexed || !is_filed(&id, filed_below), "{id:?} has no index row");
+        audit_history(&record);
         let has_click = disk.of(Table::Clicks).contains_key(&record.click[..]);
         let is_flagged = record.flags().any(|flag| flag == Flag::ClickRecordMissing);
         assert!(has_click || is_flagged, "nobody says that the click of {id:?} is missing");
@@ -225,6 +319,67 @@ fn audit_conversions(filed_below: &[u8], disk: &Tables) -> BTreeMap<Key, Vec<Rec
     }
     assert!(index.is_empty(), "index rows of no conversion: {index:?}");
     holders
+}
+
+/// A history goes along the status machine, and what it books is what its last amount is worth
+/// while it is approved, and nothing otherwise.
+fn audit_history(record: &ConversionRecord<'_>) {
+    use Status::{Approved, Pending, Rejected, Reversed};
+    let history = history_of(record);
+    let legal = |from: Status, to: Status| match (from, to) {
+        (Pending, Approved | Rejected) | (Approved, Reversed) => true,
+        (Rejected, Approved) => record.event == "deposit" && record.offer != "capped",
+        // The same status once more: with another amount, or less of it.
+        (Pending, Pending) | (Approved, Approved) => true,
+        _ => false,
+    };
+    for pair in history.windows(2) {
+        assert!(legal(pair[0].0, pair[1].0), "from {:?} to {:?}", pair[0], pair[1]);
+    }
+    for (status, _, revenue, payout) in &history {
+        let is_capped = record.offer == "capped";
+        assert!(*revenue >= 0 && (is_capped || revenue == &(2 * payout)), "{history:?}");
+        assert!(*status == Approved || *revenue == 0, "{history:?}");
+    }
+    let (status, _, revenue, _) = history[history.len() - 1];
+    assert_eq!(record.status(), Some(status), "{history:?}");
+    if record.offer == "capped" {
+        // Its prices are fixed; `caps.rs` says which.
+        let worth = if status == Approved { record.earned().revenue } else { 0 };
+        return assert_eq!(revenue, worth, "{history:?}");
+    }
+    let worth = (record.amount.unwrap_or(0) - record.reversed_amount) / 5;
+    let worth = if record.event == "refund" { 0 } else { worth };
+    assert_eq!(revenue, if status == Approved { worth } else { 0 }, "{history:?}");
+}
+
+/// What refunds have taken back is what their conversions say: both are on the disk, or neither.
+fn audit_refunds(disk: &Tables) {
+    let mut taken: BTreeMap<String, (usize, i64)> = BTreeMap::new();
+    let all = disk.of(Table::Conversions).keys();
+    let all: Vec<_> = all.map(|key| keys::record(key).expect("a conversion's key")).collect();
+    for id in &all {
+        let record = on_disk(*id, disk);
+        if record.event == "refund" {
+            let (_, reverses) = record.params.last().expect("what it reverses");
+            let (count, amount) = taken.entry((*reverses).to_owned()).or_default();
+            *count += 1;
+            *amount += record.amount.unwrap_or(i64::from(u32::MAX) * 1_000_000);
+        }
+    }
+    for id in &all {
+        let record = on_disk(*id, disk);
+        let (count, amount) = taken.remove(id.to_text().as_str()).unwrap_or_default();
+        let steps = record.history.iter().filter(|step| step.reason == "refund").count();
+        assert_eq!(steps, count, "{id:?}: refunds, and steps in its history");
+        let by_refund = record.history.last().is_some_and(|step| step.reason == "refund");
+        if record.status() == Some(Status::Approved) {
+            assert_eq!(record.reversed_amount, amount, "{id:?}: refunded");
+        } else if by_refund {
+            assert!(amount >= record.amount.unwrap_or(0), "{id:?}: reversed by {amount}");
+        }
+    }
+    assert!(taken.is_empty(), "refunds of no conversion: {taken:?}");
 }
 
 /// A key has one conversion, or several that are a window apart, and the dedupe table names the
@@ -248,72 +403,6 @@ fn audit_dedupe(holders: &BTreeMap<Key, Vec<RecordId>>, filed_below: &[u8], disk
         assert!(named.is_none_or(|named| conversions.contains(&named)), "{key:?}: {named:?}");
     }
     assert!(entries.is_empty(), "dedupe entries of no conversion: {entries:?}");
-}
-
-/// What the caps and tiers of `capped` say, by the times at which its conversions were minted: a
-/// day pays for two sales, the month pays 9, and a sale pays 3 from the month's third on.
-///
-/// Both ways: nothing is paid over a cap, and nothing goes unpaid without a full cap. A place
-/// that was taken is never lost alone, since whoever came after it is lost with it.
-fn audit_caps(disk: &Tables) {
-    let mut paid = Paid::default();
-    let mut over = Vec::new();
-    for id in disk.of(Table::Conversions).keys() {
-        let id = keys::record(id).expect("a conversion's key");
-        let record = on_disk(id, disk);
-        if record.offer == "capped" {
-            assert_eq!(record.revenue, 5_000_000, "revenue knows no cap");
-            if record.flags & Flag::OverCap.bit() == 0 {
-                paid.add(id, &record);
-            } else {
-                over.push((id, record));
-            }
-        }
-    }
-    assert!(paid.sales_by_day.values().all(|sales| *sales <= 2), "{paid:?}");
-    assert!(paid.payout <= 9_000_000, "{paid:?}");
-    assert_eq!(paid.in_tier, paid.sales.saturating_sub(2), "{paid:?}");
-    for (id, record) in over {
-        assert_eq!(record.payout, 0, "{id:?} is over a cap");
-        let reason = record.history.first().map_or("", |first| first.reason);
-        let full = match (reason, record.event) {
-            ("cap:offer:day:count", "sale") => paid.sales_by_day.get(&day_of(id)) == Some(&2),
-            ("cap:affiliate:month:payout", "sale") => paid.payout > 6_000_000,
-            ("cap:affiliate:month:payout", _) => paid.payout == 9_000_000,
-            _ => false,
-        };
-        assert!(full, "{id:?} is over {reason:?}, which is not full: {paid:?}");
-    }
-}
-
-#[derive(Default, Debug)]
-struct Paid {
-    sales_by_day: BTreeMap<u64, u32>,
-    sales: u32,
-    in_tier: u32,
-    payout: i64,
-}
-
-impl Paid {
-    fn add(&mut self, id: RecordId, record: &ConversionRecord<'_>) {
-        self.payout += record.payout;
-        let in_tier = record.history.first().is_some_and(|first| first.reason == "tier:3");
-        let price = match record.event {
-            "sale" if in_tier => 3_000_000,
-            "sale" => 2_000_000,
-            _ => 1_000_000,
-        };
-        assert_eq!(record.payout, price, "{id:?}");
-        if record.event == "sale" {
-            *self.sales_by_day.entry(day_of(id)).or_default() += 1;
-            self.sales += 1;
-            self.in_tier += u32::from(in_tier);
-        }
-    }
-}
-
-fn day_of(id: RecordId) -> u64 {
-    id.time_ms() / (24 * 60 * 60 * 1000)
 }
 
 /// A conversion's record, which must be there.

@@ -10,11 +10,12 @@ use arc_swap::ArcSwap;
 use postbackd::caps::Meters;
 use postbackd::catalog::Catalog;
 use postbackd::click_id::{Keyring, Minter, RecordId};
-use postbackd::dedup::Deduplicator;
+use postbackd::dedup::{Deduplicator, Original};
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::period::Calendar;
-use postbackd::model::reasons::Unavailability;
+use postbackd::model::reasons::{Refusal, Unavailability};
+use postbackd::model::status::Status;
 use postbackd::postback::{Address, Answer, Body, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
 use postbackd::store::engine::Engine;
@@ -68,6 +69,7 @@ impl<T> Task<T> {
 
 struct Client {
     request: Request,
+    sent_ms: u64,
     task: Task<Answer>,
 }
 
@@ -170,7 +172,7 @@ impl Life {
             };
             postbacks.take(&request).await.answer
         };
-        self.clients.push(Client { request, task: Task::new(take) });
+        self.clients.push(Client { request, sent_ms: now_ms, task: Task::new(take) });
     }
 
     /// Polls one client, woken or not: a future may be polled at any time.
@@ -206,7 +208,7 @@ impl Life {
     fn poll(&mut self, place: usize, books: &mut Books) {
         if let Some(answer) = self.clients[place].task.poll() {
             let client = self.clients.swap_remove(place);
-            self.check_answer(&client.request, answer, books);
+            self.check_answer(&client.request, client.sent_ms, answer, books);
         }
     }
 
@@ -259,20 +261,28 @@ impl Life {
         self.store.writer().close();
     }
 
-    fn check_answer(&self, request: &Request, answer: Answer, books: &mut Books) {
+    fn check_answer(&self, request: &Request, sent_ms: u64, answer: Answer, books: &mut Books) {
         if let Answer::Unavailable(reason) = answer {
             return self.check_unavailable(reason);
         }
         self.disk.with_durable(|disk| match answer {
             Answer::Accepted { conversion: Some(conversion), status, .. } => {
-                books.accepted(request, conversion, disk);
-                assert_eq!(on_disk(conversion, disk).status(), Some(status));
+                books.accepted(request, conversion, status, disk);
             }
             Answer::Duplicate { original, dry_run: false, .. } => {
-                books.duplicate(request, original.conversion, disk);
-                let record = on_disk(original.conversion, disk);
-                assert_eq!(record.status(), Some(original.status), "the original's status");
+                books.duplicate(request, original, disk);
             }
+            Answer::Updated { now, dry_run: false, .. } => {
+                books.updated(request, now, sent_ms, disk);
+            }
+            Answer::Refused(refused) => match refused.reason {
+                Refusal::IllegalTransition => {
+                    assert!(request.status.is_some() || request.event == "refund", "{request:?}");
+                }
+                Refusal::BadStatus => assert_eq!(request.status, Some(Status::Reversed)),
+                Refusal::UnknownConversion | Refusal::BadAmount if request.event == "refund" => {}
+                other => panic!("{request:?} was refused: {other}"),
+            },
             other => panic!("{request:?} was answered {other:?}"),
         });
     }
@@ -312,26 +322,30 @@ impl Life {
                 None => panic!("click {click:?} never heard how it ended"),
             }
         }
+        let poisoned = self.is_poisoned();
         self.disk.with_durable(|disk| {
             // Nothing in memory vouches for what the disk does not have.
             for key in sent.iter().flat_map(Request::keys) {
                 if let Some(original) = self.known(&key, now_ms) {
-                    on_disk(original, disk);
+                    let status = on_disk(original.conversion, disk).status();
+                    // A change that nobody was told of may have reached a failing disk.
+                    let follows = status == Some(original.status) || poisoned;
+                    assert!(follows, "memory says {original:?}, the disk {status:?}");
                 }
             }
             books.audit(disk);
         });
         let ticket = Arc::new(Ticket::default());
-        if self.is_poisoned() {
+        if poisoned {
             let refused = self.store.writer().submit(ticket, |_| ());
             assert_eq!(refused, Err(SubmitError::Poisoned), "a failed disk is never tried again");
         }
     }
 
-    fn known(&self, key: &Key, now_ms: u64) -> Option<RecordId> {
+    fn known(&self, key: &Key, now_ms: u64) -> Option<Original> {
         key.with_claim(|claim| {
             let claims = postbackd::dedup::ClaimSet::new(claim, None);
-            self.postbacks.dedup.known(&claims, now_ms).map(|original| original.conversion)
+            self.postbacks.dedup.known(&claims, now_ms)
         })
     }
 }

@@ -16,9 +16,14 @@
 //! - a key has one conversion, or several that lie its window apart; the dedupe entries, the
 //!   conversions and the index rows lead to each other;
 //! - who sends an accepted postback again is told of the same conversion;
+//! - a history that somebody was told of stays the beginning of the conversion's history, goes
+//!   along the status machine, and books what the amount is worth while it is approved, never less
+//!   than nothing; memory says the status that the disk has;
+//! - a refund and the step it makes in its conversion's history are on the disk, or neither is;
 //! - after a failed write or fsync everybody gets `unavailable`, nothing is written any more, and
 //!   nothing in memory vouches for what was lost;
-//! - caps are never exceeded by what is on the disk, and nothing goes unpaid without a full cap;
+//! - caps are never exceeded by what is on the disk, and nothing goes unpaid without a full cap,
+//!   whatever becomes of statuses and amounts;
 //! - when the writer has run dry, no future waits, no claim is pending, every ticket is settled;
 //! - offers and affiliates keep their numbers; no ID is minted twice.
 //!
@@ -31,6 +36,7 @@
 //! [`Store`]: postbackd::store::Store
 
 mod books;
+mod caps;
 mod disk;
 mod life;
 mod rng;
@@ -42,6 +48,7 @@ use postbackd::catalog::{self, NetworkDefaults};
 use postbackd::click_id::ClickId;
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
+use postbackd::model::status::Status;
 use postbackd::store::{Store, Unobserved};
 
 use books::{Books, CATALOG, EVENTS, OFFERS, Request, WINDOW_MS};
@@ -172,15 +179,26 @@ impl World {
             0 => String::new(),
             _ => format!("T{}", self.rng.below(6)),
         };
-        let request = Request { click, offer, event, txn_id };
+        let status = self.status();
+        let unit = if event == "refund" { 1 } else { 5 };
+        let amount = (!self.rng.once_in(3)).then(|| unit * self.rng.below(3) as i64);
+        let request = Request { click, offer, event, txn_id, status, amount };
         self.sent.push(request.clone());
         life.send(request, self.now_ms);
     }
 
-    /// A retry, or the same once more at the same moment.
+    fn status(&mut self) -> Option<Status> {
+        let place = self.rng.below(2 * Status::ALL.len());
+        Status::ALL.get(place).copied()
+    }
+
+    /// A retry, the same once more at the same moment, or news of the same conversion.
     fn send_again(&mut self, life: &mut Life) {
         if !self.sent.is_empty() {
-            let request = self.sent[self.rng.below(self.sent.len())].clone();
+            let mut request = self.sent[self.rng.below(self.sent.len())].clone();
+            if self.rng.once_in(2) {
+                request.status = self.status();
+            }
             life.send(request, self.now_ms);
         }
     }

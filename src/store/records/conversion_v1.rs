@@ -80,5 +80,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> 
         history,
         claims: 0,
         exchanged: None,
+        reversed_amount: 0,
     })
 }

@@ -24,19 +24,34 @@ pub fn binary() -> Command {
     command
 }
 
+/// The binary, with SIGXFSZ ignored: what is ignored stays so across exec.
+fn deaf_to_limits() -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.env_clear().stdin(Stdio::null());
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_postbackd")]);
+    command
+}
+
 /// What a server starts with.
 pub struct Setup {
     catalog: String,
     source: &'static str,
     fallback: &'static str,
     keys: Vec<(String, String)>,
+    limit_is_an_error: bool,
 }
 
 impl Setup {
     pub fn new() -> Self {
         let fallback = "fallback_url = \"https://network.example/unavailable\"\n";
         let source = "catalog = \"catalog.toml\"\n";
-        Self { catalog: CATALOG.to_owned(), source, fallback, keys: Vec::new() }
+        Self {
+            catalog: CATALOG.to_owned(),
+            source,
+            fallback,
+            keys: Vec::new(),
+            limit_is_an_error: false,
+        }
     }
 
     /// Starts with another catalog.
@@ -63,6 +78,12 @@ impl Setup {
         self
     }
 
+    /// Writes beyond [`Server::limit_files`] fail, instead of ending the process by a signal.
+    pub fn with_limit_of_files(mut self) -> Self {
+        self.limit_is_an_error = true;
+        self
+    }
+
     pub fn start(self) -> Server {
         let folder = tempfile::tempdir().expect("a folder");
         let (public, admin) = (free_address(), free_address());
@@ -78,7 +99,8 @@ impl Setup {
         );
         std::fs::write(folder.path().join("postbackd.toml"), config).expect("writable");
         std::fs::write(folder.path().join("catalog.toml"), self.catalog).expect("writable");
-        let mut server = Server { folder, keys: self.keys, public, admin, child: None };
+        let (keys, limit_is_an_error) = (self.keys, self.limit_is_an_error);
+        let mut server = Server { folder, keys, limit_is_an_error, public, admin, child: None };
         server.start_again();
         server
     }
@@ -103,6 +125,7 @@ fn free_address() -> SocketAddr {
 pub struct Server {
     folder: TempDir,
     keys: Vec<(String, String)>,
+    limit_is_an_error: bool,
     pub public: SocketAddr,
     pub admin: SocketAddr,
     child: Option<Child>,
@@ -147,7 +170,8 @@ impl Server {
         assert!(self.child.is_none(), "it is still running");
         let log = OpenOptions::new().create(true).append(true).open(self.log_path());
         let log: File = log.expect("a log file");
-        let child = binary()
+        let mut command = if self.limit_is_an_error { deaf_to_limits() } else { binary() };
+        let child = command
             .args(["serve", "--config"])
             .arg(self.path("postbackd.toml"))
             .envs(self.keys.iter().map(|(name, value)| (name, value)))
@@ -217,6 +241,16 @@ impl Server {
         assert!(sent.success(), "signal {name}");
     }
 
+    /// From now on no file of the process may grow beyond `bytes`: the system refuses to write.
+    pub fn limit_files(&self, bytes: u64) {
+        assert!(self.limit_is_an_error, "it would be killed by a signal");
+        let pid = self.child.as_ref().expect("running").id().to_string();
+        // The soft limit only: lowering it asks for no privilege.
+        let limit = format!("--fsize={bytes}:");
+        let set = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(set.expect("prlimit(1)").success(), "limit {bytes}");
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait(&mut self) -> ExitStatus {
         let status = eventually("the end of the process", || self.exited());
@@ -265,6 +299,21 @@ impl Server {
     pub fn admin_with(&self, target: &str, headers: &str) -> Response {
         let headers = format!("Authorization: Bearer {TOKEN}\r\nConnection: close\r\n{headers}");
         Connection::open(self.admin).request("GET", target, &headers).expect("an answer")
+    }
+
+    /// A request to the admin listener without the token.
+    pub fn admin_open(&self, target: &str) -> Response {
+        let mut admin = Connection::open(self.admin);
+        admin.request("GET", target, "Connection: close\r\n").expect("an answer")
+    }
+
+    /// A PUT of JSON to the admin API.
+    pub fn put_api(&self, call: &str, body: &str) -> Response {
+        let headers =
+            format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n");
+        let mut admin = Connection::open(self.admin);
+        let target = format!("/api/v1/{call}");
+        admin.send_body("PUT", &target, &headers, body.as_bytes()).expect("an answer")
     }
 
     /// A successful call of the admin API.

@@ -1,0 +1,101 @@
+// Pure: no clock, no randomness, no I/O.
+//! What is left of a conversion when a negative event takes it back.
+
+use super::decide::{Refused, Verdict};
+use crate::limits::HISTORY_STEPS_MAX;
+use crate::model::currency::Currency;
+use crate::model::money::Micros;
+use crate::model::reasons::Refusal;
+use crate::model::status::Status;
+use crate::store::records::{ConversionRecord, HistoryEntry};
+
+/// What a negative event says.
+#[derive(Clone, Copy, Debug)]
+pub struct Reversal<'a> {
+    /// Its event's ID: the history's reason.
+    pub event: &'a str,
+    /// How much of the amount is taken back, its sign aside; `None`: all of it.
+    pub amount: Option<Micros>,
+    /// The amount's currency; `None`: that of the conversion's amount.
+    pub currency: Option<Currency>,
+    /// When it happened, Unix milliseconds.
+    pub event_time_ms: u64,
+    /// When it was received, Unix milliseconds.
+    pub received_ms: u64,
+}
+
+impl<'a> Reversal<'a> {
+    /// What the postback of a negative event says.
+    #[must_use]
+    pub fn of(verdict: &Verdict<'a>, received_ms: u64) -> Self {
+        Self {
+            event: &verdict.event.id,
+            amount: verdict.said.amount,
+            currency: verdict.said.currency,
+            event_time_ms: verdict.event_time_ms,
+            received_ms,
+        }
+    }
+}
+
+/// The conversion with all of it taken back, or the share that the amount is of its own.
+///
+/// # Errors
+/// [`Refusal::IllegalTransition`] if it has earned nothing that could be taken back, or
+/// [`Refusal::BadAmount`] and [`Refusal::BadCurrency`] if the share cannot be told.
+pub fn reversed<'a>(
+    record: &ConversionRecord<'a>,
+    reversal: &Reversal<'a>,
+) -> Result<ConversionRecord<'a>, Refused> {
+    let status = record.status().unwrap_or(Status::Pending);
+    if status != Status::Approved {
+        let hint =
+            format!("the conversion is {}: only what is approved is taken back", status.as_str());
+        return Err(Refused::with(Refusal::IllegalTransition, hint));
+    }
+    if record.history.len() >= HISTORY_STEPS_MAX {
+        return Err(Refused::with(Refusal::IllegalTransition, "it has changed too often"));
+    }
+    let mut anew = record.clone();
+    let status = match part(record, reversal)? {
+        Some(part) => {
+            anew.reversed_amount += part.get();
+            Status::Approved
+        }
+        None => Status::Reversed,
+    };
+    anew.status = status.code();
+    anew.history.push(HistoryEntry::new(
+        status,
+        reversal.received_ms,
+        reversal.event_time_ms,
+        anew.earned(),
+        reversal.event,
+    ));
+    Ok(anew)
+}
+
+/// How much of the conversion's amount is taken back; `None` if that is all that is left of it.
+fn part(record: &ConversionRecord<'_>, reversal: &Reversal<'_>) -> Result<Option<Micros>, Refused> {
+    let Some(amount) = reversal.amount else { return Ok(None) };
+    let amount = if amount < Micros::ZERO { amount.checked_neg() } else { Some(amount) };
+    let Some(amount) = amount.filter(|amount| *amount > Micros::ZERO) else {
+        return Err(Refused::with(Refusal::BadAmount, "what is taken back is not nothing"));
+    };
+    let currency = Currency::from_bytes(record.amount_currency.unwrap_or(record.currency));
+    if reversal.currency.is_some_and(|said| Some(said) != currency) {
+        let hint = "name it in the currency of the conversion's amount";
+        return Err(Refused::with(Refusal::BadCurrency, hint));
+    }
+    let Some(whole) = record.amount.filter(|whole| *whole > 0) else {
+        let hint =
+            "the conversion has no amount to take a part of: without an amount, all is taken back";
+        return Err(Refused::with(Refusal::BadAmount, hint));
+    };
+    let left = Micros::new(whole.saturating_sub(record.reversed_amount));
+    Ok((amount < left).then_some(amount))
+}
+
+#[cfg(test)]
+#[path = "reversal_tests.rs"]
+mod tests;

@@ -1,0 +1,88 @@
+use super::super::transition::tests::{amount, record};
+use super::*;
+
+fn reversal(text: &str) -> Reversal<'static> {
+    let mut reversal = Reversal {
+        event: "refund",
+        amount: None,
+        currency: None,
+        event_time_ms: 8000,
+        received_ms: 9000,
+    };
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        match Currency::parse(word) {
+            Ok(currency) => reversal.currency = Some(currency),
+            Err(_) => reversal.amount = Some(Micros::new(amount(word))),
+        }
+    }
+    reversal
+}
+
+/// Takes a conversion of 100.00 that earned 20.00 and 10.00 back by one negative event after the
+/// other; what is booked in the end with its status, or why the last was refused.
+fn outcome(history: &str, texts: &[&str]) -> String {
+    let mut record = record("sale", history);
+    for text in texts {
+        match reversed(&record, &reversal(text)) {
+            Ok(anew) => record = anew,
+            Err(refused) => return refused.reason.as_str().to_owned(),
+        }
+    }
+    let last = record.history.last().expect("a step");
+    assert_eq!((last.status, last.reason), (record.status, "refund"));
+    let shown = |micros| Micros::new(micros).display(Currency::USD).to_string();
+    let (revenue, payout) = (shown(last.booked_revenue), shown(last.booked_payout));
+    format!("{} {revenue} {payout}", record.status().expect("a status").as_str())
+}
+
+#[test]
+fn a_conversion_is_taken_back_whole_or_in_parts_and_never_below_nothing() {
+    let check = |texts: &[&str], expected: &str| {
+        assert_eq!(outcome("approved postback", texts), expected, "{texts:?}");
+    };
+    check(&[""], "reversed 0.00 0.00");
+    check(&["100"], "reversed 0.00 0.00");
+    check(&["500"], "reversed 0.00 0.00");
+    check(&["25"], "approved 15.00 7.50");
+    check(&["-25"], "approved 15.00 7.50");
+    check(&["25 USD"], "approved 15.00 7.50");
+    check(&["25", "25"], "approved 10.00 5.00");
+    check(&["25", "75"], "reversed 0.00 0.00");
+    check(&["25", ""], "reversed 0.00 0.00");
+    check(&["33.333333", "33.333333", "33.333333"], "approved 0.00 0.00");
+    check(&["33.333333", "33.333333", "33.333334"], "reversed 0.00 0.00");
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_refused() {
+    let check = |history: &str, texts: &[&str], expected: &str| {
+        assert_eq!(outcome(history, texts), expected, "{history}: {texts:?}");
+    };
+    check("pending postback", &[""], "illegal_transition");
+    check("rejected postback", &[""], "illegal_transition");
+    check("reversed refund", &["1"], "illegal_transition");
+    check("approved postback", &["", "1"], "illegal_transition");
+    check("approved postback", &["100", "1"], "illegal_transition");
+    check("approved postback", &["0"], "bad_amount");
+    check("approved postback", &["25 EUR"], "bad_currency");
+}
+
+#[test]
+fn a_part_needs_an_amount_that_it_is_a_part_of() {
+    let mut record = record("sale", "approved postback");
+    record.amount = None;
+    let refused = reversed(&record, &reversal("25")).expect_err("of what?");
+    assert_eq!(refused.reason, Refusal::BadAmount);
+    let whole = reversed(&record, &reversal("")).expect("all of it");
+    assert_eq!(whole.status(), Some(Status::Reversed));
+}
+
+#[test]
+fn price_and_amount_stay_what_they_were() {
+    let before = record("sale", "approved postback");
+    let anew = reversed(&before, &reversal("25")).expect("a part");
+    assert_eq!((anew.amount, anew.revenue), (before.amount, before.revenue));
+    assert_eq!(anew.earned_in(*b"USD"), Some((amount("15"), amount("7.5"))));
+    let step = anew.history.last().expect("a step");
+    assert_eq!((step.time_ms, step.event_time_ms), (9000, 8000));
+}

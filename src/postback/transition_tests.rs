@@ -1,0 +1,247 @@
+use super::*;
+use crate::catalog::{NetworkDefaults, Numbers, parse};
+use crate::model::ids::{AffiliateNumber, OfferNumber};
+use crate::store::records::Earned;
+
+const CATALOG: &str = r#"
+[[advertisers]]
+id = "acme"
+
+[[offers]]
+id = "spring"
+advertiser = "acme"
+url = "https://shop.example/{click_id}"
+
+[[offers.events]]
+id = "sale"
+payout = { percent = "10" }
+revenue = { percent = "20" }
+
+[[offers.events]]
+id = "lenient"
+reapprove = true
+trust_payout = true
+payout = { percent = "10" }
+revenue = { percent = "20" }
+"#;
+
+struct First;
+
+impl Numbers for First {
+    fn offer(&self, _: &str) -> Option<OfferNumber> {
+        OfferNumber::new(1)
+    }
+
+    fn affiliate(&self, _: &str) -> Option<AffiliateNumber> {
+        AffiliateNumber::new(1)
+    }
+}
+
+fn catalog() -> Catalog {
+    let defaults = NetworkDefaults { currency: Currency::USD, time_zone: jiff::tz::TimeZone::UTC };
+    let (checked, _) = parse(CATALOG, "catalog.toml", &defaults).expect("a sound catalog");
+    checked.into_catalog(7, &First).expect("numbers")
+}
+
+pub fn amount(text: &str) -> i64 {
+    Micros::parse(text).expect("an amount").get()
+}
+
+/// A conversion of 100.00 that was received at 1000; its history by `"status reason …"`.
+pub fn record<'a>(event: &'a str, history: &'a str) -> ConversionRecord<'a> {
+    let earned = Earned { revenue: amount("20"), payout: amount("10") };
+    let words: Vec<_> = history.split(' ').collect();
+    let step = |pair: &[&'a str]| {
+        let status = Status::parse(pair[0]).expect("a status");
+        HistoryEntry::new(status, 1000, 1000, earned, pair[1])
+    };
+    let history: Vec<_> = words.chunks(2).map(step).collect();
+    ConversionRecord {
+        click: [0; 16],
+        click_mac: [0; 8],
+        advertiser: "acme",
+        offer: "spring",
+        affiliate: "pub",
+        event,
+        txn_id: "T",
+        customer_id: "",
+        status: history.last().expect("a step").status,
+        amount: Some(amount("100")),
+        amount_currency: None,
+        revenue: earned.revenue,
+        payout: earned.payout,
+        currency: Currency::USD.to_bytes(),
+        quantity: None,
+        flags: 0,
+        event_time_ms: 1000,
+        received_ms: 1000,
+        catalog_version: 1,
+        params: Vec::new(),
+        history,
+        claims: 1,
+        exchanged: None,
+        reversed_amount: 0,
+    }
+}
+
+/// What is heard at 9000, by `"status [amount=…] [payout=…] [at=…] [network]"`.
+fn heard(text: &str) -> Heard {
+    let (status, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let mut heard = Heard {
+        status: Status::parse(status).expect("a status"),
+        said: Said::default(),
+        event_time_ms: 9000,
+        is_timed: false,
+        received_ms: 9000,
+        by: Speaker::Advertiser,
+    };
+    for word in rest.split(' ').filter(|word| !word.is_empty()) {
+        match word.split_once('=') {
+            Some(("amount", value)) => heard.said.amount = Some(Micros::new(amount(value))),
+            Some(("payout", value)) => heard.said.payout = Some(Micros::new(amount(value))),
+            Some((_, time)) => {
+                (heard.event_time_ms, heard.is_timed) = (time.parse().expect("a time"), true);
+            }
+            None => heard.by = Speaker::Network,
+        }
+    }
+    heard
+}
+
+fn change<'a>(
+    record: &ConversionRecord<'a>,
+    text: &str,
+) -> Result<Option<ConversionRecord<'a>>, Refused> {
+    let market = Market::closed(Currency::USD);
+    changed(record, &heard(text), &catalog(), &market)
+}
+
+/// The last step as `"status reason revenue payout"`; empty if nothing changes, the reason if it
+/// is refused.
+fn outcome(record: &ConversionRecord<'_>, text: &str) -> String {
+    match change(record, text) {
+        Ok(None) => String::new(),
+        Err(refused) => refused.reason.as_str().to_owned(),
+        Ok(Some(anew)) => {
+            let (last, before) = anew.history.split_last().expect("a step");
+            assert_eq!(before, record.history, "history is only added to");
+            assert_eq!((last.status, last.time_ms), (anew.status, 9000));
+            let status = anew.status().expect("a status");
+            let booked = [last.booked_revenue, last.booked_payout];
+            let [revenue, payout] =
+                booked.map(|micros| Micros::new(micros).display(Currency::USD).to_string());
+            format!("{} {} {revenue} {payout}", status.as_str(), last.reason)
+        }
+    }
+}
+
+#[test]
+fn what_is_heard_is_a_step_nothing_new_or_refused() {
+    let check = |history: &str, text: &str, expected: &str| {
+        assert_eq!(outcome(&record("sale", history), text), expected, "{history}: {text}");
+    };
+    check("pending postback", "approved", "approved postback 20.00 10.00");
+    check("pending postback", "rejected", "rejected postback 0.00 0.00");
+    check("pending postback", "pending", "");
+    check("pending postback", "reversed", "illegal_transition");
+    check("approved postback", "reversed", "reversed postback 0.00 0.00");
+    check("approved postback", "pending", "");
+    check("approved postback", "approved", "");
+    check("approved postback", "rejected", "illegal_transition");
+    check("rejected postback", "approved", "illegal_transition");
+    check("reversed postback", "approved", "illegal_transition");
+    check("reversed postback", "reversed amount=1", "");
+    check("pending postback", "approved network", "approved upload 20.00 10.00");
+}
+
+#[test]
+fn what_was_rejected_is_approved_only_where_the_event_allows_it() {
+    let lenient = record("lenient", "pending postback rejected postback");
+    assert_eq!(outcome(&lenient, "approved"), "approved postback 20.00 10.00");
+    let unknown = record("gone", "pending postback rejected postback");
+    assert_eq!(outcome(&unknown, "approved"), "illegal_transition");
+}
+
+#[test]
+fn an_approval_that_the_offer_held_back_is_not_given_by_saying_it_again() {
+    let check = |history: &str, text: &str, expected: &str| {
+        assert_eq!(outcome(&record("sale", history), text), expected, "{history}: {text}");
+    };
+    check("pending held", "approved", "");
+    check("pending held pending repriced", "approved", "");
+    check("pending held", "approved amount=50", "pending postback 0.00 0.00");
+    check("pending held", "rejected", "rejected postback 0.00 0.00");
+    check("pending held", "approved network", "approved upload 20.00 10.00");
+}
+
+#[test]
+fn another_amount_is_priced_anew_while_the_conversion_can_earn() {
+    let check = |history: &str, text: &str, expected: &str| {
+        assert_eq!(outcome(&record("sale", history), text), expected, "{history}: {text}");
+    };
+    check("approved postback", "approved amount=50", "approved postback 10.00 5.00");
+    check("approved postback", "approved amount=100", "");
+    check("approved postback", "pending amount=50", "");
+    check("pending postback", "pending amount=50", "pending postback 0.00 0.00");
+    check("pending postback", "approved amount=50", "approved postback 10.00 5.00");
+    check("rejected postback", "rejected amount=50", "");
+    check("approved postback", "approved payout=3", "");
+    let anew = change(&record("sale", "pending postback"), "pending amount=50").expect("legal");
+    let anew = anew.expect("another amount");
+    assert_eq!((anew.amount, anew.payout), (Some(amount("50")), amount("5")));
+    assert_eq!((anew.catalog_version, anew.received_ms), (7, 1000));
+}
+
+#[test]
+fn a_trusted_payout_is_news_if_it_is_another() {
+    let lenient = record("lenient", "approved postback");
+    assert_eq!(outcome(&lenient, "approved payout=3"), "approved postback 20.00 3.00");
+    assert_eq!(outcome(&lenient, "approved payout=10"), "");
+}
+
+#[test]
+fn what_happened_before_the_last_step_is_nothing_new_if_both_times_were_sent() {
+    let check = |last_event_ms: u64, text: &str, expected: &str| {
+        let mut record = record("sale", "approved postback");
+        record.history[0].event_time_ms = last_event_ms;
+        assert_eq!(outcome(&record, text), expected, "{last_event_ms}: {text}");
+    };
+    let reversed = "reversed postback 0.00 0.00";
+    check(500, "reversed at=499", "");
+    check(500, "rejected at=499", "");
+    check(500, "reversed at=500", reversed);
+    check(500, "reversed", reversed);
+    check(99_000, "reversed", reversed);
+    // The last step's time is that of its receipt: a sender's clock says nothing about it.
+    check(1000, "reversed at=999", reversed);
+}
+
+#[test]
+fn what_came_too_late_earns_nothing_by_another_amount() {
+    let mut late = record("lenient", "pending postback");
+    late.flags = Flag::Late.bit();
+    (late.revenue, late.payout) = (0, 0);
+    assert_eq!(outcome(&late, "approved amount=50"), "approved postback 0.00 0.00");
+    assert_eq!(outcome(&late, "pending payout=5"), "");
+}
+
+#[test]
+fn a_history_ends_somewhere() {
+    let mut record = record("sale", "pending postback");
+    record.history = vec![record.history[0]; HISTORY_STEPS_MAX];
+    assert_eq!(outcome(&record, "approved"), "illegal_transition");
+    record.history.pop();
+    assert_eq!(outcome(&record, "approved"), "approved postback 20.00 10.00");
+}
+
+#[test]
+fn a_refusal_names_the_status_that_the_conversion_has() {
+    for status in Status::ALL {
+        for said in Status::ALL {
+            if status.step(said, false) == Step::Illegal {
+                let hint = illegal(status, said).hint.expect("a hint");
+                assert!(hint.contains(status.as_str()), "{hint}");
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Changes of known conversions, one after the other: whoever changes one holds its claims from
+//! reading its record until the disk has confirmed the new one.
+
+use super::decide::Verdict;
+use super::flow::{Answer, Committing, Postbacks, Received, duplicate};
+use super::transition::{Heard, Speaker, changed};
+use crate::caps::{Counted, Still};
+use crate::catalog::Catalog;
+use crate::click_id::RecordId;
+use crate::dedup::{Changing, ClaimSet, Held, Original};
+use crate::model::reasons::Unavailability;
+use crate::model::status::Status;
+use crate::store::records::{ConversionRecord, RecordError};
+use crate::store::{ReadError, StoredConversion, SubmitError};
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The store could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store takes no writes.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The disk did not confirm.
+    #[error("the disk did not confirm the change")]
+    NotDurable,
+}
+
+impl From<RecordError> for ChangeError {
+    fn from(error: RecordError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+/// A conversion that nobody else changes meanwhile.
+pub(super) struct Mine {
+    pub(super) claims: Held,
+    /// So that nobody counts the store meanwhile, if the conversion's offer is counted.
+    still: Option<Still>,
+}
+
+impl Verdict<'_> {
+    /// Whether it could be news of a conversion with this status. What says no status never is.
+    pub(super) fn may_change(&self, known: Original) -> bool {
+        self.said_status.is_some_and(|said| {
+            let trust = self.event.trust;
+            said != known.status
+                || self.said.amount.is_some()
+                || self.said.quantity.is_some()
+                || (trust.payout && self.said.payout.is_some())
+                || (trust.revenue && self.said.revenue.is_some())
+        })
+    }
+
+    /// Refuses what only a known conversion can be told.
+    pub(super) fn refuse_if_new(&self) -> Result<(), Answer> {
+        self.unless_known.map_or(Ok(()), |reason| Err(reason.into()))
+    }
+
+    fn heard(&self, status: Status, now_ms: u64) -> Heard {
+        Heard {
+            status,
+            said: self.said,
+            event_time_ms: self.event_time_ms,
+            is_timed: self.is_timed,
+            received_ms: now_ms,
+            by: Speaker::Advertiser,
+        }
+    }
+}
+
+impl Postbacks {
+    /// Hands a known conversion's new record to the writer. When the disk has confirmed it, what
+    /// it pays is counted anew.
+    pub(super) fn change(
+        &self,
+        mine: Mine,
+        conversion: RecordId,
+        before: &ConversionRecord<'_>,
+        anew: &ConversionRecord<'_>,
+    ) -> Result<Changing, ChangeError> {
+        let status = anew.status().ok_or(RecordError::Corrupt)?;
+        let Mine { claims, still } = mine;
+        Ok(claims.submit_change(status, |ticket| {
+            let submit = |ticket| self.store.change_conversion(conversion, anew, ticket);
+            let Some(still) = still else { return submit(ticket) };
+            if let Some(meter) = self.meters.of(conversion.offer()) {
+                let of = |record| Counted::of(conversion, record);
+                return submit(meter.recount(
+                    of(before).as_ref(),
+                    of(anew).as_ref(),
+                    still,
+                    ticket,
+                ));
+            }
+            // Whoever counts from now on waits for what has been submitted.
+            let submitted = submit(ticket);
+            drop(still);
+            submitted
+        })?)
+    }
+
+    /// As [`Postbacks::hold_as_is`], for a change of what it pays. The catalog is the one by which
+    /// that is decided.
+    // In this order, so that whoever is still never waits for somebody who wants to be.
+    pub(super) async fn hold(
+        &self,
+        conversion: RecordId,
+        catalog: &Catalog,
+    ) -> Result<Option<(Mine, StoredConversion)>, ReadError> {
+        let offer = catalog.offer_by_number(conversion.offer());
+        let still = match offer.is_some_and(|offer| offer.is_metered) {
+            true => Some(self.hold_still().await),
+            false => None,
+        };
+        let held = self.hold_as_is(conversion).await?;
+        Ok(held.map(|(claims, stored)| (Mine { claims, still }, stored)))
+    }
+
+    async fn hold_still(&self) -> Still {
+        if let Some(still) = self.meters.try_hold_still() {
+            return still;
+        }
+        // The count may wait for changes of ours that nobody has flushed yet.
+        self.store.writer().flush();
+        self.meters.hold_still().await
+    }
+
+    /// Waits until nobody else changes the conversion, then reads it; `None` if it is not there.
+    /// Nobody else changes it before what is held is let go.
+    pub(super) async fn hold_as_is(
+        &self,
+        conversion: RecordId,
+    ) -> Result<Option<(Held, StoredConversion)>, ReadError> {
+        let Some(stored) = self.store.conversion(conversion).await? else { return Ok(None) };
+        let record = stored.record()?;
+        let status = record.status().ok_or(RecordError::Corrupt)?;
+        let (claims, known) = (ClaimSet::to_change(&record), Original { conversion, status });
+        let held = self.dedup.hold_to_change(claims, known).await;
+        let stored = self.store.conversion(conversion).await?;
+        // What a failed write left readable may be gone after the restart.
+        if self.store.health().poison_reason().is_some() {
+            return Err(ReadError::Poisoned);
+        }
+        Ok(stored.map(|stored| (held, stored)))
+    }
+
+    /// Answers a postback whose claims a known conversion holds: its change in the writer's
+    /// hands, or a duplicate's answer.
+    pub(super) async fn update(
+        &self,
+        known: Original,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+    ) -> Result<Committing, Answer> {
+        let Some((said, meant)) = self.meant(known, verdict, received.now_ms).await? else {
+            return Err(duplicate(known, verdict));
+        };
+        let held = self.hold(meant.conversion, received.catalog).await?;
+        let Some((mine, stored)) = held else {
+            return Err(duplicate(known, verdict));
+        };
+        let (record, heard) = (read(&stored)?, verdict.heard(said, received.now_ms));
+        let Some(anew) = changed(&record, &heard, received.catalog, &self.market)? else {
+            return Err(duplicate(current(&stored, &record)?, verdict));
+        };
+        if self.store.health().is_disk_full() {
+            return Err(Answer::Unavailable(Unavailability::DiskFull));
+        }
+        let now = current(&stored, &anew)?;
+        let submitted = self.change(mine, stored.id, &record, &anew)?.into();
+        self.waiting.submitted();
+        let form = verdict.offer.advertiser.answer;
+        let answer = Answer::Updated { now, click: verdict.click, dry_run: false };
+        Ok(Committing { submitted, answer, form, flags: 0 })
+    }
+
+    /// What [`Postbacks::update`] would answer.
+    pub(super) async fn would_update(
+        &self,
+        known: Original,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+    ) -> Result<Answer, Answer> {
+        let click = verdict.click;
+        let duplicate = |original| Answer::Duplicate { original, click, dry_run: true };
+        let Some((said, meant)) = self.meant(known, verdict, received.now_ms).await? else {
+            return Ok(duplicate(known));
+        };
+        let Some(stored) = self.store.conversion(meant.conversion).await? else {
+            return Ok(duplicate(known));
+        };
+        let (record, heard) = (read(&stored)?, verdict.heard(said, received.now_ms));
+        Ok(match changed(&record, &heard, received.catalog, &self.market)? {
+            None => duplicate(current(&stored, &record)?),
+            Some(anew) => Answer::Updated { now: current(&stored, &anew)?, click, dry_run: true },
+        })
+    }
+
+    /// The conversion that a postback may have news of, and the status it says; `None` if it is
+    /// the duplicate of `known` in any case. One that only has the same click is not meant.
+    async fn meant(
+        &self,
+        known: Original,
+        verdict: &Verdict<'_>,
+        now_ms: u64,
+    ) -> Result<Option<(Status, Original)>, ReadError> {
+        let Some(said) = verdict.said_status.filter(|_| verdict.may_change(known)) else {
+            return Ok(None);
+        };
+        if !verdict.offer.one_conversion_per_click {
+            return Ok(Some((said, known)));
+        }
+        let first = verdict.claims().first();
+        let meant = self.dedup.find(&self.store, first, now_ms).await?;
+        Ok(meant.map(|meant| (said, meant)))
+    }
+}
+
+pub(super) fn read(stored: &StoredConversion) -> Result<ConversionRecord<'_>, Answer> {
+    stored.record().map_err(|error| ReadError::from(error).into())
+}
+
+/// The conversion with the status that a record gives it.
+pub(super) fn current(
+    stored: &StoredConversion,
+    record: &ConversionRecord<'_>,
+) -> Result<Original, Answer> {
+    let status = record.status().ok_or(ReadError::from(RecordError::Corrupt))?;
+    Ok(Original { conversion: stored.id, status })
+}
+
+impl From<ChangeError> for Answer {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Read(error) => error.into(),
+            ChangeError::Submit(error) => error.into(),
+            ChangeError::NotDurable => Self::Unavailable(Unavailability::StorePoisoned),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! News of known conversions from the network itself: by the admin API, many at once.
+
+use super::decide::Refused;
+use super::flow::{Answer, Postbacks};
+use super::price::Said;
+use super::timestamp;
+use super::transition::{Heard, Speaker, changed};
+use super::update::{current, read};
+use crate::click_id::RecordId;
+use crate::dedup::{Changing, Claim, ClaimSet, Original};
+use crate::limits::TXN_ID_BYTES_MAX;
+use crate::model::currency::Currency;
+use crate::model::ids::ID_BYTES_MAX;
+use crate::model::money::Micros;
+use crate::model::reasons::{Refusal, Unavailability};
+use crate::model::status::Status;
+use crate::store::ReadError;
+
+/// Which conversion is meant.
+#[derive(Clone, Copy, Debug)]
+pub enum Named<'a> {
+    /// By its ID.
+    Conversion(&'a str),
+    /// By what its advertiser calls it.
+    Transaction {
+        /// Advertiser's ID.
+        advertiser: &'a str,
+        /// Event's ID.
+        event: &'a str,
+        /// Transaction ID.
+        txn_id: &'a str,
+    },
+}
+
+/// What is said of one conversion.
+#[derive(Clone, Copy, Debug)]
+pub struct News<'a> {
+    /// Which.
+    pub of: Named<'a>,
+    /// Its status: our word or its advertiser's.
+    pub status: &'a str,
+    /// Its amount, if another.
+    pub amount: Option<&'a str>,
+    /// The amount's currency; without it, the event's.
+    pub currency: Option<&'a str>,
+    /// When it happened, in any form that a postback may use.
+    pub event_time: Option<&'a str>,
+}
+
+impl Postbacks {
+    /// Takes one piece of news: the conversion as it is then, and its change on the way to the
+    /// disk, which somebody has to flush; none if it is no news.
+    ///
+    /// # Errors
+    /// Refused or unavailable.
+    pub async fn hear(
+        &self,
+        news: &News<'_>,
+        now_ms: u64,
+    ) -> Result<(Original, Option<Changing>), Answer> {
+        let id = self.named(news.of, now_ms).await?.ok_or_else(unknown)?;
+        let catalog = self.catalog.load_full();
+        let (mine, stored) = self.hold(id, &catalog).await?.ok_or_else(unknown)?;
+        let record = read(&stored)?;
+        let advertiser = catalog.advertiser(record.advertiser);
+        let word = news.status;
+        let status = advertiser.map_or_else(|| Status::parse(word), |known| known.status(word));
+        let heard = heard(news, status.ok_or(Refusal::BadStatus)?, now_ms)?;
+        let Some(anew) = changed(&record, &heard, &catalog, &self.market)? else {
+            return Ok((current(&stored, &record)?, None));
+        };
+        if self.store.health().is_disk_full() {
+            return Err(Answer::Unavailable(Unavailability::DiskFull));
+        }
+        let changing = self.change(mine, id, &record, &anew)?;
+        Ok((current(&stored, &anew)?, Some(changing)))
+    }
+
+    async fn named(&self, name: Named<'_>, now_ms: u64) -> Result<Option<RecordId>, ReadError> {
+        match name {
+            Named::Conversion(id) => Ok(RecordId::parse(id.as_bytes())),
+            Named::Transaction { advertiser, event, txn_id } => {
+                if advertiser.len().max(event.len()) > ID_BYTES_MAX
+                    || txn_id.len() > TXN_ID_BYTES_MAX
+                {
+                    return Ok(None);
+                }
+                let claim = ClaimSet::new(Claim::Transaction { advertiser, event, txn_id }, None);
+                let known = self.dedup.find(&self.store, claim, now_ms).await?;
+                Ok(known.map(|known| known.conversion))
+            }
+        }
+    }
+}
+
+fn heard(news: &News<'_>, status: Status, now_ms: u64) -> Result<Heard, Refusal> {
+    let amount = news.amount.map(|text| Micros::parse(text).map_err(|_| Refusal::BadAmount));
+    let currency =
+        news.currency.map(|text| Currency::parse(text).map_err(|_| Refusal::BadCurrency));
+    let (amount, currency) = (amount.transpose()?, currency.transpose()?);
+    let time_ms =
+        news.event_time.map(|text| timestamp::parse(text, now_ms).ok_or(Refusal::BadTimestamp));
+    let time_ms = time_ms.transpose()?;
+    Ok(Heard {
+        status,
+        said: Said { amount, currency, ..Said::default() },
+        event_time_ms: time_ms.unwrap_or(now_ms),
+        is_timed: time_ms.is_some(),
+        received_ms: now_ms,
+        by: Speaker::Network,
+    })
+}
+
+fn unknown() -> Answer {
+    Refused::with(Refusal::UnknownConversion, "no conversion of this name is known").into()
+}
