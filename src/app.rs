@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::admin::{self, AdminState, AdminToken};
+use crate::caps::Meters;
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
 use crate::click::{Clicks, IpMode, Visitor};
 use crate::click_id::{Keyring, Minter};
@@ -23,6 +24,7 @@ use crate::dedup::Deduplicator;
 use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, PROOFS_AT_ONCE_MAX, UPLOADS_MAX};
 use crate::metrics::Metrics;
+use crate::model::period::Calendar;
 use crate::postback::Postbacks;
 use crate::rates::{Market, RatesSource, Reprice};
 use crate::readiness::Readiness;
@@ -127,7 +129,9 @@ impl Server {
             time_zone: config.network.time_zone.clone(),
         };
         let (file, swap) = (config.catalog.clone(), Arc::clone(&in_force));
-        let source = Arc::new(CatalogSource::new(file, defaults, swap, Arc::clone(&store)));
+        let meters = Arc::new(Meters::new(Calendar::new(config.network.time_zone.clone())));
+        let (kept, metered) = (Arc::clone(&store), Arc::clone(&meters));
+        let source = Arc::new(CatalogSource::new(file, defaults, swap, kept, metered));
         let background = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("background")
@@ -142,6 +146,7 @@ impl Server {
             catalog: Arc::clone(&in_force),
             keyring: Arc::clone(&keyring),
             minter: Arc::clone(&minter),
+            meters: Arc::clone(&meters),
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             visitor: Visitor::new(ip_mode(config.click.ip), &identity.click_key),
@@ -155,6 +160,7 @@ impl Server {
             keyring: Arc::clone(&keyring),
             minter,
             dedup: dedup.clone(),
+            meters,
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             waiting: Arc::default(),

@@ -10,8 +10,9 @@
 //! # The way of a postback
 //!
 //! [`http`] routes `/postback` to [`postback`]: names become meanings (mapping), meanings a verdict
-//! (decide, pure), the verdict's keys are claimed in [`dedup`], and conversion, claims and index go
-//! to the [`store`] as one commit. Only when the writer has settled it as durable is it answered.
+//! (decide, pure), the verdict's keys are claimed in [`dedup`], a place under the offer's [`caps`]
+//! is taken where it has any, and conversion, claims and index go to the [`store`] as one commit.
+//! Only when the writer has settled it as durable is it answered.
 //!
 //! Modules are listed from the top of the house to its ground; each knows only those below it.
 
@@ -28,6 +29,7 @@ pub mod postback;
 
 pub mod verify;
 
+pub mod caps;
 pub mod catalog;
 pub mod dedup;
 pub mod ledger;

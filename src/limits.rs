@@ -80,6 +80,13 @@ pub const CATALOG_TRANSFERS_MAX: usize = 2;
 pub const CATALOG_TRANSFER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Changes of one kind that a comparison of catalogs lists; the others are counted.
 pub const CATALOG_CHANGES_LISTED_MAX: usize = 1000;
+/// Caps of an offer; each is looked at for each of its conversions.
+pub const CAPS_PER_OFFER_MAX: usize = 32;
+/// How long a postback waits for its offer's conversions to be counted, after a start or after
+/// the offer's first cap.
+pub const METER_WAIT_MAX: Duration = Duration::from_secs(20);
+/// Tiers of an event.
+pub const TIERS_PER_EVENT_MAX: usize = 32;
 
 /// Days that have exchange rates, all of them in memory; about 3 KB each with every currency.
 pub const RATE_DAYS_MAX: usize = 4000;

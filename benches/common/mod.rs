@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use arc_swap::ArcSwap;
+use postbackd::caps::Meters;
 use postbackd::catalog::{NetworkDefaults, parse};
 use postbackd::click::{Clicks, IpMode, Visitor};
 use postbackd::click_id::{Keyring, Minter};
@@ -13,6 +14,7 @@ use postbackd::dedup::Deduplicator;
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
+use postbackd::model::period::Calendar;
 use postbackd::postback::{Address, Body, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
 use postbackd::store::engine::{Batch, Direction, Engine, EngineError, Lookup, Tier, Visit};
@@ -148,7 +150,9 @@ impl Bench {
         let keyring = Arc::new(Keyring::new([7; 32], vec![]));
         let minter = Arc::new(Minter::new(0, 1, 0));
         let metrics = Arc::new(Metrics::new().expect("sound buckets"));
+        let meters = Arc::new(Meters::new(Calendar::new(jiff::tz::TimeZone::UTC)));
         let clicks = Clicks {
+            meters: Arc::clone(&meters),
             catalog: Arc::clone(&catalog),
             keyring: Arc::clone(&keyring),
             minter: Arc::clone(&minter),
@@ -165,6 +169,7 @@ impl Bench {
             keyring: Arc::clone(&keyring),
             minter,
             dedup: Deduplicator::new(1_000_000, 1, Arc::clone(store.progress())),
+            meters,
             store: Arc::clone(&store),
             metrics,
             waiting: Arc::default(),

@@ -77,6 +77,16 @@ fn override_terms(table: &Table<'_>, event: &Terms, currency: Currency, trust: T
     terms
 }
 
+/// What a tier pays, in the event's currency.
+pub fn tier_payout(table: &Table<'_>, currency: Currency) -> Rule {
+    if !table.has("payout") {
+        table.error("from", "pays nothing else: give it a payout");
+    }
+    let (payout, named) = money(table, "payout");
+    must_be(currency, named, table, "payout");
+    payout
+}
+
 fn must_be(currency: Currency, named: Option<Currency>, table: &Table<'_>, key: &str) {
     if named.is_some_and(|other| other != currency) {
         let what = format_args!("must be {currency}, the currency of the event's payout");

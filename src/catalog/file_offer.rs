@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::file::{id, url, window};
+use super::file_caps;
 use super::file_money;
 use super::snapshot::{Advertiser, Event, Late, Offer, Repeat, Terms, Trust};
 use super::template::{Macro, Template, TemplateError};
@@ -32,6 +33,7 @@ pub const OFFER: &[&str] = &[
     "trust_payout",
     "trust_revenue",
     "events",
+    "caps",
 ];
 /// Keys of `[[offers.events]]`.
 pub const EVENT: &[&str] = &[
@@ -46,6 +48,7 @@ pub const EVENT: &[&str] = &[
     "trust_payout",
     "trust_revenue",
     "overrides",
+    "tiers",
 ];
 
 /// Events that one negative event can take back.
@@ -107,6 +110,7 @@ pub fn offer(
     let one_conversion_per_click = table.optional("one_conversion_per_click", Input::boolean);
     let inherited = Inherited { window_ms, trust: file_money::trust(table, Trust::default()) };
     let events = events(table, inherited, around);
+    let caps = file_caps::caps(table, &events, around.affiliate);
     let landing = table.required("url", |input| template(input.text()?, &pass_params))?;
     Some(Offer {
         id: id.into(),
@@ -120,7 +124,10 @@ pub fn offer(
         late,
         one_conversion_per_click: one_conversion_per_click.unwrap_or(false),
         pass_params,
+        is_metered: !caps.is_empty() || events.iter().any(|event| !event.tiers.is_empty()),
         events,
+        redirects_when_full: caps.iter().any(|cap| cap.redirect_when_full),
+        caps,
     })
 }
 
@@ -258,6 +265,7 @@ fn event(table: &Table<'_>, id: &str, inherited: Inherited, around: &Surrounding
         window_ms: table.optional("window", window).or(window_ms),
         overrides: file_money::overrides(table, &terms, currency, trust, around.affiliate),
         terms,
+        tiers: file_caps::tiers(table, currency),
         trust,
         currency,
     }

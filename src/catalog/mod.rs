@@ -7,6 +7,7 @@ mod check;
 mod diff;
 mod document;
 mod file;
+mod file_caps;
 mod file_money;
 mod file_offer;
 mod retire;

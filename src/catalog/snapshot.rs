@@ -7,6 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::template::Template;
+use crate::caps::{Cap, Tier, Whose};
 use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
@@ -120,6 +121,8 @@ pub struct Event {
     pub terms: Terms,
     /// Affiliates with terms of their own, by ascending number.
     pub overrides: Vec<Override>,
+    /// Payouts by volume, ascending, for affiliates without terms of their own.
+    pub tiers: Vec<Tier>,
     /// Which amounts of a postback count instead.
     pub trust: Trust,
     /// Currency of payout and revenue.
@@ -140,14 +143,27 @@ impl Event {
         place.map_or(&self.terms, |place| &self.overrides[place].terms)
     }
 
+    /// The tiers that count for an affiliate.
+    #[must_use]
+    pub fn tiers_of(&self, affiliate: AffiliateNumber) -> &[Tier] {
+        let own = self.overrides.binary_search_by_key(&affiliate, |own| own.number);
+        if own.is_ok() { &[] } else { &self.tiers }
+    }
+
     fn number_overrides(&mut self, numbers: &impl Numbers) -> Result<(), NumbersError> {
         for own in &mut self.overrides {
-            let missing = || NumbersError::Missing(Arc::clone(&own.affiliate));
-            own.number = numbers.affiliate(&own.affiliate).ok_or_else(missing)?;
+            own.number = number_of(&own.affiliate, numbers)?;
         }
         self.overrides.sort_unstable_by_key(|own| own.number);
         Ok(())
     }
+}
+
+fn number_of(
+    affiliate: &Arc<str>,
+    numbers: &impl Numbers,
+) -> Result<AffiliateNumber, NumbersError> {
+    numbers.affiliate(affiliate).ok_or_else(|| NumbersError::Missing(Arc::clone(affiliate)))
 }
 
 /// What is promoted.
@@ -177,6 +193,12 @@ pub struct Offer {
     pub pass_params: Vec<String>,
     /// Its events.
     pub events: Vec<Event>,
+    /// How much of it is paid.
+    pub caps: Vec<Cap>,
+    /// Whether its conversions are counted: it has caps, or an event with tiers.
+    pub is_metered: bool,
+    /// Whether one of its caps sends clicks to the fallback once it is full.
+    pub redirects_when_full: bool,
 }
 
 impl Offer {
@@ -184,6 +206,15 @@ impl Offer {
     #[must_use]
     pub fn event(&self, id: &str) -> Option<&Event> {
         self.events.iter().find(|event| &*event.id == id)
+    }
+
+    fn number_affiliates(&mut self, numbers: &impl Numbers) -> Result<(), NumbersError> {
+        for cap in &mut self.caps {
+            if let Whose::Affiliate(id, number) = &mut cap.whose {
+                *number = number_of(id, numbers)?;
+            }
+        }
+        self.events.iter_mut().try_for_each(|event| event.number_overrides(numbers))
     }
 }
 
@@ -321,6 +352,13 @@ impl Catalog {
         &self.offers
     }
 
+    /// The offers whose conversions are counted.
+    #[must_use]
+    pub fn metered(&self) -> Vec<OfferNumber> {
+        let metered = self.offers.iter().filter(|offer| offer.is_metered);
+        metered.map(|offer| offer.number).collect()
+    }
+
     /// All affiliates, in the file's order.
     #[must_use]
     pub fn affiliates(&self) -> &[Affiliate] {
@@ -368,7 +406,7 @@ impl Checked {
         for (place, offer) in self.offers.iter_mut().enumerate() {
             let missing = || NumbersError::Missing(Arc::clone(&offer.id));
             offer.number = numbers.offer(&offer.id).ok_or_else(missing)?;
-            offer.events.iter_mut().try_for_each(|event| event.number_overrides(numbers))?;
+            offer.number_affiliates(numbers)?;
             if catalog.offers_by_number.insert(offer.number.get(), place).is_some() {
                 return Err(NumbersError::Shared(Arc::clone(&offer.id)));
             }

@@ -5,9 +5,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use super::check::read;
 use super::diff::Diff;
@@ -16,10 +18,14 @@ use super::file::ROOT;
 use super::file_offer::NetworkDefaults;
 use super::retire::outlive;
 use super::snapshot::{self, Catalog, Numbers};
+use crate::caps::Meters;
 use crate::checked_toml::{Format, Report};
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::store::records::CatalogRecord;
 use crate::store::{self, KeepError, NumbersError, ReadError, Store};
+
+/// After a failed count of conversions.
+const COUNT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a catalog did not come into force.
 #[derive(Debug, thiserror::Error)]
@@ -119,8 +125,10 @@ pub struct CatalogSource {
     defaults: NetworkDefaults,
     in_force: Arc<ArcSwap<Catalog>>,
     store: Arc<Store>,
-    /// Changes come one after the other.
-    turn: Mutex<()>,
+    meters: Arc<Meters>,
+    /// Changes come one after the other. What is left to do for the last one waits for the
+    /// same of the one before.
+    turn: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl CatalogSource {
@@ -131,8 +139,9 @@ impl CatalogSource {
         defaults: NetworkDefaults,
         in_force: Arc<ArcSwap<Catalog>>,
         store: Arc<Store>,
+        meters: Arc<Meters>,
     ) -> Self {
-        Self { path, defaults, in_force, store, turn: Mutex::default() }
+        Self { path, defaults, in_force, store, meters, turn: Mutex::default() }
     }
 
     /// Whether a file is the source, and the API changes nothing.
@@ -146,18 +155,20 @@ impl CatalogSource {
     /// # Errors
     /// When it did not come into force; the old one then stays.
     pub async fn load(&self, now_ms: u64) -> Result<Report, LoadError> {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
         if let Some(path) = &self.path {
             let document = Document::read(path)
                 .map_err(|error| LoadError::Unreadable { path: path.clone(), error })?;
             let name = path.display().to_string();
-            return self.bring_into_force(&document, &name, Origin::File, now_ms).await;
+            let (name, origin) = (&name, Origin::File);
+            return self.bring_into_force(&mut turn, &document, name, origin, now_ms).await;
         }
         let Some((record, text)) = self.store.catalog().await? else {
             return Ok(Report::new(""));
         };
         let document = document_of(record, text)?;
-        self.bring_into_force(&document, "the kept catalog", Origin::Api, now_ms).await
+        let (name, origin) = ("the kept catalog", Origin::Api);
+        self.bring_into_force(&mut turn, &document, name, origin, now_ms).await
     }
 
     /// Brings a catalog into force if it replaces what it was meant to; returns the warnings.
@@ -170,12 +181,12 @@ impl CatalogSource {
         replaces: &Replaces,
         now_ms: u64,
     ) -> Result<Report, LoadError> {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
         let version = self.in_force.load().version();
         if !replaces.allows(version) {
             return Err(LoadError::Stale(version));
         }
-        self.bring_into_force(document, "catalog", Origin::Api, now_ms).await
+        self.bring_into_force(&mut turn, document, "catalog", Origin::Api, now_ms).await
     }
 
     /// Checks a catalog as [`Self::apply`] would and says what would change; changes nothing.
@@ -208,6 +219,7 @@ impl CatalogSource {
 
     async fn bring_into_force(
         &self,
+        last: &mut Option<JoinHandle<()>>,
         document: &Document,
         name: &str,
         origin: Origin,
@@ -222,8 +234,19 @@ impl CatalogSource {
         self.keep(&catalog, document, origin, now_ms).await?;
         let (version, counts) = (version_text(catalog.version()), catalog.counts());
         tracing::info!(%version, ?counts, "catalog in force");
+        let metered = catalog.metered();
         let old = self.in_force.swap(Arc::new(catalog));
-        drop(tokio::spawn(outlive(old)));
+        let place = self.meters.want(&metered);
+        let (meters, store) = (Arc::clone(&self.meters), Arc::clone(&self.store));
+        let before = last.take();
+        *last = Some(tokio::spawn(async move {
+            if let Some(before) = before {
+                // An error means that the runtime is ending.
+                let _ = before.await;
+            }
+            outlive(old).await;
+            count(&meters, place, &store, now_ms).await;
+        }));
         Ok(warnings)
     }
 
@@ -253,6 +276,14 @@ impl CatalogSource {
             links: count(counts.links),
         };
         Ok(self.store.keep_catalog(&document.text, record).await?)
+    }
+}
+
+/// Counts the offers that have come to have caps or tiers, until it succeeds.
+async fn count(meters: &Meters, catalog: u64, store: &Store, now_ms: u64) {
+    while let Err(error) = meters.count(catalog, store, now_ms).await {
+        tracing::warn!(%error, "capped offers are not counted yet and take no postbacks");
+        tokio::time::sleep(COUNT_AGAIN_AFTER).await;
     }
 }
 

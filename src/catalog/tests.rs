@@ -11,6 +11,7 @@ use crate::model::preset::{AnswerForm, Preset};
 use crate::model::rule::{Percent, Rule};
 use crate::model::status::Status;
 
+mod capped;
 mod negative;
 mod paid;
 
@@ -323,7 +324,7 @@ offer = "spring"
     catalog.toml:17: offers[0] "spring".late: "never" is not one of "refuse", "zero_payout"
     catalog.toml:18: offers[0] "spring".one_conversion_per_click: must be true or false, not of type string
     catalog.toml:19: offers[0] "spring".pass_params: "gclid" is listed twice
-    catalog.toml:20: offers[0] "spring".caps: unknown key
+    catalog.toml:20: offers[0] "spring".caps: must be a list of tables: write [[caps]]
     catalog.toml:23: offers[0] "spring".events[0] "sale".initial_status: "rejected" is not one of "pending", "approved"
     catalog.toml:24: offers[0] "spring".events[0] "sale".repeat: must be "once" or a duration such as "24h"
     catalog.toml:25: offers[0] "spring".events[0] "sale".payout.fixed: must be a string: write it in quotes, not of type integer

@@ -3,6 +3,7 @@
 
 use super::params::ClickParams;
 use crate::catalog::{Affiliate, Catalog, Offer};
+use crate::model::ids::OfferNumber;
 use crate::model::reasons::ClickFallback;
 
 /// Where a click leads.
@@ -16,13 +17,15 @@ pub struct Choice<'c> {
     pub fallback: Option<ClickFallback>,
 }
 
-/// Chooses by the parameters, or by `code`, the short link in the path.
+/// Chooses by the parameters, or by `code`, the short link in the path. `is_full` is asked of
+/// offers that take no clicks once a cap is full.
 #[must_use]
 pub fn decide<'c>(
     catalog: &'c Catalog,
     params: &ClickParams<'_>,
     code: Option<&str>,
     now_ms: u64,
+    is_full: impl FnOnce(OfferNumber) -> bool,
 ) -> Choice<'c> {
     let named = |offer, affiliate, fallback| Choice { offer, affiliate, fallback: Some(fallback) };
     let by_code = code.or_else(|| params.link.as_deref().filter(|_| params.offer.is_none()));
@@ -55,6 +58,8 @@ pub fn decide<'c>(
         Some(ClickFallback::PausedOffer)
     } else if offer.expires_ms.is_some_and(|expires| now_ms >= expires) {
         Some(ClickFallback::ExpiredOffer)
+    } else if offer.redirects_when_full && is_full(offer.number) {
+        Some(ClickFallback::CappedOffer)
     } else if !affiliate.active {
         Some(ClickFallback::BlockedAffiliate)
     } else {

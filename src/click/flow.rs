@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use super::decide::{Choice, decide};
 use super::ip::Visitor;
 use super::params::{ClickParams, cut};
+use crate::caps::Meters;
 use crate::catalog::{Affiliate, Catalog, Macro, MacroValues, Offer, Slot};
 use crate::click_id::{ClickId, Keyring, Minter, Text};
 use crate::limits::{HEADER_VALUE_KEPT_BYTES_MAX, PARAMETERS_MAX};
@@ -75,6 +76,8 @@ pub struct Clicks {
     pub minter: Arc<Minter>,
     /// Keeps.
     pub store: Arc<Store>,
+    /// Knows which caps are full.
+    pub meters: Arc<Meters>,
     /// Counts everything.
     pub metrics: Arc<Metrics>,
     /// How much of an address is kept.
@@ -93,7 +96,8 @@ impl Clicks {
     pub fn take(&self, request: &ClickRequest<'_>) -> (ClickAnswer, Option<Recording>) {
         let catalog = self.catalog.load();
         let params = ClickParams::read(request.query);
-        let choice = decide(&catalog, &params, request.code, request.now_ms);
+        let is_full = |offer| self.meters.is_full(offer, request.now_ms);
+        let choice = decide(&catalog, &params, request.code, request.now_ms, is_full);
         let names = choice.offer.map_or(&[][..], |offer| &offer.pass_params);
         let passed: Vec<_> = names
             .iter()

@@ -5,6 +5,7 @@ pub mod currency;
 pub mod fields;
 pub mod ids;
 pub mod money;
+pub mod period;
 pub mod preset;
 pub mod rate;
 pub mod reasons;

@@ -138,6 +138,8 @@ words! {
         PausedOffer = "paused_offer",
         /// The offer has ended.
         ExpiredOffer = "expired_offer",
+        /// A cap of the offer is full.
+        CappedOffer = "capped_offer",
         /// No affiliate was named.
         MissingAffiliate = "missing_affiliate",
         /// No such affiliate.
@@ -164,8 +166,13 @@ words! {
         AmountMissing = "amount_missing",
         /// An amount came in a currency for which there is no rate; what depends on it is zero.
         RateMissing = "rate_missing",
+        /// A cap was full; kept with zero payout.
+        OverCap = "over_cap",
     }
 }
+
+/// Why a negative event is there, in its history: so that its record alone tells that it is one.
+pub const NEGATIVE_EVENT: &str = "negative_event";
 
 impl Flag {
     /// The flag's bit in a conversion record; part of the store format.

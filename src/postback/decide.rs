@@ -285,7 +285,11 @@ fn amount(fields: &Fields<'_>, field: Field) -> Result<Option<Micros>, Refused> 
     fields.get(field).map(parse).transpose()
 }
 
-fn said(fields: &Fields<'_>) -> Result<Said, Refused> {
+/// What a postback says of money.
+///
+/// # Errors
+/// When it is not well-formed.
+pub fn said(fields: &Fields<'_>) -> Result<Said, Refused> {
     Ok(Said {
         amount: amount(fields, Field::Amount)?,
         revenue: amount(fields, Field::Revenue)?,

@@ -9,6 +9,7 @@ use super::body::{Body, each_json_member};
 use super::decide::{Refused, Verdict, decide};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
+use crate::caps::{Meter, Meters, Reserved};
 use crate::catalog::Catalog;
 use crate::click_id::{ClickId, Keyring, Minter, RecordId};
 use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
@@ -140,6 +141,8 @@ pub struct Postbacks {
     pub minter: Arc<Minter>,
     /// Counts once.
     pub dedup: Deduplicator,
+    /// Counts what is paid, where the offer has caps or tiers.
+    pub meters: Arc<Meters>,
     /// Keeps.
     pub store: Arc<Store>,
     /// Counts everything.
@@ -238,6 +241,13 @@ impl Postbacks {
         if verdict.event.is_negative() {
             return Ok(None);
         }
+        let mut meter = None;
+        if verdict.offer.is_metered {
+            meter = self.meters.of(verdict.offer.number);
+            if meter.is_none() {
+                return Ok(None);
+            }
+        }
         let original = self.original(&verdict, request.now_ms)?;
         let acquired = self.dedup.acquire_now(&self.store, claims, original, request.now_ms)?;
         let held = match acquired {
@@ -255,7 +265,8 @@ impl Postbacks {
                 Lookup::Absent => false,
                 Lookup::Unknown => return Ok(None),
             };
-        let received = Received { fields: &fields, catalog: &catalog, now_ms: request.now_ms };
+        let now_ms = request.now_ms;
+        let received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
         self.commit(held, &verdict, &received, has_click).map(Some)
     }
 
@@ -270,14 +281,17 @@ impl Postbacks {
         let sender = Sender::at(request.address, &catalog, form)?;
         fields.read(&sender, request)?;
         let verdict = self.judge(&fields, &sender, &catalog, request.now_ms, form)?;
+        let (meter, now_ms) = (None, request.now_ms);
+        let mut received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
         if fields.is_dry_run() || request.head {
-            let received = Received { fields: &fields, catalog: &catalog, now_ms: request.now_ms };
             return Err(self.dry_run(&verdict, &received).await?);
         }
         let claims = verdict.claims();
-        let received = Received { fields: &fields, catalog: &catalog, now_ms: request.now_ms };
         if let Some(known) = self.dedup.known(&claims, request.now_ms) {
             return self.update(known, &verdict, &received).await;
+        }
+        if verdict.offer.is_metered && !verdict.event.is_negative() {
+            received.meter = Some(self.meter(verdict.offer.number).await?);
         }
         let original = self.original(&verdict, request.now_ms)?;
         let acquired = self.dedup.acquire(&self.store, claims, original, request.now_ms).await?;
@@ -339,23 +353,30 @@ impl Postbacks {
     }
 
     /// Hands the conversion with everything it causes to the writer.
-    fn commit(
+    #[inline]
+    pub(super) fn submit(
         &self,
         held: Held,
         verdict: &Verdict<'_>,
         received: &Received<'_>,
         has_click: bool,
+        reason: &str,
+        place: Option<Reserved>,
     ) -> Result<Committing, Answer> {
         let Original { conversion, status } = held.original();
         let missing = if has_click { 0 } else { Flag::ClickRecordMissing.bit() };
         let flags = verdict.flags | missing;
         let earned = Earned { revenue: verdict.revenue.get(), payout: verdict.payout.get() };
         let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
-        let reason = verdict.initial_reason();
         let history = [HistoryEntry::new(status, now_ms, event_ms, earned, reason)];
         let record = record(verdict, received, flags, &history);
-        let submitted =
-            held.submit(|ticket| self.store.commit_conversion(conversion, &record, ticket))?;
+        let submitted = held.submit(|ticket| {
+            let ticket = match place {
+                None => ticket,
+                Some(place) => place.with(ticket),
+            };
+            self.store.commit_conversion(conversion, &record, ticket)
+        })?;
         self.waiting.submitted();
         let answer =
             Answer::Accepted { conversion: Some(conversion), click: verdict.click, status };
@@ -387,6 +408,8 @@ impl Postbacks {
 pub(super) struct Received<'a> {
     pub(super) fields: &'a Fields<'a>,
     pub(super) catalog: &'a Catalog,
+    /// What counts the offer's conversions, if they are counted.
+    pub(super) meter: Option<Arc<Meter>>,
     pub(super) now_ms: u64,
 }
 

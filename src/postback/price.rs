@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 
-use super::decide::Refused;
+use super::decide::{HELD, Refused};
 use crate::catalog::{Event, Terms};
+use crate::click_id::RecordId;
 use crate::model::currency::Currency;
 use crate::model::ids::AffiliateNumber;
 use crate::model::money::Micros;
@@ -83,11 +84,70 @@ pub fn price(
     market: &Market,
     day: Day,
 ) -> Result<Price, Refused> {
-    let terms = event.terms_of(affiliate);
+    price_by(event.terms_of(affiliate), event, said, market, day)
+}
+
+/// Prices a stored conversion anew, by what is said of it now: in the tier in which it was
+/// accepted, and without payout if a cap had no room for it.
+///
+/// # Errors
+/// As [`price`].
+pub fn price_again(
+    event: &Event,
+    record: &ConversionRecord<'_>,
+    said: &Said,
+    market: &Market,
+) -> Result<Price, Refused> {
+    let day = Day::of_ms(record.event_time_ms);
+    let mut price = price_by(&terms_again(event, record), event, said, market, day)?;
+    if record.flags & Flag::OverCap.bit() != 0 {
+        price.forfeit_payout();
+    }
+    Ok(price)
+}
+
+/// The terms of a stored conversion: of the tier that the reason of its first step names, or else
+/// the event's for its affiliate.
+#[must_use]
+pub fn terms_again(event: &Event, record: &ConversionRecord<'_>) -> Terms {
+    let reason = record.history.first().map_or("", |first| first.reason);
+    let held = reason.strip_prefix(HELD).and_then(|rest| rest.strip_prefix(':'));
+    let chosen = held.unwrap_or(reason);
+    match event.tiers.iter().find(|tier| *tier.word == *chosen) {
+        Some(tier) => Terms { payout: tier.payout, revenue: event.terms.revenue },
+        None => *event.terms_of(RecordId::from_bytes(record.click).affiliate()),
+    }
+}
+
+/// As [`price`], by other terms than the event's.
+///
+/// # Errors
+/// As [`price`].
+#[inline]
+pub fn price_by(
+    terms: &Terms,
+    event: &Event,
+    said: &Said,
+    market: &Market,
+    day: Day,
+) -> Result<Price, Refused> {
     if let Some(price) = flat(event, terms, said, market) {
         return Ok(price);
     }
     elaborate(event, terms, said, market, day)
+}
+
+impl Price {
+    /// The affiliate earns nothing; the network earns what it does.
+    pub fn forfeit_payout(&mut self) {
+        self.payout = Micros::ZERO;
+        if let Some(exchanged) = &mut self.exchanged {
+            exchanged.own_payout = None;
+            if let Some(base) = &mut exchanged.base {
+                base.payout = 0;
+            }
+        }
+    }
 }
 
 /// The price of nearly all events: fixed, and in the network's currency.
@@ -274,6 +334,7 @@ mod tests {
             window_ms: None,
             terms: Terms { payout, revenue },
             overrides: Vec::new(),
+            tiers: Vec::new(),
             trust: Trust::default(),
             currency: Currency::USD,
         }

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::flow::Postbacks;
-use super::price::{Base, Price, Said, in_base, price};
-use super::update::{ChangeError, submit};
+use super::price::{Base, Price, Said, in_base, price_again};
+use super::update::ChangeError;
 use crate::catalog::Catalog;
-use crate::click_id::RecordId;
 use crate::limits::{FUTURE_TIMESTAMP_MS_MAX, REPRICED_PER_COMMIT_MAX};
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
@@ -52,10 +51,10 @@ impl Postbacks {
         let catalog = self.catalog.load_full();
         let mut under_way = Vec::with_capacity(rows.len());
         for row in rows {
-            let Some((held, stored)) = self.hold(row.id).await? else { continue };
+            let Some((held, stored)) = self.hold(row.id, &catalog).await? else { continue };
             let record = stored.record()?;
             if let Some(anew) = priced_anew(&record, &catalog, &self.market, now_ms) {
-                under_way.push(submit(held, &self.store, stored.id, &anew)?);
+                under_way.push(self.change(held, stored.id, &record, &anew)?);
             }
         }
         self.store.writer().flush();
@@ -96,8 +95,7 @@ fn priced_anew<'a>(
         }
         anew.currency = event.currency.to_bytes();
         anew.catalog_version = catalog.version();
-        let affiliate = RecordId::from_bytes(record.click).affiliate();
-        price(event, affiliate, &Said::of_record(record), market, day).ok()?
+        price_again(event, record, &Said::of_record(record), market).ok()?
     } else {
         // Its own amounts stand; only those in the network's currency were missing.
         let currency = Currency::from_bytes(record.currency)?;

@@ -6,7 +6,7 @@ use super::reversal::{Reversal, reversed};
 use super::update::{current, read};
 use crate::click_id::RecordId;
 use crate::dedup::{Claim, ClaimSet, Held};
-use crate::model::reasons::{Flag, Refusal};
+use crate::model::reasons::{Flag, NEGATIVE_EVENT, Refusal};
 use crate::store::ReadError;
 use crate::store::records::{Earned, HistoryEntry};
 
@@ -24,15 +24,15 @@ impl Postbacks {
         has_click: bool,
     ) -> Result<Committing, Answer> {
         let known = match self.reversible(verdict, received.now_ms).await? {
-            Some(id) => self.hold(id).await?,
+            Some(id) => self.hold_as_is(id).await?,
             None => None,
         };
         let Some((held, stored)) = known else { return Err(Refusal::UnknownConversion.into()) };
         let anew = reversed(&read(&stored)?, &Reversal::of(verdict, received.now_ms))?;
         let (original, now) = (own.original(), current(&stored, &anew)?);
         let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
-        let step =
-            HistoryEntry::new(original.status, now_ms, event_ms, Earned::default(), "postback");
+        let (status, earned) = (original.status, Earned::default());
+        let step = HistoryEntry::new(status, now_ms, event_ms, earned, NEGATIVE_EVENT);
         let flags = if has_click { 0 } else { Flag::ClickRecordMissing.bit() };
         let reverses = stored.id.to_text();
         let mut event = record(verdict, received, flags, &[step]);

@@ -2,13 +2,11 @@
 //! From what is heard of a known conversion to the conversion as it is then.
 
 use super::decide::{HELD, Refused};
-use super::price::{Price, Said, price};
+use super::price::{Price, Said, price_again, terms_again};
 use crate::catalog::{Catalog, Event, Trust};
-use crate::click_id::RecordId;
 use crate::limits::HISTORY_STEPS_MAX;
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
-use crate::model::rate::Day;
 use crate::model::reasons::{Flag, Refusal};
 use crate::model::status::{Status, Step};
 use crate::rates::Market;
@@ -107,7 +105,11 @@ const fn is_older(heard: &Heard, last: &HistoryEntry<'_>) -> bool {
 fn is_held(record: &ConversionRecord<'_>, status: Status, heard: &Heard) -> bool {
     let repeats = heard.by == Speaker::Advertiser
         && (status, heard.status) == (Status::Pending, Status::Approved);
-    repeats && record.history.iter().any(|step| step.reason == HELD)
+    repeats
+        && record.history.iter().any(|step| {
+            // A tier or cap may follow.
+            step.reason.split(':').next() == Some(HELD)
+        })
 }
 
 /// Gives the conversion other amounts and the price that goes with them; whether they are others.
@@ -139,8 +141,7 @@ fn revalue(
     if is_late {
         return Ok(true);
     }
-    let affiliate = RecordId::from_bytes(record.click).affiliate();
-    let price: Price = price(event, affiliate, &said, market, Day::of_ms(record.event_time_ms))?;
+    let price: Price = price_again(event, record, &said, market)?;
     record.currency = event.currency.to_bytes();
     record.catalog_version = catalog.version();
     price.set(record);
@@ -163,7 +164,8 @@ fn merged(kept: &Said, said: &Said, trust: Trust) -> Said {
 
 /// Whether the sender's own payout or revenue, where it counts, is not the one that counted.
 fn has_other_own(record: &ConversionRecord<'_>, said: &Said, kept: &Said, event: &Event) -> bool {
-    let terms = event.terms_of(RecordId::from_bytes(record.click).affiliate());
+    let terms = terms_again(event, record);
+    let is_unpaid = record.flags & Flag::OverCap.bit() != 0;
     let is_foreign = said.currency.is_some_and(|currency| currency != event.currency);
     let differs =
         |said: Option<Micros>, kept: Option<Micros>, counted: Micros, earned: i64| {
@@ -172,7 +174,8 @@ fn has_other_own(record: &ConversionRecord<'_>, said: &Said, kept: &Said, event:
             })
         };
     let within = |theirs: Option<Micros>| theirs.unwrap_or_default();
-    differs(said.payout, kept.payout, terms.payout.within(within(said.payout)), record.payout)
+    let payout = terms.payout.within(within(said.payout));
+    !is_unpaid && differs(said.payout, kept.payout, payout, record.payout)
         || differs(
             said.revenue,
             kept.revenue,

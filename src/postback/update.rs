@@ -4,12 +4,14 @@
 use super::decide::Verdict;
 use super::flow::{Answer, Committing, Postbacks, Received, duplicate};
 use super::transition::{Heard, Speaker, changed};
+use crate::caps::{Counted, Still};
+use crate::catalog::Catalog;
 use crate::click_id::RecordId;
 use crate::dedup::{Changing, ClaimSet, Held, Original};
 use crate::model::reasons::Unavailability;
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, RecordError};
-use crate::store::{ReadError, Store, StoredConversion, SubmitError};
+use crate::store::{ReadError, StoredConversion, SubmitError};
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -31,16 +33,11 @@ impl From<RecordError> for ChangeError {
     }
 }
 
-/// Hands a known conversion's new record to the writer.
-pub(super) fn submit(
-    held: Held,
-    store: &Store,
-    conversion: RecordId,
-    anew: &ConversionRecord<'_>,
-) -> Result<Changing, ChangeError> {
-    let status = anew.status().ok_or(RecordError::Corrupt)?;
-    let change = |ticket| store.change_conversion(conversion, anew, ticket);
-    Ok(held.submit_change(status, change)?)
+/// A conversion that nobody else changes meanwhile.
+pub(super) struct Mine {
+    pub(super) claims: Held,
+    /// So that nobody counts the store meanwhile, if the conversion's offer is counted.
+    still: Option<Still>,
 }
 
 impl Verdict<'_> {
@@ -74,9 +71,65 @@ impl Verdict<'_> {
 }
 
 impl Postbacks {
+    /// Hands a known conversion's new record to the writer. When the disk has confirmed it, what
+    /// it pays is counted anew.
+    pub(super) fn change(
+        &self,
+        mine: Mine,
+        conversion: RecordId,
+        before: &ConversionRecord<'_>,
+        anew: &ConversionRecord<'_>,
+    ) -> Result<Changing, ChangeError> {
+        let status = anew.status().ok_or(RecordError::Corrupt)?;
+        let Mine { claims, still } = mine;
+        Ok(claims.submit_change(status, |ticket| {
+            let submit = |ticket| self.store.change_conversion(conversion, anew, ticket);
+            let Some(still) = still else { return submit(ticket) };
+            if let Some(meter) = self.meters.of(conversion.offer()) {
+                let of = |record| Counted::of(conversion, record);
+                return submit(meter.recount(
+                    of(before).as_ref(),
+                    of(anew).as_ref(),
+                    still,
+                    ticket,
+                ));
+            }
+            // Whoever counts from now on waits for what has been submitted.
+            let submitted = submit(ticket);
+            drop(still);
+            submitted
+        })?)
+    }
+
+    /// As [`Postbacks::hold_as_is`], for a change of what it pays. The catalog is the one by which
+    /// that is decided.
+    // In this order, so that whoever is still never waits for somebody who wants to be.
+    pub(super) async fn hold(
+        &self,
+        conversion: RecordId,
+        catalog: &Catalog,
+    ) -> Result<Option<(Mine, StoredConversion)>, ReadError> {
+        let offer = catalog.offer_by_number(conversion.offer());
+        let still = match offer.is_some_and(|offer| offer.is_metered) {
+            true => Some(self.hold_still().await),
+            false => None,
+        };
+        let held = self.hold_as_is(conversion).await?;
+        Ok(held.map(|(claims, stored)| (Mine { claims, still }, stored)))
+    }
+
+    async fn hold_still(&self) -> Still {
+        if let Some(still) = self.meters.try_hold_still() {
+            return still;
+        }
+        // The count may wait for changes of ours that nobody has flushed yet.
+        self.store.writer().flush();
+        self.meters.hold_still().await
+    }
+
     /// Waits until nobody else changes the conversion, then reads it; `None` if it is not there.
     /// Nobody else changes it before what is held is let go.
-    pub(super) async fn hold(
+    pub(super) async fn hold_as_is(
         &self,
         conversion: RecordId,
     ) -> Result<Option<(Held, StoredConversion)>, ReadError> {
@@ -104,7 +157,8 @@ impl Postbacks {
         let Some((said, meant)) = self.meant(known, verdict, received.now_ms).await? else {
             return Err(duplicate(known, verdict));
         };
-        let Some((held, stored)) = self.hold(meant.conversion).await? else {
+        let held = self.hold(meant.conversion, received.catalog).await?;
+        let Some((mine, stored)) = held else {
             return Err(duplicate(known, verdict));
         };
         let (record, heard) = (read(&stored)?, verdict.heard(said, received.now_ms));
@@ -115,7 +169,7 @@ impl Postbacks {
             return Err(Answer::Unavailable(Unavailability::DiskFull));
         }
         let now = current(&stored, &anew)?;
-        let submitted = submit(held, &self.store, stored.id, &anew)?.into();
+        let submitted = self.change(mine, stored.id, &record, &anew)?.into();
         self.waiting.submitted();
         let form = verdict.offer.advertiser.answer;
         let answer = Answer::Updated { now, click: verdict.click, dry_run: false };

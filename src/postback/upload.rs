@@ -5,7 +5,7 @@ use super::flow::{Answer, Postbacks};
 use super::price::Said;
 use super::timestamp;
 use super::transition::{Heard, Speaker, changed};
-use super::update::{current, read, submit};
+use super::update::{current, read};
 use crate::click_id::RecordId;
 use crate::dedup::{Changing, Claim, ClaimSet, Original};
 use crate::limits::TXN_ID_BYTES_MAX;
@@ -59,8 +59,9 @@ impl Postbacks {
         now_ms: u64,
     ) -> Result<(Original, Option<Changing>), Answer> {
         let id = self.named(news.of, now_ms).await?.ok_or_else(unknown)?;
-        let (held, stored) = self.hold(id).await?.ok_or_else(unknown)?;
-        let (record, catalog) = (read(&stored)?, self.catalog.load_full());
+        let catalog = self.catalog.load_full();
+        let (mine, stored) = self.hold(id, &catalog).await?.ok_or_else(unknown)?;
+        let record = read(&stored)?;
         let advertiser = catalog.advertiser(record.advertiser);
         let word = news.status;
         let status = advertiser.map_or_else(|| Status::parse(word), |known| known.status(word));
@@ -71,7 +72,7 @@ impl Postbacks {
         if self.store.health().is_disk_full() {
             return Err(Answer::Unavailable(Unavailability::DiskFull));
         }
-        let changing = submit(held, &self.store, id, &anew)?;
+        let changing = self.change(mine, id, &record, &anew)?;
         Ok((current(&stored, &anew)?, Some(changing)))
     }
 

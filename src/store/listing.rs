@@ -147,4 +147,43 @@ impl Store {
         };
         self.readers.run(read).await?
     }
+
+    /// Shows `visit` every conversion minted from a moment on, oldest first, as its record's
+    /// bytes, on a reader's thread; others' reads may come in between.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    pub async fn fold_conversions<T: Send + 'static>(
+        &self,
+        from_ms: u64,
+        mut folded: T,
+        visit: fn(&mut T, RecordId, &[u8]),
+    ) -> Result<T, ReadError> {
+        let mut next = Some(keys::first_at(from_ms));
+        while let Some(from) = next {
+            let read = move |engine: &dyn Engine| {
+                let (mut scanned, mut next) = (0, None);
+                engine.scan(
+                    Table::Conversions,
+                    &from,
+                    &keys::KEY_END,
+                    Direction::Ascending,
+                    &mut |key, value| {
+                        if scanned == PAGE_ROWS_SCANNED_MAX {
+                            next = key.try_into().ok();
+                            return ControlFlow::Break(());
+                        }
+                        scanned += 1;
+                        if let Some(id) = keys::record(key) {
+                            visit(&mut folded, id, value);
+                        }
+                        ControlFlow::Continue(())
+                    },
+                )?;
+                Ok::<_, ReadError>((folded, next))
+            };
+            (folded, next) = self.readers.run(read).await??;
+        }
+        Ok(folded)
+    }
 }

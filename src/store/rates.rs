@@ -51,6 +51,21 @@ impl Store {
         self.change(put).await
     }
 
+    /// Waits until everything submitted so far is on disk, and readable.
+    ///
+    /// # Errors
+    /// When the store takes no writes or the disk did not confirm.
+    pub async fn all_appended(&self) -> Result<(), ChangeError> {
+        let batch = self.writer.batch();
+        // Two threads append, so a later batch may be settled before an earlier one.
+        loop {
+            self.change(|_| ()).await?;
+            if self.writer.is_settled(batch) {
+                return Ok(());
+            }
+        }
+    }
+
     pub(super) async fn change(&self, changes: impl FnOnce(&mut Batch)) -> Result<(), ChangeError> {
         let ticket = Arc::new(Ticket::default());
         self.writer.submit(Arc::clone(&ticket) as _, changes)?;

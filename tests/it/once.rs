@@ -8,7 +8,7 @@ use crate::harness::{Answer, Connection, Server, Setup};
 const AT_ONCE: usize = 64;
 
 /// Sends all requests at the same moment, each on a connection of its own.
-fn at_once(server: &Server, targets: &[String]) -> Vec<Answer> {
+pub fn at_once(server: &Server, targets: &[String]) -> Vec<Answer> {
     let barrier = Barrier::new(targets.len());
     std::thread::scope(|scope| {
         let send = |target: &str| {

@@ -39,11 +39,11 @@ fn server() -> Server {
     server
 }
 
-fn today() -> String {
+pub fn today() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
 }
 
-fn put(server: &Server, date: &str, body: &str) -> Response {
+pub fn put(server: &Server, date: &str, body: &str) -> Response {
     server.put_api(&format!("rates/{date}"), body)
 }
 

@@ -13,6 +13,7 @@ use postbackd::store::records::{
 };
 use postbackd::store::schema::Table;
 
+use crate::caps;
 use crate::disk::Tables;
 
 /// The catalog that the simulation runs on. Its facts are stated again below, on purpose.
@@ -60,11 +61,38 @@ revenue = { percent = "20" }
 id = "refund"
 reverses = ["sale"]
 
+[[offers]]
+id = "capped"
+advertiser = "acme"
+url = "https://shop.example/{click_id}"
+[[offers.events]]
+id = "sale"
+payout = { fixed = "2" }
+revenue = { fixed = "5" }
+tiers = [{ from = 3, payout = { fixed = "3" } }]
+[[offers.events]]
+id = "deposit"
+repeat = "1h"
+initial_status = "pending"
+payout = { fixed = "1" }
+revenue = { fixed = "5" }
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
+[[offers.caps]]
+period = "day"
+events = ["sale"]
+count = 2
+[[offers.caps]]
+scope = "affiliate"
+period = "month"
+payout = "9"
+
 [[affiliates]]
 id = "pub"
 "#;
 
-pub const OFFERS: [&str; 2] = ["open", "single"];
+pub const OFFERS: [&str; 3] = ["open", "single", "capped"];
 pub const EVENTS: [&str; 3] = ["sale", "deposit", "refund"];
 /// `repeat` of a deposit, milliseconds.
 pub const WINDOW_MS: u64 = 60 * 60 * 1000;
@@ -258,6 +286,7 @@ impl Books {
             assert!(ClickRecord::decode(bytes).is_ok());
         }
         audit_refunds(disk);
+        caps::audit(disk);
         let filed_below = filed_below(disk);
         let holders = audit_conversions(&filed_below, disk);
         audit_dedupe(&holders, &filed_below, disk);
@@ -340,7 +369,7 @@ fn audit_history(record: &ConversionRecord<'_>) {
     let history = history_of(record);
     let legal = |from: Status, to: Status| match (from, to) {
         (Pending, Approved | Rejected) | (Approved, Reversed) => true,
-        (Rejected, Approved) => record.event == "deposit",
+        (Rejected, Approved) => record.event == "deposit" && record.offer != "capped",
         // The same status once more: with another amount, or less of it.
         (Pending, Pending) | (Approved, Approved) => true,
         _ => false,
@@ -349,11 +378,17 @@ fn audit_history(record: &ConversionRecord<'_>) {
         assert!(legal(pair[0].0, pair[1].0), "from {:?} to {:?}", pair[0], pair[1]);
     }
     for (status, _, revenue, payout) in &history {
-        assert!(*revenue >= 0 && revenue == &(2 * payout), "{history:?}");
+        let is_capped = record.offer == "capped";
+        assert!(*revenue >= 0 && (is_capped || revenue == &(2 * payout)), "{history:?}");
         assert!(*status == Approved || *revenue == 0, "{history:?}");
     }
     let (status, _, revenue, _) = history[history.len() - 1];
     assert_eq!(record.status(), Some(status), "{history:?}");
+    if record.offer == "capped" {
+        // Its prices are fixed; `caps.rs` says which.
+        let worth = if status == Approved { record.earned().revenue } else { 0 };
+        return assert_eq!(revenue, worth, "{history:?}");
+    }
     let worth = (record.amount.unwrap_or(0) - record.reversed_amount) / 5;
     let worth = if record.event == "refund" { 0 } else { worth };
     assert_eq!(revenue, if status == Approved { worth } else { 0 }, "{history:?}");

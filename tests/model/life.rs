@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use arc_swap::ArcSwap;
+use postbackd::caps::Meters;
 use postbackd::catalog::Catalog;
 use postbackd::click_id::{Keyring, Minter, RecordId};
 use postbackd::dedup::{Deduplicator, Original};
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
+use postbackd::model::period::Calendar;
 use postbackd::model::reasons::{Refusal, Unavailability};
 use postbackd::model::status::Status;
 use postbackd::postback::{Address, Answer, Body, PostbackRequest, Postbacks};
@@ -108,6 +110,7 @@ impl Life {
             keyring: Arc::new(Keyring::new(identity.click_key, Vec::new())),
             minter: Arc::new(Minter::new(0, identity.starts, identity.newest_ms)),
             dedup: Deduplicator::new(1 + rng.below(8), rng.next(), Arc::clone(store.progress())),
+            meters: Arc::new(count(setup, &store, now_ms)),
             store: Arc::clone(&store),
             metrics: Arc::clone(&setup.metrics),
             waiting: Arc::clone(&waiting),
@@ -360,11 +363,26 @@ impl Life {
 pub fn assign_numbers(store: &Arc<Store>) -> Numbers {
     let asked = Arc::clone(store);
     let assign = async move { asked.assign_numbers(OFFERS.into_iter(), ["pub"].into_iter()).await };
-    let mut task = Task::new(assign);
+    alone(store, assign).expect("the disk is sound")
+}
+
+/// The meters of a life that begins: what the store has is counted.
+fn count(setup: &Setup, store: &Arc<Store>, now_ms: u64) -> Meters {
+    let meters = Arc::new(Meters::new(Calendar::new(jiff::tz::TimeZone::UTC)));
+    let place = meters.want(&setup.catalog.metered());
+    let (counting, counted) = (Arc::clone(&meters), Arc::clone(store));
+    let count = async move { counting.count(place, &counted, now_ms).await };
+    alone(store, count).expect("the disk is sound");
+    Arc::into_inner(meters).expect("nobody counts any more")
+}
+
+/// Runs a future to its end on a store where nothing else happens.
+fn alone<T>(store: &Store, future: impl Future<Output = T> + 'static) -> T {
+    let mut task = Task::new(future);
     loop {
-        assert!(task.wants_poll(), "assigning numbers is stuck");
-        if let Some(numbers) = task.poll() {
-            return numbers.expect("the disk is sound");
+        assert!(task.wants_poll(), "it is stuck");
+        if let Some(value) = task.poll() {
+            return value;
         }
         store.read_once();
         store.writer().append_once(&mut AppendBuffers::default());

@@ -23,6 +23,8 @@
 //! - a refund and the step it makes in its conversion's history are on the disk, or neither is;
 //! - after a failed write or fsync everybody gets `unavailable`, nothing is written any more, and
 //!   nothing in memory vouches for what was lost;
+//! - caps are never exceeded by what is on the disk, and nothing goes unpaid without a full cap,
+//!   whatever becomes of statuses and amounts;
 //! - when the writer has run dry, no future waits, no claim is pending, every ticket is settled;
 //! - offers and affiliates keep their numbers; no ID is minted twice.
 //!
@@ -35,6 +37,7 @@
 //! [`Store`]: postbackd::store::Store
 
 mod books;
+mod caps;
 mod disk;
 mod life;
 mod rng;

@@ -1,0 +1,290 @@
+// Hot path of offers with caps or tiers: one lock, held for a few sums, never across an await.
+//! Taking a place in an offer's counts, and giving it back.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::counts::{Added, Counted, Counts};
+use super::meters::Still;
+use super::terms::Cap;
+use crate::model::ids::AffiliateNumber;
+use crate::store::ticket::{Outcome, Settle};
+
+/// Who asks for a place.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The offer's caps.
+    pub caps: &'a [Cap],
+    /// When the conversion's ID was minted, Unix milliseconds.
+    pub minted_ms: u64,
+    /// The event's catalog ID.
+    pub event: &'a str,
+    /// The payout's currency.
+    pub currency: [u8; 3],
+    /// The affiliate.
+    pub affiliate: AffiliateNumber,
+}
+
+/// What a conversion got.
+#[derive(Debug)]
+pub enum Place<'a> {
+    /// It is counted, and is paid.
+    Taken(Reserved),
+    /// A cap left no room: it is not counted and pays nothing. The cap's word.
+    Over(&'a str),
+}
+
+/// The counts of one offer.
+#[derive(Debug)]
+pub struct Meter {
+    counts: Mutex<Counts>,
+    /// Until when clicks go to the fallback because a cap is full, Unix milliseconds.
+    full_until_ms: AtomicU64,
+}
+
+impl Meter {
+    /// A meter that has counted so much.
+    pub(super) const fn new(counts: Counts) -> Self {
+        Self { counts: Mutex::new(counts), full_until_ms: AtomicU64::new(0) }
+    }
+
+    /// Takes a place for a conversion under all caps at once, or none. `price` says what it pays,
+    /// micro-units, by its number among the affiliate's of this event in this month, the first
+    /// being 1.
+    ///
+    /// # Errors
+    /// What `price` returns; nothing is taken then.
+    pub fn take<'a, E>(
+        self: &Arc<Self>,
+        asked: &Asked<'a>,
+        price: impl FnOnce(u64) -> Result<i64, E>,
+    ) -> Result<Place<'a>, E> {
+        let Asked { caps, minted_ms, event, currency, affiliate } = *asked;
+        let mut counts = self.lock();
+        counts.move_on(minted_ms);
+        let payout = price(counts.in_month(event, affiliate, minted_ms) + 1)?;
+        let one = Counted { minted_ms, event, currency, affiliate, payout };
+        if let Some(word) = caps.iter().find_map(|cap| counts.lacks_room(cap, &one)) {
+            self.notice_full(&counts, caps, &one);
+            return Ok(Place::Over(word));
+        }
+        let added = counts.add(&one);
+        self.notice_full(&counts, caps, &one);
+        drop(counts);
+        let (meter, open) = (Arc::clone(self), AtomicBool::new(true));
+        Ok(Place::Taken(Reserved { meter, added, open }))
+    }
+
+    fn notice_full(&self, counts: &Counts, caps: &[Cap], one: &Counted<'_>) {
+        let redirecting = caps.iter().filter(|cap| cap.redirect_when_full);
+        let counting = redirecting.filter(|cap| cap.counts_event(one.event));
+        if let Some(until_ms) = counting.filter_map(|cap| counts.full_until(cap, one)).max() {
+            self.full_until_ms.fetch_max(until_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a cap that sends clicks to the fallback is full, as far as the last conversion
+    /// has shown.
+    #[must_use]
+    pub fn is_full(&self, now_ms: u64) -> bool {
+        now_ms < self.full_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Clicks go to the offer again, until a conversion finds it full.
+    pub(super) fn reopen(&self) {
+        self.full_until_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// Goes with the commit of a change, which was begun while nobody counts the store: when the
+    /// disk has confirmed it, the conversion counts by what it is then, if it counts at all.
+    #[must_use]
+    pub fn recount(
+        self: &Arc<Self>,
+        before: Option<&Counted<'_>>,
+        after: Option<&Counted<'_>>,
+        still: Still,
+        commit: Arc<dyn Settle>,
+    ) -> Arc<dyn Settle> {
+        let mut counts = self.lock();
+        let before = before.map(|one| counts.prepare(one));
+        let after = after.map(|one| counts.prepare(one));
+        drop(counts);
+        let still = Mutex::new(Some(still));
+        Arc::new(Recount { meter: Arc::clone(self), before, after, still, commit })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        // A panic under this lock leaves sums behind that are whole.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the counts. It is given back when this is dropped, unless the disk has confirmed
+/// the conversion.
+#[derive(Debug)]
+pub struct Reserved {
+    meter: Arc<Meter>,
+    added: Added,
+    open: AtomicBool,
+}
+
+impl Reserved {
+    /// Goes with a commit: whoever settles it decides about the place as well.
+    #[must_use]
+    pub fn with(self, commit: Arc<dyn Settle>) -> Arc<dyn Settle> {
+        Arc::new(WithPlace { place: self, commit })
+    }
+
+    fn give_back(&self) {
+        if self.open.swap(false, Ordering::AcqRel) {
+            let mut counts = self.meter.lock();
+            counts.remove(&self.added);
+            self.meter.reopen();
+        }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+struct WithPlace {
+    place: Reserved,
+    commit: Arc<dyn Settle>,
+}
+
+impl Settle for WithPlace {
+    /// The place first: whoever takes the claims next finds it free.
+    fn settle(&self, outcome: Outcome) {
+        if outcome == Outcome::Durable {
+            self.place.open.store(false, Ordering::Release);
+        } else {
+            self.place.give_back();
+        }
+        self.commit.settle(outcome);
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.commit.outcome()
+    }
+}
+
+/// A change of a conversion on its way to the disk.
+struct Recount {
+    meter: Arc<Meter>,
+    before: Option<Added>,
+    after: Option<Added>,
+    still: Mutex<Option<Still>>,
+    commit: Arc<dyn Settle>,
+}
+
+impl Settle for Recount {
+    /// The counts first: whoever hears of the change finds it counted.
+    fn settle(&self, outcome: Outcome) {
+        let still = self.still.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if still.is_some() && outcome == Outcome::Durable {
+            let mut counts = self.meter.lock();
+            self.before.iter().for_each(|before| counts.remove(before));
+            self.after.iter().for_each(|after| counts.add_prepared(after));
+            // It may pay less now.
+            self.meter.reopen();
+        }
+        drop(still);
+        self.commit.settle(outcome);
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.commit.outcome()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caps::{Tier, Whose, tier_of};
+    use crate::model::period::{Calendar, Period};
+    use crate::model::rule::Rule;
+    use crate::store::ticket::Ticket;
+
+    fn meter() -> Arc<Meter> {
+        Arc::new(Meter::new(Counts::new(Calendar::new(jiff::tz::TimeZone::UTC))))
+    }
+
+    fn take<'a>(meter: &Arc<Meter>, caps: &'a [Cap]) -> Place<'a> {
+        let asked = Asked {
+            caps,
+            minted_ms: 1_700_000_000_000,
+            event: "sale",
+            currency: *b"USD",
+            affiliate: AffiliateNumber::NONE,
+        };
+        meter.take(&asked, |_| Ok::<_, ()>(1)).expect("a price")
+    }
+
+    fn one_a_day() -> [Cap; 1] {
+        [Cap::new(Whose::Offer, Vec::new(), Period::Day, Some(1), None)]
+    }
+
+    #[test]
+    fn a_place_belongs_to_its_commit() {
+        let check = |ends: &dyn Fn(Reserved), has_room: bool| {
+            let (meter, caps) = (meter(), one_a_day());
+            let Place::Taken(place) = take(&meter, &caps) else { panic!("no room in nothing") };
+            assert!(matches!(take(&meter, &caps), Place::Over("cap:offer:day:count")));
+            ends(place);
+            assert_eq!(matches!(take(&meter, &caps), Place::Taken(_)), has_room);
+        };
+        let settled = |place: Reserved, outcome| {
+            let ticket = Arc::new(Ticket::default());
+            let commit = place.with(Arc::clone(&ticket) as _);
+            commit.settle(outcome);
+            assert_eq!((commit.outcome(), ticket.outcome()), (Some(outcome), Some(outcome)));
+        };
+        check(&|place| settled(place, Outcome::Durable), false);
+        check(&|place| settled(place, Outcome::NotDone), true);
+        check(&|place| settled(place, Outcome::Unknown), true);
+        // It never came to the writer.
+        check(&drop, true);
+        check(&|place| drop(place.with(Arc::new(Ticket::default()))), true);
+    }
+
+    #[test]
+    fn a_price_that_fails_takes_nothing() {
+        let (meter, caps) = (meter(), one_a_day());
+        let Place::Taken(place) = take(&meter, &caps) else { panic!("no room in nothing") };
+        drop(place);
+        let mut numbers = Vec::new();
+        for _ in 0..2 {
+            let asked = Asked {
+                caps: &caps,
+                minted_ms: 1_700_000_000_000,
+                event: "sale",
+                currency: *b"USD",
+                affiliate: AffiliateNumber::NONE,
+            };
+            let failed = meter.take(&asked, |number| {
+                numbers.push(number);
+                Err::<i64, _>("too large")
+            });
+            assert!(failed.is_err());
+        }
+        assert_eq!(numbers, [1, 1]);
+    }
+
+    #[test]
+    fn a_tier_counts_from_its_number_on() {
+        let tiers = [Tier::new(3, Rule::default()), Tier::new(10, Rule::default())];
+        let check = |number, expected: Option<&str>| {
+            let word = tier_of(&tiers, number).map(|tier| &*tier.word);
+            assert_eq!(word, expected, "{number}");
+        };
+        check(1, None);
+        check(2, None);
+        check(3, Some("tier:3"));
+        check(9, Some("tier:3"));
+        check(10, Some("tier:10"));
+        check(u64::MAX, Some("tier:10"));
+    }
+}
