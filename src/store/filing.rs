@@ -1,10 +1,11 @@
-//! Filing: index rows of conversions, written in bulk behind the conversions themselves.
+//! Filing: rows derived from conversions, written in bulk behind the conversions themselves.
 //!
-//! A conversion's record says all that its rows in tables of scattered keys say: its claims in
-//! `dedupe`, its place in `by_click`, its postings in `ledger`. So only the record goes through the log. Its rows are derived
-//! later, for many conversions at once, sorted, and put into their tables as finished files, which
-//! costs a fraction of an insert each. `meta` keeps up to which conversion that is done; what is
-//! above it is derived again when the store is opened, and deriving twice changes nothing.
+//! A conversion's record says all that its rows in other tables say: its claims in `dedupe`, its
+//! place in `by_click`, its postings in `ledger`. So only the record goes through the log. Its rows
+//! are derived later, for many conversions at once, sorted, and put into their tables as finished
+//! files, which costs a fraction of an insert each. `meta` keeps up to which conversion that is
+//! done; what is above it is derived again when the store is opened, and deriving twice changes
+//! nothing.
 //!
 //! Three promises hold it together:
 //!
