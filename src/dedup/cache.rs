@@ -127,6 +127,16 @@ impl Cache {
         }
     }
 
+    /// Remembers a claim that the store knows, if there is room: it may be forgotten at any time.
+    pub fn insert_stored(&self, key: [u8; 16], original: Original) {
+        if self.entries.load(Ordering::Relaxed) >= self.entries_max {
+            self.rotate();
+        }
+        if self.entries.load(Ordering::Relaxed) < self.entries_max {
+            self.insert(key, original);
+        }
+    }
+
     /// Drops the older generation, if all that it holds is filed. An insert that races with it
     /// lands in what is now the older.
     fn rotate(&self) {

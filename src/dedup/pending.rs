@@ -222,7 +222,7 @@ impl Deduplicator {
                 Step::AskDisk => {
                     let original = stored(store, claim, now_ms).await?;
                     if let Some(original) = original {
-                        self.memory.settled.insert(key, original);
+                        self.memory.settled.insert_stored(key, original);
                     }
                     return Ok(original);
                 }

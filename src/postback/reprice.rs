@@ -88,8 +88,7 @@ fn priced_anew<'a>(
     let foreign = !late && record.amount_currency.is_some_and(|other| other != record.currency);
     let price = if foreign {
         let event = catalog.offer(record.offer)?.event(record.event)?;
-        let booked = |step: &HistoryEntry<'_>| (step.booked_revenue, step.booked_payout) != (0, 0);
-        if event.currency.to_bytes() != record.currency && record.history.iter().any(booked) {
+        if event.currency.to_bytes() != record.currency && record.was_booked() {
             // What is in the books is in the currency of its day, and stays there.
             return None;
         }

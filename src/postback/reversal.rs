@@ -53,11 +53,12 @@ pub fn reversed<'a>(
             format!("the conversion is {}: only what is approved is taken back", status.as_str());
         return Err(Refused::with(Refusal::IllegalTransition, hint));
     }
-    if record.history.len() >= HISTORY_STEPS_MAX {
-        return Err(Refused::with(Refusal::IllegalTransition, "it has changed too often"));
-    }
     let mut anew = record.clone();
     let status = match part(record, reversal)? {
+        // What is left can always be taken back, in one step.
+        Some(_) if record.history.len() >= HISTORY_STEPS_MAX => {
+            return Err(Refused::with(Refusal::IllegalTransition, "it has changed too often"));
+        }
         Some(part) => {
             anew.reversed_amount += part.get();
             Status::Approved

@@ -7,6 +7,7 @@ use super::update::{current, read};
 use crate::click_id::RecordId;
 use crate::dedup::{Claim, ClaimSet, Held};
 use crate::model::reasons::{Flag, NEGATIVE_EVENT, Refusal};
+use crate::model::status::Status;
 use crate::store::ReadError;
 use crate::store::records::{Earned, HistoryEntry};
 
@@ -66,7 +67,7 @@ impl Postbacks {
     }
 
     /// The conversion that a negative event names: by its transaction, or else the latest of the
-    /// click.
+    /// click that is approved.
     async fn reversible(
         &self,
         verdict: &Verdict<'_>,
@@ -76,10 +77,19 @@ impl Postbacks {
         if txn_id.is_empty() {
             let all = self.store.conversions_of(verdict.click.record()).await?;
             let is_meant = |event: &str| events.iter().any(|meant| **meant == *event);
-            let meant = |record: Option<&str>| record.is_some_and(is_meant);
-            let latest =
-                all.iter().rfind(|row| meant(row.record().ok().map(|record| record.event)));
-            return Ok(latest.map(|row| row.id));
+            let mut meant = None;
+            for row in all.iter().rev() {
+                let Ok(record) = row.record() else { continue };
+                if !is_meant(record.event) {
+                    continue;
+                }
+                if record.status() == Some(Status::Approved) {
+                    return Ok(Some(row.id));
+                }
+                // None that could be reversed: the latest says why.
+                meant = meant.or(Some(row.id));
+            }
+            return Ok(meant);
         }
         for event in events {
             let advertiser = &verdict.offer.advertiser.id;

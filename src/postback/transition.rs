@@ -83,7 +83,8 @@ pub fn changed<'a>(
     if step == Step::Stay && !revalued {
         return Ok(None);
     }
-    if record.history.len() >= HISTORY_STEPS_MAX {
+    // Changes of the status come to an end by themselves.
+    if step == Step::Stay && record.history.len() >= HISTORY_STEPS_MAX {
         return Err(Refused::with(Refusal::IllegalTransition, "it has changed too often"));
     }
     let (status, earned) = (if step == Step::Change { said } else { status }, anew.earned());
@@ -128,13 +129,23 @@ fn revalue(
         // What has been taken back was a share of the amount that is known.
         return Ok(false);
     }
-    let same =
-        (said.amount, said.currency, said.quantity) == (kept.amount, kept.currency, kept.quantity);
+    // A currency that is not said is the event's.
+    let currency = |said: &Said| said.currency.or(event.map(|event| event.currency));
+    let same = (said.amount, currency(&said), said.quantity)
+        == (kept.amount, currency(&kept), kept.quantity);
     let own = !is_late && event.is_some_and(|event| has_other_own(record, &said, &kept, event));
     if same && !own {
         return Ok(false);
     }
     let event = event.ok_or(Refusal::UnknownEvent)?;
+    if event.currency.to_bytes() != record.currency && record.was_booked() {
+        // Each step is booked in the conversion's one currency.
+        return Err(Refused::with(
+            Refusal::IllegalTransition,
+            "it is in the books in the currency that the event had then; its amounts stay",
+        ));
+    }
+    let said = if is_late { said } else { with_own(record, said, &kept, event, market) };
     record.amount = said.amount.map(Micros::get);
     record.amount_currency = said.currency.map(Currency::to_bytes);
     record.quantity = said.quantity;
@@ -146,6 +157,41 @@ fn revalue(
     record.catalog_version = catalog.version();
     price.set(record);
     Ok(true)
+}
+
+/// With the sender's own payout and revenue of before, where they counted and are not said again:
+/// another amount does not unsay them. Own ones in the event's currency are not kept apart; they
+/// are known by differing from what the rules make of the amount.
+fn with_own(
+    record: &ConversionRecord<'_>,
+    said: Said,
+    kept: &Said,
+    event: &Event,
+    market: &Market,
+) -> Said {
+    let foreign = kept.currency.is_some_and(|currency| currency != event.currency);
+    let by_rules = || {
+        let kept = Said { payout: None, revenue: None, ..*kept };
+        price_again(event, record, &kept, market).ok().filter(|_| !foreign)
+    };
+    let own = |counts: bool,
+               said: Option<Micros>,
+               kept: Option<Micros>,
+               of: fn(&Price) -> i64,
+               earned: i64| {
+        if !counts || said.is_some() {
+            return said;
+        }
+        kept.or_else(|| by_rules().filter(|price| of(price) != earned).map(|_| Micros::new(earned)))
+    };
+    let unpaid = record.flags & Flag::OverCap.bit() != 0;
+    let payout = |price: &Price| price.payout.get();
+    let revenue = |price: &Price| price.revenue.get();
+    Said {
+        payout: own(event.trust.payout && !unpaid, said.payout, kept.payout, payout, record.payout),
+        revenue: own(event.trust.revenue, said.revenue, kept.revenue, revenue, record.revenue),
+        ..said
+    }
 }
 
 /// What is kept, with what is said instead. A currency goes with the amounts it comes with.

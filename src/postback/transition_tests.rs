@@ -200,6 +200,27 @@ fn a_trusted_payout_is_news_if_it_is_another() {
 }
 
 #[test]
+fn a_trusted_payout_stays_when_only_the_amount_is_another() {
+    let mut own = record("lenient", "approved postback");
+    own.payout = amount("3");
+    assert_eq!(outcome(&own, "approved amount=50"), "approved postback 10.00 3.00");
+    assert_eq!(outcome(&own, "approved amount=50 payout=4"), "approved postback 10.00 4.00");
+    let by_rules = record("lenient", "approved postback");
+    assert_eq!(outcome(&by_rules, "approved amount=50"), "approved postback 10.00 5.00");
+}
+
+#[test]
+fn what_is_booked_keeps_its_currency_and_the_events_may_be_named() {
+    let mut booked = record("sale", "approved postback");
+    booked.currency = *b"EUR";
+    assert_eq!(outcome(&booked, "approved amount=50"), "illegal_transition");
+    assert_eq!(outcome(&booked, "reversed"), "reversed postback 0.00 0.00");
+    let mut named = record("sale", "approved postback");
+    named.amount_currency = Some(*b"USD");
+    assert_eq!(outcome(&named, "approved amount=100"), "", "USD is the event's");
+}
+
+#[test]
 fn what_happened_before_the_last_step_is_nothing_new_if_both_times_were_sent() {
     let check = |last_event_ms: u64, text: &str, expected: &str| {
         let mut record = record("sale", "approved postback");
@@ -229,9 +250,10 @@ fn what_came_too_late_earns_nothing_by_another_amount() {
 fn a_history_ends_somewhere() {
     let mut record = record("sale", "pending postback");
     record.history = vec![record.history[0]; HISTORY_STEPS_MAX];
-    assert_eq!(outcome(&record, "approved"), "illegal_transition");
+    assert_eq!(outcome(&record, "pending amount=50"), "illegal_transition");
+    assert_eq!(outcome(&record, "approved"), "approved postback 20.00 10.00", "it can end");
     record.history.pop();
-    assert_eq!(outcome(&record, "approved"), "approved postback 20.00 10.00");
+    assert_eq!(outcome(&record, "pending amount=50"), "pending postback 0.00 0.00");
 }
 
 #[test]

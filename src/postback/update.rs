@@ -81,6 +81,9 @@ impl Postbacks {
         anew: &ConversionRecord<'_>,
     ) -> Result<Changing, ChangeError> {
         let status = anew.status().ok_or(RecordError::Corrupt)?;
+        if self.store.health().is_disk_full() {
+            return Err(SubmitError::DiskFull.into());
+        }
         let Mine { claims, still } = mine;
         Ok(claims.submit_change(status, |ticket| {
             let submit = |ticket| self.store.change_conversion(conversion, anew, ticket);

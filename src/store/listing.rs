@@ -94,7 +94,8 @@ impl Store {
                 until_full(&ids)
             })?;
             // What the index does not know yet.
-            let (from, to) = (filed_below, keys::KEY_END);
+            // No conversion is older than its click.
+            let (from, to) = (filed_below.max(keys::first_at(click.time_ms())), keys::KEY_END);
             engine.scan(
                 Table::Conversions,
                 &from,

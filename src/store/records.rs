@@ -302,6 +302,12 @@ impl<'a> ConversionRecord<'a> {
         Status::from_code(self.status)
     }
 
+    /// Whether anything of it was ever in the books: its currency must stay then.
+    #[must_use]
+    pub fn was_booked(&self) -> bool {
+        self.history.iter().any(|step| (step.booked_revenue, step.booked_payout) != (0, 0))
+    }
+
     /// Revenue and payout by its price, less the share of them that has been taken back.
     #[must_use]
     pub fn earned(&self) -> Earned {
