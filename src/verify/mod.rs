@@ -55,12 +55,6 @@ pub struct Broken {
 }
 
 impl Report {
-    /// Whether nothing is broken.
-    #[must_use]
-    pub fn is_sound(&self) -> bool {
-        self.broken.is_empty()
-    }
-
     fn count(&mut self, what: &'static str) {
         *self.checked.entry(what).or_default() += 1;
     }
