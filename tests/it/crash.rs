@@ -84,7 +84,12 @@ impl Client<'_> {
 
 #[test]
 fn no_acknowledged_conversion_is_lost_or_doubled_by_twenty_kills_under_load() {
-    let mut server = Server::start();
+    survive(Server::start(), KILLS, Server::kill);
+}
+
+/// Interrupts a server under load, again and again; then checks that what was acknowledged is
+/// there, once. The server is dead after each interruption.
+pub fn survive(mut server: Server, interruptions: usize, mut interrupt: impl FnMut(&mut Server)) {
     let (stop, acknowledged) = (AtomicBool::new(false), AtomicUsize::new(0));
     let told = std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);
@@ -96,13 +101,13 @@ fn no_acknowledged_conversion_is_lost_or_doubled_by_twenty_kills_under_load() {
                 scope.spawn(|| client.run())
             })
             .collect();
-        for _ in 0..KILLS {
+        for _ in 0..interruptions {
             let before = acknowledged.load(Ordering::Relaxed);
             eventually("load", || {
                 (acknowledged.load(Ordering::Relaxed) >= before + ACKNOWLEDGED_PER_ROUND)
                     .then_some(())
             });
-            server.kill();
+            interrupt(&mut server);
             server.start_again();
         }
         stop.store(true, Ordering::Relaxed);
@@ -112,15 +117,15 @@ fn no_acknowledged_conversion_is_lost_or_doubled_by_twenty_kills_under_load() {
         }
         all
     });
-    server.kill();
+    interrupt(&mut server);
     server.start_again();
-    println!("{} conversions acknowledged over {KILLS} kills", told.len());
+    println!("{} conversions acknowledged over {interruptions} interruptions", told.len());
     check_kept(&server, &told);
     check_retries(&server, &told);
 }
 
 /// Ends the clients also when the test fails meanwhile.
-struct StopOnDrop<'a>(&'a AtomicBool);
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {

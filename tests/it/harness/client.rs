@@ -1,7 +1,8 @@
 //! HTTP/1.1 by hand: whatever bytes a test wants to send, and answers taken apart.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -130,6 +131,16 @@ impl Connection {
             }
         }
         Ok(response)
+    }
+
+    /// Whether nothing comes for so long.
+    pub fn is_silent_for(&mut self, time: Duration) -> bool {
+        let stream = self.stream.get_ref();
+        stream.set_read_timeout(Some(time)).expect("a timeout");
+        let silent =
+            stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        silent
     }
 
     fn line(&mut self) -> std::io::Result<String> {

@@ -1,10 +1,12 @@
-//! What every area needs: a server of its own ([`server`]), and a client that sends any bytes
-//! ([`client`]).
+//! What every area needs: a server of its own ([`server`]), a client that sends any bytes
+//! ([`client`]), and a disk that fails on command ([`disk`]).
 
 mod client;
+mod disk;
 mod server;
 
 pub use client::{Connection, Response};
+pub use disk::Disk;
 pub use server::{Answer, CATALOG, Server, Setup, binary};
 
 use std::time::{Duration, Instant};

@@ -10,7 +10,7 @@ use postbackd::config::Config;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Connection, Response, eventually};
+use super::{Connection, Disk, Response, eventually};
 
 /// Two advertisers, offers in every condition, affiliates, links.
 pub const CATALOG: &str = include_str!("catalog.toml");
@@ -39,6 +39,7 @@ pub struct Setup {
     fallback: &'static str,
     keys: Vec<(String, String)>,
     limit_is_an_error: bool,
+    on_faulty_disk: bool,
 }
 
 impl Setup {
@@ -51,6 +52,7 @@ impl Setup {
             fallback,
             keys: Vec::new(),
             limit_is_an_error: false,
+            on_faulty_disk: false,
         }
     }
 
@@ -81,6 +83,12 @@ impl Setup {
     /// Writes beyond [`Server::limit_files`] fail, instead of ending the process by a signal.
     pub fn with_limit_of_files(mut self) -> Self {
         self.limit_is_an_error = true;
+        self
+    }
+
+    /// Puts the server onto a disk that fails on command.
+    pub fn on_faulty_disk(mut self) -> Self {
+        self.on_faulty_disk = true;
         self
     }
 
@@ -115,7 +123,9 @@ impl Setup {
         std::fs::write(folder.path().join("postbackd.toml"), config).expect("writable");
         std::fs::write(folder.path().join("catalog.toml"), self.catalog).expect("writable");
         let (keys, limit_is_an_error) = (self.keys, self.limit_is_an_error);
-        let mut server = Server { folder, keys, limit_is_an_error, public, admin, child: None };
+        let disk = self.on_faulty_disk.then(|| Disk::new(folder.path()));
+        let mut server =
+            Server { folder, keys, limit_is_an_error, disk, public, admin, child: None };
         server.start_again();
         server
     }
@@ -141,6 +151,7 @@ pub struct Server {
     folder: TempDir,
     keys: Vec<(String, String)>,
     limit_is_an_error: bool,
+    disk: Option<Disk>,
     pub public: SocketAddr,
     pub admin: SocketAddr,
     child: Option<Child>,
@@ -190,6 +201,7 @@ impl Server {
             .args(["serve", "--config"])
             .arg(self.path("postbackd.toml"))
             .envs(self.keys.iter().map(|(name, value)| (name, value)))
+            .envs(self.disk.iter().flat_map(Disk::environment))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn();
@@ -231,6 +243,11 @@ impl Server {
     /// Writes a file into its folder.
     pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).expect("writable");
+    }
+
+    /// The disk of [`Setup::on_faulty_disk`].
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("a server on a faulty disk")
     }
 
     fn exited(&mut self) -> Option<ExitStatus> {

@@ -1,0 +1,162 @@
+//! A disk that hangs, fails or forgets on command: `disk.c`, preloaded into the server.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/harness/disk.c");
+
+/// The files by which the disk of one server is told what to do, and tells what it did.
+pub struct Disk {
+    control: PathBuf,
+    undo: PathBuf,
+}
+
+impl Disk {
+    /// A disk that works.
+    pub fn new(folder: &Path) -> Self {
+        let (control, undo) = (folder.join("disk.control"), folder.join("disk.undo"));
+        std::fs::write(&control, [0; 4096]).expect("writable");
+        Self { control, undo }
+    }
+
+    /// The environment that puts a process onto it.
+    pub fn environment(&self) -> [(&'static str, PathBuf); 3] {
+        [
+            ("LD_PRELOAD", library().to_owned()),
+            ("FAULTY_DISK_CONTROL", self.control.clone()),
+            ("FAULTY_DISK_UNDO", self.undo.clone()),
+        ]
+    }
+
+    /// From now on no sync ends.
+    pub fn hang_syncs(&self) {
+        self.set(0, 1);
+    }
+
+    /// From now on syncs fail.
+    pub fn fail_syncs(&self) {
+        self.set(0, 2);
+    }
+
+    /// From now on there is no space for writes.
+    pub fn refuse_writes(&self) {
+        self.set(1, 1);
+    }
+
+    /// From now on writes fail.
+    pub fn fail_writes(&self) {
+        self.set(1, 2);
+    }
+
+    /// As new, whatever it was told.
+    pub fn repair(&self) {
+        self.set(0, 0);
+        self.set(1, 0);
+    }
+
+    fn set(&self, at: u64, byte: u8) {
+        let control = OpenOptions::new().write(true).open(&self.control).expect("a control file");
+        control.write_at(&[byte], at).expect("writable");
+    }
+
+    /// Takes back, of every file, some of what was written to it and not synced: all, or what
+    /// comes after some byte, which then is missing or reads as zeros. The process is dead.
+    /// Returns how many bytes are gone.
+    pub fn cut_power(&self, random: &mut impl FnMut(u64) -> u64) -> u64 {
+        let notes = std::fs::read(&self.undo).expect("notes");
+        std::fs::write(&self.undo, []).expect("writable");
+        let mut files: Vec<_> = unsynced(&notes).into_iter().collect();
+        files.sort_by(|one, other| one.0.cmp(&other.0));
+        files.into_iter().map(|(path, writes)| forget(&path, &writes, random)).sum()
+    }
+}
+
+/// The library, compiled once.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faulty_disk.so");
+        let fresh = library.with_extension(std::process::id().to_string());
+        let arguments = ["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"];
+        let compiled =
+            Command::new("cc").args(arguments).arg(&fresh).args([SOURCE, "-ldl"]).status();
+        assert!(compiled.expect("cc").success(), "{SOURCE}");
+        std::fs::rename(&fresh, &library).expect("writable");
+        library
+    })
+}
+
+/// A write that was not synced: where, how much, how large the file was, what was there.
+struct Write<'n> {
+    at: u64,
+    length: u64,
+    size: u64,
+    old: &'n [u8],
+}
+
+/// What of each file was written since its last sync began.
+fn unsynced(mut notes: &[u8]) -> HashMap<PathBuf, Vec<Write<'_>>> {
+    #[derive(Default)]
+    struct File<'n> {
+        writes: Vec<Write<'n>>,
+        syncing: usize,
+    }
+    let mut files: HashMap<PathBuf, File<'_>> = HashMap::new();
+    while let Some((kind, rest)) = notes.split_first() {
+        let number =
+            |n: usize| u64::from_ne_bytes(rest[8 * n..][..8].try_into().expect("eight bytes"));
+        let [path_length, at, length, size, old_length] = std::array::from_fn(number);
+        let (name, rest) = rest[40..].split_at(path_length as usize);
+        let (old, rest) = rest.split_at(old_length as usize);
+        notes = rest;
+        let path = |bytes| PathBuf::from(std::str::from_utf8(bytes).expect("a path in UTF-8"));
+        let file = files.entry(path(name)).or_default();
+        match kind {
+            b'w' => file.writes.push(Write { at, length, size, old }),
+            b'b' => file.syncing = file.writes.len(),
+            b's' => _ = file.writes.drain(..std::mem::take(&mut file.syncing)),
+            b'r' => {
+                let moved = std::mem::take(file);
+                files.insert(path(old), moved);
+            }
+            kind => panic!("no kind of note: {kind}"),
+        }
+    }
+    files.into_iter().map(|(path, file)| (path, file.writes)).collect()
+}
+
+fn forget(path: &Path, writes: &[Write<'_>], random: &mut impl FnMut(u64) -> u64) -> u64 {
+    // It may have been deleted since.
+    let Ok(file) = OpenOptions::new().write(true).open(path) else { return 0 };
+    let whole = file.metadata().expect("metadata").len();
+    let written: u64 = writes.iter().map(|write| write.length).sum();
+    // Of all that was written, so much has reached the disk; often nothing.
+    let mut kept = if random(2) == 0 { 0 } else { random(written + 1) };
+    let lost = written - kept;
+    for (write, kept) in parts(writes, &mut kept).into_iter().rev() {
+        let old = write.old.get(kept as usize..).unwrap_or_default();
+        file.write_all_at(old, write.at + kept).expect("writable");
+        file.set_len(write.size.max(write.at + kept)).expect("writable");
+    }
+    if random(3) == 0 {
+        file.set_len(whole).expect("writable");
+    }
+    lost
+}
+
+/// The writes that are lost, wholly or beyond some byte.
+fn parts<'w, 'n>(writes: &'w [Write<'n>], kept: &mut u64) -> Vec<(&'w Write<'n>, u64)> {
+    let mut lost = Vec::new();
+    for write in writes {
+        let here = write.length.min(*kept);
+        *kept -= here;
+        if here < write.length {
+            lost.push((write, here));
+        }
+    }
+    lost
+}
