@@ -21,5 +21,7 @@ mod presets;
 mod rates;
 mod records;
 mod reports;
+#[path = "../model/rng.rs"]
+mod rng;
 mod status;
 mod verify;

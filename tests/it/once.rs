@@ -116,8 +116,7 @@ fn a_client_that_hangs_up_neither_undoes_nor_blocks_nor_doubles_its_conversion()
     let target = |n| format!("/postback?click_id={click}&event=sale&txn_id=T{n}");
     for n in 0..HANG_UPS {
         let mut connection = Connection::open(server.public);
-        let request = format!("GET {} HTTP/1.1\r\nHost: t.example\r\n\r\n", target(n));
-        connection.send(request).expect("sent");
+        connection.ask("GET", &target(n), "").expect("sent");
     }
     let mut counted_already = 0;
     for n in 0..HANG_UPS {
@@ -147,8 +146,7 @@ fn a_conversion_that_memory_has_forgotten_is_still_a_duplicate() {
         // Side by side, so that they share an fsync.
         let mut side: Vec<_> = part.iter().map(|n| (n, server.connect())).collect();
         for (n, connection) in &mut side {
-            let request = format!("GET {} HTTP/1.1\r\nHost: t.example\r\n\r\n", target(**n));
-            connection.send(request).expect("sent");
+            connection.ask("GET", &target(**n), "").expect("sent");
         }
         for (_, connection) in &mut side {
             let answer = Answer::of(connection.receive("GET").expect("an answer"));

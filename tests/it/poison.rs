@@ -29,7 +29,7 @@ fn ended(mut connection: Connection) -> crate::harness::Response {
     connection.receive("GET").expect("an answer")
 }
 
-fn is_poisoned(answer: &Answer) {
+pub fn is_poisoned(answer: &Answer) {
     assert_eq!(answer.verdict(), (503, "unavailable", "store_poisoned"));
     assert_eq!(answer.http.header("retry-after"), Some("30"));
 }

@@ -73,8 +73,13 @@ impl Connection {
         target: &str,
         headers: &str,
     ) -> std::io::Result<Response> {
-        self.send(format!("{method} {target} HTTP/1.1\r\nHost: t.example\r\n{headers}\r\n"))?;
+        self.ask(method, target, headers)?;
         self.receive(method)
+    }
+
+    /// Sends a request without a body; [`Self::receive`] reads the answer.
+    pub fn ask(&mut self, method: &str, target: &str, headers: &str) -> std::io::Result<()> {
+        self.send(format!("{method} {target} HTTP/1.1\r\nHost: t.example\r\n{headers}\r\n"))
     }
 
     /// Sends a POST with a declared length and reads the answer.

@@ -13,13 +13,14 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PASS, HANG, FAIL };              /* control byte 0: syncs */
+enum { PASS, HANG, FAIL };                /* control byte 0: syncs */
 enum { WRITES_PASS, NO_SPACE, IO_ERROR }; /* control byte 1: writes */
 
 static volatile unsigned char *control;
@@ -50,14 +51,9 @@ __attribute__((constructor)) static void begin(void) {
 
 /* The path of an open file of the database; false for every other file. */
 static int is_watched(int fd, char *path) {
-    char link[64] = "/proc/self/fd/";
-    char digits[16];
-    int count = 0, rest = fd;
-    if (control == NULL || fd == undo || fd < 0) return 0;
-    do digits[count++] = (char)('0' + rest % 10); while (rest /= 10);
-    char *end = link + strlen(link);
-    while (count) *end++ = digits[--count];
-    *end = 0;
+    char link[64];
+    if (control == NULL) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, PATH_MAX - 1);
     if (length <= 0) return 0;
     path[length] = 0;

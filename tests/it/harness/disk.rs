@@ -1,11 +1,13 @@
 //! A disk that hangs, fails or forgets on command: `disk.c`, preloaded into the server.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+use crate::rng::Rng;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/harness/disk.c");
 
@@ -66,13 +68,32 @@ impl Disk {
     /// Takes back, of every file, some of what was written to it and not synced: all, or what
     /// comes after some byte, which then is missing or reads as zeros. The process is dead.
     /// Returns how many bytes are gone.
-    pub fn cut_power(&self, random: &mut impl FnMut(u64) -> u64) -> u64 {
+    pub fn cut_power(&self, rng: &mut Rng) -> u64 {
+        self.take_back(|written| {
+            let kept = if rng.once_in(2) { 0 } else { rng.below(written as usize + 1) as u64 };
+            Kept { bytes: kept, others_are_zeros: rng.once_in(3) }
+        })
+    }
+
+    /// Takes back all that was not synced; what is missing reads as zeros. The process is dead.
+    pub fn lose_unsynced(&self) {
+        self.take_back(|_| Kept { bytes: 0, others_are_zeros: true });
+    }
+
+    /// `keep` says what stays of so many bytes that were written to a file.
+    fn take_back(&self, mut keep: impl FnMut(u64) -> Kept) -> u64 {
         let notes = std::fs::read(&self.undo).expect("notes");
         std::fs::write(&self.undo, []).expect("writable");
-        let mut files: Vec<_> = unsynced(&notes).into_iter().collect();
-        files.sort_by(|one, other| one.0.cmp(&other.0));
-        files.into_iter().map(|(path, writes)| forget(&path, &writes, random)).sum()
+        unsynced(&notes).iter().map(|(path, writes)| forget(path, writes, &mut keep)).sum()
     }
+}
+
+/// What has reached the disk of what was written to a file.
+struct Kept {
+    /// So many bytes, the first ones.
+    bytes: u64,
+    /// Whether the file is as long as if all had.
+    others_are_zeros: bool,
 }
 
 /// The library, compiled once.
@@ -99,13 +120,13 @@ struct Write<'n> {
 }
 
 /// What of each file was written since its last sync began.
-fn unsynced(mut notes: &[u8]) -> HashMap<PathBuf, Vec<Write<'_>>> {
+fn unsynced(mut notes: &[u8]) -> BTreeMap<PathBuf, Vec<Write<'_>>> {
     #[derive(Default)]
     struct File<'n> {
         writes: Vec<Write<'n>>,
         syncing: usize,
     }
-    let mut files: HashMap<PathBuf, File<'_>> = HashMap::new();
+    let mut files: BTreeMap<PathBuf, File<'_>> = BTreeMap::new();
     while let Some((kind, rest)) = notes.split_first() {
         let number =
             |n: usize| u64::from_ne_bytes(rest[8 * n..][..8].try_into().expect("eight bytes"));
@@ -129,34 +150,25 @@ fn unsynced(mut notes: &[u8]) -> HashMap<PathBuf, Vec<Write<'_>>> {
     files.into_iter().map(|(path, file)| (path, file.writes)).collect()
 }
 
-fn forget(path: &Path, writes: &[Write<'_>], random: &mut impl FnMut(u64) -> u64) -> u64 {
+fn forget(path: &Path, writes: &[Write<'_>], keep: &mut impl FnMut(u64) -> Kept) -> u64 {
     // It may have been deleted since.
     let Ok(file) = OpenOptions::new().write(true).open(path) else { return 0 };
     let whole = file.metadata().expect("metadata").len();
-    let written: u64 = writes.iter().map(|write| write.length).sum();
-    // Of all that was written, so much has reached the disk; often nothing.
-    let mut kept = if random(2) == 0 { 0 } else { random(written + 1) };
-    let lost = written - kept;
-    for (write, kept) in parts(writes, &mut kept).into_iter().rev() {
-        let old = write.old.get(kept as usize..).unwrap_or_default();
-        file.write_all_at(old, write.at + kept).expect("writable");
-        file.set_len(write.size.max(write.at + kept)).expect("writable");
+    let written = writes.iter().map(|write| write.length).sum();
+    let kept = keep(written);
+    let mut before = written;
+    for write in writes.iter().rev() {
+        before -= write.length;
+        let here = kept.bytes.saturating_sub(before);
+        if here >= write.length {
+            break;
+        }
+        let old = write.old.get(here as usize..).unwrap_or_default();
+        file.write_all_at(old, write.at + here).expect("writable");
+        file.set_len(write.size.max(write.at + here)).expect("writable");
     }
-    if random(3) == 0 {
+    if kept.others_are_zeros {
         file.set_len(whole).expect("writable");
     }
-    lost
-}
-
-/// The writes that are lost, wholly or beyond some byte.
-fn parts<'w, 'n>(writes: &'w [Write<'n>], kept: &mut u64) -> Vec<(&'w Write<'n>, u64)> {
-    let mut lost = Vec::new();
-    for write in writes {
-        let here = write.length.min(*kept);
-        *kept -= here;
-        if here < write.length {
-            lost.push((write, here));
-        }
-    }
-    lost
+    written - kept.bytes
 }
