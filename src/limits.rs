@@ -49,8 +49,12 @@ pub const FILING_TURN: Duration = Duration::from_millis(50);
 pub const FILING_TURNS_IDLE: u32 = 12_000;
 /// Reads waiting for a reader thread; each takes about 100 µs on a cold disk.
 pub const READ_QUEUE_MAX: usize = 1024;
-/// Claims that one postback may hold at once: its transaction (or event), and its click.
-pub const CLAIMS_PER_POSTBACK_MAX: usize = 2;
+/// Claims that one postback must hold to be new: its transaction (or event), and its click.
+pub const HARD_CLAIMS_MAX: usize = 2;
+/// Claims that one postback may hold at once: also its customer.
+pub const CLAIMS_PER_POSTBACK_MAX: usize = HARD_CLAIMS_MAX + 1;
+/// Conversions that one negative event of a customer may take back.
+pub const REVERSED_AT_ONCE_MAX: usize = 100;
 /// Steps in a conversion's history. A few are usual; a sender whose amounts never rest is stopped.
 pub const HISTORY_STEPS_MAX: usize = 200;
 /// Conversions that may change while the claim cache is warmed; beyond, warming ends early.

@@ -18,12 +18,13 @@ const KINDS: [(&str, &str); 4] =
     [("advertisers", "id"), ("offers", "id"), ("affiliates", "id"), ("links", "code")];
 
 /// Keys that decide whether something is paid, how much, and to whom.
-const MONEY: [&str; 13] = [
+const MONEY: [&str; 14] = [
     "payout",
     "revenue",
     "repeat",
     "window",
     "late",
+    "customer_window",
     "initial_status",
     "one_conversion_per_click",
     "reverses",

@@ -28,6 +28,7 @@ pub const OFFER: &[&str] = &[
     "fallback_url",
     "window",
     "late",
+    "customer_window",
     "one_conversion_per_click",
     "pass_params",
     "trust_payout",
@@ -100,6 +101,7 @@ pub fn offer(
     let pass_params = table.optional("pass_params", pass_params).unwrap_or_default();
     let window_ms = table.optional("window", window);
     let active = [("active", true), ("paused", false)];
+    let customer_window_ms = table.optional("customer_window", window);
     let late = [("refuse", Late::Refuse), ("zero_payout", Late::ZeroPayout)];
     let expires = |input| expires_ms(input, &around.defaults.time_zone);
     // All keys are read before the landing URL ends it, so that all mistakes are noted.
@@ -122,6 +124,7 @@ pub fn offer(
         expires_ms,
         window_ms,
         late,
+        customer_window_ms,
         one_conversion_per_click: one_conversion_per_click.unwrap_or(false),
         pass_params,
         is_metered: !caps.is_empty() || events.iter().any(|event| !event.tiers.is_empty()),

@@ -187,6 +187,8 @@ pub struct Offer {
     pub window_ms: Option<u64>,
     /// What becomes of conversions after the window.
     pub late: Late,
+    /// For how long a customer stays bound to a click of the offer, milliseconds; `None`: for ever.
+    pub customer_window_ms: Option<u64>,
     /// Whether a click converts once, whatever the event.
     pub one_conversion_per_click: bool,
     /// Further parameters of the click's URL that are kept and may be macros.

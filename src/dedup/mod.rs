@@ -5,6 +5,9 @@
 //! the store decides. What the cache may never forget is a pending claim, so those live in a map
 //! of their own, bounded by the requests in flight.
 //!
+//! A customer's claim is soft: whoever finds it held is a conversion all the same, and the customer
+//! stays bound to the one who holds it.
+//!
 //! Whoever changes a known conversion holds its claims meanwhile, too, so that changes of one
 //! conversion follow each other; memory follows when the disk has confirmed.
 
@@ -15,4 +18,4 @@ mod warming;
 pub use cache::{Cache, Original};
 pub use pending::{Acquired, Changing, Deduplicator, Held, Submitted};
 
-pub use crate::store::claim::{Claim, ClaimSet};
+pub use crate::store::claim::{Claim, ClaimSet, CustomerWindows};

@@ -2,13 +2,14 @@
 //! Taking claims: cache, pending, store, in this order, and the wait for somebody else's outcome.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use super::cache::{Cache, Original};
 use super::warming::Warming;
+use crate::click_id::RecordId;
 use crate::limits::CLAIMS_PER_POSTBACK_MAX;
 use crate::model::status::Status;
 use crate::store::claim::{Claim, ClaimSet};
@@ -23,6 +24,10 @@ type PendingMap = DashMap<Key, Arc<Pending>>;
 struct Pending {
     ticket: Ticket,
     keys: [Option<Key>; CLAIMS_PER_POSTBACK_MAX],
+    /// The one among them that it can do without.
+    soft: Option<Key>,
+    /// Whether it does without, because another conversion holds it.
+    is_soft_lost: AtomicBool,
     original: Original,
     /// `None`: a new conversion. Else the change of one: the code of its status afterwards.
     change: Option<AtomicU8>,
@@ -80,10 +85,11 @@ impl Deduplicator {
     /// The conversion that holds one of the claims, as far as memory knows.
     #[must_use]
     pub fn known(&self, claims: &ClaimSet<'_>, now_ms: u64) -> Option<Original> {
-        claims.iter().find_map(|claim| self.remembered(&claim, &self.key(&claim), now_ms))
+        claims.hard().find_map(|claim| self.remembered(&claim, &self.key(&claim), now_ms))
     }
 
-    /// Takes all claims for `original`, or finds the conversion that holds one.
+    /// Takes all claims for `original`, or finds the conversion that holds one. A soft claim that
+    /// another conversion holds is left to it ([`Held::bound_by`]).
     ///
     /// Keys are taken in ascending order, so that two postbacks that want the same keys never
     /// wait for each other.
@@ -97,10 +103,13 @@ impl Deduplicator {
         original: Original,
         now_ms: u64,
     ) -> Result<Acquired, ReadError> {
-        let (ordered, held) = self.prepare(claims, original, None);
+        let (ordered, mut held) = self.prepare(claims, original, None);
         for (key, claim) in ordered.into_iter().flatten() {
             if let Some(original) = self.take(store, key, &claim, &held, now_ms).await? {
-                return Ok(Acquired::Duplicate(original));
+                if !claim.is_soft() {
+                    return Ok(Acquired::Duplicate(original));
+                }
+                held.lose_soft(original.conversion);
             }
         }
         Ok(Acquired::Held(held))
@@ -118,10 +127,11 @@ impl Deduplicator {
         original: Original,
         now_ms: u64,
     ) -> Result<Option<Acquired>, ReadError> {
-        let (ordered, held) = self.prepare(claims, original, None);
+        let (ordered, mut held) = self.prepare(claims, original, None);
         for (key, claim) in ordered.into_iter().flatten() {
             match self.step(store, key, &claim, &held, now_ms)? {
                 Step::Free => {}
+                Step::Taken(original) if claim.is_soft() => held.lose_soft(original.conversion),
                 Step::Taken(original) => return Ok(Some(Acquired::Duplicate(original))),
                 Step::Pending(_) | Step::AskDisk => return Ok(None),
             }
@@ -140,15 +150,19 @@ impl Deduplicator {
         for (place, claim) in ordered.iter_mut().zip(claims.iter()) {
             *place = Some((self.key(&claim), claim));
         }
+        let soft = ordered.iter().flatten().find(|(_, claim)| claim.is_soft());
+        let soft = soft.map(|(key, _)| *key);
         ordered.sort_by_key(|place| place.map_or([0xFF; 16], |(key, _)| key));
         let pending = Arc::new(Pending {
             ticket: Ticket::default(),
             keys: ordered.map(|place| place.map(|(key, _)| key)),
+            soft,
+            is_soft_lost: AtomicBool::new(false),
             original,
             change,
             memory: Arc::clone(&self.memory),
         });
-        (ordered, Held { pending, submitted: false })
+        (ordered, Held { pending, submitted: false, bound_by: None })
     }
 
     /// Takes one claim as far as memory goes. `AskDisk` leaves it with `held`.
@@ -160,6 +174,12 @@ impl Deduplicator {
         held: &Held,
         now_ms: u64,
     ) -> Result<Step, ReadError> {
+        // Nobody is kept waiting by a claim that is not to be had.
+        if claim.is_soft()
+            && let Some(original) = self.remembered(claim, &key, now_ms)
+        {
+            return Ok(Step::Taken(original));
+        }
         if let Err(other) = self.hold(key, held) {
             return Ok(Step::Pending(other));
         }
@@ -167,7 +187,7 @@ impl Deduplicator {
         if let Some(original) = self.remembered(claim, &key, now_ms) {
             return Ok(Step::Taken(original));
         }
-        Ok(match store.find_claim_now(claim.store_key())? {
+        Ok(match store.find_claim_now(claim)? {
             Lookup::Absent => Step::Free,
             Lookup::Found(_) | Lookup::Unknown => Step::AskDisk,
         })
@@ -186,14 +206,44 @@ impl Deduplicator {
     /// for whoever has them. Postbacks that want one of them wait in turn, unless memory has
     /// their answer.
     pub async fn hold_to_change(&self, claims: ClaimSet<'_>, known: Original) -> Held {
-        let unchanged = AtomicU8::new(known.status.code());
-        let (ordered, held) = self.prepare(claims, known, Some(unchanged));
-        for (key, _) in ordered.into_iter().flatten() {
-            while let Err(other) = self.hold(key, &held) {
-                other.ticket.settled().await;
-            }
+        let (keys, held) = self.prepare_change(claims, known);
+        for key in keys.into_iter().flatten() {
+            self.hold_patiently(key, &held).await;
         }
         held
+    }
+
+    /// As [`Deduplicator::hold_to_change`], for several conversions: the claims of all of them in
+    /// one order. Where several have the same claim, one holds it for all.
+    pub async fn hold_all_to_change(&self, all: Vec<(ClaimSet<'_>, Original)>) -> Vec<Held> {
+        let prepared = all.into_iter().map(|(claims, known)| self.prepare_change(claims, known));
+        let (keys, held): (Vec<_>, Vec<_>) = prepared.unzip();
+        let of = |(at, keys): (usize, [Option<Key>; CLAIMS_PER_POSTBACK_MAX])| {
+            keys.into_iter().flatten().map(move |key| (key, at))
+        };
+        let mut ordered: Vec<_> = keys.into_iter().enumerate().flat_map(of).collect();
+        ordered.sort_unstable();
+        ordered.dedup_by_key(|(key, _)| *key);
+        for (key, at) in ordered {
+            self.hold_patiently(key, &held[at]).await;
+        }
+        held
+    }
+
+    fn prepare_change(
+        &self,
+        claims: ClaimSet<'_>,
+        known: Original,
+    ) -> ([Option<Key>; CLAIMS_PER_POSTBACK_MAX], Held) {
+        let unchanged = AtomicU8::new(known.status.code());
+        let (ordered, held) = self.prepare(claims, known, Some(unchanged));
+        (ordered.map(|place| place.map(|(key, _)| key)), held)
+    }
+
+    async fn hold_patiently(&self, key: Key, held: &Held) {
+        while let Err(other) = self.hold(key, held) {
+            other.ticket.settled().await;
+        }
     }
 
     /// Takes one claim, or returns the conversion that holds it.
@@ -212,7 +262,8 @@ impl Deduplicator {
                 Step::Pending(other) => {
                     let outcome = other.ticket.settled().await;
                     // A change leaves everything to whoever held the claim before.
-                    if outcome == Outcome::Durable && other.change.is_none() {
+                    let is_holder = other.change.is_none() && !other.has_lost(&key);
+                    if outcome == Outcome::Durable && is_holder {
                         // It may have changed since.
                         let now = self.memory.settled.get(&key);
                         let same = |now: &Original| now.conversion == other.original.conversion;
@@ -243,12 +294,48 @@ impl Deduplicator {
         if let Some(original) = self.known(&claims, now_ms) {
             return Ok(Some(original));
         }
-        for claim in claims.iter() {
+        for claim in claims.hard() {
             if let Some(original) = stored(store, &claim, now_ms).await? {
                 return Ok(Some(original));
             }
         }
         Ok(None)
+    }
+
+    /// The conversion that holds a claim, whenever it took it: as [`Deduplicator::find`], but
+    /// whoever is about to take it is waited for.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn holder(
+        &self,
+        store: &Store,
+        claim: &Claim<'_>,
+    ) -> Result<Option<RecordId>, ReadError> {
+        let key = self.key(claim);
+        // In this order: who settles it leaves the pending ones after it is remembered.
+        loop {
+            let pending = self.memory.pending.get(&key).map(|pending| Arc::clone(&pending));
+            let Some(pending) = pending else { break };
+            pending.ticket.settled().await;
+        }
+        if let Some(original) = self.memory.settled.get(&key) {
+            return Ok(Some(original.conversion));
+        }
+        let stored = store.find_claim(claim).await?;
+        if store.health().poison_reason().is_some() {
+            return Err(ReadError::Poisoned);
+        }
+        Ok(stored)
+    }
+
+    /// As [`Deduplicator::holder`], as far as memory knows; `None`: it does not.
+    #[must_use]
+    pub fn holder_now(&self, claim: &Claim<'_>) -> Option<RecordId> {
+        let key = self.key(claim);
+        let pending = self.memory.pending.contains_key(&key);
+        let settled = self.memory.settled.get(&key).filter(|_| !pending);
+        settled.map(|original| original.conversion)
     }
 
     /// Puts a conversion's claims into memory where they are not yet, as a restart does with the
@@ -283,7 +370,7 @@ impl Deduplicator {
 
     fn remembered(&self, claim: &Claim<'_>, key: &Key, now_ms: u64) -> Option<Original> {
         let original = self.memory.settled.get(key)?;
-        claim.is_held(original.conversion.time_ms(), now_ms).then_some(original)
+        claim.is_held(original.conversion, now_ms).then_some(original)
     }
 }
 
@@ -297,12 +384,16 @@ async fn stored(
     claim: &Claim<'_>,
     now_ms: u64,
 ) -> Result<Option<Original>, ReadError> {
-    let Some(conversion) = store.find_claim(claim.store_key()).await? else { return Ok(None) };
+    let Some(conversion) = store.find_claim(claim).await? else { return Ok(None) };
     if store.health().poison_reason().is_some() {
         return Err(ReadError::Poisoned);
     }
-    if !claim.is_held(conversion.time_ms(), now_ms) {
+    if !claim.is_held(conversion, now_ms) {
         return Ok(None);
+    }
+    if claim.is_soft() {
+        // It outlives its conversion, and nobody asks for that one's status.
+        return Ok(Some(Original { conversion, status: Status::Pending }));
     }
     // One commit wrote both: a claim without its conversion has outlived it, and is as expired.
     let Some(stored) = store.conversion(conversion).await? else { return Ok(None) };
@@ -314,6 +405,7 @@ async fn stored(
 pub struct Held {
     pending: Arc<Pending>,
     submitted: bool,
+    bound_by: Option<RecordId>,
 }
 
 impl Held {
@@ -321,6 +413,17 @@ impl Held {
     #[must_use]
     pub fn original(&self) -> Original {
         self.pending.original
+    }
+
+    /// The other conversion that holds the soft claim; `None` if it is ours, or none was wanted.
+    #[must_use]
+    pub fn bound_by(&self) -> Option<RecordId> {
+        self.bound_by
+    }
+
+    fn lose_soft(&mut self, holder: RecordId) {
+        self.bound_by = Some(holder);
+        self.pending.lose_soft();
     }
 
     /// Hands the claims to the writer by `submit`, which queues the commit with the given ticket.
@@ -337,21 +440,20 @@ impl Held {
         Ok(Submitted(Arc::clone(&self.pending) as _))
     }
 
-    /// As [`Held::submit`], together with the change of a known conversion that leaves it with this
-    /// status: both or neither.
+    /// As [`Held::submit`], together with changes of known conversions that leave them with these
+    /// statuses: all or none.
     ///
     /// # Errors
     /// As [`Held::submit`].
     pub fn submit_with<E>(
         self,
-        mut known: Self,
-        status: Status,
+        mut known: Vec<(Self, Status)>,
         submit: impl FnOnce(Arc<dyn Settle>) -> Result<(), E>,
     ) -> Result<Submitted, E> {
-        known.becomes(status);
-        let other = Arc::clone(&known.pending);
-        let submitted = self.submit(|own| submit(Arc::new(Both { own, other })))?;
-        known.submitted = true;
+        known.iter().for_each(|(held, status)| held.becomes(*status));
+        let others = known.iter().map(|(held, _)| Arc::clone(&held.pending)).collect();
+        let submitted = self.submit(|own| submit(Arc::new(Together { own, others })))?;
+        known.iter_mut().for_each(|(held, _)| held.submitted = true);
         Ok(submitted)
     }
 
@@ -415,16 +517,16 @@ impl From<Changing> for Submitted {
     }
 }
 
-/// A new conversion, and the known one that one commit changes with it.
-struct Both {
+/// A new conversion, and the known ones that one commit changes with it.
+struct Together {
     own: Arc<dyn Settle>,
-    other: Arc<Pending>,
+    others: Vec<Arc<Pending>>,
 }
 
-impl Settle for Both {
-    /// Whoever hears of the new one finds the other changed.
+impl Settle for Together {
+    /// Whoever hears of the new one finds the others changed.
     fn settle(&self, outcome: Outcome) {
-        self.other.settle(outcome);
+        self.others.iter().for_each(|other| other.settle(outcome));
         self.own.settle(outcome);
     }
 
@@ -434,6 +536,22 @@ impl Settle for Both {
 }
 
 impl Pending {
+    /// Leaves the soft claim to whoever holds it. Who waits for it here looks again.
+    fn lose_soft(&self) {
+        self.is_soft_lost.store(true, Ordering::Release);
+        if let Some(key) = &self.soft {
+            self.let_go(key);
+        }
+    }
+
+    fn has_lost(&self, key: &Key) -> bool {
+        self.soft.as_ref() == Some(key) && self.is_soft_lost.load(Ordering::Acquire)
+    }
+
+    fn let_go(&self, key: &Key) {
+        self.memory.pending.remove_if(key, |_, holder| std::ptr::eq(&**holder, self));
+    }
+
     /// Lets memory know of what is on disk now.
     fn remember(&self, key: &Key) {
         let Some(code) = &self.change else {
@@ -451,10 +569,10 @@ impl Settle for Pending {
     fn settle(&self, outcome: Outcome) {
         let durable = outcome == Outcome::Durable;
         for key in self.keys.iter().flatten() {
-            if durable {
+            if durable && !self.has_lost(key) {
                 self.remember(key);
             }
-            self.memory.pending.remove_if(key, |_, holder| std::ptr::eq(&**holder, self));
+            self.let_go(key);
         }
         self.ticket.settle(outcome);
     }

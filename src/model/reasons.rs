@@ -55,6 +55,8 @@ words! {
         UnknownOffer = "unknown_offer",
         /// The offer defines no such event.
         UnknownEvent = "unknown_event",
+        /// No click ID, and the customer is bound to no click, or was for too long.
+        UnknownCustomer = "unknown_customer",
         /// A negative event that takes back no conversion that is known.
         UnknownConversion = "unknown_conversion",
         /// The conversion's status cannot become what was sent.
@@ -98,6 +100,7 @@ impl Refusal {
             | Self::UnknownAdvertiser
             | Self::UnknownOffer
             | Self::UnknownEvent
+            | Self::UnknownCustomer
             | Self::UnknownConversion
             | Self::UnknownPath => 404,
             Self::MethodNotAllowed => 405,
@@ -168,6 +171,8 @@ words! {
         RateMissing = "rate_missing",
         /// A cap was full; kept with zero payout.
         OverCap = "over_cap",
+        /// Its customer is bound to a click of another affiliate.
+        BoundElsewhere = "bound_elsewhere",
     }
 }
 

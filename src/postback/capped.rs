@@ -5,8 +5,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::answer::Answer;
 use super::decide::{HELD, Refused, Verdict};
-use super::flow::{Answer, Committing, Postbacks, Received};
+use super::flow::{Committing, Postbacks, Received};
 use super::price::{Price, price_by};
 use crate::caps::{Asked, Meter, Place, Reserved, tier_of};
 use crate::catalog::Terms;

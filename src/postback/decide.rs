@@ -10,7 +10,7 @@ use super::sender::Sender;
 use super::timestamp;
 use crate::catalog::{Advertiser, Affiliate, Catalog, Event, Late, Offer, Repeat};
 use crate::click_id::{ClickId, Keyring};
-use crate::dedup::{Claim, ClaimSet};
+use crate::dedup::{Claim, ClaimSet, CustomerWindows};
 use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::money::Micros;
@@ -60,10 +60,17 @@ pub struct Verdict<'a> {
     pub event: &'a Event,
     /// Transaction ID, of a negative event its own ID if it has one; empty if none was sent.
     pub txn_id: &'a str,
+    /// Whether that is a negative event's own ID.
+    pub is_own_id: bool,
     /// Of a negative event, the transaction that it takes back; empty if none was sent.
     pub reversed_txn_id: &'a str,
     /// Customer ID; empty if none was sent.
     pub customer_id: &'a str,
+    /// Whether the customer stands for the click.
+    pub is_by_customer: bool,
+    /// For how long that binds, if it does: not a negative event, nor what is late, nor what was
+    /// found by the customer itself.
+    pub binds: Option<&'a dyn CustomerWindows>,
     /// The status it starts with.
     pub status: Status,
     /// The status that the advertiser says, if sent.
@@ -90,7 +97,30 @@ impl<'a> Verdict<'a> {
     /// The keys under which this conversion may exist only once.
     #[must_use]
     pub fn claims(&self) -> ClaimSet<'a> {
-        claims_of(self.offer, self.event, self.click.record(), self.txn_id)
+        let Self { offer, event, txn_id, .. } = *self;
+        let (click, advertiser) = (self.click.record(), &*offer.advertiser.id);
+        let first = if txn_id.is_empty() {
+            let window_ms = match event.repeat {
+                Repeat::Once => None,
+                Repeat::Window(window_ms) => Some(window_ms),
+            };
+            Claim::Event { click, event: &event.id, window_ms }
+        } else if self.is_own_id {
+            Claim::Reversal { advertiser, event: &event.id, reversal_id: txn_id }
+        } else {
+            Claim::Transaction { advertiser, event: &event.id, txn_id }
+        };
+        let once = offer.one_conversion_per_click && !event.is_negative();
+        let claims = ClaimSet::new(first, once.then_some(click));
+        // What is rejected binds nobody.
+        if self.binds.is_none() || self.status == Status::Rejected {
+            return claims;
+        }
+        claims.with_customer(Claim::Customer {
+            advertiser,
+            customer_id: self.customer_id,
+            windows: self.binds,
+        })
     }
 
     /// Why the conversion starts with its status, in one word: `held` if the advertiser approves
@@ -104,28 +134,8 @@ impl<'a> Verdict<'a> {
     }
 }
 
-/// The claims of a conversion of this offer's event.
-#[must_use]
-pub fn claims_of<'a>(
-    offer: &'a Offer,
-    event: &'a Event,
-    click: crate::click_id::RecordId,
-    txn_id: &'a str,
-) -> ClaimSet<'a> {
-    let first = if txn_id.is_empty() {
-        let window_ms = match event.repeat {
-            Repeat::Once => None,
-            Repeat::Window(window_ms) => Some(window_ms),
-        };
-        Claim::Event { click, event: &event.id, window_ms }
-    } else {
-        Claim::Transaction { advertiser: &offer.advertiser.id, event: &event.id, txn_id }
-    };
-    let once = offer.one_conversion_per_click && !event.is_negative();
-    ClaimSet::new(first, once.then_some(click))
-}
-
-/// Judges a postback by the catalog in force. `form` is set to that of the offer's advertiser as
+/// Judges a postback by the catalog in force. `bound` is the click of the customer that it names
+/// instead of one. `form` is set to that of the offer's advertiser as
 /// soon as the offer is known to be the sender's.
 ///
 /// # Errors
@@ -135,6 +145,7 @@ pub fn claims_of<'a>(
 pub fn decide<'a>(
     fields: &'a Fields<'_>,
     sender: &Sender<'_>,
+    bound: Option<ClickId>,
     catalog: &'a Catalog,
     keyring: &Keyring,
     market: &Market,
@@ -142,7 +153,7 @@ pub fn decide<'a>(
     form: &mut AnswerForm,
 ) -> Result<Verdict<'a>, Refused> {
     refuse_unresolved(fields, sender)?;
-    let click = click(fields, sender, keyring)?;
+    let click = bound.map_or_else(|| click(fields, sender, keyring), Ok)?;
     let record = click.record();
     let offer = catalog.offer_by_number(record.offer()).ok_or(Refusal::UnknownOffer)?;
     if sender.advertiser.is_some_and(|advertiser| advertiser.id != offer.advertiser.id) {
@@ -155,7 +166,8 @@ pub fn decide<'a>(
         Some(text) => Some(timestamp::parse(text, now_ms).ok_or(Refusal::BadTimestamp)?),
     };
     let event_time_ms = sent_ms.unwrap_or(now_ms);
-    let late = is_late(event, record.time_ms(), event_time_ms);
+    // How long a customer stays bound is the customer's window to say.
+    let late = bound.is_none() && is_late(event, record.time_ms(), event_time_ms);
     // A mistake in what does not count is the sender's to know, too.
     let said = said(fields)?;
     let is_negative = event.is_negative();
@@ -170,6 +182,8 @@ pub fn decide<'a>(
     let said_status = status(fields, &offer.advertiser)?.filter(|_| !is_negative);
     let txn_id = fields.get(Field::TxnId);
     let own_id = fields.get(Field::ReversalId).filter(|_| is_negative);
+    let customer_id = fields.get(Field::CustomerId).unwrap_or_default();
+    let binds = !customer_id.is_empty() && bound.is_none() && !is_negative && !late;
     let unless_known = match (late, said_status) {
         (true, _) if offer.late == Late::Refuse => Some(Refusal::ClickExpired),
         (_, Some(Status::Reversed)) => Some(Refusal::BadStatus),
@@ -181,8 +195,11 @@ pub fn decide<'a>(
         affiliate: catalog.affiliate_by_number(record.affiliate()),
         event,
         txn_id: own_id.or(txn_id).unwrap_or_default(),
+        is_own_id: own_id.is_some(),
         reversed_txn_id: txn_id.filter(|_| is_negative).unwrap_or_default(),
-        customer_id: fields.get(Field::CustomerId).unwrap_or_default(),
+        customer_id,
+        is_by_customer: bound.is_some(),
+        binds: binds.then_some(catalog as _),
         status: initial_status(said_status, event),
         said_status,
         said,
@@ -197,7 +214,7 @@ pub fn decide<'a>(
 }
 
 /// A template's placeholder in any value that decides something: `{click_id}`, `[TXN]`, `REPLACE`.
-fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Result<(), Refused> {
+pub(super) fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Result<(), Refused> {
     for field in [
         Field::ClickId,
         Field::TxnId,
@@ -341,6 +358,7 @@ const fn hint(reason: Refusal) -> Option<&'static str> {
         Refusal::UnknownConversion => {
             "no conversion is known that it could take back: send the txn_id or the click_id of one"
         }
+        Refusal::UnknownCustomer => "send the click ID with the customer's first conversion",
         Refusal::ClickExpired => "the click is older than the event's window",
         Refusal::UnsupportedMediaType => "application/x-www-form-urlencoded or application/json",
         _ => return None,

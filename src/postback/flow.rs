@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::answer::{Answer, Told, duplicate};
 use super::body::{Body, each_json_member};
 use super::decide::{Refused, Verdict, decide};
 use super::mapping::Fields;
@@ -15,84 +16,12 @@ use crate::click_id::{ClickId, Keyring, Minter, RecordId};
 use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
 use crate::metrics::Metrics;
 use crate::model::preset::AnswerForm;
-use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
-use crate::model::status::Status;
+use crate::model::reasons::{Flag, Refusal, Unavailability};
 use crate::rates::Market;
 use crate::store::engine::Lookup;
 use crate::store::records::{ConversionRecord, Earned, HistoryEntry};
 use crate::store::ticket::{Outcome, Waiting};
-use crate::store::{ReadError, Store, SubmitError};
-
-/// What the sender is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// A new conversion, on disk; or, in a dry run, what would be one.
-    Accepted {
-        /// The conversion; `None` in a dry run.
-        conversion: Option<RecordId>,
-        /// Its click.
-        click: ClickId,
-        /// Its status.
-        status: Status,
-    },
-    /// The conversion was there already.
-    Duplicate {
-        /// The original.
-        original: Original,
-        /// The click that this postback names.
-        click: ClickId,
-        /// Whether it was a dry run.
-        dry_run: bool,
-    },
-    /// A known conversion has another status or amount now, on disk; or, in a dry run, would have.
-    Updated {
-        /// The conversion as it is now.
-        now: Original,
-        /// The click that this postback names.
-        click: ClickId,
-        /// Whether it was a dry run.
-        dry_run: bool,
-    },
-    /// Will never succeed as sent.
-    Refused(Refused),
-    /// Nothing was kept; try again.
-    Unavailable(Unavailability),
-}
-
-impl Answer {
-    /// The result's word.
-    #[must_use]
-    pub const fn result(&self) -> PostbackResult {
-        match self {
-            Self::Accepted { .. } => PostbackResult::Accepted,
-            Self::Duplicate { .. } => PostbackResult::Duplicate,
-            Self::Updated { .. } => PostbackResult::Updated,
-            Self::Refused(_) => PostbackResult::Refused,
-            Self::Unavailable(_) => PostbackResult::Unavailable,
-        }
-    }
-}
-
-impl From<Refused> for Answer {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-impl From<Refusal> for Answer {
-    fn from(reason: Refusal) -> Self {
-        Self::Refused(reason.into())
-    }
-}
-
-/// An answer, and the form in which its sender wants it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// What to say.
-    pub answer: Answer,
-    /// How.
-    pub form: AnswerForm,
-}
+use crate::store::{ReadError, Store};
 
 /// What a postback's request brings.
 #[derive(Clone, Copy, Debug)]
@@ -226,7 +155,12 @@ impl Postbacks {
         let mut fields = Fields::default();
         let sender = Sender::at(request.address, &catalog, form)?;
         fields.read(&sender, request)?;
-        let verdict = self.judge(&fields, &sender, &catalog, request.now_ms, form)?;
+        let bound = match self.click_of_customer_now(&fields, &sender, &catalog, request.now_ms)? {
+            Lookup::Found(click) => Some(click),
+            Lookup::Absent => None,
+            Lookup::Unknown => return Ok(None),
+        };
+        let verdict = self.judge(&fields, &sender, bound, &catalog, request.now_ms, form)?;
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
@@ -259,7 +193,8 @@ impl Postbacks {
         };
         verdict.refuse_if_new()?;
         let click = verdict.click.record();
-        let has_click = self.knows(click)
+        let has_click = bound.is_some()
+            || self.knows(click)
             || match self.store.has_click_now(click)? {
                 Lookup::Found(()) => true,
                 Lookup::Absent => false,
@@ -280,7 +215,8 @@ impl Postbacks {
         let mut fields = Fields::default();
         let sender = Sender::at(request.address, &catalog, form)?;
         fields.read(&sender, request)?;
-        let verdict = self.judge(&fields, &sender, &catalog, request.now_ms, form)?;
+        let bound = self.click_of_customer(&fields, &sender, &catalog, request.now_ms).await?;
+        let verdict = self.judge(&fields, &sender, bound, &catalog, request.now_ms, form)?;
         let (meter, now_ms) = (None, request.now_ms);
         let mut received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
         if fields.is_dry_run() || request.head {
@@ -301,7 +237,8 @@ impl Postbacks {
         };
         verdict.refuse_if_new()?;
         let click = verdict.click.record();
-        let has_click = self.knows(click) || self.store.has_click(click).await?;
+        // A customer's click may be gone long since.
+        let has_click = bound.is_some() || self.knows(click) || self.store.has_click(click).await?;
         if verdict.event.is_negative() {
             return self.reverse(held, &verdict, &received, has_click).await;
         }
@@ -312,11 +249,12 @@ impl Postbacks {
         &self,
         fields: &'a Fields<'_>,
         sender: &Sender<'_>,
+        bound: Option<ClickId>,
         catalog: &'a Catalog,
         now_ms: u64,
         form: &mut AnswerForm,
     ) -> Result<Verdict<'a>, Refused> {
-        decide(fields, sender, catalog, &self.keyring, &self.market, now_ms, form)
+        decide(fields, sender, bound, catalog, &self.keyring, &self.market, now_ms, form)
     }
 
     async fn dry_run(
@@ -365,11 +303,15 @@ impl Postbacks {
     ) -> Result<Committing, Answer> {
         let Original { conversion, status } = held.original();
         let missing = if has_click { 0 } else { Flag::ClickRecordMissing.bit() };
-        let flags = verdict.flags | missing;
+        let affiliate = verdict.click.record().affiliate();
+        let bound_by = held.bound_by();
+        let elsewhere = bound_by.is_some_and(|holder| holder.affiliate() != affiliate);
+        let elsewhere = if elsewhere { Flag::BoundElsewhere.bit() } else { 0 };
+        let flags = verdict.flags | missing | elsewhere;
         let earned = Earned { revenue: verdict.revenue.get(), payout: verdict.payout.get() };
         let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
         let history = [HistoryEntry::new(status, now_ms, event_ms, earned, reason)];
-        let record = record(verdict, received, flags, &history);
+        let record = record(verdict, received, flags, bound_by.is_none(), &history);
         let submitted = held.submit(|ticket| {
             let ticket = match place {
                 None => ticket,
@@ -426,14 +368,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-pub(super) const fn duplicate(original: Original, verdict: &Verdict<'_>) -> Answer {
-    Answer::Duplicate { original, click: verdict.click, dry_run: false }
-}
-
 pub(super) fn record<'a>(
     verdict: &Verdict<'a>,
     received: &Received<'a>,
     flags: u32,
+    binds: bool,
     history: &[HistoryEntry<'a>],
 ) -> ConversionRecord<'a> {
     ConversionRecord {
@@ -458,32 +397,8 @@ pub(super) fn record<'a>(
         catalog_version: received.catalog.version(),
         params: received.fields.stored().collect(),
         history: history.to_vec(),
-        claims: verdict.claims().bits(),
+        claims: verdict.claims().bits(binds),
         exchanged: verdict.exchanged.clone(),
         reversed_amount: 0,
-    }
-}
-
-impl From<ReadError> for Answer {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Busy(_) => Self::Unavailable(Unavailability::StoreBusy),
-            ReadError::Poisoned => Self::Unavailable(Unavailability::StorePoisoned),
-            ReadError::Engine(_) | ReadError::Record(_) => {
-                tracing::error!(%error, "a postback could not be checked against the store");
-                Self::Unavailable(Unavailability::StoreBusy)
-            }
-        }
-    }
-}
-
-impl From<SubmitError> for Answer {
-    fn from(error: SubmitError) -> Self {
-        Self::Unavailable(match error {
-            SubmitError::Full => Unavailability::Overloaded,
-            SubmitError::DiskFull => Unavailability::DiskFull,
-            SubmitError::Poisoned => Unavailability::StorePoisoned,
-            SubmitError::Closed => Unavailability::Draining,
-        })
     }
 }

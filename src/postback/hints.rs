@@ -44,12 +44,41 @@ pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
             send(),
             set_preset(AMBIGUOUS, Field::ClickId, sender)
         ),
+        (None, None) if fields.get(Field::CustomerId).is_some() && sender.advertiser.is_none() => {
+            format!("{}, or the customer ID alone to /postback/{{advertiser}}", send())
+        }
         (None, None) if known == Some(Field::ClickId.as_str()) => {
             return Refusal::MissingClickId.into();
         }
         (None, None) => send(),
     };
     Refused::with(Refusal::MissingClickId, hint)
+}
+
+/// The customer that is named instead of a click is bound to none. If there is a click ID in
+/// another dialect, that is what is wrong.
+pub fn unknown_customer(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyring) -> Refused {
+    let genuine = |value: &str| keyring.verify(value.as_bytes()).is_ok();
+    let names = &sender.names;
+    let order = fields.get(Field::TxnId).is_some_and(genuine);
+    if order || foreign(fields, names, Field::ClickId, genuine).is_some() {
+        return missing_click_id(fields, sender, keyring);
+    }
+    let name = names.name(Field::ClickId).unwrap_or("the click ID");
+    Refused::with(
+        Refusal::UnknownCustomer,
+        format!(
+            "no conversion of this advertiser has bound the customer to a click: send {name} with its first one"
+        ),
+    )
+}
+
+/// The customer was bound to a click once.
+pub fn customer_window_over() -> Refused {
+    Refused::with(
+        Refusal::UnknownCustomer,
+        "the customer's window is over: the next conversion with a click ID binds it again",
+    )
 }
 
 /// No event was named, and none can be told from the offer.

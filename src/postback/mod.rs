@@ -2,11 +2,13 @@
 //! verdict (`decide`) with its price (`price`) or a refusal that helps (`hints`), verdict to a
 //! conversion on disk (`flow`), by way of the offer's caps and tiers (`capped`). News of a known
 //! conversion (`transition`, pure) changes it in turn (`update`); a negative event takes one back
-//! (`reversal`, pure, and `reverse`); the network says itself what became of many (`upload`). What
+//! (`reversal`, pure, and `reverse`); a customer may stand for its click (`customer`); the network says itself what became of many (`upload`). What
 //! had no exchange rate is priced when it comes (`reprice`).
 
+mod answer;
 mod body;
 mod capped;
+mod customer;
 mod decide;
 mod flow;
 mod hints;
@@ -21,9 +23,10 @@ mod transition;
 mod update;
 mod upload;
 
+pub use answer::{Answer, Told};
 pub use body::Body;
 pub use decide::{Refused, Verdict, decide};
-pub use flow::{Answer, Committing, PostbackRequest, Postbacks, Progress, Told};
+pub use flow::{Committing, PostbackRequest, Postbacks, Progress};
 pub use mapping::{Fields, Names};
 pub use sender::{Address, Sender};
 pub use update::ChangeError;

@@ -1,5 +1,5 @@
 // Pure: no clock, no randomness, no I/O.
-//! What is left of a conversion when a negative event takes it back.
+//! What is left of conversions when a negative event takes them back.
 
 use super::decide::{Refused, Verdict};
 use crate::limits::HISTORY_STEPS_MAX;
@@ -74,6 +74,44 @@ pub fn reversed<'a>(
         reversal.event,
     ));
     Ok(anew)
+}
+
+/// Of some conversions, the latest first, those that change, by their places, and what is left of
+/// them: all are taken back, or, if the event says an amount, the latest ones until it is used up.
+/// One conversion alone is as [`reversed`].
+///
+/// # Errors
+/// [`Refusal::UnknownConversion`] if there are none; as [`reversed`], if nothing of any of them
+/// can be taken back.
+pub fn reversed_of<'a>(
+    records: &[ConversionRecord<'a>],
+    reversal: &Reversal<'a>,
+) -> Result<Vec<(usize, ConversionRecord<'a>)>, Refused> {
+    let first = records.first().ok_or(Refusal::UnknownConversion)?;
+    let asked = reversal.amount.map(Micros::get).map(i64::saturating_abs);
+    let (Some(mut left), [_, _, ..]) = (asked, records) else {
+        let whole = records.iter().map(|record| reversed(record, reversal));
+        return whole.enumerate().map(|(at, anew)| Ok((at, anew?))).collect();
+    };
+    let mut changed = Vec::new();
+    let mut currency = reversal.currency;
+    for (at, record) in records.iter().enumerate() {
+        let its = Currency::from_bytes(record.amount_currency.unwrap_or(record.currency));
+        let share = record.amount.unwrap_or_default().saturating_sub(record.reversed_amount);
+        let share = share.min(left);
+        if share <= 0 || currency.is_some_and(|meant| Some(meant) != its) {
+            continue;
+        }
+        currency = its;
+        let part = Reversal { amount: Some(Micros::new(share)), ..*reversal };
+        changed.push((at, reversed(record, &part)?));
+        left -= share;
+    }
+    if changed.is_empty() {
+        // The latest says why.
+        changed.push((0, reversed(first, reversal)?));
+    }
+    Ok(changed)
 }
 
 /// How much of the conversion's amount is taken back; `None` if that is all that is left of it.

@@ -1,22 +1,25 @@
-//! Negative events: one commit counts the event and takes the conversion back that it names.
+//! Negative events: one commit counts the event and takes back what it names: a conversion, or
+//! those of a customer.
 
-use super::decide::Verdict;
-use super::flow::{Answer, Committing, Postbacks, Received, record};
-use super::reversal::{Reversal, reversed};
-use super::update::{current, read};
+use super::answer::Answer;
+use super::decide::{Refused, Verdict};
+use super::flow::{Committing, Postbacks, Received, record};
+use super::reversal::{Reversal, reversed_of};
+use super::update::read;
 use crate::click_id::RecordId;
-use crate::dedup::{Claim, ClaimSet, Held};
+use crate::dedup::{Claim, ClaimSet, Held, Original};
+use crate::limits::{REVERSED_AT_ONCE_MAX, TRACE_CONVERSIONS_MAX};
 use crate::model::reasons::{Flag, NEGATIVE_EVENT, Refusal};
 use crate::model::status::Status;
-use crate::store::ReadError;
-use crate::store::records::{Earned, HistoryEntry};
+use crate::store::records::{ConversionRecord, Earned, HistoryEntry, RecordError};
+use crate::store::{ReadError, StoredConversion};
 
-/// The kept parameter of a negative event that names the conversion it has taken back.
+/// The kept parameter of a negative event that names a conversion it has taken back.
 const REVERSES: &str = "reverses";
 
 impl Postbacks {
-    /// Hands a negative event, whose own claims are held, and the conversion without what it takes
-    /// back to the writer.
+    /// Hands a negative event, whose own claims are held, and what is left of what it takes back to
+    /// the writer.
     pub(super) async fn reverse(
         &self,
         own: Held,
@@ -24,23 +27,29 @@ impl Postbacks {
         received: &Received<'_>,
         has_click: bool,
     ) -> Result<Committing, Answer> {
-        let known = match self.reversible(verdict, received.now_ms).await? {
-            Some(id) => self.hold_as_is(id).await?,
-            None => None,
-        };
-        let Some((held, stored)) = known else { return Err(Refusal::UnknownConversion.into()) };
-        let anew = reversed(&read(&stored)?, &Reversal::of(verdict, received.now_ms))?;
-        let (original, now) = (own.original(), current(&stored, &anew)?);
+        let meant = self.reversible(verdict, received.now_ms).await?;
+        let (held, stored) = self.hold_all_as_is(meant).await?;
+        let records = records(&stored)?;
+        let taken_back = reversed_of(&records, &Reversal::of(verdict, received.now_ms))?;
+        let mut statuses: Vec<_> = records.iter().map(status_of).collect::<Result<_, _>>()?;
+        let mut anew = Vec::with_capacity(taken_back.len());
+        for (at, record) in taken_back {
+            statuses[at] = status_of(&record)?;
+            anew.push((stored[at].id, record));
+        }
+        let original = own.original();
         let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
         let (status, earned) = (original.status, Earned::default());
         let step = HistoryEntry::new(status, now_ms, event_ms, earned, NEGATIVE_EVENT);
         let flags = if has_click { 0 } else { Flag::ClickRecordMissing.bit() };
-        let reverses = stored.id.to_text();
-        let mut event = record(verdict, received, flags, &[step]);
-        event.params.push((REVERSES, reverses.as_str()));
-        let (event, anew) = ((original.conversion, &event), (stored.id, &anew));
-        let commit = |ticket| self.store.commit_with_change(event, anew, ticket);
-        let submitted = own.submit_with(held, now.status, commit)?;
+        let mut event = record(verdict, received, flags, false, &[step]);
+        let reversed: Vec<_> = anew.iter().map(|(id, _)| id.to_text()).collect();
+        event.params.extend(reversed.iter().map(|id| (REVERSES, id.as_str())));
+        // All of them stay held: what one holds for several, it holds for those that change, too.
+        let known = held.into_iter().zip(statuses).collect();
+        let commit =
+            |ticket| self.store.commit_with_changes((original.conversion, &event), &anew, ticket);
+        let submitted = own.submit_with(known, commit)?;
         self.waiting.submitted();
         let answer = Answer::Accepted {
             conversion: Some(original.conversion),
@@ -57,47 +66,103 @@ impl Postbacks {
         verdict: &Verdict<'_>,
         received: &Received<'_>,
     ) -> Result<(), Answer> {
-        let known = match self.reversible(verdict, received.now_ms).await? {
-            Some(id) => self.store.conversion(id).await?,
-            None => None,
-        };
-        let Some(stored) = known else { return Err(Refusal::UnknownConversion.into()) };
-        reversed(&read(&stored)?, &Reversal::of(verdict, received.now_ms))?;
+        let mut stored = Vec::new();
+        for id in self.reversible(verdict, received.now_ms).await? {
+            stored.extend(self.store.conversion(id).await?);
+        }
+        let records = records(&stored)?;
+        reversed_of(&records, &Reversal::of(verdict, received.now_ms))?;
         Ok(())
     }
 
-    /// The conversion that a negative event names: by its transaction, or else the latest of the
-    /// click that is approved.
+    /// The conversions that a negative event names, the latest first: the one of its transaction;
+    /// or those of its customer that are approved; or the latest of the click that is. None that is
+    /// approved, then the latest, which says why.
     async fn reversible(
         &self,
         verdict: &Verdict<'_>,
         now_ms: u64,
-    ) -> Result<Option<RecordId>, ReadError> {
+    ) -> Result<Vec<RecordId>, Answer> {
         let (events, txn_id) = (&verdict.event.reverses, verdict.reversed_txn_id);
-        if txn_id.is_empty() {
-            let all = self.store.conversions_of(verdict.click.record()).await?;
-            let is_meant = |event: &str| events.iter().any(|meant| **meant == *event);
-            let mut meant = None;
-            for row in all.iter().rev() {
-                let Ok(record) = row.record() else { continue };
-                if !is_meant(record.event) {
-                    continue;
+        let advertiser = &*verdict.offer.advertiser.id;
+        if !txn_id.is_empty() {
+            for event in events {
+                let claim = ClaimSet::new(Claim::Transaction { advertiser, event, txn_id }, None);
+                if let Some(known) = self.dedup.find(&self.store, claim, now_ms).await? {
+                    return Ok(vec![known.conversion]);
                 }
-                if record.status() == Some(Status::Approved) {
-                    return Ok(Some(row.id));
-                }
-                // None that could be reversed: the latest says why.
-                meant = meant.or(Some(row.id));
             }
-            return Ok(meant);
+            return Ok(Vec::new());
         }
-        for event in events {
-            let advertiser = &verdict.offer.advertiser.id;
-            let claim = ClaimSet::new(Claim::Transaction { advertiser, event, txn_id }, None);
-            if let Some(known) = self.dedup.find(&self.store, claim, now_ms).await? {
-                return Ok(Some(known.conversion));
+        let all = if verdict.is_by_customer {
+            let customer_id = verdict.customer_id;
+            let customer = Claim::Customer { advertiser, customer_id, windows: None };
+            let limit = TRACE_CONVERSIONS_MAX + 1;
+            self.store.conversions_of_customer(&customer, limit).await?
+        } else {
+            self.store.conversions_of(verdict.click.record()).await?
+        };
+        let is_meant = |event: &str| events.iter().any(|meant| **meant == *event);
+        let (mut approved, mut latest) = (Vec::new(), None);
+        for row in all.iter().rev() {
+            let Ok(record) = row.record() else { continue };
+            if !is_meant(record.event) {
+                continue;
+            }
+            latest = latest.or(Some(row.id));
+            if record.status() == Some(Status::Approved) {
+                approved.push(row.id);
             }
         }
-        Ok(None)
+        let is_all_seen = !verdict.is_by_customer || all.len() <= TRACE_CONVERSIONS_MAX;
+        if !verdict.is_by_customer {
+            approved.truncate(1);
+        }
+        if approved.len() > REVERSED_AT_ONCE_MAX || !is_all_seen {
+            let hint =
+                "the customer has too many conversions to take all back at once: name a txn_id";
+            return Err(Refused::with(Refusal::IllegalTransition, hint).into());
+        }
+        if approved.is_empty() {
+            approved.extend(latest);
+        }
+        Ok(approved)
     }
+
+    /// As [`Postbacks::hold_as_is`], for several conversions.
+    async fn hold_all_as_is(
+        &self,
+        ids: Vec<RecordId>,
+    ) -> Result<(Vec<Held>, Vec<StoredConversion>), Answer> {
+        let mut before = Vec::with_capacity(ids.len());
+        for id in ids {
+            before.extend(self.store.conversion(id).await?);
+        }
+        let mut all = Vec::with_capacity(before.len());
+        for stored in &before {
+            let record = read(stored)?;
+            let known = Original { conversion: stored.id, status: status_of(&record)? };
+            all.push((ClaimSet::to_change(&record), known));
+        }
+        let held = self.dedup.hold_all_to_change(all).await;
+        let mut stored = Vec::with_capacity(held.len());
+        for held in &held {
+            // One that is gone by now was let go by retention: so old, none is taken back.
+            let now = self.store.conversion(held.original().conversion).await?;
+            stored.push(now.ok_or(Refusal::UnknownConversion)?);
+        }
+        // What a failed write left readable may be gone after the restart.
+        if self.store.health().poison_reason().is_some() {
+            return Err(ReadError::Poisoned.into());
+        }
+        Ok((held, stored))
+    }
+}
+
+fn records(stored: &[StoredConversion]) -> Result<Vec<ConversionRecord<'_>>, Answer> {
+    stored.iter().map(read).collect()
+}
+
+fn status_of(record: &ConversionRecord<'_>) -> Result<Status, Answer> {
+    record.status().ok_or_else(|| ReadError::from(RecordError::Corrupt).into())
 }

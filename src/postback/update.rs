@@ -1,8 +1,9 @@
 //! Changes of known conversions, one after the other: whoever changes one holds its claims from
 //! reading its record until the disk has confirmed the new one.
 
+use super::answer::{Answer, duplicate};
 use super::decide::Verdict;
-use super::flow::{Answer, Committing, Postbacks, Received, duplicate};
+use super::flow::{Committing, Postbacks, Received};
 use super::transition::{Heard, Speaker, changed};
 use crate::caps::{Counted, Still};
 use crate::catalog::Catalog;

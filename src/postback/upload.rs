@@ -1,7 +1,8 @@
 //! News of known conversions from the network itself: by the admin API, many at once.
 
+use super::answer::Answer;
 use super::decide::Refused;
-use super::flow::{Answer, Postbacks};
+use super::flow::Postbacks;
 use super::price::Said;
 use super::timestamp;
 use super::transition::{Heard, Speaker, changed};

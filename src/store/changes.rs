@@ -28,19 +28,21 @@ impl Store {
         })
     }
 
-    /// Queues a new conversion together with the change of another one: both or neither.
+    /// Queues a new conversion together with changes of others: all or none.
     ///
     /// # Errors
     /// As [`Store::commit_conversion`].
-    pub fn commit_with_change(
+    pub fn commit_with_changes(
         &self,
         new: (RecordId, &ConversionRecord<'_>),
-        changed: (RecordId, &ConversionRecord<'_>),
+        changed: &[(RecordId, ConversionRecord<'_>)],
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
         self.writer.submit_conversion(new.0, ticket, |batch, closed_below| {
             filing::put_conversion(batch, new.0, new.1, closed_below);
-            put_changed(batch, changed.0, changed.1, closed_below);
+            for (conversion, record) in changed {
+                put_changed(batch, *conversion, record, closed_below);
+            }
         })
     }
 }

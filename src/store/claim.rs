@@ -5,15 +5,25 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::keys::DedupeKey;
 use super::records::ConversionRecord;
+use super::schema::Table;
 use crate::click_id::RecordId;
-use crate::limits::{CLAIMS_PER_POSTBACK_MAX, TXN_ID_BYTES_MAX};
-use crate::model::ids::ID_BYTES_MAX;
+use crate::limits::{CLAIMS_PER_POSTBACK_MAX, HARD_CLAIMS_MAX, TXN_ID_BYTES_MAX};
+use crate::model::ids::{ID_BYTES_MAX, OfferNumber};
 
 /// Longest canonical form of a claim: tag, two lengths, three texts.
 const CANONICAL_BYTES_MAX: usize = 1 + 2 + 2 + 2 * ID_BYTES_MAX + TXN_ID_BYTES_MAX;
 
+/// For how long a customer stays bound, by the offer whose click it is bound to.
+pub trait CustomerWindows: std::fmt::Debug + Sync {
+    /// Milliseconds from the binding on; `None`: for ever.
+    fn customer_window_ms(&self, offer: OfferNumber) -> Option<u64>;
+}
+
 /// One key that a conversion occupies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// All but the customer's are *hard*: whoever does not get one is a duplicate. Who does not get
+/// the customer's is a conversion all the same.
+#[derive(Clone, Copy, Debug)]
 pub enum Claim<'a> {
     /// The advertiser's transaction: one conversion per (advertiser, event, `txn_id`), for ever.
     Transaction {
@@ -35,18 +45,73 @@ pub enum Claim<'a> {
     },
     /// The click itself, where the offer allows one conversion per click.
     Click(RecordId),
+    /// The advertiser's own ID of a negative event: one per (advertiser, event, ID), for ever.
+    Reversal {
+        /// Advertiser's ID.
+        advertiser: &'a str,
+        /// Event's ID.
+        event: &'a str,
+        /// The ID, at most [`TXN_ID_BYTES_MAX`] bytes.
+        reversal_id: &'a str,
+    },
+    /// The advertiser's customer: bound to the click of the first conversion that names it.
+    Customer {
+        /// Advertiser's ID.
+        advertiser: &'a str,
+        /// Customer ID, at most [`TXN_ID_BYTES_MAX`] bytes.
+        customer_id: &'a str,
+        /// For how long; `None`: for ever.
+        windows: Option<&'a dyn CustomerWindows>,
+    },
 }
 
-impl Claim<'_> {
-    /// Whether a conversion minted at `minted_ms` still holds this claim at `now_ms`.
+impl<'a> Claim<'a> {
+    /// Whether `conversion` still holds this claim at `now_ms`.
     #[must_use]
-    pub fn is_held(&self, minted_ms: u64, now_ms: u64) -> bool {
-        match self {
-            Self::Event { window_ms: Some(window), .. } => {
-                now_ms < minted_ms.saturating_add(*window)
+    pub fn is_held(&self, conversion: RecordId, now_ms: u64) -> bool {
+        let window_ms = match self {
+            Self::Event { window_ms, .. } => *window_ms,
+            Self::Customer { windows: Some(windows), .. } => {
+                windows.customer_window_ms(conversion.offer())
             }
-            _ => true,
+            _ => None,
+        };
+        window_ms.is_none_or(|window| now_ms < conversion.time_ms().saturating_add(window))
+    }
+
+    /// The claim of the customer that a record names, whether it holds it or not.
+    #[must_use]
+    pub fn customer_of(record: &ConversionRecord<'a>) -> Option<Self> {
+        let [.., customer] = Self::all_of(record);
+        (!record.customer_id.is_empty()).then_some(customer)
+    }
+
+    /// Whether a conversion can do without it.
+    #[must_use]
+    pub const fn is_soft(&self) -> bool {
+        matches!(self, Self::Customer { .. })
+    }
+
+    /// The table that says which conversion holds it.
+    #[must_use]
+    pub const fn table(&self) -> Table {
+        match self {
+            Self::Customer { .. } => Table::Customers,
+            _ => Table::Dedupe,
         }
+    }
+
+    /// The claims that a record may hold by what it names, whether it does or not.
+    fn all_of(record: &ConversionRecord<'a>) -> [Self; 5] {
+        let click = RecordId::from_bytes(record.click);
+        let ConversionRecord { advertiser, event, txn_id, customer_id, .. } = *record;
+        [
+            Claim::Transaction { advertiser, event, txn_id },
+            Claim::Event { click, event, window_ms: None },
+            Claim::Click(click),
+            Claim::Reversal { advertiser, event, reversal_id: txn_id },
+            Claim::Customer { advertiser, customer_id, windows: None },
+        ]
     }
 
     /// The claim's bit in [`ConversionRecord::claims`]. Part of the store format.
@@ -55,6 +120,8 @@ impl Claim<'_> {
             Self::Transaction { .. } => 1,
             Self::Event { .. } => 2,
             Self::Click(_) => 4,
+            Self::Reversal { .. } => 8,
+            Self::Customer { .. } => 16,
         }
     }
 
@@ -94,6 +161,17 @@ impl Claim<'_> {
                 buffer.push(b"c");
                 buffer.push(click.as_bytes());
             }
+            Self::Reversal { advertiser, event, reversal_id } => {
+                buffer.push(b"r");
+                buffer.push_counted(advertiser);
+                buffer.push_counted(event);
+                buffer.push(reversal_id.as_bytes());
+            }
+            Self::Customer { advertiser, customer_id, .. } => {
+                buffer.push(b"u");
+                buffer.push_counted(advertiser);
+                buffer.push(customer_id.as_bytes());
+            }
         }
         hash(&buffer.bytes[..buffer.len])
     }
@@ -122,68 +200,91 @@ impl Canonical {
 /// All claims of one postback.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimSet<'a> {
+    /// The hard ones first.
     claims: [Option<Claim<'a>>; CLAIMS_PER_POSTBACK_MAX],
 }
 
 impl<'a> ClaimSet<'a> {
-    /// The transaction's or event's claim, and the click's where the offer wants it.
+    /// The transaction's, event's or reversal's claim, and the click's where the offer wants it.
     #[must_use]
     pub fn new(first: Claim<'a>, click: Option<RecordId>) -> Self {
-        Self { claims: [Some(first), click.map(Claim::Click)] }
+        Self { claims: [Some(first), click.map(Claim::Click), None] }
+    }
+
+    /// The claim of a customer alone.
+    #[must_use]
+    pub const fn customer(customer: Claim<'a>) -> Self {
+        Self { claims: [None, None, Some(customer)] }
+    }
+
+    /// And the customer's claim.
+    #[must_use]
+    pub const fn with_customer(mut self, customer: Claim<'a>) -> Self {
+        self.claims[HARD_CLAIMS_MAX] = Some(customer);
+        self
     }
 
     /// The claims that a stored conversion holds, by what its record says alone. A window is the
     /// catalog's to know and not part of any key.
     #[must_use]
     pub fn of_record(record: &ConversionRecord<'a>) -> Self {
-        let click = RecordId::from_bytes(record.click);
-        let ConversionRecord { advertiser, event, txn_id, .. } = *record;
-        let all = [
-            Claim::Transaction { advertiser, event, txn_id },
-            Claim::Event { click, event, window_ms: None },
-            Claim::Click(click),
-        ];
-        let mut held = all.into_iter().filter(|claim| record.claims & claim.bit() != 0);
-        Self { claims: std::array::from_fn(|_| held.next()) }
+        let [hard @ .., customer] = Claim::all_of(record);
+        let is_held = |claim: &Claim<'_>| record.claims & claim.bit() != 0;
+        let mut hard = hard.into_iter().filter(is_held);
+        Self { claims: [hard.next(), hard.next(), Some(customer).filter(is_held)] }
     }
 
-    /// The claims to hold while a stored conversion is changed: those that it holds, or, where its
-    /// record does not say, those that it may hold.
+    /// The claims to hold while a stored conversion is changed: the hard ones that it holds, or,
+    /// where its record does not say, those that it may hold.
     #[must_use]
     pub fn to_change(record: &ConversionRecord<'a>) -> Self {
         if record.claims != 0 {
-            return Self::of_record(record);
+            return Self::of_record(record).without_customer();
         }
-        let click = RecordId::from_bytes(record.click);
-        let ConversionRecord { advertiser, event, txn_id, .. } = *record;
-        let first = if txn_id.is_empty() {
-            Claim::Event { click, event, window_ms: None }
-        } else {
-            Claim::Transaction { advertiser, event, txn_id }
-        };
-        Self::new(first, Some(click))
+        let [transaction, event, ..] = Claim::all_of(record);
+        let first = if record.txn_id.is_empty() { event } else { transaction };
+        Self::new(first, Some(RecordId::from_bytes(record.click)))
     }
 
     /// The transaction's or event's claim alone.
     #[must_use]
     pub const fn first(&self) -> Self {
-        Self { claims: [self.claims[0], None] }
+        Self { claims: [self.claims[0], None, None] }
     }
 
-    /// Which claims these are, for [`ConversionRecord::claims`].
+    const fn without_customer(mut self) -> Self {
+        self.claims[HARD_CLAIMS_MAX] = None;
+        self
+    }
+
+    /// Which claims these are, for [`ConversionRecord::claims`]; the customer's only if it is
+    /// `bound` by this conversion.
     #[must_use]
-    pub fn bits(&self) -> u8 {
-        self.iter().fold(0, |bits, claim| bits | claim.bit())
+    pub fn bits(&self, bound: bool) -> u8 {
+        let held = self.iter().filter(|claim| bound || !claim.is_soft());
+        held.fold(0, |bits, claim| bits | claim.bit())
     }
 
-    /// The claims.
+    /// Whether the customer's claim is among them.
+    #[must_use]
+    pub const fn binds(&self) -> bool {
+        self.claims[HARD_CLAIMS_MAX].is_some()
+    }
+
+    /// The claims, hard and soft.
     pub fn iter(&self) -> impl Iterator<Item = Claim<'a>> {
         self.claims.iter().flatten().copied()
+    }
+
+    /// The claims that make a duplicate of whoever does not get them.
+    pub fn hard(&self) -> impl Iterator<Item = Claim<'a>> {
+        self.claims[..HARD_CLAIMS_MAX].iter().flatten().copied()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys;
     use super::*;
 
     fn transaction<'a>(advertiser: &'a str, event: &'a str, txn_id: &'a str) -> Claim<'a> {
@@ -203,6 +304,12 @@ mod tests {
         let event = |event| Claim::Event { click, event, window_ms: None };
         check(event("sale"), event("sal"));
         check(event(""), Claim::Click(click));
+        let (advertiser, customer_id) = ("a", "b");
+        let customer = |customer_id| Claim::Customer { advertiser, customer_id, windows: None };
+        check(customer("b"), customer("c"));
+        check(customer("b"), Claim::Customer { advertiser: "ab", customer_id: "", windows: None });
+        let reversal = Claim::Reversal { advertiser, event: customer_id, reversal_id: "c" };
+        check(reversal, transaction("a", "b", "c"));
     }
 
     #[test]
@@ -214,14 +321,63 @@ mod tests {
     }
 
     #[test]
-    fn only_a_windowed_event_can_be_claimed_anew() {
+    fn only_what_has_a_window_can_be_claimed_anew() {
         let click = RecordId::from_bytes([1; 16]);
-        let event = Claim::Event { click, event: "deposit", window_ms: Some(100) };
-        assert!(event.is_held(1000, 1099));
-        assert!(!event.is_held(1000, 1100));
-        assert!(event.is_held(1000, 900), "a clock set back does not open it");
-        assert!(transaction("a", "b", "c").is_held(0, u64::MAX));
-        assert!(Claim::Click(click).is_held(0, u64::MAX));
+        let at_1000 = RecordId::from_bytes(keys::first_at(1000));
+        let windowed = [
+            Claim::Event { click, event: "deposit", window_ms: Some(100) },
+            Claim::Customer { advertiser: "a", customer_id: "b", windows: Some(&Always(100)) },
+        ];
+        for claim in windowed {
+            assert!(claim.is_held(at_1000, 1099));
+            assert!(!claim.is_held(at_1000, 1100));
+            assert!(claim.is_held(at_1000, 900), "a clock set back does not open it");
+        }
+        let customer = Claim::Customer { advertiser: "a", customer_id: "b", windows: None };
+        for claim in [transaction("a", "b", "c"), Claim::Click(click), customer] {
+            assert!(claim.is_held(at_1000, u64::MAX));
+        }
+    }
+
+    #[derive(Debug)]
+    struct Always(u64);
+
+    impl CustomerWindows for Always {
+        fn customer_window_ms(&self, _offer: OfferNumber) -> Option<u64> {
+            Some(self.0)
+        }
+    }
+
+    #[test]
+    fn a_record_says_which_claims_it_holds() {
+        let click = RecordId::from_bytes([1; 16]);
+        let (advertiser, event, customer_id) = ("a", "b", "c");
+        let customer = Claim::Customer { advertiser, customer_id, windows: None };
+        let firsts = [
+            transaction(advertiser, event, "t"),
+            Claim::Event { click, event, window_ms: Some(1) },
+            Claim::Reversal { advertiser, event, reversal_id: "t" },
+        ];
+        for (first, once, bound) in firsts.into_iter().flat_map(|first| {
+            [(false, false), (false, true), (true, false), (true, true)].map(|(o, b)| (first, o, b))
+        }) {
+            let set = ClaimSet::new(first, once.then_some(click)).with_customer(customer);
+            let record = ConversionRecord {
+                click: *click.as_bytes(),
+                advertiser,
+                event,
+                customer_id,
+                txn_id: "t",
+                claims: set.bits(bound),
+                ..ConversionRecord::default()
+            };
+            let keys = |set: ClaimSet<'_>| set.iter().map(|it| it.store_key()).collect::<Vec<_>>();
+            let mut held = keys(set);
+            held.truncate(held.len() - usize::from(!bound));
+            assert_eq!(keys(ClaimSet::of_record(&record)), held);
+            held.truncate(1 + usize::from(once));
+            assert_eq!(keys(ClaimSet::to_change(&record)), held, "who changes binds nobody");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Filing: rows derived from conversions, written in bulk behind the conversions themselves.
 //!
 //! A conversion's record says all that its rows in other tables say: its claims in `dedupe`, its
-//! place in `by_click`, its postings in `ledger`. So only the record goes through the log. Its rows
+//! place in `by_click`, its customer in `customers`, its postings in `ledger`. So only the record goes through the log. Its rows
 //! are derived later, for many conversions at once, sorted, and put into their tables as finished
 //! files, which costs a fraction of an insert each. `meta` keeps up to which conversion that is
 //! done; what is above it is derived again when the store is opened, and deriving twice changes
@@ -20,19 +20,18 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::claim::ClaimSet;
+use super::claim::{Claim, ClaimSet};
 use super::engine::{Batch, Direction, Engine, EngineError};
 use super::health::Health;
-use super::keys::{self, BY_CLICK_KEY_BYTES, DEDUPE_KEY_BYTES, RecordKey};
+use super::keys::{self, BY_CLICK_KEY_BYTES, DEDUPE_KEY_BYTES, OF_CUSTOMER_KEY_BYTES, RecordKey};
 use super::postings::{PostingRow, postings};
-use super::records::{self, ConversionRecord, DEDUPE_VALUE_BYTES};
+use super::records::{self, BINDING_VALUE_BYTES, Binding, ConversionRecord, DEDUPE_VALUE_BYTES};
 use super::schema::Table;
 use super::ticket::Ticket;
 use super::writer::{Mark, Writer};
 use crate::click_id::RecordId;
 use crate::limits::{
-    CLAIMS_PER_POSTBACK_MAX, FILED_AT_ONCE_MAX, FILING_TURN, FILING_TURNS_IDLE,
-    UNFILED_WORTH_FILING,
+    FILED_AT_ONCE_MAX, FILING_TURN, FILING_TURNS_IDLE, HARD_CLAIMS_MAX, UNFILED_WORTH_FILING,
 };
 
 /// How many conversions were submitted in this life of the store, and how many of the first of
@@ -78,30 +77,44 @@ const NICE_MAX: i32 = 19;
 type DedupeRow = [u8; DEDUPE_KEY_BYTES + DEDUPE_VALUE_BYTES];
 /// A conversion's row in `by_click`: all key.
 type ByClickRow = [u8; BY_CLICK_KEY_BYTES];
+/// A conversion's row in `customers`: all key.
+type OfCustomerRow = [u8; OF_CUSTOMER_KEY_BYTES];
+/// A binding's row in `customers`: key, value.
+type BindingRow = [u8; DEDUPE_KEY_BYTES + BINDING_VALUE_BYTES];
 
 /// The index rows of one conversion.
 struct IndexRows {
-    dedupe: [Option<DedupeRow>; CLAIMS_PER_POSTBACK_MAX],
+    dedupe: [Option<DedupeRow>; HARD_CLAIMS_MAX],
     by_click: ByClickRow,
+    of_customer: Option<OfCustomerRow>,
+    binding: Option<BindingRow>,
 }
 
 impl IndexRows {
     /// Derived from the record alone: the same record gives the same rows, whenever it is asked.
     fn of(conversion: RecordId, record: &ConversionRecord<'_>) -> Self {
         let claims = ClaimSet::of_record(record);
-        let mut claims = claims.iter();
+        let mut hard = claims.hard();
+        let click = RecordId::from_bytes(record.click);
         let value = records::encode_dedupe(conversion);
-        let row = |key: keys::DedupeKey| {
-            let mut row = [0; DEDUPE_KEY_BYTES + DEDUPE_VALUE_BYTES];
-            row[..DEDUPE_KEY_BYTES].copy_from_slice(&key.0);
-            row[DEDUPE_KEY_BYTES..].copy_from_slice(&value);
-            row
-        };
+        let binding = Binding { conversion, click }.encode();
+        let customer = Claim::customer_of(record).map(|claim| claim.store_key());
+        let bound = claims.iter().find(Claim::is_soft);
         Self {
-            dedupe: std::array::from_fn(|_| claims.next().map(|claim| row(claim.store_key()))),
-            by_click: keys::by_click(RecordId::from_bytes(record.click), conversion),
+            dedupe: std::array::from_fn(|_| hard.next().map(|it| row(&it.store_key(), &value))),
+            by_click: keys::by_click(click, conversion),
+            of_customer: customer.map(|customer| keys::of_customer(customer, conversion)),
+            binding: bound.map(|it| row(&it.store_key(), &binding)),
         }
     }
+}
+
+/// A key and a value, one after the other.
+fn row<const N: usize>(key: &keys::DedupeKey, value: &[u8]) -> [u8; N] {
+    let mut row = [0; N];
+    row[..DEDUPE_KEY_BYTES].copy_from_slice(&key.0);
+    row[DEDUPE_KEY_BYTES..].copy_from_slice(value);
+    row
 }
 
 /// Puts a new conversion's record into the batch that carries it; with all its rows, if no filing
@@ -121,11 +134,16 @@ pub(super) fn put_conversion(
 /// Adds the index rows of one conversion to the batch that carries it.
 fn put_rows(batch: &mut Batch, conversion: RecordId, record: &ConversionRecord<'_>) {
     let rows = IndexRows::of(conversion, record);
-    for row in rows.dedupe.iter().flatten() {
+    let mut put = |table, row: &[u8]| {
         let (key, value) = row.split_at(DEDUPE_KEY_BYTES);
-        batch.put(Table::Dedupe, key, |out| out.extend_from_slice(value));
-    }
+        batch.put(table, key, |out| out.extend_from_slice(value));
+    };
+    rows.dedupe.iter().flatten().for_each(|row| put(Table::Dedupe, row));
+    rows.binding.iter().for_each(|row| put(Table::Customers, row));
     batch.put(Table::ByClick, &rows.by_click, |_| {});
+    if let Some(key) = &rows.of_customer {
+        batch.put(Table::Customers, key, |_| {});
+    }
     put_postings(batch, conversion, record);
 }
 
@@ -273,6 +291,8 @@ pub(super) fn file(
 struct Rows {
     dedupe: Vec<DedupeRow>,
     by_click: Vec<ByClickRow>,
+    of_customer: Vec<OfCustomerRow>,
+    bindings: Vec<BindingRow>,
     postings: Vec<PostingRow>,
     /// Where the conversions after them begin.
     next: RecordKey,
@@ -280,8 +300,14 @@ struct Rows {
 
 impl Rows {
     fn read(engine: &dyn Engine, from: &RecordKey, to: &RecordKey) -> Result<Self, EngineError> {
-        let mut rows =
-            Self { dedupe: Vec::new(), by_click: Vec::new(), postings: Vec::new(), next: *to };
+        let mut rows = Self {
+            dedupe: Vec::new(),
+            by_click: Vec::new(),
+            of_customer: Vec::new(),
+            bindings: Vec::new(),
+            postings: Vec::new(),
+            next: *to,
+        };
         let mut damaged = 0_usize;
         engine.scan(Table::Conversions, from, to, Direction::Ascending, &mut |key, value| {
             if rows.by_click.len() == FILED_AT_ONCE_MAX
@@ -306,6 +332,8 @@ impl Rows {
         let rows = IndexRows::of(conversion, record);
         self.dedupe.extend(rows.dedupe.iter().flatten());
         self.by_click.push(rows.by_click);
+        self.of_customer.extend(rows.of_customer);
+        self.bindings.extend(rows.binding);
         self.postings.extend(postings(conversion, record).map(|posting| posting.row()));
     }
 
@@ -315,6 +343,13 @@ impl Rows {
         self.dedupe.sort_unstable();
         let newest = last_of_each(&self.dedupe, |row| row.split_at(DEDUPE_KEY_BYTES));
         engine.file(Table::Dedupe, &mut newest.into_iter())?;
+        self.bindings.sort_unstable();
+        self.of_customer.sort_unstable();
+        // A binding's key is the beginning of the keys of its customer's conversions.
+        let mut customers = last_of_each(&self.bindings, |row| row.split_at(DEDUPE_KEY_BYTES));
+        customers.extend(self.of_customer.iter().map(|row| (&row[..], &[][..])));
+        customers.sort_unstable();
+        engine.file(Table::Customers, &mut customers.into_iter())?;
         self.by_click.sort_unstable();
         engine.file(Table::ByClick, &mut self.by_click.iter().map(|row| (&row[..], &[][..])))?;
         self.postings.sort_unstable();

@@ -17,6 +17,8 @@ pub const POSTING_KEY_BYTES: usize = LEDGER_DAY_BYTES + RECORD_KEY_BYTES + 2;
 pub const LEDGER_DAY_BYTES: usize = 1 + 3 + 4;
 /// Key of a claim.
 pub const DEDUPE_KEY_BYTES: usize = 16;
+/// Key of a row that leads from a customer to one of its conversions.
+pub const OF_CUSTOMER_KEY_BYTES: usize = DEDUPE_KEY_BYTES + RECORD_KEY_BYTES;
 
 /// Sorts after every key of a fixed width that the store uses.
 pub const KEY_END: [u8; BY_CLICK_KEY_BYTES + 1] = [0xFF; BY_CLICK_KEY_BYTES + 1];
@@ -76,6 +78,33 @@ pub fn by_click(click: RecordId, conversion: RecordId) -> [u8; BY_CLICK_KEY_BYTE
 #[must_use]
 pub fn conversion_of(key: &[u8]) -> Option<RecordId> {
     record(key.get(RECORD_KEY_BYTES..)?)
+}
+
+/// The key under which a customer leads to `conversion`. The customer's binding has the key of
+/// its claim alone.
+#[must_use]
+pub fn of_customer(customer: DedupeKey, conversion: RecordId) -> [u8; OF_CUSTOMER_KEY_BYTES] {
+    let mut key = [0; OF_CUSTOMER_KEY_BYTES];
+    key[..DEDUPE_KEY_BYTES].copy_from_slice(&customer.0);
+    key[DEDUPE_KEY_BYTES..].copy_from_slice(conversion.as_bytes());
+    key
+}
+
+/// The customer and the conversion of such a key; `None` for a binding's.
+#[must_use]
+pub fn customer_and_conversion(key: &[u8]) -> Option<(DedupeKey, RecordId)> {
+    let (customer, conversion) = key.split_first_chunk()?;
+    Some((DedupeKey(*customer), record(conversion)?))
+}
+
+/// The range of a customer's rows but its binding.
+#[must_use]
+pub fn of_customer_range(
+    customer: DedupeKey,
+) -> ([u8; OF_CUSTOMER_KEY_BYTES], [u8; OF_CUSTOMER_KEY_BYTES + 1]) {
+    let mut end = [0xFF; OF_CUSTOMER_KEY_BYTES + 1];
+    end[..DEDUPE_KEY_BYTES].copy_from_slice(&customer.0);
+    (of_customer(customer, RecordId::from_bytes([0; RECORD_KEY_BYTES])), end)
 }
 
 /// Reads a record key.

@@ -6,6 +6,7 @@
 
 mod catalogs;
 mod changes;
+mod claimed;
 mod filing;
 mod health;
 mod listing;
@@ -57,7 +58,8 @@ use ticket::{Outcome, Settle, Ticket};
 ///
 /// 2: index rows may be written after their conversion, see `meta`'s `filed`.
 /// 3: every conversion that is filed has its postings in `ledger`.
-pub const FORMAT_VERSION: u32 = 3;
+/// 4: every conversion that is filed and names a customer has its row in `customers`.
+pub const FORMAT_VERSION: u32 = 4;
 
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -295,23 +297,6 @@ impl Store {
         self.filing.progress()
     }
 
-    /// The conversion that holds a claim.
-    ///
-    /// # Errors
-    /// When the store cannot tell now.
-    pub async fn find_claim(&self, claim: DedupeKey) -> Result<Option<RecordId>, ReadError> {
-        let found = self.read(Table::Dedupe, claim.0, records::decode_dedupe).await?;
-        Ok(found.transpose()?)
-    }
-
-    /// The conversion that holds a claim, as far as memory knows.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn find_claim_now(&self, claim: DedupeKey) -> Result<Lookup<()>, ReadError> {
-        self.look(Table::Dedupe, &claim.0, |_| ())
-    }
-
     /// Whether the click's record is there.
     ///
     /// # Errors
@@ -446,7 +431,7 @@ fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Identity, OpenEr
     let newest_click = newest(engine, Table::Clicks)?;
     let newest_ms = newest_click.max(newest_conversion).map_or(0, |id| id.time_ms());
     let filed_below = newest_conversion.map_or(RecordKey::default(), keys::after);
-    // Before format 3 nothing was posted. What is filed already is filed once more, the same.
+    // Older formats have fewer rows. What is filed already is filed once more, the same.
     let filed = meta(engine, keys::META_FILED, "filed")?;
     let filed = filed.filter(|_| format == Some(FORMAT_VERSION));
     filing::file(engine, filed.unwrap_or_default(), filed_below)?;

@@ -9,6 +9,7 @@ use rocksdb::{
     Options,
 };
 
+use super::keys;
 use super::records::dedupe_minted_ms;
 use super::schema::{Profile, Table};
 
@@ -62,8 +63,8 @@ pub(super) fn database() -> Options {
     options
 }
 
-/// Every column family with its options, all sharing `cache`. The dedupe family drops entries of
-/// conversions minted before `dedupe_before_ms` when it compacts.
+/// Every column family with its options, all sharing `cache`. Rows of `dedupe` and
+/// `customers` whose conversions were minted before `dedupe_before_ms` go when they are compacted.
 pub(super) fn column_families(
     cache: &Cache,
     dedupe_before_ms: &Arc<AtomicU64>,
@@ -71,17 +72,31 @@ pub(super) fn column_families(
     let describe = |table: Table| {
         let mut options = of_profile(table.profile(), cache);
         if table == Table::Dedupe {
-            let before = Arc::clone(dedupe_before_ms);
-            options.set_compaction_filter("dedupe-expiry", move |_level, _key, value: &[u8]| {
-                match dedupe_minted_ms(value) {
-                    Some(minted) if minted < before.load(Ordering::Relaxed) => Decision::Remove,
-                    _ => Decision::Keep,
-                }
+            drop_expired(&mut options, dedupe_before_ms, |_key, value| dedupe_minted_ms(value));
+        }
+        if table == Table::Customers {
+            // A binding stays.
+            drop_expired(&mut options, dedupe_before_ms, |key, _value| {
+                keys::customer_and_conversion(key).map(|(_, conversion)| conversion.time_ms())
             });
         }
         ColumnFamilyDescriptor::new(table.name(), options)
     };
     Table::ALL.into_iter().map(describe).collect()
+}
+
+/// Lets compactions drop rows whose conversions were minted before `before_ms`.
+fn drop_expired(
+    options: &mut Options,
+    before_ms: &Arc<AtomicU64>,
+    minted_ms: fn(&[u8], &[u8]) -> Option<u64>,
+) {
+    let before_ms = Arc::clone(before_ms);
+    let decide = move |_level, key: &[u8], value: &[u8]| match minted_ms(key, value) {
+        Some(minted) if minted < before_ms.load(Ordering::Relaxed) => Decision::Remove,
+        _ => Decision::Keep,
+    };
+    options.set_compaction_filter("expiry", decide);
 }
 
 /// Options of a file of rows that RocksDB takes over: as its column family's, and not compressed,

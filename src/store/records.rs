@@ -13,10 +13,13 @@ const CLICK_VERSION: u8 = 2;
 const CONVERSION_VERSION: u8 = 3;
 const RATES_VERSION: u8 = 1;
 const DEDUPE_VERSION: u8 = 1;
+const BINDING_VERSION: u8 = 1;
 const CATALOG_VERSION: u8 = 1;
 
 /// A dedupe entry's value.
 pub const DEDUPE_VALUE_BYTES: usize = 17;
+/// A customer's binding.
+pub const BINDING_VALUE_BYTES: usize = 33;
 
 /// Number of `sub` parameters a click carries.
 pub const SUBS: usize = 10;
@@ -150,7 +153,7 @@ impl<'a> HistoryEntry<'a> {
 }
 
 /// A conversion, complete: what the answer said, what the books need, what a trace shows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversionRecord<'a> {
     /// The click's record ID.
     pub click: [u8; 16],
@@ -365,6 +368,46 @@ pub fn decode_dedupe(bytes: &[u8]) -> Result<RecordId, RecordError> {
             rest.try_into().map(RecordId::from_bytes).map_err(|_| RecordError::Corrupt)
         }
         other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+    }
+}
+
+/// What a customer is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The conversion that bound it; it may be gone by now.
+    pub conversion: RecordId,
+    /// That conversion's click.
+    pub click: RecordId,
+}
+
+impl Binding {
+    /// The value of its row: version, conversion ID, click's record ID.
+    #[must_use]
+    pub fn encode(&self) -> [u8; BINDING_VALUE_BYTES] {
+        let mut value = [BINDING_VERSION; BINDING_VALUE_BYTES];
+        value[1..17].copy_from_slice(self.conversion.as_bytes());
+        value[17..].copy_from_slice(self.click.as_bytes());
+        value
+    }
+
+    /// Reads the value of its row.
+    ///
+    /// # Errors
+    /// When the version is unknown or the length is wrong.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        match bytes.split_first() {
+            Some((&BINDING_VERSION, rest)) => {
+                let (conversion, click) = rest.split_at_checked(16).ok_or(RecordError::Corrupt)?;
+                let id = |bytes: &[u8]| bytes.try_into().map(RecordId::from_bytes);
+                let corrupt = |_| RecordError::Corrupt;
+                let (conversion, click) = (id(conversion), id(click));
+                Ok(Self {
+                    conversion: conversion.map_err(corrupt)?,
+                    click: click.map_err(corrupt)?,
+                })
+            }
+            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+        }
     }
 }
 

@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use super::{Report, VerifyError};
 use crate::click_id::RecordId;
 use crate::model::currency::Currency;
-use crate::store::claim::ClaimSet;
+use crate::store::claim::{Claim, ClaimSet};
 use crate::store::engine::EngineError;
 use crate::store::keys::{self, DedupeKey};
 use crate::store::postings::{Balances, postings};
-use crate::store::records::{ConversionRecord, RecordError, decode_dedupe};
+use crate::store::records::{Binding, ConversionRecord, RecordError, decode_dedupe};
 use crate::store::schema::Table;
 use crate::store::{Expired, View};
 
@@ -88,7 +88,7 @@ impl Walk<'_> {
 
     /// The rows that lead to a conversion once it is filed.
     fn rows(&mut self, id: RecordId, record: &ConversionRecord<'_>) -> Result<(), EngineError> {
-        for claim in ClaimSet::of_record(record).iter() {
+        for claim in ClaimSet::of_record(record).hard() {
             let found = self.view.get(Table::Dedupe, &claim.store_key().0)?;
             match found.map(|value| decode_dedupe(&value)) {
                 None => self.report.fault_of(id, "has no dedupe entry"),
@@ -104,6 +104,21 @@ impl Walk<'_> {
         let has_row = self.view.get(Table::ByClick, &keys::by_click(click, id))?.is_some();
         if is_kept && !has_row {
             self.report.fault_of(id, "has no row in by_click");
+        }
+        let Some(customer) = Claim::customer_of(record) else { return Ok(()) };
+        let key = keys::of_customer(customer.store_key(), id);
+        if self.view.get(Table::Customers, &key)?.is_none() {
+            self.report.fault_of(id, "has no row in customers");
+        }
+        if ClaimSet::of_record(record).binds() {
+            let found = self.view.get(Table::Customers, &customer.store_key().0)?;
+            match found.map(|value| Binding::decode(&value)) {
+                None => self.report.fault_of(id, "has bound its customer, and there is no binding"),
+                Some(Ok(named)) if named.conversion < id => {
+                    self.report.fault_of(id, "its customer's binding names an older conversion");
+                }
+                Some(_) => {}
+            }
         }
         Ok(())
     }
@@ -124,7 +139,7 @@ pub fn walk_dedupe(
                 leads_to(view, expired, id, &mut |record| {
                     // Records of version 1 do not say what they claim.
                     let claims = ClaimSet::of_record(record);
-                    record.claims == 0 || claims.iter().any(|held| held.store_key() == claim)
+                    record.claims == 0 || claims.hard().any(|held| held.store_key() == claim)
                 })?
             }
         };
@@ -149,6 +164,41 @@ pub fn walk_by_click(
             _ => Led::Wrong("is no row from a click to a conversion"),
         };
         report.led(Table::ByClick, key, &led);
+        Ok(())
+    })
+}
+
+/// Walks over customers: their bindings, and the index from them to conversions.
+pub fn walk_customers(
+    view: &View<'_>,
+    expired: &Expired,
+    report: &mut Report,
+) -> Result<(), VerifyError> {
+    each(view, Table::Customers, &mut |key, value| {
+        report.count(Table::Customers.name());
+        let names = |record: &ConversionRecord<'_>, customer: DedupeKey| {
+            Claim::customer_of(record).is_some_and(|named| named.store_key() == customer)
+        };
+        let led = if let Some((customer, id)) = keys::customer_and_conversion(key) {
+            if value.is_empty() {
+                leads_to(view, expired, id, &mut |record| names(record, customer))?
+            } else {
+                Led::Wrong("is no row from a customer to a conversion")
+            }
+        } else {
+            match (key.try_into().map(DedupeKey), Binding::decode(value)) {
+                (Err(_), _) => Led::Wrong("the key is no customer"),
+                (_, Err(_)) => Led::Wrong("the value is no binding"),
+                (Ok(customer), Ok(Binding { conversion, click })) => {
+                    leads_to(view, expired, conversion, &mut |record| {
+                        names(record, customer)
+                            && ClaimSet::of_record(record).binds()
+                            && record.click == *click.as_bytes()
+                    })?
+                }
+            }
+        };
+        report.led(Table::Customers, key, &led);
         Ok(())
     })
 }

@@ -89,6 +89,7 @@ pub fn verify(view: &View<'_>) -> Result<Report, VerifyError> {
     let booked = conversions::walk(view, &expired, &mut report)?;
     conversions::walk_dedupe(view, &expired, &mut report)?;
     conversions::walk_by_click(view, &expired, &mut report)?;
+    conversions::walk_customers(view, &expired, &mut report)?;
     books::walk(view, &expired, &booked, &mut report)?;
     Ok(report)
 }

@@ -1,0 +1,108 @@
+//! What a postback is answered.
+
+use super::decide::{Refused, Verdict};
+use crate::click_id::{ClickId, RecordId};
+use crate::dedup::Original;
+use crate::model::preset::AnswerForm;
+use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
+use crate::model::status::Status;
+use crate::store::{ReadError, SubmitError};
+
+/// What the sender is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A new conversion, on disk; or, in a dry run, what would be one.
+    Accepted {
+        /// The conversion; `None` in a dry run.
+        conversion: Option<RecordId>,
+        /// Its click.
+        click: ClickId,
+        /// Its status.
+        status: Status,
+    },
+    /// The conversion was there already.
+    Duplicate {
+        /// The original.
+        original: Original,
+        /// The click that this postback names.
+        click: ClickId,
+        /// Whether it was a dry run.
+        dry_run: bool,
+    },
+    /// A known conversion has another status or amount now, on disk; or, in a dry run, would have.
+    Updated {
+        /// The conversion as it is now.
+        now: Original,
+        /// The click that this postback names.
+        click: ClickId,
+        /// Whether it was a dry run.
+        dry_run: bool,
+    },
+    /// Will never succeed as sent.
+    Refused(Refused),
+    /// Nothing was kept; try again.
+    Unavailable(Unavailability),
+}
+
+impl Answer {
+    /// The result's word.
+    #[must_use]
+    pub const fn result(&self) -> PostbackResult {
+        match self {
+            Self::Accepted { .. } => PostbackResult::Accepted,
+            Self::Duplicate { .. } => PostbackResult::Duplicate,
+            Self::Updated { .. } => PostbackResult::Updated,
+            Self::Refused(_) => PostbackResult::Refused,
+            Self::Unavailable(_) => PostbackResult::Unavailable,
+        }
+    }
+}
+
+impl From<Refused> for Answer {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from(reason: Refusal) -> Self {
+        Self::Refused(reason.into())
+    }
+}
+
+/// An answer, and the form in which its sender wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What to say.
+    pub answer: Answer,
+    /// How.
+    pub form: AnswerForm,
+}
+
+pub(super) const fn duplicate(original: Original, verdict: &Verdict<'_>) -> Answer {
+    Answer::Duplicate { original, click: verdict.click, dry_run: false }
+}
+
+impl From<ReadError> for Answer {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Busy(_) => Self::Unavailable(Unavailability::StoreBusy),
+            ReadError::Poisoned => Self::Unavailable(Unavailability::StorePoisoned),
+            ReadError::Engine(_) | ReadError::Record(_) => {
+                tracing::error!(%error, "a postback could not be checked against the store");
+                Self::Unavailable(Unavailability::StoreBusy)
+            }
+        }
+    }
+}
+
+impl From<SubmitError> for Answer {
+    fn from(error: SubmitError) -> Self {
+        Self::Unavailable(match error {
+            SubmitError::Full => Unavailability::Overloaded,
+            SubmitError::DiskFull => Unavailability::DiskFull,
+            SubmitError::Poisoned => Unavailability::StorePoisoned,
+            SubmitError::Closed => Unavailability::Draining,
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! Postbacks that name a customer and no click: the customer's binding says which click it is.
+
+use super::answer::Answer;
+use super::decide::refuse_unresolved;
+use super::flow::Postbacks;
+use super::hints;
+use super::mapping::Fields;
+use super::sender::Sender;
+use crate::catalog::Catalog;
+use crate::click_id::{ClickId, RecordId};
+use crate::dedup::{Claim, CustomerWindows};
+use crate::model::fields::Field;
+use crate::model::ids::OfferNumber;
+use crate::store::ReadError;
+use crate::store::engine::Lookup;
+
+impl CustomerWindows for Catalog {
+    /// A customer of an offer that is not there any more can be bound anew.
+    fn customer_window_ms(&self, offer: OfferNumber) -> Option<u64> {
+        self.offer_by_number(offer).map_or(Some(0), |offer| offer.customer_window_ms)
+    }
+}
+
+/// The customer that stands for the click, if none is named. An advertiser's customers are its
+/// own, so the path must say who sends.
+fn alone<'a>(
+    fields: &'a Fields<'_>,
+    sender: &'a Sender<'_>,
+    catalog: &'a Catalog,
+) -> Option<Claim<'a>> {
+    if fields.get(Field::ClickId).is_some() {
+        return None;
+    }
+    let customer_id = fields.get(Field::CustomerId).filter(|id| !id.is_empty())?;
+    let advertiser = &sender.advertiser?.id;
+    Some(Claim::Customer { advertiser, customer_id, windows: Some(catalog) })
+}
+
+impl Postbacks {
+    /// The click of the customer that is named instead of one; [`Lookup::Absent`] if a click is
+    /// named, or nobody; [`Lookup::Unknown`] if memory cannot tell.
+    pub(super) fn click_of_customer_now(
+        &self,
+        fields: &Fields<'_>,
+        sender: &Sender<'_>,
+        catalog: &Catalog,
+        now_ms: u64,
+    ) -> Result<Lookup<ClickId>, Answer> {
+        let Some(customer) = alone(fields, sender, catalog) else { return Ok(Lookup::Absent) };
+        refuse_unresolved(fields, sender)?;
+        let Some(holder) = self.dedup.holder_now(&customer) else { return Ok(Lookup::Unknown) };
+        if !customer.is_held(holder, now_ms) {
+            return Err(hints::customer_window_over().into());
+        }
+        let click = self.store.click_of_conversion_now(holder)?;
+        Ok(match click {
+            Lookup::Found(click) => Lookup::Found(self.keyring.sign(click)),
+            Lookup::Absent | Lookup::Unknown => Lookup::Unknown,
+        })
+    }
+
+    /// As [`Postbacks::click_of_customer_now`], whatever has to be waited for.
+    pub(super) async fn click_of_customer(
+        &self,
+        fields: &Fields<'_>,
+        sender: &Sender<'_>,
+        catalog: &Catalog,
+        now_ms: u64,
+    ) -> Result<Option<ClickId>, Answer> {
+        let Some(customer) = alone(fields, sender, catalog) else { return Ok(None) };
+        refuse_unresolved(fields, sender)?;
+        let Some((holder, click)) = self.bound(&customer).await? else {
+            return Err(hints::unknown_customer(fields, sender, &self.keyring).into());
+        };
+        if !customer.is_held(holder, now_ms) {
+            return Err(hints::customer_window_over().into());
+        }
+        Ok(Some(self.keyring.sign(click)))
+    }
+
+    /// The conversion that bound a customer, and its click, whenever that was.
+    async fn bound(&self, customer: &Claim<'_>) -> Result<Option<(RecordId, RecordId)>, ReadError> {
+        let Some(holder) = self.dedup.holder(&self.store, customer).await? else {
+            return Ok(None);
+        };
+        if let Some(stored) = self.store.conversion(holder).await? {
+            return Ok(Some((holder, RecordId::from_bytes(stored.record()?.click))));
+        }
+        // The binding outlives its conversion.
+        let binding = self.store.binding(customer).await?;
+        Ok(binding.map(|binding| (binding.conversion, binding.click)))
+    }
+}
