@@ -65,7 +65,7 @@ fn conversion(click: RecordId, txn_id: &str) -> ConversionRecord<'_> {
         catalog_version: 0,
         params: Vec::new(),
         history: Vec::new(),
-        claims: ClaimSet::new(transaction(txn_id), None).bits(),
+        claims: ClaimSet::new(transaction(txn_id), None).bits(false),
         exchanged: None,
         reversed_amount: 0,
     }
@@ -73,10 +73,6 @@ fn conversion(click: RecordId, txn_id: &str) -> ConversionRecord<'_> {
 
 fn transaction(txn_id: &str) -> Claim<'_> {
     Claim::Transaction { advertiser: "acme", event: "sale", txn_id }
-}
-
-fn claim(txn_id: &str) -> keys::DedupeKey {
-    transaction(txn_id).store_key()
 }
 
 fn commit_click(store: &Store, click: RecordId) {
@@ -205,8 +201,8 @@ fn what_is_acknowledged_survives_a_kill() {
 
     let image = crash_image(folder.path());
     let (restarted, _) = open(image.path());
-    assert_eq!(wait(restarted.find_claim(claim("T-1"))).expect("readable"), Some(id));
-    assert_eq!(wait(restarted.find_claim(claim("T-2"))).expect("readable"), None);
+    assert_eq!(wait(restarted.find_claim(&transaction("T-1"))).expect("readable"), Some(id));
+    assert_eq!(wait(restarted.find_claim(&transaction("T-2"))).expect("readable"), None);
     assert!(wait(restarted.has_click(click)).expect("readable"));
     assert!(!wait(restarted.has_click(id)).expect("readable"));
     let stored = wait(restarted.conversion(id)).expect("readable").expect("there");
@@ -360,9 +356,9 @@ fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
         assert!(wait(store.conversion(old)).expect("readable").is_none());
         assert!(wait(store.conversion(new)).expect("readable").is_some());
         // A dedupe entry stays until RocksDB compacts its file; the newer one stays in any case.
-        let named = wait(store.find_claim(claim("T-old"))).expect("readable");
+        let named = wait(store.find_claim(&transaction("T-old"))).expect("readable");
         assert!(named.is_none_or(|named| named == old));
-        assert_eq!(wait(store.find_claim(claim("T-new"))).expect("readable"), Some(new));
+        assert_eq!(wait(store.find_claim(&transaction("T-new"))).expect("readable"), Some(new));
     };
     check(&store);
     check(&open(crash_image(folder.path()).path()).0);
@@ -440,7 +436,7 @@ fn index_rows_are_the_same_filed_while_serving_or_at_the_next_start() {
     };
     let check = |store: &Store, filed: std::ops::Range<usize>| {
         for n in filed {
-            let found = wait(store.find_claim(claim(&txn(n)))).expect("readable");
+            let found = wait(store.find_claim(&transaction(&txn(n)))).expect("readable");
             assert_eq!(found, Some(ids[n]), "{n}");
         }
         for (place, click) in clicks.into_iter().enumerate() {
@@ -469,7 +465,7 @@ fn a_conversion_below_the_bound_of_a_round_brings_its_rows_along() {
     commit_conversion(&store, click, early, "T-early");
     file_all(&store);
     commit_conversion(&store, click, late, "T-late");
-    assert_eq!(wait(store.find_claim(claim("T-late"))).expect("readable"), Some(late));
+    assert_eq!(wait(store.find_claim(&transaction("T-late"))).expect("readable"), Some(late));
     let of_click = wait(store.conversions_of(click)).expect("readable");
     assert_eq!(of_click.iter().map(|row| row.id).collect::<Vec<_>>(), [late, early]);
 }
@@ -492,5 +488,5 @@ fn a_store_of_format_1_keeps_its_rows() {
     }
     let (store, identity) = open(folder.path());
     assert_eq!(identity.filed_below, keys::after(id));
-    assert_eq!(wait(store.find_claim(claim("T-1"))).expect("readable"), Some(id));
+    assert_eq!(wait(store.find_claim(&transaction("T-1"))).expect("readable"), Some(id));
 }

@@ -171,6 +171,8 @@ words! {
         RateMissing = "rate_missing",
         /// A cap was full; kept with zero payout.
         OverCap = "over_cap",
+        /// Its postback named no click: its customer's binding said which.
+        ByCustomer = "by_customer",
         /// Its customer is bound to a click of another affiliate.
         BoundElsewhere = "bound_elsewhere",
     }

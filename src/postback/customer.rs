@@ -1,7 +1,7 @@
 //! Postbacks that name a customer and no click: the customer's binding says which click it is.
 
 use super::answer::Answer;
-use super::decide::refuse_unresolved;
+use super::decide::{Verdict, refuse_unresolved};
 use super::flow::Postbacks;
 use super::hints;
 use super::mapping::Fields;
@@ -11,6 +11,7 @@ use crate::click_id::{ClickId, RecordId};
 use crate::dedup::{Claim, CustomerWindows};
 use crate::model::fields::Field;
 use crate::model::ids::OfferNumber;
+use crate::model::reasons::Flag;
 use crate::store::ReadError;
 use crate::store::engine::Lookup;
 
@@ -34,6 +35,17 @@ fn alone<'a>(
     let customer_id = fields.get(Field::CustomerId).filter(|id| !id.is_empty())?;
     let advertiser = &sender.advertiser?.id;
     Some(Claim::Customer { advertiser, customer_id, windows: Some(catalog) })
+}
+
+impl Verdict<'_> {
+    /// Flags that say how the click was found, and whether its record was.
+    pub(super) const fn flags_of_click(&self, has_click: bool) -> u32 {
+        match (self.is_by_customer, has_click) {
+            (true, _) => Flag::ByCustomer.bit(),
+            (false, true) => 0,
+            (false, false) => Flag::ClickRecordMissing.bit(),
+        }
+    }
 }
 
 impl Postbacks {

@@ -302,12 +302,12 @@ impl Postbacks {
         place: Option<Reserved>,
     ) -> Result<Committing, Answer> {
         let Original { conversion, status } = held.original();
-        let missing = if has_click { 0 } else { Flag::ClickRecordMissing.bit() };
-        let affiliate = verdict.click.record().affiliate();
         let bound_by = held.bound_by();
+        let affiliate = verdict.click.record().affiliate();
         let elsewhere = bound_by.is_some_and(|holder| holder.affiliate() != affiliate);
-        let elsewhere = if elsewhere { Flag::BoundElsewhere.bit() } else { 0 };
-        let flags = verdict.flags | missing | elsewhere;
+        let flags = verdict.flags
+            | verdict.flags_of_click(has_click)
+            | if elsewhere { Flag::BoundElsewhere.bit() } else { 0 };
         let earned = Earned { revenue: verdict.revenue.get(), payout: verdict.payout.get() };
         let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
         let history = [HistoryEntry::new(status, now_ms, event_ms, earned, reason)];

@@ -9,7 +9,7 @@ use super::update::read;
 use crate::click_id::RecordId;
 use crate::dedup::{Claim, ClaimSet, Held, Original};
 use crate::limits::{REVERSED_AT_ONCE_MAX, TRACE_CONVERSIONS_MAX};
-use crate::model::reasons::{Flag, NEGATIVE_EVENT, Refusal};
+use crate::model::reasons::{NEGATIVE_EVENT, Refusal};
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, Earned, HistoryEntry, RecordError};
 use crate::store::{ReadError, StoredConversion};
@@ -41,7 +41,7 @@ impl Postbacks {
         let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
         let (status, earned) = (original.status, Earned::default());
         let step = HistoryEntry::new(status, now_ms, event_ms, earned, NEGATIVE_EVENT);
-        let flags = if has_click { 0 } else { Flag::ClickRecordMissing.bit() };
+        let flags = verdict.flags_of_click(has_click);
         let mut event = record(verdict, received, flags, false, &[step]);
         let reversed: Vec<_> = anew.iter().map(|(id, _)| id.to_text()).collect();
         event.params.extend(reversed.iter().map(|id| (REVERSES, id.as_str())));

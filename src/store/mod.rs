@@ -48,7 +48,7 @@ pub use writer::{AppendBuffers, Appended, Observe, SubmitError, Unobserved, Writ
 use crate::click_id::RecordId;
 use engine::{Batch, Direction, Engine, EngineError, Lookup, Tier};
 use filing::Filing;
-use keys::{DedupeKey, RecordKey};
+use keys::RecordKey;
 use reader::ReaderPool;
 use records::{ClickRecord, ConversionRecord, RecordError};
 use schema::Table;

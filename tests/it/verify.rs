@@ -85,7 +85,7 @@ pub fn conversion<'a>(
         catalog_version: 0,
         params: Vec::new(),
         history,
-        claims: ClaimSet::new(claim(txn_id), None).bits(),
+        claims: ClaimSet::new(claim(txn_id), None).bits(false),
         exchanged: None,
     }
 }

@@ -9,7 +9,7 @@ use postbackd::model::reasons::Flag;
 use postbackd::model::status::Status;
 use postbackd::store::keys;
 use postbackd::store::records::{
-    ClickRecord, ConversionRecord, HistoryEntry, PostingRecord, decode_dedupe,
+    Binding, ClickRecord, ConversionRecord, HistoryEntry, PostingRecord, decode_dedupe,
 };
 use postbackd::store::schema::Table;
 
@@ -65,6 +65,7 @@ reverses = ["sale"]
 id = "capped"
 advertiser = "acme"
 url = "https://shop.example/{click_id}"
+customer_window = "1h"
 [[offers.events]]
 id = "sale"
 payout = { fixed = "2" }
@@ -105,6 +106,10 @@ pub struct Request {
     pub offer: &'static str,
     pub event: &'static str,
     pub txn_id: String,
+    /// The customer it names; empty if none.
+    pub customer: &'static str,
+    /// Whether it names no click beside the customer.
+    pub alone: bool,
     /// The status it says, if any.
     pub status: Option<Status>,
     /// The amount it says, in whole dollars, if any.
@@ -118,7 +123,13 @@ impl Request {
     }
 
     pub fn query(&self) -> String {
-        let mut query = format!("click_id={}&event={}", self.click.to_text(), self.event);
+        let mut query = format!("event={}", self.event);
+        if !self.alone {
+            query.push_str(&format!("&click_id={}", self.click.to_text()));
+        }
+        if !self.customer.is_empty() {
+            query.push_str(&format!("&customer_id={}", self.customer));
+        }
         if !self.txn_id.is_empty() {
             query.push_str("&txn_id=");
             query.push_str(&self.txn_id);
@@ -133,8 +144,21 @@ impl Request {
         query
     }
 
+    /// The keys that it is known to claim before it is answered.
     pub fn keys(&self) -> Vec<Key> {
-        keys_of(self.click.record(), self.offer, self.event, &self.txn_id)
+        let mut keys = keys_of(self.click.record(), self.offer, self.event, &self.txn_id);
+        if self.alone {
+            keys.retain(|key| matches!(key, Key::Transaction { .. }));
+        }
+        keys
+    }
+
+    /// The keys that it claims if it was attributed as a conversion is.
+    fn keys_as(&self, record: &ConversionRecord<'_>) -> Vec<Key> {
+        if !self.alone {
+            return self.keys();
+        }
+        keys_of(RecordId::from_bytes(record.click), record.offer, self.event, &self.txn_id)
     }
 }
 
@@ -183,6 +207,23 @@ fn keys_of_record(record: &ConversionRecord<'_>) -> Vec<Key> {
     keys_of(RecordId::from_bytes(record.click), record.offer, record.event, record.txn_id)
 }
 
+/// The customers of the simulation.
+pub const CUSTOMERS: [&str; 3] = ["c1", "c2", "c3"];
+
+pub fn customer_claim(customer_id: &str) -> Claim<'_> {
+    Claim::Customer { advertiser: "acme", customer_id, windows: None }
+}
+
+/// Whether a conversion has bound its customer.
+fn binds(record: &ConversionRecord<'_>) -> bool {
+    record.claims & 16 != 0
+}
+
+/// For how long a customer stays bound to a click of this offer.
+fn customer_window_ms(offer: &str) -> Option<u64> {
+    (offer == "capped").then_some(WINDOW_MS)
+}
+
 /// What the outside world was told with a 2xx, over all lives.
 #[derive(Default)]
 pub struct Books {
@@ -191,6 +232,8 @@ pub struct Books {
     /// Answers to postbacks whose keys are all for ever.
     answers: HashMap<Request, RecordId>,
     minted: BTreeSet<RecordId>,
+    /// Customers that are known to be bound for ever.
+    bound: BTreeSet<&'static str>,
     /// Histories as they were when somebody was told of them.
     histories: BTreeMap<RecordId, Vec<Step>>,
 }
@@ -216,13 +259,24 @@ impl Books {
         disk: &Tables,
     ) {
         assert!(self.minted.insert(conversion), "{conversion:?} was given out twice");
-        if request.keys().iter().all(|key| key.window_ms().is_none()) {
+        let record = on_disk(conversion, disk);
+        let is_forever = request.keys().iter().all(|key| key.window_ms().is_none());
+        if is_forever && (!request.alone || !request.txn_id.is_empty()) {
             let before = self.answers.insert(request.bare(), conversion);
             assert_eq!(before, None, "{request:?} was accepted twice");
         }
         self.conversions.insert(conversion);
-        let record = on_disk(conversion, disk);
-        assert_eq!(keys_of_record(&record), request.keys(), "another postback's conversion");
+        let named = (record.event, record.txn_id, record.customer_id);
+        assert_eq!(named, (request.event, &*request.txn_id, request.customer), "{request:?}");
+        assert_eq!(keys_of_record(&record), request.keys_as(&record), "another's conversion");
+        assert_eq!(record.flags().any(|flag| flag == Flag::ByCustomer), request.alone);
+        if request.alone {
+            assert!(!binds(&record), "{request:?} has bound its customer");
+            assert!(is_bound(request.customer, &record, disk), "{request:?} went to another click");
+        }
+        if binds(&record) && customer_window_ms(record.offer).is_none() {
+            self.bound.insert(request.customer);
+        }
         assert_eq!(history_of(&record)[0].0, status, "it did not begin as was said");
         self.told(conversion, &record);
     }
@@ -231,7 +285,7 @@ impl Books {
     pub fn updated(&mut self, request: &Request, now: Original, sent_ms: u64, disk: &Tables) {
         self.conversions.insert(now.conversion);
         let record = on_disk(now.conversion, disk);
-        let (first, named) = (&request.keys()[0], keys_of_record(&record));
+        let (first, named) = (&request.keys_as(&record)[0], keys_of_record(&record));
         assert_eq!(&named[0], first, "{request:?} has changed another conversion");
         let history = history_of(&record);
         let is_there = |step: &Step| (step.0, step.1) == (now.status, sent_ms);
@@ -252,7 +306,7 @@ impl Books {
         let original = known.conversion;
         self.conversions.insert(original);
         let record = on_disk(original, disk);
-        let keys = request.keys();
+        let keys = request.keys_as(&record);
         assert!(
             keys_of_record(&record).iter().any(|key| keys.contains(key)),
             "{request:?} was told of {original:?}, with which it shares no key"
@@ -264,6 +318,11 @@ impl Books {
         let is_there = |step: &Step| step.0 == known.status;
         assert!(history.iter().any(is_there), "{original:?} never was {:?}", known.status);
         self.told(original, &record);
+    }
+
+    /// Whether a customer is known to be bound, for ever.
+    pub fn is_bound(&self, customer: &str) -> bool {
+        self.bound.contains(customer)
     }
 
     /// A click's record was acknowledged.
@@ -286,6 +345,7 @@ impl Books {
             assert!(ClickRecord::decode(bytes).is_ok());
         }
         audit_refunds(disk);
+        audit_customers(&filed_below(disk), disk);
         caps::audit(disk);
         let filed_below = filed_below(disk);
         let holders = audit_conversions(&filed_below, disk);
@@ -352,7 +412,8 @@ fn audit_conversions(filed_below: &[u8], disk: &Tables) -> BTreeMap<Key, Vec<Rec
         assert!(indexed || !is_filed(&id, filed_below), "{id:?} has no index row");
         audit_history(&record);
         let has_click = disk.of(Table::Clicks).contains_key(&record.click[..]);
-        let is_flagged = record.flags().any(|flag| flag == Flag::ClickRecordMissing);
+        let is_flagged =
+            record.flags().any(|flag| matches!(flag, Flag::ClickRecordMissing | Flag::ByCustomer));
         assert!(has_click || is_flagged, "nobody says that the click of {id:?} is missing");
         for key in keys_of_record(&record) {
             holders.entry(key).or_default().push(id);
@@ -394,18 +455,86 @@ fn audit_history(record: &ConversionRecord<'_>) {
     assert_eq!(revenue, if status == Approved { worth } else { 0 }, "{history:?}");
 }
 
+/// Whether the conversion's click is one to which its customer was bound when it came.
+fn is_bound(customer: &str, record: &ConversionRecord<'_>, disk: &Tables) -> bool {
+    disk.of(Table::Conversions).keys().any(|id| {
+        let id = keys::record(id).expect("a conversion's key");
+        let binder = on_disk(id, disk);
+        let window_ms = customer_window_ms(binder.offer).unwrap_or(u64::MAX);
+        (binder.customer_id, binder.click) == (customer, record.click)
+            && binds(&binder)
+            && record.received_ms < id.time_ms().saturating_add(window_ms)
+    })
+}
+
+/// A customer has one binding, or several that lie its window apart; whoever has not bound it was
+/// preceded by somebody; the rows of `customers` are those of conversions that name them.
+fn audit_customers(filed_below: &[u8], disk: &Tables) {
+    let mut rows = disk.of(Table::Customers).clone();
+    for customer in CUSTOMERS {
+        let key = customer_claim(customer).store_key();
+        let mut binders: Vec<(RecordId, ConversionRecord<'_>)> = Vec::new();
+        for id in disk.of(Table::Conversions).keys() {
+            let id = keys::record(id).expect("a conversion's key");
+            let record = on_disk(id, disk);
+            if record.customer_id != customer {
+                assert!(!binds(&record) || !record.customer_id.is_empty(), "{id:?} binds nobody");
+                continue;
+            }
+            let has_row = rows.remove(&keys::of_customer(key, id)[..]).is_some();
+            assert!(has_row || !is_filed(&id, filed_below), "{id:?} has no row in customers");
+            if binds(&record) {
+                assert_ne!(record.event, "refund", "{id:?} binds a customer");
+                assert_ne!(record.history[0].status, Status::Rejected.code(), "{id:?} binds");
+                binders.push((id, record));
+            }
+        }
+        for pair in binders.windows(2) {
+            let apart = pair[1].0.time_ms() - pair[0].0.time_ms();
+            let window_ms = customer_window_ms(pair[0].1.offer);
+            assert!(window_ms.is_some_and(|window| apart >= window), "{customer} bound twice");
+        }
+        let row = rows.remove(&key.0[..]).map(|row| Binding::decode(&row).expect("a binding"));
+        let filed = binders.iter().rfind(|(id, _)| is_filed(id, filed_below)).map(|(id, _)| *id);
+        let named = row.map(|row| row.conversion);
+        assert!(named >= filed, "{customer}: bound by {named:?}, filed is {filed:?}");
+        let is_true = |row: &Binding| {
+            let is_it = |(id, record): &(RecordId, ConversionRecord<'_>)| {
+                (*id, &record.click) == (row.conversion, row.click.as_bytes())
+            };
+            binders.iter().any(is_it)
+        };
+        assert!(row.as_ref().is_none_or(is_true), "{customer}: {row:?} is no binding");
+        for id in disk.of(Table::Conversions).keys() {
+            let record = on_disk(keys::record(id).expect("a key"), disk);
+            let could = record.customer_id == customer
+                && record.event != "refund"
+                && record.history[0].status != Status::Rejected.code();
+            assert!(!could || !binders.is_empty(), "{customer} is bound to nothing");
+        }
+    }
+    assert!(rows.is_empty(), "rows of no customer: {rows:?}");
+}
+
 /// What refunds have taken back is what their conversions say: both are on the disk, or neither.
 fn audit_refunds(disk: &Tables) {
     let mut taken: BTreeMap<String, (usize, i64)> = BTreeMap::new();
+    // Those that an amount was used up over, one after the other.
+    let mut shared: BTreeSet<String> = BTreeSet::new();
     let all = disk.of(Table::Conversions).keys();
     let all: Vec<_> = all.map(|key| keys::record(key).expect("a conversion's key")).collect();
     for id in &all {
         let record = on_disk(*id, disk);
         if record.event == "refund" {
-            let (_, reverses) = record.params.last().expect("what it reverses");
-            let (count, amount) = taken.entry((*reverses).to_owned()).or_default();
-            *count += 1;
-            *amount += record.amount.unwrap_or(i64::from(u32::MAX) * 1_000_000);
+            let all = record.params.iter().filter(|(name, _)| *name == "reverses");
+            assert!(all.clone().count() > 0, "what it reverses");
+            let is_shared = all.clone().count() > 1 && record.amount.is_some();
+            for (_, reverses) in all {
+                let (count, amount) = taken.entry((*reverses).to_owned()).or_default();
+                *count += 1;
+                *amount += record.amount.unwrap_or(i64::from(u32::MAX) * 1_000_000);
+                shared.extend(is_shared.then(|| (*reverses).to_owned()));
+            }
         }
     }
     for id in &all {
@@ -415,7 +544,9 @@ fn audit_refunds(disk: &Tables) {
         assert_eq!(steps, count, "{id:?}: refunds, and steps in its history");
         let by_refund = record.history.last().is_some_and(|step| step.reason == "refund");
         if record.status() == Some(Status::Approved) {
-            assert_eq!(record.reversed_amount, amount, "{id:?}: refunded");
+            let is_shared = shared.contains(id.to_text().as_str());
+            assert!(record.reversed_amount <= amount, "{id:?}: refunded");
+            assert!(is_shared || record.reversed_amount == amount, "{id:?}: refunded");
         } else if by_refund {
             assert!(amount >= record.amount.unwrap_or(0), "{id:?}: reversed by {amount}");
         }

@@ -23,7 +23,7 @@ use postbackd::store::records::ClickRecord;
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
 use postbackd::store::{AppendBuffers, Appended, Numbers, Store, SubmitError, Unobserved};
 
-use crate::books::{Books, Key, OFFERS, Request, on_disk};
+use crate::books::{Books, CUSTOMERS, Key, OFFERS, Request, customer_claim, on_disk};
 use crate::disk::{Disk, Faults};
 use crate::rng::Rng;
 
@@ -69,6 +69,8 @@ impl<T> Task<T> {
 
 struct Client {
     request: Request,
+    /// Whether its customer was known to be bound when it was sent.
+    must_know: bool,
     sent_ms: u64,
     task: Task<Answer>,
 }
@@ -161,12 +163,13 @@ impl Life {
         self.postbacks.keyring.sign(click)
     }
 
-    pub fn send(&mut self, request: Request, now_ms: u64) {
+    pub fn send(&mut self, request: Request, must_know: bool, now_ms: u64) {
         let (postbacks, query) = (Arc::clone(&self.postbacks), request.query());
+        let advertiser = request.alone.then_some("acme");
         let take = async move {
             let query = query.as_bytes();
             let request = PostbackRequest {
-                address: Address::POSTBACK,
+                address: Address::Shared { preset: None, advertiser },
                 query,
                 body: Body::None,
                 head: false,
@@ -174,7 +177,7 @@ impl Life {
             };
             postbacks.take(&request).await.answer
         };
-        self.clients.push(Client { request, sent_ms: now_ms, task: Task::new(take) });
+        self.clients.push(Client { request, must_know, sent_ms: now_ms, task: Task::new(take) });
     }
 
     /// Polls one client, woken or not: a future may be polled at any time.
@@ -216,7 +219,7 @@ impl Life {
     fn poll(&mut self, place: usize, books: &mut Books) {
         if let Some(answer) = self.clients[place].task.poll() {
             let client = self.clients.swap_remove(place);
-            self.check_answer(&client.request, client.sent_ms, answer, books);
+            self.check_answer(&client, answer, books);
         }
     }
 
@@ -269,7 +272,8 @@ impl Life {
         self.store.writer().close();
     }
 
-    fn check_answer(&self, request: &Request, sent_ms: u64, answer: Answer, books: &mut Books) {
+    fn check_answer(&self, client: &Client, answer: Answer, books: &mut Books) {
+        let Client { request, must_know, sent_ms, .. } = client;
         if let Answer::Unavailable(reason) = answer {
             return self.check_unavailable(reason);
         }
@@ -281,7 +285,7 @@ impl Life {
                 books.duplicate(request, original, disk);
             }
             Answer::Updated { now, dry_run: false, .. } => {
-                books.updated(request, now, sent_ms, disk);
+                books.updated(request, now, *sent_ms, disk);
             }
             Answer::Refused(refused) => match refused.reason {
                 Refusal::IllegalTransition => {
@@ -289,6 +293,9 @@ impl Life {
                 }
                 Refusal::BadStatus => assert_eq!(request.status, Some(Status::Reversed)),
                 Refusal::UnknownConversion | Refusal::BadAmount if request.event == "refund" => {}
+                Refusal::UnknownCustomer if request.alone => {
+                    assert!(!must_know, "{request:?}: the customer was bound");
+                }
                 other => panic!("{request:?} was refused: {other}"),
             },
             other => panic!("{request:?} was answered {other:?}"),
@@ -340,6 +347,12 @@ impl Life {
                     // A change that nobody was told of may have reached a failing disk.
                     let follows = status == Some(original.status) || poisoned;
                     assert!(follows, "memory says {original:?}, the disk {status:?}");
+                }
+            }
+            for customer in CUSTOMERS {
+                if let Some(holder) = self.postbacks.dedup.holder_now(&customer_claim(customer)) {
+                    let record = on_disk(holder, disk);
+                    assert_eq!((record.customer_id, record.claims & 16), (customer, 16));
                 }
             }
             books.audit(disk);

@@ -17,6 +17,8 @@
 //! - a key has one conversion, or several that lie its window apart; the dedupe entries, the
 //!   conversions and the index rows lead to each other;
 //! - who sends an accepted postback again is told of the same conversion;
+//! - a customer is bound to one click, or to several that lie its window apart, and a postback that
+//!   names the customer alone goes there;
 //! - a history that somebody was told of stays the beginning of the conversion's history, goes
 //!   along the status machine, and books what the amount is worth while it is approved, never less
 //!   than nothing; memory says the status that the disk has;
@@ -52,7 +54,7 @@ use postbackd::model::currency::Currency;
 use postbackd::model::status::Status;
 use postbackd::store::{Store, Unobserved};
 
-use books::{Books, CATALOG, EVENTS, OFFERS, Request, WINDOW_MS};
+use books::{Books, CATALOG, CUSTOMERS, EVENTS, OFFERS, Request, WINDOW_MS};
 use disk::{Disk, Faults, Tables};
 use life::{Life, Setup};
 use rng::Rng;
@@ -183,9 +185,14 @@ impl World {
         let status = self.status();
         let unit = if event == "refund" { 1 } else { 5 };
         let amount = (!self.rng.once_in(3)).then(|| unit * self.rng.below(3) as i64);
-        let request = Request { click, offer, event, txn_id, status, amount };
+        let customer = match self.rng.below(2) {
+            0 => "",
+            _ => CUSTOMERS[self.rng.below(CUSTOMERS.len())],
+        };
+        let alone = !customer.is_empty() && self.rng.once_in(3);
+        let request = Request { click, offer, event, txn_id, customer, alone, status, amount };
         self.sent.push(request.clone());
-        life.send(request, self.now_ms);
+        self.send(life, request);
     }
 
     fn status(&mut self) -> Option<Status> {
@@ -200,8 +207,13 @@ impl World {
             if self.rng.once_in(2) {
                 request.status = self.status();
             }
-            life.send(request, self.now_ms);
+            self.send(life, request);
         }
+    }
+
+    fn send(&self, life: &mut Life, request: Request) {
+        let must_know = self.books.is_bound(request.customer);
+        life.send(request, must_know, self.now_ms);
     }
 
     fn step_clock(&mut self) {
