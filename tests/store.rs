@@ -13,7 +13,9 @@ use postbackd::store::engine::{Batch, Direction, Engine};
 use postbackd::store::records::{CatalogRecord, ClickRecord, ConversionRecord};
 use postbackd::store::schema::{Profile, Table};
 use postbackd::store::ticket::{Outcome, Ticket};
-use postbackd::store::{Identity, OpenError, Retention, RocksEngine, Store, Unobserved, keys};
+use postbackd::store::{
+    FORMAT_VERSION, Identity, OpenError, Retention, RocksEngine, Store, Unobserved, keys,
+};
 use tempfile::TempDir;
 
 const CACHE_BYTES: usize = 8 << 20;
@@ -378,9 +380,11 @@ fn a_newer_format_is_refused_and_left_alone() {
         let opened = Store::open(folder.path(), CACHE_BYTES, 1, [7; 32], Arc::new(Unobserved));
         opened.err().expect("refused")
     };
-    write(&4u32.to_be_bytes());
-    assert!(matches!(refusal(), OpenError::NewerFormat { found: 4 }));
-    assert!(matches!(refusal(), OpenError::NewerFormat { found: 4 }), "the first try changed it");
+    write(&(FORMAT_VERSION + 1).to_be_bytes());
+    let is_newer =
+        |error| matches!(error, OpenError::NewerFormat { found } if found == FORMAT_VERSION + 1);
+    assert!(is_newer(refusal()));
+    assert!(is_newer(refusal()), "the first try changed it");
     write(b"?");
     assert!(matches!(refusal(), OpenError::DamagedMeta("format")));
     write(&1u32.to_be_bytes());

@@ -10,7 +10,7 @@ use super::server::AdminState;
 use super::shapes::{Click, Conversion, Trace, TraceEntry, TracedRecord, rfc3339};
 use crate::click_id::{ClickId, RecordId};
 use crate::dedup::{Claim, ClaimSet};
-use crate::limits::TXN_ID_BYTES_MAX;
+use crate::limits::{TRACE_CONVERSIONS_MAX, TXN_ID_BYTES_MAX};
 use crate::store::StoredConversion;
 
 /// A click's record.
@@ -54,7 +54,7 @@ pub async fn conversion(
 /// Everything known by an ID: clicks and conversions in time order.
 #[utoipa::path(
     get, path = "/trace/{id}", operation_id = "trace", tag = "records",
-    params(("id" = String, Path, description = "A click ID, a conversion ID or a `txn_id`.")),
+    params(("id" = String, Path, description = "A click ID, a conversion ID, a `txn_id` or a customer's ID.")),
     responses((status = 200, description = "All that was found.", body = Trace)),
 )]
 pub async fn trace(
@@ -71,6 +71,9 @@ pub async fn trace(
         }
         if conversions.is_empty() {
             conversions = by_transaction(&state, &id).await?;
+        }
+        if conversions.is_empty() {
+            conversions = by_customer(&state, &id).await?;
         }
         for conversion in &conversions {
             let record = conversion.record()?;
@@ -93,7 +96,7 @@ pub async fn trace(
     }
     if entries.is_empty() {
         return Err(ApiError::not_found(
-            "nothing is known by this ID: neither click, conversion nor transaction",
+            "nothing is known by this ID: neither click, conversion, transaction nor customer",
         ));
     }
     entries.sort_by_key(|(time_ms, _)| *time_ms);
@@ -117,11 +120,33 @@ async fn by_transaction(
     let (catalog, now_ms) = (state.catalog.load_full(), state.clock.now_ms());
     let mut conversions: Vec<StoredConversion> = Vec::new();
     for (advertiser, event) in catalog.advertiser_events() {
-        let claim = ClaimSet::new(Claim::Transaction { advertiser, event, txn_id }, None);
-        let Some(original) = state.dedup.find(&state.store, claim, now_ms).await? else { continue };
-        conversions.extend(state.store.conversion(original.conversion).await?);
+        for claim in [
+            Claim::Transaction { advertiser, event, txn_id },
+            Claim::Reversal { advertiser, event, reversal_id: txn_id },
+        ] {
+            let claims = ClaimSet::new(claim, None);
+            let found = state.dedup.find(&state.store, claims, now_ms).await?;
+            if let Some(original) = found {
+                conversions.extend(state.store.conversion(original.conversion).await?);
+            }
+        }
     }
     Ok(conversions)
+}
+
+/// The conversions of a customer ID under every advertiser of the catalog.
+async fn by_customer(
+    state: &AdminState,
+    customer_id: &str,
+) -> Result<Vec<StoredConversion>, ApiError> {
+    if customer_id.len() > TXN_ID_BYTES_MAX {
+        return Ok(Vec::new());
+    }
+    let catalog = state.catalog.load_full();
+    let advertisers = catalog.advertiser_ids();
+    let claim = |advertiser| Claim::Customer { advertiser, customer_id, windows: None };
+    let limit = TRACE_CONVERSIONS_MAX;
+    Ok(state.store.conversions_of_customers(advertisers.map(claim), limit).await?)
 }
 
 fn parse_click(state: &AdminState, id: &str) -> Result<ClickId, ApiError> {

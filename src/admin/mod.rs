@@ -5,6 +5,7 @@ mod auth;
 mod catalog;
 mod client;
 mod conversions;
+mod customers;
 mod error;
 mod held;
 mod jobs;

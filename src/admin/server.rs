@@ -18,7 +18,7 @@ use super::auth::{AdminToken, require_token};
 use super::error::ApiError;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
-use super::{catalog, conversions, ledger, lookup, rates, system, totals, upload};
+use super::{catalog, conversions, customers, ledger, lookup, rates, system, totals, upload};
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
@@ -78,6 +78,7 @@ fn api() -> Routes {
         .routes(routes!(upload::post))
         .routes(routes!(lookup::conversion))
         .routes(routes!(lookup::trace))
+        .routes(routes!(customers::customer))
         .routes(routes!(catalog::get, catalog::put))
         .routes(routes!(catalog::versions))
         .routes(routes!(totals::totals))

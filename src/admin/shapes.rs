@@ -94,6 +94,29 @@ struct History {
     reason: String,
 }
 
+/// An advertiser's customer as the API shows it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Customer {
+    /// Whose customer.
+    pub advertiser: String,
+    /// The advertiser's own ID of it.
+    pub customer_id: String,
+    /// The click that it is bound to, if it is.
+    pub click_id: Option<String>,
+    /// The conversion that bound it.
+    pub conversion_id: Option<String>,
+    /// The click's offer, if it is in the catalog.
+    pub offer: Option<String>,
+    /// The click's affiliate, if it is in the catalog.
+    pub affiliate: Option<String>,
+    /// Since when it is bound.
+    pub since: Option<String>,
+    /// Until when, or when that ended; absent: for ever.
+    pub until: Option<String>,
+    /// Its conversions, oldest first, at most 1000.
+    pub conversions: Vec<Conversion>,
+}
+
 /// Everything known by an ID.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Trace {

@@ -337,6 +337,11 @@ impl Catalog {
             .collect()
     }
 
+    /// The advertisers' IDs.
+    pub fn advertiser_ids(&self) -> impl Iterator<Item = &str> {
+        self.advertisers.keys().map(|id| &**id)
+    }
+
     /// How much is in it.
     #[must_use]
     pub fn counts(&self) -> Counts {

@@ -12,10 +12,12 @@
 //! conversion follow each other; memory follows when the disk has confirmed.
 
 mod cache;
+mod held;
 mod pending;
 mod warming;
 
 pub use cache::{Cache, Original};
-pub use pending::{Acquired, Changing, Deduplicator, Held, Submitted};
+pub use held::{Changing, Held, Submitted};
+pub use pending::{Acquired, Deduplicator};
 
 pub use crate::store::claim::{Claim, ClaimSet, CustomerWindows};

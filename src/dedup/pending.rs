@@ -8,38 +8,40 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use super::cache::{Cache, Original};
+use super::held::Held;
 use super::warming::Warming;
 use crate::click_id::RecordId;
 use crate::limits::CLAIMS_PER_POSTBACK_MAX;
 use crate::model::status::Status;
 use crate::store::claim::{Claim, ClaimSet};
 use crate::store::engine::Lookup;
-use crate::store::ticket::{Outcome, Settle, Ticket, Waiting};
+use crate::store::records::Binding;
+use crate::store::ticket::{Outcome, Settle, Ticket};
 use crate::store::{Progress, ReadError, Store};
 
 type Key = [u8; 16];
 type PendingMap = DashMap<Key, Arc<Pending>>;
 
 /// A claim whose conversion is on its way to the disk. The writer settles it.
-struct Pending {
-    ticket: Ticket,
+pub(super) struct Pending {
+    pub(super) ticket: Ticket,
     keys: [Option<Key>; CLAIMS_PER_POSTBACK_MAX],
     /// The one among them that it can do without.
     soft: Option<Key>,
     /// Whether it does without, because another conversion holds it.
     is_soft_lost: AtomicBool,
-    original: Original,
+    pub(super) original: Original,
     /// `None`: a new conversion. Else the change of one: the code of its status afterwards.
-    change: Option<AtomicU8>,
-    memory: Arc<Memory>,
+    pub(super) change: Option<AtomicU8>,
+    pub(super) memory: Arc<Memory>,
 }
 
 /// What all claims share.
-struct Memory {
+pub(super) struct Memory {
     seed: u64,
     settled: Cache,
     pending: PendingMap,
-    warming: Warming,
+    pub(super) warming: Warming,
 }
 
 type Ordered<'c> = [Option<(Key, Claim<'c>)>; CLAIMS_PER_POSTBACK_MAX];
@@ -162,7 +164,7 @@ impl Deduplicator {
             change,
             memory: Arc::clone(&self.memory),
         });
-        (ordered, Held { pending, submitted: false, bound_by: None })
+        (ordered, Held::new(pending))
     }
 
     /// Takes one claim as far as memory goes. `AskDisk` leaves it with `held`.
@@ -196,7 +198,7 @@ impl Deduplicator {
     /// Enters one claim as pending, or returns who has done so before.
     fn hold(&self, key: Key, held: &Held) -> Result<(), Arc<Pending>> {
         match self.memory.pending.entry(key) {
-            Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(&held.pending))),
+            Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(held.pending()))),
             Entry::Occupied(occupied) => return Err(Arc::clone(occupied.get())),
         }
         Ok(())
@@ -307,7 +309,7 @@ impl Deduplicator {
     ///
     /// # Errors
     /// When the store cannot be asked.
-    pub async fn holder(
+    async fn holder(
         &self,
         store: &Store,
         claim: &Claim<'_>,
@@ -327,6 +329,24 @@ impl Deduplicator {
             return Err(ReadError::Poisoned);
         }
         Ok(stored)
+    }
+
+    /// What a customer is bound to, or was until its window ended.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn binding(
+        &self,
+        store: &Store,
+        customer: &Claim<'_>,
+    ) -> Result<Option<Binding>, ReadError> {
+        let Some(conversion) = self.holder(store, customer).await? else { return Ok(None) };
+        if let Some(stored) = store.conversion(conversion).await? {
+            let click = RecordId::from_bytes(stored.record()?.click);
+            return Ok(Some(Binding { conversion, click }));
+        }
+        // It outlives its conversion.
+        store.binding(customer).await
     }
 
     /// As [`Deduplicator::holder`], as far as memory knows; `None`: it does not.
@@ -401,143 +421,9 @@ async fn stored(
     Ok(Some(Original { conversion, status: status.unwrap_or(Status::Pending) }))
 }
 
-/// Claims that are ours. Dropped before they are submitted, they are free again.
-pub struct Held {
-    pending: Arc<Pending>,
-    submitted: bool,
-    bound_by: Option<RecordId>,
-}
-
-impl Held {
-    /// The conversion they are held for.
-    #[must_use]
-    pub fn original(&self) -> Original {
-        self.pending.original
-    }
-
-    /// The other conversion that holds the soft claim; `None` if it is ours, or none was wanted.
-    #[must_use]
-    pub fn bound_by(&self) -> Option<RecordId> {
-        self.bound_by
-    }
-
-    fn lose_soft(&mut self, holder: RecordId) {
-        self.bound_by = Some(holder);
-        self.pending.lose_soft();
-    }
-
-    /// Hands the claims to the writer by `submit`, which queues the commit with the given ticket.
-    /// From then on the outcome is the writer's; this side may only wait for it.
-    ///
-    /// # Errors
-    /// What `submit` returns; the claims are free again then.
-    pub fn submit<E>(
-        mut self,
-        submit: impl FnOnce(Arc<dyn Settle>) -> Result<(), E>,
-    ) -> Result<Submitted, E> {
-        submit(Arc::clone(&self.pending) as _)?;
-        self.submitted = true;
-        Ok(Submitted(Arc::clone(&self.pending) as _))
-    }
-
-    /// As [`Held::submit`], together with changes of known conversions that leave them with these
-    /// statuses: all or none.
-    ///
-    /// # Errors
-    /// As [`Held::submit`].
-    pub fn submit_with<E>(
-        self,
-        mut known: Vec<(Self, Status)>,
-        submit: impl FnOnce(Arc<dyn Settle>) -> Result<(), E>,
-    ) -> Result<Submitted, E> {
-        known.iter().for_each(|(held, status)| held.becomes(*status));
-        let others = known.iter().map(|(held, _)| Arc::clone(&held.pending)).collect();
-        let submitted = self.submit(|own| submit(Arc::new(Together { own, others })))?;
-        known.iter_mut().for_each(|(held, _)| held.submitted = true);
-        Ok(submitted)
-    }
-
-    fn becomes(&self, status: Status) {
-        debug_assert!(self.pending.change.is_some(), "held to be changed");
-        // From the submission on it may be readable, and not durable.
-        self.pending.memory.warming.changed(self.pending.original.conversion);
-        if let Some(code) = &self.pending.change {
-            code.store(status.code(), Ordering::Release);
-        }
-    }
-
-    /// As [`Held::submit`], for a change that leaves the conversion with this status.
-    ///
-    /// # Errors
-    /// As [`Held::submit`].
-    pub fn submit_change<E>(
-        self,
-        status: Status,
-        submit: impl FnOnce(Arc<dyn Settle>) -> Result<(), E>,
-    ) -> Result<Changing, E> {
-        self.becomes(status);
-        let pending = Arc::clone(&self.pending);
-        self.submit(submit)?;
-        Ok(Changing(pending))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if !self.submitted {
-            self.pending.settle(Outcome::NotDone);
-        }
-    }
-}
-
-/// Claims in the writer's hands.
-pub struct Submitted(Arc<dyn Settle>);
-
-impl Submitted {
-    /// Waits until the disk has confirmed, or not.
-    pub async fn outcome(&self, waiting: &Waiting) -> Outcome {
-        // Without a deadline there always is one.
-        waiting.outcome(&self.0, None).await.unwrap_or(Outcome::Unknown)
-    }
-}
-
-/// A change in the writer's hands.
-pub struct Changing(Arc<Pending>);
-
-impl Changing {
-    /// Waits until the disk has confirmed, or not, where no worker attends to it.
-    pub async fn settled(&self) -> Outcome {
-        self.0.ticket.settled().await
-    }
-}
-
-impl From<Changing> for Submitted {
-    fn from(changing: Changing) -> Self {
-        Self(changing.0 as _)
-    }
-}
-
-/// A new conversion, and the known ones that one commit changes with it.
-struct Together {
-    own: Arc<dyn Settle>,
-    others: Vec<Arc<Pending>>,
-}
-
-impl Settle for Together {
-    /// Whoever hears of the new one finds the others changed.
-    fn settle(&self, outcome: Outcome) {
-        self.others.iter().for_each(|other| other.settle(outcome));
-        self.own.settle(outcome);
-    }
-
-    fn outcome(&self) -> Option<Outcome> {
-        self.own.outcome()
-    }
-}
-
 impl Pending {
     /// Leaves the soft claim to whoever holds it. Who waits for it here looks again.
-    fn lose_soft(&self) {
+    pub(super) fn lose_soft(&self) {
         self.is_soft_lost.store(true, Ordering::Release);
         if let Some(key) = &self.soft {
             self.let_go(key);

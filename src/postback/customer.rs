@@ -7,12 +7,11 @@ use super::hints;
 use super::mapping::Fields;
 use super::sender::Sender;
 use crate::catalog::Catalog;
-use crate::click_id::{ClickId, RecordId};
+use crate::click_id::ClickId;
 use crate::dedup::{Claim, CustomerWindows};
 use crate::model::fields::Field;
 use crate::model::ids::OfferNumber;
 use crate::model::reasons::Flag;
-use crate::store::ReadError;
 use crate::store::engine::Lookup;
 
 impl CustomerWindows for Catalog {
@@ -81,25 +80,12 @@ impl Postbacks {
     ) -> Result<Option<ClickId>, Answer> {
         let Some(customer) = alone(fields, sender, catalog) else { return Ok(None) };
         refuse_unresolved(fields, sender)?;
-        let Some((holder, click)) = self.bound(&customer).await? else {
+        let Some(binding) = self.dedup.binding(&self.store, &customer).await? else {
             return Err(hints::unknown_customer(fields, sender, &self.keyring).into());
         };
-        if !customer.is_held(holder, now_ms) {
+        if !customer.is_held(binding.conversion, now_ms) {
             return Err(hints::customer_window_over().into());
         }
-        Ok(Some(self.keyring.sign(click)))
-    }
-
-    /// The conversion that bound a customer, and its click, whenever that was.
-    async fn bound(&self, customer: &Claim<'_>) -> Result<Option<(RecordId, RecordId)>, ReadError> {
-        let Some(holder) = self.dedup.holder(&self.store, customer).await? else {
-            return Ok(None);
-        };
-        if let Some(stored) = self.store.conversion(holder).await? {
-            return Ok(Some((holder, RecordId::from_bytes(stored.record()?.click))));
-        }
-        // The binding outlives its conversion.
-        let binding = self.store.binding(customer).await?;
-        Ok(binding.map(|binding| (binding.conversion, binding.click)))
+        Ok(Some(self.keyring.sign(binding.click)))
     }
 }

@@ -134,6 +134,17 @@ impl<'a> Verdict<'a> {
     }
 }
 
+/// What a postback is judged by.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// The catalog in force.
+    pub catalog: &'a Catalog,
+    /// Keys of click IDs.
+    pub keyring: &'a Keyring,
+    /// Exchange rates.
+    pub market: &'a Market,
+}
+
 /// Judges a postback by the catalog in force. `bound` is the click of the customer that it names
 /// instead of one. `form` is set to that of the offer's advertiser as
 /// soon as the offer is known to be the sender's.
@@ -146,12 +157,11 @@ pub fn decide<'a>(
     fields: &'a Fields<'_>,
     sender: &Sender<'_>,
     bound: Option<ClickId>,
-    catalog: &'a Catalog,
-    keyring: &Keyring,
-    market: &Market,
+    by: &Rules<'a>,
     now_ms: u64,
     form: &mut AnswerForm,
 ) -> Result<Verdict<'a>, Refused> {
+    let Rules { catalog, keyring, market } = *by;
     refuse_unresolved(fields, sender)?;
     let click = bound.map_or_else(|| click(fields, sender, keyring), Ok)?;
     let record = click.record();

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::answer::{Answer, Told, duplicate};
 use super::body::{Body, each_json_member};
-use super::decide::{Refused, Verdict, decide};
+use super::decide::{Refused, Rules, Verdict, decide};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
 use crate::caps::{Meter, Meters, Reserved};
@@ -246,7 +246,7 @@ impl Postbacks {
     }
 
     fn judge<'a>(
-        &self,
+        &'a self,
         fields: &'a Fields<'_>,
         sender: &Sender<'_>,
         bound: Option<ClickId>,
@@ -254,7 +254,8 @@ impl Postbacks {
         now_ms: u64,
         form: &mut AnswerForm,
     ) -> Result<Verdict<'a>, Refused> {
-        decide(fields, sender, bound, catalog, &self.keyring, &self.market, now_ms, form)
+        let by = Rules { catalog, keyring: &self.keyring, market: &self.market };
+        decide(fields, sender, bound, &by, now_ms, form)
     }
 
     async fn dry_run(

@@ -98,7 +98,7 @@ impl Postbacks {
             let customer_id = verdict.customer_id;
             let customer = Claim::Customer { advertiser, customer_id, windows: None };
             let limit = TRACE_CONVERSIONS_MAX + 1;
-            self.store.conversions_of_customer(&customer, limit).await?
+            self.store.conversions_of_customers([customer].into_iter(), limit).await?
         } else {
             self.store.conversions_of(verdict.click.record()).await?
         };

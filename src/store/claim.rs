@@ -108,8 +108,8 @@ impl<'a> Claim<'a> {
         [
             Claim::Transaction { advertiser, event, txn_id },
             Claim::Event { click, event, window_ms: None },
-            Claim::Click(click),
             Claim::Reversal { advertiser, event, reversal_id: txn_id },
+            Claim::Click(click),
             Claim::Customer { advertiser, customer_id, windows: None },
         ]
     }

@@ -54,28 +54,37 @@ impl Store {
         })
     }
 
-    /// A customer's conversions, oldest first, at most `limit`.
+    /// The conversions of one or more customers, oldest first, at most `limit`.
     ///
     /// # Errors
     /// When the store cannot be read now.
-    pub async fn conversions_of_customer(
+    pub async fn conversions_of_customers(
         &self,
-        customer: &Claim<'_>,
+        customers: impl Iterator<Item = Claim<'_>>,
         limit: usize,
     ) -> Result<Vec<StoredConversion>, ReadError> {
-        let customer = customer.store_key();
+        let customers: BTreeSet<_> = customers.map(|customer| customer.store_key()).collect();
         // Looked at before the index: what is filed meanwhile is seen twice, never not at all.
         let filed_below = self.filing.below();
         let read = move |engine: &dyn Engine| {
-            let (from, to) = keys::of_customer_range(customer);
             let mut ids = BTreeSet::new();
             let until_full = |ids: &BTreeSet<RecordId>| {
                 if ids.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
-            engine.scan(Table::Customers, &from, &to, Direction::Ascending, &mut |key, _| {
-                ids.extend(keys::customer_and_conversion(key).map(|(_, conversion)| conversion));
-                until_full(&ids)
-            })?;
+            for customer in &customers {
+                let (from, to) = keys::of_customer_range(*customer);
+                engine.scan(
+                    Table::Customers,
+                    &from,
+                    &to,
+                    Direction::Ascending,
+                    &mut |key, _| {
+                        let found = keys::customer_and_conversion(key);
+                        ids.extend(found.map(|(_, conversion)| conversion));
+                        until_full(&ids)
+                    },
+                )?;
+            }
             // What the index does not know yet.
             let (table, to) = (Table::Conversions, keys::KEY_END);
             engine.scan(table, &filed_below, &to, Direction::Ascending, &mut |key, value| {
@@ -83,7 +92,7 @@ impl Store {
                 let record = ConversionRecord::decode(value);
                 let named =
                     record.ok().and_then(|it| Claim::customer_of(&it).map(|it| it.store_key()));
-                if named == Some(customer) {
+                if named.is_some_and(|named| customers.contains(&named)) {
                     ids.extend(keys::record(key));
                 }
                 until_full(&ids)

@@ -7,6 +7,7 @@ mod catalog_api;
 mod catalog_cli;
 mod clicks;
 mod crash;
+mod customers;
 mod drain;
 mod faults;
 mod hostile;

@@ -130,10 +130,14 @@ fn every_call_answers_as_its_description_says() {
     calls.check("GET /api/v1/clicks/{click_id}", 200, &api(&format!("clicks/{click}")));
     calls.check("GET /api/v1/clicks/{click_id}", 400, &api("clicks/nonsense"));
     let sold = server.click("id=sp7");
-    let query = format!("click_id={sold}&event=sale&txn_id=T1&amount=9.99&currency=JPY&own=x");
+    let query = format!(
+        "click_id={sold}&event=sale&txn_id=T1&customer_id=K-7&amount=9.99&currency=JPY&own=x"
+    );
     let sale = server.postback(&query);
     assert_eq!(sale.verdict(), (200, "accepted", ""));
     let conversion = sale.word("conversion_id");
+    let customer = api("customers/acme/K-7");
+    calls.check("GET /api/v1/customers/{advertiser}/{customer_id}", 200, &customer);
     calls.check("GET /api/v1/conversions/{id}", 200, &api(&format!("conversions/{conversion}")));
     calls.check("GET /api/v1/conversions", 200, &api("conversions?status=approved&limit=1"));
     calls.check("GET /api/v1/conversions", 400, &api("conversions?limit=0"));

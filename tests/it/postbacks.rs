@@ -110,9 +110,10 @@ fn every_refusal_has_its_status_and_its_reason_however_it_is_sent() {
     }
 }
 
-/// Refusals that the table above cannot show: other tests here do, the first two in `status`,
-/// the last one in `hostile`.
-const REFUSED_ELSEWHERE: [Refusal; 11] = [
+/// Refusals that the table above cannot show: other tests here do, the first one in
+/// `customers`, the next two in `status`, the last one in `hostile`.
+const REFUSED_ELSEWHERE: [Refusal; 12] = [
+    Refusal::UnknownCustomer,
     Refusal::UnknownConversion,
     Refusal::IllegalTransition,
     Refusal::WrongAdvertiser,

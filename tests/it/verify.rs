@@ -175,7 +175,7 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Ended {
     Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-fn verify(folder: &Path) -> Ended {
+pub fn verify(folder: &Path) -> Ended {
     run(folder, &["verify", "--store", "."])
 }
 
