@@ -118,7 +118,7 @@ fn customers_are_their_advertisers_own_and_need_a_path_that_names_it() {
     let placeholder = casino(&server, "customer_id={cid}&event=deposit");
     assert_eq!(placeholder.verdict(), (400, "refused", "unresolved_macro"));
     // A click ID under a name of another dialect is that mistake, not an unknown customer.
-    let dialect = casino(&server, &format!("cid={click}&customer_id=c9&event=deposit"));
+    let dialect = casino(&server, &format!("subid={click}&customer_id=c9&event=deposit"));
     assert_eq!(dialect.verdict(), (400, "refused", "missing_click_id"));
 }
 
@@ -212,7 +212,7 @@ fn two_affiliates_that_race_for_a_customer_end_with_one_binding() {
         assert_eq!(accepted(&server, &query)["affiliate"], affiliate.as_str());
     }
     server.stop();
-    let ended = crate::verify::verify(&server.path("store"));
+    let ended = crate::verify::verify(&server.path("data"));
     assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
 }
 
