@@ -12,7 +12,7 @@ use postbackd::model::rate::Day;
 use postbackd::store::engine::{Batch, Engine};
 use postbackd::store::keys::{self, PostingKey};
 use postbackd::store::records::{
-    ClickRecord, ConversionRecord, HistoryEntry, POSTING_VALUE_BYTES_MAX, PostingRecord,
+    Binding, ClickRecord, ConversionRecord, HistoryEntry, POSTING_VALUE_BYTES_MAX, PostingRecord,
     RatesRecord, SealRecord,
 };
 use postbackd::store::schema::Table;
@@ -261,6 +261,8 @@ fn records_that_do_not_decode_are_named() {
         (Table::Ledger, &[b'p'; keys::POSTING_KEY_BYTES]),
         (Table::Dedupe, &[5; 16]),
         (Table::ByClick, &[5; 32]),
+        (Table::Customers, &[5; 16]),
+        (Table::Customers, &[5; 32]),
         (Table::Meta, keys::META_FILED),
         (Table::Meta, keys::META_CLICK_KEY),
     ] {
@@ -320,6 +322,36 @@ fn index_rows_lead_both_ways() {
     });
     check("an index row of nothing", "there is no such conversion", |books, _, batch| {
         put(batch, Table::ByClick, &keys::by_click(books.clicks[0], books.clicks[0]), b"");
+    });
+}
+
+#[test]
+fn customers_lead_both_ways() {
+    let customer = Claim::Customer { advertiser: "acme", customer_id: "K-1", windows: None };
+    let key = customer.store_key();
+    let named = |books: &Books, batch: &mut Batch, claims: u8| {
+        let mut record =
+            conversion(books.clicks[1], "T-1-1", vec![step(2, NOON_MS + DAY_MS, 20, 15)]);
+        record.customer_id = "K-1";
+        record.claims |= claims;
+        batch.put(Table::Conversions, books.ids[1].as_bytes(), |out| record.encode(out));
+    };
+    check("no row", "has no row in customers", |books, _, batch| named(books, batch, 0));
+    check("no binding", "there is no binding", |books, _, batch| named(books, batch, 16));
+    check("another's row", "does not lead back", |books, _, batch| {
+        put(batch, Table::Customers, &keys::of_customer(key, books.ids[1]), b"");
+    });
+    let binding = |conversion, click| Binding { conversion, click }.encode();
+    check("another's binding", "does not lead back", |books, _, batch| {
+        put(batch, Table::Customers, &key.0, &binding(books.ids[1], books.clicks[1]));
+    });
+    check("a binding to another click", "does not lead back", |books, _, batch| {
+        named(books, batch, 16);
+        put(batch, Table::Customers, &key.0, &binding(books.ids[1], books.clicks[0]));
+    });
+    check("an older one's binding", "names an older conversion", |books, _, batch| {
+        named(books, batch, 16);
+        put(batch, Table::Customers, &key.0, &binding(books.ids[0], books.clicks[0]));
     });
 }
 
