@@ -14,6 +14,7 @@ mod hostile;
 mod ledger;
 mod metrics;
 mod money;
+mod month;
 mod once;
 mod openapi;
 mod poison;
