@@ -6,6 +6,7 @@ mod catalog;
 mod client;
 mod conversions;
 mod error;
+mod fraud;
 mod held;
 mod jobs;
 mod ledger;

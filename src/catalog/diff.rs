@@ -18,7 +18,7 @@ const KINDS: [(&str, &str); 4] =
     [("advertisers", "id"), ("offers", "id"), ("affiliates", "id"), ("links", "code")];
 
 /// Keys that decide whether something is paid, how much, and to whom.
-const MONEY: [&str; 13] = [
+const MONEY: [&str; 14] = [
     "payout",
     "revenue",
     "repeat",
@@ -28,6 +28,7 @@ const MONEY: [&str; 13] = [
     "one_conversion_per_click",
     "reverses",
     "caps",
+    "fraud",
     "advertiser",
     "statuses",
     "offer",

@@ -8,6 +8,7 @@ mod catalog_cli;
 mod clicks;
 mod crash;
 mod drain;
+mod fraud;
 mod hostile;
 mod ledger;
 mod metrics;

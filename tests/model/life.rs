@@ -11,6 +11,7 @@ use postbackd::caps::Meters;
 use postbackd::catalog::Catalog;
 use postbackd::click_id::{Keyring, Minter, RecordId};
 use postbackd::dedup::{Deduplicator, Original};
+use postbackd::fraud::Watch;
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::period::Calendar;
@@ -111,6 +112,7 @@ impl Life {
             minter: Arc::new(Minter::new(0, identity.starts, identity.newest_ms)),
             dedup: Deduplicator::new(1 + rng.below(8), rng.next(), Arc::clone(store.progress())),
             meters: Arc::new(count(setup, &store, now_ms)),
+            watch: Arc::new(Watch::new(rng.next())),
             store: Arc::clone(&store),
             metrics: Arc::clone(&setup.metrics),
             waiting: Arc::clone(&waiting),
