@@ -38,8 +38,14 @@ pub struct Shape {
 #[schema(as = FraudTotal)]
 struct TotalShape {
     currency: String,
-    #[serde(flatten)]
-    outcomes: OutcomesShape,
+    /// Only flagged, and pending or approved: what `reject` would have rejected.
+    would_reject: WorthShape,
+    /// Rejected by a rule.
+    rejected: WorthShape,
+    /// Rejected by a rule, approved since.
+    reinstated: WorthShape,
+    /// Only flagged, and rejected or reversed all the same.
+    confirmed: WorthShape,
 }
 
 /// What one rule has hit.
@@ -50,20 +56,13 @@ struct RowShape {
     rule: &'static str,
     offer: String,
     currency: String,
-    #[serde(flatten)]
-    outcomes: OutcomesShape,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = FraudOutcomes)]
-struct OutcomesShape {
-    /// Only flagged, and pending or approved: what `reject` would have rejected.
+    /// As in the totals.
     would_reject: WorthShape,
-    /// Rejected by the rule.
+    /// As in the totals.
     rejected: WorthShape,
-    /// Rejected by the rule, approved since.
+    /// As in the totals.
     reinstated: WorthShape,
-    /// Only flagged, and rejected or reversed all the same.
+    /// As in the totals.
     confirmed: WorthShape,
 }
 
@@ -129,30 +128,35 @@ pub async fn report(
 }
 
 fn total(currency: [u8; 3], sums: &Outcomes) -> TotalShape {
-    TotalShape { currency: code(currency), outcomes: outcomes(sums, currency) }
-}
-
-fn shape(row: &Row<'_>) -> RowShape {
-    RowShape {
-        rule: row.rule.as_str(),
-        offer: row.offer.to_owned(),
-        currency: code(row.currency),
-        outcomes: outcomes(&row.outcomes, row.currency),
+    TotalShape {
+        currency: code(currency),
+        would_reject: worth(&sums.would_reject, currency),
+        rejected: worth(&sums.rejected, currency),
+        reinstated: worth(&sums.reinstated, currency),
+        confirmed: worth(&sums.confirmed, currency),
     }
 }
 
-fn outcomes(sums: &Outcomes, currency: [u8; 3]) -> OutcomesShape {
+fn shape(row: &Row<'_>) -> RowShape {
+    let TotalShape { currency, would_reject, rejected, reinstated, confirmed } =
+        total(row.currency, &row.outcomes);
+    RowShape {
+        rule: row.rule.as_str(),
+        offer: row.offer.to_owned(),
+        currency,
+        would_reject,
+        rejected,
+        reinstated,
+        confirmed,
+    }
+}
+
+fn worth(worth: &Worth, currency: [u8; 3]) -> WorthShape {
     let currency = Currency::from_bytes(currency).unwrap_or(Currency::USD);
-    let worth = |worth: &Worth| WorthShape {
+    WorthShape {
         conversions: worth.conversions,
         revenue: worth.revenue.display(currency).to_string(),
         payout: worth.payout.display(currency).to_string(),
-    };
-    OutcomesShape {
-        would_reject: worth(&sums.would_reject),
-        rejected: worth(&sums.rejected),
-        reinstated: worth(&sums.reinstated),
-        confirmed: worth(&sums.confirmed),
     }
 }
 

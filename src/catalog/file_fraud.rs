@@ -30,7 +30,7 @@ const PERIOD_MS_MIN: u64 = 1000;
 pub fn fraud(table: &Table<'_>, events: &[Event]) -> Option<Box<Fraud>> {
     let table = table.table("fraud", FRAUD)?;
     let mut fraud = Fraud::default();
-    let mut rule = |rule: Flag, keys| Rule::open(&table, rule, keys, &mut fraud);
+    let mut rule = |rule: Flag, keys: &'static [&'static str]| Rule::open(&table, rule, keys, &mut fraud);
     let too_fast = rule(Flag::TooFast, &["action", "min"])
         .and_then(|rule| rule.or_default("min", window, DEFAULT_MIN_MS));
     let too_slow =

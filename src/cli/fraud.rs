@@ -82,7 +82,7 @@ fn printed(arguments: &FraudArguments) -> Result<u8, u8> {
     let times = [("from", arguments.from), ("to", arguments.to)];
     let times = times.iter().filter_map(|(name, time)| Some((*name, (*time)?.to_string())));
     let ids = [("offer", &arguments.offer), ("affiliate", &arguments.affiliate)];
-    let ids = ids.iter().filter_map(|(name, id)| Some((*name, id.clone()?)));
+    let ids = ids.iter().filter_map(|(name, id)| Some((*name, (*id).clone()?)));
     let asked: Vec<_> = times.chain(ids).map(|(name, value)| format!("{name}={value}")).collect();
     let (mut table, mut cursor) = (Table::default(), String::new());
     loop {

@@ -59,6 +59,7 @@ pub fn is_program(user_agent: &str) -> bool {
     let lower = &mut lower[..length];
     lower.copy_from_slice(&user_agent.as_bytes()[..length]);
     lower.make_ascii_lowercase();
+    let lower: &[u8] = lower;
     let has = |word: &&str| memchr::memmem::find(lower, word.as_bytes()).is_some();
     lower.is_empty() || names_a_bot(lower) || PROGRAMS.iter().any(has)
 }

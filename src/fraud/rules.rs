@@ -90,7 +90,7 @@ impl Fraud {
 
     /// The bits of the rules that judge clicks and are on.
     #[must_use]
-    pub const fn of_clicks(&self) -> u32 {
+    pub fn of_clicks(&self) -> u32 {
         let bit = |is_on: bool, rule: Flag| if is_on { rule.bit() } else { 0 };
         bit(self.click_flood.is_some(), Flag::ClickFlood)
             | bit(self.repeated_ip.is_some(), Flag::RepeatedIp)
@@ -99,7 +99,7 @@ impl Fraud {
 
     /// Whether clicks have to be looked at.
     #[must_use]
-    pub const fn watches_clicks(&self) -> bool {
+    pub fn watches_clicks(&self) -> bool {
         self.of_clicks() != 0 || self.conversion_rate.is_some()
     }
 

@@ -58,12 +58,13 @@ impl<V: Kept> Table<V> {
         work(&mut places[place].value)
     }
 
-    /// Looks at a key's value; `None` if it has none.
-    pub fn get<R>(&self, key: u64, look: impl FnOnce(&V) -> R) -> Option<R> {
+    /// Works on a key's value; `None` if it has none, and none makes room.
+    pub fn known<R>(&self, key: u64, work: impl FnOnce(&mut V) -> R) -> Option<R> {
         let key = key.max(1);
-        let shard = self.shard(key);
-        let places = shard.get(self.places(key))?;
-        places.iter().find(|place| place.key == key).map(|place| look(&place.value))
+        let mut shard = self.shard(key);
+        let places = shard.get_mut(self.places(key))?;
+        let own = places.iter_mut().find(|place| place.key == key)?;
+        Some(work(&mut own.value))
     }
 
     fn shard(&self, key: u64) -> MutexGuard<'_, Vec<Place<V>>> {
@@ -108,7 +109,7 @@ mod tests {
             for key in 0..60 {
                 let key = key * (SHARDS as u64 + 1);
                 let expected = map.get(&key.max(1)).copied();
-                prop_assert_eq!(table.get(key, |number| number.0), expected);
+                prop_assert_eq!(table.known(key, |number| number.0), expected);
             }
         }
     }
@@ -121,7 +122,7 @@ mod tests {
     #[test]
     fn what_is_worth_the_least_makes_room_and_what_is_over_before_it() {
         let table = Table::<Number>::new(1);
-        let value = |n| table.get(rival(n), |number| number.0);
+        let value = |n| table.known(rival(n), |number| number.0);
         for n in 0..WAYS as u64 {
             table.with(rival(n), 0, |number| number.0 = 10 + n);
         }

@@ -186,7 +186,7 @@ impl Watch {
             return false;
         }
         let slice_ms = slice_ms(rate.period_ms);
-        let broken = self.affiliates.get(self.pair(click.offer(), click.affiliate()), |own| {
+        let broken = self.affiliates.known(self.pair(click.offer(), click.affiliate()), |own| {
             let sum = |which| own.counts.sum(which, now_ms / slice_ms);
             let conversions = sum(CONVERSIONS) + u64::from(own.has_seen(click));
             let counted_ms = now_ms.saturating_sub(own.since_ms);
@@ -198,7 +198,7 @@ impl Watch {
     /// Whether the customer has converted through another click.
     fn has_repeated(&self, period_ms: u64, converting: &Converting<'_>) -> bool {
         let Some(key) = self.customer(converting) else { return false };
-        let repeated = self.customers.get(key, |last| {
+        let repeated = self.customers.known(key, |last| {
             let other = last.click != *converting.click.as_bytes();
             other && converting.now_ms.saturating_sub(last.at_ms) < period_ms
         });
@@ -218,7 +218,8 @@ impl Watch {
     fn count_conversion(&self, rate: &ConversionRate, converting: &Converting<'_>) {
         let (click, now_ms) = (converting.click, converting.now_ms);
         let slice_ms = slice_ms(rate.period_ms);
-        self.affiliates.with(self.pair(click.offer(), click.affiliate()), now_ms, |own| {
+        // Whose clicks are not counted has no conversions that count.
+        let _ = self.affiliates.known(self.pair(click.offer(), click.affiliate()), |own| {
             if own.slice_ms == slice_ms && own.has_seen(click) {
                 own.counts.add(CONVERSIONS, now_ms / slice_ms);
             }
@@ -242,7 +243,7 @@ impl Watch {
 
     fn customer(&self, converting: &Converting<'_>) -> Option<u64> {
         let Converting { advertiser, event, customer_id, .. } = converting;
-        let parts = [advertiser.as_bytes(), b"\0", event.as_bytes(), b"\0", customer_id.as_bytes()];
+        let parts: [&[u8]; 5] = [advertiser.as_bytes(), b"\0", event.as_bytes(), b"\0", customer_id.as_bytes()];
         // Catalog IDs have no such byte.
         (!customer_id.is_empty()).then(|| self.key(Kind::Customer, &parts))
     }
@@ -258,7 +259,7 @@ impl Watch {
 impl Rate {
     /// Whether a click is counted: only its conversions count, or a restart would leave many
     /// conversions and few clicks.
-    const fn has_seen(&self, click: RecordId) -> bool {
+    fn has_seen(&self, click: RecordId) -> bool {
         self.slice_ms != 0 && click.time_ms() >= self.since_ms
     }
 }

@@ -103,7 +103,7 @@ impl Postbacks {
     }
 
     /// Reminds fraud rules of stored conversions, newest first.
-    pub(super) fn recall(&self) -> impl Fn(&ConversionRecord<'_>) + Send + 'static {
+    pub(super) fn recall(&self) -> impl Fn(&ConversionRecord<'_>) + Send + use<> {
         let (catalog, watch) = (self.catalog.load_full(), self.watch.clone());
         move |record| {
             let offer = catalog.offer(record.offer);
