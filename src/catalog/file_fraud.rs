@@ -30,7 +30,8 @@ const PERIOD_MS_MIN: u64 = 1000;
 pub fn fraud(table: &Table<'_>, events: &[Event]) -> Option<Box<Fraud>> {
     let table = table.table("fraud", FRAUD)?;
     let mut fraud = Fraud::default();
-    let mut rule = |rule: Flag, keys: &'static [&'static str]| Rule::open(&table, rule, keys, &mut fraud);
+    let mut rule =
+        |rule: Flag, keys: &'static [&'static str]| Rule::open(&table, rule, keys, &mut fraud);
     let too_fast = rule(Flag::TooFast, &["action", "min"])
         .and_then(|rule| rule.or_default("min", window, DEFAULT_MIN_MS));
     let too_slow =
@@ -85,8 +86,8 @@ impl<'t> Rule<'t> {
         ];
         let action = table.optional("action", |input| one_of(input.text()?, &words));
         let action = action.unwrap_or(Some(FraudAction::Flag));
-        if let Some(action) = action {
-            fraud.set_action(rule, action);
+        if action == Some(FraudAction::Reject) {
+            fraud.rejects |= rule.bit();
         }
         Some(Self { table, is_on: action.is_some() })
     }

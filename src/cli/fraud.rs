@@ -111,7 +111,8 @@ impl Table {
         for row in page["rules"].as_array()?.iter().chain(page["totals"].as_array()?) {
             let word = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
             for (place, outcome) in OUTCOMES.iter().enumerate() {
-                let (found, key) = (&row[*outcome], (word("rule"), word("offer"), word("currency")));
+                let (found, key) =
+                    (&row[*outcome], (word("rule"), word("offer"), word("currency")));
                 let conversions = found["conversions"].as_u64()?;
                 if conversions > 0 {
                     let worth = self.rows.entry((key.0, key.1, key.2, place)).or_default();
@@ -130,7 +131,8 @@ impl Table {
         let mut lines = vec![titles.map(str::to_owned)];
         for ((rule, offer, currency, outcome), worth) in &self.rows {
             let known = Currency::parse(currency).unwrap_or(Currency::USD);
-            let or = |text: &str, other: &str| if text.is_empty() { other } else { text }.to_owned();
+            let or =
+                |text: &str, other: &str| if text.is_empty() { other } else { text }.to_owned();
             lines.push([
                 or(rule, "any"),
                 or(offer, "-"),

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::reasons::{FRAUD, Flag, FraudAction};
+use crate::model::reasons::{FRAUD, Flag};
 use crate::model::rule::Percent;
 
 /// An offer's rules; `None` is off.
@@ -23,8 +23,8 @@ pub struct Fraud {
     pub bot_user_agent: bool,
     /// For how long a customer's conversion makes one through another click suspect, milliseconds.
     pub repeated_customer: Option<u64>,
-    /// Bits of the rules that reject.
-    rejects: u32,
+    /// The bits of the rules that do more than flag.
+    pub rejects: u32,
 }
 
 /// So many clicks are fine; the next one in the same time is not.
@@ -74,14 +74,6 @@ impl ConversionRate {
 }
 
 impl Fraud {
-    /// Lets a rule do more than flag, or only that.
-    pub fn set_action(&mut self, rule: Flag, action: FraudAction) {
-        match action {
-            FraudAction::Flag => self.rejects &= !rule.bit(),
-            FraudAction::Reject => self.rejects |= rule.bit(),
-        }
-    }
-
     /// Whether no rule is on.
     #[must_use]
     pub fn is_off(&self) -> bool {
@@ -205,14 +197,14 @@ mod tests {
         let mut fraud = Fraud::default();
         let all = Flag::FRAUD_RULES.iter().fold(0, |bits, rule| bits | rule.bit());
         assert_eq!(fraud.reason(all), None);
-        fraud.set_action(Flag::RepeatedIp, FraudAction::Reject);
+        fraud.rejects = Flag::RepeatedIp.bit();
         assert_eq!(fraud.reason(Flag::TooFast.bit()), None);
         assert_eq!(fraud.reason(all).as_deref(), Some("fraud:repeated_ip"));
-        fraud.set_action(Flag::TooFast, FraudAction::Reject);
+        fraud.rejects |= Flag::TooFast.bit();
         let reason = fraud.reason(all).expect("two reject");
         assert_eq!(reason, "fraud:too_fast,repeated_ip");
         assert_eq!(rejected_by(&reason), Flag::TooFast.bit() | Flag::RepeatedIp.bit());
-        fraud.set_action(Flag::RepeatedIp, FraudAction::Flag);
+        fraud.rejects = Flag::TooFast.bit();
         assert_eq!(fraud.reason(all).as_deref(), Some("fraud:too_fast"));
         for other in ["postback", "fraud", "fraud:", "fraud:late", "fraudulent:too_fast", "held"] {
             assert_eq!(rejected_by(other), 0, "{other}");
@@ -222,10 +214,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_rejects_is_what_a_reason_says(flags: u32, rejects: u32) {
-            let mut fraud = Fraud::default();
-            for rule in Flag::FRAUD_RULES.iter().filter(|rule| rejects & rule.bit() != 0) {
-                fraud.set_action(*rule, FraudAction::Reject);
-            }
+            let rejects = rejects & Flag::FRAUD_RULES.iter().fold(0, |bits, rule| bits | rule.bit());
+            let fraud = Fraud { rejects, ..Fraud::default() };
             let said = fraud.reason(flags).map_or(0, |reason| rejected_by(&reason));
             prop_assert_eq!(said, fraud.rejecting(flags));
         }

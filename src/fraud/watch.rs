@@ -243,7 +243,8 @@ impl Watch {
 
     fn customer(&self, converting: &Converting<'_>) -> Option<u64> {
         let Converting { advertiser, event, customer_id, .. } = converting;
-        let parts: [&[u8]; 5] = [advertiser.as_bytes(), b"\0", event.as_bytes(), b"\0", customer_id.as_bytes()];
+        let parts: [&[u8]; 5] =
+            [advertiser.as_bytes(), b"\0", event.as_bytes(), b"\0", customer_id.as_bytes()];
         // Catalog IDs have no such byte.
         (!customer_id.is_empty()).then(|| self.key(Kind::Customer, &parts))
     }

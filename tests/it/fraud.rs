@@ -78,12 +78,19 @@ fn a_rule_is_off_flags_or_rejects_and_offers_without_rules_are_as_ever() {
     let server = setup(&[
         ("off", "too_fast = { action = \"off\" }"),
         ("flagging", "too_fast = {}, too_slow = { max = \"30m\" }"),
-        ("rejecting", "too_fast = { action = \"reject\" }, too_slow = { action = \"reject\", max = \"30m\" }"),
+        (
+            "rejecting",
+            "too_fast = { action = \"reject\" }, too_slow = { action = \"reject\", max = \"30m\" }",
+        ),
     ])
     .start();
     let check = |offer: &str, query: &str, expected: Value| {
         let click = click(&server, offer, BROWSER);
-        assert_eq!(convert(&server, &click, &format!("event=sale&{query}")), expected, "{offer} {query}");
+        assert_eq!(
+            convert(&server, &click, &format!("event=sale&{query}")),
+            expected,
+            "{offer} {query}"
+        );
     };
     let (minute, hour) = (now_ms() + 60_000, now_ms() + 3_600_000);
     let (minute, hour) = (format!("timestamp={minute}"), format!("timestamp={hour}"));
@@ -185,7 +192,9 @@ fn a_visitor_quicker_than_the_disk_is_judged_all_the_same() {
 
 #[test]
 fn clicks_are_counted_by_address_and_network_whatever_is_kept_of_an_address() {
-    for (mode, kept) in [("full", "203.0.113.9"), ("truncated", "203.0.113.0"), ("hashed", "hash:"), ("none", "")] {
+    for (mode, kept) in
+        [("full", "203.0.113.9"), ("truncated", "203.0.113.0"), ("hashed", "hash:"), ("none", "")]
+    {
         let mut server = setup(&[
             ("one", "repeated_ip = { clicks = 1, period = \"1h\" }"),
             ("flood", "click_flood = { action = \"reject\", clicks = 2, period = \"1h\" }"),
@@ -207,9 +216,8 @@ fn clicks_are_counted_by_address_and_network_whatever_is_kept_of_an_address() {
         server.start_again();
         let repeated = json!(["approved", ["repeated_ip"], "postback"]);
         assert_eq!(convert(&server, &second, "event=sale"), repeated, "{mode}");
-        let network: Vec<_> = (1..=4)
-            .map(|host| visit(&server, "flood", &format!("198.51.100.{host}")))
-            .collect();
+        let network: Vec<_> =
+            (1..=4).map(|host| visit(&server, "flood", &format!("198.51.100.{host}"))).collect();
         let other = visit(&server, "flood", "198.51.101.1");
         let flood = json!(["rejected", ["click_flood"], "fraud:click_flood"]);
         for (n, clicked) in network.iter().enumerate() {
@@ -231,7 +239,10 @@ fn an_affiliates_conversion_rate_is_judged_once_it_has_enough_clicks() {
     assert_eq!(convert(&server, &clicks[0], "event=lead"), fine, "it is not counted");
     // Neither a duplicate nor a dry run counts.
     for query in ["event=sale", "event=sale&dry_run=1"] {
-        assert_eq!(server.postback(&format!("click_id={}&{query}", clicks[0])).word("result"), "duplicate");
+        assert_eq!(
+            server.postback(&format!("click_id={}&{query}", clicks[0])).word("result"),
+            "duplicate"
+        );
     }
     server.postback(&format!("click_id={}&event=sale&dry_run=1", clicks[9]));
     assert_eq!(convert(&server, &clicks[1], "event=sale"), fine);
@@ -361,20 +372,25 @@ fn the_report_says_what_a_recount_of_all_conversions_says() {
         let offer = ["watched", "strict"][n % 2];
         let headers = if n % 3 == 0 { PROGRAM } else { BROWSER };
         let event = if n % 4 == 0 { "lead" } else { "sale" };
-        let late = if n % 5 == 0 { format!("&timestamp={}", now_ms() + 60_000) } else { String::new() };
+        let late =
+            if n % 5 == 0 { format!("&timestamp={}", now_ms() + 60_000) } else { String::new() };
         let clicked = click(&server, offer, headers);
         let answer = server.postback(&format!("click_id={clicked}&event={event}&txn_id={n}{late}"));
         assert_eq!(answer.word("result"), "accepted");
         conversions.push((clicked, event, answer.word("conversion_id").to_owned()));
     }
-    let upload: String = conversions.iter().map(|(.., id)| format!("{id},approved\n")).take(9).collect();
+    let upload: String =
+        conversions.iter().map(|(.., id)| format!("{id},approved\n")).take(9).collect();
     let upload = format!("conversion_id,status\n{upload}{},reversed\n", conversions[13].2);
     assert_eq!(server.post_api("conversions/status", "text/csv", &upload).status, 200);
     let report = server.api("fraud");
     let expected = recount(&server, "");
     assert_eq!(reported(&report), expected);
     let has = |outcome| expected.keys().any(|key| key.3 == outcome);
-    assert!(["would_reject", "rejected", "reinstated", "confirmed"].into_iter().all(has), "{expected:?}");
+    assert!(
+        ["would_reject", "rejected", "reinstated", "confirmed"].into_iter().all(has),
+        "{expected:?}"
+    );
     assert_eq!((&report["conversions"], &report["next_cursor"]), (&json!(24), &Value::Null));
     assert_eq!(reported(&server.api("fraud?offer=strict")), recount(&server, "offer=strict"));
     assert_eq!(server.api("fraud?affiliate=pub-8")["rules"], json!([]));
@@ -410,6 +426,7 @@ fn check_command(server: &Server, expected: &Recount) {
         let line = text.lines().find(|line| line.split_whitespace().eq(cells));
         assert!(line.is_some(), "no line {cells:?} in\n{text}");
     }
-    let wrong = binary().args(["fraud", "--admin", "http://127.0.0.1:1", "--from", "today"]).output();
+    let wrong =
+        binary().args(["fraud", "--admin", "http://127.0.0.1:1", "--from", "today"]).output();
     assert_eq!(wrong.expect("it runs").status.code(), Some(2));
 }

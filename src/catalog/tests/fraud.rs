@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fraud::{ConversionRate, Flood, Fraud};
-use crate::model::reasons::{Flag, FraudAction};
+use crate::model::reasons::Flag;
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
@@ -43,8 +43,7 @@ fn an_offer_has_the_rules_it_names_and_they_flag_unless_they_reject() {
     assert_eq!(rules("fraud = { too_slow = { action = \"off\" } }"), None);
     let second = Fraud { too_fast: Some(1000), ..Fraud::default() };
     assert_eq!(rules("fraud = { too_fast = {} }"), Some(second.clone()));
-    let mut rejecting = second;
-    rejecting.set_action(Flag::TooFast, FraudAction::Reject);
+    let rejecting = Fraud { rejects: Flag::TooFast.bit(), ..second };
     assert_eq!(rules("fraud.too_fast = { action = \"reject\" }"), Some(rejecting));
 }
 
@@ -60,7 +59,7 @@ repeated_ip = { action = "reject", clicks = 20, period = "1h" }
 bot_user_agent = {}
 repeated_customer = {}
 "#;
-    let mut expected = Fraud {
+    let expected = Fraud {
         too_fast: Some(3000),
         too_slow: Some(7 * 24 * HOUR_MS),
         conversion_rate: Some(ConversionRate {
@@ -74,10 +73,8 @@ repeated_customer = {}
         repeated_ip: Some(Flood { clicks: 20, period_ms: HOUR_MS }),
         bot_user_agent: true,
         repeated_customer: Some(30 * 24 * HOUR_MS),
-        ..Fraud::default()
+        rejects: Flag::TooSlow.bit() | Flag::RepeatedIp.bit(),
     };
-    expected.set_action(Flag::TooSlow, FraudAction::Reject);
-    expected.set_action(Flag::RepeatedIp, FraudAction::Reject);
     let read = rules(text).expect("rules");
     assert_eq!(read, expected);
     let clicks = Flag::CLICK_RULES.iter().fold(0, |bits, rule| bits | rule.bit());
