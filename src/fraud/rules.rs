@@ -83,10 +83,9 @@ impl Fraud {
     /// The bits of the rules that judge clicks and are on.
     #[must_use]
     pub fn of_clicks(&self) -> u32 {
-        let bit = |is_on: bool, rule: Flag| if is_on { rule.bit() } else { 0 };
-        bit(self.click_flood.is_some(), Flag::ClickFlood)
-            | bit(self.repeated_ip.is_some(), Flag::RepeatedIp)
-            | bit(self.bot_user_agent, Flag::BotUserAgent)
+        Flag::ClickFlood.bit_if(self.click_flood.is_some())
+            | Flag::RepeatedIp.bit_if(self.repeated_ip.is_some())
+            | Flag::BotUserAgent.bit_if(self.bot_user_agent)
     }
 
     /// Whether clicks have to be looked at.
@@ -103,8 +102,7 @@ impl Fraud {
         let at_most = event_ms + if is_timed && event_ms.is_multiple_of(1000) { 999 } else { 0 };
         let fast = self.too_fast.is_some_and(|min| at_most.saturating_sub(click_ms) < min);
         let slow = self.too_slow.is_some_and(|max| event_ms.saturating_sub(click_ms) > max);
-        let (fast, slow) = (u32::from(fast), u32::from(slow));
-        fast * Flag::TooFast.bit() | slow * Flag::TooSlow.bit()
+        Flag::TooFast.bit_if(fast) | Flag::TooSlow.bit_if(slow)
     }
 
     /// The bits of a conversion's flags that reject it.

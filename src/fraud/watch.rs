@@ -132,12 +132,12 @@ impl Watch {
         let program = fraud.bot_user_agent && is_program(visit.user_agent);
         over(fraud.click_flood, Kind::Network, Flag::ClickFlood)
             | over(fraud.repeated_ip, Kind::Address, Flag::RepeatedIp)
-            | if program { Flag::BotUserAgent.bit() } else { 0 }
+            | Flag::BotUserAgent.bit_if(program)
     }
 
     /// Counts a click of a network or address; whether it is one too many.
     fn is_over(&self, flood: Flood, kind: Kind, visit: &Visit<'_>) -> bool {
-        let (mut octets, length) = match (visit.ip, kind) {
+        let (mut octets, length) = match (visit.ip.to_canonical(), kind) {
             (IpAddr::V4(v4), Kind::Network) => (v4.to_ipv6_mapped().octets(), 15),
             (IpAddr::V4(v4), _) => (v4.to_ipv6_mapped().octets(), 16),
             (IpAddr::V6(v6), Kind::Network) => (v6.octets(), 6),
@@ -175,8 +175,7 @@ impl Watch {
         let rate = rate.is_some_and(|rate| self.is_off(rate, converting));
         let period = fraud.repeated_customer;
         let repeated = period.is_some_and(|period_ms| self.has_repeated(period_ms, converting));
-        let (rate, repeated) = (u32::from(rate), u32::from(repeated));
-        rate * Flag::ConversionRate.bit() | repeated * Flag::RepeatedCustomer.bit()
+        Flag::ConversionRate.bit_if(rate) | Flag::RepeatedCustomer.bit_if(repeated)
     }
 
     /// Whether the affiliate's rate is out of range with this conversion.

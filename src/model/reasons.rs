@@ -220,6 +220,12 @@ impl Flag {
         1 << self.index()
     }
 
+    /// The flag's bit, if it is set.
+    #[must_use]
+    pub const fn bit_if(self, is_set: bool) -> u32 {
+        if is_set { self.bit() } else { 0 }
+    }
+
     /// The flags whose bits are set.
     pub fn in_bits(bits: u32) -> impl Iterator<Item = Self> {
         Self::ALL.iter().copied().filter(move |flag| bits & flag.bit() != 0)

@@ -422,7 +422,8 @@ fn check_command(server: &Server, expected: &Recount) {
         }
         let money = |cents: &i64| format!("{}.{:02}", cents / 100, cents % 100);
         let count = count.to_string();
-        let cells = [rule, offer, currency, outcome, &*count, &money(revenue), &money(payout)];
+        let (revenue, payout) = (money(revenue), money(payout));
+        let cells = [&**rule, offer, currency, outcome, &count, &revenue, &payout];
         let line = text.lines().find(|line| line.split_whitespace().eq(cells));
         assert!(line.is_some(), "no line {cells:?} in\n{text}");
     }
