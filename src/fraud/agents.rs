@@ -37,7 +37,6 @@ const PROGRAMS: &[&str] = &[
     "undici",
     "node.js",
     "reqwest",
-    "hyper/",
     "httpclient",
     "http_request",
     "postman",

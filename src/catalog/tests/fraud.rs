@@ -91,12 +91,27 @@ too_slow = { max = "1m" }
 conversion_rate = { action = "report", period = "500ms", clicks = 0 }
 click_flood = { clicks = 10 }
 repeated_ip = { action = "off", clicks = "many" }
-bot_agent = {}
+bot_useragent = {}
 repeated_customer = { period = "400d" }
 bot_user_agent = "flag"
 "#,
     );
-    insta::assert_snapshot!(refused(&text), @"");
+    insta::assert_snapshot!(refused(&text), @r#"
+    catalog.toml:10: offers[0] "o1".fraud.too_fast.max: unknown key
+    catalog.toml:11: offers[0] "o1".fraud.too_slow: its max is below the min of too_fast
+    catalog.toml:12: offers[0] "o1".fraud.conversion_rate.action: "report" is not one of "off", "flag", "reject"
+    catalog.toml:12: offers[0] "o1".fraud.conversion_rate.action: bounds nothing: give it a min or a max
+    catalog.toml:12: offers[0] "o1".fraud.conversion_rate.clicks: must be a whole number from 1 to 1000000
+    catalog.toml:12: offers[0] "o1".fraud.conversion_rate.period: must be from "1s" to "90d"
+    catalog.toml:13: offers[0] "o1".fraud.click_flood.period: is missing
+    catalog.toml:14: offers[0] "o1".fraud.repeated_ip.clicks: must be a number without quotes, not of type string
+    catalog.toml:15: offers[0] "o1".fraud.bot_useragent: unknown key; did you mean "bot_user_agent"?
+    catalog.toml:16: offers[0] "o1".fraud.repeated_customer.period: must be from "1s" to "90d"
+    catalog.toml:17: offers[0] "o1".fraud.bot_user_agent: must be a table, not of type string
+    "#);
     let text = offer(r#"fraud.conversion_rate = { min = "5", max = "4.9", events = ["leed"] }"#);
-    insta::assert_snapshot!(refused(&text), @"");
+    insta::assert_snapshot!(refused(&text), @r#"
+    catalog.toml:8: offers[0] "o1".fraud.conversion_rate.events: "leed" is not an event of this offer; did you mean "lead"?
+    catalog.toml:8: offers[0] "o1".fraud.conversion_rate.max: is below min
+    "#);
 }
