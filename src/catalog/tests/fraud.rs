@@ -111,7 +111,7 @@ bot_user_agent = "flag"
     "#);
     let text = offer(r#"fraud.conversion_rate = { min = "5", max = "4.9", events = ["leed"] }"#);
     insta::assert_snapshot!(refused(&text), @r#"
-    catalog.toml:8: offers[0] "o1".fraud.conversion_rate.events: "leed" is not an event of this offer; did you mean "lead"?
     catalog.toml:8: offers[0] "o1".fraud.conversion_rate.max: is below min
+    catalog.toml:8: offers[0] "o1".fraud.conversion_rate.events: "leed" is not among the offer's events
     "#);
 }
