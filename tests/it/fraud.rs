@@ -176,6 +176,37 @@ fn programs_are_known_by_their_user_agent_and_the_click_remembers_it() {
 }
 
 #[test]
+fn other_rules_judge_what_comes_and_leave_what_is_known_alone() {
+    let catalog = |rules: &str| format!("{CATALOG}{}", offer("changing", rules));
+    let mut server = Setup::new()
+        .catalog(catalog("too_fast = {}, bot_user_agent = { action = \"reject\" }"))
+        .start();
+    let program = click(&server, "changing", PROGRAM);
+    let clicked = click(&server, "changing", BROWSER);
+    let told = convert(&server, &clicked, "event=sale&txn_id=1");
+    assert_eq!(told, json!(["approved", ["too_fast"], "postback"]));
+    server.kill();
+    server.write_catalog(&catalog("too_fast = { action = \"reject\", min = \"1h\" }"));
+    server.start_again();
+    for news in ["", "&status=approved", "&status=pending"] {
+        let again = server.postback(&format!("click_id={clicked}&event=sale&txn_id=1{news}"));
+        assert_eq!((again.word("result"), again.word("status")), ("duplicate", "approved"));
+    }
+    // The click's flag is of a rule that is off now.
+    let rejected = json!(["rejected", ["too_fast"], "fraud:too_fast"]);
+    assert_eq!(convert(&server, &program, "event=sale&txn_id=2"), rejected);
+    server.kill();
+    server.write_catalog(&catalog(""));
+    server.start_again();
+    for news in ["", "&status=approved", "&status=pending"] {
+        let again = server.postback(&format!("click_id={program}&event=sale&txn_id=2{news}"));
+        assert_eq!((again.word("result"), again.word("status")), ("duplicate", "rejected"));
+    }
+    let flagless = convert(&server, &program, "event=sale&txn_id=3");
+    assert_eq!(flagless, json!(["approved", [], "postback"]));
+}
+
+#[test]
 fn a_visitor_quicker_than_the_disk_is_judged_all_the_same() {
     let offers = [("rejecting", "bot_user_agent = { action = \"reject\" }")];
     let server = setup(&offers).key("click.ack_deadline", "1ms").start();
