@@ -353,7 +353,7 @@ impl Postbacks {
 
     /// Whether the click's record is there for certain, without a look: this process made the
     /// click, and handed the record to the writer before the visitor had it.
-    pub(super) fn knows(&self, click: RecordId) -> bool {
+    fn knows(&self, click: RecordId) -> bool {
         self.minter.is_of_this_start(click) && !self.store.may_lack(click)
     }
 

@@ -50,7 +50,7 @@ impl Postbacks {
             0 => 0,
             wanted => match self.store.click_flags_now(click)? {
                 Lookup::Found(flags) => flags & wanted,
-                Lookup::Absent if !self.knows(click) => 0,
+                Lookup::Absent if !self.minter.is_of_this_start(click) => 0,
                 Lookup::Absent | Lookup::Unknown => return Ok(false),
             },
         };
@@ -76,8 +76,8 @@ impl Postbacks {
     /// The flags of a click; none if its record is not there.
     async fn flags_of(&self, click: RecordId) -> Result<u32, Answer> {
         let mut flags = self.store.click_flags(click).await?;
-        if flags.is_none() && self.knows(click) {
-            // The visitor was quicker than the writer.
+        if flags.is_none() && self.minter.is_of_this_start(click) {
+            // The visitor may have been quicker than the writer.
             self.store.all_appended().await?;
             flags = self.store.click_flags(click).await?;
         }
