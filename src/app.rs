@@ -21,8 +21,12 @@ use crate::click::{Clicks, IpMode, Visitor};
 use crate::click_id::{Keyring, Minter};
 use crate::config::{Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
+use crate::fraud::Watch;
 use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
-use crate::limits::{BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, PROOFS_AT_ONCE_MAX, UPLOADS_MAX};
+use crate::limits::{
+    BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, FRAUD_REPORTS_AT_ONCE_MAX, PROOFS_AT_ONCE_MAX,
+    UPLOADS_MAX,
+};
 use crate::metrics::Metrics;
 use crate::model::period::Calendar;
 use crate::postback::Postbacks;
@@ -141,12 +145,14 @@ impl Server {
         let market = Market::closed(config.network.currency);
         let rates = RatesSource::load(market.clone(), Arc::clone(&store));
         let (rates, reprice) = background.block_on(rates)?;
+        let watch = Arc::new(Watch::new(u64::from_ne_bytes(random()?)));
         let (trigger, drain) = drain();
         let clicks = Clicks {
             catalog: Arc::clone(&in_force),
             keyring: Arc::clone(&keyring),
             minter: Arc::clone(&minter),
             meters: Arc::clone(&meters),
+            watch: Arc::clone(&watch),
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             visitor: Visitor::new(ip_mode(config.click.ip), &identity.click_key),
@@ -161,6 +167,7 @@ impl Server {
             minter,
             dedup: dedup.clone(),
             meters,
+            watch,
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             waiting: Arc::default(),
@@ -197,6 +204,7 @@ impl Server {
             jobs: Arc::default(),
             proofs: Arc::new(Semaphore::new(PROOFS_AT_ONCE_MAX)),
             catalog_transfers: Arc::new(Semaphore::new(CATALOG_TRANSFERS_MAX)),
+            fraud_reports: Semaphore::new(FRAUD_REPORTS_AT_ONCE_MAX),
             postbacks: postbacks.clone(),
             uploads: Semaphore::new(UPLOADS_MAX),
             rates,

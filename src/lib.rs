@@ -10,8 +10,8 @@
 //! # The way of a postback
 //!
 //! [`http`] routes `/postback` to [`postback`]: names become meanings (mapping), meanings a verdict
-//! (decide, pure), the verdict's keys are claimed in [`dedup`], a place under the offer's [`caps`]
-//! is taken where it has any, and conversion, claims and index go to the [`store`] as one commit.
+//! (decide, pure), the offer's [`fraud`] rules may flag or reject it, its keys are claimed in
+//! [`dedup`], a place under the offer's [`caps`] is taken where it has any, and conversion, claims and index go to the [`store`] as one commit.
 //! Only when the writer has settled it as durable is it answered.
 //!
 //! Modules are listed from the top of the house to its ground; each knows only those below it.
@@ -32,6 +32,7 @@ pub mod verify;
 pub mod caps;
 pub mod catalog;
 pub mod dedup;
+pub mod fraud;
 pub mod ledger;
 pub mod rates;
 

@@ -92,6 +92,26 @@ pub const METER_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Tiers of an event.
 pub const TIERS_PER_EVENT_MAX: usize = 32;
 
+/// Networks and addresses whose clicks are counted at once, for offers with such fraud rules;
+/// beyond, those with the fewest clicks are forgotten. About 30 MiB when all are in use.
+pub const WATCHED_ADDRESSES_MAX: usize = 512 << 10;
+/// Pairs of offer and affiliate whose conversion rate is watched at once. About 6 MiB.
+pub const WATCHED_AFFILIATES_MAX: usize = 64 << 10;
+/// Customers that are remembered for offers with such a fraud rule. About 6 MiB.
+pub const WATCHED_CUSTOMERS_MAX: usize = 256 << 10;
+/// Clicks that a fraud rule can count.
+pub const WATCHED_CLICKS_MAX: u64 = 1_000_000;
+/// Longest time over which a fraud rule counts, milliseconds: 90 days.
+pub const WATCHED_PERIOD_MS_MAX: u64 = 90 * 24 * 60 * 60 * 1000;
+/// The start of a user agent in which programs are looked for, bytes.
+pub const USER_AGENT_JUDGED_BYTES_MAX: usize = 512;
+/// Rows of a fraud report; what would need further ones is counted.
+pub const FRAUD_REPORT_ROWS_MAX: usize = 10_000;
+/// Turns of [`PAGE_ROWS_SCANNED_MAX`] conversions that one fraud report takes.
+pub const FRAUD_REPORT_TURNS_MAX: usize = 50;
+/// Fraud reports that are made at once; the others wait.
+pub const FRAUD_REPORTS_AT_ONCE_MAX: usize = 1;
+
 /// Days that have exchange rates, all of them in memory; about 3 KB each with every currency.
 pub const RATE_DAYS_MAX: usize = 4000;
 /// Days whose rates have changed and whose conversions are still to be priced anew.

@@ -2,16 +2,18 @@
 //! are written as they were, and no bytes at all make the reader panic.
 
 use postbackd::click_id::RecordId;
+use postbackd::model::reasons::Flag;
 use postbackd::model::status::Status;
 use postbackd::store::records::{
     Balance, CatalogRecord, ClickRecord, ConversionRecord, Exchanged, HistoryEntry, InBase,
     POSTING_VALUE_BYTES_MAX, PostingRecord, RatesRecord, RecordError, SealRecord, StoredIp,
-    click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe,
+    click_flags, click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 use proptest::prelude::*;
 
 const CLICK_V1: &str = include_str!("fixtures/click.v1.hex");
 const CLICK_V2: &str = include_str!("fixtures/click.v2.hex");
+const CLICK_V3: &str = include_str!("fixtures/click.v3.hex");
 const CONVERSION_V1: &str = include_str!("fixtures/conversion.v1.hex");
 const CONVERSION_V2: &str = include_str!("fixtures/conversion.v2.hex");
 const CONVERSION_V3: &str = include_str!("fixtures/conversion.v3.hex");
@@ -44,12 +46,19 @@ fn click_v1() -> ClickRecord<'static> {
         us_privacy: "1YNN",
         fallback: "",
         country: None,
+        flags: 0,
     }
 }
 
 /// As version 1, with a country.
 fn click_v2() -> ClickRecord<'static> {
     ClickRecord { country: Some(*b"DE"), ..click_v1() }
+}
+
+/// As version 2, with flags.
+fn click_v3() -> ClickRecord<'static> {
+    let flags = Flag::ClickFlood.bit() | Flag::BotUserAgent.bit();
+    ClickRecord { flags, ..click_v2() }
 }
 
 fn conversion_v1() -> ConversionRecord<'static> {
@@ -174,10 +183,43 @@ fn clicks_of_version_1_are_read() {
 }
 
 #[test]
-fn clicks_of_version_2_are_read_and_written_unchanged() {
-    let stored = bytes(CLICK_V2);
-    assert_eq!(ClickRecord::decode(&stored), Ok(click_v2()));
-    assert_eq!(hex(&encoded(|out| click_v2().encode(out))), hex(&stored));
+fn clicks_of_version_2_are_read() {
+    assert_eq!(ClickRecord::decode(&bytes(CLICK_V2)), Ok(click_v2()));
+}
+
+#[test]
+fn clicks_of_version_3_are_read_and_written_unchanged() {
+    let stored = bytes(CLICK_V3);
+    assert_eq!(ClickRecord::decode(&stored), Ok(click_v3()));
+    assert_eq!(hex(&encoded(|out| click_v3().encode(out))), hex(&stored));
+    assert_eq!(click_flags(&stored), click_v3().flags);
+    assert_eq!(click_flags(&bytes(CLICK_V2)), 0);
+    assert_eq!(click_flags(&stored[..9]), 0, "damage flags nothing");
+}
+
+/// Bits are never given to another flag.
+#[test]
+fn flags_keep_their_bits() {
+    let words: Vec<_> = Flag::ALL.iter().map(|flag| (flag.bit(), flag.as_str())).collect();
+    assert_eq!(
+        words,
+        [
+            (1, "click_record_missing"),
+            (2, "late"),
+            (4, "amount_missing"),
+            (8, "rate_missing"),
+            (16, "over_cap"),
+            (32, "too_fast"),
+            (64, "too_slow"),
+            (128, "conversion_rate"),
+            (256, "click_flood"),
+            (512, "repeated_ip"),
+            (1024, "bot_user_agent"),
+            (2048, "repeated_customer"),
+        (4096, "by_customer"),
+        (8192, "bound_elsewhere"),
+        ]
+    );
 }
 
 #[test]
@@ -253,7 +295,7 @@ fn an_encoder_only_appends() {
 
 #[test]
 fn an_unknown_version_is_told_from_damage() {
-    for fixture in [CLICK_V1, CONVERSION_V3, RATES_V1, DEDUPE_V1] {
+    for fixture in [CLICK_V3, CONVERSION_V3, RATES_V1, DEDUPE_V1] {
         let mut newer = bytes(fixture);
         for version in [0, 4, 255] {
             newer[0] = version;
@@ -271,9 +313,11 @@ fn an_unknown_version_is_told_from_damage() {
 
 #[test]
 fn a_record_cut_short_is_corrupt() {
-    let (click, dedupe) = (bytes(CLICK_V1), bytes(DEDUPE_V1));
-    for end in 1..click.len() {
-        assert_eq!(ClickRecord::decode(&click[..end]), Err(RecordError::Corrupt), "{end}");
+    let dedupe = bytes(DEDUPE_V1);
+    for click in [bytes(CLICK_V1), bytes(CLICK_V2), bytes(CLICK_V3)] {
+        for end in 1..click.len() {
+            assert_eq!(ClickRecord::decode(&click[..end]), Err(RecordError::Corrupt), "{end}");
+        }
     }
     for conversion in [bytes(CONVERSION_V1), bytes(CONVERSION_V2), bytes(CONVERSION_V3)] {
         for end in 1..conversion.len() {
@@ -329,6 +373,7 @@ proptest! {
         passed: Vec<(String, String)>,
         ip in ip(),
         country: Option<[u8; 2]>,
+        flags: u32,
     ) {
         let [user_agent, referrer, gdpr, gdpr_consent, us_privacy, fallback] = &texts;
         let record = ClickRecord {
@@ -342,6 +387,7 @@ proptest! {
             us_privacy,
             fallback,
             country,
+            flags,
         };
         let stored = encoded(|out| record.encode(out));
         prop_assert_eq!(ClickRecord::decode(&stored), Ok(record));
@@ -419,7 +465,9 @@ proptest! {
 
     #[test]
     fn a_damaged_record_does_not_make_a_decoder_panic(place: prop::sample::Index, damage: u8) {
-        for fixture in [CLICK_V1, CONVERSION_V1, CONVERSION_V2, CONVERSION_V3, RATES_V1, DEDUPE_V1] {
+        let clicks = [CLICK_V1, CLICK_V2, CLICK_V3];
+        let conversions = [CONVERSION_V1, CONVERSION_V2, CONVERSION_V3];
+        for fixture in [&clicks[..], &conversions, &[RATES_V1, DEDUPE_V1]].concat() {
             let mut bytes = bytes(fixture);
             let place = place.index(bytes.len());
             bytes[place] ^= damage;

@@ -11,6 +11,7 @@ use postbackd::catalog::{NetworkDefaults, parse};
 use postbackd::click::{Clicks, IpMode, Visitor};
 use postbackd::click_id::{Keyring, Minter};
 use postbackd::dedup::Deduplicator;
+use postbackd::fraud::Watch;
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
@@ -151,7 +152,9 @@ impl Bench {
         let minter = Arc::new(Minter::new(0, 1, 0));
         let metrics = Arc::new(Metrics::new().expect("sound buckets"));
         let meters = Arc::new(Meters::new(Calendar::new(jiff::tz::TimeZone::UTC)));
+        let watch = Arc::new(Watch::new(1));
         let clicks = Clicks {
+            watch: Arc::clone(&watch),
             meters: Arc::clone(&meters),
             catalog: Arc::clone(&catalog),
             keyring: Arc::clone(&keyring),
@@ -170,6 +173,7 @@ impl Bench {
             minter,
             dedup: Deduplicator::new(1_000_000, 1, Arc::clone(store.progress())),
             meters,
+            watch,
             store: Arc::clone(&store),
             metrics,
             waiting: Arc::default(),

@@ -7,6 +7,7 @@ mod client;
 mod conversions;
 mod customers;
 mod error;
+mod fraud;
 mod held;
 mod jobs;
 mod ledger;

@@ -18,7 +18,9 @@ use super::auth::{AdminToken, require_token};
 use super::error::ApiError;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
-use super::{catalog, conversions, customers, ledger, lookup, rates, system, totals, upload};
+use super::{
+    catalog, conversions, customers, fraud, ledger, lookup, rates, system, totals, upload,
+};
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
@@ -49,6 +51,8 @@ pub struct AdminState {
     pub jobs: Arc<Jobs>,
     /// Proofs that may be looked for beside each other.
     pub proofs: Arc<Semaphore>,
+    /// Fraud reports that may be made beside each other.
+    pub fraud_reports: Semaphore,
     /// Exchange rates.
     pub rates: RatesSource,
     /// Verifies click IDs.
@@ -82,6 +86,7 @@ fn api() -> Routes {
         .routes(routes!(catalog::get, catalog::put))
         .routes(routes!(catalog::versions))
         .routes(routes!(totals::totals))
+        .routes(routes!(fraud::report))
         .routes(routes!(ledger::balances))
         .routes(routes!(ledger::postings))
         .routes(routes!(ledger::proof))

@@ -11,6 +11,7 @@ use crate::model::country::Country;
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
 use crate::model::rate::Rate;
+use crate::model::reasons::Flag;
 use crate::model::status::Status;
 use crate::store::records::{
     self, ClickRecord, ConversionRecord, PinnedRate, RecordError, StoredIp,
@@ -38,6 +39,7 @@ pub struct Click {
     us_privacy: Option<String>,
     country: Option<String>,
     fallback: Option<String>,
+    flags: Vec<&'static str>,
 }
 
 /// A conversion as the API shows it.
@@ -166,6 +168,7 @@ impl Click {
             us_privacy,
             fallback,
             country,
+            flags,
         } = stored.record()?;
         let subs = subs.iter().enumerate().filter(|(_, sub)| !sub.is_empty());
         Ok(Self {
@@ -183,6 +186,7 @@ impl Click {
             us_privacy: present(us_privacy),
             country: country.and_then(Country::from_bytes).map(|country| country.to_string()),
             fallback: present(fallback),
+            flags: Flag::in_bits(flags).map(Flag::as_str).collect(),
         })
     }
 }

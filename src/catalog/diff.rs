@@ -18,7 +18,7 @@ const KINDS: [(&str, &str); 4] =
     [("advertisers", "id"), ("offers", "id"), ("affiliates", "id"), ("links", "code")];
 
 /// Keys that decide whether something is paid, how much, and to whom.
-const MONEY: [&str; 14] = [
+const MONEY: [&str; 15] = [
     "payout",
     "revenue",
     "repeat",
@@ -29,6 +29,7 @@ const MONEY: [&str; 14] = [
     "one_conversion_per_click",
     "reverses",
     "caps",
+    "fraud",
     "advertiser",
     "statuses",
     "offer",

@@ -84,7 +84,8 @@ fn period(input: Input<'_>) -> Result<Period, Complaint> {
     one_of(text, &[Period::Day, Period::Month].map(|period| (period.as_str(), period)))
 }
 
-fn listed(input: Input<'_>, events: &[Event]) -> Result<Vec<Box<str>>, Complaint> {
+/// Reads a list of some of the offer's events.
+pub fn listed(input: Input<'_>, events: &[Event]) -> Result<Vec<Box<str>>, Complaint> {
     let mut list: Vec<Box<str>> = Vec::new();
     for name in input.list()? {
         let name = name.text()?;

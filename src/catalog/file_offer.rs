@@ -9,6 +9,7 @@ use jiff::{Timestamp, Zoned};
 
 use super::file::{id, url, window};
 use super::file_caps;
+use super::file_fraud;
 use super::file_money;
 use super::snapshot::{Advertiser, Event, Late, Offer, Repeat, Terms, Trust};
 use super::template::{Macro, Template, TemplateError};
@@ -35,6 +36,7 @@ pub const OFFER: &[&str] = &[
     "trust_revenue",
     "events",
     "caps",
+    "fraud",
 ];
 /// Keys of `[[offers.events]]`.
 pub const EVENT: &[&str] = &[
@@ -113,6 +115,7 @@ pub fn offer(
     let inherited = Inherited { window_ms, trust: file_money::trust(table, Trust::default()) };
     let events = events(table, inherited, around);
     let caps = file_caps::caps(table, &events, around.affiliate);
+    let fraud = file_fraud::fraud(table, &events);
     let landing = table.required("url", |input| template(input.text()?, &pass_params))?;
     Some(Offer {
         id: id.into(),
@@ -131,6 +134,7 @@ pub fn offer(
         events,
         redirects_when_full: caps.iter().any(|cap| cap.redirect_when_full),
         caps,
+        fraud,
     })
 }
 

@@ -8,6 +8,7 @@ mod diff;
 mod document;
 mod file;
 mod file_caps;
+mod file_fraud;
 mod file_money;
 mod file_offer;
 mod retire;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::template::Template;
 use crate::caps::{Cap, Tier, Whose};
+use crate::fraud::Fraud;
 use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
@@ -201,6 +202,8 @@ pub struct Offer {
     pub is_metered: bool,
     /// Whether one of its caps sends clicks to the fallback once it is full.
     pub redirects_when_full: bool,
+    /// Its fraud rules; most have none.
+    pub fraud: Option<Box<Fraud>>,
 }
 
 impl Offer {

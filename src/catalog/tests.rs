@@ -12,6 +12,7 @@ use crate::model::rule::{Percent, Rule};
 use crate::model::status::Status;
 
 mod capped;
+mod fraud;
 mod negative;
 mod paid;
 

@@ -3,6 +3,7 @@
 mod catalog;
 mod check;
 mod conversions;
+mod fraud;
 mod ledger;
 mod serve;
 mod verify;
@@ -47,6 +48,8 @@ enum Command {
     /// Works on conversions.
     #[command(subcommand)]
     Conversions(ConversionsCommand),
+    /// Says what fraud rules have hit, and what it is worth.
+    Fraud(fraud::FraudArguments),
     /// Works on the ledger.
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -123,6 +126,7 @@ pub fn run() -> ExitCode {
             ledger::prove(&store, &conversion)
         }
         Command::Ledger(LedgerCommand::Check { file }) => ledger::check(&file),
+        Command::Fraud(arguments) => fraud::run(&arguments),
         Command::Verify(store) => verify::run(&store),
         Command::Catalog(CatalogCommand::Apply(arguments)) => catalog::apply(&arguments),
         Command::Conversions(ConversionsCommand::Status(arguments)) => {

@@ -15,6 +15,7 @@ use super::params::{ClickParams, cut};
 use crate::caps::Meters;
 use crate::catalog::{Affiliate, Catalog, Macro, MacroValues, Offer, Slot};
 use crate::click_id::{ClickId, Keyring, Minter, Text};
+use crate::fraud::{Visit, Watch};
 use crate::limits::{HEADER_VALUE_KEPT_BYTES_MAX, PARAMETERS_MAX};
 use crate::metrics::Metrics;
 use crate::model::country::Country;
@@ -78,6 +79,8 @@ pub struct Clicks {
     pub store: Arc<Store>,
     /// Knows which caps are full.
     pub meters: Arc<Meters>,
+    /// Counts for fraud rules.
+    pub watch: Arc<Watch>,
     /// Counts everything.
     pub metrics: Arc<Metrics>,
     /// How much of an address is kept.
@@ -162,6 +165,7 @@ impl Clicks {
             us_privacy: &params.us_privacy,
             fallback: choice.fallback.map_or("", ClickFallback::as_str),
             country: request.country.map(Country::to_bytes),
+            flags: self.suspicion(read),
         };
         let ticket: Arc<dyn Settle> = Arc::new(Ticket::default());
         if let Err(error) = self.store.record_click(click.record(), &record, Arc::clone(&ticket)) {
@@ -171,6 +175,23 @@ impl Clicks {
         }
         self.waiting.submitted();
         Some(Recording(ticket))
+    }
+
+    /// The bits of the fraud rules that a click breaks, if its offer has any.
+    fn suspicion(&self, read: &Read<'_>) -> u32 {
+        let Choice { offer: Some(offer), affiliate: Some(affiliate), fallback: None } = read.choice
+        else {
+            return 0;
+        };
+        let Some(fraud) = offer.fraud.as_deref().filter(|fraud| fraud.watches_clicks()) else {
+            return 0;
+        };
+        let &ClickRequest { ip, user_agent, now_ms, .. } = read.request;
+        let (offer, affiliate) = (offer.number, affiliate.number);
+        let visit = Visit { offer, affiliate, ip, user_agent, now_ms };
+        let flags = self.watch.clicked(fraud, &visit);
+        self.metrics.clicks.flagged(flags);
+        flags
     }
 
     /// Waits for the disk, no longer than `click.ack_deadline` after `started`.

@@ -68,6 +68,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         "",
         "Clicks redirected without a record, because the store took none.",
     ),
+    metric(Counter, "postbackd_click_flags_total", "rule", "Clicks that broke a fraud rule."),
     metric(
         Histogram,
         "postbackd_click_seconds",
@@ -88,6 +89,12 @@ pub const DESCRIPTIONS: &[Description] = &[
         "postbackd_conversion_flags_total",
         "flag",
         "Flags set on accepted conversions.",
+    ),
+    metric(
+        Counter,
+        "postbackd_fraud_total",
+        "rule,action",
+        "Accepted conversions that a fraud rule has flagged or rejected.",
     ),
     metric(
         Histogram,

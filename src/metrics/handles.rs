@@ -11,7 +11,9 @@ use metrics_exporter_prometheus::{
 };
 
 use super::descriptions::{DESCRIPTIONS, Kind};
-use crate::model::reasons::{ClickFallback, Flag, PostbackResult, Refusal, Unavailability};
+use crate::model::reasons::{
+    ClickFallback, Flag, FraudAction, PostbackResult, Refusal, Unavailability,
+};
 use crate::store::Observe;
 
 /// Buckets of times, seconds: from a cache hit to a disk that hangs.
@@ -98,17 +100,21 @@ pub struct ClickMetrics {
     pub unconfirmed: Counter,
     /// Redirected without a record.
     pub unrecorded: Counter,
+    flags: Vec<(Flag, Counter)>,
     seconds: Histogram,
 }
 
 impl ClickMetrics {
     fn register() -> Self {
         let fallback = |reason: &ClickFallback| counter!("postbackd_click_fallbacks_total", "reason" => reason.as_str());
+        let flag =
+            |rule: &Flag| (*rule, counter!("postbackd_click_flags_total", "rule" => rule.as_str()));
         Self {
             redirected: counter!("postbackd_clicks_total"),
             fallbacks: ClickFallback::ALL.iter().map(fallback).collect(),
             unconfirmed: counter!("postbackd_clicks_unconfirmed_total"),
             unrecorded: counter!("postbackd_clicks_unrecorded_total"),
+            flags: Flag::CLICK_RULES.iter().map(flag).collect(),
             seconds: histogram!("postbackd_click_seconds"),
         }
     }
@@ -121,6 +127,13 @@ impl ClickMetrics {
         }
         self.seconds.record(took);
     }
+
+    /// A click broke these rules.
+    pub fn flagged(&self, flags: u32) {
+        for (_, counter) in self.flags.iter().filter(|(rule, _)| flags & rule.bit() != 0) {
+            counter.increment(1);
+        }
+    }
 }
 
 /// Counts postbacks.
@@ -129,6 +142,7 @@ pub struct PostbackMetrics {
     refusals: Vec<Counter>,
     unavailable: Vec<Counter>,
     flags: Vec<Counter>,
+    fraud: Vec<(Flag, Counter, Counter)>,
     /// Dry runs.
     pub dry_runs: Counter,
     seconds: Histogram,
@@ -141,11 +155,16 @@ impl PostbackMetrics {
         let unavailable = |word: &Unavailability| counter!("postbackd_postback_unavailable_total", "reason" => word.as_str());
         let flag =
             |word: &Flag| counter!("postbackd_conversion_flags_total", "flag" => word.as_str());
+        let fraud = |rule: &Flag| {
+            let of = |action: FraudAction| counter!("postbackd_fraud_total", "rule" => rule.as_str(), "action" => action.as_str());
+            (*rule, of(FraudAction::Flag), of(FraudAction::Reject))
+        };
         Self {
             results: PostbackResult::ALL.iter().map(result).collect(),
             refusals: Refusal::ALL.iter().map(refusal).collect(),
             unavailable: Unavailability::ALL.iter().map(unavailable).collect(),
             flags: Flag::ALL.iter().map(flag).collect(),
+            fraud: Flag::FRAUD_RULES.iter().map(fraud).collect(),
             dry_runs: counter!("postbackd_postback_dry_runs_total"),
             seconds: histogram!("postbackd_postback_seconds"),
         }
@@ -167,9 +186,21 @@ impl PostbackMetrics {
         self.unavailable[reason.index()].increment(1);
     }
 
-    /// A conversion was accepted with a flag.
-    pub fn flagged(&self, flag: Flag) {
-        self.flags[flag.index()].increment(1);
+    /// A conversion was accepted with these flags, `rejected_by` being those that have rejected it.
+    pub fn flagged(&self, flags: u32, rejected_by: u32) {
+        if flags == 0 {
+            return;
+        }
+        for flag in Flag::in_bits(flags) {
+            self.flags[flag.index()].increment(1);
+        }
+        for (rule, flagged, rejected) in &self.fraud {
+            match (flags & rule.bit() != 0, rejected_by & rule.bit() != 0) {
+                (true, true) => rejected.increment(1),
+                (true, false) => flagged.increment(1),
+                (false, _) => {}
+            }
+        }
     }
 }
 

@@ -171,6 +171,20 @@ words! {
         RateMissing = "rate_missing",
         /// A cap was full; kept with zero payout.
         OverCap = "over_cap",
+        /// Fraud rule: it came sooner after its click than the offer finds likely.
+        TooFast = "too_fast",
+        /// Fraud rule: it came later after its click than the offer finds likely.
+        TooSlow = "too_slow",
+        /// Fraud rule: the affiliate's share of clicks that convert is out of the offer's range.
+        ConversionRate = "conversion_rate",
+        /// Fraud rule: its click was one of too many from neighbouring addresses.
+        ClickFlood = "click_flood",
+        /// Fraud rule: its click was one of too many from one address.
+        RepeatedIp = "repeated_ip",
+        /// Fraud rule: its click came from a program, by its user agent.
+        BotUserAgent = "bot_user_agent",
+        /// Fraud rule: the same customer has converted through another click.
+        RepeatedCustomer = "repeated_customer",
         /// Its postback named no click: its customer's binding said which.
         ByCustomer = "by_customer",
         /// Its customer is bound to a click of another affiliate.
@@ -178,14 +192,50 @@ words! {
     }
 }
 
+words! {
+    /// What a fraud rule does with what it hits.
+    FraudAction {
+        /// Marks it.
+        Flag = "flag",
+        /// Marks and rejects it.
+        Reject = "reject",
+    }
+}
+
 /// Why a negative event is there, in its history: so that its record alone tells that it is one.
 pub const NEGATIVE_EVENT: &str = "negative_event";
+/// Why fraud rules have rejected a conversion, in its history, before a colon and the rules.
+pub const FRAUD: &str = "fraud";
 
 impl Flag {
-    /// The flag's bit in a conversion record; part of the store format.
+    /// Those that are fraud rules.
+    pub const FRAUD_RULES: [Self; 7] = [
+        Self::TooFast,
+        Self::TooSlow,
+        Self::ConversionRate,
+        Self::ClickFlood,
+        Self::RepeatedIp,
+        Self::BotUserAgent,
+        Self::RepeatedCustomer,
+    ];
+    /// Those of them that judge clicks.
+    pub const CLICK_RULES: [Self; 3] = [Self::ClickFlood, Self::RepeatedIp, Self::BotUserAgent];
+
+    /// The flag's bit in a record; part of the store format.
     #[must_use]
     pub const fn bit(self) -> u32 {
         1 << self.index()
+    }
+
+    /// The flag's bit, if it is set.
+    #[must_use]
+    pub const fn bit_if(self, is_set: bool) -> u32 {
+        if is_set { self.bit() } else { 0 }
+    }
+
+    /// The flags whose bits are set.
+    pub fn in_bits(bits: u32) -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(move |flag| bits & flag.bit() != 0)
     }
 }
 

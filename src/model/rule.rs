@@ -26,6 +26,12 @@ impl Percent {
         Self(millionths)
     }
 
+    /// Millionths of a percent.
+    #[must_use]
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
     /// Reads decimal text such as `"12.5"`, of the same form as [`Micros::parse`].
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::answer::Answer;
 use super::decide::{HELD, Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received};
-use super::price::{Price, price_by};
+use super::price::{PRICE_FLAGS, Price, price_by};
 use crate::caps::{Asked, Meter, Place, Reserved, tier_of};
 use crate::catalog::Terms;
 use crate::click_id::RecordId;
@@ -39,9 +39,10 @@ impl Postbacks {
         received: &Received<'_>,
         has_click: bool,
     ) -> Result<Committing, Answer> {
+        self.count_for_fraud(verdict, received.now_ms);
         let Some(meter) = &received.meter else {
             let reason = verdict.initial_reason();
-            return self.submit(held, verdict, received, has_click, reason, None);
+            return self.submit(held, verdict, received, has_click, &reason, None);
         };
         let conversion = held.original().conversion;
         let Counted { verdict, reason, place } = counted(verdict, &self.market, meter, conversion)?;
@@ -74,7 +75,7 @@ fn counted<'a>(
 ) -> Result<Counted<'a>, Refused> {
     let (mut verdict, begun, mut word) = (verdict.clone(), verdict.initial_reason(), None);
     if verdict.status == Status::Rejected || verdict.flags & Flag::Late.bit() != 0 {
-        return Ok(Counted { verdict, reason: begun.into(), place: None });
+        return Ok(Counted { verdict, reason: begun, place: None });
     }
     let (offer, event) = (verdict.offer, verdict.event);
     let affiliate = verdict.click.record().affiliate();
@@ -107,7 +108,7 @@ fn counted<'a>(
         }
     };
     let reason = match word {
-        None => begun.into(),
+        None => begun,
         Some(word) if begun == HELD => format!("{HELD}:{word}").into(),
         Some(word) => word.into(),
     };
@@ -123,7 +124,8 @@ impl Verdict<'_> {
     fn set_price(&mut self, price: Price) {
         self.payout = price.payout;
         self.revenue = price.revenue;
-        self.flags = price.flags;
+        // What is no matter of the price stays.
+        self.flags = self.flags & !PRICE_FLAGS | price.flags;
         self.exchanged = price.exchanged;
     }
 }

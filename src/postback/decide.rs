@@ -125,11 +125,15 @@ impl<'a> Verdict<'a> {
 
     /// Why the conversion starts with its status, in one word: `held` if the advertiser approves
     /// what the offer wants approved by the network. Said again, it does not approve it either.
+    /// `fraud:` and the rules, if they have rejected it.
     #[must_use]
-    pub fn initial_reason(&self) -> &'static str {
+    pub fn initial_reason(&self) -> Cow<'static, str> {
+        if let Some(reason) = self.offer.fraud.as_ref().and_then(|rules| rules.reason(self.flags)) {
+            return reason.into();
+        }
         match (self.said_status, self.status) {
-            (Some(Status::Approved), Status::Pending) => HELD,
-            _ => "postback",
+            (Some(Status::Approved), Status::Pending) => HELD.into(),
+            _ => "postback".into(),
         }
     }
 }

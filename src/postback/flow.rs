@@ -14,6 +14,7 @@ use crate::caps::{Meter, Meters, Reserved};
 use crate::catalog::Catalog;
 use crate::click_id::{ClickId, Keyring, Minter, RecordId};
 use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
+use crate::fraud::Watch;
 use crate::metrics::Metrics;
 use crate::model::preset::AnswerForm;
 use crate::model::reasons::{Flag, Refusal, Unavailability};
@@ -55,6 +56,8 @@ pub struct Committing {
     pub(super) answer: Answer,
     pub(super) form: AnswerForm,
     pub(super) flags: u32,
+    /// Those of them that have rejected it.
+    pub(super) rejected_by: u32,
 }
 
 /// Takes postbacks.
@@ -72,6 +75,8 @@ pub struct Postbacks {
     pub dedup: Deduplicator,
     /// Counts what is paid, where the offer has caps or tiers.
     pub meters: Arc<Meters>,
+    /// Counts for fraud rules.
+    pub watch: Arc<Watch>,
     /// Keeps.
     pub store: Arc<Store>,
     /// Counts everything.
@@ -94,13 +99,11 @@ impl Postbacks {
 
     /// Waits until a conversion is on disk.
     pub async fn confirmed(&self, committing: Committing) -> Told {
-        let Committing { submitted, answer, form, flags } = committing;
+        let Committing { submitted, answer, form, flags, rejected_by } = committing;
         if submitted.outcome(&self.waiting).await != Outcome::Durable {
             return self.counted(Answer::Unavailable(Unavailability::StorePoisoned), form);
         }
-        for flag in Flag::ALL.iter().filter(|flag| flags & flag.bit() != 0) {
-            self.metrics.postbacks.flagged(*flag);
-        }
+        self.metrics.postbacks.flagged(flags, rejected_by);
         Told { answer, form }
     }
 
@@ -160,19 +163,18 @@ impl Postbacks {
             Lookup::Absent => None,
             Lookup::Unknown => return Ok(None),
         };
-        let verdict = self.judge(&fields, &sender, bound, &catalog, request.now_ms, form)?;
+        let mut verdict = self.judge(&fields, &sender, bound, &catalog, request.now_ms, form)?;
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
-        let claims = verdict.claims();
-        if let Some(known) = self.dedup.known(&claims, request.now_ms) {
+        if let Some(known) = self.dedup.known(&verdict.claims(), request.now_ms) {
             return if verdict.may_change(known) {
                 Ok(None)
             } else {
                 Err(duplicate(known, &verdict))
             };
         }
-        if verdict.event.is_negative() {
+        if verdict.event.is_negative() || !self.suspect_now(&mut verdict, request.now_ms)? {
             return Ok(None);
         }
         let mut meter = None;
@@ -183,6 +185,8 @@ impl Postbacks {
             }
         }
         let original = self.original(&verdict, request.now_ms)?;
+        // Only now: what a fraud rule rejects claims no customer.
+        let claims = verdict.claims();
         let acquired = self.dedup.acquire_now(&self.store, claims, original, request.now_ms)?;
         let held = match acquired {
             Some(Acquired::Held(held)) => held,
@@ -216,20 +220,22 @@ impl Postbacks {
         let sender = Sender::at(request.address, &catalog, form)?;
         fields.read(&sender, request)?;
         let bound = self.click_of_customer(&fields, &sender, &catalog, request.now_ms).await?;
-        let verdict = self.judge(&fields, &sender, bound, &catalog, request.now_ms, form)?;
+        let mut verdict = self.judge(&fields, &sender, bound, &catalog, request.now_ms, form)?;
         let (meter, now_ms) = (None, request.now_ms);
         let mut received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
         if fields.is_dry_run() || request.head {
+            self.suspect(&mut verdict, now_ms).await?;
             return Err(self.dry_run(&verdict, &received).await?);
         }
-        let claims = verdict.claims();
-        if let Some(known) = self.dedup.known(&claims, request.now_ms) {
+        if let Some(known) = self.dedup.known(&verdict.claims(), request.now_ms) {
             return self.update(known, &verdict, &received).await;
         }
+        self.suspect(&mut verdict, now_ms).await?;
         if verdict.offer.is_metered && !verdict.event.is_negative() {
             received.meter = Some(self.meter(verdict.offer.number).await?);
         }
         let original = self.original(&verdict, request.now_ms)?;
+        let claims = verdict.claims();
         let acquired = self.dedup.acquire(&self.store, claims, original, request.now_ms).await?;
         let held = match acquired {
             Acquired::Held(held) => held,
@@ -324,7 +330,8 @@ impl Postbacks {
         let answer =
             Answer::Accepted { conversion: Some(conversion), click: verdict.click, status };
         let form = verdict.offer.advertiser.answer;
-        Ok(Committing { submitted, answer, form, flags })
+        let rejected_by = verdict.rejected_by();
+        Ok(Committing { submitted, answer, form, flags, rejected_by })
     }
 
     /// Fills the claim cache with the newest conversions of the store; returns how many.
@@ -332,7 +339,7 @@ impl Postbacks {
     /// # Errors
     /// When the store cannot be read.
     pub async fn warm(&self, count: usize) -> Result<usize, ReadError> {
-        let dedup = self.dedup.clone();
+        let (dedup, recall) = (self.dedup.clone(), self.recall());
         let warmed = self
             .store
             .newest_conversions(count, move |stored| {
@@ -340,6 +347,7 @@ impl Postbacks {
                 let Some(status) = record.status() else { return };
                 let claims = ClaimSet::of_record(&record);
                 dedup.remember(&claims, Original { conversion: stored.id, status });
+                recall(&record);
             })
             .await;
         self.dedup.warmed();

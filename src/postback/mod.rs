@@ -1,6 +1,7 @@
 //! A postback's way: who sends it (`sender`), parameters to meanings (`mapping`), meanings to a
 //! verdict (`decide`) with its price (`price`) or a refusal that helps (`hints`), verdict to a
-//! conversion on disk (`flow`), by way of the offer's caps and tiers (`capped`). News of a known
+//! conversion on disk (`flow`), by way of the offer's fraud rules (`suspect`), caps and tiers
+//! (`capped`). News of a known
 //! conversion (`transition`, pure) changes it in turn (`update`); a negative event takes one back
 //! (`reversal`, pure, and `reverse`); a customer may stand for its click (`customer`); the network says itself what became of many (`upload`). What
 //! had no exchange rate is priced when it comes (`reprice`).
@@ -18,6 +19,7 @@ mod reprice;
 mod reversal;
 mod reverse;
 mod sender;
+mod suspect;
 mod timestamp;
 mod transition;
 mod update;

@@ -57,7 +57,7 @@ impl Postbacks {
             status: original.status,
         };
         let form = verdict.offer.advertiser.answer;
-        Ok(Committing { submitted, answer, form, flags })
+        Ok(Committing { submitted, answer, form, flags, rejected_by: 0 })
     }
 
     /// Whether [`Postbacks::reverse`] would succeed.

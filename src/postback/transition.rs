@@ -7,7 +7,7 @@ use crate::catalog::{Catalog, Event, Trust};
 use crate::limits::HISTORY_STEPS_MAX;
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
-use crate::model::reasons::{Flag, Refusal};
+use crate::model::reasons::{FRAUD, Flag, Refusal};
 use crate::model::status::{Status, Step};
 use crate::rates::Market;
 use crate::store::records::{ConversionRecord, HistoryEntry};
@@ -70,7 +70,7 @@ pub fn changed<'a>(
         // It has happened; nobody takes taking back back.
         return if heard.status == status { Ok(None) } else { Err(final_event()) };
     }
-    let said = if is_held(record, status, heard) { status } else { heard.status };
+    let said = if is_void(record, status, heard) { status } else { heard.status };
     let step = status.step(said, event.is_some_and(|event| event.reapprove));
     if step == Step::Illegal {
         return Err(illegal(status, said));
@@ -101,16 +101,20 @@ const fn is_older(heard: &Heard, last: &HistoryEntry<'_>) -> bool {
     both_timed && heard.event_time_ms < last.event_time_ms
 }
 
-/// Whether an advertiser's approval only repeats the one with which the conversion began, and
-/// which the offer held back.
-fn is_held(record: &ConversionRecord<'_>, status: Status, heard: &Heard) -> bool {
-    let repeats = heard.by == Speaker::Advertiser
-        && (status, heard.status) == (Status::Pending, Status::Approved);
-    repeats
-        && record.history.iter().any(|step| {
-            // A tier or cap may follow.
-            step.reason.split(':').next() == Some(HELD)
-        })
+/// Whether an advertiser's approval changes nothing: it only repeats the one with which the
+/// conversion began, and which the offer held back; or fraud rules have rejected the conversion,
+/// which only the network takes back.
+fn is_void(record: &ConversionRecord<'_>, status: Status, heard: &Heard) -> bool {
+    if (heard.by, heard.status) != (Speaker::Advertiser, Status::Approved) {
+        return false;
+    }
+    let void = match status {
+        Status::Pending => HELD,
+        Status::Rejected => FRAUD,
+        Status::Approved | Status::Reversed => return false,
+    };
+    // A tier, a cap or the rules may follow.
+    record.history.iter().any(|step| step.reason.split(':').next() == Some(void))
 }
 
 /// Gives the conversion other amounts and the price that goes with them; whether they are others.

@@ -175,6 +175,27 @@ fn an_approval_that_the_offer_held_back_is_not_given_by_saying_it_again() {
 }
 
 #[test]
+fn what_fraud_rules_have_rejected_only_the_network_approves() {
+    let check = |event, history: &str, text: &str, expected: &str| {
+        assert_eq!(outcome(&record(event, history), text), expected, "{history}: {text}");
+    };
+    for reason in ["fraud:too_fast", "fraud:too_fast,repeated_ip"] {
+        let history = format!("rejected {reason}");
+        check("lenient", &history, "approved", "");
+        check("lenient", &history, "approved amount=50", "");
+        check("lenient", &history, "rejected", "");
+        check("lenient", &history, "reversed", "illegal_transition");
+        check("lenient", &history, "approved network", "approved upload 20.00 10.00");
+        check("sale", &history, "approved", "");
+        check("sale", &history, "approved network", "illegal_transition");
+        let approved = format!("{history} approved upload");
+        check("lenient", &approved, "approved", "");
+        check("lenient", &approved, "reversed", "reversed postback 0.00 0.00");
+    }
+    check("lenient", "rejected fraudulent", "approved", "approved postback 20.00 10.00");
+}
+
+#[test]
 fn another_amount_is_priced_anew_while_the_conversion_can_earn() {
     let check = |history: &str, text: &str, expected: &str| {
         assert_eq!(outcome(&record("sale", history), text), expected, "{history}: {text}");

@@ -177,7 +177,7 @@ impl Postbacks {
         self.waiting.submitted();
         let form = verdict.offer.advertiser.answer;
         let answer = Answer::Updated { now, click: verdict.click, dry_run: false };
-        Ok(Committing { submitted, answer, form, flags: 0 })
+        Ok(Committing { submitted, answer, form, flags: 0, rejected_by: 0 })
     }
 
     /// What [`Postbacks::update`] would answer.

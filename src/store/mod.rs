@@ -313,6 +313,22 @@ impl Store {
         self.look(Table::Clicks, click.as_bytes(), |_| ())
     }
 
+    /// The bits of a click's flags; `None` if its record is not there.
+    ///
+    /// # Errors
+    /// When the store cannot tell now.
+    pub async fn click_flags(&self, click: RecordId) -> Result<Option<u32>, ReadError> {
+        self.read(Table::Clicks, *click.as_bytes(), records::click_flags).await
+    }
+
+    /// As [`Store::click_flags`], as far as memory knows.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn click_flags_now(&self, click: RecordId) -> Result<Lookup<u32>, ReadError> {
+        self.look(Table::Clicks, click.as_bytes(), records::click_flags)
+    }
+
     /// A click's record.
     ///
     /// # Errors

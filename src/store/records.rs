@@ -9,7 +9,7 @@ use crate::model::money::Micros;
 use crate::model::reasons::Flag;
 use crate::model::status::Status;
 
-const CLICK_VERSION: u8 = 2;
+const CLICK_VERSION: u8 = 3;
 const CONVERSION_VERSION: u8 = 3;
 const RATES_VERSION: u8 = 1;
 const DEDUPE_VERSION: u8 = 1;
@@ -77,10 +77,14 @@ pub struct ClickRecord<'a> {
     ///
     /// [`Country::to_bytes`]: crate::model::country::Country::to_bytes
     pub country: Option<[u8; 2]>,
+    /// The fraud rules that it breaks, bits of [`Flag`]; none in records before version 3.
+    pub flags: u32,
 }
 
 /// Clicks as version 1 wrote them.
 mod click_v1;
+/// Clicks as version 2 wrote them.
+mod click_v2;
 
 impl<'a> ClickRecord<'a> {
     /// Appends the record's bytes.
@@ -97,6 +101,7 @@ impl<'a> ClickRecord<'a> {
             Some((&CLICK_VERSION, rest)) => {
                 postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
             }
+            Some((&click_v2::VERSION, rest)) => click_v2::decode(rest),
             Some((&click_v1::VERSION, rest)) => click_v1::decode(rest),
             other => Err(RecordError::Version(other.map(|(version, _)| *version))),
         }
@@ -340,8 +345,15 @@ impl<'a> ConversionRecord<'a> {
 
     /// The flags that are set.
     pub fn flags(&self) -> impl Iterator<Item = Flag> {
-        Flag::ALL.iter().copied().filter(|flag| self.flags & flag.bit() != 0)
+        Flag::in_bits(self.flags)
     }
+}
+
+/// The bits of an encoded click's flags; none if it does not decode, which is no reason to lose a
+/// conversion.
+#[must_use]
+pub fn click_flags(click: &[u8]) -> u32 {
+    ClickRecord::decode(click).map_or(0, |record| record.flags)
 }
 
 /// The click that an encoded conversion belongs to, without a look at the rest.

@@ -228,7 +228,7 @@ fn the_record_says_what_the_visitor_brought() {
         "ip": "127.0.0.1",
         "user_agent": "Browser/1 (X)", "referrer": "https://blog.example/post?a=1",
         "gdpr": "1", "gdpr_consent": "CPXxRfA", "us_privacy": "1YNN",
-        "country": null, "fallback": null,
+        "country": null, "fallback": null, "flags": [],
     });
     assert_eq!(click, expected);
 }

@@ -10,6 +10,7 @@ mod crash;
 mod customers;
 mod drain;
 mod faults;
+mod fraud;
 mod hostile;
 mod ledger;
 mod metrics;

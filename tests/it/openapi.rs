@@ -145,6 +145,7 @@ fn every_call_answers_as_its_description_says() {
         calls.check("GET /api/v1/trace/{id}", 200, &api(&format!("trace/{id}")));
     }
     calls.check("GET /api/v1/totals", 200, &api("totals?offer=spring"));
+    check_fraud(&server, &mut calls);
     check_money(&server, &mut calls, conversion);
     check_jobs(&server, &mut calls);
 
@@ -158,6 +159,19 @@ fn every_call_answers_as_its_description_says() {
     let all = operations(&calls.document).into_iter().map(|(method, path, _)| (method, path));
     let silent: Vec<_> = all.filter(|call| !calls.answered.contains(call)).collect();
     assert!(silent.is_empty(), "ask these here, too: {silent:?}");
+}
+
+fn check_fraud(server: &Server, calls: &mut Calls) {
+    let rules = "fraud = { too_fast = {} }\n[[offers.events]]";
+    let suspicious = CATALOG.replacen("[[offers.events]]", rules, 1);
+    assert_ne!(suspicious, CATALOG);
+    let put = server.put_catalog("", "application/toml", "If-Match: *\r\n", &suspicious);
+    assert_eq!(put.status, 200, "{put:?}");
+    server.postback(&format!("click_id={}&event=sale", server.click("id=sp7")));
+    let report = server.admin("/api/v1/fraud");
+    assert_eq!(report.json()["rules"][0]["rule"], "too_fast", "there is something to describe");
+    calls.check("GET /api/v1/fraud", 200, &report);
+    calls.check("GET /api/v1/fraud", 400, &server.admin("/api/v1/fraud?from=yesterday"));
 }
 
 fn check_money(server: &Server, calls: &mut Calls, conversion: &str) {

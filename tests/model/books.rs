@@ -89,11 +89,31 @@ scope = "affiliate"
 period = "month"
 payout = "9"
 
+[[offers]]
+id = "watched"
+advertiser = "acme"
+url = "https://shop.example/{click_id}"
+fraud = { bot_user_agent = { action = "reject" } }
+[[offers.events]]
+id = "sale"
+payout = { percent = "10" }
+revenue = { percent = "20" }
+[[offers.events]]
+id = "deposit"
+repeat = "1h"
+initial_status = "pending"
+reapprove = true
+payout = { percent = "10" }
+revenue = { percent = "20" }
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
+
 [[affiliates]]
 id = "pub"
 "#;
 
-pub const OFFERS: [&str; 3] = ["open", "single", "capped"];
+pub const OFFERS: [&str; 4] = ["open", "single", "capped", "watched"];
 pub const EVENTS: [&str; 3] = ["sale", "deposit", "refund"];
 /// `repeat` of a deposit, milliseconds.
 pub const WINDOW_MS: u64 = 60 * 60 * 1000;
@@ -415,6 +435,13 @@ fn audit_conversions(filed_below: &[u8], disk: &Tables) -> BTreeMap<Key, Vec<Rec
         let is_flagged =
             record.flags().any(|flag| matches!(flag, Flag::ClickRecordMissing | Flag::ByCustomer));
         assert!(has_click || is_flagged, "nobody says that the click of {id:?} is missing");
+        if record.offer == "watched" && record.event != "refund" {
+            // All its clicks are those of programs.
+            let is_rejected = record.history[0].reason == "fraud:bot_user_agent";
+            assert!(is_rejected || is_flagged, "{id:?} went past the fraud rules: {record:?}");
+            let stays = record.history.iter().all(|step| step.status == Status::Rejected.code());
+            assert!(stays || !is_rejected, "an advertiser has undone the rejection: {record:?}");
+        }
         for key in keys_of_record(&record) {
             holders.entry(key).or_default().push(id);
         }

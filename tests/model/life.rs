@@ -11,10 +11,11 @@ use postbackd::caps::Meters;
 use postbackd::catalog::Catalog;
 use postbackd::click_id::{Keyring, Minter, RecordId};
 use postbackd::dedup::{Deduplicator, Original};
+use postbackd::fraud::Watch;
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::period::Calendar;
-use postbackd::model::reasons::{Refusal, Unavailability};
+use postbackd::model::reasons::{Flag, Refusal, Unavailability};
 use postbackd::model::status::Status;
 use postbackd::postback::{Address, Answer, Body, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
@@ -113,6 +114,7 @@ impl Life {
             minter: Arc::new(Minter::new(0, identity.starts, identity.newest_ms)),
             dedup: Deduplicator::new(1 + rng.below(8), rng.next(), Arc::clone(store.progress())),
             meters: Arc::new(count(setup, &store, now_ms)),
+            watch: Arc::new(Watch::new(rng.next())),
             store: Arc::clone(&store),
             metrics: Arc::clone(&setup.metrics),
             waiting: Arc::clone(&waiting),
@@ -149,13 +151,15 @@ impl Life {
     }
 
     /// Mints a click for `request`s to name; its record is under way.
-    pub fn click(&mut self, offer: &'static str, now_ms: u64) -> postbackd::click_id::ClickId {
+    pub fn click(&mut self, offer_id: &'static str, now_ms: u64) -> postbackd::click_id::ClickId {
         let catalog = self.postbacks.catalog.load();
-        let offer = catalog.offer(offer).expect("in the catalog").number;
+        let offer = catalog.offer(offer_id).expect("in the catalog").number;
         let affiliate = catalog.affiliate("pub").expect("in the catalog").number;
         let click = self.postbacks.minter.mint(now_ms, offer, affiliate);
         let ticket = Arc::new(Ticket::default());
-        let queued = self.store.record_click(click, &ClickRecord::default(), ticket.clone());
+        let flags = Flag::BotUserAgent.bit_if(offer_id == "watched");
+        let record = ClickRecord { flags, ..ClickRecord::default() };
+        let queued = self.store.record_click(click, &record, ticket.clone());
         match queued {
             Ok(()) => self.clicks.push((click, ticket)),
             Err(error) => self.check_submit_error(error),

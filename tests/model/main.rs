@@ -27,6 +27,8 @@
 //!   nothing in memory vouches for what was lost;
 //! - caps are never exceeded by what is on the disk, and nothing goes unpaid without a full cap,
 //!   whatever becomes of statuses and amounts;
+//! - what a fraud rule of clicks rejects is rejected, however quickly it comes after its click, and
+//!   no advertiser undoes that;
 //! - when the writer has run dry, no future waits, no claim is pending, every ticket is settled;
 //! - offers and affiliates keep their numbers; no ID is minted twice.
 //!

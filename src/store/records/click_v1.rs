@@ -35,5 +35,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<ClickRecord<'_>, RecordError> {
         us_privacy: old.us_privacy,
         fallback: old.fallback,
         country: None,
+        flags: 0,
     })
 }
