@@ -8,7 +8,7 @@ use crate::click_id::RecordId;
 use crate::dedup::{Claim, ClaimSet, Held};
 use crate::model::reasons::{Flag, NEGATIVE_EVENT, Refusal};
 use crate::model::status::Status;
-use crate::store::ReadError;
+use crate::store::{ConversionChange, ReadError};
 use crate::store::records::{Earned, HistoryEntry};
 
 /// The kept parameter of a negative event that names the conversion it has taken back.
@@ -29,7 +29,8 @@ impl Postbacks {
             None => None,
         };
         let Some((held, stored)) = known else { return Err(Refusal::UnknownConversion.into()) };
-        let anew = reversed(&read(&stored)?, &Reversal::of(verdict, received.now_ms))?;
+        let before = read(&stored)?;
+        let anew = reversed(&before, &Reversal::of(verdict, received.now_ms))?;
         let (original, now) = (own.original(), current(&stored, &anew)?);
         let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
         let (status, earned) = (original.status, Earned::default());
@@ -38,8 +39,9 @@ impl Postbacks {
         let reverses = stored.id.to_text();
         let mut event = record(verdict, received, flags, &[step]);
         event.params.push((REVERSES, reverses.as_str()));
-        let (event, anew) = ((original.conversion, &event), (stored.id, &anew));
-        let commit = |ticket| self.store.commit_with_change(event, anew, ticket);
+        let event = (original.conversion, &event);
+        let change = ConversionChange { conversion: stored.id, before: &before, after: &anew };
+        let commit = |ticket| self.store.commit_with_change(event, change, ticket);
         let submitted = own.submit_with(held, now.status, commit)?;
         self.waiting.submitted();
         let answer = Answer::Accepted {

@@ -11,7 +11,7 @@
 //!
 //! - Whoever commits a conversion below the bound of a round that has begun brings its rows along
 //!   in the same batch ([`Writer::submit_conversion`]), so no round misses one. Whoever rewrites
-//!   one brings its postings along ([`Writer::submit_rewriting`]).
+//!   one brings its postings along ([`Writer::submit_derived`]).
 //! - A round writes nothing that a crash could still take back: what it has read waits until
 //!   every commit that it may have seen is settled.
 //! - Until a conversion's claims are filed, memory may not forget them ([`Progress`]).
@@ -20,7 +20,9 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::bounds::{Bounds, Mark};
 use super::claim::ClaimSet;
+use super::counting;
 use super::engine::{Batch, Direction, Engine, EngineError};
 use super::health::Health;
 use super::keys::{self, BY_CLICK_KEY_BYTES, DEDUPE_KEY_BYTES, RecordKey};
@@ -28,7 +30,7 @@ use super::postings::{PostingRow, postings};
 use super::records::{self, ConversionRecord, DEDUPE_VALUE_BYTES};
 use super::schema::Table;
 use super::ticket::Ticket;
-use super::writer::{Mark, Writer};
+use super::writer::Writer;
 use crate::click_id::RecordId;
 use crate::limits::{
     CLAIMS_PER_POSTBACK_MAX, FILED_AT_ONCE_MAX, FILING_TURN, FILING_TURNS_IDLE,
@@ -104,17 +106,20 @@ impl IndexRows {
     }
 }
 
-/// Puts a new conversion's record into the batch that carries it; with all its rows, if no filing
-/// round will derive them.
+/// Puts a new conversion's record into the batch that carries it; with all that is derived from
+/// it, if no round will.
 pub(super) fn put_conversion(
     batch: &mut Batch,
     conversion: RecordId,
     record: &ConversionRecord<'_>,
-    closed_below: &RecordKey,
+    bounds: &Bounds,
 ) {
     batch.put(Table::Conversions, conversion.as_bytes(), |out| record.encode(out));
-    if conversion.as_bytes() < closed_below {
+    if conversion.as_bytes() < &bounds.filed {
         put_rows(batch, conversion, record);
+    }
+    if conversion.as_bytes() < &bounds.counted.conversions {
+        counting::put_change(batch, conversion, None, record);
     }
 }
 

@@ -28,6 +28,10 @@ impl<'e> View<'e> {
         self.filed_below
     }
 
+    pub(super) const fn engine(&self) -> &'e dyn Engine {
+        self.engine
+    }
+
     /// Walks a table's rows, in key order; all of them between empty `from` and [`keys::KEY_END`].
     ///
     /// # Errors
