@@ -8,8 +8,8 @@ use crate::click_id::RecordId;
 use crate::dedup::{Claim, ClaimSet, Held};
 use crate::model::reasons::{Flag, NEGATIVE_EVENT, Refusal};
 use crate::model::status::Status;
-use crate::store::{ConversionChange, ReadError};
 use crate::store::records::{Earned, HistoryEntry};
+use crate::store::{ConversionChange, ReadError};
 
 /// The kept parameter of a negative event that names the conversion it has taken back.
 const REVERSES: &str = "reverses";

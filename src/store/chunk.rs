@@ -228,29 +228,23 @@ impl Chunk {
             return Ok(());
         }
         let mut read = 0;
-        engine.scan(
-            Table::Counters,
-            &range.0,
-            &range.1,
-            Direction::Ascending,
-            &mut |key, value| {
-                if read >= most {
-                    self.more = true;
-                    return ControlFlow::Break(());
-                }
-                read += 1;
-                match (keys::late_click_of(key), LateClickRecord::decode(value)) {
-                    (Some(click), Ok(late)) => {
-                        if seen.binary_search(click.as_bytes()).is_err() {
-                            self.click(click, late.fallback, Some(late.sub1));
-                        }
-                        self.spent.push(key.to_vec());
+        engine.scan(Table::Counters, &range.0, &range.1, Direction::Ascending, &mut |key, value| {
+            if read >= most {
+                self.more = true;
+                return ControlFlow::Break(());
+            }
+            read += 1;
+            match (keys::late_click_of(key), LateClickRecord::decode(value)) {
+                (Some(click), Ok(late)) => {
+                    if seen.binary_search(click.as_bytes()).is_err() {
+                        self.click(click, late.fallback, Some(late.sub1));
                     }
-                    _ => self.damaged += 1,
+                    self.spent.push(key.to_vec());
                 }
-                ControlFlow::Continue(())
-            },
-        )
+                _ => self.damaged += 1,
+            }
+            ControlFlow::Continue(())
+        })
     }
 
     /// Adds changes, up to `most`; of a conversion in `met`, those that were made when it was read
@@ -429,10 +423,7 @@ fn by_row(
 }
 
 /// A place's row, and how many values of `sub1` it has.
-fn stored_place(
-    engine: &dyn Engine,
-    place: Place,
-) -> Result<(Option<Vec<u8>>, u32), EngineError> {
+fn stored_place(engine: &dyn Engine, place: Place) -> Result<(Option<Vec<u8>>, u32), EngineError> {
     let stored = get(engine, &keys::counter(place))?;
     let named = stored.as_deref().and_then(|bytes| Some(PlaceRecord::decode(bytes).ok()?.subs));
     Ok((stored, named.unwrap_or_default()))
@@ -446,10 +437,7 @@ fn sub_counts(bytes: &[u8]) -> Result<Counts<'_>, RecordError> {
     Ok(SubRecord::decode(bytes)?.counts)
 }
 
-fn sum<'s>(
-    stored: Option<Result<Counts<'s>, RecordError>>,
-    added: &Counts<'_>,
-) -> Counts<'s> {
+fn sum<'s>(stored: Option<Result<Counts<'s>, RecordError>>, added: &Counts<'_>) -> Counts<'s> {
     let stored = stored.transpose().unwrap_or_else(|error| {
         tracing::error!(%error, "sums that cannot be read begin anew");
         None

@@ -6,9 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::records::{
-    Contribution, ConversionRecord, Counts, EventCounts, FallbackCounts, Tally,
-};
+use super::records::{Contribution, ConversionRecord, Counts, EventCounts, FallbackCounts, Tally};
 use crate::model::reasons::NEGATIVE_EVENT;
 use crate::model::status::Status;
 
@@ -148,9 +146,8 @@ impl<'a> Counts<'a> {
     pub fn sorted(mut self) -> Self {
         self.tidy();
         self.fallbacks.sort_by(|one, other| one.reason.cmp(&other.reason));
-        self.events.sort_by(|one, other| {
-            (&one.event, one.currency).cmp(&(&other.event, other.currency))
-        });
+        self.events
+            .sort_by(|one, other| (&one.event, one.currency).cmp(&(&other.event, other.currency)));
         self
     }
 
@@ -222,7 +219,8 @@ mod tests {
         let negative = Contribution { standing: NEGATIVE, ..sale(Status::Approved, 0) };
         counts.conversion(&negative, Sign::Plus);
         assert_eq!((counts.events.len(), counts.events[0].negative), (1, 1));
-        for gone in [&sale(Status::Approved, REVENUE), &sale(Status::Rejected, REVENUE), &negative] {
+        for gone in [&sale(Status::Approved, REVENUE), &sale(Status::Rejected, REVENUE), &negative]
+        {
             counts.conversion(gone, Sign::Minus);
         }
         assert!(counts.is_zero(), "what has become nothing leaves nothing behind: {counts:?}");

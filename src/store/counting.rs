@@ -31,9 +31,7 @@ use super::schema::Table;
 use super::ticket::{Outcome, Settle, Ticket};
 use super::writer::Writer;
 use crate::click_id::RecordId;
-use crate::limits::{
-    COUNTED_AT_ONCE_MAX, COUNTED_ROWS_MAX, COUNTING_TURN, COUNTING_TURNS_IDLE,
-};
+use crate::limits::{COUNTED_AT_ONCE_MAX, COUNTED_ROWS_MAX, COUNTING_TURN, COUNTING_TURNS_IDLE};
 use crate::model::period::Quarter;
 
 /// The lowest priority of a thread.

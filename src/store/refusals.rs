@@ -78,9 +78,7 @@ impl Refusals {
     /// Adds what is fresh to the sums of the quarter of an hour.
     fn look(&self, kept: &mut Kept, now_ms: u64) {
         kept.quarter = kept.quarter.max(Quarter::of_ms(now_ms));
-        let fresh = std::mem::take(
-            &mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        let fresh = std::mem::take(&mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner));
         let mut nobodys = [0; Refusal::ALL.len()];
         for ((count, seen), now) in nobodys.iter_mut().zip(&mut kept.nobodys).zip(&self.nobodys) {
             let now = now.load(Ordering::Relaxed);

@@ -161,14 +161,20 @@ impl Sums<'_> {
     ) -> Result<ControlFlow<()>, SumsError> {
         let mut seen = Ok(ControlFlow::Continue(()));
         if from < to {
-            self.engine.scan(Table::Counters, from, to, Direction::Ascending, &mut |key, value| {
-                seen = visit(key, value);
-                if matches!(seen, Ok(ControlFlow::Continue(()))) {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
-            })?;
+            self.engine.scan(
+                Table::Counters,
+                from,
+                to,
+                Direction::Ascending,
+                &mut |key, value| {
+                    seen = visit(key, value);
+                    if matches!(seen, Ok(ControlFlow::Continue(()))) {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    }
+                },
+            )?;
         }
         Ok(seen?)
     }

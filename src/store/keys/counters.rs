@@ -217,7 +217,9 @@ mod tests {
                 let key = sub_counter(place, sub);
                 assert_eq!((sub_of(&key), place_of(&key)), (Some((place, sub)), None));
                 let from = sub_counters_from(place.quarter);
-                assert!(key[..] >= from[..] && key[..] < sub_counters_from(place.quarter.next())[..]);
+                assert!(
+                    key[..] >= from[..] && key[..] < sub_counters_from(place.quarter.next())[..]
+                );
             }
             let key = refused(place, 7);
             assert_eq!((refused_of(&key), sub_of(&key)), (Some((place, 7)), None));
