@@ -101,7 +101,7 @@ impl Sums<'_> {
             let (place, sub) = keys::sub_of(key).ok_or(RecordError::Corrupt)?;
             Ok(visit(place, Part::Sub(sub), &SubRecord::decode(value)?.counts))
         };
-        self.rows(&range.0, &range.1, &mut |key, value| of_sub(key, value, visit))?;
+        let _ = self.rows(&range.0, &range.1, &mut |key, value| of_sub(key, value, visit))?;
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl Sums<'_> {
         visit: &mut dyn FnMut(Place, &RefusedRecord<'_>) -> ControlFlow<()>,
     ) -> Result<(), SumsError> {
         let range = (keys::refused_from(quarters.start), keys::refused_from(quarters.end));
-        self.rows(&range.0, &range.1, &mut |key, value| {
+        let _ = self.rows(&range.0, &range.1, &mut |key, value| {
             let (place, _) = keys::refused_of(key).ok_or(RecordError::Corrupt)?;
             Ok(visit(place, &RefusedRecord::decode(value)?))
         })?;

@@ -123,6 +123,10 @@ impl Disk {
         look(&self.lock().durable)
     }
 
+    pub fn with_readable<T>(&self, look: impl FnOnce(&Tables) -> T) -> T {
+        look(&self.lock().readable)
+    }
+
     /// What is found after the power came back.
     pub fn crash(&self) -> Tables {
         let mut state = self.lock();

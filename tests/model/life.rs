@@ -21,9 +21,10 @@ use postbackd::rates::Market;
 use postbackd::store::engine::Engine;
 use postbackd::store::records::ClickRecord;
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
-use postbackd::store::{AppendBuffers, Appended, Numbers, Store, SubmitError, Unobserved};
+use postbackd::store::{AppendBuffers, Appended, Numbers, Store, SubmitError, Turn, Unobserved};
 
 use crate::books::{Books, Key, OFFERS, Request, on_disk};
+use crate::counts;
 use crate::disk::{Disk, Faults};
 use crate::rng::Rng;
 
@@ -129,6 +130,7 @@ impl Life {
             reads_fail: faults.read > 0,
         };
         life.check_numbers(&setup.catalog);
+        life.look_at_sums();
         if rng.once_in(2) {
             let postbacks = Arc::clone(&life.postbacks);
             life.warming = Some(Task::new(async move { drop(postbacks.warm(5).await) }));
@@ -147,13 +149,20 @@ impl Life {
     }
 
     /// Mints a click for `request`s to name; its record is under way.
-    pub fn click(&mut self, offer: &'static str, now_ms: u64) -> postbackd::click_id::ClickId {
+    pub fn click(
+        &mut self,
+        offer: &'static str,
+        sub1: &'static str,
+        now_ms: u64,
+    ) -> postbackd::click_id::ClickId {
         let catalog = self.postbacks.catalog.load();
         let offer = catalog.offer(offer).expect("in the catalog").number;
         let affiliate = catalog.affiliate("pub").expect("in the catalog").number;
         let click = self.postbacks.minter.mint(now_ms, offer, affiliate);
         let ticket = Arc::new(Ticket::default());
-        let queued = self.store.record_click(click, &ClickRecord::default(), ticket.clone());
+        let mut record = ClickRecord::default();
+        record.subs[0] = sub1;
+        let queued = self.store.record_click(click, &record, ticket.clone());
         match queued {
             Ok(()) => self.clicks.push((click, ticket)),
             Err(error) => self.check_submit_error(error),
@@ -239,6 +248,42 @@ impl Life {
         self.store.file_once(true);
     }
 
+    /// One turn of counting.
+    pub fn count(&self) {
+        match self.store.count_once(true) {
+            Ok(_) => {}
+            Err(error) => assert!(self.reads_fail, "no read has failed: {error}"),
+        }
+    }
+
+    /// Compares the sums, as far as they are made, with a count of everything.
+    pub fn look_at_sums(&self) {
+        match self.store.sums() {
+            Ok(None) => {}
+            Ok(Some(sums)) => match counts::sums(&sums) {
+                Ok(sums) => self.disk.with_readable(|disk| counts::compare(&sums, disk)),
+                Err(error) => assert!(self.reads_fail, "no read has failed: {error}"),
+            },
+            Err(error) => assert!(self.reads_fail, "no read has failed: {error}"),
+        }
+    }
+
+    /// Counts what is there to its end.
+    fn count_all(&mut self) {
+        if self.reads_fail || self.is_poisoned() {
+            return;
+        }
+        while self.store.count_once(true).expect("no read fails") != Turn::Nothing {
+            self.append();
+            self.sync();
+            let closed = self.store.writer().submit(Arc::new(Ticket::default()), |_| ()).is_err();
+            if closed || self.is_poisoned() {
+                return;
+            }
+        }
+        self.disk.with_readable(counts::check_nothing_is_left);
+    }
+
     pub fn read(&mut self) -> bool {
         self.store.read_once()
     }
@@ -262,6 +307,9 @@ impl Life {
             }
         }
         self.check_nothing_is_left(sent, now_ms, books);
+        self.look_at_sums();
+        self.count_all();
+        self.look_at_sums();
     }
 
     /// Takes no more commits; those queued still end.
