@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use arc_swap::ArcSwap;
 use postbackd::caps::Meters;
 use postbackd::catalog::Catalog;
-use postbackd::click_id::{Keyring, Minter, RecordId};
+use postbackd::click_id::{ClickId, Keyring, Minter, RecordId};
 use postbackd::dedup::{Deduplicator, Original};
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
@@ -86,6 +86,7 @@ pub struct Life {
     rewriting: Option<Task<()>>,
     waker: Task<()>,
     clicks: Vec<(RecordId, Arc<Ticket>)>,
+    stragglers: Vec<(RecordId, &'static str)>,
     reads_fail: bool,
 }
 
@@ -127,6 +128,7 @@ impl Life {
             rewriting: None,
             waker: Task::new(async move { waiting.attend(|| ()).await }),
             clicks: Vec::new(),
+            stragglers: Vec::new(),
             reads_fail: faults.read > 0,
         };
         life.check_numbers(&setup.catalog);
@@ -149,25 +151,40 @@ impl Life {
     }
 
     /// Mints a click for `request`s to name; its record is under way.
-    pub fn click(
-        &mut self,
-        offer: &'static str,
-        sub1: &'static str,
-        now_ms: u64,
-    ) -> postbackd::click_id::ClickId {
+    pub fn click(&mut self, offer: &'static str, sub1: &'static str, now_ms: u64) -> ClickId {
+        let click = self.mint(offer, now_ms);
+        self.record(click, sub1);
+        self.postbacks.keyring.sign(click)
+    }
+
+    /// Mints a click whose record is not on its way yet, as on another worker.
+    pub fn straggle(&mut self, offer: &'static str, sub1: &'static str, now_ms: u64) {
+        let click = self.mint(offer, now_ms);
+        self.stragglers.push((click, sub1));
+    }
+
+    /// Sends the records of such clicks on their way.
+    pub fn catch_up(&mut self) {
+        for (click, sub1) in std::mem::take(&mut self.stragglers) {
+            self.record(click, sub1);
+        }
+    }
+
+    fn mint(&self, offer: &str, now_ms: u64) -> RecordId {
         let catalog = self.postbacks.catalog.load();
         let offer = catalog.offer(offer).expect("in the catalog").number;
         let affiliate = catalog.affiliate("pub").expect("in the catalog").number;
-        let click = self.postbacks.minter.mint(now_ms, offer, affiliate);
+        self.postbacks.minter.mint(now_ms, offer, affiliate)
+    }
+
+    fn record(&mut self, click: RecordId, sub1: &str) {
         let ticket = Arc::new(Ticket::default());
         let mut record = ClickRecord::default();
         record.subs[0] = sub1;
-        let queued = self.store.record_click(click, &record, ticket.clone());
-        match queued {
+        match self.store.record_click(click, &record, ticket.clone()) {
             Ok(()) => self.clicks.push((click, ticket)),
             Err(error) => self.check_submit_error(error),
         }
-        self.postbacks.keyring.sign(click)
     }
 
     pub fn send(&mut self, request: Request, now_ms: u64) {

@@ -157,7 +157,7 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
-        match self.rng.below(110) {
+        match self.rng.below(115) {
             0..8 => self.send_new(life),
             8..20 => self.send_again(life),
             20..40 => life.poll_any(&mut self.rng, &mut self.books),
@@ -170,15 +170,16 @@ impl World {
             93..97 => self.step_clock(),
             97..100 => life.set_disk_full(self.rng.once_in(2)),
             100..108 => life.count(),
-            _ => life.look_at_sums(),
+            108..110 => life.look_at_sums(),
+            110..113 => self.straggle(life),
+            _ => life.catch_up(),
         }
     }
 
     /// Mostly few clicks and few transactions, so that postbacks meet.
     fn send_new(&mut self, life: &mut Life) {
         if self.clicks.is_empty() || self.rng.once_in(4) {
-            let offer = OFFERS[self.rng.below(OFFERS.len())];
-            let sub1 = ["", "a", "b"][self.rng.below(3)];
+            let (offer, sub1) = self.link();
             self.clicks.push((offer, life.click(offer, sub1, self.now_ms)));
         }
         let (offer, click) = self.clicks[self.rng.below(self.clicks.len())];
@@ -193,6 +194,16 @@ impl World {
         let request = Request { click, offer, event, txn_id, status, amount };
         self.sent.push(request.clone());
         life.send(request, self.now_ms);
+    }
+
+    /// An offer and a value of `sub1`.
+    fn link(&mut self) -> (&'static str, &'static str) {
+        (OFFERS[self.rng.below(OFFERS.len())], ["", "a", "b"][self.rng.below(3)])
+    }
+
+    fn straggle(&mut self, life: &mut Life) {
+        let (offer, sub1) = self.link();
+        life.straggle(offer, sub1, self.now_ms);
     }
 
     fn status(&mut self) -> Option<Status> {
