@@ -22,7 +22,9 @@ use crate::click_id::{Keyring, Minter};
 use crate::config::{Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
 use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
-use crate::limits::{BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, PROOFS_AT_ONCE_MAX, UPLOADS_MAX};
+use crate::limits::{
+    BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, PROOFS_AT_ONCE_MAX, REPORTS_AT_ONCE_MAX, UPLOADS_MAX,
+};
 use crate::metrics::Metrics;
 use crate::model::period::Calendar;
 use crate::postback::Postbacks;
@@ -196,6 +198,8 @@ impl Server {
             source: Arc::clone(&source),
             jobs: Arc::default(),
             proofs: Arc::new(Semaphore::new(PROOFS_AT_ONCE_MAX)),
+            reports: Arc::new(Semaphore::new(REPORTS_AT_ONCE_MAX)),
+            time_zone: config.network.time_zone.clone(),
             catalog_transfers: Arc::new(Semaphore::new(CATALOG_TRANSFERS_MAX)),
             postbacks: postbacks.clone(),
             uploads: Semaphore::new(UPLOADS_MAX),

@@ -9,6 +9,7 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
@@ -18,7 +19,7 @@ use super::auth::{AdminToken, require_token};
 use super::error::ApiError;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
-use super::{catalog, conversions, ledger, lookup, rates, system, totals, upload};
+use super::{catalog, conversions, ledger, lookup, rates, reports, system, totals, upload};
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
@@ -49,6 +50,10 @@ pub struct AdminState {
     pub jobs: Arc<Jobs>,
     /// Proofs that may be looked for beside each other.
     pub proofs: Arc<Semaphore>,
+    /// Reports that may be made beside each other.
+    pub reports: Arc<Semaphore>,
+    /// The network's time zone.
+    pub time_zone: TimeZone,
     /// Exchange rates.
     pub rates: RatesSource,
     /// Verifies click IDs.
@@ -81,6 +86,8 @@ fn api() -> Routes {
         .routes(routes!(catalog::get, catalog::put))
         .routes(routes!(catalog::versions))
         .routes(routes!(totals::totals))
+        .routes(routes!(reports::report))
+        .routes(routes!(reports::refusals))
         .routes(routes!(ledger::balances))
         .routes(routes!(ledger::postings))
         .routes(routes!(ledger::proof))

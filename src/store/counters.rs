@@ -23,8 +23,9 @@ pub enum Sign {
 }
 
 impl Sign {
-    // Damaged counts may be beyond any that records can cause.
-    const fn of(self, number: i64) -> i64 {
+    /// A number as it is added. Damaged counts may be beyond any that records can cause.
+    #[must_use]
+    pub const fn of(self, number: i64) -> i64 {
         match self {
             Self::Plus => number,
             Self::Minus => number.wrapping_neg(),
@@ -159,7 +160,8 @@ impl<'a> Counts<'a> {
         owned
     }
 
-    fn fallen(&mut self, reason: &str, clicks: i64) {
+    /// Adds clicks that went to a fallback, or postbacks that were refused, for a reason.
+    pub fn fallen(&mut self, reason: &str, clicks: i64) {
         match self.fallbacks.iter_mut().find(|fallback| fallback.reason == reason) {
             Some(fallback) => fallback.clicks = fallback.clicks.wrapping_add(clicks),
             None => {
@@ -169,8 +171,8 @@ impl<'a> Counts<'a> {
         }
     }
 
-    // An offer has a handful of events.
-    fn event(&mut self, event: &str, currency: [u8; 3]) -> &mut EventCounts<'a> {
+    /// The conversions of an event in a currency. An offer has a handful of events.
+    pub fn event(&mut self, event: &str, currency: [u8; 3]) -> &mut EventCounts<'a> {
         let is_meant =
             |counts: &EventCounts<'_>| counts.event == event && counts.currency == currency;
         let place = self.events.iter().position(is_meant).unwrap_or_else(|| {

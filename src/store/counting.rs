@@ -129,6 +129,11 @@ impl Counting {
         *self.lock_counted()
     }
 
+    /// Sums by `sub1` before are gone.
+    pub(super) fn subs_from(&self) -> Quarter {
+        Quarter::new(self.subs_from.load(Ordering::Relaxed))
+    }
+
     /// Says that sums by `sub1` before a quarter of an hour are gone.
     pub(super) fn forget_subs_before(&self, quarter: Quarter) {
         self.subs_from.fetch_max(quarter.get(), Ordering::Relaxed);
@@ -178,8 +183,7 @@ impl Counting {
         let chunk = Chunk::read(engine, &range)?;
         let (next, more) = (chunk.next(), chunk.has_more(&range));
         if !chunk.is_empty() || next != from {
-            let subs_from = Quarter::new(self.subs_from.load(Ordering::Relaxed));
-            let batch = chunk.commit(engine, subs_from)?;
+            let batch = chunk.commit(engine, self.subs_from())?;
             let ticket = Arc::new(Ticket::default());
             if writer.submit(Arc::clone(&ticket) as _, |all| all.append(&batch)).is_err() {
                 // The queue is full, or nothing is taken any more: another turn will tell.

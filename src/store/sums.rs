@@ -68,6 +68,7 @@ pub type VisitSums<'v> = &'v mut dyn FnMut(Place, Part<'_>, &Counts<'_>) -> Cont
 pub struct Sums<'s> {
     engine: &'s dyn Engine,
     counted: Counted,
+    subs_from: Quarter,
     _hold: Option<Hold<'s>>,
 }
 
@@ -76,6 +77,12 @@ impl Sums<'_> {
     #[must_use]
     pub const fn counted(&self) -> Counted {
         self.counted
+    }
+
+    /// Sums by `sub1` of earlier quarters of an hour are gone.
+    #[must_use]
+    pub const fn subs_from(&self) -> Quarter {
+        self.subs_from
     }
 
     /// Shows everything that belongs to a time, exact to the last commit. Blocks.
@@ -198,7 +205,8 @@ impl<'e> View<'e> {
     /// When the store cannot be read, or does not say how far they go.
     pub fn sums(&self) -> Result<Sums<'e>, OpenError> {
         let engine = self.engine();
-        Ok(Sums { engine, counted: counted(engine)?, _hold: None })
+        let subs_from = self.expired()?.subs_before();
+        Ok(Sums { engine, counted: counted(engine)?, subs_from, _hold: None })
     }
 }
 
@@ -210,7 +218,8 @@ impl Store {
     pub fn sums(&self) -> Result<Option<Sums<'_>>, OpenError> {
         let Some(hold) = self.counting.try_hold() else { return Ok(None) };
         let counted = counted(&*self.engine)?;
-        Ok(Some(Sums { engine: &*self.engine, counted, _hold: Some(hold) }))
+        let subs_from = self.counting.subs_from();
+        Ok(Some(Sums { engine: &*self.engine, counted, subs_from, _hold: Some(hold) }))
     }
 
     /// As [`Store::sums`]; waits while they are being changed, no longer than `until`. Blocks.
