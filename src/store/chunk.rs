@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use super::counters::Sign;
+use super::counting::AtOnce;
 use super::engine::{Batch, Direction, Engine, EngineError, Lookup, Tier};
 use super::keys::{self, Place, RecordKey};
 use super::records::{
@@ -24,10 +25,8 @@ pub struct Range {
     pub from: Counted,
     /// Everything before here.
     pub to: Counted,
-    /// How many records of each kind.
-    pub records: usize,
-    /// About how many rows they may add to.
-    pub rows: usize,
+    /// How much of it.
+    pub at_once: AtOnce,
     /// Whether sums by `sub1` are wanted.
     pub subs: bool,
 }
@@ -117,8 +116,16 @@ impl Chunk {
         let (first, last) = (&from.conversions, &next.conversions);
         chunk.changes(engine, first, last, usize::MAX, &conversions, &mut subs, range.subs)?;
         let older = (from.clicks.min(to.clicks), from.conversions.min(to.conversions));
-        chunk.late_clicks(engine, &since, &older.0, range.records, &[])?;
-        chunk.changes(engine, &since, &older.1, range.records, &[], &mut subs, range.subs)?;
+        chunk.late_clicks(engine, &since, &older.0, range.at_once.records, &[])?;
+        chunk.changes(
+            engine,
+            &since,
+            &older.1,
+            range.at_once.records,
+            &[],
+            &mut subs,
+            range.subs,
+        )?;
         if chunk.damaged > 0 {
             let damaged = chunk.damaged;
             tracing::error!(damaged, "records that cannot be read were not counted");
@@ -154,7 +161,7 @@ impl Chunk {
         self.next.clicks = to;
         engine.scan(Table::Clicks, &from, &to, Direction::Ascending, &mut |key, value| {
             let Ok(key) = <RecordKey>::try_from(key) else { return ControlFlow::Continue(()) };
-            if seen.len() >= range.records || self.rows >= range.rows {
+            if seen.len() >= range.at_once.records || self.rows >= range.at_once.rows {
                 self.next.clicks = key;
                 return ControlFlow::Break(());
             }
@@ -185,7 +192,7 @@ impl Chunk {
         self.next.conversions = to;
         engine.scan(Table::Conversions, &from, &to, Direction::Ascending, &mut |key, value| {
             let Some(id) = keys::record(key) else { return ControlFlow::Continue(()) };
-            if met.len() >= range.records || self.rows + subs.len() >= range.rows {
+            if met.len() >= range.at_once.records || self.rows + subs.len() >= range.at_once.rows {
                 self.next.conversions = *id.as_bytes();
                 return ControlFlow::Break(());
             }

@@ -63,6 +63,21 @@ pub(super) fn put_late_click(batch: &mut Batch, click: RecordId, record: &ClickR
     batch.put(Table::Counters, &keys::late_click(click), |out| late.encode(out));
 }
 
+/// How much is counted at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtOnce {
+    /// Clicks, and conversions, that are read.
+    pub records: usize,
+    /// About how many rows of the sums one commit changes.
+    pub rows: usize,
+}
+
+impl Default for AtOnce {
+    fn default() -> Self {
+        Self { records: COUNTED_AT_ONCE_MAX, rows: COUNTED_ROWS_MAX }
+    }
+}
+
 /// How far a turn has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -159,6 +174,7 @@ impl Counting {
         writer: &Writer,
         engine: &dyn Engine,
         due: bool,
+        at_once: AtOnce,
     ) -> Result<Turn, EngineError> {
         let mut state = self.lock();
         if state.is_changing() || state.held > 0 {
@@ -172,14 +188,7 @@ impl Counting {
             return Ok(Turn::UnderWay);
         }
         let from = self.counted();
-        let range = Range {
-            since: RecordKey::default(),
-            from,
-            to: round.to,
-            records: COUNTED_AT_ONCE_MAX,
-            rows: COUNTED_ROWS_MAX,
-            subs: true,
-        };
+        let range = Range { since: RecordKey::default(), from, to: round.to, at_once, subs: true };
         let chunk = Chunk::read(engine, &range)?;
         let (next, more) = (chunk.next(), chunk.has_more(&range));
         if !chunk.is_empty() || next != from {
@@ -281,7 +290,7 @@ pub(super) fn count_until_closed(
             continue;
         }
         let due = idle >= COUNTING_TURNS_IDLE;
-        match counting.turn(writer, engine, due) {
+        match counting.turn(writer, engine, due, AtOnce::default()) {
             Ok(Turn::Nothing) if !due => idle += 1,
             Ok(Turn::Nothing | Turn::Ended) => idle = 0,
             Ok(Turn::UnderWay) => {}

@@ -42,7 +42,7 @@ use std::thread::JoinHandle;
 pub use bounds::Bounds;
 pub use catalogs::KeepError;
 pub use changes::ConversionChange;
-pub use counting::Turn;
+pub use counting::{AtOnce, Turn};
 pub use filing::Progress;
 pub use health::Health;
 pub use identity::Identity;
@@ -311,11 +311,11 @@ impl Store {
     ///
     /// # Errors
     /// When the engine cannot read.
-    pub fn count_once(&self, due: bool) -> Result<Turn, ReadError> {
+    pub fn count_once(&self, due: bool, at_once: AtOnce) -> Result<Turn, ReadError> {
         if self.health.poison_reason().is_some() {
             return Ok(Turn::Nothing);
         }
-        Ok(self.counting.turn(&self.writer, &*self.engine, due)?)
+        Ok(self.counting.turn(&self.writer, &*self.engine, due, at_once)?)
     }
 
     fn spawn_counting(&self) -> std::io::Result<JoinHandle<()>> {

@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
 use super::chunk::{self, Chunk};
-use super::counting::{self, Hold, Turn};
+use super::counting::{self, AtOnce, Hold, Turn};
 use super::engine::{Direction, Engine, EngineError, Tier};
 use super::keys::{self, Place, RecordKey};
 use super::records::{Counted, Counts, PlaceRecord, RecordError, RefusedRecord, SubRecord};
@@ -138,8 +138,7 @@ impl Sums<'_> {
             since: start,
             from: self.counted.max(from),
             to: Counted { clicks: end, conversions: end },
-            records: REPORT_TAIL_MAX,
-            rows: usize::MAX,
+            at_once: AtOnce { records: REPORT_TAIL_MAX, rows: usize::MAX },
             subs: wanted.subs,
         };
         let chunk = Chunk::read(self.engine, &range)?;
@@ -242,7 +241,7 @@ impl Store {
     pub fn catch_up(&self, until: Instant) -> Result<(), SumsError> {
         let target = counting::newest(&*self.engine)?;
         loop {
-            match self.count_once(true)? {
+            match self.count_once(true, AtOnce::default())? {
                 Turn::Nothing => return Ok(()),
                 Turn::Ended if self.counting.counted().max(target) == self.counting.counted() => {
                     return Ok(());

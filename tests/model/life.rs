@@ -21,7 +21,9 @@ use postbackd::rates::Market;
 use postbackd::store::engine::Engine;
 use postbackd::store::records::ClickRecord;
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
-use postbackd::store::{AppendBuffers, Appended, Numbers, Store, SubmitError, Turn, Unobserved};
+use postbackd::store::{
+    AppendBuffers, Appended, AtOnce, Numbers, Store, SubmitError, Turn, Unobserved,
+};
 
 use crate::books::{Books, Key, OFFERS, Request, on_disk};
 use crate::counts;
@@ -266,8 +268,9 @@ impl Life {
     }
 
     /// One turn of counting.
-    pub fn count(&self) {
-        match self.store.count_once(true) {
+    pub fn count(&self, rng: &mut Rng) {
+        let at_once = AtOnce { records: 1 + rng.below(6), rows: 1 + rng.below(6) };
+        match self.store.count_once(true, at_once) {
             Ok(_) => {}
             Err(error) => assert!(self.reads_fail, "no read has failed: {error}"),
         }
@@ -290,7 +293,9 @@ impl Life {
         if self.reads_fail || self.is_poisoned() {
             return;
         }
-        while self.store.count_once(true).expect("no read fails") != Turn::Nothing {
+        while self.store.count_once(true, AtOnce::default()).expect("no read fails")
+            != Turn::Nothing
+        {
             self.append();
             self.sync();
             let closed = self.store.writer().submit(Arc::new(Ticket::default()), |_| ()).is_err();

@@ -169,7 +169,7 @@ impl World {
             89..93 => life.file(),
             93..97 => self.step_clock(),
             97..100 => life.set_disk_full(self.rng.once_in(2)),
-            100..108 => life.count(),
+            100..108 => life.count(&mut self.rng),
             108..110 => life.look_at_sums(),
             110..113 => self.straggle(life),
             _ => life.catch_up(),
