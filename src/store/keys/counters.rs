@@ -105,6 +105,12 @@ pub fn sub_counters_from(quarter: Quarter) -> [u8; 5] {
     from(SUB_TAG, quarter)
 }
 
+/// Where all keys of [`sub_counter`] end.
+#[must_use]
+pub const fn sub_counters_end() -> [u8; 1] {
+    [SUB_TAG + 1]
+}
+
 /// The place and the value in a key of [`sub_counter`].
 #[must_use]
 pub fn sub_of(key: &[u8]) -> Option<(Place, Option<&str>)> {
