@@ -285,6 +285,7 @@ impl Server {
         }
         admin_trigger.begin();
         self.background.shutdown_timeout(Duration::from_secs(1));
+        let _ = self.store.keep_refusals(Clock::System.now_ms());
         self.store.close();
         tracing::info!("stopped");
         Ok(stopped)

@@ -34,6 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "click_id",
+            "query",
             "limits",
             "model",
         ],

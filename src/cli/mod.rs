@@ -4,6 +4,7 @@ mod catalog;
 mod check;
 mod conversions;
 mod ledger;
+mod report;
 mod serve;
 mod verify;
 
@@ -50,6 +51,8 @@ enum Command {
     /// Works on the ledger.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Prints clicks, conversions and money of a running server, by time, offer, affiliate and more.
+    Report(report::ReportArguments),
     /// Proves that a store is sound, or names what is broken.
     Verify(ledger::StoreArguments),
 }
@@ -123,6 +126,7 @@ pub fn run() -> ExitCode {
             ledger::prove(&store, &conversion)
         }
         Command::Ledger(LedgerCommand::Check { file }) => ledger::check(&file),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Verify(store) => verify::run(&store),
         Command::Catalog(CatalogCommand::Apply(arguments)) => catalog::apply(&arguments),
         Command::Conversions(ConversionsCommand::Status(arguments)) => {

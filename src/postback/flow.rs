@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::body::{Body, each_json_member};
-use super::decide::{Refused, Verdict, decide};
+use super::decide::{Asker, Refused, Verdict, decide};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
 use crate::caps::{Meter, Meters, Reserved};
@@ -155,11 +155,11 @@ impl Postbacks {
     /// Takes one postback as far as it goes without waiting: nearly always to its end, or to
     /// the disk.
     pub fn take_now(&self, request: &PostbackRequest<'_>) -> Progress {
-        let mut form = AnswerForm::Json;
-        match self.try_now(request, &mut form) {
+        let mut asker = Asker::default();
+        match self.try_now(request, &mut asker) {
             Ok(Some(committing)) => Progress::Committing(committing),
             Ok(None) => Progress::MustWait,
-            Err(answer) => Progress::Answered(self.counted(answer, form)),
+            Err(answer) => Progress::Answered(self.counted(answer, asker)),
         }
     }
 
@@ -167,7 +167,8 @@ impl Postbacks {
     pub async fn confirmed(&self, committing: Committing) -> Told {
         let Committing { submitted, answer, form, flags } = committing;
         if submitted.outcome(&self.waiting).await != Outcome::Durable {
-            return self.counted(Answer::Unavailable(Unavailability::StorePoisoned), form);
+            let asker = Asker { form, click: None };
+            return self.counted(Answer::Unavailable(Unavailability::StorePoisoned), asker);
         }
         for flag in Flag::ALL.iter().filter(|flag| flags & flag.bit() != 0) {
             self.metrics.postbacks.flagged(*flag);
@@ -186,10 +187,10 @@ impl Postbacks {
 
     /// As [`Postbacks::take`], for a request of which it is known that it must wait.
     pub async fn take_patiently(&self, request: &PostbackRequest<'_>) -> Told {
-        let mut form = AnswerForm::Json;
-        match self.wait_and_try(request, &mut form).await {
+        let mut asker = Asker::default();
+        match self.wait_and_try(request, &mut asker).await {
             Ok(committing) => self.confirmed(committing).await,
-            Err(answer) => self.counted(answer, form),
+            Err(answer) => self.counted(answer, asker),
         }
     }
 
@@ -201,32 +202,35 @@ impl Postbacks {
 
     /// Refuses a request that is not even read.
     pub fn refuse(&self, reason: Refusal, address: Address<'_>) -> Told {
-        let mut form = AnswerForm::Json;
+        let mut asker = Asker::default();
         // Whoever is not in the catalog is told in the form that goes with the path.
-        let _ = Sender::at(address, &self.catalog.load(), &mut form);
-        self.counted(reason.into(), form)
+        let _ = Sender::at(address, &self.catalog.load(), &mut asker.form);
+        self.counted(reason.into(), asker)
     }
 
-    fn counted(&self, answer: Answer, form: AnswerForm) -> Told {
+    fn counted(&self, answer: Answer, asker: Asker) -> Told {
         match &answer {
-            Answer::Refused(refused) => self.metrics.postbacks.refused(refused.reason),
+            Answer::Refused(refused) => {
+                self.metrics.postbacks.refused(refused.reason);
+                self.store.refusals().count(refused.reason, asker.click);
+            }
             Answer::Unavailable(reason) => self.metrics.postbacks.unavailable(*reason),
             Answer::Accepted { .. } | Answer::Duplicate { .. } | Answer::Updated { .. } => {}
         }
-        Told { answer, form }
+        Told { answer, form: asker.form }
     }
 
     /// As [`Postbacks::wait_and_try`]; `None`, and nothing done, where that would wait.
     fn try_now(
         &self,
         request: &PostbackRequest<'_>,
-        form: &mut AnswerForm,
+        asker: &mut Asker,
     ) -> Result<Option<Committing>, Answer> {
         let catalog = self.catalog.load();
         let mut fields = Fields::default();
-        let sender = Sender::at(request.address, &catalog, form)?;
+        let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
         fields.read(&sender, request)?;
-        let verdict = self.judge(&fields, &sender, &catalog, request.now_ms, form)?;
+        let verdict = self.judge(&fields, &sender, &catalog, request.now_ms, asker)?;
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
@@ -274,13 +278,13 @@ impl Postbacks {
     async fn wait_and_try(
         &self,
         request: &PostbackRequest<'_>,
-        form: &mut AnswerForm,
+        asker: &mut Asker,
     ) -> Result<Committing, Answer> {
         let catalog = self.catalog.load_full();
         let mut fields = Fields::default();
-        let sender = Sender::at(request.address, &catalog, form)?;
+        let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
         fields.read(&sender, request)?;
-        let verdict = self.judge(&fields, &sender, &catalog, request.now_ms, form)?;
+        let verdict = self.judge(&fields, &sender, &catalog, request.now_ms, asker)?;
         let (meter, now_ms) = (None, request.now_ms);
         let mut received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
         if fields.is_dry_run() || request.head {
@@ -314,9 +318,9 @@ impl Postbacks {
         sender: &Sender<'_>,
         catalog: &'a Catalog,
         now_ms: u64,
-        form: &mut AnswerForm,
+        asker: &mut Asker,
     ) -> Result<Verdict<'a>, Refused> {
-        decide(fields, sender, catalog, &self.keyring, &self.market, now_ms, form)
+        decide(fields, sender, catalog, &self.keyring, &self.market, now_ms, asker)
     }
 
     async fn dry_run(

@@ -30,17 +30,19 @@ const NOBODY: Whose = (OfferNumber::NONE, AffiliateNumber::NONE);
 pub struct Refusals {
     /// Which start of the server this is.
     start: u64,
-    /// Those whose offer is not known, since the start.
-    nobodys: [AtomicU64; Refusal::ALL.len()],
-    /// The others, since the last look.
+    /// All of them, since the start.
+    all: [AtomicU64; Refusal::ALL.len()],
+    /// Those of genuine clicks, since the last look.
     fresh: Mutex<HashMap<Whose, ByReason>>,
     kept: Mutex<Kept>,
 }
 
 #[derive(Default)]
 struct Kept {
-    /// Of those of nobody, so many are in the sums.
+    /// So many of nobody are in the sums.
     nobodys: ByReason,
+    /// So many of genuine clicks are.
+    known: ByReason,
     /// The quarter of an hour of the last look; time does not run backwards here.
     quarter: Quarter,
     /// The sums of this start, and whether they have grown since they were handed to the writer.
@@ -53,40 +55,46 @@ impl Refusals {
     pub fn new(start: u64) -> Self {
         Self {
             start,
-            nobodys: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
+            all: [const { AtomicU64::new(0) }; Refusal::ALL.len()],
             fresh: Mutex::default(),
             kept: Mutex::default(),
         }
     }
 
-    /// Counts a postback of which no click is known.
-    pub fn count(&self, reason: Refusal) {
-        self.nobodys[reason.index()].fetch_add(1, Ordering::Relaxed);
+    /// Counts a postback, of a genuine click if that is known.
+    pub fn count(&self, reason: Refusal, click: Option<RecordId>) {
+        // In this order, so that whoever is among all is known as somebody's by then.
+        if let Some(click) = click {
+            self.count_of(click, reason);
+        }
+        self.all[reason.index()].fetch_add(1, Ordering::Release);
     }
 
-    /// Counts a postback of a genuine click.
-    pub fn count_of(&self, click: RecordId, reason: Refusal) {
+    fn count_of(&self, click: RecordId, reason: Refusal) {
         let whose = (click.offer(), click.affiliate());
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        if fresh.len() >= REFUSED_PLACES_MAX && !fresh.contains_key(&whose) {
-            drop(fresh);
-            return self.count(reason);
+        // Those of too many offers and affiliates are among all, and nobody's.
+        if fresh.len() < REFUSED_PLACES_MAX || fresh.contains_key(&whose) {
+            fresh.entry(whose).or_insert([0; Refusal::ALL.len()])[reason.index()] += 1;
         }
-        fresh.entry(whose).or_insert([0; Refusal::ALL.len()])[reason.index()] += 1;
     }
 
     /// Adds what is fresh to the sums of the quarter of an hour.
     fn look(&self, kept: &mut Kept, now_ms: u64) {
         kept.quarter = kept.quarter.max(Quarter::of_ms(now_ms));
+        let mut nobodys = self.all.each_ref().map(|all| all.load(Ordering::Acquire));
         let fresh = std::mem::take(&mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut nobodys = [0; Refusal::ALL.len()];
-        for ((count, seen), now) in nobodys.iter_mut().zip(&mut kept.nobodys).zip(&self.nobodys) {
-            let now = now.load(Ordering::Relaxed);
-            *count = now - std::mem::replace(seen, now);
-        }
-        for (whose, counts) in fresh.into_iter().chain([(NOBODY, nobodys)]) {
+        for (whose, counts) in fresh {
+            kept.known.iter_mut().zip(&counts).for_each(|(known, count)| *known += count);
             kept.add(whose, &counts);
         }
+        for ((count, seen), known) in nobodys.iter_mut().zip(&mut kept.nobodys).zip(&kept.known) {
+            // One that is somebody's already, and among all only later, must not be taken off now.
+            let now = count.saturating_sub(*known);
+            *count = now.saturating_sub(*seen);
+            *seen += *count;
+        }
+        kept.add(NOBODY, &nobodys);
     }
 }
 
@@ -165,18 +173,18 @@ mod tests {
     #[test]
     fn each_refusal_is_in_one_sum() {
         let (refusals, mut kept) = (Refusals::new(1), Kept::default());
-        refusals.count(Refusal::ForgedClickId);
-        refusals.count_of(click(2), Refusal::ClickExpired);
+        refusals.count(Refusal::ForgedClickId, None);
+        refusals.count(Refusal::ClickExpired, Some(click(2)));
         refusals.look(&mut kept, HOUR_MS);
         refusals.look(&mut kept, HOUR_MS);
         assert_eq!(sums(&kept), [(4, 0, 1), (4, 2, 1)]);
-        refusals.count(Refusal::ForgedClickId);
-        refusals.count_of(click(2), Refusal::UnknownEvent);
+        refusals.count(Refusal::ForgedClickId, None);
+        refusals.count(Refusal::UnknownEvent, Some(click(2)));
         refusals.look(&mut kept, HOUR_MS + 1);
         assert_eq!(sums(&kept), [(4, 0, 2), (4, 2, 2)]);
-        refusals.count(Refusal::ForgedClickId);
+        refusals.count(Refusal::ForgedClickId, None);
         refusals.look(&mut kept, 2 * HOUR_MS);
-        refusals.count(Refusal::ForgedClickId);
+        refusals.count(Refusal::ForgedClickId, None);
         refusals.look(&mut kept, HOUR_MS);
         assert_eq!(sums(&kept), [(4, 0, 2), (4, 2, 2), (8, 0, 2)], "a clock that was set back");
     }
@@ -187,7 +195,7 @@ mod tests {
         let mut bytes = [0; 16];
         for number in 0..REFUSED_PLACES_MAX as u16 + 10 {
             bytes[11..13].copy_from_slice(&number.to_be_bytes());
-            refusals.count_of(RecordId::from_bytes(bytes), Refusal::ClickExpired);
+            refusals.count(Refusal::ClickExpired, Some(RecordId::from_bytes(bytes)));
         }
         refusals.look(&mut kept, 0);
         assert!(kept.sums.len() <= REFUSED_PLACES_MAX);

@@ -64,6 +64,9 @@ pub enum Part<'p> {
 /// Sees sums, several times for a place: they are to be added up.
 pub type VisitSums<'v> = &'v mut dyn FnMut(Place, Part<'_>, &Counts<'_>) -> ControlFlow<()>;
 
+/// Sees rows; one that does not decode ends the walk.
+type VisitRows<'v> = &'v mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, RecordError>;
+
 /// The sums, which do not change while this is there.
 pub struct Sums<'s> {
     engine: &'s dyn Engine,
@@ -163,7 +166,7 @@ impl Sums<'_> {
         &self,
         from: &[u8],
         to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, RecordError>,
+        visit: VisitRows<'_>,
     ) -> Result<ControlFlow<()>, SumsError> {
         let mut seen = Ok(ControlFlow::Continue(()));
         if from < to {

@@ -19,6 +19,7 @@ mod postbacks;
 mod presets;
 mod rates;
 mod records;
+mod report_sums;
 mod reports;
 mod status;
 mod verify;
