@@ -57,7 +57,7 @@ fn recount(server: &Server) -> BTreeMap<Key, Sums> {
         let key = ["offer", "affiliate", "event", "currency"].map(|name| text(&conversion[name]));
         let sums = all.entry(key).or_default();
         let is_status = |status: &&str| conversion["status"] == **status;
-        let place = STATUSES.iter().position(|status| is_status(&status)).expect("a status");
+        let place = STATUSES.iter().position(|status| is_status(status)).expect("a status");
         let kept = |amount: &Value| {
             let (whole, back) = (&conversion["amount"], &conversion["reversed_amount"]);
             if back.is_null() || micros(back) == 0 {
