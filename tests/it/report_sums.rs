@@ -58,16 +58,9 @@ fn recount(server: &Server) -> BTreeMap<Key, Sums> {
         let sums = all.entry(key).or_default();
         let is_status = |status: &&str| conversion["status"] == **status;
         let place = STATUSES.iter().position(|status| is_status(status)).expect("a status");
-        let kept = |amount: &Value| {
-            let (whole, back) = (&conversion["amount"], &conversion["reversed_amount"]);
-            if back.is_null() || micros(back) == 0 {
-                return micros(amount);
-            }
-            micros(amount) - micros(amount) * micros(back) / micros(whole)
-        };
         sums[0][place] += 1;
-        sums[1][place] += kept(&conversion["revenue"]);
-        sums[2][place] += kept(&conversion["payout"]);
+        sums[1][place] += micros(&conversion["revenue"]);
+        sums[2][place] += micros(&conversion["payout"]);
     }
     all
 }

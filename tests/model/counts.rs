@@ -7,10 +7,14 @@ use std::sync::Arc;
 use postbackd::click_id::RecordId;
 use postbackd::model::period::Quarter;
 use postbackd::model::status::Status;
+use postbackd::store::engine::Engine;
 use postbackd::store::keys;
 use postbackd::store::records::{ClickRecord, Counts};
 use postbackd::store::schema::Table;
-use postbackd::store::{Part, Store, Sums, SumsError, Unobserved, Wanted};
+use postbackd::store::ticket::Ticket;
+use postbackd::store::{
+    AppendBuffers, Appended, AtOnce, Part, Store, Sums, SumsError, Turn, Unobserved, Wanted,
+};
 
 use crate::books::on_disk;
 use crate::disk::{Disk, Tables};
@@ -135,4 +139,41 @@ pub fn check_nothing_is_left(disk: &Tables) {
     for key in disk.of(Table::Counters).keys() {
         assert!(begins.iter().all(|tag| tag[0] != key[0]), "{key:?} is still to be added");
     }
+}
+
+#[test]
+fn sums_stay_as_they_are_while_somebody_looks() {
+    let disk = Arc::new(Disk::new(Tables::default(), Rng::new(0)));
+    let engine: Arc<dyn Engine> = Arc::clone(&disk) as _;
+    let (store, _) = Store::on(engine, 0, [7; 32], Arc::new(Unobserved)).expect("opens");
+    let click = |number: u8| {
+        let mut id = [0; 16];
+        (id[5], id[15]) = (number, 1);
+        let (id, ticket) = (RecordId::from_bytes(id), Arc::new(Ticket::default()));
+        store.record_click(id, &ClickRecord::default(), ticket).expect("queued");
+    };
+    let append = || store.writer().append_once(&mut AppendBuffers::default());
+    let sync = || store.writer().sync_once(&mut Appended::default());
+    let turn = || store.count_once(true, AtOnce::default()).expect("readable");
+    let is_held = || store.sums().expect("readable").is_none();
+    click(1);
+    append();
+    sync();
+    while turn() != Turn::Ended {}
+    assert!(is_held(), "a commit is on its way");
+    append();
+    assert!(is_held(), "it is readable, and may still be lost");
+    sync();
+    click(2);
+    append();
+    sync();
+    let held = store.sums().expect("readable").expect("settled");
+    let before = sums(&held).expect("readable");
+    for _ in 0..5 {
+        assert_eq!(turn(), Turn::UnderWay, "somebody looks");
+    }
+    let rows = disk.with_readable(|disk| disk.of(Table::Counters).len());
+    assert_eq!((sums(&held).expect("readable"), rows), (before, 2));
+    drop(held);
+    while turn() != Turn::Ended {}
 }
