@@ -47,9 +47,9 @@ pub const UNFILED_MAX: u64 = 1 << 20;
 pub const FILING_TURN: Duration = Duration::from_millis(50);
 /// After so many turns the index rows of the last conversions are filed, however few: ten minutes.
 pub const FILING_TURNS_IDLE: u32 = 12_000;
-/// Rows of counters that one commit of the counting thread changes, about: a millisecond of the
-/// append stage's time.
-pub const COUNTED_ROWS_MAX: usize = 1024;
+/// Rows of counters that one commit of the counting thread changes, about: a few milliseconds of
+/// the append stage's time.
+pub const COUNTED_ROWS_MAX: usize = 4096;
 /// Clicks, and conversions, that are counted at once, in memory: about 20 MiB.
 pub const COUNTED_AT_ONCE_MAX: usize = 64 << 10;
 /// How often somebody looks whether there is something to count.
