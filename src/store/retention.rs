@@ -65,16 +65,19 @@ impl Store {
     /// # Errors
     /// When the store takes no writes.
     pub async fn expire(&self, now_ms: u64, retention: Retention) -> Result<bool, SubmitError> {
-        let before = |age: Duration| keys::first_at(now_ms.saturating_sub(millis(age)));
         let counted = self.counting.counted();
+        let before = |age: Duration, counted: RecordKey| {
+            let counted_ms = RecordId::from_bytes(counted).time_ms();
+            keys::first_at(now_ms.saturating_sub(millis(age)).min(counted_ms))
+        };
         let ticket = Arc::new(Ticket::default());
         // What was let go once is gone, even if from now on more is kept.
         let expired = {
             let mut expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner);
             expired.raise(&Expired {
-                clicks: before(retention.clicks).min(counted.clicks),
-                conversions: before(retention.conversions).min(counted.conversions),
-                by_click: before(retention.clicks + retention.conversions).min(counted.clicks),
+                clicks: before(retention.clicks, counted.clicks),
+                conversions: before(retention.conversions, counted.conversions),
+                by_click: before(retention.clicks + retention.conversions, counted.clicks),
             });
             *expired
         };
