@@ -389,7 +389,7 @@ fn visitors_cannot_make_more_sums_than_there_is_room_for() {
     check(130, 1, 30);
     count(&store);
     check(130, 1, 30);
-    ["s000", "s129", "new", ""].map(click);
+    ["s000", "s129", "new", ""].iter().copied().for_each(click);
     let (all, _, subs) = sums(&store);
     assert_eq!((all, subs.values().sum::<i64>()), (134, 133), "one has no sub1");
     count(&store);

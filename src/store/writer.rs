@@ -202,7 +202,8 @@ impl Writer {
         Ok(())
     }
 
-    /// As [`Writer::submit_derived`], for a conversion that is new.
+    /// As [`Writer::submit`], for a conversion that is new. `changes` hears the bounds below which what
+    /// is derived from it must be among the changes.
     ///
     /// # Errors
     /// As [`Writer::submit`]; also when too many conversions are not filed yet.
