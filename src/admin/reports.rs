@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header::CONTENT_TYPE;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
+use super::held::Held;
 use super::report_shapes::{RefusedShape, RowShape, Sums};
 use super::server::AdminState;
 use crate::limits::{REPORT_DAYS_MAX, REPORT_WAIT_MAX};
@@ -219,11 +221,10 @@ impl Asked {
             };
             let until = Instant::now() + REPORT_WAIT_MAX;
             let text = make(&self, &state.store, &question, &context, until)?;
-            drop(permit);
-            Ok::<_, ApiError>(text)
+            Ok::<_, ApiError>(Held::new(text, permit))
         };
-        let text = tokio::task::spawn_blocking(work).await.map_err(ApiError::work_failed)??;
-        Ok(([(CONTENT_TYPE, kind)], text).into_response())
+        let body = tokio::task::spawn_blocking(work).await.map_err(ApiError::work_failed)??;
+        Ok(([(CONTENT_TYPE, kind)], Body::new(body)).into_response())
     }
 
     fn question(&self, store: &Store) -> Result<Question, ApiError> {

@@ -4,6 +4,7 @@
 mod buckets;
 mod groups;
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -140,23 +141,33 @@ pub fn report(
         Ok(groups)
     })?;
     let names = Names::of(&store.view(), groups.keys())?;
-    let name = |group: &Group| names.name(group, question);
-    let mut report = Report { rows: Vec::new(), totals: groups.totals(context.base) };
+    let totals = groups.totals(context.base);
+    let mut rows = Vec::new();
     for (group, line) in groups.into_lines(context.base)? {
-        let mut named = name(&group);
+        let mut named = names.name(&group, question);
         if let Some(event) = named.iter_mut().find(|(by, _)| *by == Dimension::Event) {
             let id = &line.conversions.event;
             event.1 = (!id.is_empty()).then(|| id.to_string());
         }
-        report.rows.push(Row { group: named, line });
+        rows.push((group, Row { group: named, line }));
     }
-    report.rows.sort_by(|one, other| order(one).cmp(&order(other)));
-    Ok(report)
+    rows.sort_by(|(one, row), (other, its)| {
+        let currency = |row: &Row| row.line.conversions.currency;
+        order((one, &row.group), (other, &its.group)).then(currency(row).cmp(&currency(its)))
+    });
+    Ok(Report { rows: rows.into_iter().map(|(_, row)| row).collect(), totals })
 }
 
-fn order(row: &Row) -> (Vec<Option<&str>>, [u8; 3]) {
-    let names = row.group.iter().map(|(_, name)| name.as_deref()).collect();
-    (names, row.line.conversions.currency)
+/// What a group's members are called.
+type Named = [(Dimension, Option<String>)];
+
+/// Groups ascend by what they are called, hours by when they begin.
+fn order(one: (&Group, &Named), other: (&Group, &Named)) -> Ordering {
+    let members = one.1.iter().zip(other.1).map(|((by, name), (_, its))| match by {
+        Dimension::Hour => one.0.hour.cmp(&other.0.hour),
+        _ => name.cmp(its),
+    });
+    members.fold(Ordering::Equal, Ordering::then)
 }
 
 /// Makes a report of refused postbacks, and of clicks that went to a fallback, by reason.
@@ -180,12 +191,10 @@ pub fn refusals(
     let mut rows = Vec::new();
     for (of_clicks, groups) in [(true, clicks), (false, postbacks)] {
         for (group, counts) in groups.into_counts() {
-            let group = names.name(&group, question);
-            let of_reason = |(reason, count): (String, i64)| RefusedRow {
-                group: group.clone(),
-                clicks: of_clicks,
-                reason,
-                count,
+            let named = names.name(&group, question);
+            let of_reason = |(reason, count): (String, i64)| {
+                let row = RefusedRow { group: named.clone(), clicks: of_clicks, reason, count };
+                (group.clone(), row)
             };
             let fallen = counts.fallbacks.into_iter().filter(|fallback| fallback.clicks != 0);
             rows.extend(fallen.map(|it| of_reason((it.reason.into_owned(), it.clicks))));
@@ -194,15 +203,11 @@ pub fn refusals(
     if rows.len() > REPORT_ROWS_MAX {
         return Err(ReportError::TooManyRows);
     }
-    rows.sort_by(|one, other| {
-        let key = |row: &RefusedRow| (!row.clicks, row.reason.clone());
-        one.group
-            .iter()
-            .map(|(_, name)| name)
-            .cmp(other.group.iter().map(|(_, name)| name))
-            .then_with(|| key(one).cmp(&key(other)))
+    rows.sort_by(|(one, row), (other, its)| {
+        let by_reason = (!row.clicks, &row.reason).cmp(&(!its.clicks, &its.reason));
+        order((one, &row.group), (other, &its.group)).then(by_reason)
     });
-    Ok(rows)
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 /// Shows the sums to `look`, as soon as little enough is to be added to them.

@@ -57,7 +57,7 @@ fn recount(server: &Server) -> BTreeMap<Key, Sums> {
         let key = ["offer", "affiliate", "event", "currency"].map(|name| text(&conversion[name]));
         let sums = all.entry(key).or_default();
         let is_status = |status: &&str| conversion["status"] == **status;
-        let place = STATUSES.iter().position(|status| is_status(status)).expect("a status");
+        let place = STATUSES.iter().position(is_status).expect("a status");
         sums[0][place] += 1;
         sums[1][place] += micros(&conversion["revenue"]);
         sums[2][place] += micros(&conversion["payout"]);
