@@ -328,7 +328,9 @@ fn is_pure(path: &str) -> bool {
         "src/postback/transition.rs",
         "src/ledger/merkle.rs",
         "src/ledger/seal.rs",
+        "src/store/counters.rs",
         "src/store/keys.rs",
+        "src/store/keys/counters.rs",
         "src/store/postings.rs",
         "src/store/records.rs",
     ];

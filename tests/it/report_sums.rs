@@ -294,6 +294,20 @@ fn refused_postbacks_and_lost_clicks_are_told_by_reason() {
     server.start_again();
     let kept = rows(&server, "group_by=&offer=spring");
     assert_eq!(kept, [" postback illegal_transition 1", " postback unknown_event 2"]);
+    server.write("token", "an-admin-token-for-tests\n");
+    let url = format!("http://{}", server.admin);
+    let report = |arguments: &[&str]| {
+        let command = ["report", "--admin", &url, "--token-file", "token"];
+        run(&server.path("."), &[&command[..], arguments].concat())
+    };
+    let told = report(&["--group-by", "offer", "--refusals"]);
+    assert_eq!((told.code, &*told.err), (Some(0), ""));
+    assert!(told.out.starts_with("offer,what,reason,count\n,postback,"), "{}", told.out);
+    let told = report(&["--group-by", "offer", "--event", "sale", "--format", "json"]);
+    assert!(told.out.contains("\"group\":{\"offer\":\"spring\"}"), "{}", told.out);
+    let told = report(&["--group-by", "colour"]);
+    assert_eq!(told.code, Some(1));
+    assert!(told.err.contains("bad_group"), "{}", told.err);
     let csv = server.admin("/api/v1/reports/refusals?group_by=offer&format=csv");
     assert!(csv.text().starts_with("offer,what,reason,count\n,postback,malformed_click_id,2\n"));
 }
