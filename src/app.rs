@@ -25,7 +25,7 @@ use crate::fraud::Watch;
 use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{
     BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, FRAUD_REPORTS_AT_ONCE_MAX, PROOFS_AT_ONCE_MAX,
-    UPLOADS_MAX,
+    REPORTS_AT_ONCE_MAX, UPLOADS_MAX,
 };
 use crate::metrics::Metrics;
 use crate::model::period::Calendar;
@@ -203,6 +203,8 @@ impl Server {
             source: Arc::clone(&source),
             jobs: Arc::default(),
             proofs: Arc::new(Semaphore::new(PROOFS_AT_ONCE_MAX)),
+            reports: Arc::new(Semaphore::new(REPORTS_AT_ONCE_MAX)),
+            time_zone: config.network.time_zone.clone(),
             catalog_transfers: Arc::new(Semaphore::new(CATALOG_TRANSFERS_MAX)),
             fraud_reports: Semaphore::new(FRAUD_REPORTS_AT_ONCE_MAX),
             postbacks: postbacks.clone(),
@@ -289,6 +291,7 @@ impl Server {
         }
         admin_trigger.begin();
         self.background.shutdown_timeout(Duration::from_secs(1));
+        let _ = self.store.keep_refusals(Clock::System.now_ms());
         self.store.close();
         tracing::info!("stopped");
         Ok(stopped)

@@ -26,6 +26,7 @@ pub mod http;
 
 pub mod click;
 pub mod postback;
+pub mod report;
 
 pub mod verify;
 

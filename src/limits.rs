@@ -47,6 +47,20 @@ pub const UNFILED_MAX: u64 = 1 << 20;
 pub const FILING_TURN: Duration = Duration::from_millis(50);
 /// After so many turns the index rows of the last conversions are filed, however few: ten minutes.
 pub const FILING_TURNS_IDLE: u32 = 12_000;
+/// Rows of counters that one commit of the counting thread changes, about: a few milliseconds of
+/// the append stage's time.
+pub const COUNTED_ROWS_MAX: usize = 4096;
+/// Clicks, and conversions, that are counted at once, in memory: about 20 MiB.
+pub const COUNTED_AT_ONCE_MAX: usize = 64 << 10;
+/// How often somebody looks whether there is something to count.
+pub const COUNTING_TURN: Duration = Duration::from_millis(50);
+/// After so many turns without work the newest clicks and conversions are counted: ten seconds.
+pub const COUNTING_TURNS_IDLE: u32 = 200;
+/// Values of `sub1` counted by name for an offer and affiliate in a quarter of an hour; visitors
+/// choose them. Clicks with further ones are counted together.
+pub const SUBS_PER_PLACE_MAX: u32 = 100;
+/// Offers and affiliates whose refused postbacks are counted apart between two flushes.
+pub const REFUSED_PLACES_MAX: usize = 4096;
 /// Reads waiting for a reader thread; each takes about 100 µs on a cold disk.
 pub const READ_QUEUE_MAX: usize = 1024;
 /// Claims that one postback must hold to be new: its transaction (or event), and its click.
@@ -130,6 +144,16 @@ pub const POSTINGS_AT_ONCE_MAX: usize = 100_000;
 pub const STATEMENT_DAYS_MAX: u32 = 400;
 /// Proofs that are looked for at once; each walks over a whole day of an affiliate.
 pub const PROOFS_AT_ONCE_MAX: usize = 2;
+/// Rows of a report; they are in memory at once.
+pub const REPORT_ROWS_MAX: usize = 50_000;
+/// Days of a report.
+pub const REPORT_DAYS_MAX: i64 = 400;
+/// Clicks, and conversions, that a report counts itself because the counters are behind.
+pub const REPORT_TAIL_MAX: usize = 256 << 10;
+/// How long a report waits for counters that are further behind.
+pub const REPORT_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Reports that are made at once.
+pub const REPORTS_AT_ONCE_MAX: usize = 2;
 /// Broken records that `verify` names; further ones are counted.
 pub const BROKEN_NAMED_MAX: usize = 1000;
 /// Block cache of a store that is only looked through, bytes.
@@ -159,4 +183,5 @@ const _: () = assert!(
     "one conversion always fits a batch"
 );
 const _: () = assert!(UNFILED_WORTH_FILING < UNFILED_MAX, "filing begins before it must");
+const _: () = assert!(COUNTED_ROWS_MAX * 1024 < BATCH_BYTES_MAX, "what is counted fits a batch");
 const _: () = assert!(TXN_ID_BYTES_MAX <= VALUE_BYTES_MAX);

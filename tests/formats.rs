@@ -5,9 +5,11 @@ use postbackd::click_id::RecordId;
 use postbackd::model::reasons::Flag;
 use postbackd::model::status::Status;
 use postbackd::store::records::{
-    Balance, CatalogRecord, ClickRecord, ConversionRecord, Exchanged, HistoryEntry, InBase,
-    POSTING_VALUE_BYTES_MAX, PostingRecord, RatesRecord, RecordError, SealRecord, StoredIp,
-    click_flags, click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe,
+    Balance, CatalogRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted,
+    Counts, EventCounts, Exchanged, FallbackCounts, HistoryEntry, InBase, LateClickRecord,
+    POSTING_VALUE_BYTES_MAX, PlaceRecord, PostingRecord, RatesRecord, RecordError, RefusedCounts,
+    RefusedRecord, SealRecord, StoredIp, SubRecord, Tally, click_flags, click_of, decode_dedupe,
+    dedupe_minted_ms, encode_dedupe,
 };
 use proptest::prelude::*;
 
@@ -20,6 +22,7 @@ const CONVERSION_V3: &str = include_str!("fixtures/conversion.v3.hex");
 const RATES_V1: &str = include_str!("fixtures/rates.v1.hex");
 const DEDUPE_V1: &str = include_str!("fixtures/dedupe.v1.hex");
 const POSTING_V1: &str = include_str!("fixtures/posting.v1.hex");
+const COUNTERS_V1: &str = include_str!("fixtures/counters.v1.hex");
 const SEAL_V1: &str = include_str!("fixtures/seal.v1.hex");
 const CATALOG_V1: &str = include_str!("fixtures/catalog.v1.hex");
 
@@ -136,6 +139,56 @@ fn rates_v1() -> RatesRecord {
     RatesRecord { base: *b"USD", rates: vec![(*b"EUR", 920_000_000), (*b"JPY", 149_530_000_000)] }
 }
 
+fn counts_v1() -> Counts<'static> {
+    let tally = |conversions, revenue, payout| Tally { conversions, revenue, payout };
+    Counts {
+        clicks: 300,
+        fallbacks: vec![FallbackCounts { reason: "paused_offer".into(), clicks: 2 }],
+        events: vec![EventCounts {
+            event: "sale".into(),
+            currency: *b"USD",
+            negative: 1,
+            by_status: [
+                tally(1, 20_000_000, 15_000_000),
+                tally(2, i128::from(i64::MAX) * 2, -1),
+                Tally::default(),
+                tally(0, 0, 0),
+            ],
+        }],
+    }
+}
+
+fn contribution_v1(standing: u8) -> Contribution<'static> {
+    Contribution {
+        event: "sale".into(),
+        currency: *b"USD",
+        standing,
+        revenue: 20_000_000,
+        payout: 15_000_000,
+    }
+}
+
+/// Every kind of row of `counters`, one after the other.
+fn counters_v1() -> Vec<Vec<u8>> {
+    let change = ChangeRecord {
+        click: *b"0123456789abcdef",
+        before: Some(contribution_v1(1)),
+        after: contribution_v1(2),
+    };
+    let fresh = ChangeRecord { before: None, after: contribution_v1(0), ..change.clone() };
+    let late = LateClickRecord { fallback: "", sub1: "spring-mail" };
+    let refused = vec![RefusedCounts { reason: "forged_click_id", postbacks: 1000 }];
+    vec![
+        encoded(|out| PlaceRecord { subs: 3, counts: counts_v1() }.encode(out)),
+        encoded(|out| SubRecord { counts: counts_v1() }.encode(out)),
+        encoded(|out| change.encode(out)),
+        encoded(|out| fresh.encode(out)),
+        encoded(|out| late.encode(out)),
+        encoded(|out| RefusedRecord { refused }.encode(out)),
+        encoded(|out| Counted { clicks: [1; 16], conversions: [2; 16] }.encode(out)),
+    ]
+}
+
 fn posting_v1() -> PostingRecord {
     PostingRecord {
         currency: *b"USD",
@@ -216,8 +269,8 @@ fn flags_keep_their_bits() {
             (512, "repeated_ip"),
             (1024, "bot_user_agent"),
             (2048, "repeated_customer"),
-        (4096, "by_customer"),
-        (8192, "bound_elsewhere"),
+            (4096, "by_customer"),
+            (8192, "bound_elsewhere"),
         ]
     );
 }
@@ -245,6 +298,34 @@ fn rates_of_version_1_are_read_and_written_unchanged() {
     let stored = bytes(RATES_V1);
     assert_eq!(RatesRecord::decode(&stored), Ok(rates_v1()));
     assert_eq!(hex(&encoded(|out| rates_v1().encode(out))), hex(&stored));
+}
+
+#[test]
+fn counters_of_version_1_are_read_and_written_unchanged() {
+    let stored: Vec<_> = COUNTERS_V1.split("\n\n").map(bytes).collect();
+    let written = counters_v1();
+    assert_eq!(written.len(), stored.len());
+    for (written, stored) in written.iter().zip(&stored) {
+        assert_eq!(hex(written), hex(stored));
+    }
+    let place = PlaceRecord { subs: 3, counts: counts_v1() };
+    assert_eq!(PlaceRecord::decode(&stored[0]), Ok(place));
+    assert_eq!(SubRecord::decode(&stored[1]), Ok(SubRecord { counts: counts_v1() }));
+    let change = ChangeRecord::decode(&stored[2]).expect("a change");
+    assert_eq!((change.before, change.after), (Some(contribution_v1(1)), contribution_v1(2)));
+    assert_eq!(ChangeRecord::decode(&stored[3]).expect("a change").before, None);
+    assert_eq!(LateClickRecord::decode(&stored[4]).expect("a click").sub1, "spring-mail");
+    assert_eq!(RefusedRecord::decode(&stored[5]).expect("sums").refused[0].postbacks, 1000);
+    assert_eq!(Counted::decode(&stored[6]).expect("keys").conversions, [2; 16]);
+    for stored in &stored {
+        assert_eq!(
+            PlaceRecord::decode(&[&[2], &stored[1..]].concat()),
+            Err(RecordError::Version(Some(2)))
+        );
+    }
+    for end in 1..stored[0].len() {
+        assert_eq!(PlaceRecord::decode(&stored[0][..end]), Err(RecordError::Corrupt), "{end}");
+    }
 }
 
 #[test]

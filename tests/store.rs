@@ -1,20 +1,23 @@
 //! The store on a real RocksDB: options, durability, restart, numbers, retention, listings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postbackd::click_id::{Minter, RecordId};
 use postbackd::dedup::{Claim, ClaimSet};
+use postbackd::limits::SUBS_PER_PLACE_MAX;
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
+use postbackd::model::period::Quarter;
 use postbackd::store::engine::{Batch, Direction, Engine};
 use postbackd::store::records::{CatalogRecord, ClickRecord, ConversionRecord};
 use postbackd::store::schema::{Profile, Table};
 use postbackd::store::ticket::{Outcome, Ticket};
 use postbackd::store::{
-    FORMAT_VERSION, Identity, OpenError, Retention, RocksEngine, Store, Unobserved, keys,
+    FORMAT_VERSION, Identity, OpenError, Part, Retention, RocksEngine, Store, Unobserved, Wanted,
+    keys,
 };
 use tempfile::TempDir;
 
@@ -332,6 +335,89 @@ fn a_catalog_that_was_cut_short_leaves_the_one_before() {
     assert_eq!(pieces, 1, "nothing is left of what is no longer needed");
 }
 
+/// Adds what is there to the sums.
+fn count(store: &Store) {
+    store.catch_up(Instant::now() + Duration::from_secs(30)).expect("counted");
+}
+
+/// All clicks, all conversions, and clicks by `sub1`.
+fn sums(store: &Store) -> (i64, i64, BTreeMap<Option<String>, i64>) {
+    let (mut clicks, mut conversions, mut subs) = (0, 0, BTreeMap::new());
+    let wanted = Wanted { quarters: Quarter::default()..Quarter::new(u32::MAX), subs: true };
+    let held = store.sums_by(Instant::now() + Duration::from_secs(30)).expect("settled");
+    let seen = held.each(&wanted, &mut |_, part, counts| {
+        match part {
+            Part::Whole => {
+                let tallies = counts.events.iter().flat_map(|event| event.by_status);
+                clicks += counts.clicks;
+                conversions += tallies.map(|tally| tally.conversions).sum::<i64>();
+            }
+            Part::Sub(sub) => {
+                *subs.entry(sub.map(str::to_owned)).or_default() += counts.clicks;
+            }
+        }
+        std::ops::ControlFlow::Continue(())
+    });
+    seen.expect("readable");
+    (clicks, conversions, subs)
+}
+
+#[test]
+fn visitors_cannot_make_more_sums_than_there_is_room_for() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let minter = minter(&identity);
+    let click = |sub1: &str| {
+        let mut record = ClickRecord::default();
+        record.subs[0] = sub1;
+        let ticket = Arc::new(Ticket::default());
+        store.record_click(mint(&minter, NOW_MS), &record, ticket.clone()).expect("queued");
+        store.writer().flush();
+        assert_eq!(wait(ticket.settled()), Outcome::Durable);
+    };
+    let check = |clicks: i64, first: i64, others: i64| {
+        let (all, _, subs) = sums(&store);
+        let sum: i64 = subs.values().sum();
+        assert_eq!((all, sum, subs.len()), (clicks, clicks, SUBS_PER_PLACE_MAX as usize + 1));
+        let of = |sub: Option<&str>| subs[&sub.map(str::to_owned)];
+        assert_eq!((of(Some("s000")), of(None)), (first, others));
+    };
+    (0..SUBS_PER_PLACE_MAX + 30).for_each(|number| click(&format!("s{number:03}")));
+    check(130, 1, 30);
+    count(&store);
+    check(130, 1, 30);
+    ["s000", "s129", "new", ""].iter().copied().for_each(click);
+    let (all, _, subs) = sums(&store);
+    assert_eq!((all, subs.values().sum::<i64>()), (134, 133), "one has no sub1");
+    count(&store);
+    let (_, _, counted) = sums(&store);
+    assert_eq!(counted, subs);
+    assert_eq!((counted[&Some("s000".to_owned())], counted[&None]), (2, 32));
+}
+
+#[test]
+fn a_store_that_was_never_counted_is_counted_from_its_beginning() {
+    let folder = folder();
+    {
+        let (store, identity) = open(folder.path());
+        let minter = minter(&identity);
+        let click = mint(&minter, NOW_MS);
+        commit_click(&store, click);
+        commit_conversion(&store, click, mint(&minter, NOW_MS), "T-1");
+        count(&store);
+        commit_conversion(&store, click, mint(&minter, NOW_MS + 1), "T-2");
+    }
+    let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
+    let mut batch = Batch::default();
+    batch.delete_range(Table::Counters, b"", &keys::KEY_END);
+    engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    drop(engine);
+    let (store, _) = open(folder.path());
+    assert_eq!(sums(&store), (1, 2, BTreeMap::new()));
+    count(&store);
+    assert_eq!(sums(&store), (1, 2, BTreeMap::new()));
+}
+
 #[test]
 fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
     let folder = folder();
@@ -351,6 +437,10 @@ fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
     let days = |days: u64| Duration::from_millis(days * DAY_MS);
     let kept = Retention { clicks: days(90), conversions: days(40) };
     assert_eq!(wait(store.expire(NOW_MS, kept)), Ok(true));
+    let has = |click| wait(store.has_click(click)).expect("readable");
+    assert_eq!(clicks.map(has), [true; 5], "what is not counted is kept");
+    count(&store);
+    assert_eq!(wait(store.expire(NOW_MS, kept)), Ok(true));
 
     let check = |store: &Store| {
         let has = |click| wait(store.has_click(click)).expect("readable");
@@ -361,6 +451,8 @@ fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
         let named = wait(store.find_claim(&transaction("T-old"))).expect("readable");
         assert!(named.is_none_or(|named| named == old));
         assert_eq!(wait(store.find_claim(&transaction("T-new"))).expect("readable"), Some(new));
+        let (clicks, conversions, _) = sums(store);
+        assert_eq!((clicks, conversions), (5, 2), "sums stay");
     };
     check(&store);
     check(&open(crash_image(folder.path()).path()).0);

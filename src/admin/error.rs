@@ -11,8 +11,9 @@ use super::catalog::{Mistake, mistakes};
 use crate::catalog::{LoadError, version_text};
 use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT, UPLOAD_BYTES_MAX};
 use crate::rates::PutError;
+use crate::report::ReportError;
 use crate::store::records::RecordError;
-use crate::store::{KeepError, NumbersError, ReadError, SubmitError};
+use crate::store::{KeepError, NumbersError, ReadError, SubmitError, SumsError};
 
 /// An error of the admin API.
 #[derive(Debug)]
@@ -97,6 +98,12 @@ impl ApiError {
     pub fn proofs_busy() -> Self {
         let message = "other proofs are being looked for; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "proofs_busy", message)
+    }
+
+    /// 503: enough reports are being made.
+    pub fn reports_busy() -> Self {
+        let message = "other reports are being made; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "reports_busy", message)
     }
 
     /// 500: work that was begun ended badly.
@@ -188,6 +195,19 @@ impl From<ReadError> for ApiError {
             ReadError::Engine(_) | ReadError::Record(_) | ReadError::Poisoned => {
                 Self::store_failed(error)
             }
+        }
+    }
+}
+
+impl From<ReportError> for ApiError {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::TooManyRows => Self::bad_request("too_many_rows", error.to_string()),
+            ReportError::Sums(SumsError::Behind) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "counters_behind", error.to_string())
+            }
+            ReportError::Sums(SumsError::Read(error)) => error.into(),
+            ReportError::Sums(SumsError::Open(_)) => Self::store_failed(error),
         }
     }
 }

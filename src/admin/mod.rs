@@ -14,6 +14,8 @@ mod ledger;
 mod lookup;
 mod openapi;
 mod rates;
+mod report_shapes;
+mod reports;
 mod server;
 mod shapes;
 mod status_lines;

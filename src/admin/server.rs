@@ -9,6 +9,7 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,7 +20,7 @@ use super::error::ApiError;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
 use super::{
-    catalog, conversions, customers, fraud, ledger, lookup, rates, system, totals, upload,
+    catalog, conversions, customers, fraud, ledger, lookup, rates, reports, system, totals, upload,
 };
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
@@ -53,6 +54,10 @@ pub struct AdminState {
     pub proofs: Arc<Semaphore>,
     /// Fraud reports that may be made beside each other.
     pub fraud_reports: Semaphore,
+    /// Reports that may be made beside each other.
+    pub reports: Arc<Semaphore>,
+    /// The network's time zone.
+    pub time_zone: TimeZone,
     /// Exchange rates.
     pub rates: RatesSource,
     /// Verifies click IDs.
@@ -87,6 +92,8 @@ fn api() -> Routes {
         .routes(routes!(catalog::versions))
         .routes(routes!(totals::totals))
         .routes(routes!(fraud::report))
+        .routes(routes!(reports::report))
+        .routes(routes!(reports::refusals))
         .routes(routes!(ledger::balances))
         .routes(routes!(ledger::postings))
         .routes(routes!(ledger::proof))

@@ -61,6 +61,9 @@ fn set_gauges(state: &AdminState) {
     gauge!("postbackd_dedupe_cache_capacity").set(capacity as f64);
     gauge!("postbackd_dedupe_cache_entries").set(entries as f64);
     gauge!("postbackd_store_unfiled_conversions").set(state.store.progress().unfiled() as f64);
+    if let Ok(uncounted_ms) = state.store.uncounted_ms() {
+        gauge!("postbackd_store_uncounted_seconds").set(uncounted_ms as f64 / 1000.0);
+    }
     gauge!("postbackd_dedupe_pending").set(pending as f64);
     state.store.gauges(|name, table, value| {
         gauge!(format!("postbackd_rocksdb_{name}"), "table" => table.name()).set(value as f64);

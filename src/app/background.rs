@@ -15,7 +15,8 @@ use crate::space::free_bytes;
 use crate::store::{Retention, Store};
 use crate::time::Clock;
 
-/// How often free space is looked at and recorded samples are sorted into buckets.
+/// How often free space is looked at, recorded samples are sorted into buckets, and the sums of
+/// refused postbacks are kept.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 /// How often old records are let go.
 const RETENTION_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -25,7 +26,7 @@ const SEALING_EVERY: Duration = Duration::from_secs(10 * 60);
 /// way meanwhile; at the most twice this.
 const REPRICE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// Looks at the free space, and sorts recorded samples into buckets.
+/// Looks at the free space, sorts recorded samples into buckets, keeps what was refused.
 pub(super) async fn housekeeping(config: Config, store: Arc<Store>, metrics: Arc<Metrics>) {
     let mut tick = tokio::time::interval(HOUSEKEEPING_EVERY);
     loop {
@@ -35,6 +36,8 @@ pub(super) async fn housekeeping(config: Config, store: Arc<Store>, metrics: Arc
             Err(error) => tracing::warn!(%error, "cannot tell the free disk space"),
         }
         metrics.upkeep();
+        // A store that takes nothing now takes them another time.
+        let _ = store.keep_refusals(Clock::System.now_ms());
     }
 }
 

@@ -5,6 +5,7 @@ mod check;
 mod conversions;
 mod fraud;
 mod ledger;
+mod report;
 mod serve;
 mod verify;
 
@@ -53,6 +54,8 @@ enum Command {
     /// Works on the ledger.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Prints clicks, conversions and money of a running server, by time, offer, affiliate and more.
+    Report(report::ReportArguments),
     /// Proves that a store is sound, or names what is broken.
     Verify(ledger::StoreArguments),
 }
@@ -127,6 +130,7 @@ pub fn run() -> ExitCode {
         }
         Command::Ledger(LedgerCommand::Check { file }) => ledger::check(&file),
         Command::Fraud(arguments) => fraud::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Verify(store) => verify::run(&store),
         Command::Catalog(CatalogCommand::Apply(arguments)) => catalog::apply(&arguments),
         Command::Conversions(ConversionsCommand::Status(arguments)) => {

@@ -142,6 +142,12 @@ pub const DESCRIPTIONS: &[Description] = &[
         "",
         "Conversions whose index rows are not written yet.",
     ),
+    metric(
+        Gauge,
+        "postbackd_store_uncounted_seconds",
+        "",
+        "How far the sums of reports are behind the newest click or conversion; reports add the rest.",
+    ),
     metric(Gauge, "postbackd_store_poisoned", "", "1 after a failed write or fsync."),
     metric(Gauge, "postbackd_store_free_bytes", "", "Free space on the store's disk."),
     metric(Gauge, "postbackd_store_disk_full", "", "1 while free space is below the reserve."),

@@ -2,6 +2,7 @@
 
 pub mod country;
 pub mod currency;
+pub mod dimension;
 pub mod fields;
 pub mod ids;
 pub mod money;

@@ -37,6 +37,18 @@ impl Sum {
         Self(self.0 - other.0)
     }
 
+    /// What each of so many has of it; `None` of none.
+    #[must_use]
+    pub fn per(self, number: i64) -> Option<Self> {
+        (number > 0).then(|| Self(rounded_quotient(self.0, i128::from(number))))
+    }
+
+    /// A plain number, in millionths, without decimals that say nothing.
+    #[must_use]
+    pub fn plain(self) -> impl fmt::Display {
+        Decimal { micros: self.0, decimals_min: 0 }
+    }
+
     /// As [`Micros::display`].
     #[must_use]
     pub fn display(self, currency: Currency) -> impl fmt::Display {

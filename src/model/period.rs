@@ -36,6 +36,47 @@ impl Span {
     }
 }
 
+/// A quarter of an hour in UTC, counted from 1970. Every time zone in use is a whole number of them
+/// away from UTC and changes its clocks when one begins, so that its hours and days are made of
+/// whole quarters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Quarter(u32);
+
+impl Quarter {
+    /// How long one is, milliseconds.
+    pub const MS: u64 = 15 * 60 * 1000;
+
+    /// From a count, as stored.
+    #[must_use]
+    pub const fn new(quarters: u32) -> Self {
+        Self(quarters)
+    }
+
+    /// The count, as stored.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// The one that a moment in Unix milliseconds is part of.
+    #[must_use]
+    pub fn of_ms(time_ms: u64) -> Self {
+        Self(u32::try_from(time_ms / Self::MS).unwrap_or(u32::MAX))
+    }
+
+    /// When it begins, Unix milliseconds.
+    #[must_use]
+    pub fn begins_ms(self) -> u64 {
+        u64::from(self.0) * Self::MS
+    }
+
+    /// The one after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 /// Where days and months begin.
 #[derive(Clone, Debug)]
 pub struct Calendar {

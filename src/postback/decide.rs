@@ -9,7 +9,7 @@ use super::price::{Price, Said, price};
 use super::sender::Sender;
 use super::timestamp;
 use crate::catalog::{Advertiser, Affiliate, Catalog, Event, Late, Offer, Repeat};
-use crate::click_id::{ClickId, Keyring};
+use crate::click_id::{ClickId, Keyring, RecordId};
 use crate::dedup::{Claim, ClaimSet, CustomerWindows};
 use crate::model::currency::Currency;
 use crate::model::fields::Field;
@@ -28,6 +28,21 @@ pub struct Refused {
     pub reason: Refusal,
     /// What to send instead, where that is known.
     pub hint: Option<Cow<'static, str>>,
+}
+
+/// What is known of whoever sent a postback, whatever comes of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// In which form it wants the answer.
+    pub form: AnswerForm,
+    /// Of which click it speaks, once that is known to be genuine.
+    pub click: Option<RecordId>,
+}
+
+impl Default for Asker {
+    fn default() -> Self {
+        Self { form: AnswerForm::Json, click: None }
+    }
 }
 
 impl Refused {
@@ -163,17 +178,18 @@ pub fn decide<'a>(
     bound: Option<ClickId>,
     by: &Rules<'a>,
     now_ms: u64,
-    form: &mut AnswerForm,
+    asker: &mut Asker,
 ) -> Result<Verdict<'a>, Refused> {
     let Rules { catalog, keyring, market } = *by;
     refuse_unresolved(fields, sender)?;
     let click = bound.map_or_else(|| click(fields, sender, keyring), Ok)?;
     let record = click.record();
+    asker.click = Some(record);
     let offer = catalog.offer_by_number(record.offer()).ok_or(Refusal::UnknownOffer)?;
     if sender.advertiser.is_some_and(|advertiser| advertiser.id != offer.advertiser.id) {
         return Err(Refusal::WrongAdvertiser.into());
     }
-    *form = offer.advertiser.answer;
+    asker.form = offer.advertiser.answer;
     let event = event(fields, sender, offer)?;
     let sent_ms = match fields.get(Field::Timestamp) {
         None => None,

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::answer::{Answer, Told, duplicate};
 use super::body::{Body, each_json_member};
-use super::decide::{Refused, Rules, Verdict, decide};
+use super::decide::{Asker, Refused, Rules, Verdict, decide};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
 use crate::caps::{Meter, Meters, Reserved};
@@ -89,11 +89,11 @@ impl Postbacks {
     /// Takes one postback as far as it goes without waiting: nearly always to its end, or to
     /// the disk.
     pub fn take_now(&self, request: &PostbackRequest<'_>) -> Progress {
-        let mut form = AnswerForm::Json;
-        match self.try_now(request, &mut form) {
+        let mut asker = Asker::default();
+        match self.try_now(request, &mut asker) {
             Ok(Some(committing)) => Progress::Committing(committing),
             Ok(None) => Progress::MustWait,
-            Err(answer) => Progress::Answered(self.counted(answer, form)),
+            Err(answer) => Progress::Answered(self.counted(answer, asker)),
         }
     }
 
@@ -101,7 +101,8 @@ impl Postbacks {
     pub async fn confirmed(&self, committing: Committing) -> Told {
         let Committing { submitted, answer, form, flags, rejected_by } = committing;
         if submitted.outcome(&self.waiting).await != Outcome::Durable {
-            return self.counted(Answer::Unavailable(Unavailability::StorePoisoned), form);
+            let asker = Asker { form, click: None };
+            return self.counted(Answer::Unavailable(Unavailability::StorePoisoned), asker);
         }
         self.metrics.postbacks.flagged(flags, rejected_by);
         Told { answer, form }
@@ -118,10 +119,10 @@ impl Postbacks {
 
     /// As [`Postbacks::take`], for a request of which it is known that it must wait.
     pub async fn take_patiently(&self, request: &PostbackRequest<'_>) -> Told {
-        let mut form = AnswerForm::Json;
-        match self.wait_and_try(request, &mut form).await {
+        let mut asker = Asker::default();
+        match self.wait_and_try(request, &mut asker).await {
             Ok(committing) => self.confirmed(committing).await,
-            Err(answer) => self.counted(answer, form),
+            Err(answer) => self.counted(answer, asker),
         }
     }
 
@@ -133,37 +134,40 @@ impl Postbacks {
 
     /// Refuses a request that is not even read.
     pub fn refuse(&self, reason: Refusal, address: Address<'_>) -> Told {
-        let mut form = AnswerForm::Json;
+        let mut asker = Asker::default();
         // Whoever is not in the catalog is told in the form that goes with the path.
-        let _ = Sender::at(address, &self.catalog.load(), &mut form);
-        self.counted(reason.into(), form)
+        let _ = Sender::at(address, &self.catalog.load(), &mut asker.form);
+        self.counted(reason.into(), asker)
     }
 
-    fn counted(&self, answer: Answer, form: AnswerForm) -> Told {
+    fn counted(&self, answer: Answer, asker: Asker) -> Told {
         match &answer {
-            Answer::Refused(refused) => self.metrics.postbacks.refused(refused.reason),
+            Answer::Refused(refused) => {
+                self.metrics.postbacks.refused(refused.reason);
+                self.store.refusals().count(refused.reason, asker.click);
+            }
             Answer::Unavailable(reason) => self.metrics.postbacks.unavailable(*reason),
             Answer::Accepted { .. } | Answer::Duplicate { .. } | Answer::Updated { .. } => {}
         }
-        Told { answer, form }
+        Told { answer, form: asker.form }
     }
 
     /// As [`Postbacks::wait_and_try`]; `None`, and nothing done, where that would wait.
     fn try_now(
         &self,
         request: &PostbackRequest<'_>,
-        form: &mut AnswerForm,
+        asker: &mut Asker,
     ) -> Result<Option<Committing>, Answer> {
         let catalog = self.catalog.load();
         let mut fields = Fields::default();
-        let sender = Sender::at(request.address, &catalog, form)?;
+        let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
         fields.read(&sender, request)?;
         let bound = match self.click_of_customer_now(&fields, &sender, &catalog, request.now_ms)? {
             Lookup::Found(click) => Some(click),
             Lookup::Absent => None,
             Lookup::Unknown => return Ok(None),
         };
-        let mut verdict = self.judge(&fields, &sender, bound, &catalog, request.now_ms, form)?;
+        let mut verdict = self.judge(&fields, &sender, bound, &catalog, request.now_ms, asker)?;
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
@@ -213,14 +217,14 @@ impl Postbacks {
     async fn wait_and_try(
         &self,
         request: &PostbackRequest<'_>,
-        form: &mut AnswerForm,
+        asker: &mut Asker,
     ) -> Result<Committing, Answer> {
         let catalog = self.catalog.load_full();
         let mut fields = Fields::default();
-        let sender = Sender::at(request.address, &catalog, form)?;
+        let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
         fields.read(&sender, request)?;
         let bound = self.click_of_customer(&fields, &sender, &catalog, request.now_ms).await?;
-        let mut verdict = self.judge(&fields, &sender, bound, &catalog, request.now_ms, form)?;
+        let mut verdict = self.judge(&fields, &sender, bound, &catalog, request.now_ms, asker)?;
         let (meter, now_ms) = (None, request.now_ms);
         let mut received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
         if fields.is_dry_run() || request.head {
@@ -258,10 +262,10 @@ impl Postbacks {
         bound: Option<ClickId>,
         catalog: &'a Catalog,
         now_ms: u64,
-        form: &mut AnswerForm,
+        asker: &mut Asker,
     ) -> Result<Verdict<'a>, Refused> {
         let by = Rules { catalog, keyring: &self.keyring, market: &self.market };
-        decide(fields, sender, bound, &by, now_ms, form)
+        decide(fields, sender, bound, &by, now_ms, asker)
     }
 
     async fn dry_run(

@@ -12,7 +12,7 @@ use crate::limits::{REVERSED_AT_ONCE_MAX, TRACE_CONVERSIONS_MAX};
 use crate::model::reasons::{NEGATIVE_EVENT, Refusal};
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, Earned, HistoryEntry, RecordError};
-use crate::store::{ReadError, StoredConversion};
+use crate::store::{ConversionChange, ReadError, StoredConversion};
 
 /// The kept parameter of a negative event that names a conversion it has taken back.
 const REVERSES: &str = "reverses";
@@ -35,7 +35,7 @@ impl Postbacks {
         let mut anew = Vec::with_capacity(taken_back.len());
         for (at, record) in taken_back {
             statuses[at] = status_of(&record)?;
-            anew.push((stored[at].id, record));
+            anew.push((at, record));
         }
         let original = own.original();
         let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
@@ -43,12 +43,21 @@ impl Postbacks {
         let step = HistoryEntry::new(status, now_ms, event_ms, earned, NEGATIVE_EVENT);
         let flags = verdict.flags_of_click(has_click);
         let mut event = record(verdict, received, flags, false, &[step]);
-        let reversed: Vec<_> = anew.iter().map(|(id, _)| id.to_text()).collect();
+        let reversed: Vec<_> = anew.iter().map(|(at, _)| stored[*at].id.to_text()).collect();
         event.params.extend(reversed.iter().map(|id| (REVERSES, id.as_str())));
         // All of them stay held: what one holds for several, it holds for those that change, too.
         let known = held.into_iter().zip(statuses).collect();
-        let commit =
-            |ticket| self.store.commit_with_changes((original.conversion, &event), &anew, ticket);
+        let changes: Vec<_> = anew
+            .iter()
+            .map(|(at, after)| ConversionChange {
+                conversion: stored[*at].id,
+                before: &records[*at],
+                after,
+            })
+            .collect();
+        let commit = |ticket| {
+            self.store.commit_with_changes((original.conversion, &event), &changes, ticket)
+        };
         let submitted = own.submit_with(known, commit)?;
         self.waiting.submitted();
         let answer = Answer::Accepted {

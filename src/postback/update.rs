@@ -12,7 +12,7 @@ use crate::dedup::{Changing, ClaimSet, Held, Original};
 use crate::model::reasons::Unavailability;
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, RecordError};
-use crate::store::{ReadError, StoredConversion, SubmitError};
+use crate::store::{ConversionChange, ReadError, StoredConversion, SubmitError};
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,8 @@ impl Postbacks {
         }
         let Mine { claims, still } = mine;
         Ok(claims.submit_change(status, |ticket| {
-            let submit = |ticket| self.store.change_conversion(conversion, anew, ticket);
+            let change = ConversionChange { conversion, before, after: anew };
+            let submit = |ticket| self.store.change_conversion(change, ticket);
             let Some(still) = still else { return submit(ticket) };
             if let Some(meter) = self.meters.of(conversion.offer()) {
                 let of = |record| Counted::of(conversion, record);

@@ -2,30 +2,38 @@
 
 use std::sync::Arc;
 
+use super::bounds::Bounds;
 use super::engine::Batch;
-use super::keys::RecordKey;
 use super::records::ConversionRecord;
 use super::schema::Table;
 use super::ticket::Settle;
-use super::{Store, SubmitError, filing};
+use super::{Store, SubmitError, counting, filing};
 use crate::click_id::RecordId;
 
+/// A known conversion: its record as it is and as it becomes. Its history grows, and its click, its
+/// event, its transaction and its claims, of which its index rows are made, stay. Whoever changes
+/// it holds its claims, so that it is settled and nobody else changes it meanwhile.
+#[derive(Clone, Copy)]
+pub struct ConversionChange<'c> {
+    /// Which.
+    pub conversion: RecordId,
+    /// As it is on disk.
+    pub before: &'c ConversionRecord<'c>,
+    /// As it becomes.
+    pub after: &'c ConversionRecord<'c>,
+}
+
 impl Store {
-    /// Queues a known conversion's record with what has changed in it: anything but its click, its
-    /// event, its transaction and its claims, of which its index rows are made. The caller holds
-    /// its claims, so that it is settled and nobody else changes it meanwhile.
+    /// Queues a known conversion's record with what has changed in it.
     ///
     /// # Errors
     /// As [`Store::commit_conversion`].
     pub fn change_conversion(
         &self,
-        conversion: RecordId,
-        record: &ConversionRecord<'_>,
+        change: ConversionChange<'_>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit_rewriting(ticket, |batch, closed_below| {
-            put_changed(batch, conversion, record, closed_below);
-        })
+        self.writer.submit_derived(ticket, |batch, bounds| change.put(batch, bounds))
     }
 
     /// Queues a new conversion together with changes of others: all or none.
@@ -35,27 +43,29 @@ impl Store {
     pub fn commit_with_changes(
         &self,
         new: (RecordId, &ConversionRecord<'_>),
-        changed: &[(RecordId, ConversionRecord<'_>)],
+        changes: &[ConversionChange<'_>],
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit_conversion(new.0, ticket, |batch, closed_below| {
-            filing::put_conversion(batch, new.0, new.1, closed_below);
-            for (conversion, record) in changed {
-                put_changed(batch, *conversion, record, closed_below);
+        self.writer.submit_conversion(new.0, ticket, |batch, bounds| {
+            filing::put_conversion(batch, new.0, new.1, bounds);
+            for change in changes {
+                change.put(batch, bounds);
             }
         })
     }
 }
 
-/// Puts a known conversion's record, and its postings if no filing round will derive them.
-fn put_changed(
-    batch: &mut Batch,
-    conversion: RecordId,
-    record: &ConversionRecord<'_>,
-    closed_below: &RecordKey,
-) {
-    batch.put(Table::Conversions, conversion.as_bytes(), |out| record.encode(out));
-    if conversion.as_bytes() < closed_below {
-        filing::put_postings(batch, conversion, record);
+impl ConversionChange<'_> {
+    /// Puts the record, and what is derived from the change if no round will do so.
+    fn put(&self, batch: &mut Batch, bounds: &Bounds) {
+        let Self { conversion, before, after } = *self;
+        debug_assert!(after.history.len() > before.history.len(), "a change is a step");
+        batch.put(Table::Conversions, conversion.as_bytes(), |out| after.encode(out));
+        if conversion.as_bytes() < &bounds.filed {
+            filing::put_postings(batch, conversion, after);
+        }
+        if conversion.as_bytes() < &bounds.counted.conversions {
+            counting::put_change(batch, conversion, Some(before), after);
+        }
     }
 }

@@ -114,6 +114,8 @@ pub trait Engine: Send + Sync + 'static {
 pub enum Change<'b> {
     /// Writes a value under a key.
     Put(Table, &'b [u8], &'b [u8]),
+    /// Removes a key.
+    Delete(Table, &'b [u8]),
     /// Removes the keys of a range, its end excluded.
     DeleteRange(Table, &'b [u8], &'b [u8]),
 }
@@ -121,6 +123,7 @@ pub enum Change<'b> {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Put,
+    Delete,
     DeleteRange,
 }
 
@@ -148,6 +151,28 @@ impl Batch {
         encode(&mut self.bytes);
         debug_assert!(self.bytes.len() >= key_end, "encoders only append");
         self.push(Entry { kind: Kind::Put, table, key_end, end: self.bytes.len() });
+    }
+
+    /// Adds the removal of a key.
+    pub fn delete(&mut self, table: Table, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        let end = self.bytes.len();
+        self.push(Entry { kind: Kind::Delete, table, key_end: end, end });
+    }
+
+    /// Adds another batch's changes behind its own.
+    pub fn append(&mut self, other: &Self) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        let moved = other.entries.iter().map(|entry| Entry {
+            key_end: start + entry.key_end,
+            end: start + entry.end,
+            ..*entry
+        });
+        self.entries.extend(moved);
+        for (all, more) in self.by_table.iter_mut().zip(other.by_table) {
+            *all += more;
+        }
     }
 
     /// Adds the removal of `from..to`.
@@ -178,6 +203,7 @@ impl Batch {
             start = entry.end;
             match entry.kind {
                 Kind::Put => Change::Put(entry.table, key, value),
+                Kind::Delete => Change::Delete(entry.table, key),
                 Kind::DeleteRange => Change::DeleteRange(entry.table, key, value),
             }
         })

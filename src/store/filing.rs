@@ -11,16 +11,20 @@
 //!
 //! - Whoever commits a conversion below the bound of a round that has begun brings its rows along
 //!   in the same batch ([`Writer::submit_conversion`]), so no round misses one. Whoever rewrites
-//!   one brings its postings along ([`Writer::submit_rewriting`]).
+//!   one brings its postings along ([`Writer::submit_derived`]).
 //! - A round writes nothing that a crash could still take back: what it has read waits until
 //!   every commit that it may have seen is settled.
+//! - A round leaves no row older than it found: if somebody brought rows along while it had read
+//!   and not written, it reads and writes once more. A windowed claim may be of both.
 //! - Until a conversion's claims are filed, memory may not forget them ([`Progress`]).
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::bounds::{Bounds, Mark};
 use super::claim::{Claim, ClaimSet};
+use super::counting;
 use super::engine::{Batch, Direction, Engine, EngineError};
 use super::health::Health;
 use super::keys::{self, BY_CLICK_KEY_BYTES, DEDUPE_KEY_BYTES, OF_CUSTOMER_KEY_BYTES, RecordKey};
@@ -28,7 +32,7 @@ use super::postings::{PostingRow, postings};
 use super::records::{self, BINDING_VALUE_BYTES, Binding, ConversionRecord, DEDUPE_VALUE_BYTES};
 use super::schema::Table;
 use super::ticket::Ticket;
-use super::writer::{Mark, Writer};
+use super::writer::Writer;
 use crate::click_id::RecordId;
 use crate::limits::{
     FILED_AT_ONCE_MAX, FILING_TURN, FILING_TURNS_IDLE, HARD_CLAIMS_MAX, UNFILED_WORTH_FILING,
@@ -40,6 +44,8 @@ use crate::limits::{
 pub struct Progress {
     submitted: AtomicU64,
     filed: AtomicU64,
+    /// Conversions that brought their rows along.
+    late: AtomicU64,
 }
 
 impl Progress {
@@ -59,6 +65,14 @@ impl Progress {
     #[must_use]
     pub fn unfiled(&self) -> u64 {
         self.submitted().saturating_sub(self.filed())
+    }
+
+    pub(super) fn count_late(&self, is_late: bool) {
+        self.late.fetch_add(u64::from(is_late), Ordering::AcqRel);
+    }
+
+    fn late(&self) -> u64 {
+        self.late.load(Ordering::Acquire)
     }
 
     pub(super) fn set_submitted(&self, submitted: u64) {
@@ -117,17 +131,20 @@ fn row<const N: usize>(key: &keys::DedupeKey, value: &[u8]) -> [u8; N] {
     row
 }
 
-/// Puts a new conversion's record into the batch that carries it; with all its rows, if no filing
-/// round will derive them.
+/// Puts a new conversion's record into the batch that carries it; with all that is derived from
+/// it, if no round will.
 pub(super) fn put_conversion(
     batch: &mut Batch,
     conversion: RecordId,
     record: &ConversionRecord<'_>,
-    closed_below: &RecordKey,
+    bounds: &Bounds,
 ) {
     batch.put(Table::Conversions, conversion.as_bytes(), |out| record.encode(out));
-    if conversion.as_bytes() < closed_below {
+    if conversion.as_bytes() < &bounds.filed {
         put_rows(batch, conversion, record);
+    }
+    if conversion.as_bytes() < &bounds.counted.conversions {
+        counting::put_change(batch, conversion, None, record);
     }
 }
 
@@ -178,8 +195,11 @@ struct Round {
     mark: Mark,
     /// Waited for until it and all before it are settled.
     batch: u64,
-    /// Read while nothing was to be waited for, and not written yet.
-    rows: Option<Rows>,
+    /// Of those who brought rows along, how many are settled with it.
+    late: u64,
+    /// Read while nothing was to be waited for, and not written yet; and how many had brought rows
+    /// along by then, all of them seen.
+    rows: Option<(Rows, u64)>,
 }
 
 impl Filing {
@@ -210,8 +230,9 @@ impl Filing {
             let before = std::mem::replace(&mut state.mark, writer.mark());
             let unfiled = before.submitted.saturating_sub(self.progress.filed());
             if unfiled >= UNFILED_WORTH_FILING || (now && unfiled > 0) {
+                let late = self.progress.late();
                 let batch = writer.close_below(before.below);
-                state.round = Some(Round { mark: before, batch, rows: None });
+                state.round = Some(Round { mark: before, batch, late, rows: None });
             }
             return Ok(());
         };
@@ -220,16 +241,20 @@ impl Filing {
         drop(state);
         let to = round.mark.below;
         while writer.is_settled(round.batch) {
-            if let Some(rows) = round.rows.take() {
-                from = rows.next;
+            if let Some((rows, late)) = round.rows.take() {
+                let next = rows.next;
                 rows.write(engine)?;
-                self.lock().below = from;
+                if self.progress.late() == late {
+                    from = next;
+                    self.lock().below = from;
+                }
             }
             if from >= to {
                 self.end(round.mark, writer);
                 return Ok(());
             }
-            round.rows = Some(Rows::read(engine, &from, &to)?);
+            round.rows = Some((Rows::read(engine, &from, &to)?, round.late));
+            round.late = self.progress.late();
             round.batch = writer.batch();
         }
         self.lock().round = Some(round);

@@ -1,6 +1,14 @@
 //! Every key's bytes, encoded and decoded here only. Integers are big-endian, so keys sort as
 //! their meaning does.
 
+mod counters;
+
+pub use counters::{
+    COUNTED, Place, change, change_of, changes_from, counter, counters, counters_from, late_click,
+    late_click_of, late_clicks_from, place_of, refused, refused_from, refused_of, sub_counter,
+    sub_counters_end, sub_counters_from, sub_of,
+};
+
 use crate::click_id::RecordId;
 use crate::model::ids::AffiliateNumber;
 use crate::model::rate::Day;
@@ -34,6 +42,8 @@ pub const META_CLICK_KEY: &[u8] = b"click_key";
 pub const META_FILED: &[u8] = b"filed";
 /// `meta`: the record key below which conversions were let go by retention, 16 bytes.
 pub const META_EXPIRED: &[u8] = b"expired";
+/// `meta`: the record key below which clicks were let go by retention, 16 bytes.
+pub const META_EXPIRED_CLICKS: &[u8] = b"expired_clicks";
 /// `meta`: the click key below which rows of `by_click` were let go by retention, 16 bytes.
 pub const META_EXPIRED_BY_CLICK: &[u8] = b"expired_by_click";
 /// First byte of the `ledger` keys of postings.

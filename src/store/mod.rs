@@ -4,23 +4,30 @@
 //! what was submitted may be readable earlier, and whoever reads must know from the claims that
 //! it is not yet settled.
 
+mod bounds;
 mod catalogs;
 mod changes;
+mod chunk;
 mod claimed;
+mod counting;
 mod filing;
 mod health;
+mod identity;
 mod listing;
 mod numbers;
 mod options;
 mod rates;
 mod reader;
+mod refusals;
 mod retention;
 mod rocks;
 mod seals;
+mod sums;
 mod view;
 mod writer;
 
 pub mod claim;
+pub mod counters;
 pub mod engine;
 pub mod keys;
 pub mod postings;
@@ -33,22 +40,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+pub use bounds::Bounds;
 pub use catalogs::KeepError;
+pub use changes::ConversionChange;
+pub use counting::{AtOnce, Turn};
 pub use filing::Progress;
 pub use health::Health;
+pub use identity::Identity;
 pub use listing::{ConversionFilter, Page};
 pub use numbers::{Numbers, NumbersError};
 pub use rates::ChangeError;
 pub use reader::Busy;
+pub use refusals::Refusals;
 pub use retention::{Expired, Retention};
 pub use rocks::RocksEngine;
+pub use sums::{Part, Sums, SumsError, Wanted};
 pub use view::{Archive, View, database_folder, decode_posting};
 pub use writer::{AppendBuffers, Appended, Observe, SubmitError, Unobserved, Writer};
 
 use crate::click_id::RecordId;
-use engine::{Batch, Direction, Engine, EngineError, Lookup, Tier};
+use counting::Counting;
+use engine::{Engine, EngineError, Lookup, Tier};
 use filing::Filing;
-use keys::RecordKey;
+use identity::{identify, meta, newest};
 use reader::ReaderPool;
 use records::{ClickRecord, ConversionRecord, RecordError};
 use schema::Table;
@@ -82,6 +96,9 @@ pub enum OpenError {
     /// A value in `meta` has the wrong length.
     #[error("the store's meta table is damaged at {0:?}")]
     DamagedMeta(&'static str),
+    /// The row that says how far the counters go does not decode.
+    #[error("the store's counters table does not say how far it goes")]
+    DamagedCounters,
     /// The system gave no thread.
     #[error("cannot start the store's threads: {0}")]
     Threads(#[from] std::io::Error),
@@ -102,19 +119,6 @@ pub enum ReadError {
     /// It can be read, but the disk never confirmed it and never will.
     #[error("the store is poisoned")]
     Poisoned,
-}
-
-/// What the store knows of its own past when a server opens it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// How often it has been opened for serving, this time included.
-    pub starts: u64,
-    /// The click ID key made at the first start.
-    pub click_key: [u8; 32],
-    /// When the newest click or conversion was minted, Unix milliseconds; 0 if there is none.
-    pub newest_ms: u64,
-    /// Index rows of all conversions below are filed: of all that were there.
-    pub filed_below: RecordKey,
 }
 
 /// A click's record as it was stored.
@@ -154,6 +158,8 @@ pub struct Store {
     engine: Arc<dyn Engine>,
     writer: Arc<Writer>,
     filing: Arc<Filing>,
+    counting: Arc<Counting>,
+    refusals: Refusals,
     readers: ReaderPool,
     health: Arc<Health>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -183,6 +189,7 @@ impl Store {
         let (store, identity) = Self::on(engine, reader_threads, fresh_key, observe)?;
         store.lock_threads().extend(writer::spawn(&store.writer)?);
         store.lock_threads().push(store.spawn_filing()?);
+        store.lock_threads().push(store.spawn_counting()?);
         Ok((store, identity))
     }
 
@@ -205,11 +212,18 @@ impl Store {
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
         let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
         let clicks_from_ms = AtomicU64::new(u64::MAX);
-        let expired = Mutex::new(Expired::read(&*engine)?);
+        let expired = Expired::read(&*engine)?;
+        let counted = sums::counted(&*engine)?;
+        writer.close_counting(counted);
+        let counting = Arc::new(Counting::new(counted, expired.subs_before()));
+        let refusals = Refusals::new(identity.starts);
+        let expired = Mutex::new(expired);
         let store = Self {
             engine,
             writer,
             filing,
+            counting,
+            refusals,
             readers,
             health,
             threads,
@@ -234,8 +248,11 @@ impl Store {
         let submitted = if self.health.is_disk_full() {
             Err(SubmitError::DiskFull)
         } else {
-            self.writer.submit(ticket, |batch| {
+            self.writer.submit_derived(ticket, |batch, bounds| {
                 batch.put(Table::Clicks, click.as_bytes(), |out| record.encode(out));
+                if click.as_bytes() < &bounds.counted.clicks {
+                    counting::put_late_click(batch, click, record);
+                }
             })
         };
         if submitted.is_err() {
@@ -267,8 +284,8 @@ impl Store {
         record: &ConversionRecord<'_>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit_conversion(conversion, ticket, |batch, closed_below| {
-            filing::put_conversion(batch, conversion, record, closed_below);
+        self.writer.submit_conversion(conversion, ticket, |batch, bounds| {
+            filing::put_conversion(batch, conversion, record, bounds);
         })
     }
 
@@ -289,6 +306,31 @@ impl Store {
         std::thread::Builder::new().name("store-file".into()).spawn(move || {
             filing::file_until_closed(&filing, &writer, &*engine, &health);
         })
+    }
+
+    /// One turn of counting, for a store without threads; with `due`, however little there is.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    pub fn count_once(&self, due: bool, at_once: AtOnce) -> Result<Turn, ReadError> {
+        if self.health.poison_reason().is_some() {
+            return Ok(Turn::Nothing);
+        }
+        Ok(self.counting.turn(&self.writer, &*self.engine, due, at_once)?)
+    }
+
+    fn spawn_counting(&self) -> std::io::Result<JoinHandle<()>> {
+        let (counting, writer) = (Arc::clone(&self.counting), Arc::clone(&self.writer));
+        let (engine, health) = (Arc::clone(&self.engine), Arc::clone(&self.health));
+        std::thread::Builder::new().name("store-count".into()).spawn(move || {
+            counting::count_until_closed(&counting, &writer, &*engine, &health);
+        })
+    }
+
+    /// Counts postbacks that are refused.
+    #[must_use]
+    pub const fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// How many conversions were submitted since the store was opened, and how many are filed.
@@ -433,53 +475,4 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// Reads and advances what `meta` keeps; durable before it returns.
-fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Identity, OpenError> {
-    let format = meta::<4>(engine, keys::META_FORMAT, "format")?.map(u32::from_be_bytes);
-    if let Some(found) = format.filter(|found| *found > FORMAT_VERSION) {
-        return Err(OpenError::NewerFormat { found });
-    }
-    let starts = meta(engine, keys::META_STARTS, "starts")?.map_or(0, u64::from_be_bytes) + 1;
-    let click_key = meta(engine, keys::META_CLICK_KEY, "click_key")?.unwrap_or(fresh_key);
-    let newest_conversion = newest(engine, Table::Conversions)?;
-    let newest_click = newest(engine, Table::Clicks)?;
-    let newest_ms = newest_click.max(newest_conversion).map_or(0, |id| id.time_ms());
-    let filed_below = newest_conversion.map_or(RecordKey::default(), keys::after);
-    // Older formats have fewer rows. What is filed already is filed once more, the same.
-    let filed = meta(engine, keys::META_FILED, "filed")?;
-    let filed = filed.filter(|_| format == Some(FORMAT_VERSION));
-    filing::file(engine, filed.unwrap_or_default(), filed_below)?;
-    let mut batch = Batch::default();
-    let mut put = |key: &[u8], value: &[u8]| {
-        batch.put(Table::Meta, key, |out| out.extend_from_slice(value));
-    };
-    put(keys::META_FORMAT, &FORMAT_VERSION.to_be_bytes());
-    put(keys::META_STARTS, &starts.to_be_bytes());
-    put(keys::META_CLICK_KEY, &click_key);
-    put(keys::META_FILED, &filed_below);
-    engine.append(&batch)?;
-    engine.sync()?;
-    Ok(Identity { starts, click_key, newest_ms, filed_below })
-}
-
-fn meta<const N: usize>(
-    engine: &dyn Engine,
-    key: &[u8],
-    name: &'static str,
-) -> Result<Option<[u8; N]>, OpenError> {
-    let mut value = None;
-    engine.get(Table::Meta, key, Tier::Disk, &mut |bytes| value = Some(bytes.try_into()))?;
-    value.transpose().map_err(|_| OpenError::DamagedMeta(name))
-}
-
-/// The newest record of a table.
-fn newest(engine: &dyn Engine, table: Table) -> Result<Option<RecordId>, EngineError> {
-    let mut newest = None;
-    engine.scan(table, &[], &keys::KEY_END, Direction::Descending, &mut |key, _| {
-        newest = keys::record(key);
-        std::ops::ControlFlow::Break(())
-    })?;
-    Ok(newest)
 }

@@ -279,8 +279,13 @@ impl RatesRecord {
 mod conversion_v1;
 /// Conversions as version 2 wrote them.
 mod conversion_v2;
+mod counters;
 mod ledger;
 
+pub use counters::{
+    ChangeRecord, Contribution, Counted, Counts, EventCounts, FallbackCounts, LateClickRecord,
+    PlaceRecord, RefusedCounts, RefusedRecord, SubRecord, Tally,
+};
 pub use ledger::{Balance, Hash, POSTING_VALUE_BYTES_MAX, PostingRecord, SealRecord};
 
 impl<'a> ConversionRecord<'a> {

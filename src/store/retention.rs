@@ -9,6 +9,8 @@ use super::keys::{self, RecordKey};
 use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
 use super::{OpenError, Store, SubmitError, meta};
+use crate::click_id::RecordId;
+use crate::model::period::Quarter;
 
 /// How long each kind of record lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Retention {
 /// What retention has let go, by the keys below which nothing is left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
+    /// Clicks, and with them sums by `sub1`.
+    pub clicks: RecordKey,
     /// Conversions, and with them their dedupe entries.
     pub conversions: RecordKey,
     /// Rows of `by_click`, by their clicks.
@@ -32,12 +36,21 @@ impl Expired {
     pub(super) fn read(engine: &dyn Engine) -> Result<Self, OpenError> {
         let read = |key, name| Ok::<_, OpenError>(meta(engine, key, name)?.unwrap_or_default());
         Ok(Self {
+            clicks: read(keys::META_EXPIRED_CLICKS, "expired_clicks")?,
             conversions: read(keys::META_EXPIRED, "expired")?,
             by_click: read(keys::META_EXPIRED_BY_CLICK, "expired_by_click")?,
         })
     }
 
+    /// Sums by `sub1` of earlier quarters of an hour are gone: those that ended before the clicks
+    /// that are kept.
+    #[must_use]
+    pub fn subs_before(&self) -> Quarter {
+        Quarter::of_ms(RecordId::from_bytes(self.clicks).time_ms())
+    }
+
     fn raise(&mut self, to: &Self) {
+        self.clicks = self.clicks.max(to.clicks);
         self.conversions = self.conversions.max(to.conversions);
         self.by_click = self.by_click.max(to.by_click);
     }
@@ -47,39 +60,50 @@ impl Store {
     /// Drops what was minted longer ago than `retention` says; true when that is durable.
     ///
     /// The index from a click to its conversions is dropped when both lifetimes are over, since a
-    /// click's conversions follow it.
+    /// click's conversions follow it. What is not counted yet is kept until it is.
     ///
     /// # Errors
     /// When the store takes no writes.
     pub async fn expire(&self, now_ms: u64, retention: Retention) -> Result<bool, SubmitError> {
-        let before = |age: Duration| now_ms.saturating_sub(millis(age));
+        let counted = self.counting.counted();
+        let before = |age: Duration, counted: RecordKey| {
+            let counted_ms = RecordId::from_bytes(counted).time_ms();
+            keys::first_at(now_ms.saturating_sub(millis(age)).min(counted_ms))
+        };
         let ticket = Arc::new(Ticket::default());
         // What was let go once is gone, even if from now on more is kept.
         let expired = {
             let mut expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner);
             expired.raise(&Expired {
-                conversions: keys::first_at(before(retention.conversions)),
-                by_click: keys::first_at(before(retention.clicks + retention.conversions)),
+                clicks: before(retention.clicks, counted.clicks),
+                conversions: before(retention.conversions, counted.conversions),
+                by_click: before(retention.clicks + retention.conversions, counted.clicks),
             });
             *expired
         };
+        let subs_before = expired.subs_before();
+        self.counting.forget_subs_before(subs_before);
         self.writer.submit(Arc::clone(&ticket) as _, |batch| {
-            for (table, before_ms) in [
-                (Table::Clicks, before(retention.clicks)),
-                (Table::Conversions, before(retention.conversions)),
-                (Table::ByClick, before(retention.clicks + retention.conversions)),
+            for (table, below) in [
+                (Table::Clicks, expired.clicks),
+                (Table::Conversions, expired.conversions),
+                (Table::ByClick, expired.by_click),
             ] {
-                batch.delete_range(table, &[], &keys::first_at(before_ms));
+                batch.delete_range(table, &[], &below);
             }
+            let [from, to] = [Quarter::default(), subs_before].map(keys::sub_counters_from);
+            batch.delete_range(Table::Counters, &from, &to);
             for (name, below) in [
+                (keys::META_EXPIRED_CLICKS, expired.clicks),
                 (keys::META_EXPIRED, expired.conversions),
                 (keys::META_EXPIRED_BY_CLICK, expired.by_click),
             ] {
                 batch.put(Table::Meta, name, |out| out.extend_from_slice(&below));
             }
         })?;
-        self.clicks_from_ms.fetch_max(before(retention.clicks), Ordering::Relaxed);
-        self.engine.expire_dedupe(before(retention.conversions));
+        let time_ms = |below| RecordId::from_bytes(below).time_ms();
+        self.clicks_from_ms.fetch_max(time_ms(expired.clicks), Ordering::Relaxed);
+        self.engine.expire_dedupe(time_ms(expired.conversions));
         Ok(self.settled(&ticket).await == Outcome::Durable)
     }
 }

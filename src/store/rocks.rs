@@ -92,6 +92,7 @@ impl Engine for RocksEngine {
             for change in batch.changes() {
                 match change {
                     Change::Put(of, key, value) if of == table => writes.put_cf(family, key, value),
+                    Change::Delete(of, key) if of == table => writes.delete_cf(family, key),
                     Change::DeleteRange(of, from, to) if of == table => {
                         writes.delete_range_cf(family, from, to);
                     }
@@ -164,8 +165,9 @@ impl Engine for RocksEngine {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(from);
         options.set_iterate_upper_bound(to);
-        // Small tables are read whole and rarely: what they would push out is worth more.
-        options.fill_cache(table.profile() != Profile::Small);
+        // What is read in long walks, and rarely: what it would push out is worth more.
+        let is_walked = matches!(table, Table::Clicks | Table::Counters);
+        options.fill_cache(table.profile() != Profile::Small && !is_walked);
         let mut rows = self.db.raw_iterator_cf_opt(self.family(table), options);
         match direction {
             Direction::Ascending => rows.seek_to_first(),

@@ -39,7 +39,9 @@ pub enum Table {
     /// conversion, with later steps, and once a day is over; read by the admin API and `verify`;
     /// never expires.
     Ledger,
-    /// Sums by hour. No writer yet.
+    /// Quarter of an hour, offer, affiliate → sums; and what is still to be added to them. Written
+    /// behind clicks and conversions; read by reports and `verify`; sums by `sub1` live for
+    /// `retention.clicks`, all else for ever.
     Counters,
     /// Offer and affiliate ID → number; day → exchange rates; the newest catalog's text, and what
     /// is known of the last ones. Written when the catalog loads and by the admin API; numbers and
@@ -94,9 +96,10 @@ impl Table {
             | Self::Inbound
             | Self::Outbox
             | Self::Deliveries
-            | Self::Ledger => Profile::TimeOrdered,
+            | Self::Ledger
+            | Self::Counters => Profile::TimeOrdered,
             Self::Dedupe | Self::ByClick | Self::Customers => Profile::Scattered,
-            Self::Counters | Self::Catalog | Self::Meta => Profile::Small,
+            Self::Catalog | Self::Meta => Profile::Small,
         }
     }
 }

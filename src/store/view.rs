@@ -11,7 +11,7 @@ use super::records::{ConversionRecord, PostingRecord, RecordError, SealRecord, c
 use super::schema::Table;
 use super::{Expired, OpenError, ReadError, RocksEngine, Store, StoredConversion, meta};
 use crate::click_id::RecordId;
-use crate::model::ids::{AffiliateNumber, NUMBER_MAX};
+use crate::model::ids::{AffiliateNumber, NUMBER_MAX, OfferNumber};
 use crate::model::rate::Day;
 
 /// A store as it can be read. Its methods block.
@@ -26,6 +26,10 @@ impl<'e> View<'e> {
     #[must_use]
     pub const fn filed_below(&self) -> RecordKey {
         self.filed_below
+    }
+
+    pub(super) const fn engine(&self) -> &'e dyn Engine {
+        self.engine
     }
 
     /// Walks a table's rows, in key order; all of them between empty `from` and [`keys::KEY_END`].
@@ -81,14 +85,43 @@ impl<'e> View<'e> {
         key.ok_or(OpenError::DamagedMeta("click_key"))
     }
 
-    /// The number of the affiliate with this ID, whether it is in the catalog still or not.
+    /// The number of the offer with this ID, whether it is in the catalog still or not.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    pub fn offer_number(&self, id: &str) -> Result<Option<OfferNumber>, EngineError> {
+        Ok(self.number(Numbered::Offer, id)?.and_then(OfferNumber::new))
+    }
+
+    /// The same of an affiliate.
     ///
     /// # Errors
     /// When the engine cannot read.
     pub fn affiliate_number(&self, id: &str) -> Result<Option<AffiliateNumber>, EngineError> {
-        let value = self.get(Table::Catalog, &keys::number(Numbered::Affiliate, id))?;
-        let number = value.and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
-        Ok(number.and_then(AffiliateNumber::new))
+        Ok(self.number(Numbered::Affiliate, id)?.and_then(AffiliateNumber::new))
+    }
+
+    fn number(&self, of: Numbered, id: &str) -> Result<Option<u32>, EngineError> {
+        let value = self.get(Table::Catalog, &keys::number(of, id))?;
+        Ok(value.and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?))))
+    }
+
+    /// Every offer, or affiliate, that ever had a number: its ID and its number.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    pub fn numbers(
+        &self,
+        of: Numbered,
+        visit: &mut dyn FnMut(&str, u32),
+    ) -> Result<(), EngineError> {
+        let (from, to) = keys::number_range(of);
+        self.scan(Table::Catalog, &from, &to, &mut |key, value| {
+            if let (Some(id), Ok(number)) = (keys::numbered_id(key), value.try_into()) {
+                visit(id, u32::from_be_bytes(number));
+            }
+            ControlFlow::Continue(())
+        })
     }
 
     /// An affiliate's filed postings from `from` on and before the day `to`, in key order.

@@ -18,10 +18,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use super::bounds::{Bounds, Mark};
 use super::engine::{Batch, Engine};
 use super::filing::Progress;
 use super::health::Health;
 use super::keys::{self, RecordKey};
+use super::records::Counted;
 use super::ticket::{Outcome, Settle, Waiting};
 use crate::click_id::RecordId;
 use crate::limits;
@@ -76,15 +78,6 @@ pub struct Appended {
     batches: Vec<u64>,
 }
 
-/// Where the conversions submitted so far end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Mark {
-    /// All their keys are below.
-    pub below: RecordKey,
-    /// How many there are.
-    pub submitted: u64,
-}
-
 /// What workers and both stages share, under one lock that is held for a few instructions.
 #[derive(Default)]
 struct State {
@@ -99,8 +92,8 @@ struct State {
     appending: usize,
     /// The conversions so far.
     conversions: Option<Mark>,
-    /// Conversions below bring their index rows along.
-    closed_below: RecordKey,
+    /// What is below brings along what is derived from it.
+    bounds: Bounds,
     /// The sync stage is at work; only then is the append stage worth waking.
     syncing: bool,
     /// What was collected is worth an fsync.
@@ -192,25 +185,25 @@ impl Writer {
         Ok(())
     }
 
-    /// As [`Writer::submit`], for conversions that are there already. `changes` hears the bound below
-    /// which what is derived from them must be among the changes.
+    /// As [`Writer::submit`], for clicks, and for conversions that are there already. `changes`
+    /// hears the bounds below which what is derived from them must be among the changes.
     ///
     /// # Errors
     /// As [`Writer::submit`].
-    pub(super) fn submit_rewriting(
+    pub(super) fn submit_derived(
         &self,
         ticket: Arc<dyn Settle>,
-        changes: impl FnOnce(&mut Batch, &RecordKey),
+        changes: impl FnOnce(&mut Batch, &Bounds),
     ) -> Result<(), SubmitError> {
         let mut state = self.open_for_one()?;
-        let closed_below = state.closed_below;
-        changes(&mut state.collected.batch, &closed_below);
+        let State { collected, bounds, .. } = &mut *state;
+        changes(&mut collected.batch, bounds);
         self.add(state, ticket);
         Ok(())
     }
 
-    /// As [`Writer::submit`], for a conversion that is new. `changes` hears the bound of the newest
-    /// filing round: if it is below, its index rows must be among the changes.
+    /// As [`Writer::submit`], for a conversion that is new. `changes` hears the bounds below which what
+    /// is derived from it must be among the changes.
     ///
     /// # Errors
     /// As [`Writer::submit`]; also when too many conversions are not filed yet.
@@ -218,15 +211,16 @@ impl Writer {
         &self,
         conversion: RecordId,
         ticket: Arc<dyn Settle>,
-        changes: impl FnOnce(&mut Batch, &RecordKey),
+        changes: impl FnOnce(&mut Batch, &Bounds),
     ) -> Result<(), SubmitError> {
         let mut state = self.open_for_one()?;
         let Mark { below, submitted } = state.mark();
         if submitted - self.progress.filed() >= limits::UNFILED_MAX {
             return Err(SubmitError::Full);
         }
-        let closed_below = state.closed_below;
-        changes(&mut state.collected.batch, &closed_below);
+        let State { collected, bounds, .. } = &mut *state;
+        self.progress.count_late(conversion.as_bytes() < &bounds.filed);
+        changes(&mut collected.batch, bounds);
         let below = below.max(keys::after(conversion));
         state.conversions = Some(Mark { below, submitted: submitted + 1 });
         self.progress.set_submitted(submitted + 1);
@@ -276,7 +270,15 @@ impl Writer {
     /// the batch with the number returned, or in earlier ones.
     pub(super) fn close_below(&self, below: RecordKey) -> u64 {
         let mut state = self.lock();
-        state.closed_below = below;
+        state.bounds.filed = below;
+        state.batch
+    }
+
+    /// From now on clicks and conversions below bring along what they add to the sums; as
+    /// [`Writer::close_below`].
+    pub(super) fn close_counting(&self, below: Counted) -> u64 {
+        let mut state = self.lock();
+        state.bounds.counted = below;
         state.batch
     }
 

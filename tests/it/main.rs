@@ -23,6 +23,7 @@ mod postbacks;
 mod presets;
 mod rates;
 mod records;
+mod report_sums;
 mod reports;
 #[path = "../model/rng.rs"]
 mod rng;

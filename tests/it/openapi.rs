@@ -146,6 +146,16 @@ fn every_call_answers_as_its_description_says() {
     }
     calls.check("GET /api/v1/totals", 200, &api("totals?offer=spring"));
     check_fraud(&server, &mut calls);
+    for (call, asked) in [
+        ("reports", "reports?group_by=offer,event,sub1"),
+        ("reports/refusals", "reports/refusals?group_by=hour,affiliate"),
+    ] {
+        for format in ["json", "csv"] {
+            let answer = api(&format!("{asked}&format={format}"));
+            calls.check(&format!("GET /api/v1/{call}"), 200, &answer);
+        }
+        calls.check(&format!("GET /api/v1/{call}"), 400, &api(&format!("{call}?format=xml")));
+    }
     check_money(&server, &mut calls, conversion);
     check_jobs(&server, &mut calls);
 

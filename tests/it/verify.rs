@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use postbackd::click_id::{Minter, RecordId};
 use postbackd::dedup::{Claim, ClaimSet};
 use postbackd::ledger::seal_due;
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
+use postbackd::model::period::Quarter;
 use postbackd::model::rate::Day;
+use postbackd::store::counters::Sign;
 use postbackd::store::engine::{Batch, Engine};
-use postbackd::store::keys::{self, PostingKey};
+use postbackd::store::keys::{self, Place, PostingKey};
 use postbackd::store::records::{
-    Binding, ClickRecord, ConversionRecord, HistoryEntry, POSTING_VALUE_BYTES_MAX, PostingRecord,
-    RatesRecord, SealRecord,
+    Binding, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts,
+    HistoryEntry, LateClickRecord, POSTING_VALUE_BYTES_MAX, PlaceRecord, PostingRecord,
+    RatesRecord, SealRecord, SubRecord,
 };
 use postbackd::store::schema::Table;
 use postbackd::store::ticket::{Outcome, Ticket};
@@ -21,7 +25,7 @@ use postbackd::store::{RocksEngine, Store, Unobserved, database_folder};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Connection, Server, binary, eventually};
+use crate::harness::{Connection, PATIENCE, Server, binary, eventually};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Some day at noon.
@@ -140,7 +144,9 @@ pub fn books() -> Books {
             }
             let click = minter.mint(now_ms, offer, affiliate);
             let ticket = Arc::new(Ticket::default());
-            store.record_click(click, &ClickRecord::default(), ticket.clone()).expect("queued");
+            let mut record = ClickRecord::default();
+            record.subs[0] = "news";
+            store.record_click(click, &record, ticket.clone()).expect("queued");
             let id = minter.mint(now_ms + 1, offer, affiliate);
             let txn_id = format!("T-{day}-{}", affiliate.get());
             let mut history = vec![step(2, now_ms, 20, 15)];
@@ -159,6 +165,7 @@ pub fn books() -> Books {
     assert_eq!(seal(&store, NOON_MS + DAY_MS * 3 / 2 + DAY_MS / 48), 1);
     assert_eq!(seal(&store, NOON_MS + 2 * DAY_MS), 2, "the second day, of both affiliates");
     assert_eq!(seal(&store, NOON_MS + 2 * DAY_MS), 0, "sealing twice changes nothing");
+    store.catch_up(Instant::now() + PATIENCE).expect("counted");
     store.close();
     Books { folder, ids, affiliate: first, clicks }
 }
@@ -239,6 +246,11 @@ fn put_posting(batch: &mut Batch, key: &PostingKey, entries: [i128; 3]) {
     put(batch, Table::Ledger, &key.encode(), &value[..len]);
 }
 
+/// Where nothing is counted.
+fn place() -> Place {
+    Place { quarter: Quarter::new(7), offer: OfferNumber::NONE, affiliate: AffiliateNumber::NONE }
+}
+
 fn seal_of(books: &Books, engine: &RocksEngine, day: u32) -> ([u8; 8], SealRecord) {
     let key = keys::seal(books.affiliate, Day::new(day));
     let mut seal = None;
@@ -263,6 +275,13 @@ fn records_that_do_not_decode_are_named() {
         (Table::ByClick, &[5; 32]),
         (Table::Customers, &[5; 16]),
         (Table::Customers, &[5; 32]),
+        (Table::Counters, b"?"),
+        (Table::Counters, keys::COUNTED),
+        (Table::Counters, &keys::counter(place())),
+        (Table::Counters, &keys::sub_counter(place(), Some("a"))),
+        (Table::Counters, &keys::change(RecordId::from_bytes([5; 16]), 0)),
+        (Table::Counters, &keys::late_click(RecordId::from_bytes([5; 16]))),
+        (Table::Counters, &keys::refused(place(), 1)),
         (Table::Meta, keys::META_FILED),
         (Table::Meta, keys::META_CLICK_KEY),
     ] {
@@ -383,6 +402,70 @@ fn the_books_add_up() {
 }
 
 #[test]
+fn counters_are_what_clicks_and_conversions_come_to() {
+    let change = |what: &str, fault: &str, change: fn(&mut Counts<'static>)| {
+        check(what, fault, |books, _, batch| {
+            let mut counts = Counts::default();
+            counts.click("");
+            let conversion = conversion(books.clicks[1], "T-1-1", vec![step(2, NOON_MS, 20, 15)]);
+            counts.conversion(&Contribution::of(&conversion).into_owned(), Sign::Plus);
+            change(&mut counts);
+            let record = PlaceRecord { subs: 1, counts };
+            let key = keys::counter(Place::of(books.clicks[1]));
+            batch.put(Table::Counters, &key, |out| record.encode(out));
+        });
+    };
+    let (clicks, sums) = ("clicks are not those", "sums are not those");
+    change("a click more", clicks, |counts| counts.click(""));
+    change("a click elsewhere", clicks, |counts| {
+        counts.clicks = 0;
+        counts.click("unknown_offer");
+    });
+    change("no click", clicks, |counts| counts.clicks = 0);
+    change("an amount", sums, |counts| counts.events[0].by_status[1].payout += 1);
+    change("another status", sums, |counts| counts.events[0].by_status.swap(1, 2));
+    change("no conversion", sums, |counts| counts.events.clear());
+    check("no sums", clicks, |books, _, batch| {
+        delete(batch, Table::Counters, &keys::counter(Place::of(books.clicks[1])));
+    });
+    check("sums of nothing", clicks, |_, _, batch| {
+        let mut record = PlaceRecord::default();
+        record.counts.click("");
+        batch.put(Table::Counters, &keys::counter(place()), |out| record.encode(out));
+    });
+    check("a sub1", "clicks of this sub1 are not those", |books, _, batch| {
+        let key = keys::sub_counter(Place::of(books.clicks[1]), Some("news"));
+        batch.put(Table::Counters, &key, |out| SubRecord::default().encode(out));
+    });
+    check("a sub1 of nothing", "clicks of this sub1 are not those", |books, _, batch| {
+        let mut record = SubRecord::default();
+        record.counts.click("");
+        let key = keys::sub_counter(Place::of(books.clicks[1]), Some("olds"));
+        batch.put(Table::Counters, &key, |out| record.encode(out));
+    });
+    check("counted twice", clicks, |books, _, batch| {
+        let counted = Counted::default();
+        batch.put(Table::Counters, keys::COUNTED, |out| counted.encode(out));
+        assert!(!books.ids.is_empty());
+    });
+    check("a change more", sums, |books, _, batch| {
+        let before = conversion(books.clicks[1], "T-1-1", vec![step(2, NOON_MS, 20, 15)]);
+        let after = ConversionRecord { status: 4, ..before.clone() };
+        let change = ChangeRecord {
+            click: before.click,
+            before: Some(Contribution::of(&before)),
+            after: Contribution::of(&after),
+        };
+        let key = keys::change(books.ids[1], 1);
+        batch.put(Table::Counters, &key, |out| change.encode(out));
+    });
+    check("a late click more", clicks, |books, _, batch| {
+        let key = keys::late_click(books.clicks[1]);
+        batch.put(Table::Counters, &key, |out| LateClickRecord::default().encode(out));
+    });
+}
+
+#[test]
 fn a_sealed_day_does_not_change() {
     for network_only in [[21, -15, -6], [20, -16, -4]] {
         check("a sealed posting", "are not those sealed", |books, _, batch| {
@@ -422,6 +505,7 @@ fn what_retention_has_let_go_is_no_fault_and_stays_in_the_books() {
         clicks: std::time::Duration::from_millis(DAY_MS),
         conversions: std::time::Duration::from_millis(DAY_MS + DAY_MS / 2),
     };
+    store.catch_up(Instant::now() + PATIENCE).expect("counted");
     assert_eq!(wait(store.expire(NOON_MS + 2 * DAY_MS, kept)), Ok(true));
     store.close();
     drop(store);

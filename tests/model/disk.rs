@@ -29,6 +29,9 @@ impl Tables {
                 Owned::Put(table, key, value) => {
                     self.0[*table as usize].insert(key.clone(), value.clone());
                 }
+                Owned::Delete(table, key) => {
+                    self.0[*table as usize].remove(key);
+                }
                 Owned::DeleteRange(table, from, to) => {
                     let gone = |key: &Vec<u8>| (from..to).contains(&key);
                     self.0[*table as usize].retain(|key, _| !gone(key));
@@ -40,12 +43,14 @@ impl Tables {
 
 enum Owned {
     Put(Table, Vec<u8>, Vec<u8>),
+    Delete(Table, Vec<u8>),
     DeleteRange(Table, Vec<u8>, Vec<u8>),
 }
 
 fn owned(batch: &Batch) -> Vec<Owned> {
     let own = |change| match change {
         Change::Put(table, key, value) => Owned::Put(table, key.to_vec(), value.to_vec()),
+        Change::Delete(table, key) => Owned::Delete(table, key.to_vec()),
         Change::DeleteRange(table, from, to) => {
             Owned::DeleteRange(table, from.to_vec(), to.to_vec())
         }
@@ -118,6 +123,10 @@ impl Disk {
         look(&self.lock().durable)
     }
 
+    pub fn with_readable<T>(&self, look: impl FnOnce(&Tables) -> T) -> T {
+        look(&self.lock().readable)
+    }
+
     /// What is found after the power came back.
     pub fn crash(&self) -> Tables {
         let mut state = self.lock();
@@ -169,7 +178,7 @@ impl Engine for Disk {
         let own = |(key, value): (&[u8], &[u8])| Owned::Put(table, key.to_vec(), value.to_vec());
         let changes: Vec<_> = rows.map(own).collect();
         let keys = changes.iter().map(|change| match change {
-            Owned::Put(_, key, _) | Owned::DeleteRange(_, key, _) => key,
+            Owned::Put(_, key, _) | Owned::Delete(_, key) | Owned::DeleteRange(_, key, _) => key,
         });
         assert!(keys.is_sorted_by(|one, other| one < other), "keys ascend, none twice");
         let (file, applied) = (state.faults.file, state.rng.once_in(2));

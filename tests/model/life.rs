@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use arc_swap::ArcSwap;
 use postbackd::caps::Meters;
 use postbackd::catalog::Catalog;
-use postbackd::click_id::{Keyring, Minter, RecordId};
+use postbackd::click_id::{ClickId, Keyring, Minter, RecordId};
 use postbackd::dedup::{Deduplicator, Original};
 use postbackd::fraud::Watch;
 use postbackd::metrics::Metrics;
@@ -22,9 +22,12 @@ use postbackd::rates::Market;
 use postbackd::store::engine::Engine;
 use postbackd::store::records::ClickRecord;
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
-use postbackd::store::{AppendBuffers, Appended, Numbers, Store, SubmitError, Unobserved};
+use postbackd::store::{
+    AppendBuffers, Appended, AtOnce, Numbers, Store, SubmitError, Turn, Unobserved,
+};
 
 use crate::books::{Books, CUSTOMERS, Key, OFFERS, Request, customer_claim, on_disk};
+use crate::counts;
 use crate::disk::{Disk, Faults};
 use crate::rng::Rng;
 
@@ -88,6 +91,7 @@ pub struct Life {
     rewriting: Option<Task<()>>,
     waker: Task<()>,
     clicks: Vec<(RecordId, Arc<Ticket>)>,
+    stragglers: Vec<(RecordId, &'static str)>,
     reads_fail: bool,
 }
 
@@ -130,9 +134,11 @@ impl Life {
             rewriting: None,
             waker: Task::new(async move { waiting.attend(|| ()).await }),
             clicks: Vec::new(),
+            stragglers: Vec::new(),
             reads_fail: faults.read > 0,
         };
         life.check_numbers(&setup.catalog);
+        life.look_at_sums();
         if rng.once_in(2) {
             let postbacks = Arc::clone(&life.postbacks);
             life.warming = Some(Task::new(async move { drop(postbacks.warm(5).await) }));
@@ -151,20 +157,43 @@ impl Life {
     }
 
     /// Mints a click for `request`s to name; its record is under way.
-    pub fn click(&mut self, offer_id: &'static str, now_ms: u64) -> postbackd::click_id::ClickId {
+    pub fn click(&mut self, offer: &'static str, sub1: &'static str, now_ms: u64) -> ClickId {
+        let click = self.mint(offer, now_ms);
+        self.record(click, sub1);
+        self.postbacks.keyring.sign(click)
+    }
+
+    /// Mints a click whose record is not on its way yet, as on another worker.
+    pub fn straggle(&mut self, offer: &'static str, sub1: &'static str, now_ms: u64) {
+        let click = self.mint(offer, now_ms);
+        self.stragglers.push((click, sub1));
+    }
+
+    /// Sends the records of such clicks on their way.
+    pub fn catch_up(&mut self) {
+        for (click, sub1) in std::mem::take(&mut self.stragglers) {
+            self.record(click, sub1);
+        }
+    }
+
+    fn mint(&self, offer: &str, now_ms: u64) -> RecordId {
         let catalog = self.postbacks.catalog.load();
-        let offer = catalog.offer(offer_id).expect("in the catalog").number;
+        let offer = catalog.offer(offer).expect("in the catalog").number;
         let affiliate = catalog.affiliate("pub").expect("in the catalog").number;
-        let click = self.postbacks.minter.mint(now_ms, offer, affiliate);
+        self.postbacks.minter.mint(now_ms, offer, affiliate)
+    }
+
+    fn record(&mut self, click: RecordId, sub1: &str) {
         let ticket = Arc::new(Ticket::default());
-        let flags = Flag::BotUserAgent.bit_if(offer_id == "watched");
-        let record = ClickRecord { flags, ..ClickRecord::default() };
-        let queued = self.store.record_click(click, &record, ticket.clone());
-        match queued {
+        let catalog = self.postbacks.catalog.load();
+        let watched = catalog.offer("watched").expect("in the catalog").number;
+        let flags = Flag::BotUserAgent.bit_if(click.offer() == watched);
+        let mut record = ClickRecord { flags, ..ClickRecord::default() };
+        record.subs[0] = sub1;
+        match self.store.record_click(click, &record, ticket.clone()) {
             Ok(()) => self.clicks.push((click, ticket)),
             Err(error) => self.check_submit_error(error),
         }
-        self.postbacks.keyring.sign(click)
     }
 
     pub fn send(&mut self, request: Request, must_know: bool, now_ms: u64) {
@@ -246,6 +275,45 @@ impl Life {
         self.store.file_once(true);
     }
 
+    /// One turn of counting.
+    pub fn count(&self, rng: &mut Rng) {
+        let at_once = AtOnce { records: 1 + rng.below(6), rows: 1 + rng.below(6) };
+        match self.store.count_once(true, at_once) {
+            Ok(_) => {}
+            Err(error) => assert!(self.reads_fail, "no read has failed: {error}"),
+        }
+    }
+
+    /// Compares the sums, as far as they are made, with a count of everything.
+    pub fn look_at_sums(&self) {
+        match self.store.sums() {
+            Ok(None) => {}
+            Ok(Some(sums)) => match counts::sums(&sums) {
+                Ok(sums) => self.disk.with_readable(|disk| counts::compare(&sums, disk)),
+                Err(error) => assert!(self.reads_fail, "no read has failed: {error}"),
+            },
+            Err(error) => assert!(self.reads_fail, "no read has failed: {error}"),
+        }
+    }
+
+    /// Counts what is there to its end.
+    fn count_all(&mut self) {
+        if self.reads_fail || self.is_poisoned() {
+            return;
+        }
+        while self.store.count_once(true, AtOnce::default()).expect("no read fails")
+            != Turn::Nothing
+        {
+            self.append();
+            self.sync();
+            let closed = self.store.writer().submit(Arc::new(Ticket::default()), |_| ()).is_err();
+            if closed || self.is_poisoned() {
+                return;
+            }
+        }
+        self.disk.with_readable(counts::check_nothing_is_left);
+    }
+
     pub fn read(&mut self) -> bool {
         self.store.read_once()
     }
@@ -269,6 +337,9 @@ impl Life {
             }
         }
         self.check_nothing_is_left(sent, now_ms, books);
+        self.look_at_sums();
+        self.count_all();
+        self.look_at_sums();
     }
 
     /// Takes no more commits; those queued still end.

@@ -3,7 +3,7 @@
 //! Everything runs on one thread and every choice comes from a seed, so a failure is repeated by
 //! its number. The parts are the server's own: [`Postbacks`] with catalog, click IDs, claim cache
 //! and [`Store`]; only the engine is a [`disk::Disk`] in memory, and the writer's two stages, the
-//! readers, the filing of index rows and the clients' futures are driven by hand, in any order. Clients send new postbacks,
+//! readers, the filing of index rows, the counting and the clients' futures are driven by hand, in any order. Clients send new postbacks,
 //! the same ones again or at the same time, and hang up at any await; the clock steps both ways;
 //! reads miss memory or fail, writes and fsyncs fail; the process ends at any moment and starts
 //! again on what was synced and a random prefix of what was only appended.
@@ -25,6 +25,8 @@
 //! - a refund and the step it makes in its conversion's history are on the disk, or neither is;
 //! - after a failed write or fsync everybody gets `unavailable`, nothing is written any more, and
 //!   nothing in memory vouches for what was lost;
+//! - the sums that reports are made of, with what is still to be added to them, are a count of all
+//!   clicks and conversions, at any moment and after every crash;
 //! - caps are never exceeded by what is on the disk, and nothing goes unpaid without a full cap,
 //!   whatever becomes of statuses and amounts;
 //! - what a fraud rule of clicks rejects is rejected, however quickly it comes after its click, and
@@ -42,6 +44,7 @@
 
 mod books;
 mod caps;
+mod counts;
 mod disk;
 mod life;
 mod rng;
@@ -141,6 +144,7 @@ impl World {
             drop(life);
             durable = disk.crash();
             self.books.audit(&durable);
+            counts::audit(&durable);
         }
     }
 
@@ -157,7 +161,7 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
-        match self.rng.below(100) {
+        match self.rng.below(115) {
             0..8 => self.send_new(life),
             8..20 => self.send_again(life),
             20..40 => life.poll_any(&mut self.rng, &mut self.books),
@@ -168,15 +172,19 @@ impl World {
             81..89 => drop(life.read()),
             89..93 => life.file(),
             93..97 => self.step_clock(),
-            _ => life.set_disk_full(self.rng.once_in(2)),
+            97..100 => life.set_disk_full(self.rng.once_in(2)),
+            100..108 => life.count(&mut self.rng),
+            108..110 => life.look_at_sums(),
+            110..113 => self.straggle(life),
+            _ => life.catch_up(),
         }
     }
 
     /// Mostly few clicks and few transactions, so that postbacks meet.
     fn send_new(&mut self, life: &mut Life) {
         if self.clicks.is_empty() || self.rng.once_in(4) {
-            let offer = OFFERS[self.rng.below(OFFERS.len())];
-            self.clicks.push((offer, life.click(offer, self.now_ms)));
+            let (offer, sub1) = self.link();
+            self.clicks.push((offer, life.click(offer, sub1, self.now_ms)));
         }
         let (offer, click) = self.clicks[self.rng.below(self.clicks.len())];
         let event = EVENTS[self.rng.below(EVENTS.len())];
@@ -195,6 +203,16 @@ impl World {
         let request = Request { click, offer, event, txn_id, customer, alone, status, amount };
         self.sent.push(request.clone());
         self.send(life, request);
+    }
+
+    /// An offer and a value of `sub1`.
+    fn link(&mut self) -> (&'static str, &'static str) {
+        (OFFERS[self.rng.below(OFFERS.len())], ["", "a", "b"][self.rng.below(3)])
+    }
+
+    fn straggle(&mut self, life: &mut Life) {
+        let (offer, sub1) = self.link();
+        life.straggle(offer, sub1, self.now_ms);
     }
 
     fn status(&mut self) -> Option<Status> {

@@ -1,0 +1,476 @@
+//! What is not in the sums yet: read from clicks, conversions and changes, a bounded part at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+
+use super::counters::Sign;
+use super::counting::AtOnce;
+use super::engine::{Batch, Direction, Engine, EngineError, Lookup, Tier};
+use super::keys::{self, Place, RecordKey};
+use super::records::{
+    ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts, LateClickRecord,
+    PlaceRecord, RecordError, SubRecord, click_of,
+};
+use super::schema::Table;
+use crate::click_id::RecordId;
+use crate::limits::SUBS_PER_PLACE_MAX;
+use crate::model::period::Quarter;
+
+/// What is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    /// Changes and late clicks from here on.
+    pub since: RecordKey,
+    /// Clicks and conversions from here on: what is below is in the sums, but for its changes.
+    pub from: Counted,
+    /// Everything before here.
+    pub to: Counted,
+    /// How much of it.
+    pub at_once: AtOnce,
+    /// Whether sums by `sub1` are wanted.
+    pub subs: bool,
+}
+
+/// A value of `sub1`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sub {
+    /// It is.
+    Named(Box<str>),
+    /// It is not known, because the click's record is not there.
+    Other,
+}
+
+impl Sub {
+    /// Clicks without `sub1` have no sums of their own: they are what others leave of the place's.
+    fn of(sub1: &str) -> Option<Self> {
+        (!sub1.is_empty()).then(|| Self::Named(sub1.into()))
+    }
+}
+
+/// Some of what is not in the sums.
+#[derive(Default)]
+pub struct Chunk {
+    places: HashMap<Place, Added>,
+    /// Rows of the sums that are added to.
+    rows: usize,
+    /// Rows that are used up with this.
+    spent: Vec<Vec<u8>>,
+    /// Where the clicks and conversions after these begin.
+    next: Counted,
+    /// There are more changes or late clicks.
+    more: bool,
+    damaged: usize,
+}
+
+/// What is added at a place.
+#[derive(Default)]
+struct Added {
+    counts: Counts<'static>,
+    subs: BTreeMap<Sub, Counts<'static>>,
+}
+
+/// What is added for one value of `sub1`, or for those that have no row of their own.
+pub struct SubCounts {
+    /// The value.
+    pub sub: Option<Box<str>>,
+    /// The row as it is.
+    stored: Option<Vec<u8>>,
+    /// What is added.
+    pub counts: Counts<'static>,
+}
+
+/// A conversion that was read.
+struct Met {
+    id: RecordId,
+    steps: usize,
+    click: RecordId,
+    contribution: Contribution<'static>,
+}
+
+/// A change that was read.
+struct Change {
+    id: RecordId,
+    step: u16,
+    click: RecordId,
+    before: Option<Contribution<'static>>,
+    after: Contribution<'static>,
+}
+
+/// The `sub1` of clicks, once looked up.
+type Subs = HashMap<RecordId, Option<Sub>>;
+
+impl Chunk {
+    /// Reads as much of a range as is allowed at once.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    pub fn read(engine: &dyn Engine, range: &Range) -> Result<Self, EngineError> {
+        let Range { since, from, to, .. } = *range;
+        let mut chunk = Self { next: from, ..Self::default() };
+        let clicks = chunk.clicks(engine, range)?;
+        let mut subs = Subs::new();
+        let conversions = chunk.conversions(engine, range, &mut subs)?;
+        // Looked at after the records. A change of what was read is part of it, or came since.
+        let next = chunk.next;
+        chunk.late_clicks(engine, &from.clicks, &next.clicks, usize::MAX, &clicks)?;
+        let (first, last) = (&from.conversions, &next.conversions);
+        chunk.changes(engine, first, last, usize::MAX, &conversions, &mut subs, range.subs)?;
+        let older = (from.clicks.min(to.clicks), from.conversions.min(to.conversions));
+        chunk.late_clicks(engine, &since, &older.0, range.at_once.records, &[])?;
+        chunk.changes(
+            engine,
+            &since,
+            &older.1,
+            range.at_once.records,
+            &[],
+            &mut subs,
+            range.subs,
+        )?;
+        if chunk.damaged > 0 {
+            let damaged = chunk.damaged;
+            tracing::error!(damaged, "records that cannot be read were not counted");
+        }
+        Ok(chunk)
+    }
+
+    /// Where the clicks and conversions after these begin.
+    pub const fn next(&self) -> Counted {
+        self.next
+    }
+
+    /// Whether there is more in the range that was read from.
+    pub fn has_more(&self, range: &Range) -> bool {
+        self.more || self.next.max(range.to) != self.next
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty() && self.spent.is_empty()
+    }
+
+    fn clicks(
+        &mut self,
+        engine: &dyn Engine,
+        range: &Range,
+    ) -> Result<Vec<RecordKey>, EngineError> {
+        let (from, to) = (range.from.clicks, range.to.clicks);
+        let mut seen: Vec<RecordKey> = Vec::new();
+        if from >= to {
+            return Ok(seen);
+        }
+        self.next.clicks = to;
+        engine.scan(Table::Clicks, &from, &to, Direction::Ascending, &mut |key, value| {
+            let Ok(key) = <RecordKey>::try_from(key) else { return ControlFlow::Continue(()) };
+            if seen.len() >= range.at_once.records || self.rows >= range.at_once.rows {
+                self.next.clicks = key;
+                return ControlFlow::Break(());
+            }
+            seen.push(key);
+            match ClickRecord::decode(value) {
+                Ok(record) => {
+                    let sub = range.subs.then_some(record.subs[0]);
+                    self.click(RecordId::from_bytes(key), record.fallback, sub);
+                }
+                Err(_) => self.damaged += 1,
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(seen)
+    }
+
+    fn conversions(
+        &mut self,
+        engine: &dyn Engine,
+        range: &Range,
+        subs: &mut Subs,
+    ) -> Result<Vec<Met>, EngineError> {
+        let (from, to) = (range.from.conversions, range.to.conversions);
+        let mut met: Vec<Met> = Vec::new();
+        if from >= to {
+            return Ok(met);
+        }
+        self.next.conversions = to;
+        engine.scan(Table::Conversions, &from, &to, Direction::Ascending, &mut |key, value| {
+            let Some(id) = keys::record(key) else { return ControlFlow::Continue(()) };
+            if met.len() >= range.at_once.records || self.rows + subs.len() >= range.at_once.rows {
+                self.next.conversions = *id.as_bytes();
+                return ControlFlow::Break(());
+            }
+            match (click_of(value), ConversionRecord::decode(value)) {
+                (Some(click), Ok(record)) => {
+                    let contribution = Contribution::of(&record).into_owned();
+                    subs.insert(click, None);
+                    self.counts(Place::of(id)).conversion(&contribution, Sign::Plus);
+                    met.push(Met { id, steps: record.history.len(), click, contribution });
+                }
+                _ => self.damaged += 1,
+            }
+            ControlFlow::Continue(())
+        })?;
+        if range.subs {
+            for (click, sub) in subs.iter_mut() {
+                *sub = sub_of(engine, *click)?;
+            }
+            for one in &met {
+                if let Some(sub) = subs.get(&one.click).cloned().flatten() {
+                    let counts = self.sub_counts(Place::of(one.id), sub);
+                    counts.conversion(&one.contribution, Sign::Plus);
+                }
+            }
+        }
+        Ok(met)
+    }
+
+    /// Adds clicks that came late, up to `most`; those of `seen` are counted already.
+    fn late_clicks(
+        &mut self,
+        engine: &dyn Engine,
+        from: &RecordKey,
+        to: &RecordKey,
+        most: usize,
+        seen: &[RecordKey],
+    ) -> Result<(), EngineError> {
+        let range = (keys::late_clicks_from(from), keys::late_clicks_from(to));
+        if range.0 >= range.1 {
+            return Ok(());
+        }
+        let mut read = 0;
+        engine.scan(Table::Counters, &range.0, &range.1, Direction::Ascending, &mut |key, value| {
+            if read >= most {
+                self.more = true;
+                return ControlFlow::Break(());
+            }
+            read += 1;
+            match (keys::late_click_of(key), LateClickRecord::decode(value)) {
+                (Some(click), Ok(late)) => {
+                    if seen.binary_search(click.as_bytes()).is_err() {
+                        self.click(click, late.fallback, Some(late.sub1));
+                    }
+                    self.spent.push(key.to_vec());
+                }
+                _ => self.damaged += 1,
+            }
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Adds changes, up to `most`; of a conversion in `met`, those that were made when it was read
+    /// are counted already.
+    #[expect(clippy::too_many_arguments, reason = "two ranges of one kind of row")]
+    fn changes(
+        &mut self,
+        engine: &dyn Engine,
+        from: &RecordKey,
+        to: &RecordKey,
+        most: usize,
+        met: &[Met],
+        subs: &mut Subs,
+        with_subs: bool,
+    ) -> Result<(), EngineError> {
+        let range = (keys::changes_from(from), keys::changes_from(to));
+        if range.0 >= range.1 {
+            return Ok(());
+        }
+        let mut changes = Vec::new();
+        engine.scan(
+            Table::Counters,
+            &range.0,
+            &range.1,
+            Direction::Ascending,
+            &mut |key, value| {
+                if changes.len() >= most {
+                    self.more = true;
+                    return ControlFlow::Break(());
+                }
+                match Change::read(key, value) {
+                    Ok(change) => changes.push(change),
+                    Err(_) => self.damaged += 1,
+                }
+                ControlFlow::Continue(())
+            },
+        )?;
+        for change in changes {
+            self.spent.push(keys::change(change.id, change.step).to_vec());
+            let place = met.binary_search_by_key(&change.id, |one| one.id);
+            if place.is_ok_and(|place| met[place].steps > usize::from(change.step)) {
+                continue;
+            }
+            change.apply(self.counts(Place::of(change.id)));
+            if with_subs {
+                let sub = match subs.get(&change.click) {
+                    Some(sub) => sub.clone(),
+                    None => sub_of(engine, change.click)?,
+                };
+                if let Some(sub) = &sub {
+                    change.apply(self.sub_counts(Place::of(change.id), sub.clone()));
+                }
+                subs.insert(change.click, sub);
+            }
+        }
+        Ok(())
+    }
+
+    fn click(&mut self, id: RecordId, fallback: &str, sub1: Option<&str>) {
+        let place = Place::of(id);
+        self.counts(place).click(fallback);
+        if let Some(sub) = sub1.and_then(Sub::of) {
+            self.sub_counts(place, sub).click(fallback);
+        }
+    }
+
+    fn counts(&mut self, place: Place) -> &mut Counts<'static> {
+        let rows = &mut self.rows;
+        let added = self.places.entry(place).or_insert_with(|| {
+            *rows += 1;
+            Added::default()
+        });
+        &mut added.counts
+    }
+
+    fn sub_counts(&mut self, place: Place, sub: Sub) -> &mut Counts<'static> {
+        let rows = &mut self.rows;
+        self.places.entry(place).or_default().subs.entry(sub).or_insert_with(|| {
+            *rows += 1;
+            Counts::default()
+        })
+    }
+
+    /// Shows what is added at each place, and for which values of `sub1`.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    pub fn each(
+        self,
+        engine: &dyn Engine,
+        visit: &mut dyn FnMut(Place, &Counts<'_>, &[SubCounts]),
+    ) -> Result<(), EngineError> {
+        for (place, added) in self.places {
+            let named = if added.subs.is_empty() { 0 } else { stored_place(engine, place)?.1 };
+            let subs = by_row(engine, place, added.subs, &mut { named })?;
+            visit(place, &added.counts, &subs);
+        }
+        Ok(())
+    }
+
+    /// The commit that adds all of it to the sums. Sums by `sub1` before `subs_from` are gone.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    pub fn commit(self, engine: &dyn Engine, subs_from: Quarter) -> Result<Batch, EngineError> {
+        let mut batch = Batch::default();
+        for (place, mut added) in self.places {
+            let (stored, mut named) = stored_place(engine, place)?;
+            if place.quarter < subs_from {
+                added.subs.clear();
+            }
+            for sub in by_row(engine, place, added.subs, &mut named)? {
+                let key = keys::sub_counter(place, sub.sub.as_deref());
+                let counts = sum(sub.stored.as_deref().map(sub_counts), &sub.counts);
+                batch.put(Table::Counters, &key, |out| SubRecord { counts }.encode(out));
+            }
+            let counts = sum(stored.as_deref().map(place_counts), &added.counts);
+            let record = PlaceRecord { subs: named, counts };
+            batch.put(Table::Counters, &keys::counter(place), |out| record.encode(out));
+        }
+        for key in &self.spent {
+            batch.delete(Table::Counters, key);
+        }
+        batch.put(Table::Counters, keys::COUNTED, |out| self.next.encode(out));
+        Ok(batch)
+    }
+}
+
+impl Change {
+    fn read(key: &[u8], value: &[u8]) -> Result<Self, RecordError> {
+        let (id, step) = keys::change_of(key).ok_or(RecordError::Corrupt)?;
+        let record = ChangeRecord::decode(value)?;
+        Ok(Self {
+            id,
+            step,
+            click: RecordId::from_bytes(record.click),
+            before: record.before.map(Contribution::into_owned),
+            after: record.after.into_owned(),
+        })
+    }
+
+    fn apply(&self, counts: &mut Counts<'_>) {
+        counts.conversion(&self.after, Sign::Plus);
+        if let Some(before) = &self.before {
+            counts.conversion(before, Sign::Minus);
+        }
+    }
+}
+
+/// Which rows the values of `sub1` add to: their own while there is room for them, once and for
+/// all; so a row has all that there ever was of its value.
+fn by_row(
+    engine: &dyn Engine,
+    place: Place,
+    subs: BTreeMap<Sub, Counts<'static>>,
+    named: &mut u32,
+) -> Result<Vec<SubCounts>, EngineError> {
+    let mut rows = Vec::with_capacity(subs.len());
+    let mut others: Option<Counts<'static>> = None;
+    for (sub, counts) in subs {
+        if let Sub::Named(sub) = sub {
+            let stored = get(engine, &keys::sub_counter(place, Some(&sub)))?;
+            if stored.is_some() || *named < SUBS_PER_PLACE_MAX {
+                *named += u32::from(stored.is_none());
+                rows.push(SubCounts { sub: Some(sub), stored, counts });
+                continue;
+            }
+        }
+        others.get_or_insert_default().add(&counts, Sign::Plus);
+    }
+    if let Some(counts) = others {
+        let stored = get(engine, &keys::sub_counter(place, None))?;
+        rows.push(SubCounts { sub: None, stored, counts });
+    }
+    Ok(rows)
+}
+
+/// A place's row, and how many values of `sub1` it has.
+fn stored_place(engine: &dyn Engine, place: Place) -> Result<(Option<Vec<u8>>, u32), EngineError> {
+    let stored = get(engine, &keys::counter(place))?;
+    let named = stored.as_deref().and_then(|bytes| Some(PlaceRecord::decode(bytes).ok()?.subs));
+    Ok((stored, named.unwrap_or_default()))
+}
+
+fn place_counts(bytes: &[u8]) -> Result<Counts<'_>, RecordError> {
+    Ok(PlaceRecord::decode(bytes)?.counts)
+}
+
+fn sub_counts(bytes: &[u8]) -> Result<Counts<'_>, RecordError> {
+    Ok(SubRecord::decode(bytes)?.counts)
+}
+
+fn sum<'s>(stored: Option<Result<Counts<'s>, RecordError>>, added: &Counts<'_>) -> Counts<'s> {
+    let stored = stored.transpose().unwrap_or_else(|error| {
+        tracing::error!(%error, "sums that cannot be read begin anew");
+        None
+    });
+    let mut counts = stored.unwrap_or_default();
+    counts.add(added, Sign::Plus);
+    counts
+}
+
+/// The `sub1` of a click, if it has one.
+fn sub_of(engine: &dyn Engine, click: RecordId) -> Result<Option<Sub>, EngineError> {
+    let mut sub = Some(Sub::Other);
+    let mut read = |bytes: &[u8]| {
+        if let Ok(record) = ClickRecord::decode(bytes) {
+            sub = Sub::of(record.subs[0]);
+        }
+    };
+    engine.get(Table::Clicks, click.as_bytes(), Tier::Disk, &mut read)?;
+    Ok(sub)
+}
+
+fn get(engine: &dyn Engine, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+    let mut value = None;
+    let read = &mut |bytes: &[u8]| value = Some(bytes.to_vec());
+    match engine.get(Table::Counters, key, Tier::Disk, read)? {
+        Lookup::Found(()) => Ok(value),
+        Lookup::Absent | Lookup::Unknown => Ok(None),
+    }
+}

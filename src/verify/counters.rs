@@ -1,0 +1,184 @@
+//! Counters: what they say is what clicks and conversions come to, quarter of an hour by quarter of
+//! an hour, as far as both are still there.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+
+use super::conversions::each;
+use super::{Report, VerifyError};
+use crate::click_id::RecordId;
+use crate::model::period::Quarter;
+use crate::store::counters::Sign;
+use crate::store::engine::EngineError;
+use crate::store::keys::{self, Place};
+use crate::store::records::{
+    ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts, LateClickRecord,
+    PlaceRecord, RecordError, RefusedRecord, SubRecord,
+};
+use crate::store::schema::Table;
+use crate::store::{Expired, OpenError, Part, ReadError, Sums, SumsError, View, Wanted};
+
+/// Walks over the counters, then over clicks and conversions beside them.
+pub fn walk(view: &View<'_>, expired: &Expired, report: &mut Report) -> Result<(), VerifyError> {
+    each(view, Table::Counters, &mut |key, value| {
+        report.count(Table::Counters.name());
+        match decoded(key, value) {
+            None => report.fault(Table::Counters, key, "the key is of no kind"),
+            Some(Err(error)) => report.fault(Table::Counters, key, error.to_string()),
+            Some(Ok(())) => {}
+        }
+        Ok(())
+    })?;
+    let sums = match view.sums() {
+        // Its row is named already.
+        Err(OpenError::DamagedCounters) => return Ok(()),
+        sums => sums?,
+    };
+    let mut from = Quarter::default();
+    while let Some(quarter) = next(view, from)? {
+        let mut found = Found::default();
+        if found.sums(&sums, quarter)? && found.records(view, quarter)? {
+            found.compare(quarter, expired, report);
+        }
+        from = quarter.next();
+    }
+    Ok(())
+}
+
+/// Whether a row decodes; `None` if its key does not say as what.
+fn decoded(key: &[u8], value: &[u8]) -> Option<Result<(), RecordError>> {
+    Some(if key == keys::COUNTED {
+        Counted::decode(value).map(|_| ())
+    } else if keys::place_of(key).is_some() {
+        PlaceRecord::decode(value).map(|_| ())
+    } else if keys::sub_of(key).is_some() {
+        SubRecord::decode(value).map(|_| ())
+    } else if keys::change_of(key).is_some() {
+        ChangeRecord::decode(value).map(|_| ())
+    } else if keys::late_click_of(key).is_some() {
+        LateClickRecord::decode(value).map(|_| ())
+    } else if keys::refused_of(key).is_some() {
+        RefusedRecord::decode(value).map(|_| ())
+    } else {
+        return None;
+    })
+}
+
+/// The first quarter of an hour from one on in which there is something.
+fn next(view: &View<'_>, from: Quarter) -> Result<Option<Quarter>, EngineError> {
+    let mut first: Option<Quarter> = None;
+    let mut see = |quarter: Option<Quarter>| {
+        first = first.into_iter().chain(quarter).min();
+        // A key without a time is no reason to stop.
+        if quarter.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    for table in [Table::Clicks, Table::Conversions] {
+        let begin = keys::first_at(from.begins_ms());
+        view.scan(table, &begin, &keys::KEY_END, &mut |key, _| {
+            see(keys::record(key).map(|id| Quarter::of_ms(id.time_ms())))
+        })?;
+    }
+    let (begin, end) = (keys::counters_from(from), keys::counters().1);
+    view.scan(Table::Counters, &begin, &end, &mut |key, _| {
+        see(keys::place_of(key).map(|place| place.quarter))
+    })?;
+    let (begin, end) = (keys::sub_counters_from(from), keys::sub_counters_end());
+    view.scan(Table::Counters, &begin, &end, &mut |key, _| {
+        see(keys::sub_of(key).map(|(place, _)| place.quarter))
+    })?;
+    Ok(first)
+}
+
+/// What a quarter of an hour comes to.
+#[derive(Default)]
+struct Found {
+    counted: HashMap<Place, Counts<'static>>,
+    recorded: HashMap<Place, Counts<'static>>,
+    /// Clicks by `sub1`, where they have sums: those of the sums, less those of the records.
+    subs: HashMap<(Place, Box<str>), i64>,
+}
+
+impl Found {
+    /// Takes what the counters say; false if they cannot be read, which is named already.
+    fn sums(&mut self, sums: &Sums<'_>, quarter: Quarter) -> Result<bool, VerifyError> {
+        let wanted = Wanted { quarters: quarter..quarter.next(), subs: true };
+        let read = sums.each(&wanted, &mut |place, part, counts| {
+            match part {
+                Part::Whole => self.counted.entry(place).or_default().add(counts, Sign::Plus),
+                Part::Sub(Some(sub)) => {
+                    let fallen: i64 = counts.fallbacks.iter().map(|it| it.clicks).sum();
+                    let clicks = self.subs.entry((place, sub.into())).or_default();
+                    *clicks = clicks.wrapping_add(counts.clicks).wrapping_add(fallen);
+                }
+                Part::Sub(None) => {}
+            }
+            ControlFlow::Continue(())
+        });
+        match read {
+            Ok(()) => Ok(true),
+            Err(SumsError::Read(ReadError::Record(_))) => Ok(false),
+            Err(SumsError::Read(error)) => Err(error.into()),
+            Err(SumsError::Open(error)) => Err(error.into()),
+            // More than the server would ever leave uncounted for a report: not looked at.
+            Err(SumsError::Behind) => Ok(false),
+        }
+    }
+
+    /// Adds up the records; false if some do not decode, which is named already.
+    fn records(&mut self, view: &View<'_>, quarter: Quarter) -> Result<bool, EngineError> {
+        let [from, to] = [quarter, quarter.next()].map(|it| keys::first_at(it.begins_ms()));
+        let mut sound = true;
+        view.scan(Table::Clicks, &from, &to, &mut |key, value| {
+            match (keys::record(key), ClickRecord::decode(value)) {
+                (Some(id), Ok(record)) => self.click(id, &record),
+                _ => sound = false,
+            }
+            ControlFlow::Continue(())
+        })?;
+        view.scan(Table::Conversions, &from, &to, &mut |key, value| {
+            match (keys::record(key), ConversionRecord::decode(value)) {
+                (Some(id), Ok(record)) => {
+                    let counts = self.recorded.entry(Place::of(id)).or_default();
+                    counts.conversion(&Contribution::of(&record), Sign::Plus);
+                }
+                _ => sound = false,
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(sound)
+    }
+
+    fn click(&mut self, id: RecordId, record: &ClickRecord<'_>) {
+        let place = Place::of(id);
+        self.recorded.entry(place).or_default().click(record.fallback);
+        if let Some(clicks) = self.subs.get_mut(&(place, record.subs[0].into())) {
+            *clicks = clicks.wrapping_sub(1);
+        }
+    }
+
+    /// Names what differs, of records that retention has left alone.
+    fn compare(mut self, quarter: Quarter, expired: &Expired, report: &mut Report) {
+        let begin = keys::first_at(quarter.begins_ms());
+        let (clicks, conversions) = (begin >= expired.clicks, begin >= expired.conversions);
+        let places: BTreeSet<_> =
+            self.counted.keys().chain(self.recorded.keys()).copied().collect();
+        for place in places {
+            let counted = self.counted.remove(&place).unwrap_or_default().sorted();
+            let recorded = self.recorded.remove(&place).unwrap_or_default().sorted();
+            let of_clicks = |counts: &Counts<'static>| (counts.clicks, counts.fallbacks.clone());
+            if clicks && of_clicks(&counted) != of_clicks(&recorded) {
+                let fault = "the clicks are not those that are recorded";
+                report.fault(Table::Counters, &keys::counter(place), fault);
+            }
+            if conversions && counted.events != recorded.events {
+                let fault = "the sums are not those of the conversions";
+                report.fault(Table::Counters, &keys::counter(place), fault);
+            }
+        }
+        let wrong: BTreeSet<_> = self.subs.iter().filter(|(_, rest)| **rest != 0).collect();
+        for ((place, sub), _) in wrong.into_iter().filter(|_| clicks) {
+            let fault = "the clicks of this sub1 are not those that are recorded";
+            report.fault(Table::Counters, &keys::sub_counter(*place, Some(sub)), fault);
+        }
+    }
+}
