@@ -50,7 +50,7 @@ pub struct AdminState {
     /// Proofs that may be looked for beside each other.
     pub proofs: Arc<Semaphore>,
     /// Exchange rates.
-    pub rates: RatesSource,
+    pub rates: Arc<RatesSource>,
     /// Verifies click IDs.
     pub keyring: Arc<Keyring>,
     /// The claim cache, for its gauges.

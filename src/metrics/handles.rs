@@ -14,6 +14,11 @@ use super::descriptions::{DESCRIPTIONS, Kind};
 use crate::model::reasons::{ClickFallback, Flag, PostbackResult, Refusal, Unavailability};
 use crate::store::Observe;
 
+/// Counts loads of the catalog.
+pub const CATALOG_LOADS: &str = "postbackd_catalog_loads_total";
+/// Counts loads of the file of rates.
+pub const RATES_LOADS: &str = "postbackd_rates_loads_total";
+
 /// Buckets of times, seconds: from a cache hit to a disk that hangs.
 const SECONDS: [f64; 20] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5, 0.000_75, 0.001, 0.001_5, 0.002, 0.003, 0.005,
@@ -65,6 +70,16 @@ impl Metrics {
     /// Runs `set` with this registry as the recorder: for values read only when asked for.
     pub fn record(&self, set: impl FnOnce()) {
         with_local_recorder(&self.recorder, set);
+    }
+
+    /// Counts a load of what [`CATALOG_LOADS`] or [`RATES_LOADS`] names; both results, so that each
+    /// series is there from the first load on.
+    pub fn loaded(&self, what: &'static str, applied: bool) {
+        self.record(|| {
+            for (result, happened) in [("applied", applied), ("refused", !applied)] {
+                counter!(what, "result" => result).increment(u64::from(happened));
+            }
+        });
     }
 
     /// All metrics in Prometheus text format.

@@ -18,6 +18,7 @@ mod poison;
 mod postbacks;
 mod presets;
 mod rates;
+mod rates_file;
 mod records;
 mod reports;
 mod status;
