@@ -48,12 +48,22 @@ rates = {}
 [[day]]
 "#;
     insta::assert_snapshot!(toml(text).expect_err("mistakes"), @r#"
+    rates.toml:1: base: not an ISO 4217 currency code such as "USD"
+    rates.toml:4: days[0].rates.JPY: must be a string: write it in quotes, not of type integer
+    rates.toml:4: days[0].rates.EUR: "0,92" is not a decimal amount such as "15.00"
+    rates.toml:4: days[0].rates.DOLLAR: "DOLLAR" is not an ISO 4217 currency code such as "USD"
+    rates.toml:5: days[1] "yesterday".rates: is missing
+    rates.toml:6: days[1] "yesterday".date: "yesterday" is not a date such as "2027-01-31"
+    rates.toml:8: days[2].date: "2026-11-25T10:00:00Z" is not a date such as "2027-01-31"
+    rates.toml:10: day: unknown key; did you mean "days"?
     "#);
     let twice = "base = \"EUR\"\n[[days]]\ndate = 2026-11-25\nrates = { USD = \"2\" }\n\
                  [[days]]\ndate = 2026-11-25\nrates = { EUR = \"2\" }\n\
                  [[days]]\ndate = 2026-11-25\nrates = {}\n";
-    insta::assert_snapshot!(toml(twice).expect_err("mistakes"), @r#"
-    "#);
+    insta::assert_snapshot!(toml(twice).expect_err("mistakes"), @r"
+    rates.toml:7: days[1].rates: EUR is the base, and worth 1 EUR
+    rates.toml:9: days[2].date: 2026-11-25 is named by an earlier entry
+    ");
     assert!(toml("base = \"EUR\"\n").expect_err("no days").contains("days: has none"));
     assert!(toml("").expect_err("cut off").contains("base: is missing"));
 }
@@ -87,6 +97,13 @@ fn every_mistake_of_a_table_is_named_and_nothing_of_it_counts() {
     let text = "Date,USD,USD,CYP,EUR\n24 November 2026,1,1,,\n2026-11-24,1.08\n\
                 2026-11-23,1.08,-1,0.5,\n2026-11-22,1,1,,2\n2026-11-21,,,,1\n2026-11-21,,,,\n";
     insta::assert_snapshot!(table(text).expect_err("mistakes"), @r#"
+    rates.csv:1: USD: has an earlier column
+    rates.csv:2: "24 November 2026" is not a date such as "2027-01-31"
+    rates.csv:3: has 1 values for 4 currencies
+    rates.csv:4: USD: "-1" is not a decimal amount such as "15.00"
+    rates.csv:4: CYP: "CYP" is not an ISO 4217 currency code such as "USD"
+    rates.csv:5: EUR: EUR is the base, and worth 1 EUR
+    rates.csv:7: 2026-11-21 has an earlier line
     "#);
     assert!(table("Date;USD\n2026-11-24;1,08\n").expect_err("semicolons").contains("no header"));
     assert!(table("").expect_err("empty").contains("is empty"));

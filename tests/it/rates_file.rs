@@ -125,6 +125,6 @@ fn check_config_names_every_mistake_of_the_rates() {
         2,
         "rates.csv:2: has 2 values for 1 currencies",
     );
-    check("rates_base = \"EUR\"\n", 0, "warning: postbackd.toml:1: rates_base: has no effect");
+    check("rates_base = \"EUR\"\n", 0, "postbackd.toml:1: rates_base: has no effect");
     check(&format!("{toml}catalog = \"none.toml\"\n"), 1, "days[0].rates.JPY");
 }
