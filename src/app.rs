@@ -1,6 +1,7 @@
 //! The composition root: the only place where things are built and threads are started.
 
 mod background;
+mod reload;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hyper::header::{HeaderName, HeaderValue};
-use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::admin::{self, AdminState, AdminToken};
@@ -141,11 +142,13 @@ impl Server {
             .thread_name("background")
             .enable_all()
             .build()?;
-        background.block_on(load_catalog(&source, &metrics, clock.now_ms()))?;
+        background.block_on(reload::catalog(&source, &metrics, clock.now_ms()))?;
         let market = Market::closed(config.network.currency);
-        let rates = RatesSource::load(market.clone(), Arc::clone(&store));
+        let rates = RatesSource::load(market.clone(), Arc::clone(&store), config.rates.clone());
         let (rates, reprice) = background.block_on(rates)?;
         let watch = Arc::new(Watch::new(u64::from_ne_bytes(random()?)));
+        let rates = Arc::new(rates);
+        background.block_on(reload::rates(&rates, &metrics));
         let (trigger, drain) = drain();
         let clicks = Clicks {
             catalog: Arc::clone(&in_force),
@@ -276,7 +279,8 @@ impl Server {
         self.background.spawn(background::reprice(self.postbacks.clone(), self.reprice));
         self.background.spawn(async move { background::warm(&self.postbacks).await });
         let reload = self.background.block_on(async { signal(SignalKind::hangup()) })?;
-        self.background.spawn(reloads(reload, self.source, Arc::clone(&self.metrics)));
+        let (rates, metrics) = (Arc::clone(&self.admin.rates), Arc::clone(&self.metrics));
+        self.background.spawn(reload::on_signal(reload, self.source, rates, metrics));
         self.admin.readiness.started();
         tracing::info!(public = %self.config.server.listen, admin = %self.config.admin.listen, "serving");
         let stopped = self.background.block_on(until_stopped(&self.store))?;
@@ -327,37 +331,6 @@ async fn until_stopped(store: &Store) -> std::io::Result<Stopped> {
         _ = interrupt.recv() => Ok(Stopped::Drained),
         () = store.health().poisoned() => Ok(Stopped::StorePoisoned),
     }
-}
-
-/// Reloads the catalog on SIGHUP, on threads that may take their time. Signals that come
-/// meanwhile are one.
-async fn reloads(mut hangup: Signal, source: Arc<CatalogSource>, metrics: Arc<Metrics>) {
-    while hangup.recv().await.is_some() {
-        let (source, metrics) = (Arc::clone(&source), Arc::clone(&metrics));
-        let (runtime, now_ms) = (Handle::current(), Clock::System.now_ms());
-        let load = move || runtime.block_on(load_catalog(&source, &metrics, now_ms));
-        match tokio::task::spawn_blocking(load).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "catalog not reloaded; the old one stays in force");
-            }
-            Err(error) => tracing::error!(%error, "the reload ended badly"),
-        }
-    }
-}
-
-async fn load_catalog(
-    source: &CatalogSource,
-    metrics: &Metrics,
-    now_ms: u64,
-) -> Result<(), LoadError> {
-    let loaded = source.load(now_ms).await;
-    admin::count_load(metrics, loaded.is_ok());
-    let warnings = loaded?;
-    if !warnings.is_empty() {
-        tracing::warn!(%warnings, "the catalog in force has warnings");
-    }
-    Ok(())
 }
 
 fn keyring(config: &Config, store_key: [u8; 32]) -> Keyring {

@@ -128,7 +128,16 @@ pub const FRAUD_REPORTS_AT_ONCE_MAX: usize = 1;
 
 /// Days that have exchange rates, all of them in memory; about 3 KB each with every currency.
 pub const RATE_DAYS_MAX: usize = 4000;
-/// Days whose rates have changed and whose conversions are still to be priced anew.
+/// A file of rates, bytes: all days and currencies there may be take half of it.
+pub const RATES_FILE_BYTES_MAX: u64 = 16 << 20;
+/// Days without rates between two that have some, in a bank's table, that get the rates of the day
+/// before: the longest holidays, and no hole in a file that was cut together.
+pub const RATE_GAP_DAYS_MAX: u32 = 7;
+/// Days whose rates are kept in one commit.
+pub const RATE_DAYS_PER_COMMIT_MAX: usize = 100;
+/// Days before a start whose conversions are looked at for want of a rate: what a kill left undone.
+pub const REPRICE_DAYS_AT_START: u32 = 7;
+/// Changes of rates whose conversions are still to be priced anew.
 pub const REPRICE_QUEUE_MAX: usize = 64;
 /// Conversions that are priced anew in one commit.
 pub const REPRICED_PER_COMMIT_MAX: usize = 100;

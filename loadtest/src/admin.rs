@@ -5,9 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::answer::{self, Answer};
-use crate::books::{Audit, Book, Stored, Verdict};
+use crate::books::{Audit, Book, Mismatch, Stored, Verdict};
+use crate::catalog::Catalog;
+use crate::money::{Earned, MoneyVerdict, Sums, dollars, micros};
 
 /// A page of conversions may take a server a moment; longer is an error.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -15,6 +18,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const PAGE_ITEMS: usize = 1000;
 /// Pages read before the walk is called endless.
 const PAGES_MAX: usize = 1_000_000;
+/// Affiliates whose balances are asked for, the first of the catalog: clicks are spread evenly, and
+/// a server may look through all that is not filed yet for each of them.
+const BALANCES_MAX: u32 = 100;
 /// Between two questions whether the server is ready.
 const READY_POLL: Duration = Duration::from_millis(20);
 
@@ -29,6 +35,43 @@ pub struct Admin {
 struct Page {
     items: Vec<Stored>,
     next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Totals {
+    currency: String,
+    conversions: u64,
+    payout: String,
+    revenue: String,
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Balances {
+    balances: Vec<Balance>,
+}
+
+#[derive(Deserialize)]
+struct Balance {
+    currency: String,
+    postings: u64,
+    accounts: Accounts,
+}
+
+#[derive(Deserialize)]
+struct Accounts {
+    advertiser_receivable: String,
+    affiliate_payable: String,
+    network_margin: String,
+}
+
+/// What a server's books say about money at one moment.
+#[derive(Clone, Debug)]
+pub struct Money {
+    catalog: Catalog,
+    totals: Sums,
+    /// Of the first affiliates.
+    balances: Vec<Sums>,
 }
 
 impl Admin {
@@ -65,25 +108,71 @@ impl Admin {
         (status == 200).then(|| String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// Walks all conversions and compares them with the books of the run.
-    pub fn audit(&self, run_id: &str, books: &[Book]) -> io::Result<Verdict> {
-        let mut audit = Audit::new(run_id, books);
+    /// Walks all conversions and compares them with the books of the run; money, too, if it is
+    /// known what the books said of it before the run.
+    pub fn audit(
+        &self,
+        run_id: &str,
+        books: &[Book],
+        before: Option<&Money>,
+    ) -> io::Result<Verdict> {
+        let mut audit = Audit::new(run_id, books, before.map(|before| &before.catalog));
+        self.pages("conversions", |page: Page| {
+            page.items.iter().for_each(|stored| audit.stored(stored));
+            Ok(page.next_cursor)
+        })?;
+        let (mut verdict, earned) = audit.finish();
+        if let Some(before) = before {
+            let after = self.money(&before.catalog)?;
+            verdict.money = Some(after.compare(before, &earned, &mut verdict));
+        }
+        Ok(verdict)
+    }
+
+    /// Reads the totals, and the balances of the first affiliates.
+    pub fn money(&self, catalog: &Catalog) -> io::Result<Money> {
+        let mut totals = Sums::default();
+        self.pages("totals", |page: Totals| {
+            if page.currency != "USD" {
+                return Err(io::Error::other("the network's currency must be USD"));
+            }
+            totals.sales += page.conversions;
+            totals.payout += amount(&page.payout)?;
+            totals.revenue += amount(&page.revenue)?;
+            Ok(page.next_cursor)
+        })?;
+        let mut stream = self.connect()?;
+        let affiliates = 0..catalog.affiliates().min(BALANCES_MAX);
+        let balances = affiliates.map(|number| {
+            let path = format!("/api/v1/balances?affiliate={}", catalog.affiliate_id(number));
+            match self.get(&mut stream, &path)? {
+                (200, body) => balance(&serde_json::from_slice(&body)?),
+                (status, body) => Err(refused(&path, status, &body)),
+            }
+        });
+        let balances = balances.collect::<io::Result<_>>()?;
+        Ok(Money { catalog: catalog.clone(), totals, balances })
+    }
+
+    /// Reads a listing page by page; `take` answers where the next one begins.
+    fn pages<P: DeserializeOwned>(
+        &self,
+        what: &str,
+        mut take: impl FnMut(P) -> io::Result<Option<String>>,
+    ) -> io::Result<()> {
         let mut stream = self.connect()?;
         let mut cursor: Option<String> = None;
         for _ in 0..PAGES_MAX {
             let from = cursor
                 .as_ref()
                 .map_or(String::new(), |cursor| format!("cursor={}&", encoded(cursor)));
-            let path = format!("/api/v1/conversions?{from}limit={PAGE_ITEMS}");
+            let path = format!("/api/v1/{what}?{from}limit={PAGE_ITEMS}");
             let (status, body) = self.get(&mut stream, &path)?;
             if status != 200 {
-                let text = String::from_utf8_lossy(&body).into_owned();
-                return Err(io::Error::other(format!("{path} answers {status}: {text}")));
+                return Err(refused(&path, status, &body));
             }
-            let page: Page = serde_json::from_slice(&body)?;
-            page.items.iter().for_each(|stored| audit.stored(stored));
-            match page.next_cursor {
-                None => return Ok(audit.finish()),
+            match take(serde_json::from_slice(&body)?)? {
+                None => return Ok(()),
                 next if next == cursor => return Err(io::Error::other("the cursor does not move")),
                 next => cursor = next,
             }
@@ -117,6 +206,53 @@ impl Admin {
             }
         }
     }
+}
+
+impl Money {
+    /// Holds what has changed since `before` against what the run's sales have earned.
+    fn compare(&self, before: &Self, earned: &Earned, verdict: &mut Verdict) -> MoneyVerdict {
+        let mut all = Sums::default();
+        earned.values().for_each(|sums| all.add_all(sums));
+        let counted = self.totals.since(&before.totals);
+        if counted != all {
+            verdict.report(&Mismatch::OtherTotals { earned: all, counted });
+        }
+        for (number, (now, before)) in (0..).zip(self.balances.iter().zip(&before.balances)) {
+            let (earned, posted) =
+                (earned.get(&number).copied().unwrap_or_default(), now.since(before));
+            if posted != earned {
+                let affiliate = self.catalog.affiliate_id(number);
+                verdict.report(&Mismatch::OtherBalance { affiliate, earned, posted });
+            }
+        }
+        MoneyVerdict {
+            payout: dollars(all.payout),
+            revenue: dollars(all.revenue),
+            affiliates: self.balances.len() as u64,
+        }
+    }
+}
+
+/// What an affiliate has in dollars, and the advertisers owe for it. Debits are positive, so what
+/// is owed to the affiliate is negative, and the three accounts sum to zero.
+fn balance(page: &Balances) -> io::Result<Sums> {
+    let Some(balance) = page.balances.iter().find(|balance| balance.currency == "USD") else {
+        return Ok(Sums::default());
+    };
+    let Accounts { advertiser_receivable, affiliate_payable, network_margin } = &balance.accounts;
+    let (revenue, payable) = (amount(advertiser_receivable)?, amount(affiliate_payable)?);
+    if revenue + payable + amount(network_margin)? != 0 {
+        return Err(io::Error::other("an affiliate's accounts do not sum to zero"));
+    }
+    Ok(Sums { sales: balance.postings, payout: -payable, revenue })
+}
+
+fn amount(text: &str) -> io::Result<i128> {
+    micros(text).ok_or_else(|| io::Error::other(format!("{text:?} is no amount")))
+}
+
+fn refused(path: &str, status: u16, body: &[u8]) -> io::Error {
+    io::Error::other(format!("{path} answers {status}: {}", String::from_utf8_lossy(body)))
 }
 
 /// A cursor is opaque: everything but unreserved characters is escaped.

@@ -8,11 +8,20 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::{Catalog, Place, Price, sale_amount};
+use crate::money::{Earned, MoneyVerdict, Sums, dollars, micros};
 use crate::scenario::Outcome;
 use crate::text::ShortText;
 
 /// Mismatches kept in words; the rest is only counted.
 const MISMATCHES_KEPT_MAX: usize = 20;
+
+/// A click: its ID, where it went and who sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct Click {
+    pub id: ShortText,
+    pub place: Place,
+}
 
 /// What the answers said about one transaction.
 #[derive(Clone, Copy, Debug)]
@@ -32,13 +41,13 @@ struct Entry {
 #[derive(Debug)]
 pub struct Book {
     prefix: String,
-    clicks: Vec<ShortText>,
+    clicks: Vec<Click>,
     entries: Vec<Entry>,
 }
 
 impl Book {
     /// An empty book for transactions named `run_id`-`shard`-number.
-    pub fn new(run_id: &str, shard: usize, clicks: Vec<ShortText>) -> Self {
+    pub fn new(run_id: &str, shard: usize, clicks: Vec<Click>) -> Self {
         Self { prefix: format!("{run_id}-{shard}-"), clicks, entries: Vec::new() }
     }
 
@@ -48,13 +57,13 @@ impl Book {
     }
 
     /// Remembers a click; the number stands for it.
-    pub fn add_click(&mut self, id: ShortText) -> u32 {
-        self.clicks.push(id);
+    pub fn add_click(&mut self, click: Click) -> u32 {
+        self.clicks.push(click);
         (self.clicks.len() - 1) as u32
     }
 
     /// The click that a transaction belongs to.
-    pub fn click(&self, transaction: u32) -> ShortText {
+    pub fn click(&self, transaction: u32) -> Click {
         self.clicks[self.entries[transaction as usize].click as usize]
     }
 
@@ -104,6 +113,9 @@ pub struct Stored {
     pub conversion_id: String,
     pub click_id: Option<String>,
     pub txn_id: Option<String>,
+    pub payout: Option<String>,
+    pub revenue: Option<String>,
+    pub currency: Option<String>,
 }
 
 /// One way in which answers and store disagree.
@@ -129,6 +141,12 @@ pub enum Mismatch {
     StoredAlthoughDenied { txn: String },
     /// Stored, but never sent.
     NeverSent { txn: String },
+    /// Stored with other earnings than the catalog promises, or with ones that cannot be read.
+    OtherMoney { txn: String, payout: String, revenue: String, stored: String },
+    /// What the run has posted to an affiliate's accounts is not what its sales have earned.
+    OtherBalance { affiliate: String, earned: Sums, posted: Sums },
+    /// The totals have not grown by what the run's sales have earned.
+    OtherTotals { earned: Sums, counted: Sums },
 }
 
 impl fmt::Display for Mismatch {
@@ -154,6 +172,15 @@ impl fmt::Display for Mismatch {
                 write!(f, "{txn}: stored although every answer denied it")
             }
             Self::NeverSent { txn } => write!(f, "{txn}: stored but never sent"),
+            Self::OtherMoney { txn, payout, revenue, stored } => {
+                write!(f, "{txn}: earns payout {payout}, revenue {revenue}; stored with {stored}")
+            }
+            Self::OtherBalance { affiliate, earned, posted } => {
+                write!(f, "affiliate {affiliate}: earned {earned}; posted {posted}")
+            }
+            Self::OtherTotals { earned, counted } => {
+                write!(f, "earned {earned}; the totals say {counted}")
+            }
         }
     }
 }
@@ -168,12 +195,15 @@ pub struct Verdict {
     pub repeats: u64,
     pub stored: u64,
     pub mismatches: u64,
+    /// Absent if money was not looked at.
+    pub money: Option<MoneyVerdict>,
     /// The first mismatches, in words.
     pub first_mismatches: Vec<String>,
 }
 
 impl Verdict {
-    fn report(&mut self, mismatch: &Mismatch) {
+    /// Notes a mismatch.
+    pub fn report(&mut self, mismatch: &Mismatch) {
         self.mismatches += 1;
         if self.first_mismatches.len() < MISMATCHES_KEPT_MAX {
             self.first_mismatches.push(mismatch.to_string());
@@ -186,6 +216,8 @@ impl Verdict {
 pub struct Audit<'b> {
     books: &'b [Book],
     run_prefix: String,
+    /// By which sales earn; `None` leaves money out.
+    catalog: Option<&'b Catalog>,
     /// Per book and transaction: the conversion found stored.
     found: Vec<Vec<Option<ShortText>>>,
     verdict: Verdict,
@@ -193,9 +225,10 @@ pub struct Audit<'b> {
 
 impl<'b> Audit<'b> {
     /// An audit of all threads' books of the run `run_id`, in the order of their shards.
-    pub fn new(run_id: &str, books: &'b [Book]) -> Self {
+    pub fn new(run_id: &str, books: &'b [Book], catalog: Option<&'b Catalog>) -> Self {
         let found = books.iter().map(|book| vec![None; book.entries.len()]).collect();
-        Self { books, run_prefix: format!("{run_id}-"), found, verdict: Verdict::default() }
+        let run_prefix = format!("{run_id}-");
+        Self { books, run_prefix, catalog, found, verdict: Verdict::default() }
     }
 
     /// Takes one stored conversion; those of other runs are passed over.
@@ -212,10 +245,14 @@ impl<'b> Audit<'b> {
         let Some((shard, number, entry)) = own else {
             return self.verdict.report(&Mismatch::NeverSent { txn });
         };
-        let sent = self.books[shard].clicks[entry.click as usize];
+        let Click { id: sent, place } = self.books[shard].clicks[entry.click as usize];
         let click = stored.click_id.clone().unwrap_or_default();
         if click.as_bytes() != sent.as_bytes() {
             self.verdict.report(&Mismatch::OtherClick { txn: txn.clone(), sent, stored: click });
+        }
+        if let Some(catalog) = self.catalog {
+            let price = catalog.price(place, sale_amount(number as u64));
+            self.money(&txn, price, stored);
         }
         let id = stored.conversion_id.clone();
         match (&mut self.found[shard][number], entry.named) {
@@ -232,22 +269,53 @@ impl<'b> Audit<'b> {
         }
     }
 
-    /// Judges every transaction after the whole store has been seen.
-    pub fn finish(mut self) -> Verdict {
+    fn money(&mut self, txn: &str, price: Price, stored: &Stored) {
+        let Stored { payout, revenue, currency, .. } = stored;
+        let read = |text: &Option<String>| micros(text.as_deref()?);
+        let wanted = [price.payout, price.revenue].map(i128::from);
+        let is_right = [read(payout), read(revenue)] == wanted.map(Some);
+        if !is_right || currency.as_deref() != Some("USD") {
+            let stored = format!("{payout:?}, {revenue:?}, {currency:?}");
+            let [payout, revenue] = wanted.map(dollars);
+            let txn = txn.to_owned();
+            self.verdict.report(&Mismatch::OtherMoney { txn, payout, revenue, stored });
+        }
+    }
+
+    /// Judges every transaction after the whole store has been seen; also answers what those that
+    /// count have earned.
+    pub fn finish(mut self) -> (Verdict, Earned) {
+        let mut earned = Earned::new();
         for (book, found) in self.books.iter().zip(&self.found) {
             for (number, (entry, found)) in book.entries.iter().zip(found).enumerate() {
                 self.verdict.transactions += 1;
                 self.verdict.repeats += u64::from(entry.duplicates);
                 let txn = || format!("{}{number}", book.prefix);
                 judge(entry, found.is_some(), txn, &mut self.verdict);
+                if let Some(catalog) = self.catalog.filter(|_| entry.counts(found.is_some())) {
+                    let place = book.clicks[entry.click as usize].place;
+                    let price = catalog.price(place, sale_amount(number as u64));
+                    earned.entry(place.affiliate).or_default().add(price);
+                }
             }
         }
-        self.verdict
+        (self.verdict, earned)
+    }
+}
+
+impl Entry {
+    const fn is_acknowledged(&self) -> bool {
+        self.accepted > 0 || self.duplicates > 0
+    }
+
+    /// Whether it must have been counted, or may have been and was.
+    const fn counts(&self, is_stored: bool) -> bool {
+        self.is_acknowledged() || (self.unknown > 0 && is_stored)
     }
 }
 
 fn judge(entry: &Entry, is_stored: bool, txn: impl Fn() -> String, verdict: &mut Verdict) {
-    let acknowledged = entry.accepted > 0 || entry.duplicates > 0;
+    let acknowledged = entry.is_acknowledged();
     let uncertain = entry.unknown > 0;
     *match (acknowledged, uncertain) {
         (true, _) => &mut verdict.acknowledged,

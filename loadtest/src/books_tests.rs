@@ -7,7 +7,8 @@ type Answers<'a> = &'a [Option<(Outcome, &'a str)>];
 /// (conversion, click, txn) to the audit.
 fn check(answers: Answers<'_>, rows: &[(&str, &str, &str)], expected: &[&str]) {
     let mut book = Book::new("run", 0, Vec::new());
-    let click = book.add_click(ShortText::new(b"click").expect("short"));
+    let id = ShortText::new(b"click").expect("short");
+    let click = book.add_click(Click { id, place: Place::default() });
     let transaction = book.open(click);
     for answer in answers {
         match answer {
@@ -16,15 +17,18 @@ fn check(answers: Answers<'_>, rows: &[(&str, &str, &str)], expected: &[&str]) {
         }
     }
     let books = [book];
-    let mut audit = Audit::new("run", &books);
+    let mut audit = Audit::new("run", &books, None);
     for (conversion_id, click_id, txn_id) in rows {
         audit.stored(&Stored {
             conversion_id: (*conversion_id).to_owned(),
             click_id: Some((*click_id).to_owned()),
             txn_id: Some((*txn_id).to_owned()),
+            payout: None,
+            revenue: None,
+            currency: None,
         });
     }
-    let verdict = audit.finish();
+    let verdict = audit.finish().0;
     assert_eq!(verdict.first_mismatches, expected, "{answers:?} {rows:?}");
     assert_eq!(verdict.mismatches, expected.len() as u64);
 }
@@ -95,4 +99,41 @@ fn what_was_denied_or_never_sent_is_not_stored() {
 #[test]
 fn conversions_of_other_runs_are_passed_over() {
     check(&[ACCEPTED], &[("c8", "click", "runner-0-0"), ROW, ("c9", "click", "earlier-0-0")], &[]);
+}
+
+#[test]
+fn a_sale_earns_what_the_catalog_says_and_counts_if_it_is_acknowledged_or_stored() {
+    let stored = |payout: &str, currency: &str| Stored {
+        conversion_id: "c1".to_owned(),
+        click_id: Some("click".to_owned()),
+        txn_id: Some("run-0-0".to_owned()),
+        payout: Some(payout.to_owned()),
+        revenue: Some("20.00".to_owned()),
+        currency: Some(currency.to_owned()),
+    };
+    let check = |answer: Option<(Outcome, &str)>, row: Option<Stored>, sales, mismatches| {
+        let catalog = Catalog::of(1, 9);
+        let mut book = Book::new("run", 0, Vec::new());
+        let id = ShortText::new(b"click").expect("short");
+        let click = book.add_click(Click { id, place: Place { offer: 0, affiliate: 4 } });
+        let transaction = book.open(click);
+        match answer {
+            Some((outcome, id)) => book.note(transaction, outcome, ShortText::new(id.as_bytes())),
+            None => book.lost(transaction),
+        }
+        let books = [book];
+        let mut audit = Audit::new("run", &books, Some(&catalog));
+        row.iter().for_each(|row| audit.stored(row));
+        let (verdict, earned) = audit.finish();
+        let sums = earned.get(&4).copied().unwrap_or_default();
+        assert_eq!((sums.sales, sums.payout), (sales, i128::from(sales) * 15_000_000));
+        assert_eq!(verdict.mismatches, mismatches, "{verdict:?}");
+    };
+    check(ACCEPTED, Some(stored("15.00", "USD")), 1, 0);
+    check(ACCEPTED, Some(stored("15.000001", "USD")), 1, 1);
+    check(ACCEPTED, Some(stored("15.00", "EUR")), 1, 1);
+    check(ACCEPTED, None, 1, 1);
+    check(None, Some(stored("15.00", "USD")), 1, 0);
+    check(None, None, 0, 0);
+    check(REFUSED, Some(stored("15.00", "USD")), 0, 1);
 }

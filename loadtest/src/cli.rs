@@ -18,6 +18,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve constant answers with the product's HTTP set-up: what any server could reach at most.
     Floor(FloorArgs),
+    /// Print the catalog that runs are spread over, for the server to use.
+    Catalog(CatalogArgs),
     /// Load a running server with one scenario; exits 1 if the books do not match.
     Run(RunArgs),
     /// Measure a server binary against the floor, the whole table; writes table.json and table.html.
@@ -45,6 +47,21 @@ pub enum ScenarioName {
     Forged,
     /// Clicks, sales, retries and repeats at the same moment, out of order; checks the books.
     Funnel,
+}
+
+/// What requests are spread over. A server that is not started here needs this catalog.
+#[derive(Clone, Debug, Args)]
+pub struct CatalogArgs {
+    /// The first offer; further ones are called OFFER-1, OFFER-2 and so on.
+    #[arg(long, default_value = "spring")]
+    pub offer: String,
+    /// The first affiliate, and the start of further ones' names.
+    #[arg(long, default_value = "pub-7")]
+    pub affiliate: String,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub offers: u32,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub affiliates: u32,
 }
 
 /// How hard to push.
@@ -84,22 +101,24 @@ pub struct RunArgs {
     pub admin_token_file: Option<PathBuf>,
     #[command(flatten)]
     pub load: LoadArgs,
+    #[command(flatten)]
+    pub catalog: CatalogArgs,
     /// Open loop: so many requests a second, latency from the intended send time.
     #[arg(long)]
     pub rate: Option<NonZeroU64>,
     /// Hold all answers against the stored conversions afterwards; funnel always does.
     #[arg(long)]
     pub check_books: bool,
+    /// Hold money, too, against what the catalog that `loadtest catalog` prints makes of each
+    /// accepted sale: in the conversions, the ledger and the totals. Checks the books besides.
+    #[arg(long)]
+    pub check_money: bool,
     /// Start of all transaction IDs; a new one each time unless given. No `-`.
     #[arg(long)]
     pub run_id: Option<String>,
     /// Seed of the funnel's chances.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    #[arg(long, default_value = "spring")]
-    pub offer: String,
-    #[arg(long, default_value = "pub-7")]
-    pub affiliate: String,
     /// Share of the funnel's clicks that convert, percent.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub converts: u32,
@@ -139,6 +158,8 @@ pub struct TableArgs {
     /// Workers of both servers; 0: one per core.
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
+    #[command(flatten)]
+    pub catalog: CatalogArgs,
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub clicks_pool: u64,
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]

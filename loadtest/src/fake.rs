@@ -6,6 +6,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use serde_json::json;
+
+use crate::catalog::{Catalog, Place, Price};
+use crate::money::{Sums, dollars, micros};
+
 /// What the tracker does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -16,34 +21,51 @@ pub enum Fault {
     CountsAgain,
     /// Every hundredth postback is stored, and its connection dies instead of an answer.
     HangsUp,
+    /// Every hundredth sale is stored with a payout of a millionth more.
+    PaysMore,
+    /// Every hundredth sale is not posted to the ledger.
+    ForgetsPosting,
 }
 
 #[derive(Debug, Default)]
 struct State {
     clicks: u64,
     postbacks: u64,
-    /// txn → (conversion, click)
-    known: HashMap<String, (String, String)>,
-    /// (conversion, click, txn), oldest first.
-    stored: Vec<(String, String, String)>,
+    /// Click → where it went.
+    places: HashMap<String, Place>,
+    /// txn → conversion
+    known: HashMap<String, String>,
+    /// Oldest first.
+    stored: Vec<Sale>,
+    /// By affiliate.
+    ledger: HashMap<u32, Sums>,
 }
 
-/// Starts a tracker whose threads end with the test process; both listeners in one.
-pub fn start(fault: Fault) -> io::Result<SocketAddr> {
+#[derive(Debug)]
+struct Sale {
+    id: String,
+    click: String,
+    txn: String,
+    price: Price,
+}
+
+/// Starts a tracker of the catalog [`Catalog::of`] so many whose threads end with the test process; both listeners in one.
+pub fn start(fault: Fault, catalog: Catalog) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let state = Arc::new(Mutex::new(State::default()));
+    let catalog = Arc::new(catalog);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let state = Arc::clone(&state);
-            thread::spawn(move || serve(&stream, &state, fault));
+            let (state, catalog) = (Arc::clone(&state), Arc::clone(&catalog));
+            thread::spawn(move || serve(&stream, &state, &catalog, fault));
         }
     });
     Ok(address)
 }
 
 /// Answers requests until either side has enough; how it ends does not matter to a test.
-fn serve(stream: &TcpStream, state: &Mutex<State>, fault: Fault) -> Option<()> {
+fn serve(stream: &TcpStream, state: &Mutex<State>, catalog: &Catalog, fault: Fault) -> Option<()> {
     let (mut reader, mut writer) = (BufReader::new(stream), stream);
     let mut line = String::new();
     loop {
@@ -60,9 +82,11 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, fault: Fault) -> Option<()> {
         let answer = {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             match path {
-                "/click" => state.click(query.contains_key("redirect")),
-                "/postback" => state.postback(&query, fault)?,
+                "/click" => state.click(&query),
+                "/postback" => state.postback(&query, catalog, fault)?,
                 "/api/v1/conversions" => state.page(&query),
+                "/api/v1/totals" => state.totals(),
+                "/api/v1/balances" => state.balances(&query),
                 _ => response("200 OK", "", "{}"),
             }
         };
@@ -71,17 +95,25 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, fault: Fault) -> Option<()> {
 }
 
 impl State {
-    fn click(&mut self, json: bool) -> String {
+    fn click(&mut self, query: &HashMap<&str, &str>) -> String {
         self.clicks += 1;
         let id = format!("{:032}Z", self.clicks);
-        if json {
+        let number = |name: &str| number_of(query[name]);
+        let place = Place { offer: number("offer"), affiliate: number("aff") };
+        self.places.insert(id.clone(), place);
+        if query.contains_key("redirect") {
             return response("200 OK", "", &format!(r#"{{"click_id":"{id}","url":"x"}}"#));
         }
         response("302 Found", &format!("Location: https://s.example/?subid={id}&src=1\r\n"), "")
     }
 
     /// `None`: hang up.
-    fn postback(&mut self, query: &HashMap<&str, &str>, fault: Fault) -> Option<String> {
+    fn postback(
+        &mut self,
+        query: &HashMap<&str, &str>,
+        catalog: &Catalog,
+        fault: Fault,
+    ) -> Option<String> {
         self.postbacks += 1;
         let odd = self.postbacks.is_multiple_of(100);
         let (click, txn) = (query["click_id"].to_owned(), query["txn_id"].to_owned());
@@ -94,12 +126,19 @@ impl State {
         }
         let known = self.known.get(&txn).filter(|_| fault != Fault::CountsAgain || !odd).cloned();
         let (result, id) = match known {
-            Some((id, _)) => ("duplicate", id),
+            Some(id) => ("duplicate", id),
             None => {
                 let id = format!("c{}", self.postbacks);
-                self.known.insert(txn.clone(), (id.clone(), click.clone()));
+                self.known.insert(txn.clone(), id.clone());
+                let place = self.places[&click];
+                let amount = micros(query["amount"])?.try_into().ok()?;
+                let mut price = catalog.price(place, amount);
+                price.payout += i64::from(fault == Fault::PaysMore && odd);
+                if fault != Fault::ForgetsPosting || !odd {
+                    self.ledger.entry(place.affiliate).or_default().add(price);
+                }
                 if fault != Fault::Forgets || !odd {
-                    self.stored.push((id.clone(), click, txn));
+                    self.stored.push(Sale { id: id.clone(), click, txn, price });
                 }
                 ("accepted", id)
             }
@@ -108,19 +147,49 @@ impl State {
         (fault != Fault::HangsUp || !odd).then(|| response("200 OK", "", &body))
     }
 
+    fn totals(&self) -> String {
+        let mut sums = Sums::default();
+        self.stored.iter().for_each(|sale| sums.add(sale.price));
+        let (payout, revenue) = (dollars(sums.payout), dollars(sums.revenue));
+        let totals = json!({
+            "currency": "USD", "conversions": sums.sales, "payout": payout, "revenue": revenue,
+            "next_cursor": null,
+        });
+        response("200 OK", "", &totals.to_string())
+    }
+
+    fn balances(&self, query: &HashMap<&str, &str>) -> String {
+        let sums = self.ledger.get(&number_of(query["affiliate"])).copied().unwrap_or_default();
+        let accounts = json!({
+            "advertiser_receivable": dollars(sums.revenue),
+            "affiliate_payable": dollars(-sums.payout),
+            "network_margin": dollars(sums.payout - sums.revenue),
+        });
+        let balance = json!({"currency": "USD", "postings": sums.sales, "accounts": accounts});
+        response("200 OK", "", &json!({"balances": [balance]}).to_string())
+    }
+
     fn page(&self, query: &HashMap<&str, &str>) -> String {
         let number =
             |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
         let (from, limit) = (number("cursor"), number("limit"));
-        let row = |(id, click, txn): &(String, String, String)| serde_json::json!({"conversion_id": id, "click_id": click, "txn_id": txn, "status": "approved", "event": "sale"});
+        let row = |Sale { id, click, txn, price }: &Sale| {
+            let [payout, revenue] = [price.payout, price.revenue].map(|it| dollars(it.into()));
+            json!({
+                "conversion_id": id, "click_id": click, "txn_id": txn,
+                "payout": payout, "revenue": revenue, "currency": "USD",
+            })
+        };
         let items: Vec<_> = self.stored.iter().skip(from).take(limit).map(row).collect();
         let next = (from + limit < self.stored.len()).then(|| (from + limit).to_string());
-        response(
-            "200 OK",
-            "",
-            &serde_json::json!({"items": items, "next_cursor": next}).to_string(),
-        )
+        response("200 OK", "", &json!({"items": items, "next_cursor": next}).to_string())
     }
+}
+
+/// The number behind the last `-` of an ID; 0 if it has none, or is that of the first affiliate.
+fn number_of(id: &str) -> u32 {
+    let rest = id.strip_prefix("pub-7").or_else(|| id.strip_prefix("spring")).unwrap_or_default();
+    rest.trim_start_matches('-').parse().unwrap_or(0)
 }
 
 fn response(status: &str, headers: &str, body: &str) -> String {

@@ -4,11 +4,12 @@
 //! [`target`] with one server; [`scenario`] writes requests and judges answers; [`drive`] is the
 //! loop that moves them over [`connection`]s, at the [`pace`] asked for, reading with
 //! [`answer`], counting in [`tally`]; [`books`] compares what was answered with what [`admin`]
-//! finds stored; [`floor`] is the server that does nothing.
+//! finds stored, and [`money`] what sales should earn by the [`catalog`] with what they did; [`floor`] is the server that does nothing.
 
 mod admin;
 mod answer;
 mod books;
+mod catalog;
 mod cli;
 mod connection;
 mod drive;
@@ -16,6 +17,7 @@ mod drive;
 mod fake;
 mod floor;
 mod machine;
+mod money;
 mod pace;
 mod run;
 mod scenario;
@@ -36,6 +38,10 @@ const EXIT_FAILED: u8 = 2;
 fn main() -> ExitCode {
     let result = match cli::Cli::parse().command {
         cli::Command::Floor(args) => floor::serve(args.listen, args.workers).map(|()| true),
+        cli::Command::Catalog(args) => {
+            print!("{}", catalog::Catalog::new(&args).toml());
+            Ok(true)
+        }
         cli::Command::Run(args) => run::run(&args),
         cli::Command::Table(args) => table::run(&args),
     };

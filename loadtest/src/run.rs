@@ -1,13 +1,16 @@
 //! The `run` subcommand: one scenario against a running server.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use crate::admin::Admin;
 use crate::books::Verdict;
+use crate::catalog::Catalog;
 use crate::cli::{RunArgs, ScenarioName};
+use crate::money::MoneyVerdict;
 use crate::pace::Pace;
 use crate::scenario::{FunnelShares, Judge, Requests};
 use crate::tally::{Percentiles, Tally};
@@ -41,9 +44,14 @@ pub fn run(args: &RunArgs) -> io::Result<bool> {
             "--run-id takes letters and digits only",
         ));
     }
-    let with_books = args.check_books || args.scenario == ScenarioName::Funnel;
+    let with_books = args.check_books || args.check_money || args.scenario == ScenarioName::Funnel;
     let admin = if with_books { Some(admin(args)?) } else { None };
-    let mut target = target(args, with_books)?;
+    let catalog = Arc::new(Catalog::new(&args.catalog));
+    let before = match &admin {
+        Some(admin) if args.check_money => Some(admin.money(&catalog)?),
+        _ => None,
+    };
+    let mut target = target(args, catalog, with_books)?;
     let effort = Effort {
         pace: args.rate.map_or(Pace::Closed, |rate| Pace::Open { rate }),
         warmup: Duration::from_secs(args.load.warmup),
@@ -53,7 +61,7 @@ pub fn run(args: &RunArgs) -> io::Result<bool> {
     let verdict = match admin {
         Some(admin) if !books.is_empty() => {
             admin.wait_ready(RESTART_PATIENCE)?;
-            Some(admin.audit(&run_id, &books)?)
+            Some(admin.audit(&run_id, &books, before.as_ref())?)
         }
         _ => None,
     };
@@ -66,11 +74,11 @@ pub fn run(args: &RunArgs) -> io::Result<bool> {
     Ok(outcome.books.is_none_or(|books| books.mismatches == 0))
 }
 
-fn target(args: &RunArgs, keep_books: bool) -> io::Result<Target> {
+fn target(args: &RunArgs, catalog: Arc<Catalog>, keep_books: bool) -> io::Result<Target> {
     let (host, address) = parse_url(&args.url)?;
     Ok(Target::new(TargetOptions {
         address,
-        requests: Requests::new(&host, &args.offer, &args.affiliate),
+        requests: Requests::new(&host, catalog),
         judge: if args.lenient { Judge::Lenient } else { Judge::Strict },
         connections: args.load.connections as usize,
         threads: args.load.threads as usize,
@@ -139,6 +147,11 @@ fn print(outcome: &Outcome) {
         "books: {transactions} transactions ({acknowledged} acknowledged, {denied} denied, {unknown} unknown), \
          {repeats} answered as duplicate, {stored} stored, {mismatches} mismatches"
     );
+    if let Some(MoneyVerdict { payout, revenue, affiliates }) = &books.money {
+        println!(
+            "money: payout {payout}, revenue {revenue}; balances of {affiliates} affiliates compared"
+        );
+    }
     for line in &books.first_mismatches {
         println!("  {line}");
     }

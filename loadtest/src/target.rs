@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::books::Book;
+use crate::books::{Book, Click};
 use crate::cli::ScenarioName;
 use crate::drive::{Plan, drive};
 use crate::pace::Pace;
@@ -13,7 +13,6 @@ use crate::scenario::{
     ClickPool, Clicks, Forged, Funnel, FunnelShares, Judge, PostbackOptions, Postbacks, Requests,
 };
 use crate::tally::Tally;
-use crate::text::ShortText;
 
 /// Preparation (click pool, originals) is bounded by its count; this bounds its time.
 const PREPARATION_MAX: Duration = Duration::from_secs(120);
@@ -33,11 +32,11 @@ pub struct TargetOptions {
     pub seed: u64,
 }
 
-/// A server and the click IDs got from it.
+/// A server and the clicks made on it.
 #[derive(Debug)]
 pub struct Target {
     options: TargetOptions,
-    pool: Option<Arc<[ShortText]>>,
+    pool: Option<Arc<[Click]>>,
 }
 
 /// How long and how fast one run is.
@@ -122,8 +121,8 @@ impl Target {
         Ok((0..self.options.threads).map(|shard| make(options(shard))).collect())
     }
 
-    /// The click IDs of this server, asked for once.
-    fn click_pool(&mut self) -> io::Result<Arc<[ShortText]>> {
+    /// The clicks of this server, made once.
+    fn click_pool(&mut self) -> io::Result<Arc<[Click]>> {
         if let Some(pool) = &self.pool {
             return Ok(Arc::clone(pool));
         }
@@ -131,8 +130,8 @@ impl Target {
         let plan = Plan { threads: 1, ..self.plan(PREPARATION) };
         let tally = drive(&plan, &mut work)?;
         require(&tally, "clicks for the pool")?;
-        let [ClickPool { ids, .. }] = work;
-        let pool: Arc<[ShortText]> = ids.into();
+        let [ClickPool { clicks, .. }] = work;
+        let pool: Arc<[Click]> = clicks.into();
         self.pool = Some(Arc::clone(&pool));
         Ok(pool)
     }

@@ -3,15 +3,19 @@ use std::num::NonZeroU64;
 use super::*;
 use crate::admin::Admin;
 use crate::books::Verdict;
+use crate::catalog::Catalog;
 use crate::fake::{self, Fault};
 
 const RUN: &str = "run1";
 
 fn load(fault: Fault, scenario: ScenarioName, pace: Pace) -> (Tally, Verdict) {
-    let address = fake::start(fault).expect("a free port");
+    let catalog = Catalog::of(6, 4);
+    let address = fake::start(fault, catalog.clone()).expect("a free port");
+    let admin = Admin::new(address, "token");
+    let before = admin.money(&catalog).expect("the books before");
     let mut target = Target::new(TargetOptions {
         address,
-        requests: Requests::new("tracker.test", "spring", "pub-7"),
+        requests: Requests::new("tracker.test", Arc::new(catalog)),
         judge: Judge::Strict,
         connections: 8,
         threads: 2,
@@ -23,9 +27,8 @@ fn load(fault: Fault, scenario: ScenarioName, pace: Pace) -> (Tally, Verdict) {
     });
     let effort = Effort { pace, warmup: Duration::ZERO, measured: Duration::from_millis(300) };
     let (tally, books) = target.run(scenario, effort, RUN).expect("a run");
-    let admin = Admin::new(address, "token");
     admin.wait_ready(Duration::from_secs(5)).expect("ready");
-    let verdict = admin.audit(RUN, &books).expect("an audit");
+    let verdict = admin.audit(RUN, &books, Some(&before)).expect("an audit");
     (tally, verdict)
 }
 
@@ -63,6 +66,20 @@ fn a_repeat_that_was_counted_again_is_found_out() {
     let (_, verdict) = load(Fault::CountsAgain, ScenarioName::Duplicate, Pace::Closed);
     let twice = |line: &String| line.contains("stored twice");
     assert!(verdict.first_mismatches.iter().any(twice), "{verdict:?}");
+}
+
+#[test]
+fn a_payout_that_is_not_the_catalogs_is_found_out_in_conversions_ledger_and_totals() {
+    let (_, verdict) = load(Fault::PaysMore, ScenarioName::Postback, Pace::Closed);
+    assert!(verdict.first_mismatches[0].contains("earns payout"), "{verdict:?}");
+}
+
+#[test]
+fn a_sale_that_was_not_posted_is_found_out() {
+    let (_, verdict) = load(Fault::ForgetsPosting, ScenarioName::Funnel, Pace::Closed);
+    assert!(verdict.mismatches > 0, "{verdict:?}");
+    let posted = |line: &String| line.starts_with("affiliate pub-7") && line.contains("; posted");
+    assert!(verdict.first_mismatches.iter().all(posted), "{verdict:?}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::shapes::rfc3339;
 use crate::catalog::{Diff, Document, LoadError, Origin, Replaces, version_text};
 use crate::checked_toml::{Format, Report, Severity};
 use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT};
-use crate::metrics::Metrics;
+use crate::metrics::CATALOG_LOADS;
 
 const TOML: &str = "application/toml";
 const JSON: &str = "application/json";
@@ -247,7 +247,7 @@ async fn apply(
         applied
     })
     .await;
-    count_load(&metrics, applied.is_ok());
+    metrics.loaded(CATALOG_LOADS, Some(applied.is_ok()));
     let warnings = applied?;
     let (version_text, warnings) = (version_text(version), mistakes(&warnings));
     let answer = PutAnswer::Applied(Applied { version: version_text, warnings });
@@ -256,16 +256,6 @@ async fn apply(
 
 fn tags(version: u64) -> [(HeaderName, String); 2] {
     [(ETAG, etag(version)), (VARY, "accept".to_owned())]
-}
-
-/// Counts a catalog load; both results, so that each series is there from the first one on.
-pub fn count_load(metrics: &Metrics, applied: bool) {
-    metrics.record(|| {
-        for (result, happened) in [("applied", applied), ("refused", !applied)] {
-            metrics::counter!("postbackd_catalog_loads_total", "result" => result)
-                .increment(u64::from(happened));
-        }
-    });
 }
 
 /// Runs what may compute for seconds on a thread that nobody else waits for.

@@ -31,14 +31,14 @@ pub async fn customer(
         return Err(unknown());
     }
     let (advertiser, customer_id) = (&*advertiser, &*customer_id);
-    let claim = Claim::Customer { advertiser, customer_id, windows: None };
-    let binding = state.dedup.binding(&state.store, &claim).await?;
+    let (catalog, now_ms) = (state.catalog.load_full(), state.clock.now_ms());
+    let claim = Claim::Customer { advertiser, customer_id, windows: Some(&*catalog) };
+    let binding = state.dedup.binding(&state.store, &claim, now_ms).await?;
     let conversions =
         state.store.conversions_of_customers([claim].into_iter(), TRACE_CONVERSIONS_MAX).await?;
     if binding.is_none() && conversions.is_empty() {
         return Err(unknown());
     }
-    let catalog = state.catalog.load_full();
     let bound_ms = binding.map(|binding| binding.conversion.time_ms());
     let window_ms =
         binding.and_then(|binding| catalog.customer_window_ms(binding.conversion.offer()));

@@ -183,6 +183,9 @@ impl From<PutError> for ApiError {
     fn from(error: PutError) -> Self {
         match error {
             PutError::TooManyDays => Self::bad_request("too_many_days", error.to_string()),
+            PutError::InFile => {
+                Self::new(StatusCode::CONFLICT, "rates_are_a_file", error.to_string())
+            }
             PutError::Store(_) => Self::store_busy(error),
         }
     }

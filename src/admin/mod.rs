@@ -24,7 +24,6 @@ mod totals;
 mod upload;
 
 pub use auth::AdminToken;
-pub use catalog::count_load;
 pub use client::{AdminClient, Answer, Call, ClientError};
 pub use jobs::Jobs;
 pub use server::{AdminState, description, serve};

@@ -59,7 +59,7 @@ pub struct AdminState {
     /// The network's time zone.
     pub time_zone: TimeZone,
     /// Exchange rates.
-    pub rates: RatesSource,
+    pub rates: Arc<RatesSource>,
     /// Verifies click IDs.
     pub keyring: Arc<Keyring>,
     /// The claim cache, for its gauges.

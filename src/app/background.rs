@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::ledger;
-use crate::limits::WARM_CONVERSIONS_MAX;
+use crate::limits::{REPRICE_DAYS_AT_START, WARM_CONVERSIONS_MAX};
 use crate::metrics::Metrics;
 use crate::model::rate::Day;
 use crate::postback::Postbacks;
@@ -72,15 +72,16 @@ pub(super) async fn sealing(store: Arc<Store>) {
 /// Prices conversions that had no rate: at once when rates have come, and again later.
 pub(super) async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
     let mut again = tokio::time::interval(REPRICE_AGAIN_AFTER);
-    // What a killed server left undone.
+    // What a killed server left undone, after a weekend without rates, say.
     let today = Day::of_ms(Clock::System.now_ms());
-    let mut fresh = BTreeSet::from([today, Day::new(today.get().saturating_sub(1))]);
+    let first = today.get().saturating_sub(REPRICE_DAYS_AT_START - 1);
+    let mut fresh: BTreeSet<_> = (first..=today.get()).map(Day::new).collect();
     let mut settled = BTreeSet::new();
     loop {
         let days = tokio::select! {
-            Some(day) = changed.recv() => {
-                fresh.insert(day);
-                BTreeSet::from([day])
+            Some(days) = changed.recv() => {
+                fresh.extend(&days);
+                days
             }
             _ = again.tick() => std::mem::replace(&mut settled, std::mem::take(&mut fresh)),
         };

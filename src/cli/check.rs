@@ -6,19 +6,20 @@ use super::serve::load_config;
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
 use crate::catalog::{Document, NetworkDefaults};
 use crate::checked_toml::Report;
-use crate::config::Config;
+use crate::config::{Config, RatesFile};
+use crate::rates::{self, FileError};
 
-/// Checks the configuration and the catalog it names.
+/// Checks the configuration, and the catalog and the rates it names.
 pub fn config(file: Option<&Path>) -> u8 {
     let config = match load_config(file) {
         Ok(config) => config,
         Err(code) => return code,
     };
     println!("configuration: fine");
-    match &config.catalog {
-        Some(path) => check_catalog(path, defaults(&config)),
-        None => EXIT_OK,
-    }
+    let catalog = config.catalog.as_ref().map(|path| check_catalog(path, defaults(&config)));
+    let rates = config.rates.as_ref().map(check_rates);
+    // Both are checked before the first failure counts.
+    [catalog, rates].into_iter().flatten().find(|code| *code != EXIT_OK).unwrap_or(EXIT_OK)
 }
 
 /// Checks a catalog file.
@@ -48,6 +49,25 @@ fn check_catalog(path: &Path, defaults: NetworkDefaults) -> u8 {
         Err(report) => {
             print_all(&report);
             EXIT_MISTAKES
+        }
+    }
+}
+
+fn check_rates(file: &RatesFile) -> u8 {
+    match rates::read(file) {
+        Ok(days) => {
+            let (first, last) = (days.keys().next(), days.keys().next_back());
+            let span = first.zip(last).map(|(first, last)| format!(", {first} to {last}"));
+            println!("rates: fine, {} days{}", days.len(), span.unwrap_or_default());
+            EXIT_OK
+        }
+        Err(FileError::Mistakes(report)) => {
+            print_all(&report);
+            EXIT_MISTAKES
+        }
+        Err(error @ FileError::Unreadable { .. }) => {
+            eprintln!("{error}");
+            EXIT_FAILED
         }
     }
 }

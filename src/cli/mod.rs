@@ -41,7 +41,7 @@ struct Arguments {
 enum Command {
     /// Runs the server.
     Serve(ConfigFile),
-    /// Checks the configuration, and the catalog it names, and reports all mistakes.
+    /// Checks the configuration, and the catalog and the rates it names, and reports all mistakes.
     CheckConfig(ConfigFile),
     /// Works on the catalog.
     #[command(subcommand)]

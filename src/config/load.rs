@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 
 use super::settings::Settings;
 use super::{
-    Admin, Click, Config, Dedupe, IpStorage, Log, LogFormat, LogLevel, Network, ReferrerPolicy,
-    Retention, Secret, Server, Store,
+    Admin, Click, Config, Dedupe, IpStorage, Log, LogFormat, LogLevel, Network, RatesFile,
+    ReferrerPolicy, Retention, Secret, Server, Store,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
 use crate::model::currency::Currency;
@@ -75,6 +75,7 @@ impl Config {
     fn read(settings: &mut Settings<'_>) -> Self {
         Self {
             catalog: settings.optional("catalog", |input| path(input.text()?)),
+            rates: rates(settings),
             server: server(settings),
             admin: Admin {
                 listen: settings.text("admin.listen", ([127, 0, 0, 1], 9090).into(), address),
@@ -146,6 +147,25 @@ impl Config {
             );
         }
     }
+}
+
+/// The file of rates; without a base where one is missing, which is noted.
+fn rates(settings: &mut Settings<'_>) -> Option<RatesFile> {
+    let path = settings.optional("rates", |input| path(input.text()?));
+    let base = settings.optional("rates_base", |input| Ok(Currency::parse(input.text()?)?));
+    let is_table = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+    };
+    let is_table = path.as_ref().is_some_and(is_table);
+    if is_table && base.is_none() {
+        let what = "does not say of which currency its rates are: set rates_base, such as \"EUR\" \
+                    for the tables of the European Central Bank";
+        settings.error("rates", what);
+    }
+    if !is_table && base.is_some() {
+        settings.warning("rates_base", "has no effect: rates names no CSV file");
+    }
+    Some(RatesFile { path: path?, table_base: base.filter(|_| is_table) })
 }
 
 fn server(settings: &mut Settings<'_>) -> Server {

@@ -27,6 +27,8 @@ pub use words::{IpStorage, LogFormat, LogLevel, ReferrerPolicy};
 pub struct Config {
     /// The catalog file; `None` (default): the catalog is managed by the API.
     pub catalog: Option<PathBuf>,
+    /// The file of exchange rates; `None` (default): rates come by the API alone.
+    pub rates: Option<RatesFile>,
     /// `[server]`
     pub server: Server,
     /// `[admin]`
@@ -43,6 +45,15 @@ pub struct Config {
     pub retention: Retention,
     /// `[log]`
     pub log: Log,
+}
+
+/// A file of exchange rates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RatesFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The currency that the rates of a CSV table are of; `None` of a TOML file, which says it.
+    pub table_base: Option<Currency>,
 }
 
 /// The public listener.

@@ -313,6 +313,7 @@ impl Deduplicator {
         &self,
         store: &Store,
         claim: &Claim<'_>,
+        now_ms: u64,
     ) -> Result<Option<RecordId>, ReadError> {
         let key = self.key(claim);
         // In this order: who settles it leaves the pending ones after it is remembered.
@@ -321,14 +322,16 @@ impl Deduplicator {
             let Some(pending) = pending else { break };
             pending.ticket.settled().await;
         }
-        if let Some(original) = self.memory.settled.get(&key) {
-            return Ok(Some(original.conversion));
+        let known = self.memory.settled.get(&key).map(|original| original.conversion);
+        if known.is_some_and(|conversion| claim.is_held(conversion, now_ms)) {
+            return Ok(known);
         }
+        // One that holds it no more may be all that memory has left of several.
         let stored = store.find_claim(claim).await?;
         if store.health().poison_reason().is_some() {
             return Err(ReadError::Poisoned);
         }
-        Ok(stored)
+        Ok(stored.max(known))
     }
 
     /// What a customer is bound to, or was until its window ended.
@@ -339,8 +342,10 @@ impl Deduplicator {
         &self,
         store: &Store,
         customer: &Claim<'_>,
+        now_ms: u64,
     ) -> Result<Option<Binding>, ReadError> {
-        let Some(conversion) = self.holder(store, customer).await? else { return Ok(None) };
+        let holder = self.holder(store, customer, now_ms).await?;
+        let Some(conversion) = holder else { return Ok(None) };
         if let Some(stored) = store.conversion(conversion).await? {
             let click = RecordId::from_bytes(stored.record()?.click);
             return Ok(Some(Binding { conversion, click }));
@@ -349,13 +354,14 @@ impl Deduplicator {
         store.binding(customer).await
     }
 
-    /// As [`Deduplicator::holder`], as far as memory knows; `None`: it does not.
+    /// The conversion that holds a claim, as far as memory knows; `None`: it does not.
     #[must_use]
-    pub fn holder_now(&self, claim: &Claim<'_>) -> Option<RecordId> {
+    pub fn holder_now(&self, claim: &Claim<'_>, now_ms: u64) -> Option<RecordId> {
         let key = self.key(claim);
-        let pending = self.memory.pending.contains_key(&key);
-        let settled = self.memory.settled.get(&key).filter(|_| !pending);
-        settled.map(|original| original.conversion)
+        if self.memory.pending.contains_key(&key) {
+            return None;
+        }
+        self.remembered(claim, &key, now_ms).map(|original| original.conversion)
     }
 
     /// Puts a conversion's claims into memory where they are not yet, as a restart does with the

@@ -182,6 +182,12 @@ pub const DESCRIPTIONS: &[Description] = &[
         "result",
         "Catalog loads, applied or refused.",
     ),
+    metric(
+        Counter,
+        "postbackd_rates_loads_total",
+        "result",
+        "Loads of the file of exchange rates, applied or refused.",
+    ),
     metric(Gauge, "postbackd_ready", "", "1 while the server is ready."),
     metric(Gauge, "postbackd_build_info", "version", "Always 1; the version is the label."),
     metric(Gauge, "postbackd_resident_memory_bytes", "", "Memory of the process that is in RAM."),

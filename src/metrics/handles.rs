@@ -16,6 +16,11 @@ use crate::model::reasons::{
 };
 use crate::store::Observe;
 
+/// Counts loads of the catalog.
+pub const CATALOG_LOADS: &str = "postbackd_catalog_loads_total";
+/// Counts loads of the file of rates.
+pub const RATES_LOADS: &str = "postbackd_rates_loads_total";
+
 /// Buckets of times, seconds: from a cache hit to a disk that hangs.
 const SECONDS: [f64; 20] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5, 0.000_75, 0.001, 0.001_5, 0.002, 0.003, 0.005,
@@ -67,6 +72,16 @@ impl Metrics {
     /// Runs `set` with this registry as the recorder: for values read only when asked for.
     pub fn record(&self, set: impl FnOnce()) {
         with_local_recorder(&self.recorder, set);
+    }
+
+    /// Counts a load of what [`CATALOG_LOADS`] or [`RATES_LOADS`] names, if there was one (`None`
+    /// else); both results, so that each series is there from the start on.
+    pub fn loaded(&self, what: &'static str, applied: Option<bool>) {
+        self.record(|| {
+            for (result, is_it) in [("applied", true), ("refused", false)] {
+                counter!(what, "result" => result).increment(u64::from(applied == Some(is_it)));
+            }
+        });
     }
 
     /// All metrics in Prometheus text format.

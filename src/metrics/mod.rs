@@ -4,4 +4,7 @@ mod descriptions;
 mod handles;
 
 pub use descriptions::{DESCRIPTIONS, Description, Kind};
-pub use handles::{ClickMetrics, ConnectionMetrics, Metrics, PostbackMetrics, StoreMetrics};
+pub use handles::{
+    CATALOG_LOADS, ClickMetrics, ConnectionMetrics, Metrics, PostbackMetrics, RATES_LOADS,
+    StoreMetrics,
+};

@@ -59,10 +59,8 @@ impl Postbacks {
     ) -> Result<Lookup<ClickId>, Answer> {
         let Some(customer) = alone(fields, sender, catalog) else { return Ok(Lookup::Absent) };
         refuse_unresolved(fields, sender)?;
-        let Some(holder) = self.dedup.holder_now(&customer) else { return Ok(Lookup::Unknown) };
-        if !customer.is_held(holder, now_ms) {
-            return Err(hints::customer_window_over().into());
-        }
+        let holder = self.dedup.holder_now(&customer, now_ms);
+        let Some(holder) = holder else { return Ok(Lookup::Unknown) };
         let click = self.store.click_of_conversion_now(holder)?;
         Ok(match click {
             Lookup::Found(click) => Lookup::Found(self.keyring.sign(click)),
@@ -80,7 +78,7 @@ impl Postbacks {
     ) -> Result<Option<ClickId>, Answer> {
         let Some(customer) = alone(fields, sender, catalog) else { return Ok(None) };
         refuse_unresolved(fields, sender)?;
-        let Some(binding) = self.dedup.binding(&self.store, &customer).await? else {
+        let Some(binding) = self.dedup.binding(&self.store, &customer, now_ms).await? else {
             return Err(hints::unknown_customer(fields, sender, &self.keyring).into());
         };
         if !customer.is_held(binding.conversion, now_ms) {

@@ -2,6 +2,7 @@
 //! Exchange rates by day: the table in force, how it is kept, and the conversions that had to
 //! wait for it.
 
+mod file;
 mod source;
 
 use std::collections::HashMap;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub use source::{PutError, RatesSource, Reprice};
+pub use file::{Days, FileError, read};
+pub use source::{LoadError, PutError, RatesSource, Reprice};
 
 use crate::model::currency::Currency;
 use crate::model::rate::{Day, Exchange, Rate};

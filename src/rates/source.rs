@@ -1,10 +1,14 @@
-//! Where rates come from: the store at start, the admin API afterwards.
+//! Where rates come from: the store at start, then the file that the configuration names, and the
+//! admin API for the days that the file does not name.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, mpsc};
 
+use super::file::{self, Days, FileError};
 use super::{DayRates, Market, Rates};
+use crate::config::RatesFile;
 use crate::limits::{RATE_DAYS_MAX, REPRICE_QUEUE_MAX};
 use crate::model::currency::Currency;
 use crate::model::rate::{Day, Rate};
@@ -12,26 +16,42 @@ use crate::store::records::{RatesRecord, RecordError};
 use crate::store::{ChangeError, ReadError, Store};
 
 /// Days whose rates have changed, for whoever prices their conversions anew.
-pub type Reprice = mpsc::Receiver<Day>;
+pub type Reprice = mpsc::Receiver<BTreeSet<Day>>;
 
-/// Why rates did not come into force.
+/// Why the rates of a day did not come into force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PutError {
-    /// There are rates of [`RATE_DAYS_MAX`] days already.
-    #[error("there are rates of {RATE_DAYS_MAX} days already")]
+    /// The file has rates of this day.
+    #[error("the rates of this day come from the file that the configuration names")]
+    InFile,
+    /// There would be rates of more days than [`RATE_DAYS_MAX`].
+    #[error("there are rates of {RATE_DAYS_MAX} days at most")]
     TooManyDays,
     /// The store did not keep them.
     #[error(transparent)]
     Store(#[from] ChangeError),
 }
 
+/// Why the file's rates did not come into force.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// They could not be read, or have mistakes.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// They were not kept.
+    #[error("the rates were not kept: {0}")]
+    Put(#[from] PutError),
+}
+
 /// Keeps rates and brings them into force.
 pub struct RatesSource {
     market: Market,
     store: Arc<Store>,
-    changed: mpsc::Sender<Day>,
-    /// Who changes rates takes turns: each change is made to the table that the last one left.
-    turn: Mutex<()>,
+    file: Option<RatesFile>,
+    changed: mpsc::Sender<BTreeSet<Day>>,
+    /// The days that the file named last: they are its own. Who changes rates takes turns here, so
+    /// that each change is made to the table that the last one left.
+    turn: Mutex<BTreeSet<Day>>,
 }
 
 impl RatesSource {
@@ -39,14 +59,18 @@ impl RatesSource {
     ///
     /// # Errors
     /// When the store cannot be read or a day is damaged.
-    pub async fn load(market: Market, store: Arc<Store>) -> Result<(Self, Reprice), ReadError> {
+    pub async fn load(
+        market: Market,
+        store: Arc<Store>,
+        file: Option<RatesFile>,
+    ) -> Result<(Self, Reprice), ReadError> {
         let mut rates = Rates::default();
         for (day, record) in store.rates().await? {
             rates.set(day, day_rates(&record).ok_or(RecordError::Corrupt)?);
         }
         market.rates.store(Arc::new(rates));
         let (changed, reprice) = mpsc::channel(REPRICE_QUEUE_MAX);
-        Ok((Self { market, store, changed, turn: Mutex::default() }, reprice))
+        Ok((Self { market, store, file, changed, turn: Mutex::default() }, reprice))
     }
 
     /// The network's currency.
@@ -55,30 +79,76 @@ impl RatesSource {
         self.market.base
     }
 
+    /// Whether there is a file.
+    #[must_use]
+    pub const fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The rates of a day.
     #[must_use]
     pub fn of(&self, day: Day) -> Option<Arc<DayRates>> {
         self.market.rates.load().of(day).map(Arc::clone)
     }
 
-    /// Sets the rates of a day. They are on disk and in force when this returns; conversions that
-    /// waited for them are priced afterwards.
+    /// Sets the rates of a day that the file does not name. They are on disk and in force when this
+    /// returns; conversions that waited for them are priced afterwards.
     ///
     /// # Errors
     /// When they did not come into force.
     pub async fn put(&self, day: Day, rates: DayRates) -> Result<(), PutError> {
         let turn = self.turn.lock().await;
+        if turn.contains(&day) {
+            return Err(PutError::InFile);
+        }
+        self.keep(Days::from([(day, rates)])).await?;
+        drop(turn);
+        self.announce(BTreeSet::from([day])).await;
+        Ok(())
+    }
+
+    /// Brings the file's rates into force, all or none; returns how many days have changed. Other
+    /// days stay as they are, and what was exchanged keeps its rate. Blocks while it reads.
+    ///
+    /// # Errors
+    /// When they did not come into force; the old ones then stay.
+    pub async fn load_file(&self) -> Result<usize, LoadError> {
+        let Some(file) = &self.file else { return Ok(0) };
+        let mut turn = self.turn.lock().await;
+        let mut days = file::read(file)?;
+        let named: BTreeSet<Day> = days.keys().copied().collect();
+        let in_force = self.market.rates.load_full();
+        days.retain(|day, rates| in_force.of(*day).is_none_or(|known| **known != *rates));
+        let changed: BTreeSet<Day> = days.keys().copied().collect();
+        self.keep(days).await?;
+        *turn = named;
+        drop(turn);
+        let count = changed.len();
+        if count > 0 {
+            self.announce(changed).await;
+        }
+        Ok(count)
+    }
+
+    /// Keeps the rates of some days and brings them into force.
+    async fn keep(&self, days: Days) -> Result<(), PutError> {
         let mut table = Rates::clone(&self.market.rates.load());
-        if table.of(day).is_none() && table.days() >= RATE_DAYS_MAX {
+        let fresh = days.keys().filter(|day| table.of(**day).is_none()).count();
+        if table.days() + fresh > RATE_DAYS_MAX {
             return Err(PutError::TooManyDays);
         }
-        self.store.set_rates(day, &record(&rates)).await?;
-        table.set(day, rates);
+        let records: Vec<_> = days.iter().map(|(day, rates)| (*day, record(rates))).collect();
+        self.store.set_rates(&records).await?;
+        for (day, rates) in days {
+            table.set(day, rates);
+        }
         self.market.rates.store(Arc::new(table));
-        drop(turn);
-        // Without a receiver the server is about to stop; the next start prices what is left.
-        let _ = self.changed.send(day).await;
         Ok(())
+    }
+
+    async fn announce(&self, days: BTreeSet<Day>) {
+        // Without a receiver the server is about to stop; the next start prices what is left.
+        let _ = self.changed.send(days).await;
     }
 }
 

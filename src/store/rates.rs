@@ -8,6 +8,7 @@ use super::records::RatesRecord;
 use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
 use super::{ReadError, Store, SubmitError, keys};
+use crate::limits::RATE_DAYS_PER_COMMIT_MAX;
 use crate::model::rate::Day;
 
 /// Why a change was not made.
@@ -40,15 +41,21 @@ impl Store {
         rates.into_iter().map(|(day, record)| Ok((day, record?))).collect()
     }
 
-    /// Sets the rates of a day; durable when this returns.
+    /// Sets the rates of some days; durable when this returns. After an error some are set, and
+    /// may be set again.
     ///
     /// # Errors
     /// When the store takes no writes or the disk did not confirm.
-    pub async fn set_rates(&self, day: Day, rates: &RatesRecord) -> Result<(), ChangeError> {
-        let put = |batch: &mut Batch| {
-            batch.put(Table::Catalog, &keys::rates(day), |out| rates.encode(out));
-        };
-        self.change(put).await
+    pub async fn set_rates(&self, days: &[(Day, RatesRecord)]) -> Result<(), ChangeError> {
+        for days in days.chunks(RATE_DAYS_PER_COMMIT_MAX) {
+            let put = |batch: &mut Batch| {
+                for (day, rates) in days {
+                    batch.put(Table::Catalog, &keys::rates(*day), |out| rates.encode(out));
+                }
+            };
+            self.change(put).await?;
+        }
+        Ok(())
     }
 
     /// Waits until everything submitted so far is on disk, and readable.

@@ -22,6 +22,7 @@ mod poison;
 mod postbacks;
 mod presets;
 mod rates;
+mod rates_file;
 mod records;
 mod report_sums;
 mod reports;

@@ -28,8 +28,12 @@ reverses = ["sale"]
 
 const TODAY: &str = r#"{"base":"USD","rates":{"EUR":"0.80","JPY":"160"}}"#;
 
-fn server() -> Server {
-    let server = Server::start();
+pub fn server() -> Server {
+    with_shares(Server::start())
+}
+
+/// With offers that earn shares of an amount.
+pub fn with_shares(server: Server) -> Server {
     let version = server.api("catalog/versions")["in_force"].clone();
     server.write_catalog(&format!("{CATALOG}{SHARES}"));
     server.signal("HUP");
@@ -48,14 +52,14 @@ pub fn put(server: &Server, date: &str, body: &str) -> Response {
 }
 
 /// Sends a postback; answers the conversion's ID.
-fn convert(server: &Server, query: &str) -> String {
+pub fn convert(server: &Server, query: &str) -> String {
     let click = server.click("offer=games&aff=pub-7");
     let answer = server.postback(&format!("click_id={click}&{query}"));
     assert_eq!(answer.verdict(), (200, "accepted", ""), "{query}");
     answer.word("conversion_id").to_owned()
 }
 
-fn money(server: &Server, id: &str) -> Value {
+pub fn money(server: &Server, id: &str) -> Value {
     let kept = server.api(&format!("conversions/{id}"));
     let names = ["payout", "revenue", "currency", "amount_rate", "base", "flags"];
     names.map(|name| kept[name].clone()).into_iter().collect()

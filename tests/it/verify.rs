@@ -135,7 +135,7 @@ pub fn books() -> Books {
     let minter = Minter::new(0, 1, 0);
     let (mut ids, mut clicks) = (Vec::new(), Vec::new());
     let rates = RatesRecord { base: *b"USD", rates: vec![(*b"EUR", 920_000_000)] };
-    wait(store.set_rates(Day::new(20_000), &rates)).expect("kept");
+    wait(store.set_rates(&[(Day::new(20_000), rates)])).expect("kept");
     for day in 0..3 {
         let now_ms = NOON_MS + day * DAY_MS;
         for affiliate in [first, other] {

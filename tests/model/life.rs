@@ -425,7 +425,9 @@ impl Life {
                 }
             }
             for customer in CUSTOMERS {
-                if let Some(holder) = self.postbacks.dedup.holder_now(&customer_claim(customer)) {
+                if let Some(holder) =
+                    self.postbacks.dedup.holder_now(&customer_claim(customer), now_ms)
+                {
                     let record = on_disk(holder, disk);
                     assert_eq!((record.customer_id, record.claims & 16), (customer, 16));
                 }

@@ -2,7 +2,7 @@
 
 use super::{Judge, Requests, Tag, Workload, click_id_of, is_success};
 use crate::answer::Answer;
-use crate::text::ShortText;
+use crate::books::Click;
 
 /// Endless clicks with varied subs.
 #[derive(Debug)]
@@ -38,13 +38,13 @@ impl Workload for Clicks {
 pub struct ClickPool {
     requests: Requests,
     left: u64,
-    pub ids: Vec<ShortText>,
+    pub clicks: Vec<Click>,
 }
 
 impl ClickPool {
     /// Asks for `count` click IDs.
     pub fn new(requests: Requests, count: u64) -> Self {
-        Self { requests, left: count, ids: Vec::with_capacity(count as usize) }
+        Self { requests, left: count, clicks: Vec::with_capacity(count as usize) }
     }
 }
 
@@ -55,9 +55,10 @@ impl Workload for ClickPool {
         Some(self.left)
     }
 
-    fn answered(&mut self, _: Tag, answer: &Answer<'_>) -> bool {
+    fn answered(&mut self, tag: Tag, answer: &Answer<'_>) -> bool {
         let id = click_id_of(answer).filter(|_| is_success(answer));
-        self.ids.extend(id);
+        let place = self.requests.place(tag);
+        self.clicks.extend(id.map(|id| Click { id, place }));
         id.is_some()
     }
 

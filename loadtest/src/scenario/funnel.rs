@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::{Outcome, Requests, Tag, Workload, click_id_of, conversion_id_of};
 use crate::answer::Answer;
-use crate::books::Book;
+use crate::books::{Book, Click};
 use crate::text::{Random, ShortText};
 
 /// Waiting postbacks beyond which no new click is made.
@@ -76,14 +76,15 @@ impl Funnel {
 
     fn send(&mut self, out: &mut Vec<u8>, transaction: u32) -> Tag {
         let click = self.book.click(transaction);
-        self.requests.sale(out, &click, self.book.prefix(), u64::from(transaction));
+        self.requests.sale(out, &click.id, self.book.prefix(), u64::from(transaction));
         POSTBACK | u64::from(transaction)
     }
 
-    fn click_answered(&mut self, id: Option<ShortText>) -> bool {
+    fn click_answered(&mut self, number: Tag, id: Option<ShortText>) -> bool {
         let Some(id) = id else { return false };
         if self.random.percent(self.shares.converts) {
-            let click = self.book.add_click(id);
+            let place = self.requests.place(number);
+            let click = self.book.add_click(Click { id, place });
             self.waiting.push(Waiting::First { click });
         }
         true
@@ -114,7 +115,7 @@ impl Workload for Funnel {
 
     fn answered(&mut self, tag: Tag, answer: &Answer<'_>) -> bool {
         if tag & POSTBACK == 0 {
-            return self.click_answered(click_id_of(answer));
+            return self.click_answered(tag, click_id_of(answer));
         }
         let transaction = (tag & !POSTBACK) as u32;
         let outcome = Outcome::of(answer);

@@ -12,6 +12,7 @@ pub use funnel::{Funnel, FunnelShares};
 pub use postback::{Forged, PostbackOptions, Postbacks};
 
 use crate::answer::Answer;
+use crate::catalog::{Catalog, Place, sale_dollars};
 use crate::text::{ShortText, push_number};
 
 /// Names a request to the workload that wrote it.
@@ -51,30 +52,38 @@ const CAMPAIGNS: u64 = 20;
 /// The constant parts of every request, shared by all threads of a run.
 #[derive(Clone, Debug)]
 pub struct Requests {
-    click_head: Arc<[u8]>,
+    catalog: Arc<Catalog>,
     click_tails: Arc<[Vec<u8>]>,
     postback_tail: Arc<[u8]>,
 }
 
 impl Requests {
-    /// Requests to `host` for clicks of one offer and affiliate.
-    pub fn new(host: &str, offer: &str, affiliate: &str) -> Self {
+    /// Requests to `host`, spread over the offers and affiliates of a catalog.
+    pub fn new(host: &str, catalog: Arc<Catalog>) -> Self {
         let tail = |agent: &&str| {
             format!(" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: */*\r\n\r\n")
                 .into_bytes()
         };
         Self {
-            click_head: format!("GET /click?offer={offer}&aff={affiliate}&sub1=campaign-")
-                .into_bytes()
-                .into(),
+            catalog,
             click_tails: USER_AGENTS.iter().map(tail).collect(),
             postback_tail: tail(&SENDER).into(),
         }
     }
 
+    /// Where click number `number` goes.
+    fn place(&self, number: u64) -> Place {
+        self.catalog.place(number)
+    }
+
     /// Click number `number`; `redirect=false` asks for JSON instead of a redirect.
     fn click(&self, out: &mut Vec<u8>, number: u64, redirect: bool) {
-        out.extend_from_slice(&self.click_head);
+        let Place { offer, affiliate } = self.place(number);
+        out.extend_from_slice(b"GET /click?offer=");
+        self.catalog.push_offer(out, offer);
+        out.extend_from_slice(b"&aff=");
+        self.catalog.push_affiliate(out, affiliate);
+        out.extend_from_slice(b"&sub1=campaign-");
         push_number(out, number % CAMPAIGNS);
         out.extend_from_slice(b"&sub2=");
         push_number(out, number);
@@ -93,7 +102,7 @@ impl Requests {
         out.extend_from_slice(prefix.as_bytes());
         push_number(out, number);
         out.extend_from_slice(b"&amount=");
-        push_number(out, 10 + number % 90);
+        push_number(out, sale_dollars(number));
         out.extend_from_slice(b".50&currency=USD");
         out.extend_from_slice(&self.postback_tail);
     }
@@ -173,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_same_number_makes_the_same_postback() {
-        let requests = Requests::new("h", "spring", "pub-7");
+        let requests = Requests::new("h", Arc::new(Catalog::of(2, 2)));
         let click = ShortText::new(b"abc").expect("short");
         let (mut a, mut b) = (Vec::new(), Vec::new());
         requests.sale(&mut a, &click, "r-0-", 17);

@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use super::{Judge, Outcome, Requests, Tag, Workload, conversion_id_of, is_success};
 use crate::answer::Answer;
-use crate::books::Book;
-use crate::text::ShortText;
+use crate::books::{Book, Click};
 
 /// What a thread's postbacks are made of.
 #[derive(Clone, Debug)]
 pub struct PostbackOptions {
     pub requests: Requests,
     pub judge: Judge,
-    /// Click IDs, used in turn; never empty.
-    pub pool: Arc<[ShortText]>,
+    /// Clicks, used in turn; never empty.
+    pub pool: Arc<[Click]>,
     /// Part of every transaction ID, so that runs do not collide.
     pub run_id: String,
     pub shard: usize,
@@ -70,7 +69,7 @@ impl Workload for Postbacks {
             self.book.open(click as u32);
         }
         let prefix = self.book.prefix();
-        self.options.requests.sale(out, &self.options.pool[click], prefix, number);
+        self.options.requests.sale(out, &self.options.pool[click].id, prefix, number);
         Some(tag)
     }
 
@@ -103,7 +102,8 @@ pub struct Forged {
 impl Forged {
     /// Flips every click ID of the pool.
     pub fn new(mut options: PostbackOptions) -> Self {
-        options.pool = options.pool.iter().map(|id| id.with_last_flipped()).collect();
+        let flipped = |click: &Click| Click { id: click.id.with_last_flipped(), ..*click };
+        options.pool = options.pool.iter().map(flipped).collect();
         let prefix = format!("{}-f{}-", options.run_id, options.shard);
         Self { options, prefix, sent: 0 }
     }
@@ -113,7 +113,7 @@ impl Workload for Forged {
     fn next(&mut self, out: &mut Vec<u8>) -> Option<Tag> {
         self.sent += 1;
         let click = &self.options.pool[self.sent as usize % self.options.pool.len()];
-        self.options.requests.sale(out, click, &self.prefix, self.sent);
+        self.options.requests.sale(out, &click.id, &self.prefix, self.sent);
         Some(self.sent)
     }
 

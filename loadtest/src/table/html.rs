@@ -2,8 +2,10 @@
 
 use std::fmt::{Result, Write};
 
-use super::report::{Bound, OpenLoop, Report, Row, Spread};
+use super::report::{Books, Bound, OpenLoop, Report, Row, Spread};
 use super::svg::{self, Curve};
+use crate::books::Verdict;
+use crate::money::MoneyVerdict;
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--bg:#fff;--ink:#1c2126;--soft:#5b6570;--line:#dfe3e8;--met:#2f7d5b;--missed:#c2412d;--must:#b26a00;--goal:#3b6fb5;--server:#3b6fb5;--floor:#2f7d5b;--disk:#b26a00}
@@ -135,24 +137,26 @@ fn write_rates(out: &mut String, report: &Report) -> Result {
 }
 
 fn write_books(out: &mut String, report: &Report) -> Result {
-    let Some(books) = &report.books else { return Ok(()) };
-    let verdict = &books.verdict;
-    write!(
-        out,
-        "<h2>Books</h2><p>Funnel with retries and repeats at the same moment: {} transactions, {} answered as \
-         duplicates, {} stored, {} mismatches, {} unexpected answers, {} lost.</p><ul>",
-        verdict.transactions,
-        verdict.repeats,
-        verdict.stored,
-        verdict.mismatches,
-        books.unexpected,
-        books.lost
-    )?;
-    verdict
-        .first_mismatches
-        .iter()
-        .try_for_each(|line| write!(out, "<li class=\"bad\">{}</li>", escape(line)))?;
-    out.write_str("</ul>")
+    out.write_str("<h2>Books</h2>")?;
+    for Books { name, rate: _, unexpected, lost, verdict } in &report.books {
+        let Verdict { transactions, repeats, stored, mismatches, .. } = verdict;
+        write!(
+            out,
+            "<p>{name}: {transactions} transactions, {repeats} answered as duplicates, {stored} stored, \
+             {mismatches} mismatches, {unexpected} unexpected answers, {lost} lost"
+        )?;
+        if let Some(MoneyVerdict { payout, revenue, affiliates }) = &verdict.money {
+            write!(
+                out,
+                "; payout {payout}, revenue {revenue}, balances of {affiliates} affiliates compared"
+            )?;
+        }
+        out.write_str(".</p><ul>")?;
+        let line = |line: &String| write!(out, "<li class=\"bad\">{}</li>", escape(line));
+        verdict.first_mismatches.iter().try_for_each(line)?;
+        out.write_str("</ul>")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,9 +12,12 @@ mod svg;
 use std::fs;
 use std::io;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cli::{ScenarioName, TableArgs};
+use crate::books::Verdict;
+use crate::catalog::Catalog;
+use crate::cli::{CatalogArgs, ScenarioName, TableArgs};
 use crate::floor::worker_count;
 use crate::machine::{Machine, sync_latency};
 use crate::pace::Pace;
@@ -23,7 +26,7 @@ use crate::scenario::{FunnelShares, Judge, Requests};
 use crate::tally::{Percentiles, Tally};
 use crate::target::{Effort, Target, TargetOptions};
 use report::{Books, OpenLoop, Report, Rounds, Settings};
-use server::{AFFILIATE, Child, OFFER, floor, tracker};
+use server::{Child, floor, tracker};
 
 /// Between two rounds: the server's background work of one should not burden the next.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -31,6 +34,10 @@ const SETTLE: Duration = Duration::from_millis(500);
 const SYNCS: usize = 500;
 /// Sizes of the closing funnel, which is about the books, not about speed.
 const FUNNEL_SECONDS: u64 = 5;
+const POSTBACK_SECONDS: u64 = 2;
+/// Books are compared over every kind of price, and over more than one affiliate.
+const BOOKS_OFFERS_MIN: u32 = 6;
+const BOOKS_AFFILIATES_MIN: u32 = 20;
 const SHARES: FunnelShares = FunnelShares { converts: 30, retried: 25, doubled: 10 };
 
 /// What is measured as a ratio of rates, in the order of the budgets.
@@ -46,7 +53,7 @@ pub fn run(args: &TableArgs) -> io::Result<bool> {
         report.rounds.push(rounds);
         report.open_loops.extend(open_loop);
     }
-    report.books = Some(check_books(args)?);
+    report.books = check_books(args)?;
     report.conclude();
     print!("{}", report.to_text());
     let json = args.out_dir.join("table.json");
@@ -69,6 +76,8 @@ fn settings(args: &TableArgs) -> Settings {
         rounds: args.rounds,
         clicks_pool: args.clicks_pool,
         originals: args.originals,
+        offers: args.catalog.offers,
+        affiliates: args.catalog.affiliates,
     }
 }
 
@@ -76,9 +85,10 @@ fn settings(args: &TableArgs) -> Settings {
 fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Option<OpenLoop>)> {
     let folder = tempfile::tempdir_in(&args.out_dir)?;
     let floor = floor(args.workers)?;
-    let tracker = tracker(&args.server_bin, folder.path(), args.workers)?;
-    let mut on_floor = target(args, &floor, Judge::Lenient, false);
-    let mut on_tracker = target(args, &tracker, Judge::Strict, false);
+    let catalog = Arc::new(Catalog::new(&args.catalog));
+    let tracker = tracker(&args.server_bin, folder.path(), args.workers, &catalog)?;
+    let mut on_floor = target(args, &floor, &catalog, Judge::Lenient, false);
+    let mut on_tracker = target(args, &tracker, &catalog, Judge::Strict, false);
     let run_id = fresh_run_id();
     let mut rounds = Rounds::new(name(scenario));
     let effort = effort(args, Pace::Closed);
@@ -122,18 +132,30 @@ fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Opti
     Ok((rounds, Some(open_loop)))
 }
 
-/// A funnel with retries and repeats on a fresh store, its books compared.
-fn check_books(args: &TableArgs) -> io::Result<Books> {
+/// A funnel with retries and repeats on a fresh store, then distinct postbacks; the books of each
+/// are compared, and their money.
+fn check_books(args: &TableArgs) -> io::Result<Vec<Books>> {
     let folder = tempfile::tempdir_in(&args.out_dir)?;
-    let tracker = tracker(&args.server_bin, folder.path(), args.workers)?;
-    let mut target = target(args, &tracker, Judge::Strict, true);
-    let measured = Duration::from_secs(FUNNEL_SECONDS);
-    let effort = Effort { pace: Pace::Closed, warmup: Duration::ZERO, measured };
-    let run_id = fresh_run_id();
-    let (tally, books) = target.run(ScenarioName::Funnel, effort, &run_id)?;
-    let verdict = tracker.admin().audit(&run_id, &books)?;
-    eprintln!("funnel: {:.0}/s, {} mismatches", tally.rate(), verdict.mismatches);
-    Ok(Books { rate: tally.rate(), unexpected: tally.unexpected, lost: tally.lost, verdict })
+    let mut wanted: CatalogArgs = args.catalog.clone();
+    wanted.offers = wanted.offers.max(BOOKS_OFFERS_MIN);
+    wanted.affiliates = wanted.affiliates.max(BOOKS_AFFILIATES_MIN);
+    let catalog = Arc::new(Catalog::new(&wanted));
+    let tracker = tracker(&args.server_bin, folder.path(), args.workers, &catalog)?;
+    let mut target = target(args, &tracker, &catalog, Judge::Strict, true);
+    let runs = [(ScenarioName::Funnel, FUNNEL_SECONDS), (ScenarioName::Postback, POSTBACK_SECONDS)];
+    let check = |(scenario, seconds)| {
+        let measured = Duration::from_secs(seconds);
+        let effort = Effort { pace: Pace::Closed, warmup: Duration::ZERO, measured };
+        let run_id = format!("{}{}", fresh_run_id(), name(scenario));
+        let before = tracker.admin().money(&catalog)?;
+        let (tally, books) = target.run(scenario, effort, &run_id)?;
+        let verdict: Verdict = tracker.admin().audit(&run_id, &books, Some(&before))?;
+        let Tally { unexpected, lost, .. } = tally;
+        let (name, rate) = (name(scenario), tally.rate());
+        eprintln!("books of {name}: {rate:.0}/s, {} mismatches", verdict.mismatches);
+        Ok(Books { name, rate, unexpected, lost, verdict })
+    };
+    runs.into_iter().map(check).collect()
 }
 
 fn effort(args: &TableArgs, pace: Pace) -> Effort {
@@ -144,10 +166,16 @@ fn effort(args: &TableArgs, pace: Pace) -> Effort {
     }
 }
 
-fn target(args: &TableArgs, server: &Child, judge: Judge, keep_books: bool) -> Target {
+fn target(
+    args: &TableArgs,
+    server: &Child,
+    catalog: &Arc<Catalog>,
+    judge: Judge,
+    keep_books: bool,
+) -> Target {
     Target::new(TargetOptions {
         address: server.address(),
-        requests: Requests::new(&server.address().to_string(), OFFER, AFFILIATE),
+        requests: Requests::new(&server.address().to_string(), Arc::clone(catalog)),
         judge,
         connections: args.connections as usize,
         threads: args.threads as usize,

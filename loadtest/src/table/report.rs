@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::metrics::ServerLatency;
 use crate::books::Verdict;
 use crate::machine::Machine;
+use crate::money::MoneyVerdict;
 use crate::tally::{Percentiles, Tally};
 
 /// How the table was measured.
@@ -22,6 +23,8 @@ pub struct Settings {
     pub rounds: u32,
     pub clicks_pool: u64,
     pub originals: u64,
+    pub offers: u32,
+    pub affiliates: u32,
 }
 
 /// The rounds of one scenario, floor and server in turns.
@@ -69,9 +72,10 @@ pub struct OpenLoop {
     pub server_side: Vec<ServerLatency>,
 }
 
-/// The closing funnel.
+/// A run whose books were compared, money included.
 #[derive(Debug, Serialize)]
 pub struct Books {
+    pub name: &'static str,
     pub rate: f64,
     pub unexpected: u64,
     pub lost: u64,
@@ -151,7 +155,7 @@ pub struct Report {
     pub settings: Settings,
     pub rounds: Vec<Rounds>,
     pub open_loops: Vec<OpenLoop>,
-    pub books: Option<Books>,
+    pub books: Vec<Books>,
 }
 
 /// (scenario, label, must, goal) of the design's budgets, requests a second ÷ floor.
@@ -174,7 +178,7 @@ impl Report {
             settings,
             rounds: Vec::new(),
             open_loops: Vec::new(),
-            books: None,
+            books: Vec::new(),
         }
     }
 
@@ -211,7 +215,8 @@ impl Report {
     pub fn failures(&self) -> u64 {
         let rounds: u64 = self.rounds.iter().map(|rounds| rounds.failures).sum();
         let open: u64 = self.open_loops.iter().map(|open| open.failures).sum();
-        let books = self.books.as_ref().map_or(0, |b| b.unexpected + b.lost + b.verdict.mismatches);
+        let failures = |b: &Books| b.unexpected + b.lost + b.verdict.mismatches;
+        let books: u64 = self.books.iter().map(failures).sum();
         rounds + open + books
     }
 
@@ -264,13 +269,19 @@ impl Report {
                 writeln!(out, "  {metric}: p50 {p50_us:.0}, p99 {p99_us:.0}")?;
             }
         }
-        if let Some(Books { rate, unexpected, lost, verdict }) = &self.books {
+        for Books { name, rate, unexpected, lost, verdict } in &self.books {
             let Verdict { transactions, repeats, stored, mismatches, .. } = verdict;
             writeln!(
                 out,
-                "\nfunnel at {rate:.0}/s: {transactions} transactions, {repeats} duplicates, {stored} stored, \
+                "\nbooks of {name} at {rate:.0}/s: {transactions} transactions, {repeats} duplicates, {stored} stored, \
                  {mismatches} mismatches, {unexpected} unexpected, {lost} lost"
             )?;
+            if let Some(MoneyVerdict { payout, revenue, affiliates }) = &verdict.money {
+                writeln!(
+                    out,
+                    "  payout {payout}, revenue {revenue}, balances of {affiliates} affiliates compared"
+                )?;
+            }
             verdict.first_mismatches.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
         }
         writeln!(out, "\n{}", self.conditions().join("\n"))
@@ -287,8 +298,16 @@ impl Report {
                 s.server, s.generator_build, s.generator_threads
             ),
             format!(
-                "{} connections, {} workers, {} rounds of {} s after {} s warm-up, {} clicks in the pool, {} originals",
-                s.connections, s.workers, s.rounds, s.seconds, s.warmup, s.clicks_pool, s.originals
+                "{} connections, {} workers, {} rounds of {} s after {} s warm-up, {} clicks in the pool, {} originals, {} offers, {} affiliates",
+                s.connections,
+                s.workers,
+                s.rounds,
+                s.seconds,
+                s.warmup,
+                s.clicks_pool,
+                s.originals,
+                s.offers,
+                s.affiliates
             ),
         ]
     }

@@ -9,9 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::admin::Admin;
+use crate::catalog::Catalog;
 
-pub const OFFER: &str = "spring";
-pub const AFFILIATE: &str = "pub-7";
 /// For a server that lives a minute on the loopback interface.
 const ADMIN_TOKEN: &str = "loadtest-token-for-one-run-only";
 /// From start to ready, an empty store.
@@ -19,27 +18,6 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 const START_POLL: Duration = Duration::from_millis(20);
 /// How much of a dead server's last words is shown.
 const LOG_TAIL_LINES: usize = 20;
-
-const CATALOG: &str = r#"[[advertisers]]
-id = "acme"
-preset = "standard"
-
-[[offers]]
-id = "spring"
-advertiser = "acme"
-url = "https://shop.example/landing?subid={click_id}&src={sub1}"
-status = "active"
-window = "30d"
-
-[[offers.events]]
-id = "sale"
-initial_status = "approved"
-payout = { fixed = "15.00", currency = "USD" }
-revenue = { fixed = "20.00" }
-
-[[affiliates]]
-id = "pub-7"
-"#;
 
 /// A server process, killed when dropped: its store is thrown away anyway.
 #[derive(Debug)]
@@ -88,12 +66,17 @@ pub fn floor(workers: usize) -> io::Result<Child> {
 }
 
 /// Starts the product with its files in `folder`, and waits until it is ready.
-pub fn tracker(binary: &Path, folder: &Path, workers: usize) -> io::Result<Child> {
+pub fn tracker(
+    binary: &Path,
+    folder: &Path,
+    workers: usize,
+    catalog: &Catalog,
+) -> io::Result<Child> {
     let folder = path::absolute(folder)?;
     let (address, admin_address) = (free_address()?, free_address()?);
     let config_path = folder.join("postbackd.toml");
     fs::write(&config_path, config(&folder, address, admin_address, workers))?;
-    fs::write(folder.join("catalog.toml"), CATALOG)?;
+    fs::write(folder.join("catalog.toml"), catalog.toml())?;
     let log_path = folder.join("server.log");
     let log = File::create(&log_path)?;
     let process = Command::new(path::absolute(binary)?)
@@ -168,8 +151,9 @@ mod tests {
     #[test]
     fn a_server_that_cannot_start_is_an_error_with_its_name() {
         let folder = tempfile::tempdir().expect("a folder");
-        let error = tracker(Path::new("/nonexistent/postbackd"), folder.path(), 1)
-            .expect_err("no such file");
+        let error =
+            tracker(Path::new("/nonexistent/postbackd"), folder.path(), 1, &Catalog::of(1, 1))
+                .expect_err("no such file");
         assert!(error.to_string().contains("/nonexistent/postbackd"), "{error}");
     }
 }

@@ -1,0 +1,247 @@
+//! A file of rates as finance has it: TOML, or the daily table of a central bank as CSV.
+//!
+//! It is read whole: with one mistake, nothing of it counts, and every mistake is named.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::DayRates;
+use crate::checked_toml::tree::Value;
+use crate::checked_toml::{Complaint, Input, Mistake, Origin, Report, Severity, Source, Table};
+use crate::config::RatesFile;
+use crate::limits::{RATE_DAYS_MAX, RATE_GAP_DAYS_MAX, RATES_FILE_BYTES_MAX};
+use crate::model::currency::Currency;
+use crate::model::rate::{Day, Rate};
+
+/// Keys of the file.
+const ROOT: &[&str] = &["base", "days"];
+/// Keys of `[[days]]`.
+const DAY: &[&str] = &["date", "rates"];
+
+/// The days that a file names.
+pub type Days = BTreeMap<Day, DayRates>;
+
+/// Why a file of rates does not count.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("cannot read the rates {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It has mistakes.
+    #[error("the rates have mistakes:\n{0}")]
+    Mistakes(Report),
+}
+
+/// Reads a file of rates and checks it whole. Blocks.
+///
+/// # Errors
+/// When it cannot be read, or with the report of all mistakes.
+pub fn read(file: &RatesFile) -> Result<Days, FileError> {
+    let text = text_of(&file.path)
+        .map_err(|error| FileError::Unreadable { path: file.path.clone(), error })?;
+    let name = file.path.display().to_string();
+    let days = match file.table_base {
+        Some(base) => read_table(&text, &name, base),
+        None => read_toml(&text, &name),
+    };
+    days.map_err(FileError::Mistakes)
+}
+
+fn text_of(path: &Path) -> std::io::Result<String> {
+    let length = std::fs::metadata(path)?.len();
+    if length > RATES_FILE_BYTES_MAX {
+        let what = format!("it has {length} bytes, a file of rates at most {RATES_FILE_BYTES_MAX}");
+        return Err(std::io::Error::other(what));
+    }
+    std::fs::read_to_string(path)
+}
+
+fn read_toml(text: &str, name: &str) -> Result<Days, Report> {
+    let source = Source::parse(text, name)?;
+    let days = toml_days(&source.root(ROOT));
+    let report = source.into_report();
+    if report.has_errors() { Err(report) } else { Ok(days) }
+}
+
+fn toml_days(root: &Table<'_>) -> Days {
+    let base = root.required("base", |input| Ok(Currency::parse(input.text()?)?));
+    let mut days = Days::new();
+    for table in root.each_table("days", "date", DAY, &[]) {
+        let day = table.required("date", date);
+        let rates = toml_rates(&table, base);
+        let (Some(day), Some(rates)) = (day, rates) else { continue };
+        if days.insert(day, rates).is_some() {
+            table.error("date", format_args!("{day} is named by an earlier entry"));
+        }
+    }
+    if root.count("days") == 0 {
+        root.error("days", "has none: write [[days]]");
+    }
+    if days.len() > RATE_DAYS_MAX {
+        root.error("days", too_many());
+    }
+    days
+}
+
+/// The rates of one day; `None` with mistakes, which are noted, or without a base.
+fn toml_rates(table: &Table<'_>, base: Option<Currency>) -> Option<DayRates> {
+    if !table.has("rates") {
+        table.error("rates", "is missing");
+    }
+    let mut rates = Vec::new();
+    let mut sound = true;
+    for (code, text) in table.words("rates") {
+        match pair(code, text) {
+            Ok(pair) => rates.push(pair),
+            Err(complaint) => {
+                table.error_in("rates", code, complaint);
+                sound = false;
+            }
+        }
+    }
+    let base = base.filter(|_| sound)?;
+    let day = DayRates::new(base, rates);
+    if day.is_none() {
+        table.error("rates", worth_one(base));
+    }
+    day
+}
+
+fn date(input: Input<'_>) -> Result<Day, Complaint> {
+    let text = match input {
+        Input::File(Value::Datetime(date)) => date,
+        other => other.text()?,
+    };
+    day_of(text)
+}
+
+fn day_of(text: &str) -> Result<Day, Complaint> {
+    let wrong = || Complaint::new(format!("{text:?} is not a date such as \"2027-01-31\""));
+    Day::parse(text).ok_or_else(wrong)
+}
+
+fn pair(code: &str, text: &str) -> Result<(Currency, Rate), Complaint> {
+    let rate = Rate::parse(text).map_err(|error| Complaint::new(format!("{text:?} is {error}")))?;
+    let currency = Currency::parse(code);
+    Ok((currency.map_err(|error| Complaint::new(format!("{code:?} is {error}")))?, rate))
+}
+
+fn worth_one(base: Currency) -> String {
+    format!("{base} is the base, and worth 1 {base}")
+}
+
+fn too_many() -> String {
+    format!("has more than {RATE_DAYS_MAX} days: leave out the oldest")
+}
+
+/// Reads a table: a header of `Date` and currency codes, then a day a line, in any order; an empty
+/// value and `N/A` are no rate. Banks publish no rates of weekends and holidays: days without a
+/// line between two that have one get the rates of the day before them.
+fn read_table(text: &str, name: &str, base: Currency) -> Result<Days, Report> {
+    let mut reader = TableReader { report: Report::new(name), base, columns: Vec::new() };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let mut days = Days::new();
+    match lines.next() {
+        Some((number, header)) => reader.header(number, header),
+        None => reader.note(1, "", "is empty: begin it with a header such as Date,USD,JPY"),
+    }
+    for (number, line) in lines {
+        let Some((day, rates)) = reader.line(number, line) else { continue };
+        if days.insert(day, rates).is_some() {
+            reader.note(number, "", format!("{day} has an earlier line"));
+        }
+    }
+    if days.is_empty() {
+        reader.note(1, "", "has no day");
+    }
+    fill_gaps(&mut days);
+    if days.len() > RATE_DAYS_MAX {
+        reader.note(1, "", too_many());
+    }
+    if reader.report.has_errors() { Err(reader.report) } else { Ok(days) }
+}
+
+struct TableReader<'t> {
+    report: Report,
+    base: Currency,
+    /// The codes of the header, after the date's.
+    columns: Vec<&'t str>,
+}
+
+impl<'t> TableReader<'t> {
+    fn header(&mut self, number: usize, line: &'t str) {
+        let mut cells = cells(line);
+        if !cells.next().is_some_and(|first| first.eq_ignore_ascii_case("date")) {
+            self.note(number, "", "is no header such as Date,USD,JPY, separated by commas");
+        }
+        for code in cells {
+            if !code.is_empty() && self.columns.contains(&code) {
+                self.note(number, code, "has an earlier column");
+            }
+            self.columns.push(code);
+        }
+    }
+
+    fn line(&mut self, number: usize, line: &str) -> Option<(Day, DayRates)> {
+        let mut cells = cells(line);
+        let day = day_of(cells.next().unwrap_or_default());
+        let day = day.map_err(|complaint| self.note(number, "", complaint.to_string())).ok();
+        let (mut rates, mut sound, mut count) = (Vec::new(), true, 0);
+        for (place, text) in cells.enumerate() {
+            count = place + 1;
+            let code = self.columns.get(place).copied().unwrap_or_default();
+            if text.is_empty() || text.eq_ignore_ascii_case("n/a") {
+                continue;
+            }
+            match pair(code, text) {
+                Ok(pair) => rates.push(pair),
+                Err(complaint) => {
+                    self.note(number, code, complaint.to_string());
+                    sound = false;
+                }
+            }
+        }
+        if count != self.columns.len() {
+            let what = format!("has {count} values for {} currencies", self.columns.len());
+            self.note(number, "", what);
+            sound = false;
+        }
+        let (day, base) = (day.filter(|_| sound)?, self.base);
+        let rates = DayRates::new(base, rates);
+        if rates.is_none() {
+            self.note(number, base.as_str(), worth_one(base));
+        }
+        Some((day, rates?))
+    }
+
+    fn note(&mut self, line: usize, key: &str, complaint: impl Into<String>) {
+        let (severity, origin) = (Severity::Error, Origin::File(Some(line)));
+        let complaint = Complaint::new(complaint);
+        self.report.note(Mistake { severity, origin, key: key.to_owned(), complaint });
+    }
+}
+
+fn cells(line: &str) -> impl Iterator<Item = &str> {
+    line.split(',').map(|cell| cell.trim().trim_matches('"'))
+}
+
+fn fill_gaps(days: &mut Days) {
+    let listed: Vec<_> = days.keys().map(|day| day.get()).collect();
+    for (before, next) in listed.iter().zip(listed.iter().skip(1)) {
+        if next - before - 1 > RATE_GAP_DAYS_MAX {
+            continue;
+        }
+        let rates = days[&Day::new(*before)].clone();
+        days.extend((before + 1..*next).map(|day| (Day::new(day), rates.clone())));
+    }
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;
