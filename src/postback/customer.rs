@@ -1,7 +1,7 @@
 //! Postbacks that name a customer and no click: the customer's binding says which click it is.
 
 use super::answer::Answer;
-use super::decide::{Verdict, refuse_unresolved};
+use super::decide::{Bound, Verdict, refuse_unresolved};
 use super::flow::Postbacks;
 use super::hints;
 use super::mapping::Fields;
@@ -15,9 +15,9 @@ use crate::model::reasons::Flag;
 use crate::store::engine::Lookup;
 
 impl CustomerWindows for Catalog {
-    /// A customer of an offer that is not there any more can be bound anew.
+    /// While the offer is not in the catalog, its customers stay where they are.
     fn customer_window_ms(&self, offer: OfferNumber) -> Option<u64> {
-        self.offer_by_number(offer).map_or(Some(0), |offer| offer.customer_window_ms)
+        self.offer_by_number(offer)?.customer_window_ms
     }
 }
 
@@ -68,22 +68,21 @@ impl Postbacks {
         })
     }
 
-    /// As [`Postbacks::click_of_customer_now`], whatever has to be waited for.
+    /// As [`Postbacks::click_of_customer_now`], whatever has to be waited for, and also if the
+    /// customer's window is over.
     pub(super) async fn click_of_customer(
         &self,
         fields: &Fields<'_>,
         sender: &Sender<'_>,
         catalog: &Catalog,
         now_ms: u64,
-    ) -> Result<Option<ClickId>, Answer> {
+    ) -> Result<Option<Bound>, Answer> {
         let Some(customer) = alone(fields, sender, catalog) else { return Ok(None) };
         refuse_unresolved(fields, sender)?;
         let Some(binding) = self.dedup.binding(&self.store, &customer, now_ms).await? else {
             return Err(hints::unknown_customer(fields, sender, &self.keyring).into());
         };
-        if !customer.is_held(binding.conversion, now_ms) {
-            return Err(hints::customer_window_over().into());
-        }
-        Ok(Some(self.keyring.sign(binding.click)))
+        let is_over = !customer.is_held(binding.conversion, now_ms);
+        Ok(Some(Bound { click: self.keyring.sign(binding.click), is_over }))
     }
 }

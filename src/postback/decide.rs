@@ -164,8 +164,17 @@ pub struct Rules<'a> {
     pub market: &'a Market,
 }
 
-/// Judges a postback by the catalog in force. `bound` is the click of the customer that it names
-/// instead of one. `form` is set to that of the offer's advertiser as
+/// What the customer that is named instead of a click is bound to.
+#[derive(Clone, Copy)]
+pub struct Bound {
+    /// The click.
+    pub click: ClickId,
+    /// The customer's window is over: only what is known already can be meant.
+    pub is_over: bool,
+}
+
+/// Judges a postback by the catalog in force. `bound` is there if it names a customer and no
+/// click. `form` is set to that of the offer's advertiser as
 /// soon as the offer is known to be the sender's.
 ///
 /// # Errors
@@ -175,14 +184,17 @@ pub struct Rules<'a> {
 pub fn decide<'a>(
     fields: &'a Fields<'_>,
     sender: &Sender<'_>,
-    bound: Option<ClickId>,
+    bound: Option<Bound>,
     by: &Rules<'a>,
     now_ms: u64,
     asker: &mut Asker,
 ) -> Result<Verdict<'a>, Refused> {
     let Rules { catalog, keyring, market } = *by;
     refuse_unresolved(fields, sender)?;
-    let click = bound.map_or_else(|| click(fields, sender, keyring), Ok)?;
+    let click = match bound {
+        Some(bound) => bound.click,
+        None => click(fields, sender, keyring)?,
+    };
     let record = click.record();
     asker.click = Some(record);
     let offer = catalog.offer_by_number(record.offer()).ok_or(Refusal::UnknownOffer)?;
@@ -214,9 +226,11 @@ pub fn decide<'a>(
     let own_id = fields.get(Field::ReversalId).filter(|_| is_negative);
     let customer_id = fields.get(Field::CustomerId).unwrap_or_default();
     let binds = !customer_id.is_empty() && bound.is_none() && !is_negative && !late;
+    let is_over = bound.is_some_and(|bound| bound.is_over);
     let unless_known = match (late, said_status) {
         (true, _) if offer.late == Late::Refuse => Some(Refusal::ClickExpired),
         (_, Some(Status::Reversed)) => Some(Refusal::BadStatus),
+        _ if is_over && !is_negative => Some(Refusal::UnknownCustomer),
         _ => None,
     };
     Ok(Verdict {
@@ -388,7 +402,9 @@ const fn hint(reason: Refusal) -> Option<&'static str> {
         Refusal::UnknownConversion => {
             "no conversion is known that it could take back: send the txn_id or the click_id of one"
         }
-        Refusal::UnknownCustomer => "send the click ID with the customer's first conversion",
+        Refusal::UnknownCustomer => {
+            "the customer's window is over: the next conversion with a click ID binds it again"
+        }
         Refusal::ClickExpired => "the click is older than the event's window",
         Refusal::UnsupportedMediaType => "application/x-www-form-urlencoded or application/json",
         _ => return None,

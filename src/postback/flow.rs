@@ -7,12 +7,12 @@ use arc_swap::ArcSwap;
 
 use super::answer::{Answer, Told, duplicate};
 use super::body::{Body, each_json_member};
-use super::decide::{Asker, Refused, Rules, Verdict, decide};
+use super::decide::{Asker, Bound, Refused, Rules, Verdict, decide};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
 use crate::caps::{Meter, Meters, Reserved};
 use crate::catalog::Catalog;
-use crate::click_id::{ClickId, Keyring, Minter, RecordId};
+use crate::click_id::{Keyring, Minter, RecordId};
 use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
 use crate::fraud::Watch;
 use crate::metrics::Metrics;
@@ -163,7 +163,7 @@ impl Postbacks {
         let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
         fields.read(&sender, request)?;
         let bound = match self.click_of_customer_now(&fields, &sender, &catalog, request.now_ms)? {
-            Lookup::Found(click) => Some(click),
+            Lookup::Found(click) => Some(Bound { click, is_over: false }),
             Lookup::Absent => None,
             Lookup::Unknown => return Ok(None),
         };
@@ -259,7 +259,7 @@ impl Postbacks {
         &'a self,
         fields: &'a Fields<'_>,
         sender: &Sender<'_>,
-        bound: Option<ClickId>,
+        bound: Option<Bound>,
         catalog: &'a Catalog,
         now_ms: u64,
         asker: &mut Asker,

@@ -73,14 +73,6 @@ pub fn unknown_customer(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
     )
 }
 
-/// The customer was bound to a click once.
-pub fn customer_window_over() -> Refused {
-    Refused::with(
-        Refusal::UnknownCustomer,
-        "the customer's window is over: the next conversion with a click ID binds it again",
-    )
-}
-
 /// No event was named, and none can be told from the offer.
 pub fn missing_event(fields: &Fields<'_>, sender: &Sender<'_>, offer: &Offer) -> Refused {
     let (names, advertiser) = (&sender.names, &offer.advertiser);

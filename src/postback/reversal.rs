@@ -89,13 +89,21 @@ pub fn reversed_of<'a>(
 ) -> Result<Vec<(usize, ConversionRecord<'a>)>, Refused> {
     let first = records.first().ok_or(Refusal::UnknownConversion)?;
     let asked = reversal.amount.map(Micros::get).map(i64::saturating_abs);
-    let (Some(mut left), [_, _, ..]) = (asked, records) else {
-        let whole = records.iter().map(|record| reversed(record, reversal));
-        return whole.enumerate().map(|(at, anew)| Ok((at, anew?))).collect();
-    };
     let mut changed = Vec::new();
+    // What somebody else has taken back meanwhile is no reason to leave the others.
+    let is_approved = |record: &ConversionRecord<'_>| record.status() == Some(Status::Approved);
+    let approved = records.iter().enumerate().filter(|(_, record)| is_approved(record));
+    let (Some(mut left), [_, _, ..]) = (asked, records) else {
+        for (at, record) in approved {
+            changed.push((at, reversed(record, reversal)?));
+        }
+        if changed.is_empty() {
+            changed.push((0, reversed(first, reversal)?));
+        }
+        return Ok(changed);
+    };
     let mut currency = reversal.currency;
-    for (at, record) in records.iter().enumerate() {
+    for (at, record) in approved {
         let its = Currency::from_bytes(record.amount_currency.unwrap_or(record.currency));
         let share = record.amount.unwrap_or_default().saturating_sub(record.reversed_amount);
         let share = share.min(left);

@@ -86,3 +86,50 @@ fn price_and_amount_stay_what_they_were() {
     let step = anew.history.last().expect("a step");
     assert_eq!((step.time_ms, step.event_time_ms), (9000, 8000));
 }
+
+/// What becomes of conversions of 100.00 each, the latest first, that are in these states, when a
+/// customer's negative event takes them back: status and what has been taken back of each.
+fn of_all(states: &[&str], text: &str) -> String {
+    let before: Vec<_> = states
+        .iter()
+        .map(|state| match *state {
+            "reversed" => {
+                reversed(&record("sale", "approved postback"), &reversal("")).expect("all")
+            }
+            history => record("sale", history),
+        })
+        .collect();
+    match reversed_of(&before, &reversal(text)) {
+        Err(refused) => refused.reason.as_str().to_owned(),
+        Ok(changed) => {
+            let shown = |(at, record): &(usize, ConversionRecord<'_>)| {
+                let status = record.status().expect("a status").as_str();
+                format!(
+                    "{at} {status} {}",
+                    Micros::new(record.reversed_amount).display(Currency::USD)
+                )
+            };
+            changed.iter().map(shown).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+#[test]
+fn of_several_those_that_can_be_are_taken_back_the_latest_first() {
+    let (approved, pending) = ("approved postback", "pending postback");
+    let check = |states: &[&str], text: &str, expected: &str| {
+        assert_eq!(of_all(states, text), expected, "{states:?} {text}");
+    };
+    let three = [approved, approved, approved];
+    check(&three, "", "0 reversed 0.00, 1 reversed 0.00, 2 reversed 0.00");
+    check(&three, "130", "0 reversed 0.00, 1 approved 30.00");
+    check(&three, "-130", "0 reversed 0.00, 1 approved 30.00");
+    check(&three, "999", "0 reversed 0.00, 1 reversed 0.00, 2 reversed 0.00");
+    check(&three, "130 EUR", "bad_currency");
+    // Somebody was quicker with the latest.
+    check(&["reversed", approved, approved], "50", "1 approved 50.00");
+    check(&["reversed", approved, pending], "", "1 reversed 0.00");
+    check(&["reversed", "reversed"], "", "illegal_transition");
+    check(&["reversed", "reversed"], "50", "illegal_transition");
+    check(&[], "", "unknown_conversion");
+}

@@ -14,7 +14,7 @@ use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, Earned, HistoryEntry, RecordError};
 use crate::store::{ConversionChange, ReadError, StoredConversion};
 
-/// The kept parameter of a negative event that names a conversion it has taken back.
+/// The kept parameter of a negative event that names what it has taken back, with commas between.
 const REVERSES: &str = "reverses";
 
 impl Postbacks {
@@ -44,7 +44,9 @@ impl Postbacks {
         let flags = verdict.flags_of_click(has_click);
         let mut event = record(verdict, received, flags, false, &[step]);
         let reversed: Vec<_> = anew.iter().map(|(at, _)| stored[*at].id.to_text()).collect();
-        event.params.extend(reversed.iter().map(|id| (REVERSES, id.as_str())));
+        let reversed: Vec<_> = reversed.iter().map(|id| id.as_str()).collect();
+        let reversed = reversed.join(",");
+        event.params.push((REVERSES, &reversed));
         // All of them stay held: what one holds for several, it holds for those that change, too.
         let known = held.into_iter().zip(statuses).collect();
         let changes: Vec<_> = anew
@@ -123,13 +125,15 @@ impl Postbacks {
                 approved.push(row.id);
             }
         }
-        let is_all_seen = !verdict.is_by_customer || all.len() <= TRACE_CONVERSIONS_MAX;
+        let is_all_seen = match verdict.is_by_customer {
+            true => all.len() <= TRACE_CONVERSIONS_MAX,
+            false => all.len() < TRACE_CONVERSIONS_MAX,
+        };
         if !verdict.is_by_customer {
             approved.truncate(1);
         }
         if approved.len() > REVERSED_AT_ONCE_MAX || !is_all_seen {
-            let hint =
-                "the customer has too many conversions to take all back at once: name a txn_id";
+            let hint = "there are too many conversions to choose from: name a txn_id";
             return Err(Refused::with(Refusal::IllegalTransition, hint).into());
         }
         if approved.is_empty() {

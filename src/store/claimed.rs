@@ -64,6 +64,8 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<StoredConversion>, ReadError> {
         let customers: BTreeSet<_> = customers.map(|customer| customer.store_key()).collect();
+        // Rows of conversions that were let go stay until they are compacted.
+        let gone_below = self.expired().conversions;
         // Looked at before the index: what is filed meanwhile is seen twice, never not at all.
         let filed_below = self.filing.below();
         let read = move |engine: &dyn Engine| {
@@ -72,7 +74,8 @@ impl Store {
                 if ids.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
             for customer in &customers {
-                let (from, to) = keys::of_customer_range(*customer);
+                let (_, to) = keys::of_customer_range(*customer);
+                let from = keys::of_customer(*customer, RecordId::from_bytes(gone_below));
                 engine.scan(
                     Table::Customers,
                     &from,

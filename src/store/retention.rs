@@ -1,7 +1,7 @@
 //! Letting go of what is old: range deletes by time, and a cut-off for the dedupe entries.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::engine::Engine;
@@ -73,7 +73,7 @@ impl Store {
         let ticket = Arc::new(Ticket::default());
         // What was let go once is gone, even if from now on more is kept.
         let expired = {
-            let mut expired = self.expired.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut expired = self.lock_expired();
             expired.raise(&Expired {
                 clicks: before(retention.clicks, counted.clicks),
                 conversions: before(retention.conversions, counted.conversions),
@@ -105,6 +105,15 @@ impl Store {
         self.clicks_from_ms.fetch_max(time_ms(expired.clicks), Ordering::Relaxed);
         self.engine.expire_dedupe(time_ms(expired.conversions));
         Ok(self.settled(&ticket).await == Outcome::Durable)
+    }
+
+    /// What was let go so far.
+    pub(super) fn expired(&self) -> Expired {
+        *self.lock_expired()
+    }
+
+    fn lock_expired(&self) -> MutexGuard<'_, Expired> {
+        self.expired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -24,7 +24,7 @@ pub enum Table {
     /// BLAKE3 of a claim → conversion ID. Filed behind the conversion, read by every postback
     /// that the claim cache does not know; expires with the conversion it names.
     Dedupe,
-    /// Advertiser's customer → offer and affiliate. No writer yet.
+    /// Advertiser's customer → offer and affiliate, and to its conversions. Written by filing.
     Customers,
     /// Click key, conversion ID → nothing: the conversions of a click. Filed behind the
     /// conversion, read by traces; lives as long as clicks and conversions together.

@@ -42,6 +42,9 @@ id = "signup"
 [[offers.events]]
 id = "deposit"
 payout = { percent = "10", currency = "USD" }
+[[offers.events]]
+id = "chargeback"
+reverses = ["deposit"]
 
 [[affiliates]]
 id = "ann"
@@ -171,6 +174,13 @@ fn a_window_ends_and_the_next_click_binds_anew() {
     });
     assert_eq!(over.verdict(), (404, "refused", "unknown_customer"));
     assert!(hint(&over).contains("window"), "{over:?}");
+    // What is known already is still answered and changed.
+    let again = casino(&server, "customer_id=c1&event=deposit&txn_id=D1&amount=10");
+    assert_eq!(again.verdict(), (200, "duplicate", ""));
+    let news = casino(&server, "customer_id=c1&event=deposit&txn_id=D1&status=approved&amount=20");
+    assert_eq!(news.verdict(), (200, "updated", ""));
+    let back = casino(&server, "customer_id=c1&event=chargeback&reversal_id=B1");
+    assert_eq!(back.verdict(), (200, "accepted", ""));
     accepted(&server, &format!("click_id={ben}&customer_id=c1&event=signup"));
     let second = accepted(&server, "customer_id=c1&event=deposit&txn_id=D2&amount=10");
     assert_eq!(second["affiliate"], "ben");

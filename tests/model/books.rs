@@ -490,7 +490,9 @@ fn is_bound(customer: &str, record: &ConversionRecord<'_>, disk: &Tables) -> boo
         let window_ms = customer_window_ms(binder.offer).unwrap_or(u64::MAX);
         (binder.customer_id, binder.click) == (customer, record.click)
             && binds(&binder)
-            && record.received_ms < id.time_ms().saturating_add(window_ms)
+            // Money is taken back after the window, too.
+            && (record.event == "refund"
+                || record.received_ms < id.time_ms().saturating_add(window_ms))
     })
 }
 
@@ -553,14 +555,13 @@ fn audit_refunds(disk: &Tables) {
     for id in &all {
         let record = on_disk(*id, disk);
         if record.event == "refund" {
-            let all = record.params.iter().filter(|(name, _)| *name == "reverses");
-            assert!(all.clone().count() > 0, "what it reverses");
-            let is_shared = all.clone().count() > 1 && record.amount.is_some();
-            for (_, reverses) in all {
-                let (count, amount) = taken.entry((*reverses).to_owned()).or_default();
+            let (_, all) = record.params.last().expect("what it reverses");
+            let is_shared = all.contains(',') && record.amount.is_some();
+            for reverses in all.split(',') {
+                let (count, amount) = taken.entry(reverses.to_owned()).or_default();
                 *count += 1;
                 *amount += record.amount.unwrap_or(i64::from(u32::MAX) * 1_000_000);
-                shared.extend(is_shared.then(|| (*reverses).to_owned()));
+                shared.extend(is_shared.then(|| reverses.to_owned()));
             }
         }
     }
