@@ -162,7 +162,11 @@ fn every_key_has_an_override_and_it_wins_over_the_file() {
             "",
             &[(
                 &Config::variable(key),
-                if key.ends_with("path") || key == "catalog" { "" } else { "\n" },
+                if key.ends_with("path") || ["catalog", "rates"].contains(&key) {
+                    ""
+                } else {
+                    "\n"
+                },
             )],
         );
         assert!(report.starts_with(&format!("{}: {key}: ", Config::variable(key))), "{report}");
