@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use postbackd::metrics::{DESCRIPTIONS, Kind};
 
-use crate::harness::Server;
+use crate::harness::{Server, Setup};
 
 #[test]
 fn every_exposed_metric_is_described_with_its_kind_labels_and_help() {
-    let server = Server::start();
+    // A file that is not there is a load, too.
+    let server = Setup::new().key("rates", "rates.toml").start();
     let click = server.click("id=sp7");
     server.postback(&format!("click_id={click}&event=sale"));
     let answer = server.admin("/metrics");
