@@ -63,6 +63,7 @@ pub async fn trace(
 ) -> Result<Json<Trace>, ApiError> {
     let mut clicks = Vec::new();
     let mut conversions: Vec<StoredConversion> = Vec::new();
+    let mut is_customer = false;
     if let Ok(click) = state.keyring.verify(id.as_bytes()) {
         clicks.push(click);
     } else {
@@ -74,6 +75,7 @@ pub async fn trace(
         }
         if conversions.is_empty() {
             conversions = by_customer(&state, &id).await?;
+            is_customer = !conversions.is_empty();
         }
         for conversion in &conversions {
             let record = conversion.record()?;
@@ -89,10 +91,17 @@ pub async fn trace(
             let record = TracedRecord::Click(Box::new(shape));
             entries.push(entry("click", click.record(), record));
         }
-        for conversion in state.store.conversions_of(click.record()).await? {
-            let record = TracedRecord::Conversion(Box::new(Conversion::of(&conversion)?));
-            entries.push(entry("conversion", conversion.id, record));
+        // What others did by a customer's click is not the customer's.
+        if !is_customer {
+            conversions.extend(state.store.conversions_of(click.record()).await?);
         }
+    }
+    // The index of a click may be gone while its customer still converts.
+    conversions.sort_unstable_by_key(|conversion| conversion.id);
+    conversions.dedup_by_key(|conversion| conversion.id);
+    for conversion in conversions {
+        let record = TracedRecord::Conversion(Box::new(Conversion::of(&conversion)?));
+        entries.push(entry("conversion", conversion.id, record));
     }
     if entries.is_empty() {
         return Err(ApiError::not_found(
