@@ -8,8 +8,8 @@ use libfuzzer_sys::fuzz_target;
 use postbackd::store::claim::ClaimSet;
 use postbackd::store::keys;
 use postbackd::store::records::{
-    ClickRecord, ConversionRecord, POSTING_VALUE_BYTES_MAX, PostingRecord, RatesRecord, SealRecord,
-    decode_dedupe, dedupe_minted_ms, encode_dedupe,
+    Binding, ClickRecord, ConversionRecord, POSTING_VALUE_BYTES_MAX, PostingRecord, RatesRecord,
+    SealRecord, decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -22,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(record) = ConversionRecord::decode(input) {
         record.encode(&mut again);
         assert_eq!(ConversionRecord::decode(&again).as_ref(), Ok(&record));
-        let _ = (record.status(), record.flags().count(), ClaimSet::of_record(&record).bits());
+        let _ = (record.status(), record.flags().count(), ClaimSet::of_record(&record).bits(true));
     }
     again.clear();
     if let Ok(record) = RatesRecord::decode(input) {
@@ -46,6 +46,10 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(encode_dedupe(conversion), input);
         assert_eq!(dedupe_minted_ms(input), Some(conversion.time_ms()));
     }
+    if let Ok(binding) = Binding::decode(input) {
+        assert_eq!(binding.encode(), input);
+    }
+    let _ = keys::customer_and_conversion(input);
     let _ = (keys::record(input), keys::conversion_of(input), keys::numbered_id(input));
     let _ = (keys::rates_day(input), keys::PostingKey::decode(input), keys::seal_of(input));
 });
