@@ -5,7 +5,7 @@ use std::path::Path;
 use super::check::check;
 use super::file_offer::NetworkDefaults;
 use super::snapshot::Checked;
-use crate::checked_toml::{Format, Report, Source, to_json, to_toml};
+use crate::checked_toml::{Format, Report, Source, read_text, to_json, to_toml};
 use crate::limits::CATALOG_BYTES_MAX;
 
 /// A catalog's text and its language.
@@ -29,14 +29,10 @@ impl Document {
     /// # Errors
     /// When the file cannot be read or is larger than a catalog may be.
     pub fn read(path: &Path) -> std::io::Result<Self> {
-        let length = std::fs::metadata(path)?.len();
-        if length > CATALOG_BYTES_MAX as u64 {
-            let what = format!("it has {length} bytes, a catalog at most {CATALOG_BYTES_MAX}");
-            return Err(std::io::Error::other(what));
-        }
+        let text = read_text(path, "a catalog", CATALOG_BYTES_MAX as u64)?;
         let json = path.extension().is_some_and(|extension| extension == "json");
         let format = if json { Format::Json } else { Format::Toml };
-        Ok(Self { format, text: std::fs::read_to_string(path)? })
+        Ok(Self { format, text })
     }
 
     /// Names the content: the first 8 bytes of its BLAKE3; 0 for no content.

@@ -17,7 +17,7 @@ mod write;
 
 pub use path::Path;
 pub use report::{Complaint, Mistake, Origin, Report, Severity};
-pub use source::{Format, Source};
+pub use source::{Format, Source, read_text};
 pub use suggest::{closest, did_you_mean};
 pub use table::Table;
 pub use value::{Input, one_of};

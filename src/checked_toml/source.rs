@@ -160,3 +160,16 @@ fn in_words(error: &ParseError) -> String {
     words.push_str(if expected.is_empty() { "nothing" } else { &expected });
     words
 }
+
+/// Reads the text of a file that people write: `what`, of at most so many bytes. Blocks.
+///
+/// # Errors
+/// When the file cannot be read or is larger.
+pub fn read_text(path: &std::path::Path, what: &str, bytes_max: u64) -> std::io::Result<String> {
+    let length = std::fs::metadata(path)?.len();
+    if length > bytes_max {
+        let error = format!("it has {length} bytes, {what} at most {bytes_max}");
+        return Err(std::io::Error::other(error));
+    }
+    std::fs::read_to_string(path)
+}

@@ -14,12 +14,11 @@ use crate::store::ticket::{Outcome, Settle, Waiting};
 pub struct Held {
     pending: Arc<Pending>,
     submitted: bool,
-    bound_by: Option<RecordId>,
 }
 
 impl Held {
     pub(super) const fn new(pending: Arc<Pending>) -> Self {
-        Self { pending, submitted: false, bound_by: None }
+        Self { pending, submitted: false }
     }
 
     pub(super) const fn pending(&self) -> &Arc<Pending> {
@@ -35,12 +34,7 @@ impl Held {
     /// The other conversion that holds the soft claim; `None` if it is ours, or none was wanted.
     #[must_use]
     pub fn bound_by(&self) -> Option<RecordId> {
-        self.bound_by
-    }
-
-    pub(super) fn lose_soft(&mut self, holder: RecordId) {
-        self.bound_by = Some(holder);
-        self.pending.lose_soft();
+        self.pending.lost_to()
     }
 
     /// Hands the claims to the writer by `submit`, which queues the commit with the given ticket.

@@ -1,8 +1,8 @@
 // Hot path: one allocation per new conversion, no lock held across an await.
 //! Taking claims: cache, pending, store, in this order, and the wait for somebody else's outcome.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -28,8 +28,8 @@ pub(super) struct Pending {
     keys: [Option<Key>; CLAIMS_PER_POSTBACK_MAX],
     /// The one among them that it can do without.
     soft: Option<Key>,
-    /// Whether it does without, because another conversion holds it.
-    is_soft_lost: AtomicBool,
+    /// The other conversion that holds that one, if it does without.
+    lost_to: OnceLock<RecordId>,
     pub(super) original: Original,
     /// `None`: a new conversion. Else the change of one: the code of its status afterwards.
     pub(super) change: Option<AtomicU8>,
@@ -105,13 +105,13 @@ impl Deduplicator {
         original: Original,
         now_ms: u64,
     ) -> Result<Acquired, ReadError> {
-        let (ordered, mut held) = self.prepare(claims, original, None);
+        let (ordered, held) = self.prepare(claims, original, None);
         for (key, claim) in ordered.into_iter().flatten() {
             if let Some(original) = self.take(store, key, &claim, &held, now_ms).await? {
                 if !claim.is_soft() {
                     return Ok(Acquired::Duplicate(original));
                 }
-                held.lose_soft(original.conversion);
+                held.pending().lose_soft(original.conversion);
             }
         }
         Ok(Acquired::Held(held))
@@ -129,11 +129,13 @@ impl Deduplicator {
         original: Original,
         now_ms: u64,
     ) -> Result<Option<Acquired>, ReadError> {
-        let (ordered, mut held) = self.prepare(claims, original, None);
+        let (ordered, held) = self.prepare(claims, original, None);
         for (key, claim) in ordered.into_iter().flatten() {
             match self.step(store, key, &claim, &held, now_ms)? {
                 Step::Free => {}
-                Step::Taken(original) if claim.is_soft() => held.lose_soft(original.conversion),
+                Step::Taken(original) if claim.is_soft() => {
+                    held.pending().lose_soft(original.conversion)
+                }
                 Step::Taken(original) => return Ok(Some(Acquired::Duplicate(original))),
                 Step::Pending(_) | Step::AskDisk => return Ok(None),
             }
@@ -159,7 +161,7 @@ impl Deduplicator {
             ticket: Ticket::default(),
             keys: ordered.map(|place| place.map(|(key, _)| key)),
             soft,
-            is_soft_lost: AtomicBool::new(false),
+            lost_to: OnceLock::new(),
             original,
             change,
             memory: Arc::clone(&self.memory),
@@ -204,48 +206,26 @@ impl Deduplicator {
         Ok(())
     }
 
-    /// Takes the claims of a known conversion, so that nobody else changes it meanwhile; waits
+    /// Takes the claims of known conversions, so that nobody else changes them meanwhile; waits
     /// for whoever has them. Postbacks that want one of them wait in turn, unless memory has
-    /// their answer.
-    pub async fn hold_to_change(&self, claims: ClaimSet<'_>, known: Original) -> Held {
-        let (keys, held) = self.prepare_change(claims, known);
-        for key in keys.into_iter().flatten() {
-            self.hold_patiently(key, &held).await;
+    /// their answer. All are taken in one order; where several conversions have the same claim,
+    /// one holds it for all.
+    pub async fn hold_to_change(&self, known: Vec<(ClaimSet<'_>, Original)>) -> Vec<Held> {
+        let (mut keys, mut all) = (Vec::new(), Vec::with_capacity(known.len()));
+        for (place, (claims, known)) in known.into_iter().enumerate() {
+            let unchanged = AtomicU8::new(known.status.code());
+            let (ordered, held) = self.prepare(claims, known, Some(unchanged));
+            keys.extend(ordered.into_iter().flatten().map(|(key, _)| (key, place)));
+            all.push(held);
         }
-        held
-    }
-
-    /// As [`Deduplicator::hold_to_change`], for several conversions: the claims of all of them in
-    /// one order. Where several have the same claim, one holds it for all.
-    pub async fn hold_all_to_change(&self, all: Vec<(ClaimSet<'_>, Original)>) -> Vec<Held> {
-        let prepared = all.into_iter().map(|(claims, known)| self.prepare_change(claims, known));
-        let (keys, held): (Vec<_>, Vec<_>) = prepared.unzip();
-        let of = |(at, keys): (usize, [Option<Key>; CLAIMS_PER_POSTBACK_MAX])| {
-            keys.into_iter().flatten().map(move |key| (key, at))
-        };
-        let mut ordered: Vec<_> = keys.into_iter().enumerate().flat_map(of).collect();
-        ordered.sort_unstable();
-        ordered.dedup_by_key(|(key, _)| *key);
-        for (key, at) in ordered {
-            self.hold_patiently(key, &held[at]).await;
+        keys.sort_unstable();
+        keys.dedup_by_key(|(key, _)| *key);
+        for (key, place) in keys {
+            while let Err(other) = self.hold(key, &all[place]) {
+                other.ticket.settled().await;
+            }
         }
-        held
-    }
-
-    fn prepare_change(
-        &self,
-        claims: ClaimSet<'_>,
-        known: Original,
-    ) -> ([Option<Key>; CLAIMS_PER_POSTBACK_MAX], Held) {
-        let unchanged = AtomicU8::new(known.status.code());
-        let (ordered, held) = self.prepare(claims, known, Some(unchanged));
-        (ordered.map(|place| place.map(|(key, _)| key)), held)
-    }
-
-    async fn hold_patiently(&self, key: Key, held: &Held) {
-        while let Err(other) = self.hold(key, held) {
-            other.ticket.settled().await;
-        }
+        all
     }
 
     /// Takes one claim, or returns the conversion that holds it.
@@ -304,37 +284,8 @@ impl Deduplicator {
         Ok(None)
     }
 
-    /// The conversion that holds a claim, whenever it took it: as [`Deduplicator::find`], but
-    /// whoever is about to take it is waited for.
-    ///
-    /// # Errors
-    /// When the store cannot be asked.
-    async fn holder(
-        &self,
-        store: &Store,
-        claim: &Claim<'_>,
-        now_ms: u64,
-    ) -> Result<Option<RecordId>, ReadError> {
-        let key = self.key(claim);
-        // In this order: who settles it leaves the pending ones after it is remembered.
-        loop {
-            let pending = self.memory.pending.get(&key).map(|pending| Arc::clone(&pending));
-            let Some(pending) = pending else { break };
-            pending.ticket.settled().await;
-        }
-        let known = self.memory.settled.get(&key).map(|original| original.conversion);
-        if known.is_some_and(|conversion| claim.is_held(conversion, now_ms)) {
-            return Ok(known);
-        }
-        // One that holds it no more may be all that memory has left of several.
-        let stored = store.find_claim(claim).await?;
-        if store.health().poison_reason().is_some() {
-            return Err(ReadError::Poisoned);
-        }
-        Ok(stored.max(known))
-    }
-
-    /// What a customer is bound to, or was until its window ended.
+    /// What a customer is bound to, or was until its window ended. Whoever is about to bind it is
+    /// waited for.
     ///
     /// # Errors
     /// When the store cannot be asked.
@@ -344,14 +295,31 @@ impl Deduplicator {
         customer: &Claim<'_>,
         now_ms: u64,
     ) -> Result<Option<Binding>, ReadError> {
-        let holder = self.holder(store, customer, now_ms).await?;
-        let Some(conversion) = holder else { return Ok(None) };
-        if let Some(stored) = store.conversion(conversion).await? {
-            let click = RecordId::from_bytes(stored.record()?.click);
-            return Ok(Some(Binding { conversion, click }));
+        let key = self.key(customer);
+        // In this order: who settles it leaves the pending ones after it is remembered.
+        loop {
+            let pending = self.memory.pending.get(&key).map(|pending| Arc::clone(&pending));
+            let Some(pending) = pending else { break };
+            pending.ticket.settled().await;
         }
-        // It outlives its conversion.
-        store.binding(customer).await
+        let known = self.memory.settled.get(&key).map(|original| original.conversion);
+        let remembered = match known {
+            Some(conversion) => store.conversion(conversion).await?,
+            None => None,
+        };
+        let remembered = remembered.map(|stored| {
+            let click = RecordId::from_bytes(stored.record()?.click);
+            Ok::<_, ReadError>(Binding { conversion: stored.id, click })
+        });
+        let remembered = remembered.transpose()?;
+        if remembered.is_some_and(|binding| customer.is_held(binding.conversion, now_ms)) {
+            return Ok(remembered);
+        }
+        // The binding outlives its conversion; and one that holds no more may be all that memory
+        // has left of several.
+        let stored = store.binding(customer).await?;
+        unless_poisoned(store)?;
+        Ok(stored.into_iter().chain(remembered).max_by_key(|binding| binding.conversion))
     }
 
     /// The conversion that holds a claim, as far as memory knows; `None`: it does not.
@@ -400,20 +368,24 @@ impl Deduplicator {
     }
 }
 
-/// The conversion that holds a claim in the store.
-///
 /// After a failed write or fsync, what was appended is still readable though it may be gone after
 /// the restart: nobody may be told of it. The store is poisoned before such a claim is withdrawn,
 /// so whoever takes the claim afterwards and reads sees the poison.
+fn unless_poisoned(store: &Store) -> Result<(), ReadError> {
+    match store.health().poison_reason() {
+        Some(_) => Err(ReadError::Poisoned),
+        None => Ok(()),
+    }
+}
+
+/// The conversion that holds a claim in the store.
 async fn stored(
     store: &Store,
     claim: &Claim<'_>,
     now_ms: u64,
 ) -> Result<Option<Original>, ReadError> {
     let Some(conversion) = store.find_claim(claim).await? else { return Ok(None) };
-    if store.health().poison_reason().is_some() {
-        return Err(ReadError::Poisoned);
-    }
+    unless_poisoned(store)?;
     if !claim.is_held(conversion, now_ms) {
         return Ok(None);
     }
@@ -429,15 +401,21 @@ async fn stored(
 
 impl Pending {
     /// Leaves the soft claim to whoever holds it. Who waits for it here looks again.
-    pub(super) fn lose_soft(&self) {
-        self.is_soft_lost.store(true, Ordering::Release);
+    fn lose_soft(&self, holder: RecordId) {
+        // There is one soft claim, and it is lost once.
+        let _ = self.lost_to.set(holder);
         if let Some(key) = &self.soft {
             self.let_go(key);
         }
     }
 
+    /// The other conversion that holds the soft claim, if one does.
+    pub(super) fn lost_to(&self) -> Option<RecordId> {
+        self.lost_to.get().copied()
+    }
+
     fn has_lost(&self, key: &Key) -> bool {
-        self.soft.as_ref() == Some(key) && self.is_soft_lost.load(Ordering::Acquire)
+        self.soft.as_ref() == Some(key) && self.lost_to().is_some()
     }
 
     fn let_go(&self, key: &Key) {

@@ -174,8 +174,8 @@ pub struct Bound {
 }
 
 /// Judges a postback by the catalog in force. `bound` is there if it names a customer and no
-/// click. `form` is set to that of the offer's advertiser as
-/// soon as the offer is known to be the sender's.
+/// click. `asker` learns the click as soon as that is known to be genuine, and the form of the
+/// offer's advertiser as soon as the offer is known to be the sender's.
 ///
 /// # Errors
 /// The reason and a hint, if it will never succeed as sent.

@@ -24,13 +24,8 @@ pub fn unresolved_macro(field: Field, names: &Names<'_>) -> Refused {
 /// No parameter means the click ID: perhaps one would in another dialect.
 pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyring) -> Refused {
     let names = &sender.names;
-    let genuine = |value: &str| keyring.verify(value.as_bytes()).is_ok();
-    let is_order = names.meaning(AMBIGUOUS) == Some(Field::TxnId);
-    let order = fields.get(Field::TxnId).filter(|_| is_order);
-    let foreign = match order {
-        Some(order) if genuine(order) => Some(AMBIGUOUS),
-        _ => foreign(fields, names, Field::ClickId, genuine),
-    };
+    let order = order(fields, names);
+    let foreign = foreign_click_id(fields, names, keyring);
     let known = names.name(Field::ClickId);
     let name = known.unwrap_or("a name that the advertiser's params give it");
     let send = || format!("send the click ID that the landing URL carried, as {name}");
@@ -58,10 +53,11 @@ pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
 /// The customer that is named instead of a click is bound to none. If there is a click ID in
 /// another dialect, that is what is wrong.
 pub fn unknown_customer(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyring) -> Refused {
-    let genuine = |value: &str| keyring.verify(value.as_bytes()).is_ok();
     let names = &sender.names;
-    let order = fields.get(Field::TxnId).is_some_and(genuine);
-    if order || foreign(fields, names, Field::ClickId, genuine).is_some() {
+    let is_genuine = |txn_id: &str| keyring.verify(txn_id.as_bytes()).is_ok();
+    if foreign_click_id(fields, names, keyring).is_some()
+        || fields.get(Field::TxnId).is_some_and(is_genuine)
+    {
         return missing_click_id(fields, sender, keyring);
     }
     let name = names.name(Field::ClickId).unwrap_or("the click ID");
@@ -96,6 +92,24 @@ pub fn missing_event(fields: &Fields<'_>, sender: &Sender<'_>, offer: &Offer) ->
 
 /// The name that is the click in some dialects and the order in others.
 const AMBIGUOUS: &str = "transaction_id";
+
+/// What [`AMBIGUOUS`] says, where it is the order.
+fn order<'f>(fields: &'f Fields<'_>, names: &Names<'_>) -> Option<&'f str> {
+    fields.get(Field::TxnId).filter(|_| names.meaning(AMBIGUOUS) == Some(Field::TxnId))
+}
+
+/// The name of a parameter that looks like the click ID in another dialect.
+fn foreign_click_id<'f>(
+    fields: &'f Fields<'_>,
+    names: &Names<'_>,
+    keyring: &Keyring,
+) -> Option<&'f str> {
+    let genuine = |value: &str| keyring.verify(value.as_bytes()).is_ok();
+    match order(fields, names) {
+        Some(order) if genuine(order) => Some(AMBIGUOUS),
+        _ => foreign(fields, names, Field::ClickId, genuine),
+    }
+}
 
 /// The name of a parameter that means nothing here and `field` in another dialect. A name of one
 /// letter alone says nothing, and one of this dialect was overridden on purpose.

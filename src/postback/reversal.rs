@@ -89,37 +89,39 @@ pub fn reversed_of<'a>(
 ) -> Result<Vec<(usize, ConversionRecord<'a>)>, Refused> {
     let first = records.first().ok_or(Refusal::UnknownConversion)?;
     let asked = reversal.amount.map(Micros::get).map(i64::saturating_abs);
-    let mut changed = Vec::new();
-    // What somebody else has taken back meanwhile is no reason to leave the others.
-    let is_approved = |record: &ConversionRecord<'_>| record.status() == Some(Status::Approved);
-    let approved = records.iter().enumerate().filter(|(_, record)| is_approved(record));
-    let (Some(mut left), [_, _, ..]) = (asked, records) else {
-        for (at, record) in approved {
-            changed.push((at, reversed(record, reversal)?));
-        }
-        if changed.is_empty() {
-            changed.push((0, reversed(first, reversal)?));
-        }
-        return Ok(changed);
-    };
+    // Of one alone, the whole amount is compared with its own.
+    let mut left = asked.filter(|_| records.len() > 1);
     let mut currency = reversal.currency;
-    for (at, record) in approved {
-        let its = Currency::from_bytes(record.amount_currency.unwrap_or(record.currency));
-        let share = record.amount.unwrap_or_default().saturating_sub(record.reversed_amount);
-        let share = share.min(left);
-        if share <= 0 || currency.is_some_and(|meant| Some(meant) != its) {
+    let mut changed = Vec::new();
+    for (at, record) in records.iter().enumerate() {
+        // What somebody else has taken back meanwhile is no reason to leave the others.
+        if record.status() != Some(Status::Approved) {
             continue;
         }
-        currency = its;
-        let part = Reversal { amount: Some(Micros::new(share)), ..*reversal };
+        let mut part = *reversal;
+        if let Some(left) = &mut left {
+            let its = currency_of(record);
+            let share = record.amount.unwrap_or_default().saturating_sub(record.reversed_amount);
+            let share = share.min(*left);
+            if share <= 0 || currency.is_some_and(|meant| Some(meant) != its) {
+                continue;
+            }
+            currency = its;
+            *left -= share;
+            part.amount = Some(Micros::new(share));
+        }
         changed.push((at, reversed(record, &part)?));
-        left -= share;
     }
     if changed.is_empty() {
         // The latest says why.
         changed.push((0, reversed(first, reversal)?));
     }
     Ok(changed)
+}
+
+/// The currency of a conversion's amount.
+fn currency_of(record: &ConversionRecord<'_>) -> Option<Currency> {
+    Currency::from_bytes(record.amount_currency.unwrap_or(record.currency))
 }
 
 /// How much of the conversion's amount is taken back; `None` if that is all that is left of it.
@@ -129,8 +131,7 @@ fn part(record: &ConversionRecord<'_>, reversal: &Reversal<'_>) -> Result<Option
     let Some(amount) = amount.filter(|amount| *amount > Micros::ZERO) else {
         return Err(Refused::with(Refusal::BadAmount, "what is taken back is not nothing"));
     };
-    let currency = Currency::from_bytes(record.amount_currency.unwrap_or(record.currency));
-    if reversal.currency.is_some_and(|said| Some(said) != currency) {
+    if reversal.currency.is_some_and(|said| Some(said) != currency_of(record)) {
         let hint = "name it in the currency of the conversion's amount";
         return Err(Refused::with(Refusal::BadCurrency, hint));
     }

@@ -5,14 +5,14 @@ use super::answer::Answer;
 use super::decide::{Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received, record};
 use super::reversal::{Reversal, reversed_of};
-use super::update::read;
+use super::update::{read, status_of};
 use crate::click_id::RecordId;
-use crate::dedup::{Claim, ClaimSet, Held, Original};
+use crate::dedup::{Claim, ClaimSet, Held};
 use crate::limits::{REVERSED_AT_ONCE_MAX, TRACE_CONVERSIONS_MAX};
 use crate::model::reasons::{NEGATIVE_EVENT, Refusal};
 use crate::model::status::Status;
-use crate::store::records::{ConversionRecord, Earned, HistoryEntry, RecordError};
-use crate::store::{ConversionChange, ReadError, StoredConversion};
+use crate::store::records::{ConversionRecord, Earned, HistoryEntry};
+use crate::store::{ConversionChange, StoredConversion};
 
 /// The kept parameter of a negative event that names what it has taken back, with commas between.
 const REVERSES: &str = "reverses";
@@ -28,14 +28,16 @@ impl Postbacks {
         has_click: bool,
     ) -> Result<Committing, Answer> {
         let meant = self.reversible(verdict, received.now_ms).await?;
-        let (held, stored) = self.hold_all_as_is(meant).await?;
+        let held = self.hold_as_is(meant).await?;
+        let (held, stored): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+        // One that is gone by now was let go by retention: so old, none is taken back.
+        let stored = stored.into_iter().collect::<Option<Vec<_>>>();
+        let stored = stored.ok_or(Refusal::UnknownConversion)?;
         let records = records(&stored)?;
         let taken_back = reversed_of(&records, &Reversal::of(verdict, received.now_ms))?;
         let mut statuses: Vec<_> = records.iter().map(status_of).collect::<Result<_, _>>()?;
-        let mut anew = Vec::with_capacity(taken_back.len());
-        for (at, record) in taken_back {
-            statuses[at] = status_of(&record)?;
-            anew.push((at, record));
+        for (at, anew) in &taken_back {
+            statuses[*at] = status_of(anew)?;
         }
         let original = own.original();
         let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
@@ -43,13 +45,13 @@ impl Postbacks {
         let step = HistoryEntry::new(status, now_ms, event_ms, earned, NEGATIVE_EVENT);
         let flags = verdict.flags_of_click(has_click);
         let mut event = record(verdict, received, flags, false, &[step]);
-        let reversed: Vec<_> = anew.iter().map(|(at, _)| stored[*at].id.to_text()).collect();
+        let reversed: Vec<_> = taken_back.iter().map(|(at, _)| stored[*at].id.to_text()).collect();
         let reversed: Vec<_> = reversed.iter().map(|id| id.as_str()).collect();
         let reversed = reversed.join(",");
         event.params.push((REVERSES, &reversed));
         // All of them stay held: what one holds for several, it holds for those that change, too.
         let known = held.into_iter().zip(statuses).collect();
-        let changes: Vec<_> = anew
+        let changes: Vec<_> = taken_back
             .iter()
             .map(|(at, after)| ConversionChange {
                 conversion: stored[*at].id,
@@ -141,41 +143,8 @@ impl Postbacks {
         }
         Ok(approved)
     }
-
-    /// As [`Postbacks::hold_as_is`], for several conversions.
-    async fn hold_all_as_is(
-        &self,
-        ids: Vec<RecordId>,
-    ) -> Result<(Vec<Held>, Vec<StoredConversion>), Answer> {
-        let mut before = Vec::with_capacity(ids.len());
-        for id in ids {
-            before.extend(self.store.conversion(id).await?);
-        }
-        let mut all = Vec::with_capacity(before.len());
-        for stored in &before {
-            let record = read(stored)?;
-            let known = Original { conversion: stored.id, status: status_of(&record)? };
-            all.push((ClaimSet::to_change(&record), known));
-        }
-        let held = self.dedup.hold_all_to_change(all).await;
-        let mut stored = Vec::with_capacity(held.len());
-        for held in &held {
-            // One that is gone by now was let go by retention: so old, none is taken back.
-            let now = self.store.conversion(held.original().conversion).await?;
-            stored.push(now.ok_or(Refusal::UnknownConversion)?);
-        }
-        // What a failed write left readable may be gone after the restart.
-        if self.store.health().poison_reason().is_some() {
-            return Err(ReadError::Poisoned.into());
-        }
-        Ok((held, stored))
-    }
 }
 
 fn records(stored: &[StoredConversion]) -> Result<Vec<ConversionRecord<'_>>, Answer> {
     stored.iter().map(read).collect()
-}
-
-fn status_of(record: &ConversionRecord<'_>) -> Result<Status, Answer> {
-    record.status().ok_or_else(|| ReadError::from(RecordError::Corrupt).into())
 }

@@ -81,7 +81,7 @@ impl Postbacks {
         before: &ConversionRecord<'_>,
         anew: &ConversionRecord<'_>,
     ) -> Result<Changing, ChangeError> {
-        let status = anew.status().ok_or(RecordError::Corrupt)?;
+        let status = status_of(anew)?;
         if self.store.health().is_disk_full() {
             return Err(SubmitError::DiskFull.into());
         }
@@ -119,8 +119,8 @@ impl Postbacks {
             true => Some(self.hold_still().await),
             false => None,
         };
-        let held = self.hold_as_is(conversion).await?;
-        Ok(held.map(|(claims, stored)| (Mine { claims, still }, stored)))
+        let held = self.hold_as_is([conversion]).await?.pop();
+        Ok(held.and_then(|(claims, stored)| Some((Mine { claims, still }, stored?))))
     }
 
     async fn hold_still(&self) -> Still {
@@ -132,23 +132,33 @@ impl Postbacks {
         self.meters.hold_still().await
     }
 
-    /// Waits until nobody else changes the conversion, then reads it; `None` if it is not there.
-    /// Nobody else changes it before what is held is let go.
+    /// Waits until nobody else changes these conversions, then reads them; those that are not there
+    /// are left out, `None` stands for one that went meanwhile. Nobody else changes any of them
+    /// before all that is held is let go: what several claim, one holds for all.
     pub(super) async fn hold_as_is(
         &self,
-        conversion: RecordId,
-    ) -> Result<Option<(Held, StoredConversion)>, ReadError> {
-        let Some(stored) = self.store.conversion(conversion).await? else { return Ok(None) };
-        let record = stored.record()?;
-        let status = record.status().ok_or(RecordError::Corrupt)?;
-        let (claims, known) = (ClaimSet::to_change(&record), Original { conversion, status });
-        let held = self.dedup.hold_to_change(claims, known).await;
-        let stored = self.store.conversion(conversion).await?;
+        conversions: impl IntoIterator<Item = RecordId>,
+    ) -> Result<Vec<(Held, Option<StoredConversion>)>, ReadError> {
+        let mut before = Vec::new();
+        for conversion in conversions {
+            before.extend(self.store.conversion(conversion).await?);
+        }
+        let mut all = Vec::with_capacity(before.len());
+        for stored in &before {
+            let record = stored.record()?;
+            let known = Original { conversion: stored.id, status: status_of(&record)? };
+            all.push((ClaimSet::to_change(&record), known));
+        }
+        let mut held = Vec::with_capacity(all.len());
+        for claims in self.dedup.hold_to_change(all).await {
+            let stored = self.store.conversion(claims.original().conversion).await?;
+            held.push((claims, stored));
+        }
         // What a failed write left readable may be gone after the restart.
         if self.store.health().poison_reason().is_some() {
             return Err(ReadError::Poisoned);
         }
-        Ok(stored.map(|stored| (held, stored)))
+        Ok(held)
     }
 
     /// Answers a postback whose claims a known conversion holds: its change in the writer's
@@ -232,8 +242,12 @@ pub(super) fn current(
     stored: &StoredConversion,
     record: &ConversionRecord<'_>,
 ) -> Result<Original, Answer> {
-    let status = record.status().ok_or(ReadError::from(RecordError::Corrupt))?;
-    Ok(Original { conversion: stored.id, status })
+    Ok(Original { conversion: stored.id, status: status_of(record)? })
+}
+
+/// The status that a record gives its conversion.
+pub(super) fn status_of(record: &ConversionRecord<'_>) -> Result<Status, ReadError> {
+    record.status().ok_or_else(|| RecordError::Corrupt.into())
 }
 
 impl From<ChangeError> for Answer {

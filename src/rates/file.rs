@@ -3,11 +3,13 @@
 //! It is read whole: with one mistake, nothing of it counts, and every mistake is named.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::DayRates;
 use crate::checked_toml::tree::Value;
-use crate::checked_toml::{Complaint, Input, Mistake, Origin, Report, Severity, Source, Table};
+use crate::checked_toml::{
+    Complaint, Input, Mistake, Origin, Report, Severity, Source, Table, read_text,
+};
 use crate::config::RatesFile;
 use crate::limits::{RATE_DAYS_MAX, RATE_GAP_DAYS_MAX, RATES_FILE_BYTES_MAX};
 use crate::model::currency::Currency;
@@ -42,7 +44,7 @@ pub enum FileError {
 /// # Errors
 /// When it cannot be read, or with the report of all mistakes.
 pub fn read(file: &RatesFile) -> Result<Days, FileError> {
-    let text = text_of(&file.path)
+    let text = read_text(&file.path, "a file of rates", RATES_FILE_BYTES_MAX)
         .map_err(|error| FileError::Unreadable { path: file.path.clone(), error })?;
     let name = file.path.display().to_string();
     let days = match file.table_base {
@@ -50,15 +52,6 @@ pub fn read(file: &RatesFile) -> Result<Days, FileError> {
         None => read_toml(&text, &name),
     };
     days.map_err(FileError::Mistakes)
-}
-
-fn text_of(path: &Path) -> std::io::Result<String> {
-    let length = std::fs::metadata(path)?.len();
-    if length > RATES_FILE_BYTES_MAX {
-        let what = format!("it has {length} bytes, a file of rates at most {RATES_FILE_BYTES_MAX}");
-        return Err(std::io::Error::other(what));
-    }
-    std::fs::read_to_string(path)
 }
 
 fn read_toml(text: &str, name: &str) -> Result<Days, Report> {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::counters::Sign;
 use super::counting::AtOnce;
-use super::engine::{Batch, Direction, Engine, EngineError, Lookup, Tier};
+use super::engine::{Batch, Direction, Engine, EngineError, Tier};
 use super::keys::{self, Place, RecordKey};
 use super::records::{
     ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts, LateClickRecord,
@@ -413,7 +413,7 @@ fn by_row(
     let mut others: Option<Counts<'static>> = None;
     for (sub, counts) in subs {
         if let Sub::Named(sub) = sub {
-            let stored = get(engine, &keys::sub_counter(place, Some(&sub)))?;
+            let stored = engine.value(Table::Counters, &keys::sub_counter(place, Some(&sub)))?;
             if stored.is_some() || *named < SUBS_PER_PLACE_MAX {
                 *named += u32::from(stored.is_none());
                 rows.push(SubCounts { sub: Some(sub), stored, counts });
@@ -423,7 +423,7 @@ fn by_row(
         others.get_or_insert_default().add(&counts, Sign::Plus);
     }
     if let Some(counts) = others {
-        let stored = get(engine, &keys::sub_counter(place, None))?;
+        let stored = engine.value(Table::Counters, &keys::sub_counter(place, None))?;
         rows.push(SubCounts { sub: None, stored, counts });
     }
     Ok(rows)
@@ -431,7 +431,7 @@ fn by_row(
 
 /// A place's row, and how many values of `sub1` it has.
 fn stored_place(engine: &dyn Engine, place: Place) -> Result<(Option<Vec<u8>>, u32), EngineError> {
-    let stored = get(engine, &keys::counter(place))?;
+    let stored = engine.value(Table::Counters, &keys::counter(place))?;
     let named = stored.as_deref().and_then(|bytes| Some(PlaceRecord::decode(bytes).ok()?.subs));
     Ok((stored, named.unwrap_or_default()))
 }
@@ -464,13 +464,4 @@ fn sub_of(engine: &dyn Engine, click: RecordId) -> Result<Option<Sub>, EngineErr
     };
     engine.get(Table::Clicks, click.as_bytes(), Tier::Disk, &mut read)?;
     Ok(sub)
-}
-
-fn get(engine: &dyn Engine, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-    let mut value = None;
-    let read = &mut |bytes: &[u8]| value = Some(bytes.to_vec());
-    match engine.get(Table::Counters, key, Tier::Disk, read)? {
-        Lookup::Found(()) => Ok(value),
-        Lookup::Absent | Lookup::Unknown => Ok(None),
-    }
 }

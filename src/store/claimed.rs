@@ -1,13 +1,10 @@
 //! Who holds a claim, and what a customer is bound to.
 
-use std::collections::BTreeSet;
-use std::ops::ControlFlow;
-
 use super::claim::Claim;
-use super::engine::{Direction, Engine, Lookup};
-use super::records::{self, Binding, ConversionRecord, RecordError};
+use super::engine::Lookup;
+use super::records::{self, Binding, RecordError};
 use super::schema::Table;
-use super::{ReadError, Store, StoredConversion, keys};
+use super::{ReadError, Store};
 use crate::click_id::RecordId;
 
 impl Store {
@@ -16,12 +13,11 @@ impl Store {
     /// # Errors
     /// When the store cannot tell now.
     pub async fn find_claim(&self, claim: &Claim<'_>) -> Result<Option<RecordId>, ReadError> {
+        if claim.is_soft() {
+            return Ok(self.binding(claim).await?.map(|binding| binding.conversion));
+        }
         let key = claim.store_key().0;
-        let found = match claim.table() {
-            Table::Customers => self.read(Table::Customers, key, conversion_of_binding).await?,
-            table => self.read(table, key, records::decode_dedupe).await?,
-        };
-        Ok(found.transpose()?)
+        Ok(self.read(claim.table(), key, records::decode_dedupe).await?.transpose()?)
     }
 
     /// Whether a conversion holds a claim, as far as memory knows.
@@ -53,64 +49,4 @@ impl Store {
             Lookup::Unknown => Lookup::Unknown,
         })
     }
-
-    /// The conversions of one or more customers, oldest first, at most `limit`.
-    ///
-    /// # Errors
-    /// When the store cannot be read now.
-    pub async fn conversions_of_customers(
-        &self,
-        customers: impl Iterator<Item = Claim<'_>>,
-        limit: usize,
-    ) -> Result<Vec<StoredConversion>, ReadError> {
-        let customers: BTreeSet<_> = customers.map(|customer| customer.store_key()).collect();
-        // Rows of conversions that were let go stay until they are compacted.
-        let gone_below = self.expired().conversions;
-        // Looked at before the index: what is filed meanwhile is seen twice, never not at all.
-        let filed_below = self.filing.below();
-        let read = move |engine: &dyn Engine| {
-            let mut ids = BTreeSet::new();
-            let until_full = |ids: &BTreeSet<RecordId>| {
-                if ids.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            };
-            for customer in &customers {
-                let (_, to) = keys::of_customer_range(*customer);
-                let from = keys::of_customer(*customer, RecordId::from_bytes(gone_below));
-                engine.scan(
-                    Table::Customers,
-                    &from,
-                    &to,
-                    Direction::Ascending,
-                    &mut |key, _| {
-                        let found = keys::customer_and_conversion(key);
-                        ids.extend(found.map(|(_, conversion)| conversion));
-                        until_full(&ids)
-                    },
-                )?;
-            }
-            // What the index does not know yet.
-            let (table, to) = (Table::Conversions, keys::KEY_END);
-            engine.scan(table, &filed_below, &to, Direction::Ascending, &mut |key, value| {
-                // One that does not decode is nobody's.
-                let record = ConversionRecord::decode(value);
-                let named =
-                    record.ok().and_then(|it| Claim::customer_of(&it).map(|it| it.store_key()));
-                if named.is_some_and(|named| customers.contains(&named)) {
-                    ids.extend(keys::record(key));
-                }
-                until_full(&ids)
-            })?;
-            Ok::<_, ReadError>(ids)
-        };
-        let mut conversions = Vec::new();
-        for id in self.readers.run(read).await?? {
-            // Gone, if its time is over.
-            conversions.extend(self.conversion(id).await?);
-        }
-        Ok(conversions)
-    }
-}
-
-fn conversion_of_binding(bytes: &[u8]) -> Result<RecordId, RecordError> {
-    Binding::decode(bytes).map(|binding| binding.conversion)
 }

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::chunk::{Chunk, Range};
 use super::engine::{Batch, Direction, Engine, EngineError};
+use super::filing::yield_to_others;
 use super::health::Health;
 use super::keys::{self, RecordKey};
 use super::records::{
@@ -33,9 +34,6 @@ use super::writer::Writer;
 use crate::click_id::RecordId;
 use crate::limits::{COUNTED_AT_ONCE_MAX, COUNTED_ROWS_MAX, COUNTING_TURN, COUNTING_TURNS_IDLE};
 use crate::model::period::Quarter;
-
-/// The lowest priority of a thread.
-const NICE_MAX: i32 = 19;
 
 /// Adds to a conversion's batch what it changes in the sums, if its place is closed.
 pub(super) fn put_change(
@@ -281,8 +279,7 @@ pub(super) fn count_until_closed(
     engine: &dyn Engine,
     health: &Health,
 ) {
-    // Counting is never urgent; see filing.
-    let _ = rustix::process::setpriority_process(None, NICE_MAX);
+    yield_to_others();
     let mut idle = 0;
     while !writer.wait_closed(COUNTING_TURN) && health.poison_reason().is_none() {
         // What is left of a full disk belongs to the conversions under way.

@@ -82,6 +82,16 @@ pub trait Engine: Send + Sync + 'static {
         read: &mut dyn FnMut(&[u8]),
     ) -> Result<Lookup<()>, EngineError>;
 
+    /// A value, read from the disk where memory does not have it; `None` if the key is not there.
+    ///
+    /// # Errors
+    /// When the engine could not read.
+    fn value(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        let mut value = None;
+        self.get(table, key, Tier::Disk, &mut |bytes| value = Some(bytes.to_vec()))?;
+        Ok(value)
+    }
+
     /// Walks the keys of `from..to` (`to` excluded).
     ///
     /// # Errors

@@ -1,11 +1,11 @@
 //! Filing: rows derived from conversions, written in bulk behind the conversions themselves.
 //!
 //! A conversion's record says all that its rows in other tables say: its claims in `dedupe`, its
-//! place in `by_click`, its customer in `customers`, its postings in `ledger`. So only the record goes through the log. Its rows
-//! are derived later, for many conversions at once, sorted, and put into their tables as finished
-//! files, which costs a fraction of an insert each. `meta` keeps up to which conversion that is
-//! done; what is above it is derived again when the store is opened, and deriving twice changes
-//! nothing.
+//! place in `by_click`, its customer in `customers`, its postings in `ledger`. So only the record
+//! goes through the log. Its rows are derived later, for many conversions at once, sorted, and put
+//! into their tables as finished files, which costs a fraction of an insert each. `meta` keeps up
+//! to which conversion that is done; what is above it is derived again when the store is opened,
+//! and deriving twice changes nothing.
 //!
 //! Three promises hold it together:
 //!
@@ -67,8 +67,8 @@ impl Progress {
         self.submitted().saturating_sub(self.filed())
     }
 
-    pub(super) fn count_late(&self, is_late: bool) {
-        self.late.fetch_add(u64::from(is_late), Ordering::AcqRel);
+    pub(super) fn count_late(&self) {
+        self.late.fetch_add(1, Ordering::AcqRel);
     }
 
     fn late(&self) -> u64 {
@@ -113,12 +113,12 @@ impl IndexRows {
         let value = records::encode_dedupe(conversion);
         let binding = Binding { conversion, click }.encode();
         let customer = Claim::customer_of(record).map(|claim| claim.store_key());
-        let bound = claims.iter().find(Claim::is_soft);
+        let bound = customer.filter(|_| claims.binds());
         Self {
             dedupe: std::array::from_fn(|_| hard.next().map(|it| row(&it.store_key(), &value))),
             by_click: keys::by_click(click, conversion),
             of_customer: customer.map(|customer| keys::of_customer(customer, conversion)),
-            binding: bound.map(|it| row(&it.store_key(), &binding)),
+            binding: bound.map(|customer| row(&customer, &binding)),
         }
     }
 }
@@ -274,6 +274,12 @@ impl Filing {
     }
 }
 
+/// Gives the calling thread the lowest priority, for work that is never urgent. That is what it
+/// means on Linux; where it cannot be set, the thread competes with everybody.
+pub(super) fn yield_to_others() {
+    let _ = rustix::process::setpriority_process(None, NICE_MAX);
+}
+
 /// Takes turns until the writer is closed or the store fails.
 pub(super) fn file_until_closed(
     filing: &Filing,
@@ -281,9 +287,7 @@ pub(super) fn file_until_closed(
     engine: &dyn Engine,
     health: &Health,
 ) {
-    // Filing is never urgent. On Linux this is the calling thread's own priority; where it cannot be
-    // set, filing competes with everybody.
-    let _ = rustix::process::setpriority_process(None, NICE_MAX);
+    yield_to_others();
     let mut idle = 0;
     while !writer.wait_closed(FILING_TURN) && health.poison_reason().is_none() {
         let filed = filing.progress.filed();
@@ -369,7 +373,6 @@ impl Rows {
         let newest = last_of_each(&self.dedupe, |row| row.split_at(DEDUPE_KEY_BYTES));
         engine.file(Table::Dedupe, &mut newest.into_iter())?;
         self.bindings.sort_unstable();
-        self.of_customer.sort_unstable();
         // A binding's key is the beginning of the keys of its customer's conversions.
         let mut customers = last_of_each(&self.bindings, |row| row.split_at(DEDUPE_KEY_BYTES));
         customers.extend(self.of_customer.iter().map(|row| (&row[..], &[][..])));

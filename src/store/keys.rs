@@ -78,13 +78,10 @@ impl Numbered {
 /// The key under which `click` leads to `conversion`.
 #[must_use]
 pub fn by_click(click: RecordId, conversion: RecordId) -> [u8; BY_CLICK_KEY_BYTES] {
-    let mut key = [0; BY_CLICK_KEY_BYTES];
-    key[..RECORD_KEY_BYTES].copy_from_slice(click.as_bytes());
-    key[RECORD_KEY_BYTES..].copy_from_slice(conversion.as_bytes());
-    key
+    leading(click.as_bytes(), conversion)
 }
 
-/// The conversion a `by_click` key leads to.
+/// The conversion to which a key of `by_click`, or such a one of `customers`, leads.
 #[must_use]
 pub fn conversion_of(key: &[u8]) -> Option<RecordId> {
     record(key.get(RECORD_KEY_BYTES..)?)
@@ -94,10 +91,7 @@ pub fn conversion_of(key: &[u8]) -> Option<RecordId> {
 /// its claim alone.
 #[must_use]
 pub fn of_customer(customer: DedupeKey, conversion: RecordId) -> [u8; OF_CUSTOMER_KEY_BYTES] {
-    let mut key = [0; OF_CUSTOMER_KEY_BYTES];
-    key[..DEDUPE_KEY_BYTES].copy_from_slice(&customer.0);
-    key[DEDUPE_KEY_BYTES..].copy_from_slice(conversion.as_bytes());
-    key
+    leading(&customer.0, conversion)
 }
 
 /// The customer and the conversion of such a key; `None` for a binding's.
@@ -107,14 +101,23 @@ pub fn customer_and_conversion(key: &[u8]) -> Option<(DedupeKey, RecordId)> {
     Some((DedupeKey(*customer), record(conversion)?))
 }
 
-/// The range of a customer's rows but its binding.
+/// The range of a customer's rows but its binding, from a conversion's key on.
 #[must_use]
 pub fn of_customer_range(
     customer: DedupeKey,
+    from: RecordKey,
 ) -> ([u8; OF_CUSTOMER_KEY_BYTES], [u8; OF_CUSTOMER_KEY_BYTES + 1]) {
-    let mut end = [0xFF; OF_CUSTOMER_KEY_BYTES + 1];
+    let mut end = KEY_END;
     end[..DEDUPE_KEY_BYTES].copy_from_slice(&customer.0);
-    (of_customer(customer, RecordId::from_bytes([0; RECORD_KEY_BYTES])), end)
+    (of_customer(customer, RecordId::from_bytes(from)), end)
+}
+
+/// The key under which something leads to `conversion`.
+fn leading(from: &[u8; 16], conversion: RecordId) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(from);
+    key[16..].copy_from_slice(conversion.as_bytes());
+    key
 }
 
 /// Reads a record key.

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::claim::Claim;
 use super::engine::{Direction, Engine};
+use super::keys::{DedupeKey, RecordKey};
+use super::records::ConversionRecord;
 use super::schema::Table;
 use super::{ReadError, Store, StoredConversion, keys, records};
 use crate::click_id::RecordId;
@@ -20,6 +23,15 @@ pub struct Page<T> {
     pub rows: Vec<T>,
     /// The last row looked at, if there may be more after it.
     pub next: Option<RecordId>,
+}
+
+/// Where an index leads to conversions.
+struct Index {
+    table: Table,
+    /// Of its keys, which end with a conversion.
+    ranges: Vec<(Vec<u8>, Vec<u8>)>,
+    /// There are none before.
+    from: RecordKey,
 }
 
 impl Store {
@@ -77,37 +89,72 @@ impl Store {
         &self,
         click: RecordId,
     ) -> Result<Vec<StoredConversion>, ReadError> {
+        let (from, to) = keys::by_click_range(click);
+        let index = Index {
+            table: Table::ByClick,
+            ranges: vec![(from.to_vec(), to.to_vec())],
+            // No conversion is older than its click.
+            from: keys::first_at(click.time_ms()),
+        };
+        let is_meant = move |record: &[u8]| records::click_of(record) == Some(click);
+        self.indexed(index, is_meant, TRACE_CONVERSIONS_MAX).await
+    }
+
+    /// The conversions of one or more customers, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    pub async fn conversions_of_customers(
+        &self,
+        customers: impl Iterator<Item = Claim<'_>>,
+        limit: usize,
+    ) -> Result<Vec<StoredConversion>, ReadError> {
+        let customers: BTreeSet<_> = customers.map(|customer| customer.store_key()).collect();
+        // Rows of conversions that were let go stay until they are compacted.
+        let from = self.expired().conversions;
+        let range = |customer: &DedupeKey| {
+            let (from, to) = keys::of_customer_range(*customer, from);
+            (from.to_vec(), to.to_vec())
+        };
+        let ranges = customers.iter().map(range).collect();
+        let is_meant = move |record: &[u8]| {
+            // One that does not decode is nobody's.
+            let record = ConversionRecord::decode(record);
+            let named = record.ok().and_then(|it| Some(Claim::customer_of(&it)?.store_key()));
+            named.is_some_and(|named| customers.contains(&named))
+        };
+        let index = Index { table: Table::Customers, ranges, from };
+        self.indexed(index, is_meant, limit).await
+    }
+
+    /// The conversions to which an index leads, and those that it does not know yet, oldest first,
+    /// at most `limit`. `is_meant` says by a conversion's record whether the index would lead to it.
+    async fn indexed(
+        &self,
+        index: Index,
+        is_meant: impl Fn(&[u8]) -> bool + Send + 'static,
+        limit: usize,
+    ) -> Result<Vec<StoredConversion>, ReadError> {
         // Looked at before the index: what is filed meanwhile is seen twice, never not at all.
-        let filed_below = self.filing.below();
+        let from = self.filing.below().max(index.from);
         let read = move |engine: &dyn Engine| {
-            let (from, to) = keys::by_click_range(click);
             let mut ids = BTreeSet::new();
             let until_full = |ids: &BTreeSet<RecordId>| {
-                if ids.len() < TRACE_CONVERSIONS_MAX {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
+                if ids.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
-            engine.scan(Table::ByClick, &from, &to, Direction::Ascending, &mut |key, _| {
-                ids.extend(keys::conversion_of(key));
+            let up = Direction::Ascending;
+            for (from, to) in &index.ranges {
+                engine.scan(index.table, from, to, up, &mut |key, _| {
+                    ids.extend(keys::conversion_of(key));
+                    until_full(&ids)
+                })?;
+            }
+            engine.scan(Table::Conversions, &from, &keys::KEY_END, up, &mut |key, value| {
+                if is_meant(value) {
+                    ids.extend(keys::record(key));
+                }
                 until_full(&ids)
             })?;
-            // What the index does not know yet.
-            // No conversion is older than its click.
-            let (from, to) = (filed_below.max(keys::first_at(click.time_ms())), keys::KEY_END);
-            engine.scan(
-                Table::Conversions,
-                &from,
-                &to,
-                Direction::Ascending,
-                &mut |key, value| {
-                    if records::click_of(value) == Some(click) {
-                        ids.extend(keys::record(key));
-                    }
-                    until_full(&ids)
-                },
-            )?;
             Ok::<_, ReadError>(ids)
         };
         let mut conversions = Vec::new();

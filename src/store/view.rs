@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::engine::{Direction, Engine, EngineError, Lookup, Tier, Visit};
+use super::engine::{Direction, Engine, EngineError, Visit};
 use super::keys::{self, Numbered, PostingKey, RecordKey};
 use super::postings::{Posting, postings};
 use super::records::{ConversionRecord, PostingRecord, RecordError, SealRecord, click_of};
@@ -51,12 +51,7 @@ impl<'e> View<'e> {
     /// # Errors
     /// When the engine cannot read.
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        let mut value = None;
-        let read = &mut |bytes: &[u8]| value = Some(bytes.to_vec());
-        Ok(match self.engine.get(table, key, Tier::Disk, read)? {
-            Lookup::Found(()) => value,
-            Lookup::Absent | Lookup::Unknown => None,
-        })
+        self.engine.value(table, key)
     }
 
     /// A conversion's record.

@@ -219,7 +219,9 @@ impl Writer {
             return Err(SubmitError::Full);
         }
         let State { collected, bounds, .. } = &mut *state;
-        self.progress.count_late(conversion.as_bytes() < &bounds.filed);
+        if conversion.as_bytes() < &bounds.filed {
+            self.progress.count_late();
+        }
         changes(&mut collected.batch, bounds);
         let below = below.max(keys::after(conversion));
         state.conversions = Some(Mark { below, submitted: submitted + 1 });

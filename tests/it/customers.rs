@@ -72,17 +72,13 @@ fn accepted(server: &Server, query: &str) -> Value {
     server.api(&format!("conversions/{}", answer.word("conversion_id")))
 }
 
-fn hint(answer: &Answer) -> &str {
-    answer.word("hint")
-}
-
 #[test]
 fn a_customer_alone_goes_where_its_first_conversion_went() {
     let mut server = server();
     let click = server.click("offer=roulette&aff=ann");
     let unknown = casino(&server, "customer_id=c1&event=deposit&txn_id=D0&amount=10");
     assert_eq!(unknown.verdict(), (404, "refused", "unknown_customer"));
-    assert!(hint(&unknown).contains("click_id"), "{unknown:?}");
+    assert!(unknown.word("hint").contains("click_id"), "{unknown:?}");
     let dry = casino(&server, "customer_id=c1&event=deposit&txn_id=D0&amount=10&dry_run=1");
     assert_eq!(dry.verdict(), (404, "refused", "unknown_customer"));
     accepted(&server, &format!("click_id={click}&customer_id=c1&event=signup"));
@@ -117,7 +113,7 @@ fn customers_are_their_advertisers_own_and_need_a_path_that_names_it() {
     assert_eq!(other.verdict(), (404, "refused", "unknown_customer"));
     let nobody = at(&server, "/postback", deposit);
     assert_eq!(nobody.verdict(), (400, "refused", "missing_click_id"));
-    assert!(hint(&nobody).contains("/postback/{advertiser}"), "{nobody:?}");
+    assert!(nobody.word("hint").contains("/postback/{advertiser}"), "{nobody:?}");
     let placeholder = casino(&server, "customer_id={cid}&event=deposit");
     assert_eq!(placeholder.verdict(), (400, "refused", "unresolved_macro"));
     // A click ID under a name of another dialect is that mistake, not an unknown customer.
@@ -173,7 +169,7 @@ fn a_window_ends_and_the_next_click_binds_anew() {
         (answer.http.status != 200).then_some(answer)
     });
     assert_eq!(over.verdict(), (404, "refused", "unknown_customer"));
-    assert!(hint(&over).contains("window"), "{over:?}");
+    assert!(over.word("hint").contains("window"), "{over:?}");
     // What is known already is still answered and changed.
     let again = casino(&server, "customer_id=c1&event=deposit&txn_id=D1&amount=10");
     assert_eq!(again.verdict(), (200, "duplicate", ""));

@@ -2,6 +2,7 @@
 //! counted, killed or started again meanwhile.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -318,9 +319,10 @@ fn reports_stay_exact_while_the_server_is_killed_under_load() {
     let public = server.public;
     for life in 0..3 {
         let click = server.click("offer=deals&aff=pub-7&sub1=a");
+        let answered = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for client in 0..4 {
-                let click = &click;
+                let (click, answered) = (&click, &answered);
                 scope.spawn(move || {
                     let mut connection = Connection::try_open(public).ok()?;
                     for txn in 0.. {
@@ -329,11 +331,12 @@ fn reports_stay_exact_while_the_server_is_killed_under_load() {
                         let query =
                             format!("click_id={click}&event=sale&txn_id={id}&amount=10{status}");
                         connection.request("GET", &format!("/postback?{query}"), "").ok()?;
+                        answered.fetch_add(1, Ordering::Relaxed);
                     }
                     Some(())
                 });
             }
-            std::thread::sleep(std::time::Duration::from_millis(300));
+            eventually("the load", || (answered.load(Ordering::Relaxed) > 500).then_some(()));
             server.kill();
         });
         if life == 1 {
