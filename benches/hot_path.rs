@@ -74,8 +74,8 @@ fn claim(c: &mut Criterion) {
     group.bench_function("store_key", |b| b.iter(|| black_box(claim("T-123456789")).store_key()));
     let dedup = Deduplicator::new(1_000_000, 7, Arc::default());
     let original = Original { conversion: RecordId::from_bytes([1; 16]), status: Status::Approved };
-    let known = ClaimSet::new(claim("known"), None);
-    dedup.remember(&known, original);
+    let known = claim("known");
+    dedup.remember(&ClaimSet::new(known, None), original);
     group.bench_function("known", |b| b.iter(|| dedup.known(black_box(&known), NOW_MS)));
     let store = Arc::clone(&bench.clicks.store);
     let fresh = ClaimSet::new(claim("fresh"), None);

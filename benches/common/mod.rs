@@ -90,7 +90,7 @@ impl Engine for Forgetful {
         Ok(())
     }
 
-    fn expire_dedupe(&self, _: u64) {}
+    fn expire_rows(&self, _: u64) {}
 
     fn gauges(&self, _: &mut dyn FnMut(&'static str, Table, u64)) {}
 }

@@ -168,12 +168,18 @@ impl<'t> Settings<'t> {
     fn check_environment(&self) {
         let known: Vec<String> = self.asked.iter().map(|key| variable(key)).collect();
         for name in self.environment.keys() {
-            let expected = known.contains(name) || name == NOT_A_SETTING;
-            if name.starts_with(PREFIX) && !expected {
-                let hint = did_you_mean(name, known.iter().map(String::as_str));
-                let complaint = Complaint::new(format!("unknown variable{hint}"));
-                self.source.error_in_environment(name, "", complaint);
+            // What all have in common makes none of them likelier.
+            let Some(written) = name.strip_prefix(PREFIX) else { continue };
+            if known.contains(name) || name == NOT_A_SETTING {
+                continue;
             }
+            let names = known.iter().filter_map(|known| known.strip_prefix(PREFIX));
+            let hint = match closest(written, names) {
+                Some(meant) => format!("; did you mean \"{PREFIX}{meant}\"?"),
+                None => String::new(),
+            };
+            let complaint = Complaint::new(format!("unknown variable{hint}"));
+            self.source.error_in_environment(name, "", complaint);
         }
     }
 

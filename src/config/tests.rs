@@ -135,7 +135,7 @@ fn the_environments_mistakes_name_the_variable_and_hide_none_of_the_files() {
     ];
     insta::assert_snapshot!(refused("[log]\nlevel = 3\n", &env), @r#"
     postbackd.toml:2: log.level: must be a string: write it in quotes, not of type integer
-    POSTBACKD_LOG: unknown variable; did you mean "POSTBACKD_CATALOG"?
+    POSTBACKD_LOG: unknown variable
     POSTBACKD_SERVER__LISEN: unknown variable; did you mean "POSTBACKD_SERVER__LISTEN"?
     POSTBACKD_SERVER__NODE: server.node: must be a whole number from 0 to 1023
     "#);

@@ -84,14 +84,15 @@ impl Deduplicator {
         Self { memory: Arc::new(memory) }
     }
 
-    /// The conversion that holds one of the claims, as far as memory knows.
+    /// The conversion that holds a claim, as far as memory knows.
     #[must_use]
-    pub fn known(&self, claims: &ClaimSet<'_>, now_ms: u64) -> Option<Original> {
-        claims.hard().find_map(|claim| self.remembered(&claim, &self.key(&claim), now_ms))
+    pub fn known(&self, claim: &Claim<'_>, now_ms: u64) -> Option<Original> {
+        self.remembered(claim, &self.key(claim), now_ms)
     }
 
-    /// Takes all claims for `original`, or finds the conversion that holds one. A soft claim that
-    /// another conversion holds is left to it ([`Held::bound_by`]).
+    /// Takes all claims for `original`, or finds the conversion that holds one: the first one's
+    /// holder if it has one, else the click's. A soft claim that another conversion holds is left
+    /// to it ([`Held::bound_by`]).
     ///
     /// Keys are taken in ascending order, so that two postbacks that want the same keys never
     /// wait for each other.
@@ -106,15 +107,17 @@ impl Deduplicator {
         now_ms: u64,
     ) -> Result<Acquired, ReadError> {
         let (ordered, held) = self.prepare(claims, original, None);
+        let mut of_click = None;
         for (key, claim) in ordered.into_iter().flatten() {
             if let Some(original) = self.take(store, key, &claim, &held, now_ms).await? {
-                if !claim.is_soft() {
-                    return Ok(Acquired::Duplicate(original));
+                match claim {
+                    Claim::Customer { .. } => held.pending().lose_soft(original.conversion),
+                    Claim::Click(_) => of_click = Some(original),
+                    _ => return Ok(Acquired::Duplicate(original)),
                 }
-                held.pending().lose_soft(original.conversion);
             }
         }
-        Ok(Acquired::Held(held))
+        Ok(of_click.map_or(Acquired::Held(held), Acquired::Duplicate))
     }
 
     /// As [`Deduplicator::acquire`], without waiting: `None`, and nothing held, where another
@@ -130,17 +133,19 @@ impl Deduplicator {
         now_ms: u64,
     ) -> Result<Option<Acquired>, ReadError> {
         let (ordered, held) = self.prepare(claims, original, None);
+        let mut of_click = None;
         for (key, claim) in ordered.into_iter().flatten() {
-            match self.step(store, key, &claim, &held, now_ms)? {
-                Step::Free => {}
-                Step::Taken(original) if claim.is_soft() => {
-                    held.pending().lose_soft(original.conversion)
+            match (self.step(store, key, &claim, &held, now_ms)?, claim) {
+                (Step::Free, _) => {}
+                (Step::Taken(original), Claim::Customer { .. }) => {
+                    held.pending().lose_soft(original.conversion);
                 }
-                Step::Taken(original) => return Ok(Some(Acquired::Duplicate(original))),
-                Step::Pending(_) | Step::AskDisk => return Ok(None),
+                (Step::Taken(original), Claim::Click(_)) => of_click = Some(original),
+                (Step::Taken(original), _) => return Ok(Some(Acquired::Duplicate(original))),
+                (Step::Pending(_) | Step::AskDisk, _) => return Ok(None),
             }
         }
-        Ok(Some(Acquired::Held(held)))
+        Ok(Some(of_click.map_or(Acquired::Held(held), Acquired::Duplicate)))
     }
 
     /// Claims in ascending order of their keys, none of them taken yet.
@@ -263,7 +268,8 @@ impl Deduplicator {
         }
     }
 
-    /// The conversion that holds one of the claims, without taking any: memory, then the store.
+    /// The conversion that holds one of the claims, the first one's before the click's, without
+    /// taking any: memory, then the store.
     ///
     /// # Errors
     /// When the store cannot be asked.
@@ -273,10 +279,10 @@ impl Deduplicator {
         claims: ClaimSet<'_>,
         now_ms: u64,
     ) -> Result<Option<Original>, ReadError> {
-        if let Some(original) = self.known(&claims, now_ms) {
-            return Ok(Some(original));
-        }
         for claim in claims.hard() {
+            if let Some(original) = self.known(&claim, now_ms) {
+                return Ok(Some(original));
+            }
             if let Some(original) = stored(store, &claim, now_ms).await? {
                 return Ok(Some(original));
             }

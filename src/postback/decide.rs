@@ -109,12 +109,12 @@ pub struct Verdict<'a> {
 }
 
 impl<'a> Verdict<'a> {
-    /// The keys under which this conversion may exist only once.
+    /// The key that stands for what is reported: whoever holds it is the original.
     #[must_use]
-    pub fn claims(&self) -> ClaimSet<'a> {
+    pub fn first_claim(&self) -> Claim<'a> {
         let Self { offer, event, txn_id, .. } = *self;
         let (click, advertiser) = (self.click.record(), &*offer.advertiser.id);
-        let first = if txn_id.is_empty() {
+        if txn_id.is_empty() {
             let window_ms = match event.repeat {
                 Repeat::Once => None,
                 Repeat::Window(window_ms) => Some(window_ms),
@@ -124,9 +124,16 @@ impl<'a> Verdict<'a> {
             Claim::Reversal { advertiser, event: &event.id, reversal_id: txn_id }
         } else {
             Claim::Transaction { advertiser, event: &event.id, txn_id }
-        };
+        }
+    }
+
+    /// The keys under which this conversion may exist only once.
+    #[must_use]
+    pub fn claims(&self) -> ClaimSet<'a> {
+        let Self { offer, event, .. } = *self;
+        let (click, advertiser) = (self.click.record(), &*offer.advertiser.id);
         let once = offer.one_conversion_per_click && !event.is_negative();
-        let claims = ClaimSet::new(first, once.then_some(click));
+        let claims = ClaimSet::new(self.first_claim(), once.then_some(click));
         // What is rejected binds nobody.
         if self.binds.is_none() || self.status == Status::Rejected {
             return claims;

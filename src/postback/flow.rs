@@ -171,7 +171,7 @@ impl Postbacks {
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
-        if let Some(known) = self.dedup.known(&verdict.claims(), request.now_ms) {
+        if let Some(known) = self.dedup.known(&verdict.first_claim(), request.now_ms) {
             return if verdict.may_change(known) {
                 Ok(None)
             } else {
@@ -231,7 +231,7 @@ impl Postbacks {
             self.suspect(&mut verdict, now_ms).await?;
             return Err(self.dry_run(&verdict, &received).await?);
         }
-        if let Some(known) = self.dedup.known(&verdict.claims(), request.now_ms) {
+        if let Some(known) = self.dedup.known(&verdict.first_claim(), request.now_ms) {
             return self.update(known, &verdict, &received).await;
         }
         self.suspect(&mut verdict, now_ms).await?;

@@ -227,7 +227,7 @@ impl Postbacks {
         if !verdict.offer.one_conversion_per_click {
             return Ok(Some((said, known)));
         }
-        let first = verdict.claims().first();
+        let first = ClaimSet::new(verdict.first_claim(), None);
         let meant = self.dedup.find(&self.store, first, now_ms).await?;
         Ok(meant.map(|meant| (said, meant)))
     }

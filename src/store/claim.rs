@@ -246,12 +246,6 @@ impl<'a> ClaimSet<'a> {
         Self::new(first, Some(RecordId::from_bytes(record.click)))
     }
 
-    /// The transaction's or event's claim alone.
-    #[must_use]
-    pub const fn first(&self) -> Self {
-        Self { claims: [self.claims[0], None, None] }
-    }
-
     const fn without_customer(mut self) -> Self {
         self.claims[HARD_CLAIMS_MAX] = None;
         self

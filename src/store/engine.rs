@@ -112,8 +112,8 @@ pub trait Engine: Send + Sync + 'static {
     /// When the engine cannot copy.
     fn copy_to(&self, folder: &Path) -> Result<(), EngineError>;
 
-    /// Lets the engine drop dedupe entries of conversions minted before `before_ms`, at its leisure.
-    fn expire_dedupe(&self, before_ms: u64);
+    /// Lets the engine drop rows that lead to conversions minted before `before_ms`, at its leisure.
+    fn expire_rows(&self, before_ms: u64);
 
     /// The engine's own gauges, as (name, table, value).
     fn gauges(&self, visit: &mut dyn FnMut(&'static str, Table, u64));

@@ -44,8 +44,6 @@ pub const META_FILED: &[u8] = b"filed";
 pub const META_EXPIRED: &[u8] = b"expired";
 /// `meta`: the record key below which clicks were let go by retention, 16 bytes.
 pub const META_EXPIRED_CLICKS: &[u8] = b"expired_clicks";
-/// `meta`: the click key below which rows of `by_click` were let go by retention, 16 bytes.
-pub const META_EXPIRED_BY_CLICK: &[u8] = b"expired_by_click";
 /// First byte of the `ledger` keys of postings.
 const POSTING_TAG: u8 = b'p';
 /// First byte of the `ledger` keys of seals.

@@ -63,34 +63,34 @@ pub(super) fn database() -> Options {
     options
 }
 
-/// Every column family with its options, all sharing `cache`. Rows of `dedupe` and
-/// `customers` whose conversions were minted before `dedupe_before_ms` go when they are compacted.
+/// Every column family with its options, all sharing `cache`. Rows that lead to conversions minted
+/// before `rows_before_ms` go when they are compacted; a customer's binding stays.
 pub(super) fn column_families(
     cache: &Cache,
-    dedupe_before_ms: &Arc<AtomicU64>,
+    rows_before_ms: &Arc<AtomicU64>,
 ) -> Vec<ColumnFamilyDescriptor> {
     let describe = |table: Table| {
         let mut options = of_profile(table.profile(), cache);
-        if table == Table::Dedupe {
-            drop_expired(&mut options, dedupe_before_ms, |_key, value| dedupe_minted_ms(value));
-        }
-        if table == Table::Customers {
-            // A binding stays.
-            drop_expired(&mut options, dedupe_before_ms, |key, _value| {
-                keys::customer_and_conversion(key).map(|(_, conversion)| conversion.time_ms())
-            });
+        let minted_ms: Option<MintedMs> = match table {
+            Table::Dedupe => Some(|_key, value| dedupe_minted_ms(value)),
+            Table::ByClick | Table::Customers => {
+                Some(|key, _value| keys::conversion_of(key).map(|conversion| conversion.time_ms()))
+            }
+            _ => None,
+        };
+        if let Some(minted_ms) = minted_ms {
+            drop_expired(&mut options, rows_before_ms, minted_ms);
         }
         ColumnFamilyDescriptor::new(table.name(), options)
     };
     Table::ALL.into_iter().map(describe).collect()
 }
 
+/// When the conversion was minted to which a row, key and value, leads.
+type MintedMs = fn(&[u8], &[u8]) -> Option<u64>;
+
 /// Lets compactions drop rows whose conversions were minted before `before_ms`.
-fn drop_expired(
-    options: &mut Options,
-    before_ms: &Arc<AtomicU64>,
-    minted_ms: fn(&[u8], &[u8]) -> Option<u64>,
-) {
+fn drop_expired(options: &mut Options, before_ms: &Arc<AtomicU64>, minted_ms: MintedMs) {
     let before_ms = Arc::clone(before_ms);
     let decide = move |_level, key: &[u8], value: &[u8]| match minted_ms(key, value) {
         Some(minted) if minted < before_ms.load(Ordering::Relaxed) => Decision::Remove,

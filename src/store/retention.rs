@@ -1,4 +1,4 @@
-//! Letting go of what is old: range deletes by time, and a cut-off for the dedupe entries.
+//! Letting go of what is old: range deletes by time, and a cut-off for the rows that lead to it.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::model::period::Quarter;
 pub struct Retention {
     /// Clicks.
     pub clicks: Duration,
-    /// Conversions and their dedupe entries.
+    /// Conversions and the rows that lead to them.
     pub conversions: Duration,
 }
 
@@ -26,10 +26,8 @@ pub struct Retention {
 pub struct Expired {
     /// Clicks, and with them sums by `sub1`.
     pub clicks: RecordKey,
-    /// Conversions, and with them their dedupe entries.
+    /// Conversions, and with them the rows that lead to them.
     pub conversions: RecordKey,
-    /// Rows of `by_click`, by their clicks.
-    pub by_click: RecordKey,
 }
 
 impl Expired {
@@ -38,7 +36,6 @@ impl Expired {
         Ok(Self {
             clicks: read(keys::META_EXPIRED_CLICKS, "expired_clicks")?,
             conversions: read(keys::META_EXPIRED, "expired")?,
-            by_click: read(keys::META_EXPIRED_BY_CLICK, "expired_by_click")?,
         })
     }
 
@@ -52,15 +49,14 @@ impl Expired {
     fn raise(&mut self, to: &Self) {
         self.clicks = self.clicks.max(to.clicks);
         self.conversions = self.conversions.max(to.conversions);
-        self.by_click = self.by_click.max(to.by_click);
     }
 }
 
 impl Store {
     /// Drops what was minted longer ago than `retention` says; true when that is durable.
     ///
-    /// The index from a click to its conversions is dropped when both lifetimes are over, since a
-    /// click's conversions follow it. What is not counted yet is kept until it is.
+    /// Rows that lead to a conversion go when they are next compacted. What is not counted yet is
+    /// kept until it is.
     ///
     /// # Errors
     /// When the store takes no writes.
@@ -77,18 +73,15 @@ impl Store {
             expired.raise(&Expired {
                 clicks: before(retention.clicks, counted.clicks),
                 conversions: before(retention.conversions, counted.conversions),
-                by_click: before(retention.clicks + retention.conversions, counted.clicks),
             });
             *expired
         };
         let subs_before = expired.subs_before();
         self.counting.forget_subs_before(subs_before);
         self.writer.submit(Arc::clone(&ticket) as _, |batch| {
-            for (table, below) in [
-                (Table::Clicks, expired.clicks),
-                (Table::Conversions, expired.conversions),
-                (Table::ByClick, expired.by_click),
-            ] {
+            for (table, below) in
+                [(Table::Clicks, expired.clicks), (Table::Conversions, expired.conversions)]
+            {
                 batch.delete_range(table, &[], &below);
             }
             let [from, to] = [Quarter::default(), subs_before].map(keys::sub_counters_from);
@@ -96,14 +89,13 @@ impl Store {
             for (name, below) in [
                 (keys::META_EXPIRED_CLICKS, expired.clicks),
                 (keys::META_EXPIRED, expired.conversions),
-                (keys::META_EXPIRED_BY_CLICK, expired.by_click),
             ] {
                 batch.put(Table::Meta, name, |out| out.extend_from_slice(&below));
             }
         })?;
         let time_ms = |below| RecordId::from_bytes(below).time_ms();
         self.clicks_from_ms.fetch_max(time_ms(expired.clicks), Ordering::Relaxed);
-        self.engine.expire_dedupe(time_ms(expired.conversions));
+        self.engine.expire_rows(time_ms(expired.conversions));
         Ok(self.settled(&ticket).await == Outcome::Durable)
     }
 

@@ -33,7 +33,7 @@ pub struct RocksEngine {
     memory: ReadOptions,
     disk: ReadOptions,
     cache: Cache,
-    dedupe_before_ms: Arc<AtomicU64>,
+    rows_before_ms: Arc<AtomicU64>,
 }
 
 impl RocksEngine {
@@ -46,12 +46,12 @@ impl RocksEngine {
             remove_if_there(&filed_rows(path, table))?;
         }
         let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
-        let dedupe_before_ms = Arc::new(AtomicU64::new(0));
-        let families = options::column_families(&cache, &dedupe_before_ms);
+        let rows_before_ms = Arc::new(AtomicU64::new(0));
+        let families = options::column_families(&cache, &rows_before_ms);
         let db = DB::open_cf_descriptors(&options::database(), path, families).map_err(failed)?;
         let mut memory = ReadOptions::default();
         memory.set_read_tier(ReadTier::BlockCache);
-        Ok(Self { db, memory, disk: ReadOptions::default(), cache, dedupe_before_ms })
+        Ok(Self { db, memory, disk: ReadOptions::default(), cache, rows_before_ms })
     }
 
     /// Opens the database in `path` to be read only: nothing in the folder changes. What is still
@@ -65,8 +65,8 @@ impl RocksEngine {
             return Err(EngineError(format!("there is no database in {}", path.display())));
         }
         let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
-        let dedupe_before_ms = Arc::new(AtomicU64::new(0));
-        let families = options::column_families(&cache, &dedupe_before_ms);
+        let rows_before_ms = Arc::new(AtomicU64::new(0));
+        let families = options::column_families(&cache, &rows_before_ms);
         let mut options = options::database();
         options.create_if_missing(false);
         options.create_missing_column_families(false);
@@ -74,7 +74,7 @@ impl RocksEngine {
         let mut memory = ReadOptions::default();
         memory.set_read_tier(ReadTier::BlockCache);
         let disk = ReadOptions::default();
-        Ok(Self { db: db.map_err(failed)?, memory, disk, cache, dedupe_before_ms })
+        Ok(Self { db: db.map_err(failed)?, memory, disk, cache, rows_before_ms })
     }
 
     fn family(&self, table: Table) -> &ColumnFamily {
@@ -190,8 +190,8 @@ impl Engine for RocksEngine {
         checkpoint.create_checkpoint(folder).map_err(failed)
     }
 
-    fn expire_dedupe(&self, before_ms: u64) {
-        self.dedupe_before_ms.store(before_ms, Ordering::Relaxed);
+    fn expire_rows(&self, before_ms: u64) {
+        self.rows_before_ms.store(before_ms, Ordering::Relaxed);
     }
 
     fn gauges(&self, visit: &mut dyn FnMut(&'static str, Table, u64)) {

@@ -27,7 +27,7 @@ pub enum Table {
     /// Advertiser's customer → offer and affiliate, and to its conversions. Written by filing.
     Customers,
     /// Click key, conversion ID → nothing: the conversions of a click. Filed behind the
-    /// conversion, read by traces; lives as long as clicks and conversions together.
+    /// conversion, read by traces; expires with the conversion.
     ByClick,
     /// Postbacks as received. No writer yet; will live for `retention.inbound`.
     Inbound,

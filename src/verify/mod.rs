@@ -88,7 +88,7 @@ pub fn verify(view: &View<'_>) -> Result<Report, VerifyError> {
     let mut report = Report::default();
     let expired = view.expired()?;
     plain::walk(view, &mut report)?;
-    let booked = conversions::walk(view, &expired, &mut report)?;
+    let booked = conversions::walk(view, &mut report)?;
     conversions::walk_dedupe(view, &expired, &mut report)?;
     conversions::walk_by_click(view, &expired, &mut report)?;
     conversions::walk_customers(view, &expired, &mut report)?;

@@ -258,3 +258,31 @@ fn a_negative_event_of_a_customer_takes_back_all_or_the_latest() {
         assert!(balance.to_string().contains(&format!("\"{payable}\"")), "{balance}");
     }
 }
+
+#[test]
+fn a_negative_event_takes_back_no_more_than_it_may_and_none_of_it_then() {
+    let server = server();
+    let ann = server.click("offer=roulette&aff=ann");
+    accepted(&server, &format!("click_id={ann}&customer_id=c1&event=signup"));
+    let deposit = |number: usize| {
+        let query = format!("customer_id=c1&event=deposit&txn_id=D{number}&amount=100");
+        assert_eq!(casino(&server, &query).verdict(), (200, "accepted", ""), "{query}");
+    };
+    let back = |id: &str| casino(&server, &format!("customer_id=c1&event=chargeback&{id}"));
+    let reversed = || server.api("conversions?status=reversed&limit=1000")["items"].clone();
+    let count = |listed: Value| listed.as_array().map(Vec::len);
+    let may = postbackd::limits::REVERSED_AT_ONCE_MAX;
+    (0..=may).for_each(deposit);
+    let too_many = back("reversal_id=B1");
+    assert_eq!(too_many.verdict(), (409, "refused", "illegal_transition"));
+    assert!(too_many.word("hint").contains("name a txn_id"), "{too_many:?}");
+    assert_eq!(count(reversed()), Some(0));
+    assert_eq!(back("reversal_id=B1&txn_id=D0").verdict(), (200, "accepted", ""));
+    assert_eq!(back("reversal_id=B2").verdict(), (200, "accepted", ""));
+    assert_eq!(count(reversed()), Some(may + 1));
+    // Of so many, which are the latest cannot be told.
+    let seen = postbackd::limits::TRACE_CONVERSIONS_MAX;
+    (may + 1..seen).for_each(deposit);
+    assert_eq!(back("reversal_id=B3").verdict(), (409, "refused", "illegal_transition"));
+    assert_eq!(count(reversed()), Some(may + 1));
+}

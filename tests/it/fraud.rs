@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Server, Setup, binary, eventually};
+use crate::harness::{Answer, CATALOG, Server, Setup, binary, eventually};
 use crate::once::at_once;
 
 const BROWSER: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0 Safari/537.36\r\n";
@@ -112,6 +112,22 @@ fn a_rule_is_off_flags_or_rejects_and_offers_without_rules_are_as_ever() {
         ("postbackd_conversion_flags_total{flag=\"too_fast\"}", 3.0),
     ] {
         assert_eq!(server.metric(series), expected, "{series}");
+    }
+}
+
+#[test]
+fn a_customers_later_events_are_not_judged_by_their_time() {
+    let server = setup(&[("flagging", "too_fast = {}, too_slow = { max = \"30m\" }")]).start();
+    let click = click(&server, "flagging", BROWSER);
+    let first = convert(&server, &click, "event=sale&txn_id=S0&customer_id=c1");
+    assert_eq!(first, json!(["approved", ["too_fast"], "postback"]));
+    let in_an_hour = format!("&timestamp={}", now_ms() + 3_600_000);
+    for (txn_id, when) in [("S1", ""), ("S2", &*in_an_hour)] {
+        let query = format!("customer_id=c1&event=sale&txn_id={txn_id}{when}");
+        let answer = Answer::of(server.get(&format!("/postback/acme?{query}")));
+        assert_eq!(answer.verdict(), (200, "accepted", ""), "{query}");
+        let kept = server.api(&format!("conversions/{}", answer.word("conversion_id")));
+        assert_eq!(told(&kept), json!(["approved", ["by_customer"], "postback"]), "{query}");
     }
 }
 

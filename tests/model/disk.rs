@@ -240,7 +240,7 @@ impl Engine for Disk {
         Err(EngineError("a simulated disk has no folders".into()))
     }
 
-    fn expire_dedupe(&self, _before_ms: u64) {}
+    fn expire_rows(&self, _before_ms: u64) {}
 
     fn gauges(&self, _visit: &mut dyn FnMut(&'static str, Table, u64)) {}
 }

@@ -442,10 +442,7 @@ impl Life {
     }
 
     fn known(&self, key: &Key, now_ms: u64) -> Option<Original> {
-        key.with_claim(|claim| {
-            let claims = postbackd::dedup::ClaimSet::new(claim, None);
-            self.postbacks.dedup.known(&claims, now_ms)
-        })
+        key.with_claim(|claim| self.postbacks.dedup.known(&claim, now_ms))
     }
 }
 
