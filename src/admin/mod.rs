@@ -18,7 +18,7 @@ mod report_shapes;
 mod reports;
 mod server;
 mod shapes;
-mod status_lines;
+pub mod status_lines;
 mod system;
 mod totals;
 mod upload;

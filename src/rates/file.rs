@@ -47,11 +47,19 @@ pub fn read(file: &RatesFile) -> Result<Days, FileError> {
     let text = read_text(&file.path, "a file of rates", RATES_FILE_BYTES_MAX)
         .map_err(|error| FileError::Unreadable { path: file.path.clone(), error })?;
     let name = file.path.display().to_string();
-    let days = match file.table_base {
-        Some(base) => read_table(&text, &name, base),
-        None => read_toml(&text, &name),
-    };
-    days.map_err(FileError::Mistakes)
+    parse(&text, &name, file.table_base).map_err(FileError::Mistakes)
+}
+
+/// Reads a text of rates: a table of what one unit of `table_base` is worth, or TOML without it.
+/// `name` is for the report only.
+///
+/// # Errors
+/// The report of all mistakes.
+pub fn parse(text: &str, name: &str, table_base: Option<Currency>) -> Result<Days, Report> {
+    match table_base {
+        Some(base) => read_table(text, name, base),
+        None => read_toml(text, name),
+    }
 }
 
 fn read_toml(text: &str, name: &str) -> Result<Days, Report> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub use file::{Days, FileError, read};
+pub use file::{Days, FileError, parse, read};
 pub use source::{LoadError, PutError, RatesSource, Reprice};
 
 use crate::model::currency::Currency;
