@@ -1,13 +1,14 @@
 //! The composition root: the only place where things are built and threads are started.
 
 mod background;
+mod files;
 mod reload;
+mod stop;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hyper::header::{HeaderName, HeaderValue};
@@ -36,6 +37,7 @@ use crate::readiness::Readiness;
 use crate::shutdown::{Drain, DrainTrigger, drain};
 use crate::store::{OpenError, ReadError, Store, database_folder};
 use crate::time::{Clock, Randomness};
+use stop::Stop;
 
 /// Why the server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -109,9 +111,11 @@ impl Server {
     /// When any of it is not possible.
     pub fn build(config: Config) -> Result<Self, ServerError> {
         let metrics = Arc::new(Metrics::new()?);
-        create_folder(&config.store.path)?;
+        let database = database_folder(&config.store.path);
+        files::create_folder(&database)
+            .map_err(|error| ServerError::File { path: database.clone(), error })?;
         let (store, identity) = Store::open(
-            &database_folder(&config.store.path),
+            &database,
             usize::try_from(config.store.block_cache_bytes).unwrap_or(usize::MAX),
             config.store.reader_threads as usize,
             random()?,
@@ -240,11 +244,12 @@ impl Server {
         })
     }
 
-    /// Serves until SIGTERM, SIGINT or a failed disk; then drains.
+    /// Serves until SIGTERM, SIGINT or a failed disk; then drains. If the process has not ended
+    /// by the drain deadline, `overdue` is called, to end it whatever hangs.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn run(self) -> Result<Stopped, ServerError> {
+    pub fn run(self, overdue: impl FnOnce() + Send + 'static) -> Result<Stopped, ServerError> {
         let admission = Admission::new(
             self.config.server.connections_max as usize,
             self.config.server.connections_per_ip_max as usize,
@@ -285,16 +290,18 @@ impl Server {
         tracing::info!(public = %self.config.server.listen, admin = %self.config.admin.listen, "serving");
         let stopped = self.background.block_on(until_stopped(&self.store))?;
         tracing::info!(?stopped, "draining");
+        let stop = Stop::begin(self.config.server.drain_deadline, overdue);
         self.trigger.begin();
-        let deadline = self.config.server.drain_deadline;
-        let drained = self
-            .background
-            .block_on(async { tokio::time::timeout(deadline, all_finished(workers)).await });
+        let drained = self.background.block_on(async {
+            tokio::time::timeout(stop.left_for_requests(), all_finished(workers)).await
+        });
         if drained.is_err() {
-            tracing::warn!("the drain deadline has passed; connections still open are cut off");
+            tracing::warn!(
+                "requests have had their part of the drain deadline; connections still open are cut off"
+            );
         }
         admin_trigger.begin();
-        self.background.shutdown_timeout(Duration::from_secs(1));
+        self.background.shutdown_timeout(stop.left_for_background());
         let _ = self.store.keep_refusals(Clock::System.now_ms());
         self.store.close();
         tracing::info!("stopped");
@@ -365,16 +372,8 @@ fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
     Ok(bytes)
 }
 
-fn create_folder(path: &Path) -> Result<(), ServerError> {
-    std::fs::create_dir_all(path)
-        .map_err(|error| ServerError::File { path: path.to_owned(), error })
-}
-
 /// The configured token, or the one in the store's folder, which is created if it is not there.
 fn admin_token(config: &Config) -> Result<AdminToken, ServerError> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-
     if let Some(token) = &config.admin.token {
         return Ok(AdminToken::new(token.expose().clone()));
     }
@@ -385,9 +384,7 @@ fn admin_token(config: &Config) -> Result<AdminToken, ServerError> {
         Ok(_) => Err(failed(std::io::Error::other("it is empty; remove it to have a new token"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let token = blake3::Hash::from_bytes(random()?).to_hex().to_string();
-            let options =
-                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-            options.and_then(|mut file| writeln!(file, "{token}")).map_err(failed)?;
+            files::write_secret(&path, &token).map_err(failed)?;
             Ok(AdminToken::new(token))
         }
         Err(error) => Err(failed(error)),

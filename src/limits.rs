@@ -170,6 +170,16 @@ pub const VERIFY_CACHE_BYTES: usize = 32 << 20;
 /// Long work that is remembered after it has ended.
 pub const JOBS_KEPT_MAX: usize = 16;
 
+/// What of `server.drain_deadline` is kept for the store once requests are answered or cut off, or
+/// half of it if that is less: a disk that works needs a few milliseconds.
+pub const STORE_CLOSE_TIME: Duration = Duration::from_secs(2);
+/// How long tasks beside the traffic may take to end.
+pub const BACKGROUND_END_MAX: Duration = Duration::from_secs(1);
+/// How long the last line of the log may take, where a stop is cut short.
+pub const LAST_WORDS_MAX: Duration = Duration::from_millis(100);
+/// How long the exit of a process may take whose threads hang.
+pub const EXIT_MAX: Duration = Duration::from_secs(1);
+
 /// Connections of the admin listener.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// How long an admin request's head may take, and an idle admin connection live.

@@ -20,7 +20,7 @@ pub const EXIT_OK: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 /// Exit code of a configuration or catalog with mistakes; clap uses it for wrong arguments, too.
 pub const EXIT_MISTAKES: u8 = 2;
-/// Exit code of a server whose disk failed; a restart recovers.
+/// Exit code of a server whose disk failed, or hung beyond the drain deadline; a restart recovers.
 pub const EXIT_STORE_POISONED: u8 = 3;
 /// Exit code of `catalog diff` when there are differences, and of `catalog apply` when another
 /// version is in force than the one to be replaced.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK, EXIT_STORE_POISONED};
 use crate::app::{Server, Stopped};
 use crate::config::Config;
+use crate::limits::EXIT_MAX;
 use crate::telemetry;
 
 /// Runs the server until it is told to stop.
@@ -21,7 +22,7 @@ pub fn run(file: Option<&Path>) -> u8 {
             return EXIT_FAILED;
         }
     };
-    match server.run() {
+    match server.run(give_up) {
         Ok(Stopped::Drained) => EXIT_OK,
         Ok(Stopped::StorePoisoned) => EXIT_STORE_POISONED,
         Err(error) => {
@@ -29,6 +30,17 @@ pub fn run(file: Option<&Path>) -> u8 {
             EXIT_FAILED
         }
     }
+}
+
+/// Ends the process though threads of it wait for the disk, and may do so for ever.
+#[expect(clippy::disallowed_methods, reason = "main does not return while threads hang")]
+fn give_up() {
+    // What runs at exit waits for the engine's own threads.
+    let _ = std::thread::Builder::new().spawn(|| {
+        std::thread::sleep(EXIT_MAX);
+        std::process::abort();
+    });
+    std::process::exit(EXIT_STORE_POISONED.into());
 }
 
 /// Loads the configuration; relative paths in it are relative to its folder. On failure prints

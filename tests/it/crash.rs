@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::harness::{Answer, Connection, Server, eventually};
 
+/// How often the server is killed; more often with `POSTBACKD_KILLS`.
 const KILLS: usize = 20;
 const CLIENTS: usize = 8;
 /// Acknowledgements that must have come between two kills, so that each one hits a busy server.
@@ -84,7 +85,8 @@ impl Client<'_> {
 
 #[test]
 fn no_acknowledged_conversion_is_lost_or_doubled_by_twenty_kills_under_load() {
-    survive(Server::start(), KILLS, Server::kill);
+    let asked = std::env::var("POSTBACKD_KILLS").ok().and_then(|count| count.parse().ok());
+    survive(Server::start(), asked.unwrap_or(KILLS), Server::kill);
 }
 
 /// Interrupts a server under load, again and again; then checks that what was acknowledged is

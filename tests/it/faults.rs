@@ -1,10 +1,11 @@
 //! Disks that hang, fail and forget, below the real server.
 
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::crash::{StopOnDrop, survive};
-use crate::harness::{Answer, Connection, Server, Setup, eventually};
+use crate::harness::{Answer, Connection, Fault, FileKind, Losses, Server, Setup, eventually};
 use crate::poison::is_poisoned;
 use crate::rng::Rng;
 use crate::verify::run;
@@ -17,16 +18,21 @@ fn a_power_cut_takes_back_nothing_that_was_acknowledged() {
     let asked = std::env::var("POSTBACKD_POWER_CUTS").ok().and_then(|count| count.parse().ok());
     let seed = std::process::id().into();
     println!("seed {seed}");
-    let (mut rng, mut lost) = (Rng::new(seed), 0);
+    let (mut rng, mut losses) = (Rng::new(seed), Losses::default());
     let server = Setup::new().on_faulty_disk().start();
     survive(server, asked.unwrap_or(POWER_CUTS), |server| {
+        // Now and then while memtables are written out.
+        if rng.once_in(2) {
+            server.try_flush();
+            std::thread::sleep(Duration::from_millis(rng.below(40) as u64));
+        }
         server.kill();
-        lost += server.disk().cut_power(&mut rng);
+        losses.add(&server.disk_mut().cut_power(&mut rng));
         let verified = run(&server.path("."), &["verify", "--store", "data"]);
         assert_eq!(verified.code, Some(0), "{}{}", verified.out, verified.err);
     });
-    println!("{lost} bytes lost that were written and not synced");
-    assert!(lost > 0, "every write was synced before every cut: nothing was tried");
+    print!("{losses}");
+    assert!(losses.of(FileKind::Log).bytes > 0, "every write was synced before every cut");
 }
 
 #[test]
@@ -34,7 +40,11 @@ fn no_answer_comes_before_the_sync_has_ended() {
     let server = Setup::new().on_faulty_disk().start();
     server.await_own_commits();
     let click = server.click("id=sp7");
-    server.disk().hang_syncs();
+    // No sync is under way that would have to end first.
+    eventually("a fifth commit", || {
+        (server.metric("postbackd_store_commits_total") == 5.0).then_some(())
+    });
+    server.disk().break_down(Fault::SyncsHang, None);
     let mut waiting: Vec<_> = (0..4)
         .map(|n| {
             let mut connection = server.connect();
@@ -65,7 +75,7 @@ fn a_disk_that_hangs_keeps_no_visitor_waiting_and_refuses_what_is_too_much() {
     let server = setup.start();
     server.await_own_commits();
     let click = server.click("id=sp7");
-    server.disk().hang_syncs();
+    server.disk().break_down(Fault::SyncsHang, None);
     let held = format!("/postback?click_id={click}&event=sale&txn_id=held");
     let mut waiting = server.connect();
     waiting.ask("GET", &held, "").expect("sent");
@@ -117,18 +127,18 @@ fn visit(visitor: &mut Connection, count: usize) {
 
 /// The disk fails under a postback: it is not acknowledged, the process ends with code 3, and the
 /// next start has what was acknowledged, and counts the other once when it is sent again.
-fn check_failure(fail: impl FnOnce(&Server)) {
+fn check_failure(fault: Fault) {
     let mut server = Setup::new().on_faulty_disk().start();
     server.await_own_commits();
     let click = server.click("id=sp7");
     let sale = |txn: &str| format!("click_id={click}&event=sale&txn_id={txn}");
     let before = server.postback(&sale("before"));
     assert_eq!(before.verdict(), (200, "accepted", ""));
-    fail(&server);
+    server.disk().break_down(fault, None);
     is_poisoned(&server.postback(&sale("failed")));
     assert_eq!(server.wait().code(), Some(3));
     server.disk().repair();
-    server.disk().lose_unsynced();
+    server.disk_mut().lose_unsynced();
     server.start_again();
     let again = server.postback(&sale("before"));
     assert_eq!(again.verdict(), (200, "duplicate", ""));
@@ -139,15 +149,183 @@ fn check_failure(fail: impl FnOnce(&Server)) {
 
 #[test]
 fn a_sync_that_fails_acknowledges_nothing() {
-    check_failure(|server| server.disk().fail_syncs());
+    check_failure(Fault::SyncsFail);
 }
 
 #[test]
 fn a_full_disk_that_nobody_foresaw_acknowledges_nothing() {
-    check_failure(|server| server.disk().refuse_writes());
+    check_failure(Fault::NoSpace);
 }
 
 #[test]
 fn a_write_that_fails_acknowledges_nothing() {
-    check_failure(|server| server.disk().fail_writes());
+    check_failure(Fault::WritesFail);
+}
+
+/// What a server has acknowledged: by transaction, the conversion's ID.
+type Told = Vec<(String, String)>;
+
+fn sale(server: &Server, click: &str, txn: String, told: &mut Told) -> Answer {
+    let answer = server.postback(&format!("click_id={click}&event=sale&txn_id={txn}"));
+    if answer.http.status == 200 {
+        told.push((txn, answer.word("conversion_id").to_owned()));
+    }
+    answer
+}
+
+fn check_kept(server: &Server, click: &str, told: &Told) {
+    for (txn, id) in told {
+        let again = server.postback(&format!("click_id={click}&event=sale&txn_id={txn}"));
+        assert_eq!(again.verdict(), (200, "duplicate", ""), "{txn}");
+        assert_eq!(again.word("conversion_id"), id, "{txn}");
+    }
+    assert_eq!(server.conversions("").len(), told.len());
+}
+
+/// The disk fails for one kind of file while memtables are written out: the process ends with
+/// code 3, and what was acknowledged until then is kept.
+fn check_failure_of(kind: FileKind, fault: Fault) {
+    let mut server = Setup::new().on_faulty_disk().start();
+    server.await_own_commits();
+    let click = server.click("id=sp7");
+    let mut told = Told::new();
+    sale(&server, &click, "before".to_owned(), &mut told);
+    server.disk().break_down(fault, Some(kind));
+    let poisoned = eventually("a failure", || {
+        server.try_flush();
+        let answer = sale(&server, &click, format!("T-{}", told.len()), &mut told);
+        (answer.http.status != 200).then_some(answer)
+    });
+    is_poisoned(&poisoned);
+    assert_eq!(server.wait().code(), Some(3), "{kind:?} {fault:?}");
+    server.disk().repair();
+    server.disk_mut().lose_unsynced();
+    server.start_again();
+    check_kept(&server, &click, &told);
+}
+
+#[test]
+fn a_table_that_cannot_be_written_poisons_the_store() {
+    check_failure_of(FileKind::Table, Fault::WritesFail);
+    check_failure_of(FileKind::Table, Fault::NoSpace);
+    check_failure_of(FileKind::Table, Fault::SyncsFail);
+}
+
+#[test]
+fn a_manifest_that_cannot_be_written_poisons_the_store() {
+    check_failure_of(FileKind::Manifest, Fault::WritesFail);
+    check_failure_of(FileKind::Manifest, Fault::NoSpace);
+    check_failure_of(FileKind::Manifest, Fault::SyncsFail);
+}
+
+#[test]
+fn a_log_or_table_that_cannot_be_begun_poisons_the_store() {
+    check_failure_of(FileKind::Log, Fault::NoNames);
+    check_failure_of(FileKind::Table, Fault::NoNames);
+}
+
+#[test]
+fn a_folder_that_cannot_be_synced_poisons_the_store() {
+    check_failure_of(FileKind::Folder, Fault::SyncsFail);
+}
+
+#[test]
+fn writes_in_pieces_leave_nothing_by_half() {
+    let mut server = Setup::new().on_faulty_disk().start();
+    let click = server.click("id=sp7");
+    server.kill();
+    server.disk().break_down(Fault::InPieces, None);
+    let mut told = Told::new();
+    for round in 0..3 {
+        server.start_again();
+        for n in 0..20 {
+            let answer = sale(&server, &click, format!("T-{round}-{n}"), &mut told);
+            assert_eq!(answer.verdict(), (200, "accepted", ""));
+        }
+        eventually("a flush", || server.try_flush().then_some(()));
+        // A second one begins when the first has ended.
+        eventually("a flush", || server.try_flush().then_some(()));
+        server.kill();
+        server.disk_mut().lose_unsynced();
+        let verified = run(&server.path("."), &["verify", "--store", "data"]);
+        assert_eq!(verified.code, Some(0), "{}{}", verified.out, verified.err);
+    }
+    server.start_again();
+    check_kept(&server, &click, &told);
+}
+
+#[test]
+fn a_store_that_cannot_be_read_is_not_served_in_part() {
+    for kind in [FileKind::Log, FileKind::Manifest, FileKind::Current, FileKind::Table] {
+        let mut server = Setup::new().on_faulty_disk().start();
+        let click = server.click("id=sp7");
+        let mut told = Told::new();
+        for n in 0..2 {
+            // A start makes tables of the log that it finds.
+            let answer = sale(&server, &click, format!("T-{n}"), &mut told);
+            assert_eq!(answer.verdict(), (200, "accepted", ""));
+            server.kill();
+            if n == 0 {
+                server.start_again();
+            }
+        }
+        server.disk().fail_reads(kind);
+        server.launch();
+        let status = server.ended_or_ready();
+        let log = server.log();
+        assert_eq!(status.and_then(|status| status.code()), Some(1), "{kind:?}: {log}");
+        let said = log.contains("cannot start") && log.contains("Input/output error");
+        assert!(said, "{kind:?}: {log}");
+        server.disk().repair();
+        server.start_again();
+        check_kept(&server, &click, &told);
+    }
+}
+
+/// On a disk that hangs, with `before_stop` done to it, SIGTERM ends the process by its deadline.
+fn check_stop(before_stop: impl FnOnce(&Server)) -> (Server, ExitStatus) {
+    let setup = Setup::new().on_faulty_disk().key("click.ack_deadline", "1ms");
+    let mut server = setup.key("server.drain_deadline", "3s").start();
+    server.await_own_commits();
+    let click = server.click("id=sp7");
+    let mut told = Told::new();
+    sale(&server, &click, "before".to_owned(), &mut told);
+    server.disk().break_down(Fault::SyncsHang, None);
+    let mut waiting = server.connect();
+    let held = format!("/postback?click_id={click}&event=sale&txn_id=held");
+    waiting.ask("GET", &held, "").expect("sent");
+    before_stop(&server);
+    let stopping = Instant::now();
+    let status = server.stop();
+    let took = stopping.elapsed();
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    assert!(!status.success());
+    let log = server.log();
+    assert!(log.contains("the store is not closed: the disk hangs"), "{log}");
+    assert_eq!(waiting.rest().expect("closed"), b"", "it was not acknowledged");
+
+    server.disk().repair();
+    server.disk_mut().lose_unsynced();
+    server.start_again();
+    check_kept(&server, &click, &told);
+    sale(&server, &click, "held".to_owned(), &mut told);
+    check_kept(&server, &click, &told);
+    (server, status)
+}
+
+#[test]
+fn a_disk_that_hangs_does_not_hold_the_end_up() {
+    let (_server, status) = check_stop(|server| {
+        assert_eq!(server.get("/c/sp7").status, 302, "the visitor goes on");
+    });
+    assert_eq!(status.code(), Some(3));
+}
+
+#[test]
+fn a_disk_that_hangs_under_the_engine_s_own_threads_does_not_hold_the_end_up() {
+    check_stop(|server| {
+        eventually("a flush", || server.try_flush().then_some(()));
+        // It is at it still: the disk hangs.
+        assert!(!server.try_flush());
+    });
 }

@@ -1,28 +1,79 @@
 //! A disk that hangs, fails or forgets on command: `disk.c`, preloaded into the server.
 
-use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use super::power::{Cut, FileKind, Losses, Names, names};
 use crate::rng::Rng;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/harness/disk.c");
+
+/// Bytes of the control file; `disk.c` has the same.
+const SYNCS: u64 = 0;
+const WRITES: u64 = 1;
+const FAULTY: u64 = 2;
+const READS: u64 = 3;
+const STEP: u64 = 4;
+const KIND: u64 = 5;
+const COUNTDOWN: u64 = 8;
+
+/// A step of the write path, just after which a process can be killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Bytes were written.
+    Written = 1,
+    /// A sync has begun and has not ended.
+    Syncing = 2,
+    /// A sync has ended, and its caller does not know.
+    Synced = 3,
+    /// A name was given, taken away or changed.
+    Named = 4,
+}
+
+/// What is wrong with a disk.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// No sync ends.
+    SyncsHang,
+    /// Syncs fail.
+    SyncsFail,
+    /// There is no space for writes.
+    NoSpace,
+    /// Writes fail.
+    WritesFail,
+    /// Writes are interrupted, or done by half; reads are done by half.
+    InPieces,
+    /// There is no space for names of files.
+    NoNames,
+}
 
 /// The files by which the disk of one server is told what to do, and tells what it did.
 pub struct Disk {
     control: PathBuf,
     undo: PathBuf,
+    database: PathBuf,
+    /// The names that the database's files had when nothing was left to be synced.
+    durable: Names,
 }
 
 impl Disk {
-    /// A disk that works.
+    /// A disk that works, under the server with this folder. All that is there by now is durable.
     pub fn new(folder: &Path) -> Self {
         let (control, undo) = (folder.join("disk.control"), folder.join("disk.undo"));
+        let database = folder.join("data/db");
         std::fs::write(&control, [0; 4096]).expect("writable");
-        Self { control, undo }
+        let durable = names(&database);
+        let disk = Self { control, undo, database, durable };
+        std::fs::create_dir(disk.kept()).expect("writable");
+        disk
+    }
+
+    /// Where `disk.c` keeps the files that have lost their names.
+    fn kept(&self) -> PathBuf {
+        self.undo.with_extension("undo.kept")
     }
 
     /// The environment that puts a process onto it.
@@ -34,66 +85,71 @@ impl Disk {
         ]
     }
 
-    /// From now on no sync ends.
-    pub fn hang_syncs(&self) {
-        self.set(0, 1);
+    /// From now on this is wrong with files of one kind, or with all.
+    pub fn break_down(&self, fault: Fault, kind: Option<FileKind>) {
+        self.set(FAULTY, &[kind.map_or(0, |kind| kind as u8)]);
+        let (at, mode) = match fault {
+            Fault::SyncsHang => (SYNCS, 1),
+            Fault::SyncsFail => (SYNCS, 2),
+            Fault::NoSpace => (WRITES, 1),
+            Fault::WritesFail => (WRITES, 2),
+            Fault::InPieces => (WRITES, 3),
+            Fault::NoNames => (WRITES, 4),
+        };
+        self.set(at, &[mode]);
     }
 
-    /// From now on syncs fail.
-    pub fn fail_syncs(&self) {
-        self.set(0, 2);
+    /// From now on files of this kind cannot be read.
+    pub fn fail_reads(&self, kind: FileKind) {
+        self.set(READS, &[kind as u8]);
     }
 
-    /// From now on there is no space for writes.
-    pub fn refuse_writes(&self) {
-        self.set(1, 1);
-    }
-
-    /// From now on writes fail.
-    pub fn fail_writes(&self) {
-        self.set(1, 2);
+    /// The process is killed when it takes this step with a file of this kind for the `nth` time
+    /// from now on.
+    pub fn kill_at(&self, step: Step, kind: FileKind, nth: i32) {
+        self.set(STEP, &[0]);
+        self.set(COUNTDOWN, &nth.to_ne_bytes());
+        self.set(KIND, &[kind as u8]);
+        self.set(STEP, &[step as u8]);
     }
 
     /// As new, whatever it was told.
     pub fn repair(&self) {
-        self.set(0, 0);
-        self.set(1, 0);
+        for at in [SYNCS, WRITES, READS, STEP] {
+            self.set(at, &[0]);
+        }
     }
 
-    fn set(&self, at: u64, byte: u8) {
+    fn set(&self, at: u64, bytes: &[u8]) {
         let control = OpenOptions::new().write(true).open(&self.control).expect("a control file");
-        control.write_at(&[byte], at).expect("writable");
+        control.write_all_at(bytes, at).expect("writable");
     }
 
-    /// Takes back, of every file, some of what was written to it and not synced: all, or what
-    /// comes after some byte, which then is missing or reads as zeros. The process is dead.
-    /// Returns how many bytes are gone.
-    pub fn cut_power(&self, rng: &mut Rng) -> u64 {
-        self.take_back(|written| {
-            let kept = if rng.once_in(2) { 0 } else { rng.below(written as usize + 1) as u64 };
-            Kept { bytes: kept, others_are_zeros: rng.once_in(3) }
-        })
+    /// Takes back some of what was done and not synced: see [`Cut::by_chance`]. The process is
+    /// dead. Returns what is gone.
+    pub fn cut_power(&mut self, rng: &mut Rng) -> Losses {
+        self.take_back(Cut::by_chance(rng))
     }
 
     /// Takes back all that was not synced; what is missing reads as zeros. The process is dead.
-    pub fn lose_unsynced(&self) {
-        self.take_back(|_| Kept { bytes: 0, others_are_zeros: true });
+    pub fn lose_unsynced(&mut self) {
+        self.take_back(Cut::whole());
     }
 
-    /// `keep` says what stays of so many bytes that were written to a file.
-    fn take_back(&self, mut keep: impl FnMut(u64) -> Kept) -> u64 {
+    fn take_back(&mut self, mut cut: Cut<'_>) -> Losses {
         let notes = std::fs::read(&self.undo).expect("notes");
-        std::fs::write(&self.undo, []).expect("writable");
-        unsynced(&notes).iter().map(|(path, writes)| forget(path, writes, &mut keep)).sum()
+        let losses = cut.take_back(&self.database, &self.kept(), &self.durable, &notes);
+        self.begin_anew();
+        losses
     }
-}
 
-/// What has reached the disk of what was written to a file.
-struct Kept {
-    /// So many bytes, the first ones.
-    bytes: u64,
-    /// Whether the file is as long as if all had.
-    others_are_zeros: bool,
+    /// Takes all that is there now for durable. The process is dead.
+    pub fn begin_anew(&mut self) {
+        std::fs::write(&self.undo, []).expect("writable");
+        std::fs::remove_dir_all(self.kept()).expect("removable");
+        std::fs::create_dir(self.kept()).expect("writable");
+        self.durable = names(&self.database);
+    }
 }
 
 /// The library, compiled once.
@@ -109,66 +165,4 @@ fn library() -> &'static Path {
         std::fs::rename(&fresh, &library).expect("writable");
         library
     })
-}
-
-/// A write that was not synced: where, how much, how large the file was, what was there.
-struct Write<'n> {
-    at: u64,
-    length: u64,
-    size: u64,
-    old: &'n [u8],
-}
-
-/// What of each file was written since its last sync began.
-fn unsynced(mut notes: &[u8]) -> BTreeMap<PathBuf, Vec<Write<'_>>> {
-    #[derive(Default)]
-    struct File<'n> {
-        writes: Vec<Write<'n>>,
-        syncing: usize,
-    }
-    let mut files: BTreeMap<PathBuf, File<'_>> = BTreeMap::new();
-    while let Some((kind, rest)) = notes.split_first() {
-        let number =
-            |n: usize| u64::from_ne_bytes(rest[8 * n..][..8].try_into().expect("eight bytes"));
-        let [path_length, at, length, size, old_length] = std::array::from_fn(number);
-        let (name, rest) = rest[40..].split_at(path_length as usize);
-        let (old, rest) = rest.split_at(old_length as usize);
-        notes = rest;
-        let path = |bytes| PathBuf::from(std::str::from_utf8(bytes).expect("a path in UTF-8"));
-        let file = files.entry(path(name)).or_default();
-        match kind {
-            b'w' => file.writes.push(Write { at, length, size, old }),
-            b'b' => file.syncing = file.writes.len(),
-            b's' => _ = file.writes.drain(..std::mem::take(&mut file.syncing)),
-            b'r' => {
-                let moved = std::mem::take(file);
-                files.insert(path(old), moved);
-            }
-            kind => panic!("no kind of note: {kind}"),
-        }
-    }
-    files.into_iter().map(|(path, file)| (path, file.writes)).collect()
-}
-
-fn forget(path: &Path, writes: &[Write<'_>], keep: &mut impl FnMut(u64) -> Kept) -> u64 {
-    // It may have been deleted since.
-    let Ok(file) = OpenOptions::new().write(true).open(path) else { return 0 };
-    let whole = file.metadata().expect("metadata").len();
-    let written = writes.iter().map(|write| write.length).sum();
-    let kept = keep(written);
-    let mut before = written;
-    for write in writes.iter().rev() {
-        before -= write.length;
-        let here = kept.bytes.saturating_sub(before);
-        if here >= write.length {
-            break;
-        }
-        let old = write.old.get(here as usize..).unwrap_or_default();
-        file.write_all_at(old, write.at + here).expect("writable");
-        file.set_len(write.size.max(write.at + here)).expect("writable");
-    }
-    if kept.others_are_zeros {
-        file.set_len(whole).expect("writable");
-    }
-    written - kept.bytes
 }

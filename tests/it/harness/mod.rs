@@ -1,12 +1,15 @@
 //! What every area needs: a server of its own ([`server`]), a client that sends any bytes
-//! ([`client`]), and a disk that fails on command ([`disk`]).
+//! ([`client`]), a disk that fails on command ([`disk`]), and what a power cut leaves on it
+//! ([`power`]).
 
 mod client;
 mod disk;
+mod power;
 mod server;
 
 pub use client::{Connection, Response};
-pub use disk::Disk;
+pub use disk::{Disk, Fault, Step};
+pub use power::{FileKind, Losses};
 pub use server::{Answer, CATALOG, Server, Setup, binary};
 
 use std::time::{Duration, Instant};

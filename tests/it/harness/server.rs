@@ -250,7 +250,45 @@ impl Server {
         self.disk.as_ref().expect("a server on a faulty disk")
     }
 
-    fn exited(&mut self) -> Option<ExitStatus> {
+    /// The same, to cut its power.
+    pub fn disk_mut(&mut self) -> &mut Disk {
+        self.disk.as_mut().expect("a server on a faulty disk")
+    }
+
+    /// Takes the store away: the next start is the first.
+    pub fn forget_all(&mut self) {
+        std::fs::remove_dir_all(self.path("data")).expect("removable");
+        self.disk_mut().begin_anew();
+    }
+
+    /// Waits until it has ended by itself, or is ready and has not.
+    pub fn ended_or_ready(&mut self) -> Option<ExitStatus> {
+        let ended = eventually("a start or an end", || {
+            if let Some(status) = self.exited() {
+                return Some(Some(status));
+            }
+            let mut admin = Connection::try_open(self.admin).ok()?;
+            let ready = admin.request("GET", "/readyz", "").ok()?.status == 200;
+            ready.then_some(None)
+        });
+        if ended.is_some() {
+            self.child = None;
+        }
+        ended
+    }
+
+    /// Has all memtables written out as tables, in the background; false if it is at it already,
+    /// or is not there.
+    pub fn try_flush(&self) -> bool {
+        // A copy of the store is made of its tables.
+        let headers = format!("Authorization: Bearer {TOKEN}\r\nConnection: close\r\n");
+        let answer = Connection::try_open(self.admin)
+            .and_then(|mut admin| admin.request("POST", "/api/v1/verify", &headers));
+        answer.is_ok_and(|answer| answer.status == 202)
+    }
+
+    /// What became of the process, if it has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().expect("a child of ours")
     }
 
