@@ -97,6 +97,7 @@ fn fill(folder: &Path, rows: u64) {
         let mut record = PlaceRecord::default();
         record.counts.click("");
         let sale = Contribution {
+            in_caps: None,
             event: "sale".into(),
             currency: *b"USD",
             standing: 2,
