@@ -5,11 +5,11 @@ use postbackd::click_id::RecordId;
 use postbackd::model::reasons::Flag;
 use postbackd::model::status::Status;
 use postbackd::store::records::{
-    Balance, CapSum, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted,
-    Counts, EventCounts, Exchanged, FallbackCounts, HistoryEntry, InBase, LateClickRecord,
-    POSTING_VALUE_BYTES_MAX, PlaceRecord, PostingRecord, RatesRecord, RecordError, RefusedCounts,
-    RefusedRecord, SealRecord, StoredIp, SubRecord, Tally, click_flags, click_of, decode_dedupe,
-    dedupe_minted_ms, encode_dedupe,
+    Balance, CapSum, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord, Contribution,
+    ConversionRecord, Counted, Counts, EventCounts, Exchanged, FallbackCounts, HistoryEntry,
+    InBase, LateClickRecord, POSTING_VALUE_BYTES_MAX, PlaceRecord, PostingRecord, RatesRecord,
+    RecordError, RefusedCounts, RefusedRecord, SealRecord, StoredIp, SubRecord, Tally, click_flags,
+    click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 use proptest::prelude::*;
 
@@ -199,7 +199,8 @@ fn changes_v2() -> [ChangeRecord<'static>; 2] {
 }
 
 fn caps_v1() -> CapsRecord<'static> {
-    let sum = |event, currency, conversions, payout| CapSum { event, currency, conversions, payout };
+    let sum =
+        |event, currency, conversions, payout| CapSum { event, currency, conversions, payout };
     CapsRecord {
         sums: vec![
             sum("sale".into(), *b"USD", 300, i128::from(i64::MAX) * 2),

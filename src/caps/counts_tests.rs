@@ -100,9 +100,7 @@ fn counted((minted_ms, event, euros, number, payout): Plain) -> Counted<'static>
 
 fn caps() -> Vec<Cap> {
     let mut caps = Vec::new();
-    for whose in
-        [Whose::Offer, Whose::EachAffiliate, Whose::Affiliate("2".into(), affiliate(2))]
-    {
+    for whose in [Whose::Offer, Whose::EachAffiliate, Whose::Affiliate("2".into(), affiliate(2))] {
         for events in [&[][..], &["sale"], &["sale", "lead"]] {
             for period in Period::ALL {
                 let events = events.iter().map(|event| Box::from(*event)).collect();

@@ -71,7 +71,8 @@ impl Store {
     async fn hold_sums(&self) -> Result<Hold, ReadError> {
         loop {
             let counting = Arc::clone(&self.counting);
-            let held = self.readers.run(move |_| counting.try_hold().ok_or_else(|| counting.commit()));
+            let held =
+                self.readers.run(move |_| counting.try_hold().ok_or_else(|| counting.commit()));
             match held.await? {
                 Ok(hold) => return Ok(hold),
                 Err(Some(commit)) if self.settled(&commit).await != Outcome::Durable => {

@@ -8,8 +8,8 @@ use super::counting::AtOnce;
 use super::engine::{Batch, Direction, Engine, EngineError, Tier};
 use super::keys::{self, Place, RecordKey};
 use super::records::{
-    CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts, LateClickRecord,
-    PlaceRecord, RecordError, SubRecord, click_of,
+    CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts,
+    LateClickRecord, PlaceRecord, RecordError, SubRecord, click_of,
 };
 use super::schema::Table;
 use crate::click_id::RecordId;

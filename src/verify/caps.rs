@@ -42,11 +42,7 @@ fn range(first: &Place, below: &RecordKey) -> (RecordKey, RecordKey) {
 }
 
 /// The first time of 32 days, from one on, in which there is something.
-fn next(
-    view: &View<'_>,
-    from: Quarter,
-    below: &RecordKey,
-) -> Result<Option<Place>, EngineError> {
+fn next(view: &View<'_>, from: Quarter, below: &RecordKey) -> Result<Option<Place>, EngineError> {
     let mut first: Option<Place> = None;
     let mut see = |place: Option<Place>| {
         let earlier = |place: &Place| first.is_none_or(|first| place.quarter < first.quarter);

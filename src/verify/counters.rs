@@ -12,8 +12,8 @@ use crate::store::counters::Sign;
 use crate::store::engine::EngineError;
 use crate::store::keys::{self, Place};
 use crate::store::records::{
-    CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts, LateClickRecord,
-    PlaceRecord, RecordError, RefusedRecord, SubRecord,
+    CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts,
+    LateClickRecord, PlaceRecord, RecordError, RefusedRecord, SubRecord,
 };
 use crate::store::schema::Table;
 use crate::store::{Expired, OpenError, Part, ReadError, Sums, SumsError, View, Wanted};
