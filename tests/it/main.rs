@@ -29,4 +29,5 @@ mod reports;
 #[path = "../model/rng.rs"]
 mod rng;
 mod status;
+mod totals;
 mod verify;
