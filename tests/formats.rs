@@ -588,6 +588,7 @@ proptest! {
         let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
         let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes), dedupe_minted_ms(&bytes));
         let _ = (PostingRecord::decode(&bytes), SealRecord::decode(&bytes));
+        let _ = (ChangeRecord::decode(&bytes), CapsRecord::decode(&bytes));
     }
 
     #[test]

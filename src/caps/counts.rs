@@ -68,14 +68,15 @@ struct Sum {
 impl Sum {
     const ZERO: Self = Self { count: 0, payout: 0 };
 
+    // What a damaged row says may be beyond any that conversions can cause.
     fn add(&mut self, other: Self) {
-        self.count += other.count;
-        self.payout += other.payout;
+        self.count = self.count.saturating_add(other.count);
+        self.payout = self.payout.saturating_add(other.payout);
     }
 
     fn subtract(&mut self, other: Self) {
         self.count = self.count.saturating_sub(other.count);
-        self.payout -= other.payout;
+        self.payout = self.payout.saturating_sub(other.payout);
     }
 }
 
@@ -218,7 +219,7 @@ impl Counts {
             let event = self.event(&sum.event, sum.currency);
             self.events[event].each_total(affiliate, |total| {
                 total.count = total.count.saturating_add_signed(sum.conversions);
-                total.payout += sum.payout;
+                total.payout = total.payout.saturating_add(sum.payout);
             });
         }
     }
@@ -294,7 +295,7 @@ impl Counts {
             return Some(&cap.over_count);
         }
         let most = cap.payout.filter(|_| one.payout > 0)?;
-        let over = sum.payout + i128::from(one.payout) > i128::from(most.get());
+        let over = sum.payout.saturating_add(one.payout.into()) > i128::from(most.get());
         over.then_some(&*cap.over_payout)
     }
 
