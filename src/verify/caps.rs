@@ -131,7 +131,9 @@ impl Found {
         for place in places {
             let counted = self.counted.remove(&place).unwrap_or_default().sorted();
             let recorded = self.recorded.remove(&place).unwrap_or_default().sorted();
-            if if whole { counted != recorded } else { is_short_of(&counted, &recorded) } {
+            let differs =
+                if whole { counted != recorded } else { is_short_of(&counted, &recorded) };
+            if differs {
                 let fault = "what caps have counted is not what the conversions come to";
                 report.fault(Table::Counters, &keys::cap_sums(place), fault);
             }
