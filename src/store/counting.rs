@@ -1,4 +1,5 @@
-//! Counting: sums of clicks and conversions for reports, made behind them.
+//! Counting: sums of clicks and conversions for reports, and of conversions for caps in total, made
+//! behind them.
 //!
 //! Clicks and conversions lie in time order. A thread of the lowest priority walks over them, from
 //! where it has come to a bound, and adds what they are to the sums of their places. One commit

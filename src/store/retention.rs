@@ -60,7 +60,8 @@ impl Store {
     /// Drops what was minted longer ago than `retention` says; true when that is durable.
     ///
     /// The index from a click to its conversions is dropped when both lifetimes are over, since a
-    /// click's conversions follow it. What is not counted yet is kept until it is.
+    /// click's conversions follow it. What is not counted yet is kept until it is: sums of reports and
+    /// of caps in total have to outlive it.
     ///
     /// # Errors
     /// When the store takes no writes.
