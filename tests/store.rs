@@ -495,6 +495,7 @@ fn what_caps_have_counted_is_read_for_the_offers_that_are_asked_for_alone() {
             }
         }
     }
+    wait(store.all_appended()).expect("written");
     count(&store);
     for asked in [vec![], vec![1], vec![9], vec![3, 4, 7], vec![2, 9, 12], vec![12]] {
         let sums = wait(store.cap_sums(asked.iter().map(|offer| number(*offer)).collect()));

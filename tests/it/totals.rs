@@ -28,8 +28,19 @@ count = 3
 id = "pub-10"
 "#;
 
-/// What 500 days without traffic do, up to the moment: everything is let go.
+/// What 500 days without traffic do, up to the moment: everything is let go, but for what came in
+/// the last millisecond, which is another offer's.
 fn let_everything_go(server: &mut Server) {
+    let newest = |server: &Server, offer: &str| {
+        let all = server.conversions(&format!("offer={offer}"));
+        all.last().map(|last| last["received_time"].as_str().expect("a time").to_owned())
+    };
+    eventually("a later millisecond", || {
+        let click = server.click("offer=spring&aff=pub-7");
+        let answer = server.postback(&format!("click_id={click}&event=sale"));
+        assert_eq!(answer.verdict(), (200, "accepted", ""));
+        (newest(server, "spring") > newest(server, "limited")).then_some(())
+    });
     server.stop();
     {
         let store = verify::open(&server.path("data"));
