@@ -1,4 +1,5 @@
-//! How fast clicks are counted, and how long reports over many sums take.
+//! How fast clicks are counted, how long reports over many sums take, and how long it takes to add
+//! up what caps in total have counted.
 //!
 //! `cargo bench --profile release --bench reports -- [CLICKS [ROWS]]`; a million each unless told
 //! otherwise.
@@ -16,7 +17,7 @@ use postbackd::report::{Context, Question, report};
 use postbackd::store::counters::Sign;
 use postbackd::store::engine::{Batch, Engine};
 use postbackd::store::keys::{self, Place};
-use postbackd::store::records::{ClickRecord, Contribution, PlaceRecord};
+use postbackd::store::records::{CapsRecord, ClickRecord, Contribution, PlaceRecord};
 use postbackd::store::schema::Table;
 use postbackd::store::ticket::Ticket;
 use postbackd::store::{RocksEngine, Store, SubmitError, Unobserved};
@@ -25,6 +26,8 @@ const CACHE_BYTES: usize = 256 << 20;
 const START_MS: u64 = 1_800_000_000_000;
 /// Clicks to a millisecond of their IDs.
 const CLICKS_PER_MS: u64 = 10;
+/// Offers that [`place`] tells apart.
+const OFFERS: u64 = 100;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 fn main() {
@@ -49,6 +52,12 @@ fn main() {
     {
         ask(&store, rows, by);
     }
+    let folder = tempfile::tempdir().expect("a folder");
+    fill_caps(folder.path(), rows);
+    let store = open(folder.path());
+    for offers in [1, OFFERS / 2, OFFERS] {
+        add_up(&store, rows, offers);
+    }
 }
 
 fn open(folder: &Path) -> Store {
@@ -57,7 +66,7 @@ fn open(folder: &Path) -> Store {
 }
 
 fn place(number: u64) -> (OfferNumber, AffiliateNumber) {
-    let numbers = (1 + (number % 100) as u32, 1 + (number / 100) as u32);
+    let numbers = (1 + (number % OFFERS) as u32, 1 + (number / OFFERS) as u32);
     OfferNumber::new(numbers.0).zip(AffiliateNumber::new(numbers.1)).expect("24 bits")
 }
 
@@ -86,6 +95,51 @@ fn count(folder: &Path, name: &str, clicks: u64, places: u64, subs: u64) {
     );
 }
 
+fn sale() -> Contribution<'static> {
+    Contribution {
+        event: "sale".into(),
+        currency: *b"USD",
+        standing: 2,
+        revenue: 20_000_000,
+        payout: 15_000_000,
+        in_caps: Some(15_000_000),
+    }
+}
+
+/// What caps have counted of 100 offers, 1000 affiliates each, in as many times of 32 days as that
+/// makes.
+fn fill_caps(folder: &Path, rows: u64) {
+    drop(open(folder));
+    let engine = RocksEngine::open(folder, CACHE_BYTES).expect("opens");
+    let mut batch = Batch::default();
+    let mut of_time = Place::of_caps(Minter::new(0, 1, 0).mint(START_MS, place(0).0, place(0).1));
+    for number in 0..rows {
+        if number > 0 && number % (OFFERS * 1000) == 0 {
+            of_time.quarter = of_time.after_caps().expect("not the last");
+        }
+        let (offer, affiliate) = place(number % (OFFERS * 1000));
+        let mut record = CapsRecord::default();
+        record.conversion(&sale(), Sign::Plus);
+        let key = keys::cap_sums(Place { offer, affiliate, ..of_time });
+        batch.put(Table::Counters, &key, |out| record.encode(out));
+        if batch.size() > 1 << 20 {
+            engine.append(&batch).expect("written");
+            batch.clear();
+        }
+    }
+    engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+}
+
+/// Adds up the totals of every so manieth offer.
+fn add_up(store: &Store, rows: u64, offers: u64) {
+    let asked = (0..offers).map(|number| place(number * (OFFERS / offers)).0).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let started = Instant::now();
+    let sums = runtime.block_on(store.cap_sums(asked)).expect("readable");
+    let took = started.elapsed();
+    println!("{rows} rows for caps, of {offers} offers: {} totals in {took:.1?}", sums.of.len());
+}
+
 /// Sums of 1000 places in each quarter of an hour.
 fn fill(folder: &Path, rows: u64) {
     drop(open(folder));
@@ -96,14 +150,7 @@ fn fill(folder: &Path, rows: u64) {
         let (offer, affiliate) = place(number % 1000 * 10);
         let mut record = PlaceRecord::default();
         record.counts.click("");
-        let sale = Contribution {
-            event: "sale".into(),
-            currency: *b"USD",
-            standing: 2,
-            revenue: 20_000_000,
-            payout: 15_000_000,
-        };
-        record.counts.conversion(&sale, Sign::Plus);
+        record.counts.conversion(&sale(), Sign::Plus);
         let key = keys::counter(Place { quarter, offer, affiliate });
         batch.put(Table::Counters, &key, |out| record.encode(out));
         if batch.size() > 1 << 20 {

@@ -5,11 +5,11 @@ use postbackd::click_id::RecordId;
 use postbackd::model::reasons::Flag;
 use postbackd::model::status::Status;
 use postbackd::store::records::{
-    Balance, CatalogRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted,
-    Counts, EventCounts, Exchanged, FallbackCounts, HistoryEntry, InBase, LateClickRecord,
-    POSTING_VALUE_BYTES_MAX, PlaceRecord, PostingRecord, RatesRecord, RecordError, RefusedCounts,
-    RefusedRecord, SealRecord, StoredIp, SubRecord, Tally, click_flags, click_of, decode_dedupe,
-    dedupe_minted_ms, encode_dedupe,
+    Balance, CapSum, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord, Contribution,
+    ConversionRecord, Counted, Counts, EventCounts, Exchanged, FallbackCounts, HistoryEntry,
+    InBase, LateClickRecord, POSTING_VALUE_BYTES_MAX, PlaceRecord, PostingRecord, RatesRecord,
+    RecordError, RefusedCounts, RefusedRecord, SealRecord, StoredIp, SubRecord, Tally, click_flags,
+    click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 use proptest::prelude::*;
 
@@ -23,6 +23,7 @@ const RATES_V1: &str = include_str!("fixtures/rates.v1.hex");
 const DEDUPE_V1: &str = include_str!("fixtures/dedupe.v1.hex");
 const POSTING_V1: &str = include_str!("fixtures/posting.v1.hex");
 const COUNTERS_V1: &str = include_str!("fixtures/counters.v1.hex");
+const COUNTERS_V2: &str = include_str!("fixtures/counters.v2.hex");
 const SEAL_V1: &str = include_str!("fixtures/seal.v1.hex");
 const CATALOG_V1: &str = include_str!("fixtures/catalog.v1.hex");
 
@@ -165,28 +166,47 @@ fn contribution_v1(standing: u8) -> Contribution<'static> {
         standing,
         revenue: 20_000_000,
         payout: 15_000_000,
+        in_caps: None,
     }
 }
 
-/// Every kind of row of `counters`, one after the other.
-fn counters_v1() -> Vec<Vec<u8>> {
-    let change = ChangeRecord {
-        click: *b"0123456789abcdef",
-        before: Some(contribution_v1(1)),
-        after: contribution_v1(2),
-    };
-    let fresh = ChangeRecord { before: None, after: contribution_v1(0), ..change.clone() };
+/// Every kind of row of `counters` that is still of its first version, one after the other, with
+/// its place in the fixture.
+fn counters_v1() -> Vec<(usize, Vec<u8>)> {
     let late = LateClickRecord { fallback: "", sub1: "spring-mail" };
     let refused = vec![RefusedCounts { reason: "forged_click_id", postbacks: 1000 }];
     vec![
-        encoded(|out| PlaceRecord { subs: 3, counts: counts_v1() }.encode(out)),
-        encoded(|out| SubRecord { counts: counts_v1() }.encode(out)),
-        encoded(|out| change.encode(out)),
-        encoded(|out| fresh.encode(out)),
-        encoded(|out| late.encode(out)),
-        encoded(|out| RefusedRecord { refused }.encode(out)),
-        encoded(|out| Counted { clicks: [1; 16], conversions: [2; 16] }.encode(out)),
+        (0, encoded(|out| PlaceRecord { subs: 3, counts: counts_v1() }.encode(out))),
+        (1, encoded(|out| SubRecord { counts: counts_v1() }.encode(out))),
+        (4, encoded(|out| late.encode(out))),
+        (5, encoded(|out| RefusedRecord { refused }.encode(out))),
     ]
+}
+
+/// As version 1, with what caps count.
+fn contribution_v2(standing: u8, in_caps: Option<i64>) -> Contribution<'static> {
+    Contribution { in_caps, ..contribution_v1(standing) }
+}
+
+fn changes_v2() -> [ChangeRecord<'static>; 2] {
+    let change = ChangeRecord {
+        click: *b"0123456789abcdef",
+        before: Some(contribution_v2(1, Some(15_000_000))),
+        after: contribution_v2(2, Some(-1)),
+    };
+    let fresh = ChangeRecord { before: None, after: contribution_v2(0, None), ..change.clone() };
+    [change, fresh]
+}
+
+fn caps_v1() -> CapsRecord<'static> {
+    let sum =
+        |event, currency, conversions, payout| CapSum { event, currency, conversions, payout };
+    CapsRecord {
+        sums: vec![
+            sum("sale".into(), *b"USD", 300, i128::from(i64::MAX) * 2),
+            sum("lead".into(), *b"EUR", 1, -1),
+        ],
+    }
 }
 
 fn posting_v1() -> PostingRecord {
@@ -303,10 +323,8 @@ fn rates_of_version_1_are_read_and_written_unchanged() {
 #[test]
 fn counters_of_version_1_are_read_and_written_unchanged() {
     let stored: Vec<_> = COUNTERS_V1.split("\n\n").map(bytes).collect();
-    let written = counters_v1();
-    assert_eq!(written.len(), stored.len());
-    for (written, stored) in written.iter().zip(&stored) {
-        assert_eq!(hex(written), hex(stored));
+    for (place, written) in counters_v1() {
+        assert_eq!(hex(&written), hex(&stored[place]));
     }
     let place = PlaceRecord { subs: 3, counts: counts_v1() };
     assert_eq!(PlaceRecord::decode(&stored[0]), Ok(place));
@@ -317,6 +335,7 @@ fn counters_of_version_1_are_read_and_written_unchanged() {
     assert_eq!(LateClickRecord::decode(&stored[4]).expect("a click").sub1, "spring-mail");
     assert_eq!(RefusedRecord::decode(&stored[5]).expect("sums").refused[0].postbacks, 1000);
     assert_eq!(Counted::decode(&stored[6]).expect("keys").conversions, [2; 16]);
+    assert!(!Counted::has_cap_sums(&stored[6]));
     for stored in &stored {
         assert_eq!(
             PlaceRecord::decode(&[&[2], &stored[1..]].concat()),
@@ -325,6 +344,33 @@ fn counters_of_version_1_are_read_and_written_unchanged() {
     }
     for end in 1..stored[0].len() {
         assert_eq!(PlaceRecord::decode(&stored[0][..end]), Err(RecordError::Corrupt), "{end}");
+    }
+}
+
+#[test]
+fn counters_of_version_2_are_read_and_written_unchanged() {
+    let stored: Vec<_> = COUNTERS_V2.split("\n\n").map(bytes).collect();
+    let counted = Counted { clicks: [1; 16], conversions: [2; 16] };
+    let written = [
+        encoded(|out| changes_v2()[0].encode(out)),
+        encoded(|out| changes_v2()[1].encode(out)),
+        encoded(|out| caps_v1().encode(out)),
+        encoded(|out| counted.encode(out)),
+    ];
+    assert_eq!(written.map(|written| hex(&written)), [0, 1, 2, 3].map(|at| hex(&stored[at])));
+    let read = [0, 1].map(|at: usize| ChangeRecord::decode(&stored[at]).expect("a change"));
+    assert_eq!(read, changes_v2());
+    assert_eq!(CapsRecord::decode(&stored[2]), Ok(caps_v1()));
+    assert_eq!(Counted::decode(&stored[3]), Ok(counted));
+    assert!(Counted::has_cap_sums(&stored[3]));
+    for end in 1..stored[2].len() {
+        assert_eq!(CapsRecord::decode(&stored[2][..end]), Err(RecordError::Corrupt), "{end}");
+    }
+    for version in [0, 3, 255] {
+        let newer = [&[version], &stored[0][1..]].concat();
+        assert_eq!(ChangeRecord::decode(&newer), Err(RecordError::Version(Some(version))));
+        let newer = [&[version], &stored[3][1..]].concat();
+        assert_eq!(Counted::decode(&newer), Err(RecordError::Version(Some(version))));
     }
 }
 
@@ -542,6 +588,7 @@ proptest! {
         let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
         let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes), dedupe_minted_ms(&bytes));
         let _ = (PostingRecord::decode(&bytes), SealRecord::decode(&bytes));
+        let _ = (ChangeRecord::decode(&bytes), CapsRecord::decode(&bytes));
     }
 
     #[test]

@@ -11,8 +11,11 @@ use postbackd::dedup::{Claim, ClaimSet};
 use postbackd::limits::SUBS_PER_PLACE_MAX;
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::period::Quarter;
+use postbackd::model::status::Status;
 use postbackd::store::engine::{Batch, Direction, Engine};
-use postbackd::store::records::{CatalogRecord, ClickRecord, ConversionRecord};
+use postbackd::store::records::{
+    CatalogRecord, ClickRecord, ConversionRecord, Earned, HistoryEntry,
+};
 use postbackd::store::schema::{Profile, Table};
 use postbackd::store::ticket::{Outcome, Ticket};
 use postbackd::store::{
@@ -416,6 +419,100 @@ fn a_store_that_was_never_counted_is_counted_from_its_beginning() {
     assert_eq!(sums(&store), (1, 2, BTreeMap::new()));
     count(&store);
     assert_eq!(sums(&store), (1, 2, BTreeMap::new()));
+}
+
+/// What caps have counted of all conversions: how many, and what they pay.
+fn in_caps(store: &Store) -> (i64, i128) {
+    let sums = wait(store.cap_sums([OfferNumber::new(1).expect("small")].into())).expect("read");
+    let all = || sums.of.values().flat_map(|record| &record.sums);
+    (all().map(|sum| sum.conversions).sum(), all().map(|sum| sum.payout).sum())
+}
+
+#[test]
+fn a_store_that_was_counted_without_sums_for_caps_gets_them_when_it_is_opened() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let minter = minter(&identity);
+    let ages = [80, 40, 0];
+    let ids = ages.map(|age| mint(&minter, NOW_MS - age * DAY_MS));
+    for (id, payout) in ids.into_iter().zip(1..) {
+        let step = |status| HistoryEntry::new(status, 0, 0, Earned::default(), "test");
+        let mut record = ConversionRecord { payout, ..conversion(id, "T") };
+        record.history.extend([step(Status::Rejected), step(Status::Approved)]);
+        let ticket = Arc::new(Ticket::default());
+        store.commit_conversion(id, &record, ticket.clone()).expect("queued");
+        store.writer().flush();
+        assert_eq!(wait(ticket.settled()), Outcome::Durable);
+    }
+    assert_eq!(in_caps(&store), (0, 0), "nothing is in the sums");
+    count(&store);
+    assert_eq!(in_caps(&store), (3, 6));
+    drop(store);
+    // As the release before left it, with a change that is still to be added to the other sums.
+    let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
+    let mut batch = Batch::default();
+    let begin = keys::cap_sums_from(Quarter::default(), OfferNumber::NONE);
+    batch.delete_range(Table::Counters, &begin, &keys::cap_sums_end());
+    let mut counted = engine.value(Table::Counters, keys::COUNTED).expect("readable").expect("w");
+    counted[0] = 1;
+    batch.put(Table::Counters, keys::COUNTED, |out| out.append(&mut counted));
+    let rows = include_str!("fixtures/counters.v1.hex").split("\n\n").nth(2).expect("a change");
+    let digits: Vec<u8> = rows.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let change: Vec<u8> = digits.chunks(2).map(|pair| byte(pair).expect("hex")).collect();
+    batch.put(Table::Counters, &keys::change(ids[1], 1), |out| out.extend(change));
+    engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    drop(engine);
+    let check = |path: &Path| {
+        let (store, _) = open(path);
+        assert_eq!(in_caps(&store), (3, 6));
+        count(&store);
+        assert_eq!(in_caps(&store), (3, 6));
+    };
+    {
+        let (store, _) = open(folder.path());
+        assert_eq!(in_caps(&store), (3, 6));
+        check(crash_image(folder.path()).path());
+    }
+    check(folder.path());
+}
+
+#[test]
+fn what_caps_have_counted_is_read_for_the_offers_that_are_asked_for_alone() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let minter = minter(&identity);
+    let number = |number| OfferNumber::new(number).expect("small");
+    for age in [100, 50, 0] {
+        for offer in 1..=9 {
+            for affiliate in 1..=3 {
+                let affiliate = AffiliateNumber::new(affiliate).expect("small");
+                let id = minter.mint(NOW_MS - age * DAY_MS, number(offer), affiliate);
+                let mut record = ConversionRecord { payout: offer.into(), ..conversion(id, "T") };
+                let (status, earned) = (Status::Pending, Earned::default());
+                record.history.push(HistoryEntry::new(status, 0, 0, earned, "test"));
+                store.commit_conversion(id, &record, Arc::<Ticket>::default()).expect("queued");
+            }
+        }
+    }
+    wait(store.all_appended()).expect("written");
+    count(&store);
+    for asked in [vec![], vec![1], vec![9], vec![3, 4, 7], vec![2, 9, 12], vec![12]] {
+        let sums = wait(store.cap_sums(asked.iter().map(|offer| number(*offer)).collect()));
+        let sums = sums.expect("readable");
+        let mut found = Vec::new();
+        for ((offer, affiliate), record) in &sums.of {
+            assert_eq!(record.sums.len(), 1);
+            let sum = &record.sums[0];
+            found.push((offer.get(), affiliate.get(), sum.conversions, sum.payout));
+        }
+        found.sort_unstable();
+        let there = asked.iter().filter(|offer| **offer <= 9);
+        let expected: Vec<_> = there
+            .flat_map(|offer| (1..=3).map(|who| (*offer, who, 3, 3 * i128::from(*offer))))
+            .collect();
+        assert_eq!(found, expected);
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ use libfuzzer_sys::fuzz_target;
 use postbackd::store::claim::ClaimSet;
 use postbackd::store::keys;
 use postbackd::store::records::{
-    Binding, ClickRecord, ConversionRecord, POSTING_VALUE_BYTES_MAX, PostingRecord, RatesRecord,
-    SealRecord, decode_dedupe, dedupe_minted_ms, encode_dedupe,
+    Binding, CapsRecord, ChangeRecord, ClickRecord, ConversionRecord, POSTING_VALUE_BYTES_MAX,
+    PostingRecord, RatesRecord, SealRecord, decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -33,6 +33,17 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(record) = SealRecord::decode(input) {
         record.encode(&mut again);
         assert_eq!(SealRecord::decode(&again), Ok(record));
+    }
+    again.clear();
+    if let Ok(record) = CapsRecord::decode(input) {
+        record.encode(&mut again);
+        assert_eq!(CapsRecord::decode(&again), Ok(record));
+    }
+    again.clear();
+    // Those of an older version are written as of this one.
+    if let Ok(record) = ChangeRecord::decode(input) {
+        record.encode(&mut again);
+        assert_eq!(ChangeRecord::decode(&again), Ok(record));
     }
     if let Ok(record) = PostingRecord::decode(input) {
         let mut value = [0; POSTING_VALUE_BYTES_MAX];

@@ -1,6 +1,6 @@
 // Hot path of offers with caps or tiers: no clock, no I/O; it allocates for new affiliates only.
 //! What one offer has paid for: by event and affiliate, in the day and month of the newest
-//! conversion, and in those before.
+//! conversion and in those before, and if it is wanted, in total.
 //!
 //! A conversion belongs to the day and month in which its ID was minted. IDs never go back, not
 //! even with the clock, so periods only ever move on; the ones before are kept for conversions
@@ -12,9 +12,8 @@ use super::terms::{Cap, Whose};
 use crate::click_id::RecordId;
 use crate::model::ids::AffiliateNumber;
 use crate::model::period::{Calendar, Period, Span};
-use crate::model::reasons::{Flag, NEGATIVE_EVENT};
-use crate::model::status::Status;
-use crate::store::records::ConversionRecord;
+use crate::store::counters::in_caps;
+use crate::store::records::{CapSum, ConversionRecord};
 
 /// A conversion, as far as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,20 +31,15 @@ pub struct Counted<'a> {
 }
 
 impl<'a> Counted<'a> {
-    /// A stored conversion; `None` if it is not counted: a negative event, or one that was never
-    /// but rejected, late, or over a cap. What is taken back later does not matter.
+    /// A stored conversion; `None` if it is not counted.
     #[must_use]
     pub fn of(conversion: RecordId, record: &ConversionRecord<'a>) -> Option<Self> {
-        let unpaid = Flag::OverCap.bit() | Flag::Late.bit();
-        let negative = record.history.first()?.reason == NEGATIVE_EVENT;
-        let rejected = record.history.iter().all(|step| step.status == Status::Rejected.code());
-        let counts = !negative && !rejected && record.flags & unpaid == 0;
-        counts.then(|| Self {
+        Some(Self {
             minted_ms: conversion.time_ms(),
             event: record.event,
             currency: record.currency,
             affiliate: conversion.affiliate(),
-            payout: record.payout,
+            payout: in_caps(record)?,
         })
     }
 }
@@ -59,6 +53,12 @@ pub struct Added {
     payout: i64,
 }
 
+impl Added {
+    fn sum(&self) -> Sum {
+        Sum { count: 1, payout: self.payout.into() }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sum {
     count: u64,
@@ -68,14 +68,15 @@ struct Sum {
 impl Sum {
     const ZERO: Self = Self { count: 0, payout: 0 };
 
+    // What a damaged row says may be beyond any that conversions can cause.
     fn add(&mut self, other: Self) {
-        self.count += other.count;
-        self.payout += other.payout;
+        self.count = self.count.saturating_add(other.count);
+        self.payout = self.payout.saturating_add(other.payout);
     }
 
     fn subtract(&mut self, other: Self) {
         self.count = self.count.saturating_sub(other.count);
-        self.payout -= other.payout;
+        self.payout = self.payout.saturating_sub(other.payout);
     }
 }
 
@@ -100,13 +101,6 @@ struct Tally {
 }
 
 impl Tally {
-    const fn of(&self, period: Period) -> &Sums {
-        match period {
-            Period::Day => &self.day,
-            Period::Month => &self.month,
-        }
-    }
-
     fn each(&mut self, age: Age, mut change: impl FnMut(&mut Sum)) {
         for (sums, age) in [(&mut self.day, age.day), (&mut self.month, age.month)] {
             sums.0.get_mut(age).into_iter().for_each(&mut change);
@@ -121,21 +115,14 @@ struct Age {
     month: usize,
 }
 
-impl Age {
-    const fn of(self, period: Period) -> usize {
-        match period {
-            Period::Day => self.day,
-            Period::Month => self.month,
-        }
-    }
-}
-
 #[derive(Debug)]
 struct EventCounts {
     event: Box<str>,
     currency: [u8; 3],
     all: Tally,
     affiliates: HashMap<AffiliateNumber, Tally>,
+    total: Sum,
+    totals: HashMap<AffiliateNumber, Sum>,
 }
 
 impl EventCounts {
@@ -151,6 +138,27 @@ impl EventCounts {
         self.all.each(age, &change);
         self.affiliates.entry(affiliate).or_default().each(age, &change);
     }
+
+    fn each_total(&mut self, affiliate: AffiliateNumber, change: impl Fn(&mut Sum)) {
+        change(&mut self.total);
+        change(self.totals.entry(affiliate).or_default());
+    }
+
+    /// What has been counted of one affiliate, or of all, in a period.
+    fn sum(&self, affiliate: Option<AffiliateNumber>, period: Period, age: Age) -> Sum {
+        let tally = match affiliate {
+            None => Some(&self.all),
+            Some(one) => self.affiliates.get(&one),
+        };
+        match period {
+            Period::Day => tally.map_or(Sum::ZERO, |tally| tally.day.of(age.day)),
+            Period::Month => tally.map_or(Sum::ZERO, |tally| tally.month.of(age.month)),
+            Period::Total => match affiliate {
+                None => self.total,
+                Some(one) => self.totals.get(&one).copied().unwrap_or_default(),
+            },
+        }
+    }
 }
 
 /// The counts of one offer.
@@ -163,13 +171,20 @@ pub struct Counts {
     months: [Span; 2],
     /// A handful; an event whose currency was changed is there twice.
     events: Vec<EventCounts>,
+    /// Whether totals are counted. An affiliate with a total is never forgotten.
+    in_total: bool,
 }
 
 impl Counts {
-    /// Counts that begin with the first conversion.
-    pub fn new(calendar: Calendar) -> Self {
+    /// Counts that begin with the first conversion; with totals if they are wanted.
+    pub fn new(calendar: Calendar, in_total: bool) -> Self {
         let never = Span { from_ms: 0, to_ms: 0 };
-        Self { calendar, days: [never; 2], months: [never; 2], events: Vec::new() }
+        Self { calendar, days: [never; 2], months: [never; 2], events: Vec::new(), in_total }
+    }
+
+    /// Whether there are totals.
+    pub const fn in_total(&self) -> bool {
+        self.in_total
     }
 
     /// Moves on to the day and month of a moment, if it is later than the current ones. Time zone
@@ -191,6 +206,24 @@ impl Counts {
         Age { day: after(&self.days), month: after(&self.months) }
     }
 
+    /// Takes a conversion in whose total is counted apart, by [`Self::add_total`].
+    pub fn add_in_periods(&mut self, one: &Counted<'_>) {
+        self.move_on(one.minted_ms);
+        let added = self.prepare(one);
+        self.change_in_periods(&added, Sum::add);
+    }
+
+    /// Takes in what conversions of an affiliate come to, in total alone, if there are totals.
+    pub fn add_total(&mut self, affiliate: AffiliateNumber, sum: &CapSum<'_>) {
+        if self.in_total {
+            let event = self.event(&sum.event, sum.currency);
+            self.events[event].each_total(affiliate, |total| {
+                total.count = total.count.saturating_add_signed(sum.conversions);
+                total.payout = total.payout.saturating_add(sum.payout);
+            });
+        }
+    }
+
     /// Takes a conversion in. It can be taken out again.
     pub fn add(&mut self, one: &Counted<'_>) -> Added {
         self.move_on(one.minted_ms);
@@ -202,33 +235,44 @@ impl Counts {
     /// A conversion as it would be in the counts; it is not taken in.
     pub fn prepare(&mut self, one: &Counted<'_>) -> Added {
         let Counted { minted_ms, affiliate, payout, .. } = *one;
-        Added { event: self.event(one), minted_ms, affiliate, payout }
+        Added { event: self.event(one.event, one.currency), minted_ms, affiliate, payout }
     }
 
-    /// Takes in what was prepared, if its day or month is still known.
+    /// Takes in what was prepared; into its day and month if they are still known.
     pub fn add_prepared(&mut self, added: &Added) {
         self.change(added, |total, sum| total.add(sum));
     }
 
-    /// Takes a conversion out again, if its day or month is still known.
+    /// Takes a conversion out again; out of its day and month if they are still known.
     pub fn remove(&mut self, added: &Added) {
-        self.change(added, |total, sum| total.subtract(sum));
+        self.change(added, Sum::subtract);
     }
 
     fn change(&mut self, added: &Added, change: impl Fn(&mut Sum, Sum)) {
-        let age = self.age(added.minted_ms);
-        let sum = Sum { count: 1, payout: added.payout.into() };
+        self.change_in_periods(added, &change);
+        if self.in_total {
+            let sum = added.sum();
+            self.events[added.event].each_total(added.affiliate, |total| change(total, sum));
+        }
+    }
+
+    fn change_in_periods(&mut self, added: &Added, change: impl Fn(&mut Sum, Sum)) {
+        let (age, sum) = (self.age(added.minted_ms), added.sum());
         self.events[added.event].each(added.affiliate, age, |total| change(total, sum));
     }
 
     /// The place of an event among the counts; it stays there.
-    fn event(&mut self, of: &Counted<'_>) -> usize {
-        let known =
-            |known: &EventCounts| *known.event == *of.event && known.currency == of.currency;
+    fn event(&mut self, event: &str, currency: [u8; 3]) -> usize {
+        let known = |known: &EventCounts| *known.event == *event && known.currency == currency;
         self.events.iter().position(known).unwrap_or_else(|| {
-            let (event, currency) = (of.event.into(), of.currency);
-            let affiliates = HashMap::new();
-            self.events.push(EventCounts { event, currency, all: Tally::default(), affiliates });
+            self.events.push(EventCounts {
+                event: event.into(),
+                currency,
+                all: Tally::default(),
+                affiliates: HashMap::new(),
+                total: Sum::ZERO,
+                totals: HashMap::new(),
+            });
             self.events.len() - 1
         })
     }
@@ -251,7 +295,7 @@ impl Counts {
             return Some(&cap.over_count);
         }
         let most = cap.payout.filter(|_| one.payout > 0)?;
-        let over = sum.payout + i128::from(one.payout) > i128::from(most.get());
+        let over = sum.payout.saturating_add(one.payout.into()) > i128::from(most.get());
         over.then_some(&*cap.over_payout)
     }
 
@@ -260,24 +304,23 @@ impl Counts {
         let sum = self.sum(cap, one);
         let full = cap.count.is_some_and(|most| sum.count >= most)
             || cap.payout.is_some_and(|most| sum.payout >= i128::from(most.get()));
-        let spans = match cap.period {
-            Period::Day => &self.days,
-            Period::Month => &self.months,
+        let age = self.age(one.minted_ms);
+        let span = match cap.period {
+            Period::Day => self.days.get(age.day),
+            Period::Month => self.months.get(age.month),
+            Period::Total => return full.then_some(u64::MAX),
         };
-        full.then_some(spans.get(self.age(one.minted_ms).of(cap.period))?.to_ms)
+        full.then_some(span?.to_ms)
     }
 
     /// What a cap has counted in the period of one more conversion. Payouts in a currency that
     /// the event no longer has are not among them.
     fn sum(&self, cap: &Cap, one: &Counted<'_>) -> Sum {
-        let age = self.age(one.minted_ms).of(cap.period);
+        let age = self.age(one.minted_ms);
+        let affiliate = (!matches!(cap.whose, Whose::Offer)).then_some(one.affiliate);
         let mut sum = Sum::ZERO;
         for event in self.events.iter().filter(|event| cap.counts_event(&event.event)) {
-            let tally = match cap.whose {
-                Whose::Offer => Some(&event.all),
-                Whose::EachAffiliate | Whose::Affiliate(..) => event.affiliates.get(&one.affiliate),
-            };
-            let Some(counted) = tally.map(|tally| tally.of(cap.period).of(age)) else { continue };
+            let counted = event.sum(affiliate, cap.period, age);
             let payout = if event.currency == one.currency { counted.payout } else { 0 };
             sum.add(Sum { count: counted.count, payout });
         }
@@ -286,172 +329,5 @@ impl Counts {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use jiff::tz::TimeZone;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::model::money::Micros;
-
-    const EVENTS: [&str; 3] = ["sale", "lead", "deposit"];
-
-    fn affiliate(number: u32) -> AffiliateNumber {
-        AffiliateNumber::new(number).expect("24 bits")
-    }
-
-    fn berlin() -> Counts {
-        Counts::new(Calendar::new(TimeZone::get("Europe/Berlin").expect("bundled")))
-    }
-
-    fn one(minted: &str, payout: i64) -> Counted<'static> {
-        let moment: jiff::Timestamp = minted.parse().expect("a time");
-        let minted_ms = u64::try_from(moment.as_millisecond()).expect("after 1970");
-        let affiliate = affiliate(7);
-        Counted { minted_ms, event: "sale", currency: *b"USD", affiliate, payout }
-    }
-
-    fn a_day(count: u64) -> Cap {
-        Cap::new(Whose::Offer, Vec::new(), Period::Day, Some(count), None)
-    }
-
-    #[test]
-    fn a_cap_opens_anew_at_the_midnight_of_the_time_zone() {
-        let (mut counts, cap) = (berlin(), a_day(2));
-        let mut check = |minted: &str, has_room: bool| {
-            let one = one(minted, 1);
-            counts.move_on(one.minted_ms);
-            assert_eq!(counts.lacks_room(&cap, &one).is_none(), has_room, "{minted}");
-            if has_room {
-                counts.add(&one);
-            }
-        };
-        check("2026-03-28T22:59:59.999Z", true);
-        // 23 hours of summer time's first day.
-        check("2026-03-28T23:00:00Z", true);
-        check("2026-03-29T01:00:00Z", true);
-        check("2026-03-29T21:59:59.999Z", false);
-        check("2026-03-29T22:00:00Z", true);
-        // Minted before the change, counted after it: the day before is full, too.
-        check("2026-03-29T21:59:59.999Z", false);
-        check("2026-03-30T00:00:00Z", true);
-        check("2026-03-30T21:00:00Z", false);
-        // 25 hours.
-        check("2026-10-24T22:00:00Z", true);
-        check("2026-10-25T22:59:59Z", true);
-        check("2026-10-25T22:59:59.999Z", false);
-        check("2026-10-25T23:00:00Z", true);
-    }
-
-    #[test]
-    fn what_is_given_back_after_the_change_of_day_makes_no_room_in_the_next() {
-        let (mut counts, cap) = (berlin(), a_day(1));
-        let before = counts.add(&one("2026-03-28T22:59:59Z", 1));
-        let next = one("2026-03-28T23:00:00Z", 1);
-        counts.move_on(next.minted_ms);
-        counts.add(&next);
-        counts.remove(&before);
-        assert!(counts.lacks_room(&cap, &next).is_some());
-        assert!(counts.lacks_room(&cap, &one("2026-03-28T22:59:59Z", 1)).is_none());
-    }
-
-    #[test]
-    fn a_payout_cap_pays_what_fits_whole_and_nothing_of_the_rest() {
-        let payout = Some(Micros::new(10));
-        let cap = Cap::new(Whose::Offer, Vec::new(), Period::Month, None, payout);
-        let mut counts = berlin();
-        let mut check = |payout, has_room: bool| {
-            let one = one("2026-03-28T12:00:00Z", payout);
-            counts.move_on(one.minted_ms);
-            assert_eq!(counts.lacks_room(&cap, &one).is_none(), has_room, "{payout}");
-            if has_room {
-                counts.add(&one);
-            }
-        };
-        check(7, true);
-        check(4, false);
-        check(3, true);
-        check(1, false);
-        check(0, true);
-        check(-2, true);
-        check(2, true);
-    }
-
-    /// A conversion in the simplest words: when, event, currency, affiliate, payout.
-    type Plain = (u64, usize, bool, u32, i64);
-
-    fn counted((minted_ms, event, euros, number, payout): Plain) -> Counted<'static> {
-        let currency = if euros { *b"EUR" } else { *b"USD" };
-        let affiliate = affiliate(number);
-        Counted { minted_ms, event: EVENTS[event], currency, affiliate, payout }
-    }
-
-    fn caps() -> Vec<Cap> {
-        let mut caps = Vec::new();
-        for whose in
-            [Whose::Offer, Whose::EachAffiliate, Whose::Affiliate("2".into(), affiliate(2))]
-        {
-            for events in [&[][..], &["sale"], &["sale", "lead"]] {
-                for period in [Period::Day, Period::Month] {
-                    let events = events.iter().map(|event| Box::from(*event)).collect();
-                    let payout = Some(Micros::new(60));
-                    caps.push(Cap::new(whose.clone(), events, period, Some(7), payout));
-                }
-            }
-        }
-        caps
-    }
-
-    /// What a cap allows, by looking at everything that was taken in.
-    fn lacks_room_plainly(cap: &Cap, taken: &BTreeMap<usize, Plain>, next: Plain) -> bool {
-        let calendar = Calendar::new(TimeZone::get("Europe/Berlin").expect("bundled"));
-        let span = calendar.span(cap.period, next.0);
-        let next = counted(next);
-        if !cap.counts_event(next.event) || !cap.counts_affiliate(next.affiliate) {
-            return false;
-        }
-        let same = |one: &Counted<'_>| {
-            span.contains(one.minted_ms)
-                && cap.counts_event(one.event)
-                && (cap.whose == Whose::Offer || one.affiliate == next.affiliate)
-        };
-        let all: Vec<_> = taken.values().map(|one| counted(*one)).filter(same).collect();
-        let in_currency = all.iter().filter(|one| one.currency == next.currency);
-        let payout = in_currency.map(|one| one.payout).sum::<i64>() + next.payout;
-        all.len() >= 7 || (next.payout > 0 && payout > 60)
-    }
-
-    proptest! {
-        #[test]
-        fn counts_agree_with_a_count_of_everything(
-            steps in prop::collection::vec(
-                (0..40_000_000_u64, 0..3_usize, any::<bool>(), 1..4_u32, -3..20_i64, any::<u8>()),
-                1..120,
-            ),
-        ) {
-            // The end of March, when clocks change, so that days and the month end.
-            let mut now_ms = one("2026-03-27T12:00:00Z", 0).minted_ms;
-            let (mut counts, caps) = (berlin(), caps());
-            let (mut taken, mut places) = (BTreeMap::new(), BTreeMap::new());
-            for (number, (step, event, euros, who, payout, choice)) in steps.into_iter().enumerate() {
-                now_ms += step;
-                let next = (now_ms, event, euros, who, payout);
-                counts.move_on(now_ms);
-                for cap in &caps {
-                    let lacks = counts.lacks_room(cap, &counted(next)).is_some();
-                    prop_assert_eq!(lacks, lacks_room_plainly(cap, &taken, next), "{:?}", cap);
-                }
-                let month = Cap::new(Whose::EachAffiliate, vec![EVENTS[event].into()], Period::Month, None, None);
-                let of_month = counts.in_month(EVENTS[event], affiliate(who), now_ms);
-                prop_assert_eq!(of_month, counts.sum(&month, &counted(next)).count);
-                places.insert(number, counts.add(&counted(next)));
-                taken.insert(number, next);
-                if choice < 80 && let Some(gone) = taken.keys().nth(usize::from(choice) % taken.len()).copied() {
-                    taken.remove(&gone);
-                    counts.remove(&places[&gone]);
-                }
-            }
-        }
-    }
-}
+#[path = "counts_tests.rs"]
+mod tests;

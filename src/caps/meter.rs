@@ -38,6 +38,7 @@ pub enum Place<'a> {
 #[derive(Debug)]
 pub struct Meter {
     counts: Mutex<Counts>,
+    in_total: bool,
     /// Until when clicks go to the fallback because a cap is full, Unix milliseconds.
     full_until_ms: AtomicU64,
 }
@@ -45,7 +46,13 @@ pub struct Meter {
 impl Meter {
     /// A meter that has counted so much.
     pub(super) const fn new(counts: Counts) -> Self {
-        Self { counts: Mutex::new(counts), full_until_ms: AtomicU64::new(0) }
+        let in_total = counts.in_total();
+        Self { counts: Mutex::new(counts), in_total, full_until_ms: AtomicU64::new(0) }
+    }
+
+    /// Whether it serves an offer that is counted so.
+    pub(super) const fn serves(&self, in_total: bool) -> bool {
+        self.in_total || !in_total
     }
 
     /// Takes a place for a conversion under all caps at once, or none. `price` says what it pays,
@@ -209,7 +216,7 @@ mod tests {
     use crate::store::ticket::Ticket;
 
     fn meter() -> Arc<Meter> {
-        Arc::new(Meter::new(Counts::new(Calendar::new(jiff::tz::TimeZone::UTC))))
+        Arc::new(Meter::new(Counts::new(Calendar::new(jiff::tz::TimeZone::UTC), true)))
     }
 
     fn take<'a>(meter: &Arc<Meter>, caps: &'a [Cap]) -> Place<'a> {

@@ -1,7 +1,7 @@
 // Hot path of offers with caps or tiers: the look-up. No allocation, no locks.
 //! The meters of all offers that have one: how they come, by a count of the store, and go.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -9,11 +9,12 @@ use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
 
 use super::counts::{Counted, Counts};
 use super::meter::Meter;
+use super::terms::Metered;
 use crate::click_id::RecordId;
 use crate::model::ids::OfferNumber;
 use crate::model::period::{Calendar, Period};
 use crate::store::records::ConversionRecord;
-use crate::store::{ChangeError, ReadError, Store};
+use crate::store::{ChangeError, ReadError, Store, SumsError};
 
 type ByOffer = HashMap<OfferNumber, Arc<Meter>>;
 
@@ -23,6 +24,9 @@ pub enum CountError {
     /// The store could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The sums of all that was paid could not be read.
+    #[error(transparent)]
+    Sums(#[from] SumsError),
     /// The store could not be waited for.
     #[error(transparent)]
     Wait(#[from] ChangeError),
@@ -43,11 +47,19 @@ pub struct Meters {
 #[derive(Debug)]
 pub struct Still(#[expect(dead_code, reason = "held, not read")] OwnedRwLockReadGuard<()>);
 
-/// The offers that are to have a meter, and since which catalog without a break.
+/// The offers that are to have a meter.
 #[derive(Debug, Default)]
 struct Wanted {
     catalogs: u64,
-    since: HashMap<OfferNumber, u64>,
+    of: HashMap<OfferNumber, Wish>,
+}
+
+/// A meter as it is to be, and since which catalog without a break. One that counts totals goes on
+/// to do so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wish {
+    since: u64,
+    in_total: bool,
 }
 
 impl Meters {
@@ -58,10 +70,12 @@ impl Meters {
         Self { calendar, ready, changed: Notify::new(), wanted, turn: Default::default() }
     }
 
-    /// An offer's meter; `None` while it is being counted.
+    /// The meter of an offer that is counted as a catalog wants it; `None` while it is being
+    /// counted so.
     #[must_use]
-    pub fn of(&self, offer: OfferNumber) -> Option<Arc<Meter>> {
-        self.ready.load().get(&offer).map(Arc::clone)
+    pub fn of(&self, offer: Metered) -> Option<Arc<Meter>> {
+        let ready = self.ready.load();
+        ready.get(&offer.offer).filter(|meter| meter.serves(offer.in_total)).map(Arc::clone)
     }
 
     /// Whether clicks of an offer go to the fallback because a cap is full.
@@ -71,7 +85,7 @@ impl Meters {
     }
 
     /// As [`Self::of`], waiting for the count.
-    pub async fn counted(&self, offer: OfferNumber) -> Arc<Meter> {
+    pub async fn counted(&self, offer: Metered) -> Arc<Meter> {
         loop {
             // Enlisted before looking, so that a change in between is not missed.
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -85,25 +99,29 @@ impl Meters {
 
     /// Says which offers have caps or tiers in the catalog that has just come into force. Meters
     /// of all others go: what is not metered is not counted, so a meter that comes back counts
-    /// anew. Returns the catalog's place in time, for [`Self::count`].
-    pub fn want(&self, offers: &[OfferNumber]) -> u64 {
+    /// anew. One that lacks totals still serves those who decide by a catalog that wants none.
+    /// Returns the catalog's place in time, for [`Self::count`].
+    pub fn want(&self, offers: &[Metered]) -> u64 {
         let mut wanted = self.lock_wanted();
         wanted.catalogs += 1;
-        let now = wanted.catalogs;
-        let since = |offer: &OfferNumber| wanted.since.get(offer).copied().unwrap_or(now);
-        wanted.since = offers.iter().map(|offer| (*offer, since(offer))).collect();
+        let since = wanted.catalogs;
+        let wish = |metered: &Metered| match wanted.of.get(&metered.offer) {
+            Some(known) if known.in_total || !metered.in_total => *known,
+            _ => Wish { since, in_total: metered.in_total },
+        };
+        wanted.of = offers.iter().map(|metered| (metered.offer, wish(metered))).collect();
         let mut ready = ByOffer::clone(&self.ready.load());
-        ready.retain(|offer, _| wanted.since.contains_key(offer));
+        ready.retain(|offer, _| wanted.of.contains_key(offer));
         // Its caps may be others now.
         ready.values().for_each(|meter| meter.reopen());
         self.ready.store(Arc::new(ready));
-        now
+        since
     }
 
-    /// Counts, from the conversions in the store, the offers that have no meter yet and are
-    /// wanted since a catalog or longer. Nobody may decide by an older catalog any more: what was
-    /// accepted uncounted is in the writer's hands then. Counted is the month of `now_ms`, and
-    /// what is later.
+    /// Counts, from what the store has, the offers that have no meter yet, or none with the totals
+    /// that they want, and are wanted so since a catalog or longer. Nobody may decide by an older
+    /// catalog any more: what was accepted uncounted is in the writer's hands then. Counted is the
+    /// month of `now_ms`, and what is later.
     ///
     /// # Errors
     /// When the store cannot be waited for or read; these offers then have no meter still.
@@ -113,15 +131,12 @@ impl Meters {
         if missing.is_empty() {
             return Ok(());
         }
-        let fresh = |offer: &OfferNumber| (*offer, Counts::new(self.calendar.clone()));
-        let counts: HashMap<_, _> = missing.keys().map(fresh).collect();
-        let from_ms = self.calendar.span(Period::Month, now_ms).from_ms;
         store.all_appended().await?;
-        let counts = store.fold_conversions(from_ms, counts, count_one).await?;
+        let counts = self.counts(&missing, store, now_ms).await?;
         let wanted = self.lock_wanted();
         let mut ready = ByOffer::clone(&self.ready.load());
         for (offer, counts) in counts {
-            if wanted.since.get(&offer) == missing.get(&offer) {
+            if wanted.of.get(&offer) == missing.get(&offer) {
                 ready.insert(offer, Arc::new(Meter::new(counts)));
             }
         }
@@ -129,6 +144,36 @@ impl Meters {
         drop(wanted);
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    /// The counts of offers whose conversions neither come nor change meanwhile.
+    async fn counts(
+        &self,
+        missing: &HashMap<OfferNumber, Wish>,
+        store: &Store,
+        now_ms: u64,
+    ) -> Result<HashMap<OfferNumber, Counts>, CountError> {
+        let fresh = |wish: &Wish| Counts::new(self.calendar.clone(), wish.in_total);
+        let counts = missing.iter().map(|(offer, wish)| (*offer, fresh(wish))).collect();
+        let mut folded = Folded { counts, total_from: RecordId::from_bytes([u8::MAX; 16]) };
+        let mut from_ms = self.calendar.span(Period::Month, now_ms).from_ms;
+        let in_total = missing.iter().filter(|(_, wish)| wish.in_total);
+        let in_total: BTreeSet<_> = in_total.map(|(offer, _)| *offer).collect();
+        if in_total.is_empty() {
+            return Ok(store.fold_conversions(from_ms, folded, count_one).await?.counts);
+        }
+        let sums = store.cap_sums(in_total).await?;
+        for ((offer, affiliate), record) in &sums.of {
+            if let Some(counts) = folded.counts.get_mut(offer) {
+                record.sums.iter().for_each(|sum| counts.add_total(*affiliate, sum));
+            }
+        }
+        folded.total_from = RecordId::from_bytes(sums.below);
+        from_ms = from_ms.min(folded.total_from.time_ms());
+        let folded = store.fold_conversions(from_ms, folded, count_one).await?;
+        // Until here they have to stay as they are.
+        drop(sums);
+        Ok(folded.counts)
     }
 
     /// For whoever changes what a stored conversion pays: nobody counts the store meanwhile.
@@ -142,10 +187,14 @@ impl Meters {
         Arc::clone(&self.turn).try_read_owned().ok().map(Still)
     }
 
-    fn missing(&self, catalog: u64) -> HashMap<OfferNumber, u64> {
+    fn missing(&self, catalog: u64) -> HashMap<OfferNumber, Wish> {
         let (wanted, ready) = (self.lock_wanted(), self.ready.load());
-        let all = wanted.since.iter().map(|(offer, since)| (*offer, *since));
-        all.filter(|(offer, since)| *since <= catalog && !ready.contains_key(offer)).collect()
+        let mut missing = wanted.of.clone();
+        missing.retain(|offer, wish| {
+            let lacks = ready.get(offer).is_none_or(|meter| !meter.serves(wish.in_total));
+            wish.since <= catalog && lacks
+        });
+        missing
     }
 
     fn lock_wanted(&self) -> MutexGuard<'_, Wanted> {
@@ -154,11 +203,21 @@ impl Meters {
     }
 }
 
-fn count_one(counts: &mut HashMap<OfferNumber, Counts>, id: RecordId, bytes: &[u8]) {
-    let Some(counts) = counts.get_mut(&id.offer()) else { return };
+/// Counts of the store under way.
+struct Folded {
+    counts: HashMap<OfferNumber, Counts>,
+    /// What is before is in the totals already.
+    total_from: RecordId,
+}
+
+fn count_one(folded: &mut Folded, id: RecordId, bytes: &[u8]) {
+    let Some(counts) = folded.counts.get_mut(&id.offer()) else { return };
     // A record that cannot be read has been reported when it was filed.
     let Ok(record) = ConversionRecord::decode(bytes) else { return };
-    if let Some(one) = Counted::of(id, &record) {
+    let Some(one) = Counted::of(id, &record) else { return };
+    if id < folded.total_from {
+        counts.add_in_periods(&one);
+    } else {
         counts.add(&one);
     }
 }

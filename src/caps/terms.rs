@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::ids::AffiliateNumber;
+use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::money::Micros;
 use crate::model::period::Period;
 use crate::model::rule::Rule;
@@ -18,7 +18,7 @@ pub enum Whose {
     Affiliate(Arc<str>, AffiliateNumber),
 }
 
-/// How much of an offer is paid in a day or month; beyond it, conversions pay nothing.
+/// How much of an offer is paid in a day, in a month or in total; beyond it, conversions pay nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cap {
     /// Whose conversions it counts.
@@ -73,6 +73,15 @@ impl Cap {
     pub fn counts_affiliate(&self, affiliate: AffiliateNumber) -> bool {
         !matches!(self.whose, Whose::Affiliate(_, only) if only != affiliate)
     }
+}
+
+/// An offer with caps or tiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metered {
+    /// Which.
+    pub offer: OfferNumber,
+    /// Whether it has caps in total.
+    pub in_total: bool,
 }
 
 /// A payout from some volume on.

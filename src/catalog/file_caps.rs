@@ -76,12 +76,8 @@ fn whose(table: &Table<'_>, affiliate: &dyn Fn(&Table<'_>) -> Option<Arc<str>>) 
 }
 
 fn period(input: Input<'_>) -> Result<Period, Complaint> {
-    let text = input.text()?;
-    if text == "total" {
-        let hint = "\"total\" is not supported by this version; a day or a month is";
-        return Err(Complaint::new(hint));
-    }
-    one_of(text, &[Period::Day, Period::Month].map(|period| (period.as_str(), period)))
+    let words: Vec<_> = Period::ALL.iter().map(|period| (period.as_str(), *period)).collect();
+    one_of(input.text()?, &words)
 }
 
 /// Reads a list of some of the offer's events.

@@ -17,6 +17,7 @@ use crate::checked_toml::tree::Value;
 use crate::checked_toml::{Complaint, Input, Table, did_you_mean, one_of};
 use crate::model::currency::Currency;
 use crate::model::ids::{OfferNumber, is_id};
+use crate::model::period::Period;
 use crate::model::status::Status;
 
 /// Keys of `[[offers]]`.
@@ -132,6 +133,7 @@ pub fn offer(
         pass_params,
         is_metered: !caps.is_empty() || events.iter().any(|event| !event.tiers.is_empty()),
         events,
+        is_capped_in_total: caps.iter().any(|cap| cap.period == Period::Total),
         redirects_when_full: caps.iter().any(|cap| cap.redirect_when_full),
         caps,
         fraud,

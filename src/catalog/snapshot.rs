@@ -7,7 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::template::Template;
-use crate::caps::{Cap, Tier, Whose};
+use crate::caps::{Cap, Metered, Tier, Whose};
 use crate::fraud::Fraud;
 use crate::model::currency::Currency;
 use crate::model::fields::Field;
@@ -200,6 +200,8 @@ pub struct Offer {
     pub caps: Vec<Cap>,
     /// Whether its conversions are counted: it has caps, or an event with tiers.
     pub is_metered: bool,
+    /// Whether one of its caps counts in total.
+    pub is_capped_in_total: bool,
     /// Whether one of its caps sends clicks to the fallback once it is full.
     pub redirects_when_full: bool,
     /// Its fraud rules; most have none.
@@ -207,6 +209,12 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// How its conversions are counted, if they are.
+    #[must_use]
+    pub const fn metered(&self) -> Metered {
+        Metered { offer: self.number, in_total: self.is_capped_in_total }
+    }
+
     /// The event with this name of ours.
     #[must_use]
     pub fn event(&self, id: &str) -> Option<&Event> {
@@ -364,9 +372,9 @@ impl Catalog {
 
     /// The offers whose conversions are counted.
     #[must_use]
-    pub fn metered(&self) -> Vec<OfferNumber> {
+    pub fn metered(&self) -> Vec<Metered> {
         let metered = self.offers.iter().filter(|offer| offer.is_metered);
-        metered.map(|offer| offer.number).collect()
+        metered.map(Offer::metered).collect()
     }
 
     /// All affiliates, in the file's order.

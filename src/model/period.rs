@@ -13,6 +13,8 @@ words! {
         Day = "day",
         /// A calendar month.
         Month = "month",
+        /// All of time.
+        Total = "total",
     }
 }
 
@@ -26,7 +28,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// All of time, for moments that no calendar knows.
+    /// All of time, also for moments that no calendar knows.
     const ENDLESS: Self = Self { from_ms: 0, to_ms: u64::MAX };
 
     /// Whether a moment is part of it.
@@ -90,7 +92,7 @@ impl Calendar {
         Self { time_zone }
     }
 
-    /// The day or month that a moment is part of. A day begins with its first moment, which is
+    /// The day or month that a moment is part of, or all of time. A day begins with its first moment, which is
     /// not midnight where clocks are set forward then.
     #[must_use]
     pub fn span(&self, period: Period, time_ms: u64) -> Span {
@@ -103,6 +105,7 @@ impl Calendar {
         let (first, next) = match period {
             Period::Day => (date, date.tomorrow().ok()?),
             Period::Month => (date.first_of_month(), date.last_of_month().tomorrow().ok()?),
+            Period::Total => return Some(Span::ENDLESS),
         };
         Some(Span { from_ms: self.begin_ms(first)?, to_ms: self.begin_ms(next)? })
     }

@@ -9,12 +9,11 @@ use super::answer::Answer;
 use super::decide::{HELD, Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received};
 use super::price::{PRICE_FLAGS, Price, price_by};
-use crate::caps::{Asked, Meter, Place, Reserved, tier_of};
+use crate::caps::{Asked, Meter, Metered, Place, Reserved, tier_of};
 use crate::catalog::Terms;
 use crate::click_id::RecordId;
 use crate::dedup::Held;
 use crate::limits::METER_WAIT_MAX;
-use crate::model::ids::OfferNumber;
 use crate::model::rate::Day;
 use crate::model::reasons::{Flag, Unavailability};
 use crate::model::status::Status;
@@ -22,7 +21,7 @@ use crate::rates::Market;
 
 impl Postbacks {
     /// What counts the offer's conversions, waited for while it is being made.
-    pub(super) async fn meter(&self, offer: OfferNumber) -> Result<Arc<Meter>, Answer> {
+    pub(super) async fn meter(&self, offer: Metered) -> Result<Arc<Meter>, Answer> {
         if let Some(meter) = self.meters.of(offer) {
             return Ok(meter);
         }

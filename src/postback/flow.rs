@@ -183,7 +183,7 @@ impl Postbacks {
         }
         let mut meter = None;
         if verdict.offer.is_metered {
-            meter = self.meters.of(verdict.offer.number);
+            meter = self.meters.of(verdict.offer.metered());
             if meter.is_none() {
                 return Ok(None);
             }
@@ -236,7 +236,7 @@ impl Postbacks {
         }
         self.suspect(&mut verdict, now_ms).await?;
         if verdict.offer.is_metered && !verdict.event.is_negative() {
-            received.meter = Some(self.meter(verdict.offer.number).await?);
+            received.meter = Some(self.meter(verdict.offer.metered()).await?);
         }
         let original = self.original(&verdict, request.now_ms)?;
         let claims = verdict.claims();

@@ -5,7 +5,7 @@ use super::answer::{Answer, duplicate};
 use super::decide::Verdict;
 use super::flow::{Committing, Postbacks, Received};
 use super::transition::{Heard, Speaker, changed};
-use crate::caps::{Counted, Still};
+use crate::caps::{Counted, Metered, Still};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
 use crate::dedup::{Changing, ClaimSet, Held, Original};
@@ -90,7 +90,9 @@ impl Postbacks {
             let change = ConversionChange { conversion, before, after: anew };
             let submit = |ticket| self.store.change_conversion(change, ticket);
             let Some(still) = still else { return submit(ticket) };
-            if let Some(meter) = self.meters.of(conversion.offer()) {
+            // One that is still without totals is counted anew later.
+            let any = Metered { offer: conversion.offer(), in_total: false };
+            if let Some(meter) = self.meters.of(any) {
                 let of = |record| Counted::of(conversion, record);
                 return submit(meter.recount(
                     of(before).as_ref(),

@@ -8,8 +8,8 @@ use super::counting::AtOnce;
 use super::engine::{Batch, Direction, Engine, EngineError, Tier};
 use super::keys::{self, Place, RecordKey};
 use super::records::{
-    ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts, LateClickRecord,
-    PlaceRecord, RecordError, SubRecord, click_of,
+    CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts,
+    LateClickRecord, PlaceRecord, RecordError, SubRecord, click_of,
 };
 use super::schema::Table;
 use crate::click_id::RecordId;
@@ -51,6 +51,8 @@ impl Sub {
 #[derive(Default)]
 pub struct Chunk {
     places: HashMap<Place, Added>,
+    /// What is added to the sums of caps.
+    caps: HashMap<Place, CapsRecord<'static>>,
     /// Rows of the sums that are added to.
     rows: usize,
     /// Rows that are used up with this.
@@ -201,6 +203,7 @@ impl Chunk {
                     let contribution = Contribution::of(&record).into_owned();
                     subs.insert(click, None);
                     self.counts(Place::of(id)).conversion(&contribution, Sign::Plus);
+                    self.in_caps(id, &contribution, Sign::Plus);
                     met.push(Met { id, steps: record.history.len(), click, contribution });
                 }
                 _ => self.damaged += 1,
@@ -296,6 +299,10 @@ impl Chunk {
                 continue;
             }
             change.apply(self.counts(Place::of(change.id)));
+            self.in_caps(change.id, &change.after, Sign::Plus);
+            if let Some(before) = &change.before {
+                self.in_caps(change.id, before, Sign::Minus);
+            }
             if with_subs {
                 let sub = match subs.get(&change.click) {
                     Some(sub) => sub.clone(),
@@ -325,6 +332,18 @@ impl Chunk {
             Added::default()
         });
         &mut added.counts
+    }
+
+    /// Adds to the sums of caps what they count of a conversion, or takes it away.
+    fn in_caps(&mut self, id: RecordId, contribution: &Contribution<'_>, sign: Sign) {
+        if contribution.in_caps.is_some() {
+            let rows = &mut self.rows;
+            let sums = self.caps.entry(Place::of_caps(id)).or_insert_with(|| {
+                *rows += 1;
+                CapsRecord::default()
+            });
+            sums.conversion(contribution, sign);
+        }
     }
 
     fn sub_counts(&mut self, place: Place, sub: Sub) -> &mut Counts<'static> {
@@ -371,6 +390,13 @@ impl Chunk {
             let counts = sum(stored.as_deref().map(place_counts), &added.counts);
             let record = PlaceRecord { subs: named, counts };
             batch.put(Table::Counters, &keys::counter(place), |out| record.encode(out));
+        }
+        for (place, added) in self.caps {
+            let key = keys::cap_sums(place);
+            let stored = engine.value(Table::Counters, &key)?;
+            let mut sums = known(stored.as_deref().map(CapsRecord::decode));
+            sums.add(&added);
+            batch.put(Table::Counters, &key, |out| sums.encode(out));
         }
         for key in &self.spent {
             batch.delete(Table::Counters, key);
@@ -445,13 +471,17 @@ fn sub_counts(bytes: &[u8]) -> Result<Counts<'_>, RecordError> {
 }
 
 fn sum<'s>(stored: Option<Result<Counts<'s>, RecordError>>, added: &Counts<'_>) -> Counts<'s> {
+    let mut counts = known(stored);
+    counts.add(added, Sign::Plus);
+    counts
+}
+
+fn known<T: Default>(stored: Option<Result<T, RecordError>>) -> T {
     let stored = stored.transpose().unwrap_or_else(|error| {
         tracing::error!(%error, "sums that cannot be read begin anew");
         None
     });
-    let mut counts = stored.unwrap_or_default();
-    counts.add(added, Sign::Plus);
-    counts
+    stored.unwrap_or_default()
 }
 
 /// The `sub1` of a click, if it has one.

@@ -6,8 +6,11 @@
 
 use std::borrow::Cow;
 
-use super::records::{Contribution, ConversionRecord, Counts, EventCounts, FallbackCounts, Tally};
-use crate::model::reasons::NEGATIVE_EVENT;
+use super::records::{
+    CapSum, CapsRecord, ChangeRecord, Contribution, ConversionRecord, Counts, EventCounts,
+    FallbackCounts, Tally,
+};
+use crate::model::reasons::{Flag, NEGATIVE_EVENT};
 use crate::model::status::Status;
 
 /// [`Contribution::standing`] of a negative event.
@@ -40,18 +43,33 @@ impl Sign {
     }
 }
 
+/// What caps and tiers count a conversion by: its payout by its price, micro-units. `None` if they
+/// do not count it: a negative event, or one that was never but rejected, late, or over a cap. What
+/// is taken back later does not matter.
+#[must_use]
+pub fn in_caps(record: &ConversionRecord<'_>) -> Option<i64> {
+    let unpaid = Flag::OverCap.bit() | Flag::Late.bit();
+    let rejected = record.history.iter().all(|step| step.status == Status::Rejected.code());
+    let counts = !is_negative(record) && !rejected && record.flags & unpaid == 0;
+    counts.then_some(record.payout)
+}
+
+fn is_negative(record: &ConversionRecord<'_>) -> bool {
+    record.history.first().is_some_and(|step| step.reason == NEGATIVE_EVENT)
+}
+
 impl<'a> Contribution<'a> {
     /// What a conversion adds as it is.
     #[must_use]
     pub fn of(record: &ConversionRecord<'a>) -> Self {
         let earned = record.earned();
-        let negative = record.history.first().is_some_and(|step| step.reason == NEGATIVE_EVENT);
         Self {
             event: Cow::Borrowed(record.event),
             currency: record.currency,
-            standing: if negative { NEGATIVE } else { record.status },
+            standing: if is_negative(record) { NEGATIVE } else { record.status },
             revenue: earned.revenue,
             payout: earned.payout,
+            in_caps: in_caps(record),
         }
     }
 
@@ -190,6 +208,56 @@ impl<'a> Counts<'a> {
     }
 }
 
+impl ChangeRecord<'_> {
+    /// Adds what the change makes of what caps have counted.
+    pub fn add_to_caps(&self, sums: &mut CapsRecord<'_>) {
+        sums.conversion(&self.after, Sign::Plus);
+        if let Some(before) = &self.before {
+            sums.conversion(before, Sign::Minus);
+        }
+    }
+}
+
+impl CapsRecord<'_> {
+    /// Adds a conversion that caps count, or takes it away.
+    pub fn conversion(&mut self, contribution: &Contribution<'_>, sign: Sign) {
+        if let Some(payout) = contribution.in_caps {
+            let (conversions, payout) = (sign.of(1), sign.of_sum(payout.into()));
+            self.sum(&contribution.event, contribution.currency, conversions, payout);
+        }
+    }
+
+    /// Adds other sums.
+    pub fn add(&mut self, other: &CapsRecord<'_>) {
+        for CapSum { event, currency, conversions, payout } in &other.sums {
+            self.sum(event, *currency, *conversions, *payout);
+        }
+    }
+
+    /// The same whatever came first.
+    #[must_use]
+    pub fn sorted(mut self) -> Self {
+        self.sums
+            .sort_by(|one, other| (&one.event, one.currency).cmp(&(&other.event, other.currency)));
+        self
+    }
+
+    fn sum(&mut self, event: &str, currency: [u8; 3], conversions: i64, payout: i128) {
+        let is_meant = |sum: &CapSum<'_>| sum.event == event && sum.currency == currency;
+        let place = self.sums.iter().position(is_meant).unwrap_or_else(|| {
+            let event = Cow::Owned(event.to_owned());
+            self.sums.push(CapSum { event, currency, ..CapSum::default() });
+            self.sums.len() - 1
+        });
+        let sum = &mut self.sums[place];
+        sum.conversions = sum.conversions.wrapping_add(conversions);
+        sum.payout = sum.payout.wrapping_add(payout);
+        if (sum.conversions, sum.payout) == (0, 0) {
+            self.sums.swap_remove(place);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -205,6 +273,7 @@ mod tests {
             standing: status.code(),
             revenue,
             payout: revenue / 2,
+            in_caps: None,
         }
     }
 
@@ -254,6 +323,7 @@ mod tests {
                 standing,
                 revenue,
                 payout,
+                in_caps: (standing > 1).then_some(payout),
             },
         )
     }
@@ -264,13 +334,23 @@ mod tests {
             all in prop::collection::vec(contribution(), 0..12),
             split in 0..12_usize,
         ) {
-            let mut one = Counts::default();
-            all.iter().for_each(|it| one.conversion(it, Sign::Plus));
+            let (mut one, mut in_caps) = (Counts::default(), CapsRecord::default());
+            for it in &all {
+                one.conversion(it, Sign::Plus);
+                in_caps.conversion(it, Sign::Plus);
+            }
             let (mut front, mut back) = (Counts::default(), Counts::default());
+            let mut halves = [CapsRecord::default(), CapsRecord::default()];
             for (place, it) in all.iter().rev().enumerate() {
                 let half = if place < split { &mut front } else { &mut back };
                 half.conversion(it, Sign::Plus);
+                halves[usize::from(place < split)].conversion(it, Sign::Plus);
             }
+            let [mut some, others] = halves;
+            some.add(&others);
+            prop_assert_eq!(in_caps.clone().sorted(), some.clone().sorted());
+            all.iter().for_each(|it| some.conversion(it, Sign::Minus));
+            prop_assert_eq!(some, CapsRecord::default());
             front.add(&back, Sign::Plus);
             let sorted = one.to_owned().sorted();
             prop_assert_eq!(&sorted, &front.sorted());

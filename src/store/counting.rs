@@ -1,4 +1,5 @@
-//! Counting: sums of clicks and conversions for reports, made behind them.
+//! Counting: sums of clicks and conversions for reports, and of conversions for caps in total, made
+//! behind them.
 //!
 //! Clicks and conversions lie in time order. A thread of the lowest priority walks over them, from
 //! where it has come to a bound, and adds what they are to the sums of their places. One commit
@@ -118,9 +119,9 @@ struct Round {
 }
 
 /// While there is one, the sums stay as they are.
-pub struct Hold<'c>(&'c Counting);
+pub struct Hold(Arc<Counting>);
 
-impl Drop for Hold<'_> {
+impl Drop for Hold {
     fn drop(&mut self) {
         self.0.lock().held -= 1;
     }
@@ -153,13 +154,18 @@ impl Counting {
     }
 
     /// Keeps the sums as they are; `None` while they are being changed.
-    pub fn try_hold(&self) -> Option<Hold<'_>> {
+    pub fn try_hold(self: &Arc<Self>) -> Option<Hold> {
         let mut state = self.lock();
         if state.is_changing() {
             return None;
         }
         state.held += 1;
-        Some(Hold(self))
+        Some(Hold(Arc::clone(self)))
+    }
+
+    /// The commit that is changing the sums, if there is one.
+    pub(super) fn commit(&self) -> Option<Arc<Ticket>> {
+        self.lock().commit.clone()
     }
 
     /// One turn: begins a round if there is something to count and `due`; takes the round under

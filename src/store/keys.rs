@@ -4,9 +4,10 @@
 mod counters;
 
 pub use counters::{
-    COUNTED, Place, change, change_of, changes_from, counter, counters, counters_from, late_click,
-    late_click_of, late_clicks_from, place_of, refused, refused_from, refused_of, sub_counter,
-    sub_counters_end, sub_counters_from, sub_of,
+    COUNTED, Place, cap_sums, cap_sums_end, cap_sums_from, cap_sums_of, change, change_of,
+    changes_from, counter, counters, counters_from, late_click, late_click_of, late_clicks_from,
+    place_of, refused, refused_from, refused_of, sub_counter, sub_counters_end, sub_counters_from,
+    sub_of,
 };
 
 use crate::click_id::RecordId;

@@ -5,6 +5,7 @@
 //! it is not yet settled.
 
 mod bounds;
+mod cap_sums;
 mod catalogs;
 mod changes;
 mod chunk;
@@ -41,6 +42,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 pub use bounds::Bounds;
+pub use cap_sums::{ByAffiliate, CapSums};
 pub use catalogs::KeepError;
 pub use changes::ConversionChange;
 pub use counting::{AtOnce, Turn};
@@ -213,6 +215,7 @@ impl Store {
         let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
         let clicks_from_ms = AtomicU64::new(u64::MAX);
         let expired = Expired::read(&*engine)?;
+        cap_sums::make(&*engine)?;
         let counted = sums::counted(&*engine)?;
         writer.close_counting(counted);
         let counting = Arc::new(Counting::new(counted, expired.subs_before()));

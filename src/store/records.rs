@@ -283,8 +283,8 @@ mod counters;
 mod ledger;
 
 pub use counters::{
-    ChangeRecord, Contribution, Counted, Counts, EventCounts, FallbackCounts, LateClickRecord,
-    PlaceRecord, RefusedCounts, RefusedRecord, SubRecord, Tally,
+    CapSum, CapsRecord, ChangeRecord, Contribution, Counted, Counts, EventCounts, FallbackCounts,
+    LateClickRecord, PlaceRecord, RefusedCounts, RefusedRecord, SubRecord, Tally,
 };
 pub use ledger::{Balance, Hash, POSTING_VALUE_BYTES_MAX, PostingRecord, SealRecord};
 

@@ -56,7 +56,7 @@ impl Store {
     /// Drops what was minted longer ago than `retention` says; true when that is durable.
     ///
     /// Rows that lead to a conversion go when they are next compacted. What is not counted yet is
-    /// kept until it is.
+    /// kept until it is: sums of reports and of caps in total have to outlive it.
     ///
     /// # Errors
     /// When the store takes no writes.

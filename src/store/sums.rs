@@ -72,7 +72,7 @@ pub struct Sums<'s> {
     engine: &'s dyn Engine,
     counted: Counted,
     subs_from: Quarter,
-    _hold: Option<Hold<'s>>,
+    _hold: Option<Hold>,
 }
 
 impl Sums<'_> {
@@ -201,6 +201,19 @@ pub(super) fn counted(engine: &dyn Engine) -> Result<Counted, OpenError> {
 }
 
 impl<'e> View<'e> {
+    /// The key below which conversions are in the sums of caps.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or does not say how far its sums go.
+    pub fn counted_for_caps(&self) -> Result<RecordKey, OpenError> {
+        let stored = self.engine().value(Table::Counters, keys::COUNTED)?;
+        // One that is older has none, until it is opened for serving.
+        if stored.is_none_or(|stored| !Counted::has_cap_sums(&stored)) {
+            return Ok(RecordKey::default());
+        }
+        Ok(counted(self.engine())?.conversions)
+    }
+
     /// The sums of a store that does not change.
     ///
     /// # Errors

@@ -12,8 +12,8 @@ use crate::store::counters::Sign;
 use crate::store::engine::EngineError;
 use crate::store::keys::{self, Place};
 use crate::store::records::{
-    ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts, LateClickRecord,
-    PlaceRecord, RecordError, RefusedRecord, SubRecord,
+    CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts,
+    LateClickRecord, PlaceRecord, RecordError, RefusedRecord, SubRecord,
 };
 use crate::store::schema::Table;
 use crate::store::{Expired, OpenError, Part, ReadError, Sums, SumsError, View, Wanted};
@@ -51,6 +51,8 @@ fn decoded(key: &[u8], value: &[u8]) -> Option<Result<(), RecordError>> {
         Counted::decode(value).map(|_| ())
     } else if keys::place_of(key).is_some() {
         PlaceRecord::decode(value).map(|_| ())
+    } else if keys::cap_sums_of(key).is_some() {
+        CapsRecord::decode(value).map(|_| ())
     } else if keys::sub_of(key).is_some() {
         SubRecord::decode(value).map(|_| ())
     } else if keys::change_of(key).is_some() {

@@ -1,11 +1,12 @@
 //! Proves that a store is sound: every record decodes, what is derived from conversions is there
-//! and leads back to them, the books add up, no sealed day has changed, and the counters are what
-//! clicks and conversions come to.
+//! and leads back to them, the books add up, no sealed day has changed, and the counters, those
+//! of caps too, are what clicks and conversions come to.
 //!
 //! The store is read in key order and never held in memory. Whatever is broken is named; the walk
 //! goes on behind it.
 
 mod books;
+mod caps;
 mod conversions;
 mod counters;
 mod plain;
@@ -94,6 +95,7 @@ pub fn verify(view: &View<'_>) -> Result<Report, VerifyError> {
     conversions::walk_customers(view, &expired, &mut report)?;
     books::walk(view, &expired, &booked, &mut report)?;
     counters::walk(view, &expired, &mut report)?;
+    caps::walk(view, &expired, &mut report)?;
     Ok(report)
 }
 

@@ -11,7 +11,7 @@ use crate::rates;
 const AT_ONCE: usize = 64;
 
 /// An offer that `limits` go with.
-fn catalog(limits: &str) -> String {
+pub fn catalog(limits: &str) -> String {
     format!(
         r#"{CATALOG}
 [[offers]]
@@ -23,7 +23,7 @@ url = "https://limited.example/?subid={{click_id}}"
     )
 }
 
-const SALE: &str = r#"
+pub const SALE: &str = r#"
 [[offers.events]]
 id = "sale"
 payout = { fixed = "2.00", currency = "USD" }
@@ -36,19 +36,19 @@ period = "month"
 count = 10
 "#;
 
-fn server(limits: &str) -> Server {
+pub fn server(limits: &str) -> Server {
     Setup::new().catalog(catalog(limits)).start()
 }
 
 /// Postbacks of distinct transactions of one click.
-fn sales(server: &Server, affiliate: &str, name: &str, count: usize) -> Vec<String> {
+pub fn sales(server: &Server, affiliate: &str, name: &str, count: usize) -> Vec<String> {
     let click = server.click(&format!("offer=limited&aff={affiliate}"));
     let target = |n| format!("/postback?click_id={click}&event=sale&txn_id={name}{n}");
     (0..count).map(target).collect()
 }
 
 /// Payout, flags and reason of each kept conversion that `filter` lets through.
-fn kept(server: &Server, filter: &str) -> Vec<Value> {
+pub fn kept(server: &Server, filter: &str) -> Vec<Value> {
     let kept = server.conversions(&format!("offer=limited&{filter}"));
     let told = |c: &Value| json!([c["payout"], c["flags"], c["history"][0]["reason"]]);
     kept.iter().map(told).collect()
@@ -64,7 +64,7 @@ fn paid(server: &Server) -> usize {
     paid
 }
 
-fn all_accepted(server: &Server, targets: &[String]) {
+pub fn all_accepted(server: &Server, targets: &[String]) {
     for answer in at_once(server, targets) {
         assert_eq!(answer.verdict(), (200, "accepted", ""));
     }
@@ -130,7 +130,7 @@ fn kills_under_load_neither_waste_nor_add_places() {
 }
 
 /// Sends a postback until it is answered.
-fn insist(public: std::net::SocketAddr, target: &str) {
+pub fn insist(public: std::net::SocketAddr, target: &str) {
     eventually("an answer", || {
         let answer = Connection::try_open(public).ok()?.request("GET", target, "").ok()?;
         (answer.status == 200).then_some(())
@@ -208,7 +208,12 @@ payout = "5.50"
 
 #[test]
 fn clicks_of_a_full_offer_go_to_the_fallback_if_it_says_so() {
-    let redirecting = TEN.replace("10", "2") + "redirect_when_full = true\n";
+    ["day", "month", "total"].into_iter().for_each(check_fallback);
+}
+
+fn check_fallback(period: &str) {
+    let cap = TEN.replace("10", "2").replace("month", period);
+    let redirecting = cap + "redirect_when_full = true\n";
     let mut server = server(&format!("{SALE}{redirecting}"));
     let (first, second) = (sales(&server, "pub-7", "A", 1), sales(&server, "pub-8", "B", 2));
     let check = |server: &Server, expected: &Value| {

@@ -30,4 +30,5 @@ mod reports;
 mod rng;
 mod status;
 mod steps;
+mod totals;
 mod verify;

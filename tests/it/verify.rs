@@ -15,8 +15,8 @@ use postbackd::store::counters::Sign;
 use postbackd::store::engine::{Batch, Engine};
 use postbackd::store::keys::{self, Place, PostingKey};
 use postbackd::store::records::{
-    Binding, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts,
-    HistoryEntry, LateClickRecord, POSTING_VALUE_BYTES_MAX, PlaceRecord, PostingRecord,
+    Binding, CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted,
+    Counts, HistoryEntry, LateClickRecord, POSTING_VALUE_BYTES_MAX, PlaceRecord, PostingRecord,
     RatesRecord, SealRecord, SubRecord,
 };
 use postbackd::store::schema::Table;
@@ -279,6 +279,8 @@ fn records_that_do_not_decode_are_named() {
         (Table::Counters, keys::COUNTED),
         (Table::Counters, &keys::counter(place())),
         (Table::Counters, &keys::sub_counter(place(), Some("a"))),
+        (Table::Counters, &keys::cap_sums(Place { quarter: Quarter::default(), ..place() })),
+        (Table::Counters, &keys::cap_sums(place())),
         (Table::Counters, &keys::change(RecordId::from_bytes([5; 16]), 0)),
         (Table::Counters, &keys::late_click(RecordId::from_bytes([5; 16]))),
         (Table::Counters, &keys::refused(place(), 1)),
@@ -462,6 +464,62 @@ fn counters_are_what_clicks_and_conversions_come_to() {
     check("a late click more", clicks, |books, _, batch| {
         let key = keys::late_click(books.clicks[1]);
         batch.put(Table::Counters, &key, |out| LateClickRecord::default().encode(out));
+    });
+}
+
+#[test]
+fn what_caps_have_counted_is_what_the_conversions_come_to() {
+    let fault = "what caps have counted is not";
+    let row = |books: &Books| {
+        let (offer, affiliate) = (books.ids[1].offer(), books.affiliate);
+        // The first quarter of an hour of 32 days.
+        let quarter = Quarter::of_ms(20_000 / 32 * 32 * DAY_MS);
+        Place { quarter, offer, affiliate }
+    };
+    let stored = |books: &Books, engine: &RocksEngine| {
+        let bytes = engine.value(Table::Counters, &keys::cap_sums(row(books))).expect("readable");
+        let bytes: &'static [u8] = bytes.expect("there is a row").leak();
+        let sums = CapsRecord::decode(bytes).expect("sound");
+        assert_eq!((sums.sums[0].conversions, sums.sums[0].payout), (3, 45_000_000));
+        sums
+    };
+    let change = |what: &str, change: fn(&mut CapsRecord<'static>)| {
+        check(what, fault, |books, engine, batch| {
+            let mut sums = stored(books, engine);
+            change(&mut sums);
+            batch.put(Table::Counters, &keys::cap_sums(row(books)), |out| sums.encode(out));
+        });
+    };
+    change("a conversion more", |sums| sums.sums[0].conversions += 1);
+    change("an amount", |sums| sums.sums[0].payout -= 1);
+    change("another event", |sums| sums.sums[0].event = "lead".into());
+    change("another currency", |sums| sums.sums[0].currency = *b"EUR");
+    check("no row", fault, |books, _, batch| {
+        delete(batch, Table::Counters, &keys::cap_sums(row(books)));
+    });
+    check("a row of nothing", fault, |books, engine, batch| {
+        let quarter = row(books).after_caps().expect("not the last");
+        let later = keys::cap_sums(Place { quarter, ..row(books) });
+        batch.put(Table::Counters, &later, |out| stored(books, engine).encode(out));
+    });
+    check("a change more", fault, |books, _, batch| {
+        let before = conversion(books.clicks[1], "T-1-1", vec![step(2, NOON_MS, 20, 15)]);
+        let after = ConversionRecord { payout: 1, ..before.clone() };
+        let change = ChangeRecord {
+            click: before.click,
+            before: Some(Contribution::of(&before)),
+            after: Contribution::of(&after),
+        };
+        let key = keys::change(books.ids[1], 1);
+        batch.put(Table::Counters, &key, |out| change.encode(out));
+    });
+    check("fewer than are left", fault, |books, engine, batch| {
+        let mut sums = stored(books, engine);
+        sums.sums[0].conversions = 1;
+        batch.put(Table::Counters, &keys::cap_sums(row(books)), |out| sums.encode(out));
+        // The first day's is let go.
+        put(batch, Table::Meta, keys::META_EXPIRED, &keys::first_at(NOON_MS + DAY_MS / 2));
+        delete(batch, Table::Conversions, books.ids[0].as_bytes());
     });
 }
 

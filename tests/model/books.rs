@@ -88,6 +88,10 @@ count = 2
 scope = "affiliate"
 period = "month"
 payout = "9"
+[[offers.caps]]
+period = "total"
+events = ["deposit"]
+count = 3
 
 [[offers]]
 id = "watched"

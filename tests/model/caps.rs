@@ -13,8 +13,8 @@ use crate::books::on_disk;
 use crate::disk::Tables;
 
 /// What the caps and tiers of `capped` say, by the times at which its conversions were minted: a
-/// day pays for two sales, the month pays 9, and a sale pays 3 from the month's third on. What has
-/// become of a conversion since, and of its amount, changes nothing of that; what was rejected from
+/// day pays for two sales, the month pays 9, all of time for three deposits, and a sale pays 3 from
+/// the month's third on. What has become of a conversion since, and of its amount, changes nothing of that; what was rejected from
 /// the start, and refunds, are not among them.
 ///
 /// Both ways: nothing is paid over a cap, and nothing goes unpaid without a full cap. A place
@@ -37,6 +37,7 @@ pub fn audit(disk: &Tables) {
     }
     assert!(paid.sales_by_day.values().all(|sales| *sales <= 2), "{paid:?}");
     assert!(paid.payout <= 9_000_000, "{paid:?}");
+    assert!(paid.deposits <= 3, "{paid:?}");
     assert_eq!(paid.in_tier, paid.sales.saturating_sub(2), "{paid:?}");
     for (id, record) in over {
         assert_eq!(record.payout, 0, "{id:?} is over a cap");
@@ -45,6 +46,7 @@ pub fn audit(disk: &Tables) {
             ("cap:offer:day:count", "sale") => paid.sales_by_day.get(&day_of(id)) == Some(&2),
             ("cap:affiliate:month:payout", "sale") => paid.payout > 6_000_000,
             ("cap:affiliate:month:payout", _) => paid.payout == 9_000_000,
+            ("cap:offer:total:count", "deposit") => paid.deposits == 3,
             _ => false,
         };
         assert!(full, "{id:?} is over {reason:?}, which is not full: {paid:?}");
@@ -55,6 +57,7 @@ pub fn audit(disk: &Tables) {
 struct Paid {
     sales_by_day: BTreeMap<u64, u32>,
     sales: u32,
+    deposits: u32,
     in_tier: u32,
     payout: i64,
 }
@@ -73,6 +76,8 @@ impl Paid {
             *self.sales_by_day.entry(day_of(id)).or_default() += 1;
             self.sales += 1;
             self.in_tier += u32::from(in_tier);
+        } else {
+            self.deposits += 1;
         }
     }
 }

@@ -14,27 +14,49 @@ use crate::rng::Rng;
 
 pub type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// A value for every table.
+/// A value for every table, and the conversions that were let go, which nobody but the tests
+/// remembers.
 #[derive(Clone, Default)]
-pub struct Tables([Rows; Table::ALL.len()]);
+pub struct Tables {
+    tables: [Rows; Table::ALL.len()],
+    let_go: Rows,
+}
 
 impl Tables {
     pub fn of(&self, table: Table) -> &Rows {
-        &self.0[table as usize]
+        &self.tables[table as usize]
+    }
+
+    /// Every conversion that there ever was, as it was last.
+    pub fn ever(&self) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
+        self.let_go.iter().chain(self.of(Table::Conversions))
+    }
+
+    pub fn let_go(&self) -> &Rows {
+        &self.let_go
     }
 
     fn apply(&mut self, changes: &[Owned]) {
         for change in changes {
             match change {
                 Owned::Put(table, key, value) => {
-                    self.0[*table as usize].insert(key.clone(), value.clone());
+                    self.tables[*table as usize].insert(key.clone(), value.clone());
+                    if *table == Table::Conversions {
+                        // A change that was under way when it was let go.
+                        self.let_go.remove(key);
+                    }
                 }
                 Owned::Delete(table, key) => {
-                    self.0[*table as usize].remove(key);
+                    self.tables[*table as usize].remove(key);
                 }
                 Owned::DeleteRange(table, from, to) => {
-                    let gone = |key: &Vec<u8>| (from..to).contains(&key);
-                    self.0[*table as usize].retain(|key, _| !gone(key));
+                    let gone = |key: &Vec<u8>, _: &mut Vec<u8>| (from..to).contains(&key);
+                    let gone = self.tables[*table as usize].extract_if(.., gone);
+                    if *table == Table::Conversions {
+                        self.let_go.extend(gone);
+                    } else {
+                        gone.for_each(drop);
+                    }
                 }
             }
         }

@@ -47,17 +47,17 @@ impl Wake for Woken {
 }
 
 /// A future polled by hand, and only when it was woken: a lost wake-up leaves it stuck.
-struct Task<T> {
+pub struct Task<T> {
     future: Pin<Box<dyn Future<Output = T>>>,
     woken: Arc<Woken>,
 }
 
 impl<T> Task<T> {
-    fn new(future: impl Future<Output = T> + 'static) -> Self {
+    pub fn new(future: impl Future<Output = T> + 'static) -> Self {
         Self { future: Box::pin(future), woken: Arc::new(Woken(AtomicBool::new(true))) }
     }
 
-    fn poll(&mut self) -> Option<T> {
+    pub fn poll(&mut self) -> Option<T> {
         self.woken.0.store(false, Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(&self.woken));
         match self.future.as_mut().poll(&mut Context::from_waker(&waker)) {
@@ -66,7 +66,7 @@ impl<T> Task<T> {
         }
     }
 
-    fn wants_poll(&self) -> bool {
+    pub fn wants_poll(&self) -> bool {
         self.woken.0.load(Ordering::Relaxed)
     }
 }
@@ -464,7 +464,7 @@ fn count(setup: &Setup, store: &Arc<Store>, now_ms: u64) -> Meters {
 }
 
 /// Runs a future to its end on a store where nothing else happens.
-fn alone<T>(store: &Store, future: impl Future<Output = T> + 'static) -> T {
+pub fn alone<T>(store: &Store, future: impl Future<Output = T> + 'static) -> T {
     let mut task = Task::new(future);
     loop {
         assert!(task.wants_poll(), "it is stuck");

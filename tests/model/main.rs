@@ -28,7 +28,8 @@
 //! - the sums that reports are made of, with what is still to be added to them, are a count of all
 //!   clicks and conversions, at any moment and after every crash;
 //! - caps are never exceeded by what is on the disk, and nothing goes unpaid without a full cap,
-//!   whatever becomes of statuses and amounts;
+//!   whatever becomes of statuses and amounts; in total also when retention lets go of conversions
+//!   (`totals.rs`);
 //! - what a fraud rule of clicks rejects is rejected, however quickly it comes after its click, and
 //!   no advertiser undoes that;
 //! - when the writer has run dry, no future waits, no claim is pending, every ticket is settled;
@@ -48,6 +49,7 @@ mod counts;
 mod disk;
 mod life;
 mod rng;
+mod totals;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

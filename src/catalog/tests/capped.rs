@@ -35,6 +35,12 @@ affiliate = "8"
 events = ["registration", "sale"]
 period = "day"
 count = 1
+[[offers.caps]]
+period = "total"
+count = 9000
+payout = "70000.00"
+events = ["sale"]
+redirect_when_full = true
 [[offers]]
 id = "o2"
 advertiser = "acme"
@@ -77,6 +83,10 @@ fn an_offer_may_be_capped_as_a_whole_for_each_affiliate_and_for_one() {
             1,
             None,
         ),
+        Cap {
+            redirect_when_full: true,
+            ..cap(Whose::Offer, &["sale"], Period::Total, 9000, Some("70000"))
+        },
     ];
     assert_eq!(offer.caps, expected);
     let words = offer.caps.iter().map(|cap| [&*cap.over_count, &*cap.over_payout]);
@@ -86,6 +96,7 @@ fn an_offer_may_be_capped_as_a_whole_for_each_affiliate_and_for_one() {
             ["cap:offer:day:count", "cap:offer:day:payout"],
             ["cap:affiliate:month:count", "cap:affiliate:month:payout"],
             ["cap:8:day:count", "cap:8:day:payout"],
+            ["cap:offer:total:count", "cap:offer:total:payout"],
         ]
     );
 }
@@ -102,8 +113,9 @@ fn an_event_may_pay_by_volume_but_not_whom_it_pays_otherwise() {
     assert_eq!(sale.tiers_of(AffiliateNumber::NONE), tiers);
     let metered = |id| catalog.offer(id).expect("listed").is_metered;
     assert_eq!(["o1", "o2", "o3"].map(metered), [true, true, false]);
-    let numbers = ["o1", "o2"].map(|id| catalog.offer(id).expect("listed").number);
-    assert_eq!(catalog.metered(), numbers);
+    let metered = ["o1", "o2"].map(|id| catalog.offer(id).expect("listed").metered());
+    assert_eq!(catalog.metered(), metered);
+    assert_eq!(metered.map(|offer| offer.in_total), [true, false]);
 }
 
 fn percent(text: &str) -> Percent {
@@ -127,7 +139,7 @@ tiers = [{ from = 1, payout = { fixed = "1" } }, { from = 9 }, { from = 9, payou
 id = "lead"
 payout = { fixed = "1", currency = "EUR" }
 [[offers.caps]]
-period = "total"
+period = "totals"
 count = 0
 [[offers.caps]]
 period = "day"
@@ -158,13 +170,13 @@ id = "pub-7"
     catalog.toml:11: offers[0] "o1".events[0] "sale".tiers[1].from: pays nothing else: give it a payout
     catalog.toml:11: offers[0] "o1".events[0] "sale".tiers[2].payout.currency: must be USD, the currency of the event's payout
     catalog.toml:11: offers[0] "o1".events[0] "sale".tiers[2].from: must be above that of the tier before
-    catalog.toml:16: offers[0] "o1".caps[0] "total".period: "total" is not supported by this version; a day or a month is
-    catalog.toml:17: offers[0] "o1".caps[0] "total".count: must be a whole number from 1 to 1000000000000
+    catalog.toml:16: offers[0] "o1".caps[0] "totals".period: "totals" is not one of "day", "month", "total"; did you mean "total"?
+    catalog.toml:17: offers[0] "o1".caps[0] "totals".count: must be a whole number from 1 to 1000000000000
     catalog.toml:20: offers[0] "o1".caps[1] "day".payout: is of events with several currencies: list events of one
     catalog.toml:22: offers[0] "o1".caps[2] "week".scope: is all affiliates', and one is named
     catalog.toml:23: offers[0] "o1".caps[2] "week".affiliate: "pub-8" is not among the affiliates; did you mean "pub-7"?
     catalog.toml:24: offers[0] "o1".caps[2] "week".events: "leads" is not among the offer's events
-    catalog.toml:25: offers[0] "o1".caps[2] "week".period: "week" is not one of "day", "month"
+    catalog.toml:25: offers[0] "o1".caps[2] "week".period: "week" is not one of "day", "month", "total"
     catalog.toml:26: offers[0] "o1".caps[2] "week".payout: must be more than nothing
     catalog.toml:28: offers[0] "o1".caps[3] "month".period: caps nothing: give it a count or a payout
     catalog.toml:29: offers[0] "o1".caps[3] "month".events: "sale" is listed twice

@@ -17,6 +17,11 @@ const CHANGE_TAG: u8 = b'd';
 const LATE_TAG: u8 = b'l';
 /// Refused postbacks of a place.
 const REFUSED_TAG: u8 = b'r';
+/// What caps have counted of an offer and affiliate.
+const CAPS_TAG: u8 = b'c';
+/// Quarters of an hour whose conversions one row of [`cap_sums`] counts: 32 days. A total is the
+/// sum of few rows then, and what retention has not reached can still be counted anew.
+const CAPS_QUARTERS: u32 = 32 * 24 * 4;
 /// After a place in keys of sums by `sub1`: the rest of the key is the value.
 const NAMED: u8 = 1;
 /// After a place in keys of sums by `sub1`: all values that have no row of their own.
@@ -42,6 +47,21 @@ impl Place {
     pub fn of(id: RecordId) -> Self {
         let quarter = Quarter::of_ms(id.time_ms());
         Self { quarter, offer: id.offer(), affiliate: id.affiliate() }
+    }
+
+    /// Where caps count a conversion: a place of 32 days, which has the name of their first quarter
+    /// of an hour.
+    #[must_use]
+    pub fn of_caps(id: RecordId) -> Self {
+        let place = Self::of(id);
+        let quarter = place.quarter.get();
+        Self { quarter: Quarter::new(quarter - quarter % CAPS_QUARTERS), ..place }
+    }
+
+    /// The first quarter of an hour of the 32 days after those of [`Self::of_caps`], if any is.
+    #[must_use]
+    pub fn after_caps(&self) -> Option<Quarter> {
+        self.quarter.get().checked_add(CAPS_QUARTERS).map(Quarter::new)
     }
 
     fn encode(&self) -> [u8; PLACE_BYTES] {
@@ -185,6 +205,33 @@ pub fn refused_of(key: &[u8]) -> Option<(Place, u64)> {
     Some((Place::decode(place)?, u64::from_be_bytes(start.try_into().ok()?)))
 }
 
+/// The key of what caps have counted at a place of [`Place::of_caps`].
+#[must_use]
+pub fn cap_sums(place: Place) -> [u8; COUNTER_BYTES] {
+    let mut key = [CAPS_TAG; COUNTER_BYTES];
+    key[1..].copy_from_slice(&place.encode());
+    key
+}
+
+/// Where the keys of [`cap_sums`] of a quarter of an hour, and in it of an offer, begin.
+#[must_use]
+pub fn cap_sums_from(quarter: Quarter, offer: OfferNumber) -> [u8; COUNTER_BYTES] {
+    cap_sums(Place { quarter, offer, affiliate: AffiliateNumber::NONE })
+}
+
+/// Where all keys of [`cap_sums`] end.
+#[must_use]
+pub const fn cap_sums_end() -> [u8; 1] {
+    [CAPS_TAG + 1]
+}
+
+/// The place in a key of [`cap_sums`].
+#[must_use]
+pub fn cap_sums_of(key: &[u8]) -> Option<Place> {
+    let place = Place::decode(key.strip_prefix(&[CAPS_TAG])?)?;
+    place.quarter.get().is_multiple_of(CAPS_QUARTERS).then_some(place)
+}
+
 fn from(tag: u8, quarter: Quarter) -> [u8; 5] {
     let [a, b, c, d] = quarter.get().to_be_bytes();
     [tag, a, b, c, d]
@@ -227,6 +274,15 @@ mod tests {
                     key[..] >= from[..] && key[..] < sub_counters_from(place.quarter.next())[..]
                 );
             }
+            let key = cap_sums(place);
+            assert_eq!((cap_sums_of(&key), place_of(&key)), (None, None), "not of 32 days");
+            let place = Place { quarter: Quarter::new(3072 * place.quarter.get()), ..place };
+            let key = cap_sums(place);
+            assert_eq!((cap_sums_of(&key), place_of(&key)), (Some(place), None));
+            assert!(key >= cap_sums_from(place.quarter, place.offer));
+            let after = place.after_caps().expect("not the last");
+            assert!(key < cap_sums_from(after, OfferNumber::NONE));
+            assert!(key[..] < cap_sums_end()[..]);
             let key = refused(place, 7);
             assert_eq!((refused_of(&key), sub_of(&key)), (Some((place, 7)), None));
             assert!(key[..] >= refused_from(place.quarter)[..]);
@@ -255,5 +311,13 @@ mod tests {
         bytes[12] = 4;
         bytes[15] = 5;
         assert_eq!(Place::of(RecordId::from_bytes(bytes)), place(3, 4, 5));
+        let of_caps = |ms: u64| {
+            bytes[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
+            Place::of_caps(RecordId::from_bytes(bytes))
+        };
+        let days = |days: u64| days * 96 * Quarter::MS;
+        let [first, last, next] = [days(64), days(96) - 1, days(96)].map(of_caps);
+        assert_eq!((first, last, next), (place(6144, 4, 5), first, place(9216, 4, 5)));
+        assert_eq!(first.after_caps(), Some(next.quarter));
     }
 }

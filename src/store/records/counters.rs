@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::{RecordError, append};
 use crate::store::keys::{RECORD_KEY_BYTES, RecordKey};
 
-/// Version of every record in `counters`.
+/// Version of every record in `counters` but two.
 const VERSION: u8 = 1;
+/// Version of changes: since it, they say what caps count.
+const CHANGE_VERSION: u8 = 2;
+/// Version of how far counting has come: since it, there are sums for caps.
+const COUNTED_VERSION: u8 = 2;
 
 /// Conversions of one status, and what they come to in micro-units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +98,31 @@ pub struct Contribution<'a> {
     pub revenue: i64,
     /// What the affiliate earns by it, micro-units.
     pub payout: i64,
+    /// What caps count it by: its payout by its price, micro-units; `None` if they do not count
+    /// it, and in changes of version 1.
+    pub in_caps: Option<i64>,
+}
+
+/// What caps have counted of an event whose payouts are in one currency.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapSum<'a> {
+    /// The event's ID.
+    #[serde(borrow)]
+    pub event: Cow<'a, str>,
+    /// Currency of the payouts.
+    pub currency: [u8; 3],
+    /// How many conversions; negative only while something is taken away from others.
+    pub conversions: i64,
+    /// What they pay by their prices, micro-units.
+    pub payout: i128,
+}
+
+/// What caps have counted of an offer and affiliate in some time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapsRecord<'a> {
+    /// By event and currency.
+    #[serde(borrow)]
+    pub sums: Vec<CapSum<'a>>,
 }
 
 /// A change of a conversion that is counted, or may be.
@@ -161,7 +190,31 @@ macro_rules! coded {
     )*};
 }
 
-coded! { PlaceRecord SubRecord ChangeRecord LateClickRecord RefusedRecord }
+coded! { PlaceRecord SubRecord CapsRecord LateClickRecord RefusedRecord }
+
+/// Changes as version 1 wrote them.
+mod change_v1;
+
+impl<'a> ChangeRecord<'a> {
+    /// Appends the record's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        append(CHANGE_VERSION, self, out);
+    }
+
+    /// Reads a record back; texts borrow from `bytes`.
+    ///
+    /// # Errors
+    /// When the version is unknown or the bytes do not decode.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        match bytes.split_first() {
+            Some((&CHANGE_VERSION, rest)) => {
+                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
+            }
+            Some((&change_v1::VERSION, rest)) => change_v1::decode(rest),
+            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+        }
+    }
+}
 
 /// How far counting has come: what is below is in the sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,7 +228,7 @@ pub struct Counted {
 impl Counted {
     /// Appends the record's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+        out.push(COUNTED_VERSION);
         out.extend_from_slice(&self.clicks);
         out.extend_from_slice(&self.conversions);
     }
@@ -186,13 +239,19 @@ impl Counted {
     /// When the version is unknown or the length is wrong.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
-            Some((&VERSION, rest)) => {
+            Some((&(VERSION | COUNTED_VERSION), rest)) => {
                 let split = rest.split_at_checked(RECORD_KEY_BYTES).ok_or(RecordError::Corrupt)?;
                 let key = |bytes: &[u8]| bytes.try_into().map_err(|_| RecordError::Corrupt);
                 Ok(Self { clicks: key(split.0)?, conversions: key(split.1)? })
             }
             other => Err(RecordError::Version(other.map(|(version, _)| *version))),
         }
+    }
+
+    /// Whether there are sums for caps as far as an encoded record says.
+    #[must_use]
+    pub fn has_cap_sums(bytes: &[u8]) -> bool {
+        bytes.first() != Some(&VERSION)
     }
 
     /// The later of both, each.

@@ -1,0 +1,232 @@
+//! What caps have counted, from the first conversion on: read for their totals, and made at once
+//! for a store that was counted before there were such sums.
+//!
+//! They are made with the other sums, in the same commits (`counting.rs`), so retention lets go of
+//! no conversion that is not in them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::counters::Sign;
+use super::counting::Hold;
+use super::engine::{Batch, Direction, Engine, EngineError};
+use super::keys::{self, Place, RecordKey};
+use super::records::{CapsRecord, ChangeRecord, Contribution, ConversionRecord, Counted};
+use super::schema::Table;
+use super::sums::{self, SumsError};
+use super::ticket::Outcome;
+use super::{OpenError, ReadError, Store};
+use crate::limits::{COUNTED_ROWS_MAX, PAGE_ROWS_SCANNED_MAX};
+use crate::model::ids::{AffiliateNumber, OfferNumber};
+use crate::model::period::Quarter;
+
+/// An offer's sums, by affiliate.
+pub type ByAffiliate = HashMap<(OfferNumber, AffiliateNumber), CapsRecord<'static>>;
+
+/// What caps have counted of some offers, of every conversion below a key, those that retention has
+/// let go included. While it is there, the sums stay as they are.
+pub struct CapSums {
+    /// The key. From it on, conversions are to be added.
+    pub below: RecordKey,
+    /// The sums.
+    pub of: ByAffiliate,
+    _hold: Hold,
+}
+
+impl Store {
+    /// What caps have counted of some offers. Their conversions may neither come nor change
+    /// meanwhile, nor until the rest is added: those from [`CapSums::below`] on.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    pub async fn cap_sums(&self, offers: BTreeSet<OfferNumber>) -> Result<CapSums, SumsError> {
+        let hold = self.hold_sums().await?;
+        let counted = self.readers.run(sums::counted).await.map_err(ReadError::from)??;
+        let below = counted.conversions;
+        let mut reading = Reading { offers, below, of: ByAffiliate::new(), damaged: 0 };
+        let rows = keys::cap_sums_from(Quarter::default(), OfferNumber::NONE);
+        let changes = keys::changes_from(&RecordKey::default());
+        for (first, turn) in [
+            (rows.to_vec(), Reading::rows as fn(&mut Reading, &dyn Engine, _) -> _),
+            (changes.to_vec(), Reading::changes),
+        ] {
+            let mut next = Some(first);
+            while let Some(from) = next {
+                let read = move |engine: &dyn Engine| {
+                    let next = turn(&mut reading, engine, from)?;
+                    Ok::<_, EngineError>((reading, next))
+                };
+                (reading, next) = self.readers.run(read).await.map_err(ReadError::from)??;
+            }
+        }
+        let Reading { of, damaged, .. } = reading;
+        if damaged > 0 {
+            tracing::error!(damaged, "what caps have counted cannot all be read");
+        }
+        Ok(CapSums { below, of, _hold: hold })
+    }
+
+    /// Keeps the sums as they are, waiting while they are being changed.
+    async fn hold_sums(&self) -> Result<Hold, ReadError> {
+        loop {
+            let counting = Arc::clone(&self.counting);
+            let held =
+                self.readers.run(move |_| counting.try_hold().ok_or_else(|| counting.commit()));
+            match held.await? {
+                Ok(hold) => return Ok(hold),
+                Err(Some(commit)) if self.settled(&commit).await != Outcome::Durable => {
+                    return Err(ReadError::Poisoned);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Sums as they are read, so many rows in a turn.
+struct Reading {
+    offers: BTreeSet<OfferNumber>,
+    below: RecordKey,
+    of: ByAffiliate,
+    damaged: usize,
+}
+
+impl Reading {
+    /// Adds up rows; returns where the next turn begins. Rows of other offers are passed over.
+    fn rows(
+        &mut self,
+        engine: &dyn Engine,
+        mut from: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        let (to, up) = (keys::cap_sums_end(), Direction::Ascending);
+        let mut left = PAGE_ROWS_SCANNED_MAX;
+        loop {
+            let mut next = None;
+            engine.scan(Table::Counters, &from, &to, up, &mut |key, value| {
+                let Some(place) = keys::cap_sums_of(key) else {
+                    self.damaged += 1;
+                    return ControlFlow::Continue(());
+                };
+                if left == 0 {
+                    next = Some(key.to_vec());
+                    return ControlFlow::Break(());
+                }
+                left -= 1;
+                if !self.offers.contains(&place.offer) {
+                    next = self.next_wanted(&place);
+                    return ControlFlow::Break(());
+                }
+                match CapsRecord::decode(value) {
+                    Ok(sums) => self.at(place).add(&sums),
+                    Err(_) => self.damaged += 1,
+                }
+                ControlFlow::Continue(())
+            })?;
+            match next {
+                Some(next) if left > 0 => from = next,
+                next => return Ok(next),
+            }
+        }
+    }
+
+    /// Where rows of offers that are asked for go on, after a place of another one.
+    fn next_wanted(&self, place: &Place) -> Option<Vec<u8>> {
+        let (quarter, offer) = match self.offers.range(place.offer..).next() {
+            Some(offer) => (place.quarter, *offer),
+            None => (place.after_caps()?, *self.offers.first()?),
+        };
+        Some(keys::cap_sums_from(quarter, offer).to_vec())
+    }
+
+    /// Adds changes of what is in the rows; returns where the next turn begins.
+    fn changes(
+        &mut self,
+        engine: &dyn Engine,
+        from: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        let (to, up) = (keys::changes_from(&self.below), Direction::Ascending);
+        let (mut left, mut next) = (PAGE_ROWS_SCANNED_MAX, None);
+        if from[..] >= to[..] {
+            return Ok(None);
+        }
+        engine.scan(Table::Counters, &from, &to, up, &mut |key, value| {
+            if left == 0 {
+                next = Some(key.to_vec());
+                return ControlFlow::Break(());
+            }
+            left -= 1;
+            match (keys::change_of(key), ChangeRecord::decode(value)) {
+                (Some((id, _)), Ok(change)) if self.offers.contains(&id.offer()) => {
+                    change.add_to_caps(self.at(Place::of(id)));
+                }
+                (Some(_), Ok(_)) => {}
+                _ => self.damaged += 1,
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(next)
+    }
+
+    fn at(&mut self, place: Place) -> &mut CapsRecord<'static> {
+        self.of.entry((place.offer, place.affiliate)).or_default()
+    }
+}
+
+/// Makes the sums of a store that was counted before there were any; durable before it returns. A
+/// crash in between has it done again, which changes nothing.
+///
+/// Changes that are still to be added are part of the conversions as they are read here; of that
+/// time, they say nothing of caps.
+pub(super) fn make(engine: &dyn Engine) -> Result<(), OpenError> {
+    let Some(counted) = engine.value(Table::Counters, keys::COUNTED)? else { return Ok(()) };
+    if Counted::has_cap_sums(&counted) {
+        return Ok(());
+    }
+    let counted = Counted::decode(&counted).map_err(|_| OpenError::DamagedCounters)?;
+    let (mut from, to) = (RecordKey::default(), counted.conversions);
+    while from < to {
+        let (rows, next) = of_one_row(engine, &from, &to)?;
+        let rows: Vec<_> = rows.into_iter().collect();
+        for rows in rows.chunks(COUNTED_ROWS_MAX) {
+            let mut batch = Batch::default();
+            for (place, sums) in rows {
+                batch.put(Table::Counters, &keys::cap_sums(*place), |out| sums.encode(out));
+            }
+            engine.append(&batch)?;
+        }
+        from = next;
+    }
+    let mut batch = Batch::default();
+    batch.put(Table::Counters, keys::COUNTED, |out| counted.encode(out));
+    engine.append(&batch)?;
+    Ok(engine.sync()?)
+}
+
+/// The sums of the conversions of a range that one time's rows count, and where the next ones
+/// begin.
+fn of_one_row(
+    engine: &dyn Engine,
+    from: &RecordKey,
+    to: &RecordKey,
+) -> Result<(HashMap<Place, CapsRecord<'static>>, RecordKey), EngineError> {
+    let mut rows: HashMap<Place, CapsRecord<'static>> = HashMap::new();
+    let (mut quarter, mut next) = (None, *to);
+    engine.scan(Table::Conversions, from, to, Direction::Ascending, &mut |key, value| {
+        // What cannot be read has been reported when it was counted.
+        let Some(id) = keys::record(key) else { return ControlFlow::Continue(()) };
+        let place = Place::of_caps(id);
+        if *quarter.get_or_insert(place.quarter) != place.quarter {
+            next = *id.as_bytes();
+            return ControlFlow::Break(());
+        }
+        if let Ok(record) = ConversionRecord::decode(value) {
+            let contribution = Contribution::of(&record);
+            if contribution.in_caps.is_some() {
+                rows.entry(place).or_default().conversion(&contribution, Sign::Plus);
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok((rows, next))
+}
