@@ -136,3 +136,88 @@ pub fn seal_hash(affiliate: AffiliateNumber, day: Day, seal: &SealRecord) -> Has
     let tag = if seal.converted.is_empty() { SEAL_TAG } else { CONVERTED_SEAL_TAG };
     tagged(tag, &[&bytes])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::click_id::RecordId;
+    use crate::store::keys::PostingKey;
+    use crate::store::records::{Balance, Entries};
+
+    fn affiliate() -> AffiliateNumber {
+        AffiliateNumber::new(0x0001_0203).expect("24 bits")
+    }
+
+    fn posting(converted: Vec<Converted>) -> Posting {
+        let (day, conversion) = (Day::new(20_000), RecordId::from_bytes([5; 16]));
+        let key = PostingKey { affiliate: affiliate(), day, conversion, step: 7 };
+        let record = PostingRecord { currency: *b"EUR", entries: Entries::of(20, 15), converted };
+        Posting { key, record }
+    }
+
+    fn converted() -> Converted {
+        let (own, worth) = (Entries::of(30, 22), Entries::of(33, 24));
+        Converted { base: *b"USD", postings: 2, own, worth }
+    }
+
+    /// The bytes of the table in `docs/ledger.md`, put together by hand.
+    fn hash(tag: u8, parts: &[&[u8]]) -> Hash {
+        *blake3::hash(&[&[tag], &parts.concat()[..]].concat()).as_bytes()
+    }
+
+    const PLACE: &[u8] = b"p\x01\x02\x03\x00\x00\x4e\x20\
+        \x05\x05\x05\x05\x05\x05\x05\x05\x05\x05\x05\x05\x05\x05\x05\x05\x00\x07";
+
+    fn micros(amounts: &[i128]) -> Vec<u8> {
+        amounts.iter().flat_map(|amount| amount.to_be_bytes()).collect()
+    }
+
+    fn in_dollars() -> Vec<u8> {
+        [&b"USD"[..], &2_i64.to_be_bytes(), &micros(&[-22, -24])].concat()
+    }
+
+    #[test]
+    fn a_leaf_is_hashed_as_it_always_was_and_what_it_converts_comes_last() {
+        let blinding = Blinding::new(&[7; 32]);
+        let key = blake3::derive_key(BLINDING_CONTEXT, &[7; 32]);
+        let hidden = |network: &[i128]| {
+            *blake3::keyed_hash(&key, &[PLACE, &micros(network)].concat()).as_bytes()
+        };
+        let plain = leaf(&posting(Vec::new()), &blinding).hash();
+        let payable = micros(&[-15]);
+        assert_eq!(plain, hash(0, &[PLACE, b"EUR", &payable, &hidden(&[20, -5])]));
+        let network = hidden(&[20, -5, 30, -8, 33, -9]);
+        let expected = hash(0, &[PLACE, b"EUR", &payable, &network, &in_dollars()]);
+        assert_eq!(leaf(&posting(vec![converted()]), &blinding).hash(), expected);
+    }
+
+    #[test]
+    fn a_seal_is_hashed_as_it_always_was_unless_something_is_converted() {
+        let balance =
+            |currency, payout| Balance { currency, postings: 9, entries: Entries::of(100, payout) };
+        let mut seal = SealRecord {
+            previous_day: Some(19_999),
+            previous: [1; 32],
+            postings: 3,
+            root: [2; 32],
+            balances: vec![balance(*b"EUR", 70), balance(*b"JPY", 80)],
+            converted: Vec::new(),
+        };
+        let head = [
+            &[1, 2, 3][..],
+            &20_000_u32.to_be_bytes(),
+            &[1],
+            &19_999_u32.to_be_bytes(),
+            &[1; 32],
+            &3_u64.to_be_bytes(),
+            &[2; 32],
+        ]
+        .concat();
+        let balances = [&b"EUR"[..], &micros(&[-70]), b"JPY", &micros(&[-80])].concat();
+        let hashed = |seal: &SealRecord| seal_hash(affiliate(), Day::new(20_000), seal);
+        assert_eq!(hashed(&seal), hash(2, &[&head, &balances]));
+        seal.converted = vec![(*b"EUR", converted())];
+        let two = 2_u64.to_be_bytes();
+        assert_eq!(hashed(&seal), hash(3, &[&head, &two, &balances, b"EUR", &in_dollars()]));
+    }
+}

@@ -396,8 +396,8 @@ fn audit_ledger(filed_below: &[u8], disk: &Tables) {
             let (revenue, payout) = (now.0 - before.0, now.1 - before.1);
             before = now;
             match row.map(|value| PostingRecord::decode(&value).expect("a posting")) {
-                Some(posting) => assert_eq!(
-                    (posting.receivable, posting.payable, posting.margin),
+                Some(PostingRecord { entries, .. }) => assert_eq!(
+                    (entries.receivable, entries.payable, entries.margin),
                     (revenue, -payout, payout - revenue),
                     "step {step} of {id:?}"
                 ),
