@@ -26,10 +26,10 @@ use tempfile::TempDir;
 
 use crate::harness::{Connection, PATIENCE, Server, binary, eventually};
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Some day at noon.
-const NOON_MS: u64 = 20_000 * DAY_MS + DAY_MS / 2;
-const MICROS: i64 = 1_000_000;
+pub const NOON_MS: u64 = 20_000 * DAY_MS + DAY_MS / 2;
+pub const MICROS: i64 = 1_000_000;
 
 /// A store of three days, sealed up to the last: what an affiliate was owed, day by day.
 pub struct Books {
@@ -40,7 +40,7 @@ pub struct Books {
     clicks: Vec<RecordId>,
 }
 
-fn wait<T>(future: impl Future<Output = T>) -> T {
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(future)
 }
