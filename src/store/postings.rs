@@ -214,7 +214,7 @@ impl Balances {
         for balance in self.own.values() {
             let (worth, rest) = self.in_base(balance.currency, base);
             total.entries = total.entries.plus(worth);
-            if rest.postings != 0 {
+            if (rest.postings, rest.entries) != (0, Entries::default()) {
                 total.not_converted.push(rest);
             }
         }
