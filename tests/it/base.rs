@@ -21,9 +21,7 @@ use tempfile::TempDir;
 
 use crate::harness::{PATIENCE, Setup, eventually};
 use crate::rates::{TODAY, convert, put, server, today};
-use crate::verify::{
-    DAY_MS, Ended, MICROS, NOON_MS, conversion, file_all, open, run, seal, verify, wait,
-};
+use crate::verify::{DAY_MS, Ended, MICROS, NOON_MS, conversion, open, run, seal, verify, wait};
 
 /// Currency, postings, owed.
 fn waiting(base: &Value) -> Value {
@@ -148,26 +146,28 @@ fn books() -> Books {
     let offer = numbers.offer("spring").expect("a number");
     let affiliate = numbers.affiliate("pub-7").expect("a number");
     let minter = Minter::new(0, 1, 0);
-    let mint = |day| {
+    let mint = |store: &Store, day| {
         let click = minter.mint(time_ms(day), offer, affiliate);
         let ticket = Arc::new(Ticket::default());
         store.record_click(click, &Default::default(), ticket).expect("queued");
         (click, minter.mint(time_ms(day) + 1, offer, affiliate))
     };
-    let (click, id) = mint(0);
+    let (click, id) = mint(&store, 0);
     let mut record = in_euros(click, "T-1");
     record.flags = Flag::RateMissing.bit();
     step(&mut record, Status::Approved, 0);
     crate::verify::commit(&store, id, &record);
+    let store = filed(store, folder.path());
     seal_day(&store, 0);
-    let change = |before: &ConversionRecord<'_>, after: &ConversionRecord<'_>, day| {
-        let ticket = Arc::new(Ticket::default());
-        let change = ConversionChange { conversion: id, before, after };
-        store.change_conversion(change, ticket.clone()).expect("queued");
-        store.writer().flush();
-        assert_eq!(wait(ticket.settled()), Outcome::Durable);
-        seal_day(&store, day);
-    };
+    let change =
+        |store: &Arc<Store>, before: &ConversionRecord<'_>, after: &ConversionRecord<'_>, day| {
+            let ticket = Arc::new(Ticket::default());
+            let change = ConversionChange { conversion: id, before, after };
+            store.change_conversion(change, ticket.clone()).expect("queued");
+            store.writer().flush();
+            assert_eq!(wait(ticket.settled()), Outcome::Durable);
+            seal_day(store, day);
+        };
     let first = {
         let view = store.view();
         let key = PostingKey { affiliate, day: Day::of_ms(time_ms(0)), conversion: id, step: 0 };
@@ -177,27 +177,34 @@ fn books() -> Books {
     priced.flags = 0;
     priced.exchanged = Some(Box::new(Exchanged { base: Some(EUROS), ..Exchanged::default() }));
     step(&mut priced, Status::Approved, 1);
-    change(&record, &priced, 1);
+    change(&store, &record, &priced, 1);
     let mut less = priced.clone();
     less.reversed_amount = 10 * MICROS;
     step(&mut less, Status::Approved, 2);
-    change(&priced, &less, 2);
-    let (click, other) = mint(3);
+    change(&store, &priced, &less, 2);
+    let (click, other) = mint(&store, 3);
     let mut at_once = in_euros(click, "T-2");
     at_once.exchanged.clone_from(&priced.exchanged);
     step(&mut at_once, Status::Approved, 3);
     crate::verify::commit(&store, other, &at_once);
+    let store = filed(store, folder.path());
     seal_day(&store, 3);
     let mut none = less.clone();
     step(&mut none, Status::Reversed, 4);
-    change(&less, &none, 4);
+    change(&store, &less, &none, 4);
     store.catch_up(std::time::Instant::now() + PATIENCE).expect("counted");
     store.close();
     Books { folder, affiliate, id, other, first }
 }
 
+/// Opened again, which files everything.
+fn filed(store: Arc<Store>, folder: &std::path::Path) -> Arc<Store> {
+    store.close();
+    drop(store);
+    open(folder)
+}
+
 fn seal_day(store: &Arc<Store>, day: u64) {
-    file_all(store);
     assert_eq!(seal(store, time_ms(day + 1)), 1, "day {day}");
 }
 
