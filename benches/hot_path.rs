@@ -99,7 +99,7 @@ fn records(c: &mut Criterion) {
         user_agent: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36",
         ..ClickRecord::default()
     };
-    let earned = Earned { revenue: 20_000_000, payout: 15_000_000 };
+    let earned = Earned::new(20_000_000, 15_000_000, None);
     let history = vec![HistoryEntry::new(Status::Approved, NOW_MS, NOW_MS, earned, "postback")];
     let conversion = ConversionRecord {
         click: [1; 16],

@@ -6,10 +6,10 @@ use postbackd::model::reasons::Flag;
 use postbackd::model::status::Status;
 use postbackd::store::records::{
     Balance, CapSum, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord, Contribution,
-    ConversionRecord, Counted, Counts, EventCounts, Exchanged, FallbackCounts, HistoryEntry,
-    InBase, LateClickRecord, POSTING_VALUE_BYTES_MAX, PlaceRecord, PostingRecord, RatesRecord,
+    ConversionRecord, Converted, Counted, Counts, EarnedInBase, Entries, EventCounts, Exchanged,
+    FallbackCounts, HistoryEntry, InBase, LateClickRecord, PlaceRecord, PostingRecord, RatesRecord,
     RecordError, RefusedCounts, RefusedRecord, SealRecord, StoredIp, SubRecord, Tally, click_flags,
-    click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe,
+    click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe, has_base_booked,
 };
 use proptest::prelude::*;
 
@@ -19,12 +19,15 @@ const CLICK_V3: &str = include_str!("fixtures/click.v3.hex");
 const CONVERSION_V1: &str = include_str!("fixtures/conversion.v1.hex");
 const CONVERSION_V2: &str = include_str!("fixtures/conversion.v2.hex");
 const CONVERSION_V3: &str = include_str!("fixtures/conversion.v3.hex");
+const CONVERSION_V4: &str = include_str!("fixtures/conversion.v4.hex");
 const RATES_V1: &str = include_str!("fixtures/rates.v1.hex");
 const DEDUPE_V1: &str = include_str!("fixtures/dedupe.v1.hex");
 const POSTING_V1: &str = include_str!("fixtures/posting.v1.hex");
+const POSTING_V2: &str = include_str!("fixtures/posting.v2.hex");
 const COUNTERS_V1: &str = include_str!("fixtures/counters.v1.hex");
 const COUNTERS_V2: &str = include_str!("fixtures/counters.v2.hex");
 const SEAL_V1: &str = include_str!("fixtures/seal.v1.hex");
+const SEAL_V2: &str = include_str!("fixtures/seal.v2.hex");
 const CATALOG_V1: &str = include_str!("fixtures/catalog.v1.hex");
 
 /// The bytes of a fixture: hex digits, lines as the eye likes them.
@@ -93,6 +96,7 @@ fn conversion_v1() -> ConversionRecord<'static> {
             event_time_ms: 1_767_225_600_123,
             booked_revenue: 20_000_000,
             booked_payout: -15_000_000,
+            booked_base: None,
             reason: "postback",
         }],
         claims: 0,
@@ -134,6 +138,14 @@ fn conversion_v2() -> ConversionRecord<'static> {
 /// As version 2, taken back in part.
 fn conversion_v3() -> ConversionRecord<'static> {
     ConversionRecord { reversed_amount: 25_000_000, ..conversion_v2() }
+}
+
+/// As version 3, with what is booked in the network's currency.
+fn conversion_v4() -> ConversionRecord<'static> {
+    let mut record = conversion_v3();
+    record.history[0].booked_base =
+        Some(EarnedInBase { currency: *b"JPY", revenue: 2_990_600_000, payout: -2_242_950_000 });
+    record
 }
 
 fn rates_v1() -> RatesRecord {
@@ -210,29 +222,38 @@ fn caps_v1() -> CapsRecord<'static> {
 }
 
 fn posting_v1() -> PostingRecord {
-    PostingRecord {
-        currency: *b"USD",
-        receivable: 20_000_000,
-        payable: -15_000_000,
-        margin: -5_000_000,
-    }
+    let entries = Entries { receivable: 20_000_000, payable: -15_000_000, margin: -5_000_000 };
+    PostingRecord { currency: *b"USD", entries, converted: Vec::new() }
+}
+
+/// As version 1, converted with another one.
+fn posting_v2() -> PostingRecord {
+    let converted = Converted {
+        base: *b"EUR",
+        postings: 2,
+        own: Entries { receivable: 30_000_000, payable: -22_500_000, margin: -7_500_000 },
+        worth: Entries { receivable: 27_600_000, payable: -20_700_000, margin: -6_900_000 },
+    };
+    PostingRecord { converted: vec![converted], ..posting_v1() }
 }
 
 fn seal_v1() -> SealRecord {
-    let balance = Balance {
-        currency: *b"EUR",
-        postings: 300,
-        receivable: i128::from(i64::MAX) * 4,
-        payable: -1,
-        margin: 1 - i128::from(i64::MAX) * 4,
-    };
+    let most = i128::from(i64::MAX) * 4;
+    let entries = Entries { receivable: most, payable: -1, margin: 1 - most };
     SealRecord {
         previous_day: Some(20_454),
         previous: [7; 32],
         postings: 3,
         root: [9; 32],
-        balances: vec![balance],
+        balances: vec![Balance { currency: *b"EUR", postings: 300, entries }],
+        converted: Vec::new(),
     }
+}
+
+/// As version 1, with something converted.
+fn seal_v2() -> SealRecord {
+    let converted = posting_v2().converted.into_iter().map(|it| (*b"USD", it));
+    SealRecord { converted: converted.collect(), ..seal_v1() }
 }
 
 fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -306,11 +327,18 @@ fn conversions_of_version_2_are_read() {
 }
 
 #[test]
-fn conversions_of_version_3_are_read_and_written_unchanged() {
-    let stored = bytes(CONVERSION_V3);
-    assert_eq!(ConversionRecord::decode(&stored), Ok(conversion_v3()));
-    assert_eq!(hex(&encoded(|out| conversion_v3().encode(out))), hex(&stored));
-    assert_eq!(click_of(&stored).map(|click| *click.as_bytes()), Some(conversion_v3().click));
+fn conversions_of_version_3_are_read() {
+    assert_eq!(ConversionRecord::decode(&bytes(CONVERSION_V3)), Ok(conversion_v3()));
+    assert!(!has_base_booked(&bytes(CONVERSION_V3)));
+}
+
+#[test]
+fn conversions_of_version_4_are_read_and_written_unchanged() {
+    let stored = bytes(CONVERSION_V4);
+    assert_eq!(ConversionRecord::decode(&stored), Ok(conversion_v4()));
+    assert_eq!(hex(&encoded(|out| conversion_v4().encode(out))), hex(&stored));
+    assert_eq!(click_of(&stored).map(|click| *click.as_bytes()), Some(conversion_v4().click));
+    assert!(has_base_booked(&stored));
 }
 
 #[test]
@@ -374,33 +402,37 @@ fn counters_of_version_2_are_read_and_written_unchanged() {
     }
 }
 
+/// What has nothing converted keeps the bytes of version 1: they are sealed.
 #[test]
-fn postings_of_version_1_are_read_and_written_unchanged() {
-    let stored = bytes(POSTING_V1);
-    assert_eq!(PostingRecord::decode(&stored), Ok(posting_v1()));
-    let mut out = [0; POSTING_VALUE_BYTES_MAX];
-    let len = posting_v1().encode(&mut out).expect("fits");
-    assert_eq!(hex(&out[..len]), hex(&stored));
-    for end in 1..stored.len() {
-        assert_eq!(PostingRecord::decode(&stored[..end]), Err(RecordError::Corrupt), "{end}");
+fn postings_of_both_versions_are_read_and_written_unchanged() {
+    for (stored, record) in [(POSTING_V1, posting_v1()), (POSTING_V2, posting_v2())] {
+        let stored = bytes(stored);
+        assert_eq!(PostingRecord::decode(&stored).as_ref(), Ok(&record));
+        assert_eq!(hex(&encoded(|out| record.encode(out))), hex(&stored));
+        for end in 1..stored.len() {
+            let cut = PostingRecord::decode(&stored[..end]);
+            assert_eq!(cut, Err(RecordError::Corrupt), "{end}");
+        }
     }
-    assert_eq!(PostingRecord::decode(&[2, 0]), Err(RecordError::Version(Some(2))));
+    assert_eq!(PostingRecord::decode(&[3, 0]), Err(RecordError::Version(Some(3))));
     // The most that two steps can differ by.
     let most = i128::from(i64::MAX) - i128::from(i64::MIN);
-    let largest = PostingRecord { currency: *b"USD", receivable: most, payable: -most, margin: 0 };
-    let len = largest.encode(&mut out).expect("fits");
-    assert_eq!(PostingRecord::decode(&out[..len]), Ok(largest));
+    let entries = Entries { receivable: most, payable: -most, margin: 0 };
+    let largest = PostingRecord { currency: *b"USD", entries, converted: Vec::new() };
+    assert_eq!(PostingRecord::decode(&encoded(|out| largest.encode(out))), Ok(largest));
 }
 
 #[test]
-fn seals_of_version_1_are_read_and_written_unchanged() {
-    let stored = bytes(SEAL_V1);
-    assert_eq!(SealRecord::decode(&stored), Ok(seal_v1()));
-    assert_eq!(hex(&encoded(|out| seal_v1().encode(out))), hex(&stored));
-    for end in 1..stored.len() {
-        assert_eq!(SealRecord::decode(&stored[..end]), Err(RecordError::Corrupt), "{end}");
+fn seals_of_both_versions_are_read_and_written_unchanged() {
+    for (stored, record) in [(SEAL_V1, seal_v1()), (SEAL_V2, seal_v2())] {
+        let stored = bytes(stored);
+        assert_eq!(SealRecord::decode(&stored).as_ref(), Ok(&record));
+        assert_eq!(hex(&encoded(|out| record.encode(out))), hex(&stored));
+        for end in 1..stored.len() {
+            assert_eq!(SealRecord::decode(&stored[..end]), Err(RecordError::Corrupt), "{end}");
+        }
     }
-    assert_eq!(SealRecord::decode(&[2, 0]), Err(RecordError::Version(Some(2))));
+    assert_eq!(SealRecord::decode(&[3, 0]), Err(RecordError::Version(Some(3))));
 }
 
 #[test]
@@ -422,9 +454,9 @@ fn an_encoder_only_appends() {
 
 #[test]
 fn an_unknown_version_is_told_from_damage() {
-    for fixture in [CLICK_V3, CONVERSION_V3, RATES_V1, DEDUPE_V1] {
+    for fixture in [CLICK_V3, CONVERSION_V4, RATES_V1, DEDUPE_V1] {
         let mut newer = bytes(fixture);
-        for version in [0, 4, 255] {
+        for version in [0, 5, 255] {
             newer[0] = version;
             let expected = RecordError::Version(Some(version));
             assert_eq!(ClickRecord::decode(&newer), Err(expected));
@@ -446,7 +478,8 @@ fn a_record_cut_short_is_corrupt() {
             assert_eq!(ClickRecord::decode(&click[..end]), Err(RecordError::Corrupt), "{end}");
         }
     }
-    for conversion in [bytes(CONVERSION_V1), bytes(CONVERSION_V2), bytes(CONVERSION_V3)] {
+    for fixture in [CONVERSION_V1, CONVERSION_V2, CONVERSION_V3, CONVERSION_V4] {
+        let conversion = bytes(fixture);
         for end in 1..conversion.len() {
             let cut = ConversionRecord::decode(&conversion[..end]);
             assert_eq!(cut, Err(RecordError::Corrupt), "{end}");
@@ -528,7 +561,7 @@ proptest! {
         numbers: (u8, u32, u64, u64, u64),
         claims: u8,
         params: Vec<(String, String)>,
-        history: Vec<(u8, [u64; 2], [i64; 2], String)>,
+        history: Vec<(u8, [u64; 2], [i64; 2], Option<([u8; 3], i64, i64)>, String)>,
         exchanged in prop::option::of(exchanged()),
         reversed_amount: i64,
     ) {
@@ -558,12 +591,17 @@ proptest! {
             params: borrowed(&params),
             history: history
                 .iter()
-                .map(|(status, times, booked, reason)| HistoryEntry {
+                .map(|(status, times, booked, base, reason)| HistoryEntry {
                     status: *status,
                     time_ms: times[0],
                     event_time_ms: times[1],
                     booked_revenue: booked[0],
                     booked_payout: booked[1],
+                    booked_base: base.map(|(currency, revenue, payout)| EarnedInBase {
+                        currency,
+                        revenue,
+                        payout,
+                    }),
                     reason,
                 })
                 .collect(),
@@ -594,13 +632,14 @@ proptest! {
     #[test]
     fn a_damaged_record_does_not_make_a_decoder_panic(place: prop::sample::Index, damage: u8) {
         let clicks = [CLICK_V1, CLICK_V2, CLICK_V3];
-        let conversions = [CONVERSION_V1, CONVERSION_V2, CONVERSION_V3];
-        for fixture in [&clicks[..], &conversions, &[RATES_V1, DEDUPE_V1]].concat() {
+        let conversions = [CONVERSION_V1, CONVERSION_V2, CONVERSION_V3, CONVERSION_V4];
+        for fixture in [&clicks[..], &conversions, &[RATES_V1, DEDUPE_V1, POSTING_V2, SEAL_V2]].concat() {
             let mut bytes = bytes(fixture);
             let place = place.index(bytes.len());
             bytes[place] ^= damage;
             let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
             let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes));
+            let _ = (PostingRecord::decode(&bytes), SealRecord::decode(&bytes));
         }
     }
 }

@@ -5,11 +5,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use postbackd::click_id::RecordId;
 use postbackd::store::claim::ClaimSet;
 use postbackd::store::keys;
+use postbackd::store::postings::{Balances, postings};
 use postbackd::store::records::{
-    Binding, CapsRecord, ChangeRecord, ClickRecord, ConversionRecord, POSTING_VALUE_BYTES_MAX,
-    PostingRecord, RatesRecord, SealRecord, decode_dedupe, dedupe_minted_ms, encode_dedupe,
+    Binding, CapsRecord, ChangeRecord, ClickRecord, ConversionRecord, PostingRecord, RatesRecord,
+    SealRecord, decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -23,6 +25,9 @@ fuzz_target!(|input: &[u8]| {
         record.encode(&mut again);
         assert_eq!(ConversionRecord::decode(&again).as_ref(), Ok(&record));
         let _ = (record.status(), record.flags().count(), ClaimSet::of_record(&record).bits(true));
+        let (id, mut balances) = (RecordId::from_bytes(record.click), Balances::default());
+        postings(id, &record).for_each(|posting| balances.add(&posting.record));
+        let _ = (record.earned_in(*b"USD"), balances.total(*b"USD"));
     }
     again.clear();
     if let Ok(record) = RatesRecord::decode(input) {
@@ -45,12 +50,10 @@ fuzz_target!(|input: &[u8]| {
         record.encode(&mut again);
         assert_eq!(ChangeRecord::decode(&again), Ok(record));
     }
+    again.clear();
     if let Ok(record) = PostingRecord::decode(input) {
-        let mut value = [0; POSTING_VALUE_BYTES_MAX];
-        // Amounts that no conversion can cause may be too long to be written.
-        if let Ok(len) = record.encode(&mut value) {
-            assert_eq!(PostingRecord::decode(&value[..len]), Ok(record));
-        }
+        record.encode(&mut again);
+        assert_eq!(PostingRecord::decode(&again), Ok(record));
     }
     again.clear();
     if let Ok(conversion) = decode_dedupe(input) {

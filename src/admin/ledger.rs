@@ -1,28 +1,25 @@
-//! Money: `GET /api/v1/balances`, `/ledger`, `/ledger/proofs/{id}` and `/statements`.
+//! Money: `GET /api/v1/balances`, `/ledger` and `/ledger/proofs/{id}`.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
 use super::server::AdminState;
 use crate::click_id::RecordId;
-use crate::ledger::{self, Proof, ProveError, Sealed, Statement};
-use crate::limits::{PAGE_ROWS_MAX, STATEMENT_DAYS_MAX};
+use crate::ledger::{self, Proof, ProveError, Sealed};
+use crate::limits::PAGE_ROWS_MAX;
 use crate::model::currency::Currency;
 use crate::model::ids::AffiliateNumber;
 use crate::model::money::Sum;
 use crate::model::rate::Day;
 use crate::store::keys::PostingKey;
-use crate::store::postings::{Balances, Posting};
-use crate::store::records::Balance;
+use crate::store::postings::Posting;
+use crate::store::records::{Balance, Converted, Entries};
 
 const PAGE_ROWS_DEFAULT: usize = 100;
 
@@ -32,17 +29,17 @@ const PAGE_ROWS_DEFAULT: usize = 100;
 #[into_params(parameter_in = Query)]
 pub struct Wanted {
     /// The affiliate's ID; required.
-    affiliate: Option<String>,
+    pub affiliate: Option<String>,
     /// Where the page before ended.
-    cursor: Option<String>,
+    pub cursor: Option<String>,
     /// Rows of a page.
-    limit: Option<usize>,
+    pub limit: Option<usize>,
     /// First day of a statement, such as 2027-01-01.
-    from: Option<String>,
+    pub from: Option<String>,
     /// The day after its last.
-    to: Option<String>,
+    pub to: Option<String>,
     /// `json` or `csv`.
-    format: Option<String>,
+    pub format: Option<String>,
 }
 
 /// The three accounts, as the ledger has them: debits are positive.
@@ -70,7 +67,19 @@ pub struct BalancesShape {
     affiliate: String,
     affiliate_number: u32,
     balances: Vec<BalanceShape>,
+    base: TotalShape,
     newest_seal: Option<Sealed>,
+}
+
+/// Balances in the network's currency.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TotalBalance)]
+struct TotalShape {
+    currency: String,
+    owed: String,
+    accounts: Accounts,
+    /// What is not in it for want of a rate, by currency.
+    not_converted: Vec<BalanceShape>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -81,6 +90,20 @@ struct PostingShape {
     step: u16,
     currency: String,
     entries: Accounts,
+    converted: Vec<ConvertedShape>,
+}
+
+/// What a posting converts to the network's currency.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Converted)]
+struct ConvertedShape {
+    base: String,
+    /// Postings of the conversion that are converted with this one, itself among them.
+    postings: i64,
+    /// What they have posted.
+    own: Accounts,
+    /// What that is in the network's currency.
+    worth: Accounts,
 }
 
 /// A page of postings.
@@ -91,36 +114,7 @@ pub struct Postings {
     next_cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = CurrencyAmount)]
-struct Amount {
-    currency: String,
-    amount: String,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = StatementLine)]
-struct LineShape {
-    day: String,
-    currency: String,
-    postings: u64,
-    amount: String,
-    balance: String,
-    sealed: bool,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Statement)]
-struct StatementShape {
-    affiliate: String,
-    from: String,
-    to: String,
-    opening: Vec<Amount>,
-    lines: Vec<LineShape>,
-    closing: Vec<Amount>,
-}
-
-type WantedQuery = Result<Query<Wanted>, QueryRejection>;
+pub type WantedQuery = Result<Query<Wanted>, QueryRejection>;
 
 /// What an affiliate's accounts hold now.
 #[utoipa::path(
@@ -135,16 +129,18 @@ pub async fn balances(
     let wanted = understood(wanted)?;
     let (affiliate, number) = affiliate(&state, &wanted).await?;
     let (balances, newest_seal) = ledger::balances(&state.store, number).await?;
-    let shape = |balance: &Balance| BalanceShape {
-        currency: code(balance.currency),
-        owed: text(balance.payable.wrapping_neg(), balance.currency),
-        postings: balance.postings,
-        accounts: accounts(balance),
-    };
+    let base = state.rates.base().to_bytes();
+    let total = balances.total(base);
     Ok(Json(BalancesShape {
         affiliate,
         affiliate_number: number.get(),
-        balances: balances.iter().map(shape).collect(),
+        balances: balances.iter().map(balance).collect(),
+        base: TotalShape {
+            currency: code(base),
+            owed: text(total.entries.owed(), base),
+            accounts: accounts(total.entries, base),
+            not_converted: total.not_converted.iter().map(balance).collect(),
+        },
         newest_seal,
     }))
 }
@@ -202,52 +198,15 @@ pub async fn proof(
     })?))
 }
 
-/// What an affiliate has earned in some days.
-#[utoipa::path(
-    get, path = "/statements", operation_id = "get_statement", tag = "money",
-    params(Wanted),
-    responses((
-        status = 200, description = "The statement.",
-        content((StatementShape = "application/json"), (String = "text/csv")),
-    )),
-)]
-pub async fn statement(
-    State(state): State<Arc<AdminState>>,
-    wanted: WantedQuery,
-) -> Result<Response, ApiError> {
-    let wanted = understood(wanted)?;
-    let (affiliate, number) = affiliate(&state, &wanted).await?;
-    let (from, to) = (day("from", wanted.from.as_deref())?, day("to", wanted.to.as_deref())?);
-    if from >= to || to.get() - from.get() > STATEMENT_DAYS_MAX {
-        let message = format!("to is 1 to {STATEMENT_DAYS_MAX} days after from");
-        return Err(ApiError::bad_request("bad_range", message));
-    }
-    let statement = ledger::statement(&state.store, number, from..to).await?;
-    match wanted.format.as_deref() {
-        None | Some("json") => Ok(Json(StatementShape {
-            affiliate,
-            from: from.to_string(),
-            to: to.to_string(),
-            opening: amounts(&statement.opening),
-            lines: lines(&statement),
-            closing: amounts(&statement.closing),
-        })
-        .into_response()),
-        Some("csv") => {
-            let kind = [(CONTENT_TYPE, "text/csv; charset=utf-8")];
-            Ok((kind, csv(&statement, from, to)).into_response())
-        }
-        Some(_) => Err(ApiError::bad_request("bad_format", "json or csv")),
-    }
-}
-
-fn understood(wanted: WantedQuery) -> Result<Wanted, ApiError> {
+/// The question, if it is well-formed.
+pub fn understood(wanted: WantedQuery) -> Result<Wanted, ApiError> {
     let Query(wanted) =
         wanted.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
     Ok(wanted)
 }
 
-async fn affiliate(
+/// Whose money is asked for.
+pub async fn affiliate(
     state: &AdminState,
     wanted: &Wanted,
 ) -> Result<(String, AffiliateNumber), ApiError> {
@@ -262,11 +221,6 @@ async fn affiliate(
     Ok((id, number.ok_or_else(unknown)?))
 }
 
-fn day(name: &str, text: Option<&str>) -> Result<Day, ApiError> {
-    let what = || ApiError::bad_request("bad_date", format!("{name} is a day such as 2027-01-31"));
-    text.and_then(Day::parse).ok_or_else(what)
-}
-
 /// `day.conversion.step`, which names a place in the ledger beside the affiliate.
 fn cursor_text(key: &PostingKey) -> String {
     format!("{}.{}.{}", key.day.get(), key.conversion.to_text(), key.step)
@@ -279,73 +233,48 @@ fn cursor(affiliate: AffiliateNumber, text: &str) -> Option<PostingKey> {
     Some(PostingKey { affiliate, day, conversion, step: parts.next()?.parse().ok()? })
 }
 
+fn balance(balance: &Balance) -> BalanceShape {
+    BalanceShape {
+        currency: code(balance.currency),
+        owed: text(balance.entries.owed(), balance.currency),
+        postings: balance.postings,
+        accounts: accounts(balance.entries, balance.currency),
+    }
+}
+
 fn posting(posting: &Posting) -> PostingShape {
-    let mut balances = Balances::default();
-    balances.add(&posting.record);
+    let currency = posting.record.currency;
+    let converted = |converted: &Converted| ConvertedShape {
+        base: code(converted.base),
+        postings: converted.postings,
+        own: accounts(converted.own, currency),
+        worth: accounts(converted.worth, converted.base),
+    };
     PostingShape {
         day: posting.key.day.to_string(),
         conversion_id: posting.key.conversion.to_text().to_string(),
         step: posting.key.step,
-        currency: code(posting.record.currency),
-        entries: accounts(&balances.of(posting.record.currency)),
+        currency: code(currency),
+        entries: accounts(posting.record.entries, currency),
+        converted: posting.record.converted.iter().map(converted).collect(),
     }
 }
 
-fn accounts(balance: &Balance) -> Accounts {
+fn accounts(entries: Entries, currency: [u8; 3]) -> Accounts {
     Accounts {
-        advertiser_receivable: text(balance.receivable, balance.currency),
-        affiliate_payable: text(balance.payable, balance.currency),
-        network_margin: text(balance.margin, balance.currency),
+        advertiser_receivable: text(entries.receivable, currency),
+        affiliate_payable: text(entries.payable, currency),
+        network_margin: text(entries.margin, currency),
     }
 }
 
-fn amounts(balances: &Balances) -> Vec<Amount> {
-    let amount = |balance: &Balance| Amount {
-        currency: code(balance.currency),
-        amount: text(balance.payable.wrapping_neg(), balance.currency),
-    };
-    balances.iter().map(amount).collect()
-}
-
-/// A statement's days by currency, each with what the affiliate was owed at its end.
-fn lines(statement: &Statement) -> Vec<LineShape> {
-    let mut running = statement.opening.clone();
-    let mut lines = Vec::new();
-    for line in &statement.lines {
-        running.add_all(&line.posted);
-        lines.extend(line.posted.iter().map(|posted| LineShape {
-            day: line.day.to_string(),
-            currency: code(posted.currency),
-            postings: posted.postings,
-            amount: text(posted.payable.wrapping_neg(), posted.currency),
-            balance: text(running.of(posted.currency).payable.wrapping_neg(), posted.currency),
-            sealed: line.sealed,
-        }));
-    }
-    lines
-}
-
-fn csv(statement: &Statement, from: Day, to: Day) -> String {
-    let mut out = "kind,day,currency,postings,amount,balance,sealed\n".to_owned();
-    let bound = |out: &mut String, kind: &str, day: Day, balances: &Balances| {
-        for Amount { currency, amount } in amounts(balances) {
-            let _ = writeln!(out, "{kind},{day},{currency},,,{amount},");
-        }
-    };
-    bound(&mut out, "opening", from, &statement.opening);
-    for LineShape { day, currency, postings, amount, balance, sealed } in lines(statement) {
-        let _ = writeln!(out, "posted,{day},{currency},{postings},{amount},{balance},{sealed}");
-    }
-    bound(&mut out, "closing", to, &statement.closing);
-    out
-}
-
-fn code(currency: [u8; 3]) -> String {
+/// A currency's code.
+pub fn code(currency: [u8; 3]) -> String {
     String::from_utf8_lossy(&currency).into_owned()
 }
 
 /// An amount with its currency's decimals.
-fn text(micros: i128, currency: [u8; 3]) -> String {
+pub fn text(micros: i128, currency: [u8; 3]) -> String {
     let currency = Currency::from_bytes(currency).unwrap_or(Currency::USD);
     Sum::new(micros).display(currency).to_string()
 }

@@ -18,6 +18,7 @@ mod report_shapes;
 mod reports;
 mod server;
 mod shapes;
+mod statements;
 pub mod status_lines;
 mod system;
 mod totals;

@@ -20,7 +20,8 @@ use super::error::ApiError;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
 use super::{
-    catalog, conversions, customers, fraud, ledger, lookup, rates, reports, system, totals, upload,
+    catalog, conversions, customers, fraud, ledger, lookup, rates, reports, statements, system,
+    totals, upload,
 };
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
@@ -97,7 +98,7 @@ fn api() -> Routes {
         .routes(routes!(ledger::balances))
         .routes(routes!(ledger::postings))
         .routes(routes!(ledger::proof))
-        .routes(routes!(ledger::statement))
+        .routes(routes!(statements::statement))
         .routes(routes!(jobs::verify))
         .routes(routes!(jobs::job))
         .routes(routes!(rates::get, rates::put))

@@ -13,9 +13,7 @@ use crate::model::money::Micros;
 use crate::model::rate::Rate;
 use crate::model::reasons::Flag;
 use crate::model::status::Status;
-use crate::store::records::{
-    self, ClickRecord, ConversionRecord, PinnedRate, RecordError, StoredIp,
-};
+use crate::store::records::{self, ClickRecord, EarnedInBase, PinnedRate, RecordError, StoredIp};
 use crate::store::{StoredClick, StoredConversion};
 
 /// A click as the API shows it.
@@ -227,7 +225,7 @@ impl Conversion {
             payout: Micros::new(earned.payout).display(currency).to_string(),
             currency: currency.as_str().to_owned(),
             amount_rate: exchanged.amounts.map(pair_of_rates).transpose()?,
-            base: exchanged.base.map(|base| in_base(&record, base)).transpose()?,
+            base: exchanged.base.zip(earned.base).map(in_base).transpose()?,
             quantity: record.quantity,
             flags: record.flags().map(|flag| flag.as_str()).collect(),
             event_time: rfc3339(record.event_time_ms),
@@ -244,13 +242,13 @@ fn pair_of_rates((from, to): PinnedRate) -> Result<PairOfRates, RecordError> {
     Ok(PairOfRates { from: text(from)?, to: text(to)? })
 }
 
-fn in_base(record: &ConversionRecord<'_>, base: records::InBase) -> Result<InBase, RecordError> {
-    let currency = Currency::from_bytes(base.currency).ok_or(RecordError::Corrupt)?;
+fn in_base((priced, earned): (records::InBase, EarnedInBase)) -> Result<InBase, RecordError> {
+    let currency = Currency::from_bytes(earned.currency).ok_or(RecordError::Corrupt)?;
     Ok(InBase {
         currency: currency.as_str().to_owned(),
-        rate: pair_of_rates(base.rate)?,
-        revenue: Micros::new(record.left_of(base.revenue)).display(currency).to_string(),
-        payout: Micros::new(record.left_of(base.payout)).display(currency).to_string(),
+        rate: pair_of_rates(priced.rate)?,
+        revenue: Micros::new(earned.revenue).display(currency).to_string(),
+        payout: Micros::new(earned.payout).display(currency).to_string(),
     })
 }
 

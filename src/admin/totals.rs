@@ -1,5 +1,6 @@
 //! `GET /api/v1/totals`: what conversions have earned, in the network's currency.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
@@ -15,6 +16,17 @@ use crate::model::currency::Currency;
 use crate::model::money::{Micros, Sum};
 use crate::store::records::{ConversionRecord, RecordError};
 
+/// Sums of conversions in their own currency.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CurrencyTotals)]
+struct OwnShape {
+    currency: String,
+    conversions: u64,
+    revenue: String,
+    payout: String,
+    margin: String,
+}
+
 /// Sums over the conversions that one request looks at.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Totals)]
@@ -29,16 +41,35 @@ pub struct Shape {
     payout: String,
     /// Revenue less payout.
     margin: String,
+    /// The same conversions, each in its own currency.
+    by_currency: Vec<OwnShape>,
+    /// Those of them that are not in the sums, in their own currency, as far as they are known.
+    not_converted: Vec<OwnShape>,
     /// Where to go on; `null` if there is no more to add.
     next_cursor: Option<String>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Totals {
+struct Sums {
     conversions: u64,
-    unpriced: u64,
     revenue: Sum,
     payout: Sum,
+}
+
+impl Sums {
+    fn add(&mut self, revenue: i64, payout: i64) {
+        self.conversions += 1;
+        self.revenue.add(Micros::new(revenue));
+        self.payout.add(Micros::new(payout));
+    }
+}
+
+#[derive(Default)]
+struct Totals {
+    conversions: u64,
+    base: Sums,
+    by_currency: BTreeMap<[u8; 3], Sums>,
+    not_converted: BTreeMap<[u8; 3], Sums>,
     damaged: Option<RecordError>,
 }
 
@@ -67,7 +98,7 @@ pub async fn totals(
         false
     });
     let page = state.store.conversions(minted_ms.start, minted_ms.end, cursor, limit, sum).await?;
-    let totals = *totals.lock().unwrap_or_else(PoisonError::into_inner);
+    let totals = std::mem::take(&mut *totals.lock().unwrap_or_else(PoisonError::into_inner));
     if let Some(error) = totals.damaged {
         return Err(error.into());
     }
@@ -75,23 +106,42 @@ pub async fn totals(
     Ok(Json(Shape {
         currency: base.to_string(),
         conversions: totals.conversions,
-        unpriced: totals.unpriced,
-        revenue: text(totals.revenue),
-        payout: text(totals.payout),
-        margin: text(totals.revenue.less(totals.payout)),
+        unpriced: totals.conversions - totals.base.conversions,
+        revenue: text(totals.base.revenue),
+        payout: text(totals.base.payout),
+        margin: text(totals.base.revenue.less(totals.base.payout)),
+        by_currency: own(&totals.by_currency)?,
+        not_converted: own(&totals.not_converted)?,
         next_cursor: page.next.map(|last| last.to_text().to_string()),
     }))
+}
+
+fn own(sums: &BTreeMap<[u8; 3], Sums>) -> Result<Vec<OwnShape>, RecordError> {
+    let shape = |(currency, sums): (&[u8; 3], &Sums)| {
+        let currency = Currency::from_bytes(*currency).ok_or(RecordError::Corrupt)?;
+        let text = |sum: Sum| sum.display(currency).to_string();
+        Ok(OwnShape {
+            currency: currency.to_string(),
+            conversions: sums.conversions,
+            revenue: text(sums.revenue),
+            payout: text(sums.payout),
+            margin: text(sums.revenue.less(sums.payout)),
+        })
+    };
+    sums.iter().map(shape).collect()
 }
 
 impl Totals {
     fn add(&mut self, record: &ConversionRecord<'_>, base: Currency) {
         self.conversions += 1;
+        let (earned, currency) = (record.earned(), record.currency);
+        self.by_currency.entry(currency).or_default().add(earned.revenue, earned.payout);
         match record.earned_in(base.to_bytes()) {
-            Some((revenue, payout)) => {
-                self.revenue.add(Micros::new(revenue));
-                self.payout.add(Micros::new(payout));
+            Some((revenue, payout)) => self.base.add(revenue, payout),
+            None => {
+                let sums = self.not_converted.entry(currency).or_default();
+                sums.add(earned.revenue, earned.payout);
             }
-            None => self.unpriced += 1,
         }
     }
 }

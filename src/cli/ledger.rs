@@ -104,10 +104,13 @@ fn checked(file: &Path) -> Result<u8, u8> {
         EXIT_FAILED
     })?;
     println!("conversion {}", checked.conversion_id);
-    for (day, step, currency, micros) in checked.postings {
-        let known = Currency::parse(&currency).unwrap_or(Currency::USD);
-        let amount = Sum::new(micros).display(known).to_string();
-        println!("step {step}: {amount} {currency} owed to the affiliate, sealed on {day}");
+    for posting in checked.postings {
+        let ledger::CheckedPosting { day, step, currency, owed, worth } = posting;
+        let mut amount = amount(owed, &currency);
+        for (base, owed) in worth {
+            amount.push_str(&format!(" ({})", self::amount(owed, &base)));
+        }
+        println!("step {step}: {amount} owed to the affiliate, sealed on {day}");
     }
     for day in checked.unsealed_days {
         println!("{day} is not sealed yet and nothing is proved of it");
@@ -117,4 +120,9 @@ fn checked(file: &Path) -> Result<u8, u8> {
         None => println!("no seal"),
     }
     Ok(EXIT_OK)
+}
+
+fn amount(micros: i128, currency: &str) -> String {
+    let known = Currency::parse(currency).unwrap_or(Currency::USD);
+    format!("{} {currency}", Sum::new(micros).display(known))
 }

@@ -11,6 +11,6 @@ mod sealing;
 
 pub use account::{Line, Statement, balances, page, statement};
 pub use merkle::{MerkleError, Tree, root_of};
-pub use proof::{CheckError, Checked, Proof, ProveError, Sealed, check, prove};
-pub use seal::{Blinding, Leaf, leaf, seal_hash};
+pub use proof::{CheckError, Checked, CheckedPosting, Proof, ProveError, Sealed, check, prove};
+pub use seal::{Blinding, Leaf, PayableConverted, leaf, seal_hash};
 pub use sealing::{SealError, seal_due};

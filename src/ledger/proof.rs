@@ -7,17 +7,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::merkle::{Tree, root_of};
-use super::seal::{Blinding, Leaf, leaf, seal_hash};
+use super::seal::{Blinding, Leaf, PayableConverted, leaf, seal_hash};
 use crate::click_id::RecordId;
 use crate::model::ids::AffiliateNumber;
 use crate::model::rate::Day;
 use crate::store::keys::{self, PostingKey};
 use crate::store::postings::{Posting, postings};
-use crate::store::records::{Balance, Hash, RecordError, SealRecord};
+use crate::store::records::{Balance, Converted, Entries, Hash, RecordError, SealRecord};
 use crate::store::{OpenError, ReadError, View};
 
 /// The form of a proof; its number changes with what is hashed.
-const FORMAT: &str = "postbackd-ledger-proof-1";
+const FORMAT: &str = "postbackd-ledger-proof-2";
+/// The form of before, in which nothing was converted; what it has of the other is the same.
+const PLAIN_FORMAT: &str = "postbackd-ledger-proof-1";
 
 /// A proof, as JSON. It says nothing that the affiliate may not know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,19 @@ pub struct Proved {
     hidden: String,
     index: u64,
     path: Vec<String>,
+    #[serde(default)]
+    converted: Vec<ProvedConverted>,
+}
+
+/// What a posting converts to a network's currency, or what of a balance is converted: of the
+/// affiliate's account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvedConverted {
+    base: String,
+    postings: i64,
+    own_payable_micros: String,
+    payable_micros: String,
 }
 
 /// One seal, as far as it is hashed.
@@ -66,6 +81,8 @@ pub struct Sealed {
 pub struct SealedBalance {
     currency: String,
     payable_micros: String,
+    #[serde(default)]
+    converted: Vec<ProvedConverted>,
 }
 
 /// Why there is no proof.
@@ -152,29 +169,45 @@ fn proved(view: &View<'_>, posting: &Posting, blinding: &Blinding) -> Result<Pro
     let (from, to) = (keys::postings_from(affiliate, day), Day::new(day.get().saturating_add(1)));
     view.postings(affiliate, &from, to, &mut |other| {
         let leaf = leaf(&other, blinding);
+        let hash = leaf.hash();
         if other.key == posting.key {
             found = Some((leaf, tree.prove_next()));
         }
-        tree.push(leaf.hash());
+        tree.push(hash);
         ControlFlow::Continue(())
     })?;
     let (leaf, index) = found.ok_or(ProveError::Missing(day))?;
     Ok(Proved {
         day: day.to_string(),
         step,
-        currency: String::from_utf8_lossy(&leaf.currency).into_owned(),
+        currency: code(leaf.currency),
         payable_micros: leaf.payable.to_string(),
         hidden: hex(&leaf.hidden),
         index,
         path: tree.finish().1.iter().map(hex).collect(),
+        converted: leaf.converted.iter().map(shown).collect(),
     })
+}
+
+fn shown(converted: &PayableConverted) -> ProvedConverted {
+    ProvedConverted {
+        base: code(converted.base),
+        postings: converted.postings,
+        own_payable_micros: converted.own.to_string(),
+        payable_micros: converted.worth.to_string(),
+    }
 }
 
 /// A seal as a proof shows it.
 pub(super) fn sealed(affiliate: AffiliateNumber, day: Day, seal: &SealRecord) -> Sealed {
+    let converted_of = |currency| {
+        let converted = seal.converted.iter().filter(move |(of, _)| *of == currency);
+        converted.map(|(_, converted)| shown(&PayableConverted::of(converted))).collect()
+    };
     let balance = |balance: &Balance| SealedBalance {
-        currency: String::from_utf8_lossy(&balance.currency).into_owned(),
-        payable_micros: balance.payable.to_string(),
+        currency: code(balance.currency),
+        payable_micros: balance.entries.payable.to_string(),
+        converted: converted_of(balance.currency),
     };
     Sealed {
         day: day.to_string(),
@@ -192,12 +225,28 @@ pub(super) fn sealed(affiliate: AffiliateNumber, day: Day, seal: &SealRecord) ->
 pub struct Checked {
     /// The conversion.
     pub conversion_id: String,
-    /// Its postings: day, step, currency, and what the affiliate is owed more by it, micro-units.
-    pub postings: Vec<(Day, u16, String, i128)>,
+    /// Its postings.
+    pub postings: Vec<CheckedPosting>,
     /// Days of it that are not sealed yet, as they were said.
     pub unsealed_days: Vec<String>,
     /// Day and hash of the newest seal.
     pub newest_seal: Option<(Day, String)>,
+}
+
+/// A posting that is proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedPosting {
+    /// The day on which it was sealed.
+    pub day: Day,
+    /// Which step it is.
+    pub step: u16,
+    /// Its currency.
+    pub currency: String,
+    /// What the affiliate is owed more by it, micro-units.
+    pub owed: i128,
+    /// The same in the network's currency, at the day's rate: currency, micro-units. None where it
+    /// is the same currency or there is no rate; then a later step has the worth of both.
+    pub worth: Vec<(String, i128)>,
 }
 
 /// Checks a proof by itself.
@@ -205,7 +254,7 @@ pub struct Checked {
 /// # Errors
 /// The first thing that does not hold.
 pub fn check(proof: &Proof) -> Result<Checked, CheckError> {
-    if proof.format != FORMAT {
+    if ![FORMAT, PLAIN_FORMAT].contains(&&*proof.format) {
         return Err(CheckError::Malformed("format"));
     }
     let affiliate = AffiliateNumber::new(proof.affiliate_number);
@@ -222,8 +271,17 @@ pub fn check(proof: &Proof) -> Result<Checked, CheckError> {
         if root != Ok(seal.root) {
             return Err(CheckError::NotIncluded { day: proved.day.clone(), step: proved.step });
         }
-        let owed = leaf.payable.checked_neg().ok_or(CheckError::Malformed("payable_micros"))?;
-        postings.push((day, proved.step, proved.currency.clone(), owed));
+        let owed =
+            |micros: i128| micros.checked_neg().ok_or(CheckError::Malformed("payable_micros"));
+        let worth = proved.converted.iter().zip(&leaf.converted);
+        let worth = worth.map(|(said, read)| Ok((said.base.clone(), owed(read.worth)?)));
+        postings.push(CheckedPosting {
+            day,
+            step: proved.step,
+            currency: proved.currency.clone(),
+            owed: owed(leaf.payable)?,
+            worth: worth.collect::<Result<_, CheckError>>()?,
+        });
     }
     let newest = proof.seals.last().zip(seals.keys().last());
     Ok(Checked {
@@ -262,22 +320,38 @@ fn check_seals(
 }
 
 fn read_seal(said: &Sealed) -> Result<(Day, SealRecord), CheckError> {
-    let balance = |said: &SealedBalance| {
-        Ok(Balance {
-            currency: currency(&said.currency)?,
-            payable: micros(&said.payable_micros)?,
-            ..Balance::default()
-        })
-    };
+    // Of the network's accounts nothing is said, and nothing is hashed.
+    let payable = |payable| Entries { payable, ..Entries::default() };
+    let (mut balances, mut converted) = (Vec::new(), Vec::new());
+    for said in &said.balances {
+        let (currency, entries) =
+            (currency(&said.currency)?, payable(micros(&said.payable_micros)?));
+        balances.push(Balance { currency, entries, ..Balance::default() });
+        for said in &said.converted {
+            let PayableConverted { base, postings, own, worth } = read_converted(said)?;
+            let (own, worth) = (payable(own), payable(worth));
+            converted.push((currency, Converted { base, postings, own, worth }));
+        }
+    }
     let previous_day = said.previous_day.as_deref().map(|text| day(text).map(Day::get));
     let seal = SealRecord {
         previous_day: previous_day.transpose()?,
         previous: unhex(&said.previous, "previous")?,
         postings: said.postings,
         root: unhex(&said.root, "root")?,
-        balances: said.balances.iter().map(balance).collect::<Result<_, CheckError>>()?,
+        balances,
+        converted,
     };
     Ok((day(&said.day)?, seal))
+}
+
+fn read_converted(said: &ProvedConverted) -> Result<PayableConverted, CheckError> {
+    Ok(PayableConverted {
+        base: currency(&said.base)?,
+        postings: said.postings,
+        own: micros(&said.own_payable_micros)?,
+        worth: micros(&said.payable_micros)?,
+    })
 }
 
 fn read_leaf(
@@ -290,6 +364,7 @@ fn read_leaf(
         currency: currency(&said.currency)?,
         payable: micros(&said.payable_micros)?,
         hidden: unhex(&said.hidden, "hidden")?,
+        converted: said.converted.iter().map(read_converted).collect::<Result<_, _>>()?,
     };
     let path = said.path.iter().map(|hash| unhex(hash, "path")).collect::<Result<_, _>>()?;
     Ok((leaf, path))
@@ -305,6 +380,10 @@ fn currency(text: &str) -> Result<[u8; 3], CheckError> {
 
 fn micros(text: &str) -> Result<i128, CheckError> {
     text.parse().map_err(|_| CheckError::Malformed("payable_micros"))
+}
+
+fn code(currency: [u8; 3]) -> String {
+    String::from_utf8_lossy(&currency).into_owned()
 }
 
 fn hex(hash: &Hash) -> String {

@@ -136,6 +136,7 @@ impl Days {
             postings,
             root: tree.finish().0,
             balances: self.balances.to_vec(),
+            converted: self.balances.converted(),
         };
         self.newest = Some((day, seal_hash(self.affiliate, day, &seal)));
         self.sealed.push((self.affiliate, day, seal));

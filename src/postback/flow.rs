@@ -319,7 +319,8 @@ impl Postbacks {
         let flags = verdict.flags
             | verdict.flags_of_click(has_click)
             | if elsewhere { Flag::BoundElsewhere.bit() } else { 0 };
-        let earned = Earned { revenue: verdict.revenue.get(), payout: verdict.payout.get() };
+        let (revenue, payout) = (verdict.revenue.get(), verdict.payout.get());
+        let earned = Earned::new(revenue, payout, verdict.exchanged.as_deref());
         let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
         let history = [HistoryEntry::new(status, now_ms, event_ms, earned, reason)];
         let record = record(verdict, received, flags, bound_by.is_none(), &history);

@@ -49,7 +49,7 @@ pub fn amount(text: &str) -> i64 {
 
 /// A conversion of 100.00 that was received at 1000; its history by `"status reason …"`.
 pub fn record<'a>(event: &'a str, history: &'a str) -> ConversionRecord<'a> {
-    let earned = Earned { revenue: amount("20"), payout: amount("10") };
+    let earned = Earned::new(amount("20"), amount("10"), None);
     let words: Vec<_> = history.split(' ').collect();
     let step = |pair: &[&'a str]| {
         let status = Status::parse(pair[0]).expect("a status");

@@ -27,8 +27,10 @@ use super::claim::{Claim, ClaimSet};
 use super::counting;
 use super::engine::{Batch, Direction, Engine, EngineError};
 use super::health::Health;
-use super::keys::{self, BY_CLICK_KEY_BYTES, DEDUPE_KEY_BYTES, OF_CUSTOMER_KEY_BYTES, RecordKey};
-use super::postings::{PostingRow, postings};
+use super::keys::{
+    self, BY_CLICK_KEY_BYTES, DEDUPE_KEY_BYTES, OF_CUSTOMER_KEY_BYTES, POSTING_KEY_BYTES, RecordKey,
+};
+use super::postings::postings;
 use super::records::{self, BINDING_VALUE_BYTES, Binding, ConversionRecord, DEDUPE_VALUE_BYTES};
 use super::schema::Table;
 use super::ticket::Ticket;
@@ -95,6 +97,8 @@ type ByClickRow = [u8; BY_CLICK_KEY_BYTES];
 type OfCustomerRow = [u8; OF_CUSTOMER_KEY_BYTES];
 /// A binding's row in `customers`: key, value.
 type BindingRow = [u8; DEDUPE_KEY_BYTES + BINDING_VALUE_BYTES];
+/// A posting's row in `ledger`: key, and where its value begins and ends among all values.
+type PostingRow = ([u8; POSTING_KEY_BYTES], usize, usize);
 
 /// The index rows of one conversion.
 struct IndexRows {
@@ -168,9 +172,7 @@ fn put_rows(batch: &mut Batch, conversion: RecordId, record: &ConversionRecord<'
 /// there already, and are the same.
 pub(super) fn put_postings(batch: &mut Batch, conversion: RecordId, record: &ConversionRecord<'_>) {
     for posting in postings(conversion, record) {
-        let row = posting.row();
-        let (key, value) = row.split();
-        batch.put(Table::Ledger, key, |out| out.extend_from_slice(value));
+        batch.put(Table::Ledger, &posting.key.encode(), |out| posting.record.encode(out));
     }
 }
 
@@ -323,6 +325,7 @@ struct Rows {
     of_customer: Vec<OfCustomerRow>,
     bindings: Vec<BindingRow>,
     postings: Vec<PostingRow>,
+    posting_values: Vec<u8>,
     /// Where the conversions after them begin.
     next: RecordKey,
 }
@@ -335,6 +338,7 @@ impl Rows {
             of_customer: Vec::new(),
             bindings: Vec::new(),
             postings: Vec::new(),
+            posting_values: Vec::new(),
             next: *to,
         };
         let mut damaged = 0_usize;
@@ -363,7 +367,11 @@ impl Rows {
         self.by_click.push(rows.by_click);
         self.of_customer.extend(rows.of_customer);
         self.bindings.extend(rows.binding);
-        self.postings.extend(postings(conversion, record).map(|posting| posting.row()));
+        for posting in postings(conversion, record) {
+            let begins = self.posting_values.len();
+            posting.record.encode(&mut self.posting_values);
+            self.postings.push((posting.key.encode(), begins, self.posting_values.len()));
+        }
     }
 
     fn write(mut self, engine: &dyn Engine) -> Result<(), EngineError> {
@@ -381,7 +389,10 @@ impl Rows {
         self.by_click.sort_unstable();
         engine.file(Table::ByClick, &mut self.by_click.iter().map(|row| (&row[..], &[][..])))?;
         self.postings.sort_unstable();
-        engine.file(Table::Ledger, &mut self.postings.iter().map(PostingRow::split))
+        let value = |begins: usize, ends: usize| &self.posting_values[begins..ends];
+        let mut rows =
+            self.postings.iter().map(|(key, begins, ends)| (&key[..], value(*begins, *ends)));
+        engine.file(Table::Ledger, &mut rows)
     }
 }
 

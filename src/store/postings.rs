@@ -4,46 +4,28 @@
 //! owes more is debited to `advertiser receivable`, what the affiliate is owed more is credited to
 //! `affiliate payable`, and the rest is credited to `network margin`. Taking back is the same with
 //! the signs turned. A step without a difference posts nothing.
+//!
+//! Beside its entries a posting says what is converted to the network's currency with it. That is a
+//! difference, too: between what the conversion as a whole is worth after the step and before it.
+//! So what is taken back in many parts, each rounded, sums to nothing in the end; and a rate that
+//! comes late makes a posting of its own, without entries, which converts those before it.
 
 use std::collections::BTreeMap;
 
-use super::keys::{POSTING_KEY_BYTES, PostingKey};
+use super::keys::PostingKey;
 use super::records::{
-    Balance, ConversionRecord, POSTING_VALUE_BYTES_MAX, PostingRecord, SealRecord,
+    Balance, ConversionRecord, Converted, Entries, HistoryEntry, PostingRecord, SealRecord,
 };
 use crate::click_id::RecordId;
 use crate::model::rate::Day;
 
-/// One posting: where it stands in the ledger, and its three entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One posting: where it stands in the ledger, and what it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posting {
     /// Its place.
     pub key: PostingKey,
     /// Its entries.
     pub record: PostingRecord,
-}
-
-/// A posting's row: key, value, and how long the value is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PostingRow {
-    key: [u8; POSTING_KEY_BYTES],
-    value: [u8; POSTING_VALUE_BYTES_MAX],
-    len: usize,
-}
-
-impl PostingRow {
-    pub fn split(&self) -> (&[u8], &[u8]) {
-        (&self.key, &self.value[..self.len])
-    }
-}
-
-impl Posting {
-    pub(super) fn row(&self) -> PostingRow {
-        let mut value = [0; POSTING_VALUE_BYTES_MAX];
-        let len = self.record.encode(&mut value);
-        let len = len.expect("the difference of two i64 has 65 bits, which take ten bytes");
-        PostingRow { key: self.key.encode(), value, len }
-    }
 }
 
 /// The postings of a conversion, oldest first.
@@ -55,93 +37,188 @@ pub fn postings<'r>(
     record: &'r ConversionRecord<'_>,
 ) -> impl Iterator<Item = Posting> + 'r {
     let affiliate = RecordId::from_bytes(record.click).affiliate();
-    let (mut before, mut time_ms) = ((0, 0), conversion.time_ms());
+    let (mut booked, mut time_ms) = (Booked::default(), conversion.time_ms());
     (0..=u16::MAX).zip(&record.history).filter_map(move |(step, entry)| {
         time_ms = time_ms.max(entry.time_ms);
-        let booked = (i128::from(entry.booked_revenue), i128::from(entry.booked_payout));
-        let (was_revenue, was_payout) = std::mem::replace(&mut before, booked);
-        let (revenue, payout) = (booked.0 - was_revenue, booked.1 - was_payout);
+        let (entries, converted) = booked.step(entry)?;
         let key = PostingKey { affiliate, day: Day::of_ms(time_ms), conversion, step };
-        let record = PostingRecord {
-            currency: record.currency,
-            receivable: revenue,
-            payable: -payout,
-            margin: payout - revenue,
-        };
-        ((revenue, payout) != (0, 0)).then_some(Posting { key, record })
+        Some(Posting {
+            key,
+            record: PostingRecord { currency: record.currency, entries, converted },
+        })
     })
 }
 
-/// Sums of postings by currency.
+/// What a conversion has in the books.
+#[derive(Clone, Copy, Default)]
+struct Booked {
+    postings: i64,
+    own: Entries,
+    /// The network's currency, and what it is in that; `None` if it is not converted.
+    base: Option<([u8; 3], Entries)>,
+}
+
+impl Booked {
+    /// Goes on to a step; returns what it posts and what it converts, or `None` if it does not
+    /// change anything.
+    fn step(&mut self, entry: &HistoryEntry<'_>) -> Option<(Entries, Vec<Converted>)> {
+        let entries = |revenue: i64, payout: i64| Entries::of(revenue.into(), payout.into());
+        let own = entries(entry.booked_revenue, entry.booked_payout);
+        let base = entry.booked_base;
+        let base = base.map(|base| (base.currency, entries(base.revenue, base.payout)));
+        // Nothing is nothing in whatever currency it was counted before.
+        let kept = self.base.filter(|_| own == Entries::default());
+        let base = base.or(kept.map(|(currency, _)| (currency, Entries::default())));
+        let before = std::mem::replace(self, Self { own, base, ..*self });
+        if self.own == before.own && self.converts(before).next().is_none() {
+            return None;
+        }
+        self.postings += 1;
+        Some((self.own.less(before.own), self.converts(before).collect()))
+    }
+
+    /// How what is converted differs from before.
+    fn converts(self, before: Self) -> impl Iterator<Item = Converted> {
+        let bases = [before.base, self.base].map(|base| base.map(|(currency, _)| currency));
+        let bases = if bases[0] == bases[1] { [bases[0], None] } else { bases };
+        let change = move |base| self.converted_to(base).less(&before.converted_to(base));
+        bases.into_iter().flatten().map(change).filter(|change| !change.is_none())
+    }
+
+    fn converted_to(self, base: [u8; 3]) -> Converted {
+        match self.base {
+            Some((currency, worth)) if currency == base => {
+                Converted { base, postings: self.postings, own: self.own, worth }
+            }
+            _ => Converted::none(base),
+        }
+    }
+}
+
+/// Sums of postings by currency, and what of them is converted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Balances(BTreeMap<[u8; 3], Balance>);
+pub struct Balances {
+    own: BTreeMap<[u8; 3], Balance>,
+    /// By currency and base; none that is nothing.
+    converted: BTreeMap<([u8; 3], [u8; 3]), Converted>,
+}
+
+/// Balances in the network's currency.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// The sum of all that is in that currency, or converted to it.
+    pub entries: Entries,
+    /// The rest, by currency.
+    pub not_converted: Vec<Balance>,
+}
 
 impl Balances {
     /// Those at the end of a sealed day.
     #[must_use]
     pub fn of_seal(seal: &SealRecord) -> Self {
-        Self(seal.balances.iter().map(|balance| (balance.currency, *balance)).collect())
+        Self {
+            own: seal.balances.iter().map(|balance| (balance.currency, *balance)).collect(),
+            converted: seal.converted.iter().map(|(of, it)| ((*of, it.base), *it)).collect(),
+        }
     }
 
     /// Adds a posting.
     pub fn add(&mut self, posting: &PostingRecord) {
-        self.add_balance(&Balance {
-            currency: posting.currency,
-            postings: 1,
-            receivable: posting.receivable,
-            payable: posting.payable,
-            margin: posting.margin,
-        });
+        let PostingRecord { currency, entries, ref converted } = *posting;
+        self.add_balance(&Balance { currency, postings: 1, entries });
+        converted.iter().for_each(|converted| self.add_converted(currency, converted));
     }
 
     /// Adds other sums.
     pub fn add_all(&mut self, other: &Self) {
-        other.0.values().for_each(|balance| self.add_balance(balance));
+        other.own.values().for_each(|balance| self.add_balance(balance));
+        other.converted.iter().for_each(|((of, _), it)| self.add_converted(*of, it));
     }
 
     /// What is left of these sums without others; currencies in which nothing was posted are left
     /// out.
     #[must_use]
     pub fn less(&self, other: &Self) -> Self {
-        let rest = self.0.values().filter_map(|balance| {
+        let own = self.own.values().filter_map(|balance| {
             let was = other.of(balance.currency);
-            let rest = Balance {
-                currency: balance.currency,
-                postings: balance.postings.wrapping_sub(was.postings),
-                receivable: balance.receivable.wrapping_sub(was.receivable),
-                payable: balance.payable.wrapping_sub(was.payable),
-                margin: balance.margin.wrapping_sub(was.margin),
-            };
-            (rest.postings > 0).then_some((balance.currency, rest))
+            let postings = balance.postings.wrapping_sub(was.postings);
+            let entries = balance.entries.less(was.entries);
+            (postings > 0).then_some((balance.currency, Balance { postings, entries, ..*balance }))
         });
-        Self(rest.collect())
+        let mut rest = Self { own: own.collect(), converted: self.converted.clone() };
+        for ((of, base), it) in &other.converted {
+            rest.add_converted(*of, &Converted::none(*base).less(it));
+        }
+        rest
     }
 
     fn add_balance(&mut self, other: &Balance) {
         let fresh = Balance { currency: other.currency, ..Balance::default() };
-        let sum = self.0.entry(other.currency).or_insert(fresh);
-        // Damaged amounts may be beyond any that a conversion can cause.
+        let sum = self.own.entry(other.currency).or_insert(fresh);
         sum.postings = sum.postings.wrapping_add(other.postings);
-        sum.receivable = sum.receivable.wrapping_add(other.receivable);
-        sum.payable = sum.payable.wrapping_add(other.payable);
-        sum.margin = sum.margin.wrapping_add(other.margin);
+        sum.entries = sum.entries.plus(other.entries);
+    }
+
+    fn add_converted(&mut self, currency: [u8; 3], other: &Converted) {
+        let key = (currency, other.base);
+        let sum = self.converted.remove(&key).unwrap_or(Converted::none(other.base)).plus(other);
+        if !sum.is_none() {
+            self.converted.insert(key, sum);
+        }
     }
 
     /// The sums, by currency.
     pub fn iter(&self) -> impl Iterator<Item = &Balance> {
-        self.0.values()
+        self.own.values()
     }
 
     /// As a seal keeps them.
     #[must_use]
     pub fn to_vec(&self) -> Vec<Balance> {
-        self.0.values().copied().collect()
+        self.own.values().copied().collect()
+    }
+
+    /// What of them is converted, by currency and base, as a seal keeps it.
+    #[must_use]
+    pub fn converted(&self) -> Vec<([u8; 3], Converted)> {
+        self.converted.iter().map(|((of, _), it)| (*of, *it)).collect()
     }
 
     /// The sum in one currency; zero if there is none.
     #[must_use]
     pub fn of(&self, currency: [u8; 3]) -> Balance {
-        self.0.get(&currency).copied().unwrap_or(Balance { currency, ..Balance::default() })
+        self.own.get(&currency).copied().unwrap_or(Balance { currency, ..Balance::default() })
+    }
+
+    /// What the sum in one currency is in the network's, and what of it is not in that for want of
+    /// a rate.
+    #[must_use]
+    pub fn in_base(&self, currency: [u8; 3], base: [u8; 3]) -> (Entries, Balance) {
+        let own = self.of(currency);
+        if currency == base {
+            return (own.entries, Balance { currency, ..Balance::default() });
+        }
+        let converted = self.converted.get(&(currency, base)).copied().unwrap_or_default();
+        let rest = Balance {
+            currency,
+            postings: own.postings.wrapping_add_signed(converted.postings.wrapping_neg()),
+            entries: own.entries.less(converted.own),
+        };
+        (converted.worth, rest)
+    }
+
+    /// All of them in the network's currency, and what is not in that for want of a rate.
+    #[must_use]
+    pub fn total(&self, base: [u8; 3]) -> Total {
+        let mut total = Total::default();
+        for balance in self.own.values() {
+            let (worth, rest) = self.in_base(balance.currency, base);
+            total.entries = total.entries.plus(worth);
+            if (rest.postings, rest.entries) != (0, Entries::default()) {
+                total.not_converted.push(rest);
+            }
+        }
+        total
     }
 }
 

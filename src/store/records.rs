@@ -5,12 +5,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::click_id::RecordId;
-use crate::model::money::Micros;
 use crate::model::reasons::Flag;
 use crate::model::status::Status;
 
 const CLICK_VERSION: u8 = 3;
-const CONVERSION_VERSION: u8 = 3;
+const CONVERSION_VERSION: u8 = 4;
 const RATES_VERSION: u8 = 1;
 const DEDUPE_VERSION: u8 = 1;
 const BINDING_VERSION: u8 = 1;
@@ -108,55 +107,6 @@ impl<'a> ClickRecord<'a> {
     }
 }
 
-/// One step of a conversion's status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryEntry<'a> {
-    /// [`Status::code`].
-    pub status: u8,
-    /// When it was received, Unix milliseconds.
-    pub time_ms: u64,
-    /// When it happened, Unix milliseconds.
-    pub event_time_ms: u64,
-    /// What the network has earned from this step on, micro-units; 0 while nothing is approved.
-    pub booked_revenue: i64,
-    /// What the affiliate has earned from this step on, micro-units; 0 while nothing is approved.
-    pub booked_payout: i64,
-    /// Why, in one word.
-    pub reason: &'a str,
-}
-
-/// What a conversion has earned, micro-units of its currency.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Earned {
-    /// By the network.
-    pub revenue: i64,
-    /// By the affiliate.
-    pub payout: i64,
-}
-
-impl<'a> HistoryEntry<'a> {
-    /// A step of a conversion that has earned so much if it is approved, and nothing yet, or no
-    /// more, if it is not.
-    #[must_use]
-    pub fn new(
-        status: Status,
-        time_ms: u64,
-        event_time_ms: u64,
-        earned: Earned,
-        reason: &'a str,
-    ) -> Self {
-        let booked = if status == Status::Approved { earned } else { Earned::default() };
-        Self {
-            status: status.code(),
-            time_ms,
-            event_time_ms,
-            booked_revenue: booked.revenue,
-            booked_payout: booked.payout,
-            reason,
-        }
-    }
-}
-
 /// A conversion, complete: what the answer said, what the books need, what a trace shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConversionRecord<'a> {
@@ -216,36 +166,6 @@ pub struct ConversionRecord<'a> {
     pub reversed_amount: i64,
 }
 
-/// A rate by which an amount was exchanged: times the second, by the first.
-pub type PinnedRate = (u64, u64);
-
-/// The exchange of a conversion's amounts, with the rates pinned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exchanged {
-    /// The postback's amounts, from `amount_currency` to `currency`; `None` if there was no need
-    /// or no rate.
-    pub amounts: Option<PinnedRate>,
-    /// The postback's own payout where it counts, micro-units of `amount_currency`.
-    pub own_payout: Option<i64>,
-    /// The postback's own revenue where it counts, micro-units of `amount_currency`.
-    pub own_revenue: Option<i64>,
-    /// Revenue and payout in the network's currency; `None` if it is `currency` or has no rate.
-    pub base: Option<InBase>,
-}
-
-/// What was earned, in the network's currency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InBase {
-    /// The network's currency.
-    pub currency: [u8; 3],
-    /// From the conversion's `currency` to it.
-    pub rate: PinnedRate,
-    /// Micro-units.
-    pub revenue: i64,
-    /// Micro-units.
-    pub payout: i64,
-}
-
 /// The rates of one day, as stored beside its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RatesRecord {
@@ -279,14 +199,18 @@ impl RatesRecord {
 mod conversion_v1;
 /// Conversions as version 2 wrote them.
 mod conversion_v2;
+/// Conversions as version 3 wrote them.
+mod conversion_v3;
 mod counters;
+mod earned;
 mod ledger;
 
 pub use counters::{
     CapSum, CapsRecord, ChangeRecord, Contribution, Counted, Counts, EventCounts, FallbackCounts,
     LateClickRecord, PlaceRecord, RefusedCounts, RefusedRecord, SubRecord, Tally,
 };
-pub use ledger::{Balance, Hash, POSTING_VALUE_BYTES_MAX, PostingRecord, SealRecord};
+pub use earned::{Earned, EarnedInBase, Exchanged, HistoryEntry, InBase, PinnedRate};
+pub use ledger::{Balance, Converted, Entries, Hash, PostingRecord, SealRecord};
 
 impl<'a> ConversionRecord<'a> {
     /// Appends the record's bytes.
@@ -303,6 +227,7 @@ impl<'a> ConversionRecord<'a> {
             Some((&CONVERSION_VERSION, rest)) => {
                 postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
             }
+            Some((&conversion_v3::VERSION, rest)) => conversion_v3::decode(rest),
             Some((&conversion_v2::VERSION, rest)) => conversion_v2::decode(rest),
             Some((&conversion_v1::VERSION, rest)) => conversion_v1::decode(rest),
             other => Err(RecordError::Version(other.map(|(version, _)| *version))),
@@ -313,39 +238,6 @@ impl<'a> ConversionRecord<'a> {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         Status::from_code(self.status)
-    }
-
-    /// Whether anything of it was ever in the books: its currency must stay then.
-    #[must_use]
-    pub fn was_booked(&self) -> bool {
-        self.history.iter().any(|step| (step.booked_revenue, step.booked_payout) != (0, 0))
-    }
-
-    /// Revenue and payout by its price, less the share of them that has been taken back.
-    #[must_use]
-    pub fn earned(&self) -> Earned {
-        Earned { revenue: self.left_of(self.revenue), payout: self.left_of(self.payout) }
-    }
-
-    /// What is left of one of its amounts after what has been taken back.
-    #[must_use]
-    pub fn left_of(&self, micros: i64) -> i64 {
-        let whole = Micros::new(self.amount.unwrap_or_default());
-        Micros::new(micros).less_share(Micros::new(self.reversed_amount), whole).get()
-    }
-
-    /// Revenue and payout in a currency, micro-units: their own, or the network's; `None` if they
-    /// are not known in it, or not at all for want of a rate.
-    #[must_use]
-    pub fn earned_in(&self, currency: [u8; 3]) -> Option<(i64, i64)> {
-        if self.flags & Flag::RateMissing.bit() != 0 {
-            return None;
-        }
-        if self.currency == currency || (self.revenue, self.payout) == (0, 0) {
-            return Some((self.left_of(self.revenue), self.left_of(self.payout)));
-        }
-        let base = self.exchanged.as_ref()?.base.filter(|base| base.currency == currency)?;
-        Some((self.left_of(base.revenue), self.left_of(base.payout)))
     }
 
     /// The flags that are set.
@@ -359,6 +251,13 @@ impl<'a> ConversionRecord<'a> {
 #[must_use]
 pub fn click_flags(click: &[u8]) -> u32 {
     ClickRecord::decode(click).map_or(0, |record| record.flags)
+}
+
+/// Whether an encoded conversion says what is booked in the network's currency: records before
+/// version 4 do not.
+#[must_use]
+pub fn has_base_booked(conversion: &[u8]) -> bool {
+    conversion.first() == Some(&CONVERSION_VERSION)
 }
 
 /// The click that an encoded conversion belongs to, without a look at the rest.

@@ -1,6 +1,8 @@
 //! The ledger: its entries sum to zero, are those of the conversions and no others, and no sealed
 //! day has changed.
 
+use std::collections::BTreeSet;
+
 use super::conversions::each;
 use super::{Report, VerifyError};
 use crate::ledger::{Blinding, Tree, leaf, seal_hash};
@@ -9,7 +11,7 @@ use crate::model::rate::Day;
 use crate::store::engine::EngineError;
 use crate::store::keys::{self, PostingKey};
 use crate::store::postings::{Balances, Posting, postings};
-use crate::store::records::{PostingRecord, SealRecord};
+use crate::store::records::{Converted, Entries, PostingRecord, SealRecord};
 use crate::store::schema::Table;
 use crate::store::{Expired, View};
 
@@ -77,9 +79,9 @@ impl Walk<'_> {
 
     fn posting(&mut self, key: &[u8], posting: &Posting) -> Result<(), EngineError> {
         let (PostingKey { affiliate, day, conversion, step }, record) =
-            (posting.key, posting.record);
-        let sum = record.receivable.checked_add(record.payable);
-        if sum.and_then(|sum| sum.checked_add(record.margin)) != Some(0) {
+            (posting.key, &posting.record);
+        let converted = record.converted.iter().flat_map(|it| [it.own, it.worth]);
+        if !std::iter::once(record.entries).chain(converted).all(Entries::sum_to_zero) {
             self.report.fault(Table::Ledger, key, "the entries do not sum to zero");
         }
         if self.day.as_ref().is_none_or(|it| (it.affiliate, it.day) != (affiliate, day)) {
@@ -89,7 +91,7 @@ impl Walk<'_> {
         }
         if let Some(under_way) = &mut self.day {
             under_way.tree.push(leaf(posting, &self.blinding).hash());
-            under_way.posted.add(&record);
+            under_way.posted.add(record);
         }
         let Some(stored) = self.view.conversion(conversion)? else {
             if *conversion.as_bytes() < self.expired.conversions {
@@ -99,7 +101,7 @@ impl Walk<'_> {
             }
             return Ok(());
         };
-        self.found.add(&record);
+        self.found.add(record);
         // A conversion that does not decode is named already.
         let Ok(conversion) = stored.record() else { return Ok(()) };
         match postings(stored.id, &conversion).find(|derived| derived.key.step == step) {
@@ -133,7 +135,7 @@ impl Walk<'_> {
         let before = self.view.seal_before(affiliate, day).ok().flatten();
         let mut balances = before.map_or_else(Balances::default, |(_, it)| Balances::of_seal(&it));
         balances.add_all(&posted);
-        if balances.to_vec() != seal.balances {
+        if (balances.to_vec(), balances.converted()) != (seal.balances, seal.converted) {
             self.report.fault(Table::Ledger, &key, "the balances are not those of the postings");
         }
         Ok(())
@@ -164,12 +166,21 @@ impl Walk<'_> {
     /// The balances recomputed from conversions are those of the ledger.
     fn compare(&mut self, booked: &Balances) {
         let currencies = booked.iter().chain(self.found.iter()).map(|balance| balance.currency);
-        for currency in currencies.collect::<std::collections::BTreeSet<_>>() {
-            let (booked, found) = (booked.of(currency), self.found.of(currency));
-            if booked != found {
+        for currency in currencies.collect::<BTreeSet<_>>() {
+            if booked.of(currency) != self.found.of(currency) {
                 let fault = "the ledger's balance is not that of the conversions";
                 self.report.fault(Table::Ledger, &currency, fault);
             }
+        }
+        let (booked, found) = (booked.converted(), self.found.converted());
+        let only = |one: &[([u8; 3], Converted)], other: &[([u8; 3], Converted)]| {
+            let one = one.iter().filter(|it| !other.contains(it));
+            one.map(|(currency, it)| [*currency, it.base].concat()).collect::<Vec<_>>()
+        };
+        for key in BTreeSet::from_iter([only(&booked, &found), only(&found, &booked)].concat()) {
+            let fault =
+                "the ledger's balance in the network's currency is not that of the conversions";
+            self.report.fault(Table::Ledger, &key, fault);
         }
     }
 }

@@ -9,7 +9,10 @@ use crate::store::claim::{Claim, ClaimSet};
 use crate::store::engine::EngineError;
 use crate::store::keys::{self, DedupeKey};
 use crate::store::postings::{Balances, postings};
-use crate::store::records::{Binding, ConversionRecord, RecordError, decode_dedupe};
+use crate::store::records::{
+    Binding, ConversionRecord, EarnedInBase, HistoryEntry, RecordError, decode_dedupe,
+    has_base_booked,
+};
 use crate::store::schema::Table;
 use crate::store::{Expired, View};
 
@@ -35,7 +38,14 @@ pub fn walk(view: &View<'_>, report: &mut Report) -> Result<Balances, VerifyErro
         };
         match ConversionRecord::decode(value) {
             Err(error) => walk.report.fault_of(id, error.to_string()),
-            Ok(record) => walk.conversion(id, &record)?,
+            Ok(record) => {
+                if !is_worth_what_is_pinned(&record, has_base_booked(value)) {
+                    let fault =
+                        "its worth in the network's currency is not that by its pinned rate";
+                    walk.report.fault_of(id, fault);
+                }
+                walk.conversion(id, &record)?;
+            }
         }
         Ok(())
     })?;
@@ -115,6 +125,23 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether what a conversion has earned and what its last step has booked are, in the network's
+/// currency, what the pinned rate makes of them. Older records have nothing booked in it.
+fn is_worth_what_is_pinned(record: &ConversionRecord<'_>, is_base_booked: bool) -> bool {
+    let base = record.exchanged.as_ref().and_then(|exchanged| exchanged.base);
+    let worth = |revenue, payout| base.and_then(|base| base.of(revenue, payout));
+    let priced = base.map(|base| EarnedInBase {
+        currency: base.currency,
+        revenue: base.revenue,
+        payout: base.payout,
+    });
+    let is_booked = |last: &HistoryEntry<'_>| {
+        last.booked_base == worth(last.booked_revenue, last.booked_payout)
+    };
+    priced == worth(record.revenue, record.payout)
+        && (!is_base_booked || record.history.last().is_none_or(is_booked))
 }
 
 /// Walks over the dedupe entries.

@@ -12,6 +12,11 @@ fn convert(server: &Server, affiliate: &str, txn_id: &str) -> String {
     answer.word("conversion_id").to_owned()
 }
 
+/// One end of a statement, in the network's own currency.
+fn dollars(amount: &str) -> Value {
+    json!({"currency": "USD", "amount": amount, "base_amount": amount, "not_converted": "0.00"})
+}
+
 #[test]
 fn balances_postings_and_statements_are_exact_to_the_last_commit_and_across_a_restart() {
     let mut server = Setup::new().start();
@@ -33,8 +38,16 @@ fn balances_postings_and_statements_are_exact_to_the_last_commit_and_across_a_re
                 },
             }])
         );
+        let base = json!({
+            "currency": "USD",
+            "owed": "45.00",
+            "accounts": balances["balances"][0]["accounts"],
+            "not_converted": [],
+        });
+        assert_eq!(balances["base"], base);
         assert_eq!(balances["newest_seal"], Value::Null);
-        assert_eq!(server.api("balances?affiliate=pub-8")["balances"], json!([]));
+        let none = server.api("balances?affiliate=pub-8");
+        assert_eq!((&none["balances"], &none["base"]["owed"]), (&json!([]), &json!("0.00")));
         let mut listed = Vec::new();
         let mut cursor = String::new();
         loop {
@@ -42,6 +55,7 @@ fn balances_postings_and_statements_are_exact_to_the_last_commit_and_across_a_re
             for item in page["items"].as_array().expect("items") {
                 assert_eq!((&item["step"], &item["currency"]), (&json!(0), &json!("USD")));
                 assert_eq!(item["entries"]["affiliate_payable"], "-15.00");
+                assert_eq!(item["converted"], json!([]));
                 listed.push(item["conversion_id"].as_str().expect("an ID").to_owned());
             }
             match page["next_cursor"].as_str() {
@@ -62,7 +76,7 @@ fn balances_postings_and_statements_are_exact_to_the_last_commit_and_across_a_re
     let query = format!("statements?affiliate=pub-7&from={today}&to={tomorrow}");
     let statement = server.api(&query);
     assert_eq!(statement["opening"], json!([]));
-    assert_eq!(statement["closing"], json!([{"currency": "USD", "amount": "45.00"}]));
+    assert_eq!(statement["closing"], json!([dollars("45.00")]));
     assert_eq!(
         statement["lines"],
         json!([{
@@ -72,15 +86,19 @@ fn balances_postings_and_statements_are_exact_to_the_last_commit_and_across_a_re
             "amount": "45.00",
             "balance": "45.00",
             "sealed": false,
+            "base_amount": "45.00",
+            "base_balance": "45.00",
+            "not_converted": "0.00",
         }])
     );
     let csv = server.admin(&format!("/api/v1/{query}&format=csv"));
     assert_eq!(
         csv.text(),
         format!(
-            "kind,day,currency,postings,amount,balance,sealed\n\
-             posted,{today},USD,3,45.00,45.00,false\n\
-             closing,{tomorrow},USD,,,45.00,\n"
+            "kind,day,currency,postings,amount,balance,sealed,\
+             base_currency,base_amount,base_balance,not_converted\n\
+             posted,{today},USD,3,45.00,45.00,false,USD,45.00,45.00,0.00\n\
+             closing,{tomorrow},USD,,,45.00,,USD,45.00,45.00,0.00\n"
         )
     );
 }
@@ -123,8 +141,8 @@ fn sealed_days_and_open_ones_make_one_statement() {
     assert_eq!(balances["balances"][0]["owed"], "45.00", "two sales, one taken back, one today");
     assert_eq!(balances["balances"][0]["postings"], 5);
     let statement = server.api("statements?affiliate=pub-7&from=2024-10-05&to=2024-10-08");
-    assert_eq!(statement["opening"], json!([{"currency": "USD", "amount": "15.00"}]));
-    assert_eq!(statement["closing"], json!([{"currency": "USD", "amount": "30.00"}]));
+    assert_eq!(statement["opening"], json!([dollars("15.00")]));
+    assert_eq!(statement["closing"], json!([dollars("30.00")]));
     let lines: Vec<_> = statement["lines"].as_array().expect("lines").iter().collect();
     let line = |line: &Value| json!([line["day"], line["amount"], line["balance"], line["sealed"]]);
     assert_eq!(
@@ -142,7 +160,7 @@ fn sealed_days_and_open_ones_make_one_statement() {
     let open = server.api(&query);
     assert_eq!(open["opening"], statement["closing"]);
     assert_eq!(open["lines"][0]["sealed"], false);
-    assert_eq!(open["closing"], json!([{"currency": "USD", "amount": "45.00"}]));
+    assert_eq!(open["closing"], json!([dollars("45.00")]));
 }
 
 #[test]

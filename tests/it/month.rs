@@ -119,6 +119,11 @@ impl Month {
     fn balances(&self) -> Value {
         self.server.api("balances?affiliate=pub-7")["balances"].clone()
     }
+
+    /// In the network's currency.
+    fn base(&self) -> Value {
+        self.server.api("balances?affiliate=pub-7")["base"].clone()
+    }
 }
 
 fn told(answer: &Answer) -> String {
@@ -247,23 +252,57 @@ fn an_affiliates_month_ends_with_the_statement_that_was_worked_out_by_hand() {
         account("USD", "501.333333", "-299.458333", "-201.875"),
     ];
     assert_eq!(accounts(&month.balances()), expected);
+
+    // All that is in the dollars of the network's books. The lots have no rate of their day yet.
+    let base = month.base();
+    assert_eq!(accounts(&json!([base])), expected[2..]);
+    assert_eq!(accounts(&base["not_converted"]), expected[..2]);
+    let waiting = base["not_converted"].as_array().expect("balances").iter();
+    assert_eq!(waiting.map(|it| it["postings"].clone()).collect::<Value>(), json!([2, 1]));
+    // It comes, and by it 5 + 12.50 EUR = 6.25 + 15.625 USD paid and 8 + 20 EUR = 10 + 25 USD
+    // earned; 750 and 1,500 JPY are 4.6875 and 9.375 USD.
+    // Paid: 299.458333 + 21.875 + 4.6875 = 326.020833.
+    // Earned: 501.333333 + 35 + 9.375 = 545.708333.
+    for days in -1..=0 {
+        let day = today().checked_add(jiff::Span::new().days(days)).expect("a day");
+        assert_eq!(rates::put(&month.server, &day.to_string(), RATES_WITH_POUNDS).status, 200);
+    }
+    let base = eventually("what the lots are in dollars", || {
+        Some(month.base()).filter(|base| base["not_converted"] == json!([]))
+    });
+    let total = account("USD", "545.708333", "-326.020833", "-219.6875");
+    assert_eq!(accounts(&json!([base])), [total]);
+    assert_eq!(accounts(&month.balances()), expected, "they are owed as they were");
+    let totals = month.server.api("totals?affiliate=pub-7&status=approved");
+    let sums = ["revenue", "payout", "margin", "unpriced"].map(|name| totals[name].clone());
+    assert_eq!(json!(sums), json!(["545.708333", "326.020833", "219.6875", 0]));
     check_statement(&month.server);
     check_flags(&month.server);
     check_books(&mut month.server);
 }
 
+fn today() -> jiff::civil::Date {
+    jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date()
+}
+
 fn check_statement(server: &Server) {
-    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
-    let days = |count: i64| today.checked_add(jiff::Span::new().days(count)).expect("a day");
+    let days = |count: i64| today().checked_add(jiff::Span::new().days(count)).expect("a day");
     // From yesterday, should it be midnight.
     let query = format!("statements?affiliate=pub-7&from={}&to={}", days(-1), days(1));
     let statement = server.api(&query);
     assert_eq!(statement["opening"], json!([]));
     let closing = json!([
-        {"currency": "EUR", "amount": "17.50"},
-        {"currency": "JPY", "amount": "750"},
-        {"currency": "USD", "amount": "299.458333"},
+        {"currency": "EUR", "amount": "17.50", "base_amount": "21.875", "not_converted": "0.00"},
+        {"currency": "JPY", "amount": "750", "base_amount": "4.6875", "not_converted": "0"},
+        {"currency": "USD", "amount": "299.458333", "base_amount": "299.458333",
+         "not_converted": "0.00"},
     ]);
+    let base = json!({
+        "currency": "USD", "opening": "0.00", "closing": "326.020833", "not_converted": [],
+    });
+    assert_eq!(statement["base"], base);
+    let lines = statement["lines"].as_array().expect("lines");
+    assert_eq!(lines.last().expect("a line")["base_balance"], "326.020833");
     assert_eq!(statement["closing"], closing);
     let balances = server.api("balances?affiliate=pub-7");
     for (owed, closed) in balances["balances"]

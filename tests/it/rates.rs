@@ -26,7 +26,7 @@ id = "refund"
 reverses = ["sale"]
 "#;
 
-const TODAY: &str = r#"{"base":"USD","rates":{"EUR":"0.80","JPY":"160"}}"#;
+pub const TODAY: &str = r#"{"base":"USD","rates":{"EUR":"0.80","JPY":"160"}}"#;
 
 pub fn server() -> Server {
     with_shares(Server::start())
@@ -105,6 +105,11 @@ fn a_conversion_without_a_rate_is_flagged_and_priced_when_the_rate_comes() {
     assert_eq!(money(&server, &euros), json!(["4.00", "9.00", "EUR", null, null, flags]));
     let totals = server.api("totals");
     assert_eq!((&totals["conversions"], &totals["unpriced"]), (&json!(4), &json!(4)));
+    assert_eq!(
+        (&totals["payout"], &totals["not_converted"]),
+        (&json!("0.00"), &totals["by_currency"])
+    );
+    assert_eq!(totals["not_converted"][0]["payout"], "5.00", "what is known of it, in euros");
     assert_eq!(put(&server, "2020-01-01", TODAY).status, 200);
     assert_eq!(put(&server, &today(), TODAY).status, 200);
     let priced = eventually("the price", || {
@@ -128,6 +133,16 @@ fn a_conversion_without_a_rate_is_flagged_and_priced_when_the_rate_comes() {
     let expected = json!({
         "currency": "USD", "conversions": 4, "unpriced": 1, "revenue": "16.25",
         "payout": "8.25", "margin": "8.00", "next_cursor": null,
+        "by_currency": [
+            {"currency": "EUR", "conversions": 2, "revenue": "11.40", "payout": "5.80",
+             "margin": "5.60"},
+            {"currency": "USD", "conversions": 2, "revenue": "2.00", "payout": "1.00",
+             "margin": "1.00"},
+        ],
+        "not_converted": [
+            {"currency": "USD", "conversions": 1, "revenue": "0.00", "payout": "0.00",
+             "margin": "0.00"},
+        ],
     });
     assert_eq!(server.api("totals"), expected);
     assert_eq!(server.api("totals?event=sale")["margin"], "1.00");

@@ -16,8 +16,8 @@ use postbackd::store::engine::{Batch, Engine};
 use postbackd::store::keys::{self, Place, PostingKey};
 use postbackd::store::records::{
     Binding, CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted,
-    Counts, HistoryEntry, LateClickRecord, POSTING_VALUE_BYTES_MAX, PlaceRecord, PostingRecord,
-    RatesRecord, SealRecord, SubRecord,
+    Counts, Entries, HistoryEntry, LateClickRecord, PlaceRecord, PostingRecord, RatesRecord,
+    SealRecord, SubRecord,
 };
 use postbackd::store::schema::Table;
 use postbackd::store::ticket::{Outcome, Ticket};
@@ -27,10 +27,10 @@ use tempfile::TempDir;
 
 use crate::harness::{Connection, PATIENCE, Server, binary, eventually};
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Some day at noon.
-const NOON_MS: u64 = 20_000 * DAY_MS + DAY_MS / 2;
-const MICROS: i64 = 1_000_000;
+pub const NOON_MS: u64 = 20_000 * DAY_MS + DAY_MS / 2;
+pub const MICROS: i64 = 1_000_000;
 
 /// A store of three days, sealed up to the last: what an affiliate was owed, day by day.
 pub struct Books {
@@ -41,7 +41,7 @@ pub struct Books {
     clicks: Vec<RecordId>,
 }
 
-fn wait<T>(future: impl Future<Output = T>) -> T {
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(future)
 }
@@ -53,6 +53,7 @@ fn step(status: u8, time_ms: u64, revenue: i64, payout: i64) -> HistoryEntry<'st
         event_time_ms: time_ms,
         booked_revenue: revenue * MICROS,
         booked_payout: payout * MICROS,
+        booked_base: None,
         reason: "test",
     }
 }
@@ -240,10 +241,9 @@ fn posting_key(books: &Books, day: usize) -> PostingKey {
 
 fn put_posting(batch: &mut Batch, key: &PostingKey, entries: [i128; 3]) {
     let [receivable, payable, margin] = entries.map(|units| units * i128::from(MICROS));
-    let record = PostingRecord { currency: *b"USD", receivable, payable, margin };
-    let mut value = [0; POSTING_VALUE_BYTES_MAX];
-    let len = record.encode(&mut value).expect("fits");
-    put(batch, Table::Ledger, &key.encode(), &value[..len]);
+    let entries = Entries { receivable, payable, margin };
+    let record = PostingRecord { currency: *b"USD", entries, converted: Vec::new() };
+    batch.put(Table::Ledger, &key.encode(), |out| record.encode(out));
 }
 
 /// Where nothing is counted.
@@ -540,9 +540,9 @@ fn a_sealed_day_does_not_change() {
     changed("a root", "are not those sealed", |seal| seal.root[3] ^= 1);
     changed("a root, in the next seal", "does not follow", |seal| seal.root[3] ^= 1);
     changed("a number", "are not those sealed", |seal| seal.postings += 1);
-    changed("a balance", "balances are not those", |seal| seal.balances[0].payable -= 1);
+    changed("a balance", "balances are not those", |seal| seal.balances[0].entries.payable -= 1);
     changed("the network's balance", "balances are not those", |seal| {
-        seal.balances[0].margin -= 1;
+        seal.balances[0].entries.margin -= 1;
     });
     changed("the seal before", "does not follow", |seal| seal.previous[0] ^= 1);
     check("a seal less", "there is a later seal", |books, engine, batch| {

@@ -113,11 +113,32 @@ revenue = { percent = "20" }
 id = "refund"
 reverses = ["sale"]
 
+[[offers]]
+id = "abroad"
+advertiser = "acme"
+url = "https://shop.example/{click_id}"
+[[offers.events]]
+id = "sale"
+payout = { percent = "10", currency = "EUR" }
+revenue = { percent = "20" }
+[[offers.events]]
+id = "deposit"
+repeat = "1h"
+initial_status = "pending"
+reapprove = true
+payout = { percent = "10", currency = "EUR" }
+revenue = { percent = "20" }
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
+
 [[affiliates]]
 id = "pub"
 "#;
 
-pub const OFFERS: [&str; 4] = ["open", "single", "capped", "watched"];
+pub const OFFERS: [&str; 5] = ["open", "single", "capped", "watched", "abroad"];
+/// What one dollar buys in euros, on one day or another, in billionths.
+pub const RATES: [u64; 3] = [920_000_000, 700_000_000, 3_000_000_000];
 pub const EVENTS: [&str; 3] = ["sale", "deposit", "refund"];
 /// `repeat` of a deposit, milliseconds.
 pub const WINDOW_MS: u64 = 60 * 60 * 1000;
@@ -375,6 +396,62 @@ impl Books {
         let holders = audit_conversions(&filed_below, disk);
         audit_dedupe(&holders, &filed_below, disk);
         audit_ledger(&filed_below, disk);
+        audit_worth(&filed_below, disk);
+    }
+}
+
+/// What earns euros is in dollars by one of the rates, or waits for one and says so; and once it is
+/// filed, its postings come to what is left of it at that rate, rounded once.
+fn audit_worth(filed_below: &[u8], disk: &Tables) {
+    for id in disk.of(Table::Conversions).keys() {
+        let id = keys::record(id).expect("a conversion's key");
+        let record = on_disk(id, disk);
+        if record.offer != "abroad" || record.event == "refund" {
+            continue;
+        }
+        assert_eq!(record.currency, *b"EUR");
+        let base = record.exchanged.as_ref().and_then(|exchanged| exchanged.base);
+        let is_waiting = record.flags().any(|flag| flag == Flag::RateMissing);
+        let is_nothing = (record.revenue, record.payout) == (0, 0);
+        assert_eq!(base.is_none(), is_waiting || is_nothing, "{record:?}");
+        if !is_filed(&id, filed_below) {
+            continue;
+        }
+        let postings = disk.of(Table::Ledger).iter().filter(|(key, _)| {
+            let key = keys::PostingKey::decode(key);
+            key.is_some_and(|key| key.conversion == id)
+        });
+        let (mut own, mut worth) = ([0; 3], [0; 3]);
+        let (mut count, mut converted) = (0, 0);
+        for (_, value) in postings {
+            let posting = PostingRecord::decode(value).expect("a posting");
+            count += 1;
+            for part in posting.converted {
+                assert_eq!(part.base, *b"USD");
+                converted += part.postings;
+                for (sums, entries) in [(&mut own, part.own), (&mut worth, part.worth)] {
+                    sums[0] += entries.receivable;
+                    sums[1] += entries.payable;
+                    sums[2] += entries.margin;
+                }
+            }
+        }
+        let last = record.history.last().expect("a step");
+        let Some(base) = base else {
+            assert!(own == [0; 3] && worth == [0; 3], "{record:?}: {own:?} are {worth:?}");
+            continue;
+        };
+        assert!(RATES.contains(&base.rate.0) && base.rate.1 == 1_000_000_000, "{record:?}");
+        let booked = (i128::from(last.booked_revenue), i128::from(last.booked_payout));
+        let dollars = |euros: i128| {
+            let (whole, rest) = (euros * 1_000_000_000, i128::from(base.rate.0));
+            let (below, rest) = (whole / rest, 2 * (whole % rest) - rest);
+            below + i128::from(rest > 0 || rest == 0 && below % 2 == 1)
+        };
+        let entries = |(revenue, payout): (i128, i128)| [revenue, -payout, payout - revenue];
+        assert_eq!(own, entries(booked), "{record:?}");
+        assert_eq!(worth, entries((dollars(booked.0), dollars(booked.1))), "{record:?}");
+        assert_eq!(converted, count, "{record:?}");
     }
 }
 
@@ -400,8 +477,8 @@ fn audit_ledger(filed_below: &[u8], disk: &Tables) {
             let (revenue, payout) = (now.0 - before.0, now.1 - before.1);
             before = now;
             match row.map(|value| PostingRecord::decode(&value).expect("a posting")) {
-                Some(posting) => assert_eq!(
-                    (posting.receivable, posting.payable, posting.margin),
+                Some(PostingRecord { entries, .. }) => assert_eq!(
+                    (entries.receivable, entries.payable, entries.margin),
                     (revenue, -payout, payout - revenue),
                     "step {step} of {id:?}"
                 ),
@@ -462,6 +539,8 @@ fn audit_history(record: &ConversionRecord<'_>) {
     let legal = |from: Status, to: Status| match (from, to) {
         (Pending, Approved | Rejected) | (Approved, Reversed) => true,
         (Rejected, Approved) => record.event == "deposit" && record.offer != "capped",
+        // Priced anew, whatever has become of it.
+        (Rejected, Rejected) | (Reversed, Reversed) => record.offer == "abroad",
         // The same status once more: with another amount, or less of it.
         (Pending, Pending) | (Approved, Approved) => true,
         _ => false,

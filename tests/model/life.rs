@@ -13,8 +13,8 @@ use postbackd::click_id::{ClickId, Keyring, Minter, RecordId};
 use postbackd::dedup::{Deduplicator, Original};
 use postbackd::fraud::Watch;
 use postbackd::metrics::Metrics;
-use postbackd::model::currency::Currency;
 use postbackd::model::period::Calendar;
+use postbackd::model::rate::Day;
 use postbackd::model::reasons::{Flag, Refusal, Unavailability};
 use postbackd::model::status::Status;
 use postbackd::postback::{Address, Answer, Body, PostbackRequest, Postbacks};
@@ -100,6 +100,7 @@ impl Life {
     pub fn start(
         setup: &Setup,
         disk: Arc<Disk>,
+        market: &Market,
         faults: Faults,
         now_ms: u64,
         rng: &mut Rng,
@@ -113,7 +114,7 @@ impl Life {
         store.writer().add_waiting(&waiting);
         let postbacks = Arc::new(Postbacks {
             catalog: Arc::new(ArcSwap::new(Arc::clone(&setup.catalog))),
-            market: Market::closed(Currency::USD),
+            market: market.clone(),
             keyring: Arc::new(Keyring::new(identity.click_key, Vec::new())),
             minter: Arc::new(Minter::new(0, identity.starts, identity.newest_ms)),
             dedup: Deduplicator::new(1 + rng.below(8), rng.next(), Arc::clone(store.progress())),
@@ -260,6 +261,15 @@ impl Life {
     pub fn hang_up(&mut self, rng: &mut Rng) {
         if !self.clients.is_empty() {
             self.clients.swap_remove(rng.below(self.clients.len()));
+        }
+    }
+
+    /// What had to wait for the rates of a day is priced, one day after the other.
+    pub fn reprice(&mut self, day: Day, now_ms: u64) {
+        if self.rewriting.is_none() {
+            let postbacks = Arc::clone(&self.postbacks);
+            let reprice = async move { drop(postbacks.reprice(&[day].into(), now_ms).await) };
+            self.rewriting = Some(Task::new(reprice));
         }
     }
 

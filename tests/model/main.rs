@@ -27,6 +27,8 @@
 //!   nothing in memory vouches for what was lost;
 //! - the sums that reports are made of, with what is still to be added to them, are a count of all
 //!   clicks and conversions, at any moment and after every crash;
+//! - what earns another currency is in the network's by the rate that is pinned, rounded once, or
+//!   is flagged until its rate comes; its postings come to that, whatever is taken back in parts;
 //! - caps are never exceeded by what is on the disk, and nothing goes unpaid without a full cap,
 //!   whatever becomes of statuses and amounts; in total also when retention lets go of conversions
 //!   (`totals.rs`);
@@ -58,10 +60,12 @@ use postbackd::catalog::{self, NetworkDefaults};
 use postbackd::click_id::ClickId;
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
+use postbackd::model::rate::{Day, Rate};
 use postbackd::model::status::Status;
+use postbackd::rates::{DayRates, Market, Rates};
 use postbackd::store::{Store, Unobserved};
 
-use books::{Books, CATALOG, CUSTOMERS, EVENTS, OFFERS, Request, WINDOW_MS};
+use books::{Books, CATALOG, CUSTOMERS, EVENTS, OFFERS, RATES, Request, WINDOW_MS};
 use disk::{Disk, Faults, Tables};
 use life::{Life, Setup};
 use rng::Rng;
@@ -113,6 +117,8 @@ struct World {
     now_ms: u64,
     clicks: Vec<(&'static str, ClickId)>,
     sent: Vec<Request>,
+    /// The rates, which no crash takes away.
+    market: Market,
 }
 
 impl World {
@@ -123,6 +129,7 @@ impl World {
             now_ms: 1_700_000_000_000,
             clicks: Vec::new(),
             sent: Vec::new(),
+            market: Market::closed(Currency::USD),
         }
     }
 
@@ -131,8 +138,8 @@ impl World {
         for _ in 0..=self.rng.below(LIVES_MAX) {
             let disk = Arc::new(Disk::new(durable, Rng::new(self.rng.next())));
             let faults = self.faults();
-            let mut life =
-                Life::start(setup, Arc::clone(&disk), faults, self.now_ms, &mut self.rng);
+            let (there, now_ms) = (Arc::clone(&disk), self.now_ms);
+            let mut life = Life::start(setup, there, &self.market, faults, now_ms, &mut self.rng);
             disk.with_durable(|durable| self.books.audit(durable));
             for _ in 0..self.rng.below(STEPS_MAX) {
                 self.step(&mut life);
@@ -163,7 +170,7 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
-        match self.rng.below(115) {
+        match self.rng.below(119) {
             0..8 => self.send_new(life),
             8..20 => self.send_again(life),
             20..40 => life.poll_any(&mut self.rng, &mut self.books),
@@ -178,8 +185,22 @@ impl World {
             100..108 => life.count(&mut self.rng),
             108..110 => life.look_at_sums(),
             110..113 => self.straggle(life),
-            _ => life.catch_up(),
+            113..115 => life.catch_up(),
+            _ => self.step_rates(life),
         }
+    }
+
+    /// Mostly the rate of today comes, the first or another one; what waits for one is priced.
+    fn step_rates(&mut self, life: &mut Life) {
+        let day = Day::of_ms(self.now_ms);
+        let rate = Rate::new(RATES[self.rng.below(RATES.len())]).expect("above zero");
+        let euro = Currency::parse("EUR").expect("a currency");
+        let mut rates = Rates::clone(&self.market.rates.load());
+        if !self.rng.once_in(3) {
+            rates.set(day, DayRates::new(Currency::USD, [(euro, rate)]).expect("a base of one"));
+            self.market.rates.store(Arc::new(rates));
+        }
+        life.reprice(day, self.now_ms);
     }
 
     /// Mostly few clicks and few transactions, so that postbacks meet.

@@ -44,7 +44,7 @@ struct HistoryV1<'a> {
 /// Reads what follows the version byte.
 pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> {
     let old: ConversionV1<'_> = postcard::from_bytes(bytes).map_err(|_| RecordError::Corrupt)?;
-    let earned = Earned { revenue: old.revenue, payout: old.payout };
+    let earned = Earned::new(old.revenue, old.payout, None);
     let history = old.history.iter().map(|entry| HistoryEntry {
         status: entry.status,
         ..HistoryEntry::new(

@@ -1,4 +1,5 @@
-//! Version 2 of the conversion record: without what has been taken back in part.
+//! Version 2 of the conversion record: without what has been taken back in part, and with nothing
+//! booked in the network's currency.
 
 use serde::Deserialize;
 
@@ -30,15 +31,41 @@ struct ConversionV2<'a> {
     #[serde(borrow)]
     params: Vec<(&'a str, &'a str)>,
     #[serde(borrow)]
-    history: Vec<HistoryEntry<'a>>,
+    history: Vec<HistoryV2<'a>>,
     claims: u8,
     exchanged: Option<Box<Exchanged>>,
 }
 
+#[derive(Deserialize)]
+struct HistoryV2<'a> {
+    status: u8,
+    time_ms: u64,
+    event_time_ms: u64,
+    booked_revenue: i64,
+    booked_payout: i64,
+    reason: &'a str,
+}
+
 /// Reads what follows the version byte.
 pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> {
-    let old: ConversionV2<'_> = postcard::from_bytes(bytes).map_err(|_| RecordError::Corrupt)?;
-    Ok(ConversionRecord {
+    read(bytes).map(|(record, _)| record)
+}
+
+/// The same, and what comes after it.
+pub(super) fn read(bytes: &[u8]) -> Result<(ConversionRecord<'_>, &[u8]), RecordError> {
+    let read = postcard::take_from_bytes(bytes);
+    let (old, rest): (ConversionV2<'_>, _) = read.map_err(|_| RecordError::Corrupt)?;
+    let history = old.history.iter().map(|entry| HistoryEntry {
+        status: entry.status,
+        time_ms: entry.time_ms,
+        event_time_ms: entry.event_time_ms,
+        booked_revenue: entry.booked_revenue,
+        booked_payout: entry.booked_payout,
+        booked_base: None,
+        reason: entry.reason,
+    });
+    let history = history.collect();
+    let record = ConversionRecord {
         click: old.click,
         click_mac: old.click_mac,
         advertiser: old.advertiser,
@@ -59,9 +86,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> 
         received_ms: old.received_ms,
         catalog_version: old.catalog_version,
         params: old.params,
-        history: old.history,
+        history,
         claims: old.claims,
         exchanged: old.exchanged,
         reversed_amount: 0,
-    })
+    };
+    Ok((record, rest))
 }
