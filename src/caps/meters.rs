@@ -127,6 +127,8 @@ impl Meters {
     /// When the store cannot be waited for or read; these offers then have no meter still.
     pub async fn count(&self, catalog: u64, store: &Store, now_ms: u64) -> Result<(), CountError> {
         let _turn = self.turn.write().await;
+        // Somebody who decided by an older catalog may have found its cap full since.
+        self.ready.load().values().for_each(|meter| meter.reopen());
         let missing = self.missing(catalog);
         if missing.is_empty() {
             return Ok(());

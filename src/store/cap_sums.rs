@@ -185,6 +185,7 @@ pub(super) fn make(engine: &dyn Engine) -> Result<(), OpenError> {
     }
     let counted = Counted::decode(&counted).map_err(|_| OpenError::DamagedCounters)?;
     let (mut from, to) = (RecordKey::default(), counted.conversions);
+    tracing::info!("counting what caps in total count, once: all conversions are read");
     while from < to {
         let (rows, next) = of_one_row(engine, &from, &to)?;
         let rows: Vec<_> = rows.into_iter().collect();
@@ -200,7 +201,9 @@ pub(super) fn make(engine: &dyn Engine) -> Result<(), OpenError> {
     let mut batch = Batch::default();
     batch.put(Table::Counters, keys::COUNTED, |out| counted.encode(out));
     engine.append(&batch)?;
-    Ok(engine.sync()?)
+    engine.sync()?;
+    tracing::info!("what caps in total count is counted");
+    Ok(())
 }
 
 /// The sums of the conversions of a range that one time's rows count, and where the next ones

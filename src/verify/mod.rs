@@ -2,7 +2,7 @@
 //! and leads back to them, the books add up, no sealed day has changed, and the counters, those
 //! of caps too, are what clicks and conversions come to.
 //!
-//! The store is read in key order and never held in memory. Whatever is broken is named; the walk
+//! The store is read in key order and never held in memory, but for sums over some time. Whatever is broken is named; the walk
 //! goes on behind it.
 
 mod books;

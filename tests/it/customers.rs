@@ -46,6 +46,17 @@ payout = { percent = "10", currency = "USD" }
 id = "chargeback"
 reverses = ["deposit"]
 
+[[offers]]
+id = "single"
+advertiser = "casino"
+url = "https://casino.example/?c={click_id}"
+one_conversion_per_click = true
+[[offers.events]]
+id = "signup"
+[[offers.events]]
+id = "deposit"
+payout = { percent = "10", currency = "USD" }
+
 [[affiliates]]
 id = "ann"
 
@@ -285,4 +296,29 @@ fn a_negative_event_takes_back_no_more_than_it_may_and_none_of_it_then() {
     (may + 1..seen).for_each(deposit);
     assert_eq!(back("reversal_id=B3").verdict(), (409, "refused", "illegal_transition"));
     assert_eq!(count(reversed()), Some(may + 1));
+}
+
+#[test]
+fn a_retry_is_told_its_own_conversion_though_its_customer_is_bound_to_a_click_that_has_another() {
+    let mut server = server();
+    let ann = server.click("offer=short&aff=ann");
+    accepted(&server, &format!("click_id={ann}&customer_id=c1&event=signup"));
+    let deposit = "customer_id=c1&event=deposit&txn_id=D1&amount=10";
+    let original = accepted(&server, deposit);
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+    let ben = server.click("offer=single&aff=ben");
+    let other = accepted(&server, &format!("click_id={ben}&customer_id=c1&event=signup"));
+    let check = |server: &Server| {
+        let again = casino(server, deposit);
+        assert_eq!(again.verdict(), (200, "duplicate", ""));
+        assert_eq!(again.json["conversion_id"], original["conversion_id"]);
+        // Nobody has this one, so it is the click's.
+        let second = casino(server, "customer_id=c1&event=deposit&txn_id=D2&amount=10");
+        assert_eq!(second.verdict(), (200, "duplicate", ""));
+        assert_eq!(second.json["conversion_id"], other["conversion_id"]);
+    };
+    check(&server);
+    server.kill();
+    server.restart();
+    check(&server);
 }
