@@ -22,6 +22,7 @@ use super::openapi::{self, Description};
 use super::{
     catalog, conversions, customers, fraud, ledger, lookup, rates, reports, system, totals, upload,
 };
+use crate::backup::Backups;
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
@@ -50,6 +51,10 @@ pub struct AdminState {
     pub uploads: Semaphore,
     /// Long work.
     pub jobs: Arc<Jobs>,
+    /// Where backups go; `None`: nobody has said.
+    pub backups: Option<Backups>,
+    /// Hears when the drain begins.
+    pub drain: Drain,
     /// Proofs that may be looked for beside each other.
     pub proofs: Arc<Semaphore>,
     /// Fraud reports that may be made beside each other.
@@ -99,6 +104,7 @@ fn api() -> Routes {
         .routes(routes!(ledger::proof))
         .routes(routes!(ledger::statement))
         .routes(routes!(jobs::verify))
+        .routes(routes!(jobs::backup))
         .routes(routes!(jobs::job))
         .routes(routes!(rates::get, rates::put))
         .routes(routes!(openapi::openapi))
