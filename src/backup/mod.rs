@@ -262,7 +262,10 @@ impl Backups {
 
     fn clean(&self) -> Result<(), BackupError> {
         let left = list::entries(&self.path)?.into_iter().filter(|folder| is_unfinished(folder));
-        for folder in left.chain([self.staging()]) {
+        // The second is the engine's own, while it makes the first.
+        let staging = self.staging();
+        let unnamed = staging.with_added_extension("tmp");
+        for folder in left.chain([staging, unnamed]) {
             remove_folder(&folder).map_err(BackupError::of(&folder))?;
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod backup;
 mod caps;
 mod catalog_api;
 mod catalog_cli;
@@ -30,4 +31,5 @@ mod reports;
 mod rng;
 mod status;
 mod steps;
+mod upgrade;
 mod verify;
