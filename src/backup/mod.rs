@@ -8,7 +8,7 @@ mod copy;
 mod list;
 mod restore;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +28,9 @@ use crate::store::{Archive, FORMAT_VERSION, OpenError, database_folder};
 use crate::verify::{Report, VerifyError, verify};
 use copy::MayGoOn;
 use list::{Kept, UNFINISHED, fingerprint, is_unfinished, kept};
+
+/// The file in the folder of all backups that is locked.
+const LOCK_NAME: &str = ".lock";
 
 /// Why there is no backup, or nothing was restored.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +169,11 @@ impl Backups {
     /// # Errors
     /// When the folders cannot be read or changed.
     pub fn look(&self) -> Result<(), BackupError> {
-        self.clean()?;
+        // What another process is at is not cut short.
+        let lock = if self.path.is_dir() { Some(self.lock()?) } else { None };
+        if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
+            self.clean()?;
+        }
         let newest = kept(&self.path)?.last().map_or(0, |kept| kept.list.taken_ms);
         self.newest_ms.store(newest, Ordering::Relaxed);
         Ok(())
@@ -185,6 +192,8 @@ impl Backups {
     ) -> Result<Taken, BackupError> {
         let begun = Instant::now();
         create_folder(&self.path).map_err(BackupError::of(&self.path))?;
+        let lock = self.lock()?;
+        lock.lock().map_err(BackupError::of(&self.path))?;
         self.clean()?;
         let folder = self.path.join(list::name(now_ms));
         let unfinished = Unfinished([self.staging(), unfinished(&folder)]);
@@ -258,6 +267,12 @@ impl Backups {
             }
         });
         removed.collect()
+    }
+
+    /// What a process locks while it works on the backups; the system lets go of it with the process.
+    fn lock(&self) -> Result<File, BackupError> {
+        let path = self.path.join(LOCK_NAME);
+        File::create(&path).map_err(BackupError::of(&path))
     }
 
     fn clean(&self) -> Result<(), BackupError> {

@@ -40,8 +40,8 @@ fn folder_of(job: &Value) -> PathBuf {
 fn names(server: &Server) -> Vec<String> {
     let entries = std::fs::read_dir(server.path("backups")).into_iter().flatten();
     let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").file_name();
-    let mut names: Vec<_> =
-        entries.map(|entry| name(entry).into_string().expect("plain")).collect();
+    let names = entries.map(|entry| name(entry).into_string().expect("plain"));
+    let mut names: Vec<_> = names.filter(|name| name != ".lock").collect();
     names.sort();
     names
 }
@@ -276,8 +276,15 @@ fn a_kill_during_a_backup_leaves_nothing_that_looks_like_one() {
     (0..300).for_each(|txn| _ = sell(&server, &click, &format!("T-{txn}")));
     let (mut unfinished, mut complete) = (0, 0);
     for round in 0..16u64 {
+        let known = names(&server);
         assert_eq!(server.post_api("backup", "", "").status, 202);
-        std::thread::sleep(Duration::from_millis(round * 3));
+        if round % 4 == 3 {
+            // Just as the older ones are about to go.
+            let is_new = |name: &String| !name.ends_with(".partial") && !known.contains(name);
+            eventually("a backup", || names(&server).iter().any(is_new).then_some(()));
+        } else {
+            std::thread::sleep(Duration::from_millis(round * 4));
+        }
         server.kill();
         let left = names(&server);
         for name in &left {
