@@ -1,7 +1,6 @@
 //! The composition root: the only place where things are built and threads are started.
 
 mod background;
-mod files;
 mod reload;
 mod stop;
 
@@ -17,12 +16,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::admin::{self, AdminState, AdminToken};
+use crate::backup::{Backups, unfinished_restore};
 use crate::caps::Meters;
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
 use crate::click::{Clicks, IpMode, Visitor};
 use crate::click_id::{Keyring, Minter};
 use crate::config::{Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
+use crate::files;
 use crate::fraud::Watch;
 use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{
@@ -70,6 +71,9 @@ pub enum ServerError {
         /// Why.
         error: std::io::Error,
     },
+    /// A part of a store.
+    #[error("{} is what a restore left that was cut short: remove it and restore again", .0.display())]
+    UnfinishedRestore(PathBuf),
     /// A thread or runtime.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -112,6 +116,9 @@ impl Server {
     pub fn build(config: Config) -> Result<Self, ServerError> {
         let metrics = Arc::new(Metrics::new()?);
         let database = database_folder(&config.store.path);
+        if let Some(part) = unfinished_restore(&config.store.path) {
+            return Err(ServerError::UnfinishedRestore(part));
+        }
         files::create_folder(&database)
             .map_err(|error| ServerError::File { path: database.clone(), error })?;
         let (store, identity) = Store::open(
@@ -209,6 +216,8 @@ impl Server {
             catalog: in_force,
             source: Arc::clone(&source),
             jobs: Arc::default(),
+            backups: Backups::configured(&config),
+            drain: drain.clone(),
             proofs: Arc::new(Semaphore::new(PROOFS_AT_ONCE_MAX)),
             reports: Arc::new(Semaphore::new(REPORTS_AT_ONCE_MAX)),
             time_zone: config.network.time_zone.clone(),
@@ -280,6 +289,8 @@ impl Server {
             Arc::clone(&self.metrics),
         ));
         self.background.spawn(background::retention(self.config.clone(), Arc::clone(&self.store)));
+        self.background
+            .spawn(background::backups(Arc::clone(&self.admin), self.config.backup.every));
         self.background.spawn(background::sealing(Arc::clone(&self.store)));
         self.background.spawn(background::reprice(self.postbacks.clone(), self.reprice));
         self.background.spawn(async move { background::warm(&self.postbacks).await });

@@ -28,6 +28,7 @@ pub mod click;
 pub mod postback;
 pub mod report;
 
+pub mod backup;
 pub mod verify;
 
 pub mod caps;
@@ -39,6 +40,7 @@ pub mod rates;
 
 pub mod checked_toml;
 pub mod config;
+pub mod files;
 pub mod metrics;
 pub mod readiness;
 pub mod shutdown;

@@ -167,6 +167,27 @@ pub const REPORTS_AT_ONCE_MAX: usize = 2;
 pub const BROKEN_NAMED_MAX: usize = 1000;
 /// Block cache of a store that is only looked through, bytes.
 pub const VERIFY_CACHE_BYTES: usize = 32 << 20;
+/// Bytes that are copied, or looked at, at once for a backup.
+pub const BACKUP_BUFFER_BYTES: usize = 256 << 10;
+/// Bytes of a copy after which the disk is told to write them, so that no fsync of the store finds
+/// many of them before it; and after which free space is looked at again.
+pub const BACKUP_BYTES_PER_SYNC: u64 = 4 << 20;
+/// What a backup may write to the store's own disk where no file has to be copied: log, manifest,
+/// and memtables that are written out earlier than they would be.
+pub const BACKUP_OVERHEAD_BYTES: u64 = 256 << 20;
+/// The list of a backup's files, bytes: about 130 a file.
+pub const BACKUP_LIST_BYTES_MAX: u64 = 64 << 20;
+/// Backups that may be kept.
+pub const BACKUPS_KEPT_MAX: u32 = 1000;
+/// How often somebody looks whether a backup is due.
+pub const BACKUP_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long after a backup that failed the next one is tried.
+pub const BACKUP_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
+/// Starts that a restored store leaves out: half of what an ID can tell apart.
+pub const RESTORE_STARTS_SKIPPED: u64 = 32;
+/// Numbers of offers, and of affiliates, that a restored store leaves out: more than are added
+/// between two backups.
+pub const RESTORE_NUMBERS_SKIPPED: u32 = 100_000;
 /// Long work that is remembered after it has ended.
 pub const JOBS_KEPT_MAX: usize = 16;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use postbackd::click_id::{Minter, RecordId};
 use postbackd::dedup::{Claim, ClaimSet};
-use postbackd::limits::SUBS_PER_PLACE_MAX;
+use postbackd::limits::{RESTORE_NUMBERS_SKIPPED, SUBS_PER_PLACE_MAX};
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::period::Quarter;
 use postbackd::model::status::Status;
@@ -20,7 +20,7 @@ use postbackd::store::schema::{Profile, Table};
 use postbackd::store::ticket::{Outcome, Ticket};
 use postbackd::store::{
     FORMAT_VERSION, Identity, OpenError, Part, Retention, RocksEngine, Store, Unobserved, Wanted,
-    keys,
+    copy_closed, keys, part_from_lost_time,
 };
 use tempfile::TempDir;
 
@@ -245,6 +245,52 @@ fn the_click_key_of_the_first_start_is_kept() {
     let (_, identity) =
         Store::open(folder.path(), CACHE_BYTES, 1, [9; 32], Arc::new(Unobserved)).expect("opens");
     assert_eq!(identity.click_key, [7; 32]);
+}
+
+#[test]
+fn a_restored_store_gives_nothing_away_that_the_lost_time_may_have_given() {
+    let folder = folder();
+    let assign = |store: &Store, offers: &[&str], affiliates: &[&str]| {
+        let numbers = store.assign_numbers(offers.iter().copied(), affiliates.iter().copied());
+        wait(numbers).expect("numbers")
+    };
+    let (store, _) = open(folder.path());
+    assign(&store, &["spring"], &["pub-7"]);
+    drop(store);
+    let copy = self::folder();
+    let copied = copy.path().join("db");
+    copy_closed(folder.path(), &copied).expect("copied");
+
+    // The lost time: 31 starts, all in the same moment, and new offers in another order.
+    let mut given = std::collections::BTreeSet::new();
+    let mut lost = None;
+    for _ in 0..31 {
+        let (store, identity) = open(folder.path());
+        lost = Some(assign(&store, &["summer", "autumn"], &["pub-8"]));
+        let minter = minter(&identity);
+        given.extend((0..10).map(|_| *mint(&minter, NOW_MS).as_bytes()));
+    }
+    let lost = lost.expect("31 starts");
+
+    part_from_lost_time(&copied).expect("written");
+    let (restored, identity) = open(&copied);
+    let minter = minter(&identity);
+    for _ in 0..10 {
+        let id = mint(&minter, NOW_MS);
+        assert!(given.insert(*id.as_bytes()), "the ID is another's");
+    }
+    let numbers = assign(&restored, &["autumn", "spring"], &["pub-9", "pub-7"]);
+    let known = |numbers: &postbackd::store::Numbers, id| numbers.offer(id).expect("a number");
+    assert_eq!(known(&numbers, "spring").get(), 1, "what was copied keeps its number");
+    assert_eq!(known(&numbers, "autumn").get(), 2 + RESTORE_NUMBERS_SKIPPED);
+    assert!(known(&lost, "autumn").get() < 100);
+    assert_eq!(numbers.affiliate("pub-9").expect("a number").get(), 2 + RESTORE_NUMBERS_SKIPPED);
+    assert_eq!(numbers.affiliate("pub-7").expect("a number").get(), 1);
+    drop(restored);
+    // Once more: nothing is taken back.
+    part_from_lost_time(&copied).expect("written");
+    let numbers = assign(&open(&copied).0, &["winter"], &[]);
+    assert!(known(&numbers, "winter").get() > 2 + 2 * RESTORE_NUMBERS_SKIPPED);
 }
 
 #[test]

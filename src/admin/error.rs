@@ -94,6 +94,12 @@ impl ApiError {
             .with(|shape| shape.job_id = Some(id.to_string()))
     }
 
+    /// 409: nobody has said where backups go.
+    pub fn no_backup_path() -> Self {
+        let message = "the configuration does not say where backups go: set backup.path";
+        Self::new(StatusCode::CONFLICT, "no_backup_path", message)
+    }
+
     /// 503: enough proofs are being looked for.
     pub fn proofs_busy() -> Self {
         let message = "other proofs are being looked for; try again";

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -11,14 +12,20 @@ use axum::http::header::{HeaderValue, LOCATION};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::server::AdminState;
 use super::shapes::rfc3339;
+use crate::backup::BackupError;
+use crate::files::remove_folder;
 use crate::limits::{JOBS_KEPT_MAX, VERIFY_CACHE_BYTES};
-use crate::store::{Archive, Store};
+use crate::store::engine::EngineError;
+use crate::store::{Archive, Store, yield_to_others};
 use crate::verify::verify as look_through;
+
+const BACKUP: &str = "backup";
 
 /// A job as the API shows it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -83,27 +90,74 @@ impl Jobs {
     }
 }
 
+/// Begins work, if none is under way, on a thread that yields to the traffic. It ends with the
+/// process if that ends first; what it leaves behind the next one removes.
+fn begin(
+    state: &Arc<AdminState>,
+    kind: &'static str,
+    work: fn(&AdminState) -> Result<Value, String>,
+) -> Result<(u64, Job, JoinHandle<()>), ApiError> {
+    let (id, job) = state.jobs.begin(kind, state.clock.now_ms())?;
+    let state = Arc::clone(state);
+    let ended = tokio::task::spawn_blocking(move || {
+        // Of its own: a thread that has yielded once can never go back.
+        let result = std::thread::scope(|scope| {
+            let yielding = || {
+                yield_to_others();
+                work(&state)
+            };
+            let thread = std::thread::Builder::new().name("job".into());
+            let spawned =
+                thread.spawn_scoped(scope, yielding).map_err(|error| error.to_string())?;
+            spawned.join().unwrap_or_else(|_| Err("the work ended badly".to_owned()))
+        });
+        if let Err(error) = &result {
+            tracing::warn!(kind, error, "a job failed");
+        }
+        state.jobs.end(id, state.clock.now_ms(), result);
+    });
+    Ok((id, job, ended))
+}
+
+fn accepted(id: u64, job: Job) -> Response {
+    let mut response = (StatusCode::ACCEPTED, Json(job)).into_response();
+    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/jobs/{id}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
 /// Looks through a copy of the store as it is now.
 #[utoipa::path(
     post, path = "/verify", operation_id = "post_verify", tag = "system",
     responses((status = 202, description = "It has begun; `Location` is the job.", body = Job)),
 )]
 pub async fn verify(State(state): State<Arc<AdminState>>) -> Result<Response, ApiError> {
-    let (id, job) = state.jobs.begin("verify", state.clock.now_ms())?;
-    let work = Arc::clone(&state);
-    // It ends with the process if that ends first; what it leaves behind the next one removes.
-    tokio::task::spawn_blocking(move || {
-        let result = verify_copy(&work.store, &work.store_path.join("verify"));
-        if let Err(error) = &result {
-            tracing::warn!(error, "the store was not verified");
-        }
-        work.jobs.end(id, work.clock.now_ms(), result);
-    });
-    let mut response = (StatusCode::ACCEPTED, Json(job)).into_response();
-    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/jobs/{id}")) {
-        response.headers_mut().insert(LOCATION, location);
+    let (id, job, _) = begin(&state, "verify", |state| {
+        verify_copy(&state.store, &state.store_path.join("verify"))
+    })?;
+    Ok(accepted(id, job))
+}
+
+/// Makes a backup of the store as it is now, and verifies it.
+#[utoipa::path(
+    post, path = "/backup", operation_id = "post_backup", tag = "system",
+    responses((status = 202, description = "It has begun; `Location` is the job.", body = Job)),
+)]
+pub async fn backup(State(state): State<Arc<AdminState>>) -> Result<Response, ApiError> {
+    if state.backups.is_none() {
+        return Err(ApiError::no_backup_path());
     }
-    Ok(response)
+    let (id, job, _) = begin(&state, BACKUP, take_backup)?;
+    Ok(accepted(id, job))
+}
+
+/// Makes a backup and waits for its end; false if another job is under way.
+pub async fn back_up(state: &Arc<AdminState>) -> bool {
+    match begin(state, BACKUP, take_backup) {
+        Ok((.., ended)) => ended.await.is_ok(),
+        Err(_) => false,
+    }
 }
 
 /// A job under way, or one of the last that have ended.
@@ -120,22 +174,36 @@ pub async fn job(
     job.map(Json).ok_or_else(|| ApiError::not_found("no such job, or it is long over"))
 }
 
+fn take_backup(state: &AdminState) -> Result<Value, String> {
+    let backups = state.backups.as_ref().ok_or("there is no backup.path")?;
+    let copy = |folder: &FilePath| {
+        // What is readable then is not what the disk has confirmed.
+        match state.store.health().poison_reason() {
+            Some(_) => Err(EngineError("the store is poisoned".to_owned()).into()),
+            None => Ok(state.store.copy_to(folder)?),
+        }
+    };
+    let may_go_on = || if state.drain.has_begun() { Err(BackupError::Stopping) } else { Ok(()) };
+    let taken = backups.take(state.clock.now_ms(), copy, &may_go_on);
+    let measured =
+        taken.as_ref().ok().map(|taken| (Duration::from_millis(taken.took_ms), taken.bytes));
+    state.metrics.backed_up(Some(measured));
+    let taken = taken.map_err(|error| error.to_string())?;
+    tracing::info!(folder = %taken.folder.display(), taken.bytes, taken.took_ms, "backed up");
+    serde_json::to_value(taken).map_err(|error| error.to_string())
+}
+
 /// A copy costs hardly anything and stands still, while the store goes on.
 fn verify_copy(store: &Store, folder: &FilePath) -> Result<Value, String> {
-    remove(folder)?;
+    removed(folder)?;
     store.copy_to(folder).map_err(|error| error.to_string())?;
     let report = Archive::open(folder, VERIFY_CACHE_BYTES)
         .map_err(|error| error.to_string())
         .and_then(|archive| look_through(&archive.view()).map_err(|error| error.to_string()));
-    remove(folder)?;
+    removed(folder)?;
     serde_json::to_value(report?).map_err(|error| error.to_string())
 }
 
-fn remove(folder: &FilePath) -> Result<(), String> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("cannot remove {}: {error}", folder.display()))
-        }
-        _ => Ok(()),
-    }
+fn removed(folder: &FilePath) -> Result<(), String> {
+    remove_folder(folder).map_err(|error| format!("cannot remove {}: {error}", folder.display()))
 }

@@ -26,5 +26,5 @@ mod upload;
 
 pub use auth::AdminToken;
 pub use client::{AdminClient, Answer, Call, ClientError};
-pub use jobs::Jobs;
+pub use jobs::{Jobs, back_up};
 pub use server::{AdminState, description, serve};

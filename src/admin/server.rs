@@ -23,6 +23,7 @@ use super::{
     catalog, conversions, customers, fraud, ledger, lookup, rates, reports, statements, system,
     totals, upload,
 };
+use crate::backup::Backups;
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
@@ -51,6 +52,10 @@ pub struct AdminState {
     pub uploads: Semaphore,
     /// Long work.
     pub jobs: Arc<Jobs>,
+    /// Where backups go; `None`: nobody has said.
+    pub backups: Option<Backups>,
+    /// Hears when the drain begins.
+    pub drain: Drain,
     /// Proofs that may be looked for beside each other.
     pub proofs: Arc<Semaphore>,
     /// Fraud reports that may be made beside each other.
@@ -100,6 +105,7 @@ fn api() -> Routes {
         .routes(routes!(ledger::proof))
         .routes(routes!(statements::statement))
         .routes(routes!(jobs::verify))
+        .routes(routes!(jobs::backup))
         .routes(routes!(jobs::job))
         .routes(routes!(rates::get, rates::put))
         .routes(routes!(openapi::openapi))

@@ -77,6 +77,11 @@ fn set_gauges(state: &AdminState) {
     ] {
         gauge!("postbackd_catalog_entries", "kind" => kind).set(count as f64);
     }
+    if let Some(backups) = &state.backups {
+        let since = |ms| state.clock.now_ms().saturating_sub(ms) as f64 / 1000.0;
+        let age = backups.newest_ms().map_or(f64::INFINITY, since);
+        gauge!("postbackd_backup_age_seconds").set(age);
+    }
     gauge!("postbackd_ready").set(flag(state.readiness.obstacles().is_empty()));
     if let Some(resident) = crate::space::resident_bytes() {
         gauge!("postbackd_resident_memory_bytes").set(resident as f64);

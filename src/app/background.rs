@@ -4,9 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::{self, AdminState};
+use crate::backup::Backups;
 use crate::config::Config;
 use crate::ledger;
-use crate::limits::{REPRICE_DAYS_AT_START, WARM_CONVERSIONS_MAX};
+use crate::limits::{
+    BACKUP_AGAIN_AFTER, BACKUP_LOOK_EVERY, REPRICE_DAYS_AT_START, WARM_CONVERSIONS_MAX,
+};
 use crate::metrics::Metrics;
 use crate::model::rate::Day;
 use crate::postback::Postbacks;
@@ -52,6 +56,32 @@ pub(super) async fn retention(config: Config, store: Arc<Store>) {
             Ok(true) => {}
             Ok(false) => tracing::warn!("old records were not let go"),
             Err(error) => tracing::warn!(%error, "old records were not let go"),
+        }
+    }
+}
+
+/// Makes backups: every so often, counted from the newest that is there.
+pub(super) async fn backups(admin: Arc<AdminState>, every: Option<Duration>) {
+    if admin.backups.is_none() {
+        return;
+    }
+    admin.metrics.backed_up(None);
+    let state = Arc::clone(&admin);
+    let looked = tokio::task::spawn_blocking(move || state.backups.as_ref().map(Backups::look));
+    if let Ok(Some(Err(error))) = looked.await {
+        tracing::warn!(%error, "cannot look for backups");
+    }
+    let Some(every_ms) = every.and_then(|every| u64::try_from(every.as_millis()).ok()) else {
+        return;
+    };
+    let mut tick = tokio::time::interval(BACKUP_LOOK_EVERY);
+    loop {
+        tick.tick().await;
+        let newest_ms = || admin.backups.as_ref().and_then(Backups::newest_ms);
+        let is_due = || newest_ms().is_none_or(|ms| admin.clock.now_ms() >= ms + every_ms);
+        if is_due() && admin::back_up(&admin).await && is_due() {
+            // It failed, and will not succeed at once.
+            tokio::time::sleep(BACKUP_AGAIN_AFTER).await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod backup;
 mod catalog;
 mod check;
 mod conversions;
@@ -58,6 +59,10 @@ enum Command {
     Report(report::ReportArguments),
     /// Proves that a store is sound, or names what is broken.
     Verify(ledger::StoreArguments),
+    /// Makes a verified copy of the store below backup.path, while the server runs or not.
+    Backup(backup::BackupArguments),
+    /// Makes a store of a backup, in a folder that is empty or not there, and verifies it.
+    Restore(backup::RestoreArguments),
 }
 
 #[derive(Subcommand)]
@@ -132,6 +137,8 @@ pub fn run() -> ExitCode {
         Command::Fraud(arguments) => fraud::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Verify(store) => verify::run(&store),
+        Command::Backup(arguments) => backup::back_up(&arguments),
+        Command::Restore(arguments) => backup::run_restore(&arguments),
         Command::Catalog(CatalogCommand::Apply(arguments)) => catalog::apply(&arguments),
         Command::Conversions(ConversionsCommand::Status(arguments)) => {
             conversions::status(&arguments)

@@ -68,6 +68,7 @@ pub fn load_config(file: Option<&Path>) -> Result<Config, u8> {
     }
     let folder = file.and_then(Path::parent).map_or_else(PathBuf::new, Path::to_path_buf);
     config.store.path = folder.join(&config.store.path);
+    config.backup.path = config.backup.path.map(|path| folder.join(path));
     config.catalog = config.catalog.map(|path| folder.join(path));
     if let Some(rates) = &mut config.rates {
         rates.path = folder.join(&rates.path);

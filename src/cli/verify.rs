@@ -24,8 +24,16 @@ fn verified(arguments: &StoreArguments) -> Result<u8, u8> {
             let report = verify(&archive.view()).map_err(failed)?;
             serde_json::to_value(report).map_err(failed)?
         }
-        Source::Server(client) => by_server(&client)?,
+        Source::Server(client) => by_server(&client, "verify")?,
     };
+    Ok(if print(&report)? { EXIT_OK } else { EXIT_FAILED })
+}
+
+/// Prints a report; whether it says that the store is sound.
+///
+/// # Errors
+/// The exit code, if it is no report.
+pub(super) fn print(report: &Value) -> Result<bool, u8> {
     // Only a report that says so itself proves a store sound.
     let broken = report["broken"].as_array().ok_or_else(|| failed("the answer is no report"))?;
     let counted = report["checked"].as_object().into_iter().flatten();
@@ -38,16 +46,16 @@ fn verified(arguments: &StoreArguments) -> Result<u8, u8> {
     }
     if broken.is_empty() {
         println!("sound");
-        return Ok(EXIT_OK);
+        return Ok(true);
     }
     let all = broken.len() as u64 + report["left_out"].as_u64().unwrap_or_default();
     println!("{all} faults");
-    Ok(EXIT_FAILED)
+    Ok(false)
 }
 
-/// The report of a job that a server is told to do.
-fn by_server(client: &AdminClient) -> Result<Value, u8> {
-    let begun = client.call("verify", &Call { post: true, ..Call::default() }).map_err(failed)?;
+/// The result of a job that a server is told to do.
+pub(super) fn by_server(client: &AdminClient, what: &str) -> Result<Value, u8> {
+    let begun = client.call(what, &Call { post: true, ..Call::default() }).map_err(failed)?;
     let mut job: Value = serde_json::from_str(&succeeded(begun)?.text).map_err(failed)?;
     let path = format!("jobs/{}", job["job_id"].as_str().unwrap_or_default());
     loop {

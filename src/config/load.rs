@@ -9,10 +9,11 @@ use jiff::tz::TimeZone;
 
 use super::settings::Settings;
 use super::{
-    Admin, Click, Config, Dedupe, IpStorage, Log, LogFormat, LogLevel, Network, RatesFile,
+    Admin, Backup, Click, Config, Dedupe, IpStorage, Log, LogFormat, LogLevel, Network, RatesFile,
     ReferrerPolicy, Retention, Secret, Server, Store,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
+use crate::limits::BACKUPS_KEPT_MAX;
 use crate::model::currency::Currency;
 use crate::model::url::HttpUrl;
 
@@ -82,6 +83,7 @@ impl Config {
                 token: settings.optional("admin.token", |input| token(input.text()?)),
             },
             store: store(settings),
+            backup: backup(settings),
             dedupe: Dedupe {
                 cache_entries: settings.integer(
                     "dedupe.cache_entries",
@@ -134,6 +136,9 @@ impl Config {
             let what =
                 "is shorter than retention.clicks: a postback repeated after it counts again";
             settings.warning("retention.conversions", what);
+        }
+        if self.backup.every.is_some() && self.backup.path.is_none() {
+            settings.error("backup.every", "has no effect: backup.path names no folder");
         }
         if self.click.country_header.is_some() && self.server.trusted_proxies.is_empty() {
             let what = "has no effect: server.trusted_proxies names nobody who may send it";
@@ -207,6 +212,15 @@ fn store(settings: &mut Settings<'_>) -> Store {
             },
         ),
         free_space_reserve_bytes: settings.text("store.free_space_reserve", reserve, units::size),
+    }
+}
+
+fn backup(settings: &mut Settings<'_>) -> Backup {
+    Backup {
+        path: settings.optional("backup.path", |input| path(input.text()?)),
+        keep: settings.integer("backup.keep", 7, 1..=BACKUPS_KEPT_MAX),
+        every: settings.optional_duration("backup.every", ["1m", "30d"]),
+        verify: settings.optional("backup.verify", |input| input.boolean()).unwrap_or(true),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[store]`
     pub store: Store,
+    /// `[backup]`
+    pub backup: Backup,
     /// `[dedupe]`
     pub dedupe: Dedupe,
     /// `[network]`
@@ -102,6 +104,19 @@ pub struct Store {
     /// Free disk space, bytes, under which postbacks are refused. Default 1 GiB: room for
     /// compaction, and time to act.
     pub free_space_reserve_bytes: u64,
+}
+
+/// Backups.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    /// The folder of all backups, of this store alone; `None` (default): there are none.
+    pub path: Option<PathBuf>,
+    /// How many are kept. Default 7.
+    pub keep: u32,
+    /// How often one is made; `None` (default): when told.
+    pub every: Option<Duration>,
+    /// Whether each is verified before it counts. Default true.
+    pub verify: bool,
 }
 
 /// The claims kept in memory.

@@ -69,6 +69,12 @@ impl<'t> Settings<'t> {
 
     /// The duration of `key`, within `range` (as durations are written).
     pub fn duration(&mut self, key: &'static str, default: &str, range: [&str; 2]) -> Duration {
+        let default = || units::duration(default).expect("our own text");
+        self.optional_duration(key, range).unwrap_or_else(default)
+    }
+
+    /// As [`Self::duration`], where it may be absent.
+    pub fn optional_duration(&mut self, key: &'static str, range: [&str; 2]) -> Option<Duration> {
         let known = |text| units::duration(text).expect("our own text");
         let [low, high] = range;
         let read = |text| {
@@ -78,7 +84,7 @@ impl<'t> Settings<'t> {
             }
             Err(Complaint::new(format!("must be from {low:?} to {high:?}")))
         };
-        self.text(key, known(default), read)
+        self.optional(key, |input| read(input.text()?))
     }
 
     /// The word of `key`, one of `list`.

@@ -184,6 +184,22 @@ fn every_key_has_an_override_and_it_wins_over_the_file() {
 }
 
 #[test]
+fn backups_are_off_until_they_have_a_place() {
+    let backup = |text: &str| load(text, &[]).expect("valid").0.backup;
+    let none = backup("");
+    assert_eq!((none.path, none.keep, none.every, none.verify), (None, 7, None, true));
+    let text = "[backup]\npath = \"b\"\nkeep = 3\nevery = \"24h\"\nverify = false\n";
+    let all = backup(text);
+    let day = Duration::from_secs(86_400);
+    assert_eq!((all.path, all.keep, all.every), (Some("b".into()), 3, Some(day)));
+    assert!(!all.verify);
+    insta::assert_snapshot!(refused("[backup]\nevery = \"24h\"\nkeep = 0\n", &[]), @r#"
+    postbackd.toml:2: backup.every: has no effect: backup.path names no folder
+    postbackd.toml:3: backup.keep: must be a whole number from 1 to 1000
+    "#);
+}
+
+#[test]
 fn every_key_is_documented() {
     let docs = include_str!("../../docs/configuration.md");
     for key in Config::keys() {

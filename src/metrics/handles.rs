@@ -84,6 +84,21 @@ impl Metrics {
         });
     }
 
+    /// Counts a backup, if there was one (`None` else): how long it took and its bytes, or that
+    /// there is none; both results, as [`Self::loaded`].
+    pub fn backed_up(&self, ended: Option<Option<(Duration, u64)>>) {
+        self.record(|| {
+            for (result, succeeded) in [("succeeded", true), ("failed", false)] {
+                let is_it = ended.is_some_and(|taken| taken.is_some() == succeeded);
+                counter!("postbackd_backups_total", "result" => result).increment(u64::from(is_it));
+            }
+            if let Some((took, bytes)) = ended.flatten() {
+                gauge!("postbackd_backup_duration_seconds").set(took.as_secs_f64());
+                gauge!("postbackd_backup_size_bytes").set(bytes as f64);
+            }
+        });
+    }
+
     /// All metrics in Prometheus text format.
     #[must_use]
     pub fn render(&self) -> String {

@@ -278,7 +278,7 @@ impl Filing {
 
 /// Gives the calling thread the lowest priority, for work that is never urgent. That is what it
 /// means on Linux; where it cannot be set, the thread competes with everybody.
-pub(super) fn yield_to_others() {
+pub fn yield_to_others() {
     let _ = rustix::process::setpriority_process(None, NICE_MAX);
 }
 

@@ -45,6 +45,8 @@ pub const META_FILED: &[u8] = b"filed";
 pub const META_EXPIRED: &[u8] = b"expired";
 /// `meta`: the record key below which clicks were let go by retention, 16 bytes.
 pub const META_EXPIRED_CLICKS: &[u8] = b"expired_clicks";
+/// `meta`: the first numbers that may be given to offers and affiliates, twice 4 bytes.
+pub const META_NUMBERS_FROM: &[u8] = b"numbers_from";
 /// First byte of the `ledger` keys of postings.
 const POSTING_TAG: u8 = b'p';
 /// First byte of the `ledger` keys of seals.

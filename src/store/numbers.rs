@@ -9,7 +9,7 @@ use super::keys::{self, Numbered};
 use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
 use super::{ReadError, Store, SubmitError};
-use crate::limits::NUMBERS_PER_COMMIT_MAX;
+use crate::limits::{NUMBERS_PER_COMMIT_MAX, RESTORE_NUMBERS_SKIPPED};
 use crate::model::ids::{AffiliateNumber, NUMBER_MAX, OfferNumber};
 
 /// Why numbers could not be assigned.
@@ -34,6 +34,24 @@ pub enum NumbersError {
 pub struct Numbers {
     offers: HashMap<String, u32>,
     affiliates: HashMap<String, u32>,
+    from: NumbersFrom,
+}
+
+/// The lowest numbers that may be given, of offers and of affiliates: those below may have been
+/// given in a time of which a restored store knows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NumbersFrom([u32; 2]);
+
+impl NumbersFrom {
+    pub(super) fn encode(self) -> [u8; 8] {
+        let [offers, affiliates] = self.0;
+        (u64::from(offers) << 32 | u64::from(affiliates)).to_be_bytes()
+    }
+
+    fn decode(bytes: [u8; 8]) -> Self {
+        let [a, b, c, d, rest @ ..] = bytes;
+        Self([u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes(rest)])
+    }
 }
 
 impl Numbers {
@@ -59,7 +77,8 @@ impl Numbers {
             ids.zip(1..=NUMBER_MAX).map(|(id, number)| (id.to_owned(), number)).collect()
         };
         let (mut offers, mut affiliates) = (offers, affiliates);
-        Self { offers: number(&mut offers), affiliates: number(&mut affiliates) }
+        let (offers, affiliates) = (number(&mut offers), number(&mut affiliates));
+        Self { offers, affiliates, from: NumbersFrom::default() }
     }
 
     fn of(&mut self, kind: Numbered) -> &mut HashMap<String, u32> {
@@ -69,8 +88,14 @@ impl Numbers {
         }
     }
 
-    fn read(engine: &dyn Engine) -> Result<Self, EngineError> {
-        let mut numbers = Self::default();
+    pub(super) fn read(engine: &dyn Engine) -> Result<Self, EngineError> {
+        let from = engine.value(Table::Meta, keys::META_NUMBERS_FROM)?;
+        let from = match from.map(|bytes| bytes.try_into()) {
+            None => NumbersFrom::default(),
+            Some(Ok(bytes)) => NumbersFrom::decode(bytes),
+            Some(Err(_)) => return Err(EngineError("meta is damaged at numbers_from".into())),
+        };
+        let mut numbers = Self { from, ..Self::default() };
         for kind in [Numbered::Offer, Numbered::Affiliate] {
             let (from, to) = keys::number_range(kind);
             engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |key, value| {
@@ -83,14 +108,33 @@ impl Numbers {
         Ok(numbers)
     }
 
+    /// The lowest number that nobody of this kind has or had.
+    fn next(&self, kind: Numbered) -> u32 {
+        let (known, from) = match kind {
+            Numbered::Offer => (&self.offers, self.from.0[0]),
+            Numbered::Affiliate => (&self.affiliates, self.from.0[1]),
+        };
+        known.values().max().map_or(1, |highest| highest + 1).max(from)
+    }
+
+    /// As many numbers further on as may have been given since; half of those that are left, if
+    /// that is less.
+    pub(super) fn skipped(&self) -> NumbersFrom {
+        let beyond = |kind| {
+            let next = self.next(kind);
+            next + RESTORE_NUMBERS_SKIPPED.min(NUMBER_MAX.saturating_sub(next) / 2)
+        };
+        NumbersFrom([beyond(Numbered::Offer), beyond(Numbered::Affiliate)])
+    }
+
     /// Gives each of `ids` that has none the next number; returns the new pairs.
     fn assign<'i>(
         &mut self,
         kind: Numbered,
         ids: impl Iterator<Item = &'i str>,
     ) -> Result<Vec<(&'i str, u32)>, NumbersError> {
+        let mut next = self.next(kind);
         let known = self.of(kind);
-        let mut next = known.values().max().map_or(1, |highest| highest + 1);
         let mut assigned = Vec::new();
         for id in ids {
             if known.contains_key(id) {

@@ -319,6 +319,6 @@ fn a_retry_is_told_its_own_conversion_though_its_customer_is_bound_to_a_click_th
     };
     check(&server);
     server.kill();
-    server.restart();
+    server.start_again();
     check(&server);
 }

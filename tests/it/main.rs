@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod backup;
 mod base;
 mod caps;
 mod catalog_api;
@@ -32,4 +33,5 @@ mod rng;
 mod status;
 mod steps;
 mod totals;
+mod upgrade;
 mod verify;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Response, Server, Setup};
+use crate::harness::{CATALOG, Response, Server, Setup, eventually};
 
 /// The schema, parameter or response that a `$ref` stands for, or the value itself.
 fn resolved<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
@@ -114,7 +114,7 @@ impl Calls {
 
 #[test]
 fn every_call_answers_as_its_description_says() {
-    let server = Setup::new().without_catalog_file().start();
+    let server = Setup::new().without_catalog_file().key("backup.path", "backups").start();
     let document = server.api("openapi.json");
     let mut calls = Calls { document, answered: BTreeSet::new() };
     let api = |call: &str| server.admin(&format!("/api/v1/{call}"));
@@ -204,10 +204,18 @@ fn check_money(server: &Server, calls: &mut Calls, conversion: &str) {
 }
 
 fn check_jobs(server: &Server, calls: &mut Calls) {
-    let begun = server.post_api("verify", "", "");
-    calls.check("POST /api/v1/verify", 202, &begun);
-    let job = format!("/api/v1/jobs/{}", begun.json()["job_id"].as_str().expect("an ID"));
-    calls.check("GET /api/v1/jobs/{id}", 200, &server.admin(&job));
+    for kind in ["verify", "backup"] {
+        let begun = server.post_api(kind, "", "");
+        calls.check(&format!("POST /api/v1/{kind}"), 202, &begun);
+        let job = format!("/api/v1/jobs/{}", begun.json()["job_id"].as_str().expect("an ID"));
+        eventually("the end of the job", || {
+            let answer = server.admin(&job);
+            calls.check("GET /api/v1/jobs/{id}", 200, &answer);
+            (answer.json()["status"] == "succeeded").then_some(())
+        });
+    }
+    let bare = Server::start();
+    calls.check("POST /api/v1/backup", 409, &bare.post_api("backup", "", ""));
     calls.check("GET /api/v1/jobs/{id}", 404, &server.admin("/api/v1/jobs/99"));
 }
 

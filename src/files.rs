@@ -6,26 +6,36 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Makes the database's folder.
-pub(super) fn create_folder(database: &Path) -> io::Result<()> {
-    let missing = database.ancestors().take_while(|folder| !folder.exists()).count();
-    std::fs::create_dir_all(database)?;
+/// Makes a folder, and those above it that are missing.
+///
+/// # Errors
+/// When one cannot be made or synced.
+pub fn create_folder(folder: &Path) -> io::Result<()> {
+    let missing = folder.ancestors().take_while(|above| !above.exists()).count();
+    std::fs::create_dir_all(folder)?;
     // Also where nothing was missing: whoever made it may have been killed before it was synced.
-    database.ancestors().skip(1).take(missing.max(2)).try_for_each(sync_folder)
+    folder.ancestors().skip(1).take(missing.max(2)).try_for_each(sync_folder)
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
-pub(super) fn write_secret(path: &Path, line: &str) -> io::Result<()> {
+///
+/// # Errors
+/// When it cannot be written or synced.
+pub fn write_secret(path: &Path, text: &str) -> io::Result<()> {
     let fresh = path.with_added_extension("new");
     let mut file = OpenOptions::new();
     let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    writeln!(file, "{line}")?;
+    writeln!(file, "{text}")?;
     file.sync_all()?;
     std::fs::rename(&fresh, path)?;
     path.parent().map_or(Ok(()), sync_folder)
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// When they cannot be synced.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     match File::open(folder).and_then(|folder| folder.sync_all()) {
         // It belongs to somebody else, or the file system syncs no folders.
@@ -38,5 +48,16 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
             Ok(())
         }
         synced => synced,
+    }
+}
+
+/// Removes a folder with all that is in it, if it is there.
+///
+/// # Errors
+/// When something of it cannot be removed.
+pub fn remove_folder(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }

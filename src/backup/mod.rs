@@ -1,0 +1,326 @@
+//! Backups: complete, durable, verified copies of the store, made while it is served or not, and
+//! the way back.
+//!
+//! A backup is a folder. It is made under another name and gets its own when everything in it is
+//! on the disk, so that what looks like a backup is one. Older ones are removed only after that.
+
+mod copy;
+mod list;
+mod restore;
+
+use std::fs::{self, File};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use serde::Serialize;
+
+pub use list::List;
+pub use restore::{Restored, restore, unfinished_restore};
+
+use crate::config::Config;
+use crate::files::{create_folder, remove_folder, sync_folder};
+use crate::limits::{BACKUP_OVERHEAD_BYTES, VERIFY_CACHE_BYTES};
+use crate::space::free_bytes;
+use crate::store::engine::EngineError;
+use crate::store::{Archive, FORMAT_VERSION, OpenError, database_folder};
+use crate::verify::{Report, VerifyError, verify};
+use copy::MayGoOn;
+use list::{Kept, UNFINISHED, fingerprint, is_unfinished, kept};
+
+/// The file in the folder of all backups that is locked.
+const LOCK_NAME: &str = ".lock";
+
+/// Why there is no backup, or nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// A file or folder.
+    #[error("cannot use {}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The store, or its copy, could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The copy could not be looked through.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// The copy is not sound.
+    #[error("the copy is not sound: {}", first_fault(.0))]
+    Unsound(Box<Report>),
+    /// It would not leave enough room.
+    #[error(
+        "the disk of {} has {free} bytes left; with what must stay free, {needed} are needed",
+        path.display()
+    )]
+    NoSpace {
+        /// On which disk.
+        path: PathBuf,
+        /// What is free.
+        free: u64,
+        /// What must be.
+        needed: u64,
+    },
+    /// Backups of two stores in one folder.
+    #[error("{} holds backups of another store; each store needs a folder of its own", .0.display())]
+    OtherStore(PathBuf),
+    /// The folder is no backup, or not all of one.
+    #[error("{} is not a complete backup: {}", .0.display(), .1)]
+    Incomplete(PathBuf, String),
+    /// The backup is of a later release.
+    #[error("the backup's store has format {found}, this release reads up to {FORMAT_VERSION}")]
+    NewerFormat {
+        /// The format found.
+        found: u32,
+    },
+    /// There is something already.
+    #[error(
+        "{} is not empty; a backup is restored into a folder that is empty or not there",
+        .0.display()
+    )]
+    Occupied(PathBuf),
+    /// The server stops.
+    #[error("the server stops; the backup was given up")]
+    Stopping,
+}
+
+impl BackupError {
+    fn of(path: &Path) -> impl Fn(std::io::Error) -> Self {
+        move |error| Self::File { path: path.to_owned(), error }
+    }
+}
+
+impl From<EngineError> for BackupError {
+    fn from(error: EngineError) -> Self {
+        Self::Open(error.into())
+    }
+}
+
+fn first_fault(report: &Report) -> String {
+    let first = report.broken.first();
+    let named = first.map(|broken| format!("{} {}: {}", broken.table, broken.key, broken.fault));
+    let others = report.broken.len() as u64 + report.left_out;
+    format!("{} ({others} faults)", named.unwrap_or_default())
+}
+
+/// A backup that was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Taken {
+    /// Where it is.
+    pub folder: PathBuf,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Number of its files.
+    pub files: usize,
+    /// How long it took, milliseconds.
+    pub took_ms: u64,
+    /// Whether its files are those of the store itself, by a second name.
+    pub linked: bool,
+    /// What was verified of it; none if that is switched off.
+    pub verified: Option<Report>,
+    /// Older backups that were removed after it.
+    pub removed: Vec<PathBuf>,
+}
+
+/// Where backups go, and how they are made.
+#[derive(Debug)]
+pub struct Backups {
+    /// The folder of all backups.
+    path: PathBuf,
+    /// How many are kept.
+    keep: usize,
+    verify: bool,
+    /// The store's folder.
+    store_path: PathBuf,
+    /// Bytes that must stay free on either disk.
+    reserve: u64,
+    /// When the newest complete one was begun; 0 if there is none, or nobody has looked yet.
+    newest_ms: AtomicU64,
+}
+
+impl Backups {
+    /// What a configuration says of them; `None` if it does not say where they go.
+    #[must_use]
+    pub fn configured(config: &Config) -> Option<Self> {
+        let (backup, store) = (&config.backup, &config.store);
+        Some(Self {
+            path: backup.path.clone()?,
+            keep: backup.keep as usize,
+            verify: backup.verify,
+            store_path: store.path.clone(),
+            reserve: store.free_space_reserve_bytes,
+            newest_ms: AtomicU64::new(0),
+        })
+    }
+
+    /// When the newest complete backup was begun, Unix milliseconds, as far as is known.
+    #[must_use]
+    pub fn newest_ms(&self) -> Option<u64> {
+        Some(self.newest_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
+    }
+
+    /// Removes what backups left that were cut short, and looks for the newest complete one.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// When the folders cannot be read or changed.
+    pub fn look(&self) -> Result<(), BackupError> {
+        // What another process is at is not cut short.
+        let lock = if self.path.is_dir() { Some(self.lock()?) } else { None };
+        if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
+            self.clean()?;
+        }
+        let newest = kept(&self.path)?.last().map_or(0, |kept| kept.list.taken_ms);
+        self.newest_ms.store(newest, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes a backup of what `copy` puts into the folder that it is given. Blocks, and asks
+    /// `may_go_on` now and then.
+    ///
+    /// # Errors
+    /// When there is no complete backup; nothing is left of it, and older ones stay.
+    pub fn take(
+        &self,
+        now_ms: u64,
+        copy: impl FnOnce(&Path) -> Result<(), BackupError>,
+        may_go_on: MayGoOn<'_>,
+    ) -> Result<Taken, BackupError> {
+        let begun = Instant::now();
+        create_folder(&self.path).map_err(BackupError::of(&self.path))?;
+        let lock = self.lock()?;
+        lock.lock().map_err(BackupError::of(&self.path))?;
+        self.clean()?;
+        let folder = self.path.join(list::name(now_ms));
+        let unfinished = Unfinished([self.staging(), unfinished(&folder)]);
+        let [staging, partial] = &unfinished.0;
+        has_room(&self.store_path, self.reserve, BACKUP_OVERHEAD_BYTES)?;
+        copy(staging)?;
+        fs::DirBuilder::new().mode(0o700).create(partial).map_err(BackupError::of(partial))?;
+        let database = database_folder(partial);
+        let linked = copy::moved(staging, &database)?;
+        let may_go_on = || {
+            has_room(&self.store_path, self.reserve, 0)?;
+            has_room(&self.path, self.reserve, 0)?;
+            may_go_on()
+        };
+        let files = if linked {
+            copy::list(&database, &may_go_on)?
+        } else {
+            has_room(&self.path, self.reserve, copy::size_of(staging)?)?;
+            let files = copy::copy_all(staging, &database, &may_go_on)?;
+            // From here on it holds no space of the store any more.
+            remove_folder(staging).map_err(BackupError::of(staging))?;
+            files
+        };
+        let (click_key, verified) = self.looked_through(&database)?;
+        may_go_on()?;
+        let others = kept(&self.path)?;
+        if others.iter().any(|other| other.list.store != fingerprint(&click_key)) {
+            return Err(BackupError::OtherStore(self.path.clone()));
+        }
+        let list = List::new((FORMAT_VERSION, &click_key), now_ms, verified.is_some(), files);
+        list.write(partial)?;
+        sync_folder(partial).map_err(BackupError::of(partial))?;
+        fs::rename(partial, &folder).map_err(BackupError::of(&folder))?;
+        sync_folder(&self.path).map_err(BackupError::of(&self.path))?;
+        self.newest_ms.fetch_max(now_ms, Ordering::Relaxed);
+        Ok(Taken {
+            bytes: list.bytes(),
+            files: list.files.len(),
+            removed: self.remove_older(others),
+            took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            folder,
+            linked,
+            verified,
+        })
+    }
+
+    /// The copy's click ID key, and what was verified.
+    fn looked_through(&self, database: &Path) -> Result<([u8; 32], Option<Report>), BackupError> {
+        let archive = Archive::open(database, VERIFY_CACHE_BYTES)?;
+        let report = if self.verify { Some(sound(&archive)?) } else { None };
+        Ok((archive.view().click_key()?, report))
+    }
+
+    /// Removes what is more than enough beside the new one; what cannot be removed is left to the
+    /// next time.
+    fn remove_older(&self, mut others: Vec<Kept>) -> Vec<PathBuf> {
+        others.truncate((others.len() + 1).saturating_sub(self.keep));
+        let removed = others.into_iter().filter_map(|Kept { folder, .. }| {
+            // Under another name first: cut short, it must not look like a backup.
+            let hidden = unfinished(&folder);
+            let removed = fs::rename(&folder, &hidden).and_then(|()| {
+                sync_folder(&self.path)?;
+                remove_folder(&hidden)
+            });
+            match removed {
+                Ok(()) => Some(folder),
+                Err(error) => {
+                    tracing::warn!(%error, folder = %folder.display(), "an old backup was not removed");
+                    None
+                }
+            }
+        });
+        removed.collect()
+    }
+
+    /// What a process locks while it works on the backups; the system lets go of it with the process.
+    fn lock(&self) -> Result<File, BackupError> {
+        let path = self.path.join(LOCK_NAME);
+        File::create(&path).map_err(BackupError::of(&path))
+    }
+
+    fn clean(&self) -> Result<(), BackupError> {
+        let left = list::entries(&self.path)?.into_iter().filter(|folder| is_unfinished(folder));
+        // The second is the engine's own, while it makes the first.
+        let staging = self.staging();
+        let unnamed = staging.with_added_extension("tmp");
+        for folder in left.chain([staging, unnamed]) {
+            remove_folder(&folder).map_err(BackupError::of(&folder))?;
+        }
+        Ok(())
+    }
+
+    /// Where the store's files get their second names: on the store's own disk.
+    fn staging(&self) -> PathBuf {
+        self.store_path.join(format!("backup{UNFINISHED}"))
+    }
+}
+
+fn unfinished(folder: &Path) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    name.into()
+}
+
+fn has_room(path: &Path, reserve: u64, bytes: u64) -> Result<(), BackupError> {
+    let free = free_bytes(path).map_err(BackupError::of(path))?;
+    let needed = reserve.saturating_add(bytes);
+    if free >= needed {
+        return Ok(());
+    }
+    Err(BackupError::NoSpace { path: path.to_owned(), free, needed })
+}
+
+fn sound(archive: &Archive) -> Result<Report, BackupError> {
+    let report = verify(&archive.view())?;
+    if report.broken.is_empty() { Ok(report) } else { Err(BackupError::Unsound(Box::new(report))) }
+}
+
+/// Folders that are removed, unless what is in them has got another name.
+struct Unfinished<const N: usize>([PathBuf; N]);
+
+impl<const N: usize> Drop for Unfinished<N> {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            if let Err(error) = remove_folder(folder) {
+                tracing::warn!(%error, folder = %folder.display(), "a part of a backup was left");
+            }
+        }
+    }
+}
