@@ -188,9 +188,6 @@ impl Postbacks {
                 return Ok(None);
             }
         }
-        if verdict.offer.one_conversion_per_click && self.store.health().is_disk_full() {
-            return Ok(None);
-        }
         let original = self.original(&verdict, request.now_ms)?;
         // Only now: what a fraud rule rejects claims no customer.
         let claims = verdict.claims();
@@ -234,14 +231,7 @@ impl Postbacks {
             self.suspect(&mut verdict, now_ms).await?;
             return Err(self.dry_run(&verdict, &received).await?);
         }
-        let known = match self.dedup.known(&verdict.first_claim(), request.now_ms) {
-            // So that its duplicates are answered when nothing new can be taken, too.
-            None if verdict.offer.one_conversion_per_click => {
-                self.dedup.find(&self.store, verdict.claims(), request.now_ms).await?
-            }
-            known => known,
-        };
-        if let Some(known) = known {
+        if let Some(known) = self.dedup.known(&verdict.first_claim(), request.now_ms) {
             return self.update(known, &verdict, &received).await;
         }
         self.suspect(&mut verdict, now_ms).await?;

@@ -17,12 +17,12 @@ use serde_json::Value;
 use crate::harness::{Server, Setup, eventually};
 use crate::verify::{Ended, run};
 
-fn setup() -> Setup {
+pub fn setup() -> Setup {
     Setup::new().key("backup.path", "backups").key("backup.keep", "2")
 }
 
 /// Has a backup made by the API; returns the job when it has ended.
-fn back_up(server: &Server) -> Value {
+pub fn back_up(server: &Server) -> Value {
     let begun = server.post_api("backup", "", "");
     assert_eq!(begun.status, 202, "{begun:?}");
     let job = format!("jobs/{}", begun.json()["job_id"].as_str().expect("an ID"));

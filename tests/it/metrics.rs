@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use postbackd::metrics::{DESCRIPTIONS, Kind};
 
-use crate::harness::{Server, Setup};
+use crate::harness::Server;
 
 #[test]
 fn every_exposed_metric_is_described_with_its_kind_labels_and_help() {
     // A file that is not there is a load, too.
-    let server = Setup::new().key("rates", "rates.toml").start();
+    let server = crate::backup::setup().key("rates", "rates.toml").start();
+    crate::backup::back_up(&server);
     let click = server.click("id=sp7");
     server.postback(&format!("click_id={click}&event=sale"));
     let answer = server.admin("/metrics");

@@ -91,11 +91,11 @@ fn store_of(format: u32, folder: &Path) -> ([ClickId; 2], [RecordId; 2]) {
         let mut value = conversion_of(format, *click, txn_id);
         if format == 3 {
             // Customers came with the next format.
-            let old = value.clone();
-            let record = ConversionRecord::decode(&old).expect("decodes");
-            value.clear();
-            ConversionRecord { customer_id: "K-1", ..record }.encode(&mut value);
-            assert_eq!(value[0], 3);
+            let at = value.windows(4).position(|bytes| &bytes[1..] == txn_id.as_bytes());
+            let at = at.expect("a transaction") + 4;
+            assert_eq!(value[at], 0, "no customer yet");
+            value.splice(at..=at, *b"\x03K-1");
+            assert_eq!(ConversionRecord::decode(&value).expect("decodes").customer_id, "K-1");
         }
         put(&mut batch, Table::Conversions, id.as_bytes(), &value);
         if format == 1 || id == ids[0] {
