@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::admin::{self, AdminState, AdminToken};
+use crate::auth::Nonces;
 use crate::caps::Meters;
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
 use crate::click::{Clicks, IpMode, Visitor};
@@ -175,6 +176,7 @@ impl Server {
             dedup: dedup.clone(),
             meters,
             watch,
+            nonces: Arc::new(Nonces::new(u64::from_ne_bytes(random()?))),
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             waiting: Arc::default(),

@@ -30,6 +30,7 @@ pub mod report;
 
 pub mod verify;
 
+pub mod auth;
 pub mod caps;
 pub mod catalog;
 pub mod dedup;

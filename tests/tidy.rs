@@ -28,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "admin",
             "verify",
             "catalog",
+            "auth",
             "ledger",
             "rates",
             "checked_toml",
@@ -48,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "click",
             "postback",
             "catalog",
+            "auth",
             "caps",
             "fraud",
             "dedup",
@@ -71,6 +73,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "verify",
             "postback",
             "catalog",
+            "auth",
             "fraud",
             "dedup",
             "ledger",
@@ -96,13 +99,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "postback",
         &[
-            "catalog", "caps", "fraud", "dedup", "rates", "metrics", "store", "click_id", "query",
-            "limits", "model",
+            "catalog", "auth", "caps", "fraud", "dedup", "rates", "metrics", "store", "click_id",
+            "query", "limits", "model",
         ],
     ),
     ("report", &["store", "limits", "model"]),
     ("verify", &["ledger", "store", "click_id", "limits", "model"]),
-    ("catalog", &["caps", "fraud", "config", "store", "checked_toml", "query", "limits", "model"]),
+    (
+        "catalog",
+        &["auth", "caps", "fraud", "config", "store", "checked_toml", "query", "limits", "model"],
+    ),
+    ("auth", &["config", "query", "limits", "model"]),
     ("caps", &["store", "click_id", "model"]),
     ("fraud", &["store", "click_id", "limits", "model"]),
     ("dedup", &["store", "click_id", "limits", "model"]),
@@ -327,6 +334,8 @@ fn modules_know_only_those_below_them_and_the_flows_not_each_other() {
 
 fn is_pure(path: &str) -> bool {
     let listed = [
+        "src/auth/canonical.rs",
+        "src/auth/rules.rs",
         "src/catalog/template.rs",
         "src/postback/price.rs",
         "src/caps/counts.rs",
