@@ -7,6 +7,7 @@ mod fraud;
 mod ledger;
 mod report;
 mod serve;
+mod token;
 mod verify;
 
 use std::path::PathBuf;
@@ -56,6 +57,11 @@ enum Command {
     Ledger(LedgerCommand),
     /// Prints clicks, conversions and money of a running server, by time, offer, affiliate and more.
     Report(report::ReportArguments),
+    /// Prints a postback's URL, signed as an advertiser does.
+    Sign(token::SignArguments),
+    /// Makes secrets of advertisers.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Proves that a store is sound, or names what is broken.
     Verify(ledger::StoreArguments),
 }
@@ -131,6 +137,8 @@ pub fn run() -> ExitCode {
         Command::Ledger(LedgerCommand::Check { file }) => ledger::check(&file),
         Command::Fraud(arguments) => fraud::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Sign(arguments) => token::sign(&arguments),
+        Command::Token(command) => token::run(&command),
         Command::Verify(store) => verify::run(&store),
         Command::Catalog(CatalogCommand::Apply(arguments)) => catalog::apply(&arguments),
         Command::Conversions(ConversionsCommand::Status(arguments)) => {
