@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod auth;
 mod caps;
 mod catalog_api;
 mod catalog_cli;

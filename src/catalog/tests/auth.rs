@@ -30,9 +30,10 @@ fn the_design_holds_with_references_in_place_of_secrets() {
     assert_eq!(tokens.mode, AuthMode::Enforce);
     // In Berlin, an hour before UTC; the last day is whole.
     let (from, until) = (1_767_222_000_000, 1_798_844_400_000);
-    assert_eq!([from - 1, from, until - 1, until].map(|now| tokens.accept("t0ken", now)), [
-        false, true, true, false
-    ]);
+    assert_eq!(
+        [from - 1, from, until - 1, until].map(|now| tokens.accept("t0ken", now)),
+        [false, true, true, false]
+    );
     let signatures = auth.signatures.as_ref().expect("checked");
     assert_eq!((signatures.ts_window_ms, signatures.needs_nonce), (300_000, false));
     assert!(auth.addresses.as_ref().expect("checked").allow([203, 0, 113, 7].into()));
