@@ -569,7 +569,7 @@ fn a_catalog_by_the_api_holds_no_secret_either() {
     let text = |secret: &str| {
         advertiser("a", &format!("auth = {{ hmac = [{{ secret = \"{secret}\" }}] }}"))
     };
-    let put = |text: &str| server.put_catalog("", "application/toml", "", text);
+    let put = |text: &str| server.put_catalog("", "application/toml", "If-Match: *\r\n", text);
     let refused = put(&text("hunter2-in-plain-text"));
     assert_eq!(refused.status, 400, "{refused:?}");
     assert!(!refused.text().contains("hunter2") && !server.log().contains("hunter2"));
