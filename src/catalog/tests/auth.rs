@@ -93,5 +93,27 @@ until = "2026-01-01"
 from = "soon"
 key = "x"
 "#;
-    insta::assert_snapshot!(refused(text), @"");
+    let report = refused(text);
+    let expected = [
+        r#"4: advertisers[0] "a".auth.mode: checks nothing: give it tokens, hmac or allow_ips"#,
+        r#"9: advertisers[1] "b".auth.mode: "enforced" is not one of "shadow", "enforce""#,
+        r#"10: advertisers[1] "b".auth.modes.hmac: there is no hmac"#,
+        r#"10: advertisers[1] "b".auth.modes.ip: unknown key"#,
+        r#"11: advertisers[1] "b".auth.tokens: has no secret: every postback would be refused"#,
+        r#"12: advertisers[1] "b".auth.allow_ips: "acme.example" is not a network such as"#,
+        r#"13: advertisers[1] "b".auth.ts_window: must be from "1s" to "7d""#,
+        r#"13: advertisers[1] "b".auth.ts_window: belongs to hmac, which is not there"#,
+        r#"14: advertisers[1] "b".auth.nonce: must be true or false, not of type string"#,
+        r#"14: advertisers[1] "b".auth.nonce: belongs to hmac, which is not there"#,
+        r#"19: advertisers[2] "c".auth.allow_ips: must have 1 to 256 networks"#,
+        r#"21: advertisers[2] "c".auth.hmac[0] "2026-01-02".secret: a signature cannot be checked by a hash"#,
+        r#"23: advertisers[2] "c".auth.hmac[0] "2026-01-02".until: is not after from"#,
+        r#"24: advertisers[2] "c".auth.hmac[1] "soon".secret: is missing"#,
+        r#"25: advertisers[2] "c".auth.hmac[1] "soon".from: "soon" is neither a date"#,
+        r#"26: advertisers[2] "c".auth.hmac[1] "soon".key: unknown key"#,
+    ];
+    for line in expected {
+        assert!(report.contains(&format!("catalog.toml:{line}")), "{line} is not in\n{report}");
+    }
+    assert_eq!(report.trim_end().lines().count(), expected.len(), "{report}");
 }
