@@ -43,13 +43,13 @@ impl Postbacks {
     ) -> Result<u32, Refusal> {
         let Some(auth) = &advertiser.auth else { return Ok(0) };
         let shown = Shown { names: &sender.names, fields, request };
-        self.check(auth, &advertiser.id, &shown, asker)
+        self.check(auth, advertiser, &shown, asker)
     }
 
     fn check(
         &self,
         auth: &Auth,
-        advertiser: &str,
+        advertiser: &Advertiser,
         shown: &Shown<'_>,
         asker: &mut Asker,
     ) -> Result<u32, Refusal> {
@@ -87,11 +87,15 @@ impl Postbacks {
     fn check_signature(
         &self,
         signatures: &Signatures,
-        advertiser: &str,
+        advertiser: &Advertiser,
         shown: &Shown<'_>,
     ) -> Result<(), Refusal> {
-        let Shown { fields, request, .. } = *shown;
+        let Shown { names, fields, request } = *shown;
         let now_ms = request.now_ms;
+        // Under other names the same parameters would say something else.
+        if !names.are_those_of(advertiser) {
+            return Err(Refusal::BadSignature);
+        }
         let signature = fields.get(Field::Sig).and_then(signature).ok_or(Refusal::BadSignature)?;
         if !signatures.accept(&shown.signed_text()?, &signature, now_ms) {
             return Err(Refusal::BadSignature);
@@ -107,6 +111,7 @@ impl Postbacks {
         };
         // The last moment at which this signature is not stale, and one more.
         let until_ms = signed_ms.saturating_add(window_ms).saturating_add(1);
+        let advertiser = &*advertiser.id;
         let used = Use { advertiser, nonce, signature: &signature, until_ms };
         let writes = !request.head && !fields.is_dry_run();
         let is_free = self.nonces.allow(&used, writes, now_ms);

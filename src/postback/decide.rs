@@ -411,7 +411,7 @@ const fn hint(reason: Refusal) -> Option<&'static str> {
             "send the advertiser's token, one that is valid now; its senders' parameter names count only on a path that names the advertiser"
         }
         Refusal::BadSignature => {
-            "sign all parameters but sig by a secret that is valid now, with ts, and with a nonce where one is asked for; `postbackd sign` shows how"
+            "sign all parameters but sig by a secret that is valid now, with ts, and with a nonce where one is asked for, and send them to the advertiser's own path"
         }
         Refusal::StaleSignature => {
             "sign each attempt anew: ts is when, in Unix seconds, and must be close to the server's clock"

@@ -64,6 +64,10 @@ fn catalog(secrets: &TempDir) -> String {
             "tune",
             &format!("preset = \"tune\"\nauth = {{ tokens = [{}] }}", token("t0ken")),
         ),
+        advertiser(
+            "renamed",
+            &format!("preset = \"affise\"\nanswer = \"json\"\nauth = {{ hmac = [{key}] }}"),
+        ),
         "[[affiliates]]\nid = \"ann\"\n".to_owned(),
     ]
     .join("\n")
@@ -269,6 +273,21 @@ fn a_signature_holds_for_all_parameters_and_for_nothing_else() {
         params.contains("note") && !params.contains(signature) && !params.contains(&ts),
         "{params}"
     );
+}
+
+#[test]
+fn what_is_signed_means_the_same_on_every_path_or_is_refused() {
+    let world = world();
+    let click = world.click("renamed");
+    let query =
+        signed(&[("clickid", &click), ("goal", "sale"), ("action_id", "O-1"), ("sum", "9")]);
+    assert_eq!(world.ask("renamed", &query), is(200, "accepted"));
+    // Here `action_id` is no order.
+    for path in ["/postback", "/track/conv/renamed", "/acquisition/renamed", "/click.php/renamed"] {
+        let again = told(&Answer::of(world.server.get(&format!("{path}?{query}"))));
+        assert_eq!(again, is(401, "bad_signature"), "{path}");
+    }
+    assert_eq!(world.server.conversions("offer=renamed").len(), 1);
 }
 
 #[test]
@@ -555,7 +574,7 @@ fn a_secret_is_read_again_by_a_signal_and_an_unreadable_one_changes_nothing() {
     assert_eq!(ask(&world, "renewed", "4"), is(200, "accepted"), "the old one stays in force");
     world.server.stop();
     world.server.start_again();
-    assert_eq!(world.server.metric("postbackd_auth_secrets_unreadable"), 5.0);
+    assert_eq!(world.server.metric("postbackd_auth_secrets_unreadable"), 6.0);
     assert_eq!(ask(&world, "renewed", "5"), is(401, "bad_signature"), "nothing matches it");
     let click = world.click("signed");
     let pairs = [("click_id", &*click), ("event", "sale"), ("ts", &*now().to_string())];
