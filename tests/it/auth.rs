@@ -433,8 +433,14 @@ fn show(world: &World, offer: &str, txn: &str, right: [bool; 3]) -> Answer {
     let [ip, token, signature] = right;
     let token = if token { "t0ken" } else { "wrong" };
     let ts = now().to_string();
-    let pairs =
-        [("click_id", &*click), ("event", "sale"), ("txn_id", txn), ("token", token), ("ts", &*ts)];
+    let pairs = [
+        ("click_id", &*click),
+        ("event", "sale"),
+        ("txn_id", txn),
+        ("token", token),
+        ("amount", "5"),
+        ("ts", &*ts),
+    ];
     let query = signed_by(if signature { KEY } else { "another" }, &pairs);
     let from = if ip { "203.0.113.9" } else { "198.51.100.9" };
     world.from(from, &format!("/postback/{offer}?{query}"))

@@ -21,7 +21,7 @@ fn the_design_holds_with_references_in_place_of_secrets() {
     let (checked, warnings) = load(&text.replace("\"…\"", "\"env:NOT_SET\"")).expect("valid");
     assert_eq!(
         warnings.to_string().trim_end(),
-        "catalog.toml:5: warning: advertisers[0] \"acme\".auth.hmac[0].secret: the environment variable NOT_SET is not set: nothing will match it"
+        "warning: catalog.toml:5: advertisers[0] \"acme\".auth.hmac[0].secret: the environment variable NOT_SET is not set: nothing will match it"
     );
     assert!(checked.lacks_a_secret());
     let catalog = checked.into_catalog(7, &ByText).expect("numbered");
