@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::admin::{self, AdminState, AdminToken};
+use crate::auth::Nonces;
 use crate::backup::{Backups, unfinished_restore};
 use crate::caps::Meters;
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
@@ -182,6 +183,7 @@ impl Server {
             dedup: dedup.clone(),
             meters,
             watch,
+            nonces: Arc::new(Nonces::new(u64::from_ne_bytes(random()?))),
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             waiting: Arc::default(),

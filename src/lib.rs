@@ -9,7 +9,8 @@
 //!
 //! # The way of a postback
 //!
-//! [`http`] routes `/postback` to [`postback`]: names become meanings (mapping), meanings a verdict
+//! [`http`] routes `/postback` to [`postback`]: names become meanings (mapping), the sender
+//! shows who it is if its advertiser asks for that ([`auth`]), meanings become a verdict
 //! (decide, pure), the offer's [`fraud`] rules may flag or reject it, its keys are claimed in
 //! [`dedup`], a place under the offer's [`caps`] is taken where it has any, and conversion, claims and index go to the [`store`] as one commit.
 //! Only when the writer has settled it as durable is it answered.
@@ -31,6 +32,7 @@ pub mod report;
 pub mod backup;
 pub mod verify;
 
+pub mod auth;
 pub mod caps;
 pub mod catalog;
 pub mod dedup;

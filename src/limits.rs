@@ -106,6 +106,24 @@ pub const METER_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Tiers of an event.
 pub const TIERS_PER_EVENT_MAX: usize = 32;
 
+/// A secret of an advertiser, bytes.
+pub const SECRET_BYTES_MAX: usize = 1024;
+/// Tokens, and secrets that sign, of one advertiser; each postback is compared with all of them.
+pub const SECRETS_PER_CHECK_MAX: usize = 16;
+/// Networks from which an advertiser's postbacks may come.
+pub const ALLOWED_NETWORKS_MAX: usize = 256;
+/// How far a signature's time may be from ours at most, milliseconds: 7 days.
+pub const TS_WINDOW_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Nonces of signed postbacks that are remembered, about 40 bytes each; beyond, the oldest are
+/// forgotten.
+pub const NONCES_MAX: usize = 1 << 20;
+/// Parts of the memory of nonces, each under a lock of its own.
+pub const NONCE_SHARDS: usize = 16;
+/// The least time for which nonces are collected before what ran out is dropped, milliseconds.
+pub const NONCE_GENERATION_MS: u64 = 60 * 1000;
+/// Age from which on a secret should be replaced: 90 days.
+pub const SECRET_AGE_SECONDS_MAX: u64 = 90 * 24 * 60 * 60;
+
 /// Networks and addresses whose clicks are counted at once, for offers with such fraud rules;
 /// beyond, those with the fewest clicks are forgotten. About 30 MiB when all are in use.
 pub const WATCHED_ADDRESSES_MAX: usize = 512 << 10;

@@ -29,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "backup",
             "verify",
             "catalog",
+            "auth",
             "ledger",
             "rates",
             "checked_toml",
@@ -51,6 +52,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "postback",
             "backup",
             "catalog",
+            "auth",
             "caps",
             "fraud",
             "dedup",
@@ -77,6 +79,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "files",
             "postback",
             "catalog",
+            "auth",
             "fraud",
             "dedup",
             "ledger",
@@ -102,14 +105,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "postback",
         &[
-            "catalog", "caps", "fraud", "dedup", "rates", "metrics", "store", "click_id", "query",
-            "limits", "model",
+            "catalog", "auth", "caps", "fraud", "dedup", "rates", "metrics", "store", "click_id",
+            "query", "limits", "model",
         ],
     ),
     ("report", &["store", "limits", "model"]),
     ("backup", &["verify", "config", "files", "store", "space", "limits"]),
     ("verify", &["ledger", "store", "click_id", "limits", "model"]),
-    ("catalog", &["caps", "fraud", "config", "store", "checked_toml", "query", "limits", "model"]),
+    (
+        "catalog",
+        &["auth", "caps", "fraud", "config", "store", "checked_toml", "query", "limits", "model"],
+    ),
+    ("auth", &["config", "query", "limits", "model"]),
     ("caps", &["store", "click_id", "model"]),
     ("fraud", &["store", "click_id", "limits", "model"]),
     ("dedup", &["store", "click_id", "limits", "model"]),
@@ -335,6 +342,8 @@ fn modules_know_only_those_below_them_and_the_flows_not_each_other() {
 
 fn is_pure(path: &str) -> bool {
     let listed = [
+        "src/auth/canonical.rs",
+        "src/auth/rules.rs",
         "src/catalog/template.rs",
         "src/postback/price.rs",
         "src/caps/counts.rs",

@@ -1,11 +1,13 @@
 //! What the benches share: a store that keeps nothing, and the flows on top of it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use arc_swap::ArcSwap;
+use postbackd::auth::Nonces;
 use postbackd::caps::Meters;
 use postbackd::catalog::{NetworkDefaults, parse};
 use postbackd::click::{Clicks, IpMode, Visitor};
@@ -36,6 +38,7 @@ pub fn postback(query: &str) -> PostbackRequest<'_> {
         query,
         body: Body::None,
         head: false,
+        ip: &|| IpAddr::V4(Ipv4Addr::LOCALHOST),
         now_ms: NOW_MS,
     }
 }
@@ -174,6 +177,7 @@ impl Bench {
             dedup: Deduplicator::new(1_000_000, 1, Arc::clone(store.progress())),
             meters,
             watch,
+            nonces: Arc::new(Nonces::new(1)),
             store: Arc::clone(&store),
             metrics,
             waiting: Arc::default(),

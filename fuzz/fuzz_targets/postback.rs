@@ -11,6 +11,7 @@
 mod common;
 
 use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr};
 
 use common::{Bench, NOW_MS};
 use libfuzzer_sys::fuzz_target;
@@ -60,7 +61,8 @@ impl Server {
             _ => Body::Json(body),
         };
         let address = Address::Shared { preset, advertiser };
-        let request = PostbackRequest { address, query, body, head: kind > 200, now_ms: NOW_MS };
+        let (head, ip) = (kind > 200, || IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let request = PostbackRequest { address, query, body, head, ip: &ip, now_ms: NOW_MS };
         let first = self.answer(&request);
         let again = self.answer(&request);
         let (Some(first), Some(again)) = (first, again) else { return };

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use metrics::gauge;
 
 use super::server::AdminState;
+use crate::auth::Auth;
 use crate::space::free_bytes;
 
 /// Alive: the process answers.
@@ -82,6 +83,12 @@ fn set_gauges(state: &AdminState) {
         let age = backups.newest_ms().map_or(f64::INFINITY, since);
         gauge!("postbackd_backup_age_seconds").set(age);
     }
+    let (catalog, now_ms) = (state.catalog.load(), state.clock.now_ms());
+    let oldest_ms = catalog.auths().flat_map(|auth| auth.valid_since(now_ms)).min();
+    let age_ms = oldest_ms.map_or(0, |since| now_ms.saturating_sub(since));
+    gauge!("postbackd_auth_secret_age_seconds").set((age_ms / 1000) as f64);
+    let unreadable: usize = catalog.auths().map(Auth::unreadable).sum();
+    gauge!("postbackd_auth_secrets_unreadable").set(unreadable as f64);
     gauge!("postbackd_ready").set(flag(state.readiness.obstacles().is_empty()));
     if let Some(resident) = crate::space::resident_bytes() {
         gauge!("postbackd_resident_memory_bytes").set(resident as f64);

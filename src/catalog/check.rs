@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::file::{self, ADVERTISER, ADVERTISER_NOT_YET, AFFILIATE, LINK, ROOT};
+use super::file::{self, ADVERTISER, AFFILIATE, LINK, ROOT};
 use super::file_offer::{self, NetworkDefaults, OFFER, Surroundings};
 use super::snapshot::{Advertiser, Checked};
 use crate::checked_toml::{Complaint, Input, Report, Source, Table};
@@ -41,9 +41,10 @@ pub(super) fn check(
 /// Reads everything; what is wrong is noted in the source.
 pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
     let mut checked = Checked::default();
-    let owners = root.tables("advertisers", "id", ADVERTISER, ADVERTISER_NOT_YET);
+    let owners = root.tables("advertisers", "id", ADVERTISER, &[]);
     let advertisers = named(owners.iter().copied(), "advertiser", "id", file::id, |table, id| {
-        checked.advertisers.push(Arc::new(file::advertiser(table, id)));
+        let advertiser = file::advertiser(table, id, &defaults.time_zone);
+        checked.advertisers.push(Arc::new(advertiser));
         Some(checked.advertisers.len() - 1)
     });
 
@@ -167,5 +168,6 @@ fn nobody() -> Advertiser {
         default_event: None,
         answer: AnswerForm::Json,
         path: None,
+        auth: None,
     }
 }

@@ -4,6 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
+use super::file_auth::auth;
 use super::snapshot::{Advertiser, Affiliate};
 use crate::checked_toml::{Complaint, Input, Table, one_of, units};
 use crate::model::fields::Field;
@@ -16,9 +19,7 @@ use crate::model::url::HttpUrl;
 pub const ROOT: &[&str] = &["advertisers", "offers", "affiliates", "links"];
 /// Keys of `[[advertisers]]`.
 pub const ADVERTISER: &[&str] =
-    &["id", "preset", "params", "statuses", "events", "default_event", "answer", "path"];
-/// Keys of `[[advertisers]]` that later versions honour.
-pub const ADVERTISER_NOT_YET: &[&str] = &["auth"];
+    &["id", "preset", "params", "statuses", "events", "default_event", "answer", "path", "auth"];
 /// Keys of `[[affiliates]]`.
 pub const AFFILIATE: &[&str] = &["id", "status"];
 /// Keys of `[[links]]`.
@@ -32,7 +33,7 @@ const PATH_BYTES_MAX: usize = 128;
 const WINDOW_MAX: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// Reads an advertiser; mistakes are noted and what is wrong is left out.
-pub fn advertiser(table: &Table<'_>, id: &str) -> Advertiser {
+pub fn advertiser(table: &Table<'_>, id: &str, time_zone: &TimeZone) -> Advertiser {
     let presets: Vec<_> = Preset::ALL.iter().map(|preset| (preset.as_str(), *preset)).collect();
     let forms: Vec<_> = AnswerForm::ALL.iter().map(|form| (form.as_str(), *form)).collect();
     let preset = table.optional("preset", |input| one_of(input.text()?, &presets));
@@ -51,6 +52,7 @@ pub fn advertiser(table: &Table<'_>, id: &str) -> Advertiser {
         default_event: table.optional("default_event", self::id).map(str::to_owned),
         answer: answer.unwrap_or(preset.dialect().answer),
         path: table.optional("path", path).map(str::to_owned),
+        auth: auth(table, time_zone),
     }
 }
 

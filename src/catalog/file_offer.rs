@@ -81,7 +81,7 @@ const CLICK_PARAMETERS: [&str; 12] = [
 pub struct NetworkDefaults {
     /// Currency of payouts that name none.
     pub currency: Currency,
-    /// Where the day of an `expires` date ends.
+    /// Where the day of a date begins and ends.
     pub time_zone: TimeZone,
 }
 
@@ -106,7 +106,7 @@ pub fn offer(
     let active = [("active", true), ("paused", false)];
     let customer_window_ms = table.optional("customer_window", window);
     let late = [("refuse", Late::Refuse), ("zero_payout", Late::ZeroPayout)];
-    let expires = |input| expires_ms(input, &around.defaults.time_zone);
+    let expires = |input| end_ms(input, &around.defaults.time_zone);
     // All keys are read before the landing URL ends it, so that all mistakes are noted.
     let (fallback, expires_ms) =
         (table.optional("fallback_url", url), table.optional("expires", expires));
@@ -181,8 +181,22 @@ fn pass_params(input: Input<'_>) -> Result<Vec<String>, Complaint> {
     Ok(list)
 }
 
-/// A moment, or a date whose whole day is still in: text or TOML's own types.
-fn expires_ms(input: Input<'_>, time_zone: &TimeZone) -> Result<u64, Complaint> {
+/// When something ends: a moment, or a date whose whole day is still in. Text or TOML's own types.
+pub fn end_ms(input: Input<'_>, time_zone: &TimeZone) -> Result<u64, Complaint> {
+    moment_ms(input, time_zone, |date| date.tomorrow())
+}
+
+/// When something begins: a moment, or a date whose whole day is in.
+pub fn start_ms(input: Input<'_>, time_zone: &TimeZone) -> Result<u64, Complaint> {
+    moment_ms(input, time_zone, Ok)
+}
+
+/// A moment, or the beginning of the day that stands for a date.
+fn moment_ms(
+    input: Input<'_>,
+    time_zone: &TimeZone,
+    day: impl FnOnce(Date) -> Result<Date, jiff::Error>,
+) -> Result<u64, Complaint> {
     let text = match input {
         Input::File(Value::Datetime(moment)) => moment.clone(),
         other => other.text()?.to_owned(),
@@ -192,8 +206,8 @@ fn expires_ms(input: Input<'_>, time_zone: &TimeZone) -> Result<u64, Complaint> 
     let wrong = || Complaint::new(format!("{text:?} {hint}"));
     let moment = match text.parse::<Date>() {
         Ok(date) if text.len() == "2027-01-31".len() => {
-            let next_day = date.tomorrow().and_then(|next| next.to_zoned(time_zone.clone()));
-            next_day.as_ref().map(Zoned::timestamp).map_err(|_| wrong())?
+            let begins = day(date).and_then(|day| day.to_zoned(time_zone.clone()));
+            begins.as_ref().map(Zoned::timestamp).map_err(|_| wrong())?
         }
         _ => text.parse::<Timestamp>().map_err(|_| wrong())?,
     };

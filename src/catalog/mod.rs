@@ -7,6 +7,7 @@ mod check;
 mod diff;
 mod document;
 mod file;
+mod file_auth;
 mod file_caps;
 mod file_fraud;
 mod file_money;

@@ -7,6 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::template::Template;
+use crate::auth::Auth;
 use crate::caps::{Cap, Metered, Tier, Whose};
 use crate::fraud::Fraud;
 use crate::model::currency::Currency;
@@ -36,6 +37,8 @@ pub struct Advertiser {
     pub answer: AnswerForm,
     /// A path that its postbacks may come to, beside `/postback/{id}`.
     pub path: Option<String>,
+    /// What its senders have to show; most need nothing.
+    pub auth: Option<Box<Auth>>,
 }
 
 impl Advertiser {
@@ -353,6 +356,11 @@ impl Catalog {
         self.advertisers.keys().map(|id| &**id)
     }
 
+    /// What the senders of each advertiser that checks them have to show.
+    pub fn auths(&self) -> impl Iterator<Item = &Auth> {
+        self.advertisers.values().filter_map(|advertiser| advertiser.auth.as_deref())
+    }
+
     /// How much is in it.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -405,6 +413,13 @@ impl Checked {
     /// The affiliates to number.
     pub fn affiliate_ids(&self) -> impl Iterator<Item = &str> {
         self.affiliates.iter().map(|affiliate| &*affiliate.id)
+    }
+
+    /// Whether a secret of an advertiser could not be read.
+    #[must_use]
+    pub fn lacks_a_secret(&self) -> bool {
+        let mut auths = self.advertisers.iter().filter_map(|owner| owner.auth.as_deref());
+        auths.any(|auth| auth.unreadable() > 0)
     }
 
     /// Makes the catalog for the hot path.

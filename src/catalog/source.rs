@@ -227,6 +227,10 @@ impl CatalogSource {
     ) -> Result<Report, LoadError> {
         let (checked, warnings) =
             document.check(name, &self.defaults).map_err(LoadError::Mistakes)?;
+        // At a start there is nothing better: clicks, and the other advertisers, go on.
+        if checked.lacks_a_secret() && self.in_force.load().version() != 0 {
+            return Err(LoadError::Mistakes(warnings));
+        }
         let numbers =
             self.store.assign_numbers(checked.offer_ids(), checked.affiliate_ids()).await?;
         let catalog = checked.into_catalog(document.version(), &numbers)?;

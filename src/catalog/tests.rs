@@ -11,6 +11,7 @@ use crate::model::preset::{AnswerForm, Preset};
 use crate::model::rule::{Percent, Rule};
 use crate::model::status::Status;
 
+mod auth;
 mod capped;
 mod fraud;
 mod negative;
@@ -140,15 +141,6 @@ fn the_shipped_example_is_valid_and_means_what_it_says() {
     );
     assert_eq!(catalog.offer_by_number(autumn.number).map(|o| &*o.id), Some("autumn"));
     assert!(catalog.link("nothing").is_none() && catalog.offer("nothing").is_none());
-}
-
-#[test]
-fn what_this_version_does_not_honour_is_refused_not_ignored() {
-    insta::assert_snapshot!(refused(DESIGN), @r#"
-    catalog.toml:5: advertisers[0] "acme".auth: not supported by this version; remove it
-    "#);
-    let supported: Vec<&str> = DESIGN.lines().filter(|line| !line.starts_with("auth")).collect();
-    assert!(load(&supported.join("\n")).is_ok());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod fraud;
 mod ledger;
 mod report;
 mod serve;
+mod token;
 mod verify;
 
 use std::path::PathBuf;
@@ -57,6 +58,11 @@ enum Command {
     Ledger(LedgerCommand),
     /// Prints clicks, conversions and money of a running server, by time, offer, affiliate and more.
     Report(report::ReportArguments),
+    /// Prints a postback's URL, signed as an advertiser does.
+    Sign(token::SignArguments),
+    /// Makes secrets of advertisers.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Proves that a store is sound, or names what is broken.
     Verify(ledger::StoreArguments),
     /// Makes a verified copy of the store below backup.path, while the server runs or not.
@@ -136,6 +142,8 @@ pub fn run() -> ExitCode {
         Command::Ledger(LedgerCommand::Check { file }) => ledger::check(&file),
         Command::Fraud(arguments) => fraud::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Sign(arguments) => token::sign(&arguments),
+        Command::Token(command) => token::run(&command),
         Command::Verify(store) => verify::run(&store),
         Command::Backup(arguments) => backup::back_up(&arguments),
         Command::Restore(arguments) => backup::run_restore(&arguments),

@@ -132,7 +132,7 @@ impl Router {
                 Begun::Replied(reply::postback(&told, head, &self.refused_bodies))
             }
             Route::Postback(_) | Route::Other(_) => {
-                self.postback(request, self.clock.now_ms(), started)
+                self.postback(peer, request, self.clock.now_ms(), started)
             }
         }
     }
@@ -178,6 +178,7 @@ impl Router {
 
     fn postback(
         self: &Arc<Self>,
+        peer: IpAddr,
         request: Request<Incoming>,
         now_ms: u64,
         started: Instant,
@@ -190,7 +191,8 @@ impl Router {
         }
         let progress = match *request.method() {
             Method::GET | Method::HEAD => {
-                self.postbacks.take_now(&postback_request(&request, Body::None, now_ms))
+                let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
+                self.postbacks.take_now(&postback_request(&request, Body::None, &ip, now_ms))
             }
             Method::POST => Progress::MustWait,
             _ => return refuse(Refusal::MethodNotAllowed),
@@ -200,23 +202,27 @@ impl Router {
             Progress::Committing(committing) => Begun::Committing(committing),
             Progress::MustWait => {
                 let router = Arc::clone(self);
-                Begun::Waiting(Box::pin(async move { router.wait_and_take(request, now_ms).await }))
+                let taken = async move { router.wait_and_take(peer, request, now_ms).await };
+                Begun::Waiting(Box::pin(taken))
             }
         }
     }
 
     /// A postback that needs its body, the disk, or another postback's outcome.
-    async fn wait_and_take(&self, request: Request<Incoming>, now_ms: u64) -> Told {
+    async fn wait_and_take(&self, peer: IpAddr, request: Request<Incoming>, now_ms: u64) -> Told {
         if request.method() != Method::POST {
-            let request = postback_request(&request, Body::None, now_ms);
+            let headers = request.headers();
+            let ip = || client_ip(peer, headers, &self.trusted_proxies);
+            let request = postback_request(&request, Body::None, &ip, now_ms);
             return self.postbacks.take_patiently(&request).await;
         }
         let (head, body) = request.into_parts();
         let read = read_body(&head.headers, body, self.body_read_timeout).await;
         let request = Request::from_parts(head, ());
         let body = read.as_ref().map_err(|reason| *reason);
+        let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
         match body.and_then(|read| body_kind(request.headers(), read)) {
-            Ok(body) => self.postbacks.take(&postback_request(&request, body, now_ms)).await,
+            Ok(body) => self.postbacks.take(&postback_request(&request, body, &ip, now_ms)).await,
             Err(reason) => self.postbacks.refuse(reason, address(&request)),
         }
     }
@@ -230,10 +236,11 @@ impl Router {
 fn postback_request<'a, B>(
     request: &'a Request<B>,
     body: Body<'a>,
+    ip: &'a (dyn Fn() -> IpAddr + Sync),
     now_ms: u64,
 ) -> PostbackRequest<'a> {
     let head = request.method() == Method::HEAD;
-    PostbackRequest { address: address(request), query: query(request), body, head, now_ms }
+    PostbackRequest { address: address(request), query: query(request), body, head, ip, now_ms }
 }
 
 fn too_long<B>(request: &Request<B>) -> bool {

@@ -83,6 +83,24 @@ pub const DESCRIPTIONS: &[Description] = &[
         "reason",
         "Postbacks not taken now, by reason.",
     ),
+    metric(
+        Counter,
+        "postbackd_auth_checks_total",
+        "check,result",
+        "Checks of what the senders of postbacks show, by result.",
+    ),
+    metric(
+        Gauge,
+        "postbackd_auth_secret_age_seconds",
+        "",
+        "Age of the oldest secret of an advertiser that is valid and says since when; 0 if none does.",
+    ),
+    metric(
+        Gauge,
+        "postbackd_auth_secrets_unreadable",
+        "",
+        "Secrets of advertisers that could not be read; nothing matches them.",
+    ),
     metric(Counter, "postbackd_postback_dry_runs_total", "", "Dry runs answered."),
     metric(
         Counter,

@@ -12,7 +12,8 @@ use metrics_exporter_prometheus::{
 
 use super::descriptions::{DESCRIPTIONS, Kind};
 use crate::model::reasons::{
-    ClickFallback, Flag, FraudAction, PostbackResult, Refusal, Unavailability,
+    AuthCheck, AuthOutcome, AuthResult, ClickFallback, Flag, FraudAction, PostbackResult, Refusal,
+    Unavailability,
 };
 use crate::store::Observe;
 
@@ -173,6 +174,7 @@ pub struct PostbackMetrics {
     unavailable: Vec<Counter>,
     flags: Vec<Counter>,
     fraud: Vec<(Flag, Counter, Counter)>,
+    auth: Vec<Vec<Counter>>,
     /// Dry runs.
     pub dry_runs: Counter,
     seconds: Histogram,
@@ -189,12 +191,17 @@ impl PostbackMetrics {
             let of = |action: FraudAction| counter!("postbackd_fraud_total", "rule" => rule.as_str(), "action" => action.as_str());
             (*rule, of(FraudAction::Flag), of(FraudAction::Reject))
         };
+        let results_of = |check: &AuthCheck| {
+            let of = |result: &AuthResult| counter!("postbackd_auth_checks_total", "check" => check.as_str(), "result" => result.as_str());
+            AuthResult::ALL.iter().map(of).collect()
+        };
         Self {
             results: PostbackResult::ALL.iter().map(result).collect(),
             refusals: Refusal::ALL.iter().map(refusal).collect(),
             unavailable: Unavailability::ALL.iter().map(unavailable).collect(),
             flags: Flag::ALL.iter().map(flag).collect(),
             fraud: Flag::FRAUD_RULES.iter().map(fraud).collect(),
+            auth: AuthCheck::ALL.iter().map(results_of).collect(),
             dry_runs: counter!("postbackd_postback_dry_runs_total"),
             seconds: histogram!("postbackd_postback_seconds"),
         }
@@ -209,6 +216,18 @@ impl PostbackMetrics {
     /// A postback was refused.
     pub fn refused(&self, reason: Refusal) {
         self.refusals[reason.index()].increment(1);
+    }
+
+    /// Checks of who sent a postback were made.
+    pub fn authenticated(&self, outcome: AuthOutcome) {
+        if outcome == AuthOutcome::default() {
+            return;
+        }
+        for (result, counters) in outcome.iter().zip(&self.auth) {
+            if let Some(result) = result {
+                counters[result.index()].increment(1);
+            }
+        }
     }
 
     /// A postback could not be taken now.

@@ -45,6 +45,16 @@ words! {
         AmbiguousParameter = "ambiguous_parameter",
         /// More parameters than are accepted.
         TooManyParameters = "too_many_parameters",
+        /// The advertiser's token is missing, or it is not one that is valid now.
+        BadToken = "bad_token",
+        /// The signature is missing, or no secret that is valid now has signed these parameters so.
+        BadSignature = "bad_signature",
+        /// Signed too long ago or in the future, or nobody knows when.
+        StaleSignature = "stale_signature",
+        /// The nonce came with another signature before.
+        ReplayedNonce = "replayed_nonce",
+        /// The advertiser's postbacks do not come from this address.
+        IpNotAllowed = "ip_not_allowed",
         /// The click's offer belongs to another advertiser.
         WrongAdvertiser = "wrong_advertiser",
         /// Well-formed, but no key of this network signed it.
@@ -95,7 +105,8 @@ impl Refusal {
             | Self::BadEncoding
             | Self::AmbiguousParameter
             | Self::TooManyParameters => 400,
-            Self::WrongAdvertiser => 403,
+            Self::BadToken | Self::BadSignature | Self::StaleSignature | Self::ReplayedNonce => 401,
+            Self::WrongAdvertiser | Self::IpNotAllowed => 403,
             Self::ForgedClickId
             | Self::UnknownAdvertiser
             | Self::UnknownOffer
@@ -189,8 +200,47 @@ words! {
         ByCustomer = "by_customer",
         /// Its customer is bound to a click of another affiliate.
         BoundElsewhere = "bound_elsewhere",
+        /// A check of its advertiser's credentials that only looks on would have refused it.
+        Unauthenticated = "unauthenticated",
     }
 }
+
+words! {
+    /// A check of what a postback's sender shows, by which it was passed or not.
+    AuthCheck {
+        /// Where it comes from.
+        Ip = "ip",
+        /// Its token.
+        Token = "token",
+        /// Its signature, with its time and nonce.
+        Signature = "signature",
+    }
+}
+
+words! {
+    /// What a check does with who does not pass it.
+    AuthMode {
+        /// Counts and flags.
+        Shadow = "shadow",
+        /// Refuses.
+        Enforce = "enforce",
+    }
+}
+
+words! {
+    /// What came of a check.
+    AuthResult {
+        /// Passed.
+        Passed = "passed",
+        /// Not passed, and let through all the same.
+        Shadowed = "shadowed",
+        /// Not passed, and refused.
+        Refused = "refused",
+    }
+}
+
+/// What came of each check of one postback, in the order of [`AuthCheck`]; `None`: not made.
+pub type AuthOutcome = [Option<AuthResult>; AuthCheck::ALL.len()];
 
 words! {
     /// What a fraud rule does with what it hits.

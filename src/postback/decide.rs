@@ -16,7 +16,7 @@ use crate::model::fields::Field;
 use crate::model::money::Micros;
 use crate::model::preset::{AnswerForm, Unnamed};
 use crate::model::rate::Day;
-use crate::model::reasons::{Flag, Refusal};
+use crate::model::reasons::{AuthOutcome, Flag, Refusal};
 use crate::model::status::Status;
 use crate::rates::Market;
 use crate::store::records::Exchanged;
@@ -37,11 +37,13 @@ pub struct Asker {
     pub form: AnswerForm,
     /// Of which click it speaks, once that is known to be genuine.
     pub click: Option<RecordId>,
+    /// What came of the checks of who it is.
+    pub auth: AuthOutcome,
 }
 
 impl Default for Asker {
     fn default() -> Self {
-        Self { form: AnswerForm::Json, click: None }
+        Self { form: AnswerForm::Json, click: None, auth: AuthOutcome::default() }
     }
 }
 
@@ -182,7 +184,8 @@ pub struct Bound {
 
 /// Judges a postback by the catalog in force. `bound` is there if it names a customer and no
 /// click. `asker` learns the click as soon as that is known to be genuine, and the form of the
-/// offer's advertiser as soon as the offer is known to be the sender's.
+/// offer's advertiser as soon as the offer is known to be the sender's. Then `admit` is asked
+/// whether the sender may speak for it, before anything else is said; it returns flags.
 ///
 /// # Errors
 /// The reason and a hint, if it will never succeed as sent.
@@ -195,6 +198,7 @@ pub fn decide<'a>(
     by: &Rules<'a>,
     now_ms: u64,
     asker: &mut Asker,
+    admit: impl FnOnce(&Advertiser, &mut Asker) -> Result<u32, Refusal>,
 ) -> Result<Verdict<'a>, Refused> {
     let Rules { catalog, keyring, market } = *by;
     refuse_unresolved(fields, sender)?;
@@ -209,6 +213,7 @@ pub fn decide<'a>(
         return Err(Refusal::WrongAdvertiser.into());
     }
     asker.form = offer.advertiser.answer;
+    let admitted = admit(&offer.advertiser, asker)?;
     let event = event(fields, sender, offer)?;
     let sent_ms = match fields.get(Field::Timestamp) {
         None => None,
@@ -256,7 +261,7 @@ pub fn decide<'a>(
         said,
         payout: price.payout,
         revenue: price.revenue,
-        flags: price.flags,
+        flags: price.flags | admitted,
         exchanged: price.exchanged,
         event_time_ms,
         is_timed: sent_ms.is_some(),
@@ -402,6 +407,19 @@ const fn hint(reason: Refusal) -> Option<&'static str> {
             "one meaning was sent twice with different values; send it once"
         }
         Refusal::TooManyParameters => "at most 20 parameters of your own",
+        Refusal::BadToken => {
+            "send the advertiser's token, one that is valid now; its senders' parameter names count only on a path that names the advertiser"
+        }
+        Refusal::BadSignature => {
+            "sign all parameters but sig by a secret that is valid now, with ts, and with a nonce where one is asked for, and send them to the advertiser's own path"
+        }
+        Refusal::StaleSignature => {
+            "sign each attempt anew: ts is when, in Unix seconds, and must be close to the server's clock"
+        }
+        Refusal::ReplayedNonce => {
+            "the nonce was used for other parameters; use a new one each time"
+        }
+        Refusal::IpNotAllowed => "the advertiser's postbacks are taken from its own addresses only",
         Refusal::WrongAdvertiser => "the click's offer belongs to another advertiser",
         Refusal::UnknownAdvertiser => "the path names an advertiser that is not in the catalog",
         Refusal::UnknownOffer => "the click's offer is not in the catalog any more",

@@ -1,6 +1,7 @@
 // Hot path: one allocation per new conversion beside the answer's.
 //! One postback from parameters to answer. The acknowledgement comes after the disk's.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,6 +11,7 @@ use super::body::{Body, each_json_member};
 use super::decide::{Asker, Bound, Refused, Rules, Verdict, decide};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
+use crate::auth::Nonces;
 use crate::caps::{Meter, Meters, Reserved};
 use crate::catalog::Catalog;
 use crate::click_id::{Keyring, Minter, RecordId};
@@ -25,7 +27,7 @@ use crate::store::ticket::{Outcome, Waiting};
 use crate::store::{ReadError, Store};
 
 /// What a postback's request brings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct PostbackRequest<'a> {
     /// Where it was sent.
     pub address: Address<'a>,
@@ -35,6 +37,8 @@ pub struct PostbackRequest<'a> {
     pub body: Body<'a>,
     /// HEAD: answers what would happen, as `dry_run=1` does, and nothing happens.
     pub head: bool,
+    /// From which address it comes; asked only where that matters.
+    pub ip: &'a (dyn Fn() -> IpAddr + Sync),
     /// When it came, Unix milliseconds.
     pub now_ms: u64,
 }
@@ -77,6 +81,8 @@ pub struct Postbacks {
     pub meters: Arc<Meters>,
     /// Counts for fraud rules.
     pub watch: Arc<Watch>,
+    /// Remembers what was signed.
+    pub nonces: Arc<Nonces>,
     /// Keeps.
     pub store: Arc<Store>,
     /// Counts everything.
@@ -91,7 +97,10 @@ impl Postbacks {
     pub fn take_now(&self, request: &PostbackRequest<'_>) -> Progress {
         let mut asker = Asker::default();
         match self.try_now(request, &mut asker) {
-            Ok(Some(committing)) => Progress::Committing(committing),
+            Ok(Some(committing)) => {
+                self.metrics.postbacks.authenticated(asker.auth);
+                Progress::Committing(committing)
+            }
             Ok(None) => Progress::MustWait,
             Err(answer) => Progress::Answered(self.counted(answer, asker)),
         }
@@ -101,7 +110,7 @@ impl Postbacks {
     pub async fn confirmed(&self, committing: Committing) -> Told {
         let Committing { submitted, answer, form, flags, rejected_by } = committing;
         if submitted.outcome(&self.waiting).await != Outcome::Durable {
-            let asker = Asker { form, click: None };
+            let asker = Asker { form, ..Asker::default() };
             return self.counted(Answer::Unavailable(Unavailability::StorePoisoned), asker);
         }
         self.metrics.postbacks.flagged(flags, rejected_by);
@@ -121,7 +130,10 @@ impl Postbacks {
     pub async fn take_patiently(&self, request: &PostbackRequest<'_>) -> Told {
         let mut asker = Asker::default();
         match self.wait_and_try(request, &mut asker).await {
-            Ok(committing) => self.confirmed(committing).await,
+            Ok(committing) => {
+                self.metrics.postbacks.authenticated(asker.auth);
+                self.confirmed(committing).await
+            }
             Err(answer) => self.counted(answer, asker),
         }
     }
@@ -141,6 +153,7 @@ impl Postbacks {
     }
 
     fn counted(&self, answer: Answer, asker: Asker) -> Told {
+        self.metrics.postbacks.authenticated(asker.auth);
         match &answer {
             Answer::Refused(refused) => {
                 self.metrics.postbacks.refused(refused.reason);
@@ -162,12 +175,14 @@ impl Postbacks {
         let mut fields = Fields::default();
         let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
         fields.read(&sender, request)?;
+        let admitted = self.admit_sender(&sender, &fields, request, asker)?;
         let bound = match self.click_of_customer_now(&fields, &sender, &catalog, request.now_ms)? {
             Lookup::Found(click) => Some(Bound { click, is_over: false }),
             Lookup::Absent => None,
             Lookup::Unknown => return Ok(None),
         };
-        let mut verdict = self.judge(&fields, &sender, bound, &catalog, request.now_ms, asker)?;
+        let sent = Sent { fields: &fields, sender: &sender, request, admitted };
+        let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
@@ -223,8 +238,10 @@ impl Postbacks {
         let mut fields = Fields::default();
         let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
         fields.read(&sender, request)?;
+        let admitted = self.admit_sender(&sender, &fields, request, asker)?;
         let bound = self.click_of_customer(&fields, &sender, &catalog, request.now_ms).await?;
-        let mut verdict = self.judge(&fields, &sender, bound, &catalog, request.now_ms, asker)?;
+        let sent = Sent { fields: &fields, sender: &sender, request, admitted };
+        let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
         let (meter, now_ms) = (None, request.now_ms);
         let mut received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
         if fields.is_dry_run() || request.head {
@@ -257,15 +274,25 @@ impl Postbacks {
 
     fn judge<'a>(
         &'a self,
-        fields: &'a Fields<'_>,
-        sender: &Sender<'_>,
+        sent: &Sent<'a, '_>,
         bound: Option<Bound>,
         catalog: &'a Catalog,
-        now_ms: u64,
         asker: &mut Asker,
     ) -> Result<Verdict<'a>, Refused> {
+        let Sent { fields, sender, request, admitted } = *sent;
         let by = Rules { catalog, keyring: &self.keyring, market: &self.market };
-        decide(fields, sender, bound, &by, now_ms, asker)
+        decide(
+            fields,
+            sender,
+            bound,
+            &by,
+            request.now_ms,
+            asker,
+            |advertiser, asker| match admitted {
+                Some(flags) => Ok(flags),
+                None => self.admit(advertiser, sender, fields, request, asker),
+            },
+        )
     }
 
     async fn dry_run(
@@ -358,6 +385,16 @@ impl Postbacks {
         self.dedup.warmed();
         warmed
     }
+}
+
+/// A postback as it was sent.
+struct Sent<'a, 'r> {
+    fields: &'a Fields<'a>,
+    sender: &'r Sender<'r>,
+    request: &'r PostbackRequest<'r>,
+    /// The flags with which its sender was admitted; `None` if only the click says for whom it
+    /// speaks.
+    admitted: Option<u32>,
 }
 
 /// What a postback says, and under which catalog and when.

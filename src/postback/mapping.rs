@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use crate::catalog::Advertiser;
 use crate::limits::{
     CUSTOM_PARAMETERS_MAX, NAME_BYTES_MAX, PARAMETERS_MAX, TXN_ID_BYTES_MAX, VALUE_BYTES_MAX,
 };
@@ -27,6 +28,12 @@ impl Names<'static> {
 }
 
 impl<'c> Names<'c> {
+    /// Whether these are the names that the catalog gives an advertiser.
+    #[must_use]
+    pub fn are_those_of(&self, advertiser: &Advertiser) -> bool {
+        self.preset == advertiser.preset && self.overrides == advertiser.params
+    }
+
     /// The meaning of a name.
     #[must_use]
     pub fn meaning(&self, name: &str) -> Option<Field> {

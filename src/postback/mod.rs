@@ -1,4 +1,4 @@
-//! A postback's way: who sends it (`sender`), parameters to meanings (`mapping`), meanings to a
+//! A postback's way: who sends it (`sender`) and whether it shows that (`admit`), parameters to meanings (`mapping`), meanings to a
 //! verdict (`decide`) with its price (`price`) or a refusal that helps (`hints`), verdict to a
 //! conversion on disk (`flow`), by way of the offer's fraud rules (`suspect`), caps and tiers
 //! (`capped`). News of a known
@@ -6,6 +6,7 @@
 //! (`reversal`, pure, and `reverse`); a customer may stand for its click (`customer`); the network says itself what became of many (`upload`). What
 //! had no exchange rate is priced when it comes (`reprice`).
 
+mod admit;
 mod answer;
 mod body;
 mod capped;

@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod auth;
 mod backup;
 mod base;
 mod caps;

@@ -111,11 +111,17 @@ fn every_refusal_has_its_status_and_its_reason_however_it_is_sent() {
 }
 
 /// Refusals that the table above cannot show: other tests here do, the first one in
-/// `customers`, the next two in `status`, the last one in `hostile`.
-const REFUSED_ELSEWHERE: [Refusal; 12] = [
+/// `customers`, the next two in `status`, those of who may send
+/// in `auth`, the last one in `hostile`.
+const REFUSED_ELSEWHERE: [Refusal; 17] = [
     Refusal::UnknownCustomer,
     Refusal::UnknownConversion,
     Refusal::IllegalTransition,
+    Refusal::BadToken,
+    Refusal::BadSignature,
+    Refusal::StaleSignature,
+    Refusal::ReplayedNonce,
+    Refusal::IpNotAllowed,
     Refusal::WrongAdvertiser,
     Refusal::UnknownAdvertiser,
     Refusal::UnknownOffer,

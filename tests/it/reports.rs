@@ -158,7 +158,7 @@ code = "x"
     let ended = run(&[("c.toml", catalog)], &["catalog", "check", "c.toml"], &[]);
     assert_eq!((ended.code, &*ended.out), (Some(2), ""));
     insta::assert_snapshot!(ended.err, @r#"
-    c.toml:5: advertisers[0] "acme".auth: not supported by this version; remove it
+    c.toml:5: advertisers[0] "acme".auth.tokens: has no secret: every postback would be refused
     c.toml:6: advertisers[0] "acme".params.clickid: unknown parameter; did you mean "click_id"?
     c.toml:6: advertisers[0] "acme".params.customer_id: "order" is the name of txn_id already
     c.toml:7: advertisers[0] "acme".statuses.ok: "approve" is not one of "pending", "approved", "rejected", "reversed"; did you mean "approved"?

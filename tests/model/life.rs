@@ -1,12 +1,14 @@
 //! One life of a server: from opening the store to the crash.
 
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use arc_swap::ArcSwap;
+use postbackd::auth::Nonces;
 use postbackd::caps::Meters;
 use postbackd::catalog::Catalog;
 use postbackd::click_id::{ClickId, Keyring, Minter, RecordId};
@@ -120,6 +122,7 @@ impl Life {
             dedup: Deduplicator::new(1 + rng.below(8), rng.next(), Arc::clone(store.progress())),
             meters: Arc::new(count(setup, &store, now_ms)),
             watch: Arc::new(Watch::new(rng.next())),
+            nonces: Arc::new(Nonces::new(1)),
             store: Arc::clone(&store),
             metrics: Arc::clone(&setup.metrics),
             waiting: Arc::clone(&waiting),
@@ -207,6 +210,7 @@ impl Life {
                 query,
                 body: Body::None,
                 head: false,
+                ip: &|| IpAddr::V4(Ipv4Addr::LOCALHOST),
                 now_ms,
             };
             postbacks.take(&request).await.answer

@@ -8,9 +8,10 @@
 //!   first ones up to some byte, or any of them; of names any, but for one name in order.
 //!
 //! That is stricter than ext4 and XFS are with a journal, which keep names in order, and a file's
-//! bytes before its length. One thing is taken from them, because RocksDB needs it: of a manifest's
-//! writes the first ones stay, and the file ends there. With a hole in what was not synced of its
-//! manifest, RocksDB does not open the database.
+//! bytes before its length. Two things are taken from them, because RocksDB needs them: of a
+//! manifest's writes the first ones stay, and the file ends there; and `CURRENT` does not change
+//! where a manifest's name before it is lost. With a hole in what was not synced of its manifest, or
+//! without the file that `CURRENT` names, RocksDB does not open the database.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -269,7 +270,10 @@ impl<'r> Cut<'r> {
     fn names_left(&mut self, done: &Done<'_>, mut names: Names, losses: &mut Losses) -> Names {
         let mut touched = BTreeSet::new();
         for (number, naming) in done.naming.iter().enumerate() {
-            let hangs_on_lost = naming.iter().any(|(name, _)| touched.contains(name));
+            let is_current = naming.iter().any(|(name, _)| FileKind::of(name) == FileKind::Current);
+            let hangs_on_lost = naming.iter().any(|(name, _)| touched.contains(name))
+                || is_current
+                    && touched.iter().any(|name| FileKind::of(name) == FileKind::Manifest);
             if number >= done.synced {
                 let lost = hangs_on_lost || self.loses_name();
                 let (name, _) = naming.last().expect("one or two");

@@ -1,0 +1,186 @@
+//! `token` and `sign`: secrets of advertisers, and what they sign. No secret is ever an argument,
+//! where others on the machine could read it.
+
+use std::io::Read;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
+use crate::auth::{Canonical, SecretSource, SigningKey, hash_text};
+use crate::checked_toml::units;
+use crate::limits::SECRET_BYTES_MAX;
+use crate::query::{Params, encode_into};
+
+/// What `token` does.
+#[derive(clap::Subcommand)]
+pub enum TokenCommand {
+    /// Prints a new secret, and the lines for the catalog.
+    New(Made),
+    /// Prints a new secret, and the lines for the catalog in which the old one ends later.
+    Rotate {
+        #[command(flatten)]
+        made: Made,
+        /// The old secret as the catalog names it: blake3:HEX, env:NAME or file:/PATH.
+        #[arg(long, value_name = "REFERENCE")]
+        old: String,
+        /// For how long both are valid.
+        #[arg(long, value_name = "DURATION", default_value = "14d", value_parser = duration)]
+        overlap: Duration,
+    },
+    /// Prints how a catalog names a token that there is already; reads it from standard input.
+    Hash,
+}
+
+/// How a secret is made.
+#[derive(clap::Args)]
+pub struct Made {
+    /// Makes a secret that signs, and says where the server will find it: env:NAME or file:/PATH.
+    /// Without it, a token.
+    #[arg(long, value_name = "REFERENCE")]
+    hmac: Option<String>,
+    /// For how long it is valid.
+    #[arg(long, value_name = "DURATION", default_value = "365d", value_parser = duration)]
+    valid: Duration,
+}
+
+/// What `sign` is told.
+#[derive(clap::Args)]
+pub struct SignArguments {
+    /// Where the secret is: env:NAME or file:/PATH.
+    #[arg(long, value_name = "REFERENCE")]
+    secret: String,
+    /// When it was signed, Unix seconds; now if absent.
+    #[arg(long, value_name = "SECONDS")]
+    ts: Option<u64>,
+    /// A text that is used once; a random one if absent.
+    #[arg(long, value_name = "TEXT")]
+    nonce: Option<String>,
+    /// The postback's URL with all its parameters.
+    url: String,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    units::duration(text).map_err(|complaint| complaint.to_string())
+}
+
+/// Runs `token`.
+pub fn run(command: &TokenCommand) -> u8 {
+    let done = match command {
+        TokenCommand::New(made) => new(made, None),
+        TokenCommand::Rotate { made, old, overlap } => new(made, Some((old, *overlap))),
+        TokenCommand::Hash => hash(),
+    };
+    printed(done)
+}
+
+/// Prints a URL, signed.
+pub fn sign(arguments: &SignArguments) -> u8 {
+    printed(signed(arguments))
+}
+
+fn printed(done: Result<String, (u8, String)>) -> u8 {
+    match done {
+        Ok(text) => {
+            println!("{text}");
+            EXIT_OK
+        }
+        Err((code, why)) => {
+            eprintln!("{why}");
+            code
+        }
+    }
+}
+
+fn mistake(why: impl Into<String>) -> (u8, String) {
+    (EXIT_MISTAKES, why.into())
+}
+
+fn failed(error: impl std::fmt::Display) -> (u8, String) {
+    (EXIT_FAILED, error.to_string())
+}
+
+/// 64 hex digits by chance.
+fn random() -> Result<String, (u8, String)> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(failed)?;
+    Ok(blake3::Hash::from_bytes(bytes).to_hex().to_string())
+}
+
+fn new(made: &Made, old: Option<(&String, Duration)>) -> Result<String, (u8, String)> {
+    let is_reference = |text: &str| SecretSource::parse(text).is_some() && !text.contains('"');
+    let is_place = |text: &str| is_reference(text) && !text.starts_with("blake3:");
+    if made.hmac.as_deref().is_some_and(|place| !is_place(place)) {
+        return Err(mistake("--hmac is env:NAME or file:/PATH"));
+    }
+    if old.is_some_and(|(old, _)| !is_reference(old)) {
+        return Err(mistake("--old is blake3:HEX, env:NAME or file:/PATH"));
+    }
+    let secret = random()?;
+    let (check, name, whose) = match &made.hmac {
+        Some(place) => ("hmac", place.clone(), "for the advertiser, and for the server to find at"),
+        None => ("tokens", hash_text(&secret), "for the advertiser; the server needs"),
+    };
+    // Whole seconds: a file that people read.
+    let now = Timestamp::from_second(Timestamp::now().as_second()).map_err(failed)?;
+    let until = now.checked_add(made.valid).map_err(failed)?;
+    let mut lines = String::new();
+    if let Some((old, overlap)) = old {
+        let ends = now.checked_add(overlap).map_err(failed)?;
+        lines += &format!("    {{ secret = \"{old}\", until = \"{ends}\" }},\n");
+    }
+    lines += &format!("    {{ secret = \"{name}\", from = \"{now}\", until = \"{until}\" }},\n");
+    Ok(format!(
+        "# The secret, {whose} {name}. It is not shown again.\n{secret}\n\n# In auth of the advertiser:\n{check} = [\n{lines}]"
+    ))
+}
+
+fn hash() -> Result<String, (u8, String)> {
+    let mut token = String::new();
+    let limit = 2 * SECRET_BYTES_MAX as u64;
+    std::io::stdin().take(limit).read_to_string(&mut token).map_err(failed)?;
+    match token.trim() {
+        "" => Err(mistake("there is no token on standard input")),
+        token if token.len() > SECRET_BYTES_MAX => Err(mistake("a token has at most 1024 bytes")),
+        token => Ok(hash_text(token)),
+    }
+}
+
+fn signed(arguments: &SignArguments) -> Result<String, (u8, String)> {
+    let source = SecretSource::parse(&arguments.secret);
+    let source = source.ok_or_else(|| mistake("--secret is env:NAME or file:/PATH"))?;
+    let key = SigningKey::new(source.read().map_err(failed)?);
+    let (address, query) = arguments.url.split_once('?').unwrap_or((&arguments.url, ""));
+    let mut query = query.trim_end_matches('&').to_owned();
+    let has = |query: &str, name: &str| {
+        Params::new(query.as_bytes()).any(|param| param.name.as_encoded() == name.as_bytes())
+    };
+    if has(&query, "sig") {
+        return Err(mistake("the URL has a sig already"));
+    }
+    let mut add = |name: &str, value: &str| {
+        let mut encoded = Vec::new();
+        encode_into(value.as_bytes(), &mut encoded);
+        let value = String::from_utf8(encoded).expect("percent-encoding is ASCII");
+        let mark = if query.is_empty() { "" } else { "&" };
+        if !has(&query, name) {
+            query += &format!("{mark}{name}={value}");
+        }
+    };
+    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+    add("ts", &arguments.ts.unwrap_or(now).to_string());
+    match &arguments.nonce {
+        Some(nonce) => add("nonce", nonce),
+        None => add("nonce", &random()?[..32]),
+    }
+    let mut canonical = Canonical::default();
+    for param in Params::new(query.as_bytes()) {
+        let (name, value) = (param.name.decode(), param.value.decode());
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(mistake("the URL is not percent-encoded UTF-8"));
+        };
+        canonical.add(&name, &value);
+    }
+    let signature = blake3::Hash::from_bytes(key.sign(&canonical.into_text())).to_hex();
+    Ok(format!("{address}?{query}&sig={signature}"))
+}

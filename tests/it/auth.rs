@@ -1,0 +1,736 @@
+//! Advertisers whose senders have to show who they are: tokens, signatures, addresses; enforced,
+//! or looked on at.
+
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use postbackd::auth::{Canonical, SecretSource, SigningKey, hash_text};
+use tempfile::TempDir;
+
+use crate::harness::{Answer, Connection, Response, Server, Setup, binary, eventually};
+
+const KEY: &str = "a-key-that-signs";
+const NEXT_KEY: &str = "the-next-key";
+
+/// A server, and the folder of its secrets.
+struct World {
+    server: Server,
+    secrets: TempDir,
+}
+
+/// An advertiser with an offer of the same name.
+fn advertiser(id: &str, more: &str) -> String {
+    format!(
+        "[[advertisers]]\nid = \"{id}\"\n{more}\n\
+         [[offers]]\nid = \"{id}\"\nadvertiser = \"{id}\"\nurl = \"https://a.example/?c={{click_id}}\"\n\
+         [[offers.events]]\nid = \"sale\"\npayout = {{ percent = \"10\", currency = \"USD\" }}\n"
+    )
+}
+
+fn catalog(secrets: &TempDir) -> String {
+    let key = format!("{{ secret = \"file:{}\" }}", secrets.path().join("key").display());
+    let next = format!("{{ secret = \"file:{}\" }}", secrets.path().join("next").display());
+    let token = |text: &str| format!("{{ secret = \"{}\" }}", hash_text(text));
+    let dated = |text: &str, more: &str| format!("{{ secret = \"{}\", {more} }}", hash_text(text));
+    let all =
+        format!("tokens = [{}], hmac = [{key}], allow_ips = [\"203.0.113.0/24\"]", token("t0ken"));
+    let rotating = [
+        dated("past", "until = \"2020-01-01\""),
+        dated("old", "until = \"2999-01-01\""),
+        dated("new", "from = \"2020-01-01\""),
+        dated("future", "from = \"2999-01-01\""),
+    ];
+    [
+        advertiser("open", ""),
+        advertiser("token", &format!("auth = {{ tokens = [{}] }}", rotating.join(", "))),
+        advertiser("other", &format!("auth = {{ tokens = [{}] }}", token("others"))),
+        advertiser("signed", &format!("auth = {{ hmac = [{key}, {next}] }}")),
+        advertiser(
+            "nonce",
+            &format!("auth = {{ hmac = [{key}], nonce = true, ts_window = \"1h\" }}"),
+        ),
+        advertiser("ip", "auth = { allow_ips = [\"203.0.113.0/24\", \"2001:db8::7\"] }"),
+        advertiser("all", &format!("auth = {{ {all} }}")),
+        advertiser("shadow", &format!("auth = {{ mode = \"shadow\", {all} }}")),
+        advertiser(
+            "mixed",
+            &format!("auth = {{ {all}, modes = {{ hmac = \"shadow\", allow_ips = \"shadow\" }} }}"),
+        ),
+        advertiser(
+            "affise",
+            &format!("preset = \"affise\"\nauth = {{ tokens = [{}] }}", token("t0ken")),
+        ),
+        advertiser(
+            "tune",
+            &format!("preset = \"tune\"\nauth = {{ tokens = [{}] }}", token("t0ken")),
+        ),
+        advertiser(
+            "renamed",
+            &format!("preset = \"affise\"\nanswer = \"json\"\nauth = {{ hmac = [{key}] }}"),
+        ),
+        "[[affiliates]]\nid = \"ann\"\n".to_owned(),
+    ]
+    .join("\n")
+}
+
+fn secrets() -> TempDir {
+    let secrets = tempfile::tempdir().expect("a folder");
+    std::fs::write(secrets.path().join("key"), format!("{KEY}\n")).expect("writable");
+    std::fs::write(secrets.path().join("next"), NEXT_KEY).expect("writable");
+    secrets
+}
+
+fn world() -> World {
+    let secrets = secrets();
+    let setup =
+        Setup::new().catalog(catalog(&secrets)).key("server.trusted_proxies", "127.0.0.0/8");
+    World { server: setup.start(), secrets }
+}
+
+impl World {
+    fn click(&self, offer: &str) -> String {
+        self.server.click(&format!("offer={offer}&aff=ann"))
+    }
+
+    fn from(&self, address: &str, target: &str) -> Answer {
+        let forwarded = format!("X-Forwarded-For: {address}\r\n");
+        Answer::of(self.server.request("GET", target, &forwarded))
+    }
+
+    /// Asks `/postback/{advertiser}`; status and the reason, or the result if there is none.
+    fn ask(&self, advertiser: &str, query: &str) -> (u16, String) {
+        told(&Answer::of(self.server.get(&format!("/postback/{advertiser}?{query}"))))
+    }
+
+    fn checks(&self, check: &str) -> [f64; 3] {
+        ["passed", "shadowed", "refused"].map(|result| {
+            let series =
+                format!("postbackd_auth_checks_total{{check=\"{check}\",result=\"{result}\"}}");
+            self.server.metric(&series)
+        })
+    }
+}
+
+fn told(answer: &Answer) -> (u16, String) {
+    let (status, result, reason) = answer.verdict();
+    (status, if reason.is_empty() { result } else { reason }.to_owned())
+}
+
+fn is(status: u16, word: &str) -> (u16, String) {
+    (status, word.to_owned())
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+fn key(text: &str) -> SigningKey {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("key");
+    std::fs::write(&path, text).expect("writable");
+    SigningKey::new(SecretSource::File(&path).read().expect("a secret"))
+}
+
+/// A query string, as a sender signs it.
+fn signed_by(secret: &str, pairs: &[(&str, &str)]) -> String {
+    let mut canonical = Canonical::default();
+    pairs.iter().for_each(|(name, value)| canonical.add(name, value));
+    let text = String::from_utf8(canonical.into_text()).expect("ASCII");
+    let signature = hex(key(secret).sign(text.as_bytes()));
+    format!("{text}&sig={signature}")
+}
+
+fn signed(pairs: &[(&str, &str)]) -> String {
+    let ts = now().to_string();
+    signed_by(KEY, &[pairs, &[("ts", ts.as_str())]].concat())
+}
+
+fn hex(bytes: [u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn of_several_tokens_those_that_are_valid_count() {
+    let world = world();
+    let click = world.click("token");
+    let check = |more: &str, expected: (u16, String)| {
+        let query = format!("click_id={click}&event=sale&txn_id=T{more}");
+        assert_eq!(world.ask("token", &query), expected, "{more}");
+        let shared = Answer::of(world.server.get(&format!("/postback?{query}")));
+        // On the shared path it comes second.
+        let second = if expected.0 == 200 { is(200, "duplicate") } else { expected };
+        assert_eq!(told(&shared), second, "{more}, by the click");
+    };
+    for bad in [
+        "",
+        "&token=",
+        "&token=Old",
+        "&token=old+",
+        "&token=past",
+        "&token=future",
+        "&token=others",
+    ] {
+        check(bad, is(401, "bad_token"));
+    }
+    check("1&token=old", is(200, "accepted"));
+    check("2&token=new", is(200, "accepted"));
+    let kept = world.server.conversions("offer=token");
+    assert_eq!(kept.len(), 2, "what was refused left nothing");
+    assert!(!format!("{kept:?}").contains("unauthenticated"));
+    assert_eq!(world.checks("token"), [4.0, 0.0, 14.0]);
+    assert_eq!(world.checks("ip"), [0.0; 3]);
+    let of_another = world.ask("open", &format!("click_id={click}&event=sale&token=old"));
+    assert_eq!(of_another, is(403, "wrong_advertiser"), "no detour by one that checks nothing");
+}
+
+#[test]
+fn without_credentials_nothing_is_learned_of_clicks_or_customers() {
+    let world = world();
+    let click = world.click("token");
+    let forged = format!("{}0", &click[..32]);
+    let forged = if forged == click { format!("{}1", &click[..32]) } else { forged };
+    let known = format!("click_id={click}&event=sale&txn_id=T&customer_id=C&token=new");
+    assert_eq!(world.ask("token", &known), is(200, "accepted"));
+    let there = "customer_id=C&event=sale&txn_id=T2";
+    for query in [
+        format!("click_id={click}&event=sale&txn_id=T").as_str(),
+        format!("click_id={forged}&event=sale").as_str(),
+        "click_id=%7Bclick_id%7D",
+        "event=none",
+        "",
+        there,
+        "customer_id=D&event=sale",
+    ] {
+        for more in ["", "&dry_run=1", "&token=guess"] {
+            let answer = world.ask("token", &format!("{query}{more}"));
+            assert_eq!(answer, is(401, "bad_token"), "{query}{more}");
+        }
+    }
+    let with = |query: &str| world.ask("token", &format!("{query}&token=old"));
+    assert_eq!(with(&format!("click_id={forged}&event=sale")), is(404, "forged_click_id"));
+    assert_eq!(with("customer_id=D&event=sale"), is(404, "unknown_customer"));
+    assert_eq!(with(there), is(200, "accepted"));
+    let head = world.server.request("HEAD", "/postback/token?event=none", "");
+    assert_eq!((head.status, head.header("x-postback-reason")), (401, Some("bad_token")));
+}
+
+#[test]
+fn a_signature_holds_for_all_parameters_and_for_nothing_else() {
+    let world = world();
+    let click = world.click("signed");
+    let ts = now().to_string();
+    let pairs = [
+        ("click_id", click.as_str()),
+        ("event", "sale"),
+        ("txn_id", "A/1 ü"),
+        ("amount", "15.00"),
+        ("note", "a&b=c"),
+        ("empty", ""),
+        ("ts", ts.as_str()),
+    ];
+    let whole = signed_by(KEY, &pairs);
+    let (text, signature) = whole.split_once("&sig=").expect("signed");
+    for at in 0..pairs.len() {
+        let mut other = pairs.to_vec();
+        other[at].1 = if pairs[at].0 == "amount" { "150.0" } else { "x" };
+        let changed = signed_by(KEY, &other);
+        let changed = changed.split_once("&sig=").expect("signed").0;
+        let answer = world.ask("signed", &format!("{changed}&sig={signature}"));
+        assert_eq!(answer, is(401, "bad_signature"), "{:?}", other[at]);
+        other.remove(at);
+        let without = signed_by(KEY, &other);
+        let without = without.split_once("&sig=").expect("signed").0;
+        let answer = world.ask("signed", &format!("{without}&sig={signature}"));
+        assert_eq!(answer, is(401, "bad_signature"), "without {}", pairs[at].0);
+    }
+    let last = if signature.ends_with('0') { "1" } else { "0" };
+    let almost = format!("&sig={}{last}", &signature[..63]);
+    let (more, twice) = (format!("&x=1&sig={signature}"), format!("&sig={signature}&amount=15.00"));
+    for more in ["", "&sig=", "&sig=zz", &*almost, &*more, &*twice] {
+        let answer = world.ask("signed", &format!("{text}{more}"));
+        assert_eq!(answer, is(401, "bad_signature"), "{more}");
+    }
+    assert_eq!(world.ask("signed", &signed_by("another", &pairs)), is(401, "bad_signature"));
+    assert_eq!(world.server.conversions("offer=signed"), [] as [serde_json::Value; 0]);
+    // In another order and encoding, in upper case, by HEAD: the same parameters.
+    let mut parts: Vec<_> = text.split('&').collect();
+    parts.reverse();
+    let reversed = parts.join("&").replace("%20", "+");
+    let upper = signature.to_ascii_uppercase();
+    let head =
+        world.server.request("HEAD", &format!("/postback/signed?sig={upper}&{reversed}"), "");
+    assert_eq!((head.status, head.header("x-postback-result")), (200, Some("accepted")));
+    assert_eq!(world.ask("signed", &format!("sig={upper}&{reversed}")), is(200, "accepted"));
+    assert_eq!(world.ask("signed", &whole), is(200, "duplicate"), "sent again");
+    let shared = Answer::of(world.server.get(&format!("/postback?{whole}")));
+    assert_eq!(told(&shared), is(200, "duplicate"), "by the click");
+    let next = signed_by(NEXT_KEY, &pairs);
+    assert_eq!(world.ask("signed", &next), is(200, "duplicate"), "the next secret is valid, too");
+    let kept = world.server.conversions("offer=signed");
+    assert_eq!(kept.len(), 1);
+    let params = kept[0]["params"].to_string();
+    assert!(
+        params.contains("note") && !params.contains(signature) && !params.contains(&ts),
+        "{params}"
+    );
+}
+
+#[test]
+fn what_is_signed_means_the_same_on_every_path_or_is_refused() {
+    let world = world();
+    let click = world.click("renamed");
+    let query =
+        signed(&[("clickid", &click), ("goal", "sale"), ("action_id", "O-1"), ("sum", "9")]);
+    assert_eq!(world.ask("renamed", &query), is(200, "accepted"));
+    // Here `action_id` is no order.
+    for path in ["/postback", "/track/conv/renamed", "/acquisition/renamed", "/click.php/renamed"] {
+        let again = told(&Answer::of(world.server.get(&format!("{path}?{query}"))));
+        assert_eq!(again, is(401, "bad_signature"), "{path}");
+    }
+    assert_eq!(world.server.conversions("offer=renamed").len(), 1);
+}
+
+#[test]
+fn bodies_are_signed_like_queries() {
+    let world = world();
+    let click = world.click("signed");
+    let ts = now().to_string();
+    let mut connection = Connection::open(world.server.public);
+    let mut post = |query: &str, kind: &str, body: &str| {
+        let target = format!("/postback/signed?{query}");
+        told(&Answer::of(connection.post(&target, kind, body.as_bytes()).expect("an answer")))
+    };
+    let pairs = [
+        ("click_id", &*click),
+        ("event", "sale"),
+        ("txn_id", "B"),
+        ("amount", "15.10"),
+        ("ts", &*ts),
+    ];
+    let signature = signed_by(KEY, &pairs);
+    let signature = signature.split_once("&sig=").expect("signed").1;
+    let query = format!("click_id={click}&sig={signature}");
+    let form = format!("event=sale&txn_id=B&amount=15.10&ts={ts}");
+    assert_eq!(post(&query, "", &form.replace("15.10", "95.10")), is(401, "bad_signature"));
+    assert_eq!(post(&query, "", &form), is(200, "accepted"));
+    let json = format!(
+        "{{\"event\":\"sale\",\"txn_id\":\"\\u0042\",\"amount\":15.10,\"ts\":{ts},\"x\":null}}"
+    );
+    assert_eq!(post(&query, "application/json", &json), is(200, "duplicate"));
+    let other = json.replace("15.10", "15.1");
+    assert_eq!(post(&query, "application/json", &other), is(401, "bad_signature"), "as written");
+}
+
+#[test]
+fn a_signature_is_good_for_a_while_and_a_nonce_for_one_signature() {
+    let world = world();
+    let click = world.click("nonce");
+    let ask = |txn: &str, amount: &str, ts: u64, nonce: &[(&str, &str)]| {
+        let ts = ts.to_string();
+        let pairs = [
+            ("click_id", &*click),
+            ("event", "sale"),
+            ("txn_id", txn),
+            ("amount", amount),
+            ("ts", &*ts),
+        ];
+        world.ask("nonce", &signed_by(KEY, &[&pairs[..], nonce].concat()))
+    };
+    let n = |nonce: &'static str| [("nonce", nonce)];
+    assert_eq!(ask("A", "1", now(), &[]), is(401, "bad_signature"), "a nonce must be there");
+    assert_eq!(ask("A", "1", now() - 3700, &n("a")), is(401, "stale_signature"));
+    assert_eq!(ask("A", "1", now() + 3700, &n("a")), is(401, "stale_signature"));
+    let ts = now() - 3000;
+    let dry = [("nonce", "a"), ("dry_run", "1")];
+    assert_eq!(ask("A", "1", ts, &dry), is(200, "accepted"), "a dry run uses nothing up");
+    assert_eq!(ask("A", "1", ts, &n("a")), is(200, "accepted"));
+    assert_eq!(ask("A", "1", ts, &n("a")), is(200, "duplicate"), "a retry");
+    assert_eq!(ask("A", "2", ts, &n("a")), is(401, "replayed_nonce"));
+    assert_eq!(ask("B", "1", ts, &n("a")), is(401, "replayed_nonce"));
+    assert_eq!(ask("A", "1", ts + 1, &n("a")), is(401, "replayed_nonce"));
+    assert_eq!(ask("A", "1", ts, &dry), is(401, "replayed_nonce"));
+    assert_eq!(ask("B", "1", ts, &n("b")), is(200, "accepted"));
+    let pairs = [("click_id", &*click), ("event", "sale"), ("nonce", "c")];
+    let answer = world.ask("nonce", &signed_by(KEY, &pairs));
+    assert_eq!(answer, is(401, "stale_signature"), "when it was signed must be said");
+    // Where it is not required, a nonce is remembered all the same.
+    let click = world.click("signed");
+    let ask = |txn: &str, nonce: &[(&str, &str)]| {
+        let pairs = [("click_id", &*click), ("event", "sale"), ("txn_id", txn)];
+        world.ask("signed", &signed(&[&pairs[..], nonce].concat()))
+    };
+    assert_eq!(ask("A", &n("a")), is(200, "accepted"), "another advertiser's nonce");
+    assert_eq!(ask("B", &n("a")), is(401, "replayed_nonce"));
+    assert_eq!(ask("B", &[]), is(200, "accepted"));
+    let mut world = world;
+    world.server.kill();
+    world.server.start_again();
+    assert_eq!(ask_again(&world, ts), is(200, "duplicate"), "after a restart it counts once");
+}
+
+/// As the first that was accepted.
+fn ask_again(world: &World, ts: u64) -> (u16, String) {
+    let kept = world.server.conversions("offer=nonce");
+    let click = kept[0]["click_id"].as_str().expect("a click");
+    let ts = ts.to_string();
+    let pairs = [
+        ("click_id", click),
+        ("event", "sale"),
+        ("txn_id", "A"),
+        ("amount", "1"),
+        ("ts", &*ts),
+        ("nonce", "a"),
+    ];
+    world.ask("nonce", &signed_by(KEY, &pairs))
+}
+
+#[test]
+fn an_address_counts_as_trusted_proxies_say_it() {
+    let world = world();
+    let click = world.click("ip");
+    let query = format!("/postback/ip?click_id={click}&event=sale");
+    let check = |forwarded: &str, expected| {
+        assert_eq!(told(&world.from(forwarded, &query)), expected, "{forwarded}");
+    };
+    let no = || is(403, "ip_not_allowed");
+    check("198.51.100.1", no());
+    check("203.0.113.9, 198.51.100.1", no());
+    check("203.0.113.9, 198.51.100.1, 127.0.0.2", no());
+    check("203.0.113.9, nonsense", no());
+    check("203.0.113.9, 127.0.0.2, unknown, 127.0.0.3", no());
+    check("203.0.113.9\r\nX-Forwarded-For: 198.51.100.1", no());
+    check("", no());
+    assert_eq!(world.ask("ip", &format!("click_id={click}&event=sale")), no(), "the proxy itself");
+    let real = Answer::of(world.server.request(
+        "GET",
+        &query,
+        "Forwarded: for=203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\n",
+    ));
+    assert_eq!(told(&real), no(), "other headers say nothing");
+    check("203.0.113.9", is(200, "accepted"));
+    check("198.51.100.1, 203.0.113.9, 127.0.0.2", is(200, "duplicate"));
+    check("::ffff:203.0.113.9", is(200, "duplicate"));
+    check("2001:db8::7", is(200, "duplicate"));
+    check("2001:db8::8", no());
+    assert_eq!(world.server.conversions("offer=ip").len(), 1);
+}
+
+#[test]
+fn without_trusted_proxies_only_the_peer_counts() {
+    let secrets = secrets();
+    let text = advertiser("ip", "auth = { allow_ips = [\"127.0.0.1\"] }")
+        + "[[affiliates]]\nid = \"ann\"\n"
+        + &advertiser("far", "auth = { allow_ips = [\"203.0.113.9\"] }");
+    let world = World { server: Setup::new().catalog(text).start(), secrets };
+    let at = |offer: &str| format!("/postback/{offer}?click_id={}&event=sale", world.click(offer));
+    assert_eq!(told(&world.from("203.0.113.9", &at("far"))), is(403, "ip_not_allowed"));
+    assert_eq!(told(&world.from("203.0.113.9", &at("ip"))), is(200, "accepted"));
+}
+
+/// What `all`, `shadow` and `mixed` are shown, and whether each part of it is right.
+fn show(world: &World, offer: &str, txn: &str, right: [bool; 3]) -> Answer {
+    let click = world.click(offer);
+    let [ip, token, signature] = right;
+    let token = if token { "t0ken" } else { "wrong" };
+    let ts = now().to_string();
+    let pairs = [
+        ("click_id", &*click),
+        ("event", "sale"),
+        ("txn_id", txn),
+        ("token", token),
+        ("amount", "5"),
+        ("ts", &*ts),
+    ];
+    let query = signed_by(if signature { KEY } else { "another" }, &pairs);
+    let from = if ip { "203.0.113.9" } else { "198.51.100.9" };
+    world.from(from, &format!("/postback/{offer}?{query}"))
+}
+
+#[test]
+fn checks_combine_and_those_in_shadow_flag_what_they_would_refuse() {
+    let world = world();
+    let flags = |answer: &Answer| {
+        let kept = world.server.api(&format!("conversions/{}", answer.word("conversion_id")));
+        kept["flags"].to_string()
+    };
+    let marked = "[\"unauthenticated\"]";
+    for bits in 0..8_u8 {
+        let right = [bits & 1 != 0, bits & 2 != 0, bits & 4 != 0];
+        let txn = format!("T{bits}");
+        let enforced = told(&show(&world, "all", &txn, right));
+        let expected = match right {
+            [false, _, _] => is(403, "ip_not_allowed"),
+            [_, false, _] => is(401, "bad_token"),
+            [_, _, false] => is(401, "bad_signature"),
+            [true, true, true] => is(200, "accepted"),
+        };
+        assert_eq!(enforced, expected, "{right:?}");
+        let shadow = show(&world, "shadow", &txn, right);
+        assert_eq!(told(&shadow), is(200, "accepted"), "{right:?}");
+        assert_eq!(flags(&shadow), if bits == 7 { "[]" } else { marked }, "{right:?}");
+        let mixed = show(&world, "mixed", &txn, right);
+        if right[1] {
+            assert_eq!(told(&mixed), is(200, "accepted"), "{right:?}");
+            assert_eq!(flags(&mixed), if bits == 7 { "[]" } else { marked }, "{right:?}");
+        } else {
+            assert_eq!(told(&mixed), is(401, "bad_token"), "{right:?}");
+        }
+    }
+    // all: 4 wrong addresses end it, then 2 wrong tokens, then 1 wrong signature.
+    assert_eq!(world.checks("ip"), [12.0, 8.0, 4.0]);
+    assert_eq!(world.checks("token"), [2.0 + 4.0 + 4.0, 4.0, 2.0 + 4.0]);
+    assert_eq!(world.checks("signature"), [1.0 + 4.0 + 2.0, 4.0 + 2.0, 1.0]);
+    let flagged = world.server.metric("postbackd_conversion_flags_total{flag=\"unauthenticated\"}");
+    assert_eq!(flagged, 7.0 + 3.0);
+}
+
+#[test]
+fn what_waits_is_checked_and_counted_once() {
+    let world = world();
+    let click = world.click("shadow");
+    let answer =
+        world.server.get(&format!("/postback/shadow?click_id={click}&event=sale&dry_run=1"));
+    assert_eq!(answer.status, 200);
+    let mut connection = Connection::open(world.server.public);
+    let body = format!("click_id={click}&event=sale&txn_id=W");
+    let posted = connection.post("/postback/shadow", "", body.as_bytes()).expect("an answer");
+    assert_eq!(posted.status, 200);
+    assert_eq!(world.checks("token"), [0.0, 2.0, 0.0]);
+}
+
+#[test]
+fn presets_have_their_own_name_for_the_token_and_their_own_answers() {
+    let world = world();
+    let told = |answer: &Response| {
+        let header = |name| answer.header(name).unwrap_or_default().to_owned();
+        (answer.status, header("x-postback-result"), header("x-postback-reason"))
+    };
+    let (ok, bad) = (("accepted", ""), ("refused", "bad_token"));
+    let check = |offer: &str, target: &str, (result, reason): (&str, &str)| {
+        let answer = world.server.get(&target.replace("CLICK", &world.click(offer)));
+        assert_eq!(told(&answer), (200, result.to_owned(), reason.to_owned()), "{target}");
+        answer
+    };
+    check("affise", "/postback/affise?clickid=CLICK&goal=sale", bad);
+    check("affise", "/postback/affise?clickid=CLICK&goal=sale&secure=wrong", bad);
+    check("affise", "/postback/affise?clickid=CLICK&goal=sale&secure=t0ken", ok);
+    check("affise", "/postback/affise?clickid=CLICK&goal=sale&token=t0ken", ok);
+    check("affise", "/postback?clickid=CLICK&goal=sale&secure=t0ken", bad);
+    let refused = check("tune", "/aff_lsr/tune?transaction_id=CLICK&goal_ref=sale", bad);
+    assert!(refused.text().starts_with("success=false; err_msg=bad_token: "), "{refused:?}");
+    let target = "/aff_lsr?transaction_id=CLICK&goal_ref=sale&security_token=t0ken";
+    assert_eq!(check("tune", target, ok).text(), "success=true;");
+    check("tune", "/SL2?transaction_id=CLICK&goal_ref=sale&security_token=token", bad);
+}
+
+#[test]
+fn no_secret_is_kept_or_shown() {
+    let world = world();
+    let click = world.click("all");
+    let query =
+        signed(&[("click_id", &click), ("event", "sale"), ("token", "t0ken"), ("tok", "kept")]);
+    let answer = world.from("203.0.113.9", &format!("/postback/all?{query}"));
+    assert_eq!(told(&answer), is(200, "accepted"));
+    let id = answer.word("conversion_id").to_owned();
+    let shown = [
+        world.server.admin("/api/v1/catalog").text().to_owned(),
+        world.server.api(&format!("conversions/{id}")).to_string(),
+        world.server.api(&format!("trace/{click}")).to_string(),
+        world.server.log(),
+    ];
+    assert!(shown[1].contains("kept"), "{}", shown[1]);
+    let signature = query.split_once("&sig=").expect("signed").1;
+    for secret in ["t0ken", KEY, NEXT_KEY, signature] {
+        for text in &shown {
+            assert!(!text.contains(secret), "{secret}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_read_again_by_a_signal_and_an_unreadable_one_changes_nothing() {
+    let mut world = world();
+    let click = world.click("nonce");
+    let ask = |world: &World, secret: &str, txn: &str| {
+        let (ts, nonce) = (now().to_string(), format!("{txn}{secret}"));
+        let pairs = [
+            ("click_id", &*click),
+            ("event", "sale"),
+            ("txn_id", txn),
+            ("ts", &*ts),
+            ("nonce", &*nonce),
+        ];
+        world.ask("nonce", &signed_by(secret, &pairs))
+    };
+    assert_eq!(ask(&world, KEY, "1"), is(200, "accepted"));
+    assert_eq!(world.server.metric("postbackd_auth_secrets_unreadable"), 0.0);
+    let age = world.server.metric("postbackd_auth_secret_age_seconds");
+    assert!(age > 6.0 * 365.0 * 86_400.0, "since 2020: {age}");
+    let file = world.secrets.path().join("key");
+    std::fs::write(&file, "renewed").expect("writable");
+    world.server.signal("HUP");
+    eventually("the new secret", || (ask(&world, "renewed", "2").0 == 200).then_some(()));
+    assert_eq!(ask(&world, KEY, "3"), is(401, "bad_signature"));
+    std::fs::remove_file(&file).expect("it was there");
+    world.server.signal("HUP");
+    eventually("a refused catalog", || {
+        (world.server.metric("postbackd_catalog_loads_total{result=\"refused\"}") == 1.0)
+            .then_some(())
+    });
+    assert_eq!(ask(&world, "renewed", "4"), is(200, "accepted"), "the old one stays in force");
+    world.server.stop();
+    world.server.start_again();
+    assert_eq!(world.server.metric("postbackd_auth_secrets_unreadable"), 6.0);
+    assert_eq!(ask(&world, "renewed", "5"), is(401, "bad_signature"), "nothing matches it");
+    let click = world.click("signed");
+    let pairs = [("click_id", &*click), ("event", "sale"), ("ts", &*now().to_string())];
+    let next = world.ask("signed", &signed_by(NEXT_KEY, &pairs));
+    assert_eq!(next, is(200, "accepted"), "the others count");
+}
+
+#[test]
+fn a_catalog_by_the_api_holds_no_secret_either() {
+    let server = Setup::new().without_catalog_file().start();
+    let text = |secret: &str| {
+        advertiser("a", &format!("auth = {{ hmac = [{{ secret = \"{secret}\" }}] }}"))
+    };
+    let put = |text: &str| server.put_catalog("", "application/toml", "If-Match: *\r\n", text);
+    let refused = put(&text("hunter2-in-plain-text"));
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert!(!refused.text().contains("hunter2") && !server.log().contains("hunter2"));
+    assert_eq!(put(&advertiser("a", "")).status, 200);
+    let before = server.catalog_version();
+    let refused = put(&text("env:NOT_SET_ANYWHERE"));
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert!(refused.text().contains("NOT_SET_ANYWHERE is not set"), "{refused:?}");
+    assert_eq!(server.catalog_version(), before);
+}
+
+/// Rows of the table of examples in the documentation: secret, parameters, text, signature.
+fn examples() -> Vec<[String; 4]> {
+    let page = page();
+    let (_, table) = page.split_once("| secret | parameters |").expect("the table");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let rows = rows.map(|row| {
+        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        [1, 2, 3, 4].map(|at| cells[at].to_owned())
+    });
+    rows.collect()
+}
+
+fn page() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md")).expect("the page")
+}
+
+/// The first program of this language on the page.
+fn program(language: &str) -> String {
+    let page = page();
+    let (_, rest) = page.split_once(&format!("```{language}\n")).expect("a program");
+    rest.split_once("\n```").expect("its end").0.to_owned()
+}
+
+fn run(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned())
+}
+
+#[test]
+fn the_examples_of_the_documentation_are_right() {
+    let examples = examples();
+    assert!(examples.len() >= 4, "{examples:?}");
+    let python = format!(
+        "{}\nimport sys, urllib.parse\nprint(signed(urllib.parse.parse_qsl(sys.argv[2], keep_blank_values=True), sys.argv[1]))",
+        program("python")
+    );
+    let node = format!(
+        "{}\nconsole.log(signed(Object.fromEntries(new URLSearchParams(process.argv[2])), process.argv[1]));",
+        program("js")
+    );
+    let php = format!(
+        "{}\nparse_str($argv[2], $params);\necho signed($params, $argv[1]);",
+        program("php")
+    );
+    for [secret, query, text, signature] in &examples {
+        let mut canonical = Canonical::default();
+        for param in postbackd::query::Params::new(query.as_bytes()) {
+            let (name, value) = (param.name.decode(), param.value.decode());
+            canonical.add(&name.expect("sound"), &value.expect("sound"));
+        }
+        let ours = canonical.into_text();
+        assert_eq!(String::from_utf8_lossy(&ours), *text);
+        assert_eq!(hex(key(secret).sign(&ours)), *signature, "{text}");
+        let expected = format!("{text}&sig={signature}");
+        let said = [
+            run("python3", &["-c", &python, secret, query]),
+            run("node", &["-e", &node, secret, query]),
+            run("php", &["-r", php.trim_start_matches("<?php"), "--", secret, query]),
+        ];
+        for said in said.into_iter().flatten() {
+            assert_eq!(said, expected);
+        }
+        let output = binary()
+            .args(["sign", "--secret", "env:KEY", "--nonce", "n-1"])
+            .arg(format!("https://t.example/postback/acme?{query}"))
+            .env("KEY", secret)
+            .output();
+        let url = String::from_utf8(output.expect("it runs").stdout).expect("UTF-8");
+        let has_nonce = query.contains("nonce=");
+        assert_eq!(url.contains(&format!("&sig={signature}")), has_nonce, "{url}");
+    }
+}
+
+#[test]
+fn what_the_commands_print_is_what_the_server_takes() {
+    let token = |arguments: &[&str]| {
+        let output = binary().arg("token").args(arguments).output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let parts = |text: &str| {
+        let secret = text.lines().nth(1).expect("a secret").to_owned();
+        let lines = text.split_once("advertiser:\n").expect("the lines").1.to_owned();
+        (secret, lines)
+    };
+    let (old, lines) = parts(&token(&["new"]));
+    let name = lines.split('"').nth(1).expect("a hash");
+    assert_eq!(name, hash_text(&old));
+    let (new, lines) = parts(&token(&["rotate", "--old", name, "--overlap", "1d"]));
+    let secrets = secrets();
+    let path = secrets.path().join("made");
+    let reference = format!("file:{}", path.display());
+    let (made, keys) = parts(&token(&["new", "--hmac", &reference]));
+    std::fs::write(&path, &made).expect("writable");
+    let auth = |lines: &str| format!("[advertisers.auth]\n{lines}");
+    let text = advertiser("a", &auth(&lines)) + &advertiser("b", &auth(&keys));
+    let server = Setup::new().catalog(text + "[[affiliates]]\nid = \"ann\"\n").start();
+    let world = World { server, secrets };
+    let click = world.click("a");
+    for (txn, token, expected) in [("1", &old, 200), ("2", &new, 200), ("3", &made, 401)] {
+        let query = format!("click_id={click}&event=sale&txn_id={txn}&token={token}");
+        assert_eq!(world.ask("a", &query).0, expected, "{txn}");
+    }
+    let click = world.click("b");
+    let sign = |more: &[&str], code: i32| {
+        let output = binary().arg("sign").args(more).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    };
+    let url = format!("/postback/b?click_id={click}&event=sale&sub1=a+b%26");
+    let signed = sign(&["--secret", &reference, &url], 0);
+    assert_eq!(told(&Answer::of(world.server.get(&signed))), is(200, "accepted"), "{signed}");
+    assert_eq!(told(&Answer::of(world.server.get(&url))), is(401, "bad_signature"));
+    sign(&["--secret", "plain", &url], 2);
+    sign(&["--secret", "env:NOT_SET", &url], 1);
+    sign(&["--secret", &reference, &signed], 2);
+    let mut hash = binary()
+        .args(["token", "hash"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    std::io::Write::write_all(&mut hash.stdin.take().expect("piped"), b"t0ken\n")
+        .expect("it reads");
+    let output = hash.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), hash_text("t0ken"));
+}
