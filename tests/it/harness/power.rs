@@ -268,7 +268,7 @@ impl<'r> Cut<'r> {
     }
 
     fn names_left(&mut self, done: &Done<'_>, mut names: Names, losses: &mut Losses) -> Names {
-        let mut touched = BTreeSet::new();
+        let mut touched: BTreeSet<&String> = BTreeSet::new();
         for (number, naming) in done.naming.iter().enumerate() {
             let is_current = naming.iter().any(|(name, _)| FileKind::of(name) == FileKind::Current);
             let hangs_on_lost = naming.iter().any(|(name, _)| touched.contains(name))
