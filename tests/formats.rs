@@ -312,6 +312,7 @@ fn flags_keep_their_bits() {
             (2048, "repeated_customer"),
             (4096, "by_customer"),
             (8192, "bound_elsewhere"),
+            (16384, "unauthenticated"),
         ]
     );
 }

@@ -1,6 +1,7 @@
 //! From a backup to a store that can be served.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::copy::entry;
@@ -36,6 +37,9 @@ pub fn restore(from: &Path, to: &Path) -> Result<Restored, BackupError> {
     let unfinished = Unfinished([unfinished(&database)]);
     let [partial] = &unfinished.0;
     create_folder(partial).map_err(BackupError::of(partial))?;
+    // The key of click IDs is in it.
+    fs::set_permissions(partial, fs::Permissions::from_mode(0o700))
+        .map_err(BackupError::of(partial))?;
     has_room(to, 0, list.bytes())?;
     let source = database_folder(from);
     for listed in &list.files {

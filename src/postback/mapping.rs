@@ -42,7 +42,8 @@ impl<'c> Names<'c> {
         }
         let field = self.preset.meaning(name)?;
         let overridden = self.overrides.iter().any(|(ours, _)| *ours == field);
-        (!overridden).then_some(field)
+        // A secret that came under its old name must not be kept as an unknown parameter would be.
+        (!overridden || field.is_secret()).then_some(field)
     }
 
     /// The name under which a meaning should be sent; `None` if others have taken all its names.
@@ -90,6 +91,9 @@ impl<'a> Fields<'a> {
         if self.count > PARAMETERS_MAX {
             return Err(Refusal::TooManyParameters);
         }
+        if name.len() > NAME_BYTES_MAX {
+            return Err(Refusal::BadEncoding);
+        }
         if value.is_empty() {
             return Ok(());
         }
@@ -108,10 +112,14 @@ impl<'a> Fields<'a> {
     }
 
     fn take_custom(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), Refusal> {
+        // Sent to a path of another dialect, it is a secret all the same.
+        if Preset::names_secret(&name) {
+            return Ok(());
+        }
         if self.custom.len() == CUSTOM_PARAMETERS_MAX {
             return Err(Refusal::TooManyParameters);
         }
-        if name.len() > NAME_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
+        if value.len() > VALUE_BYTES_MAX {
             return Err(Refusal::BadEncoding);
         }
         self.custom.push((name, value));
@@ -226,11 +234,18 @@ mod tests {
 
     #[test]
     fn secrets_are_never_stored() {
+        let ours = ["token", "sig", "ts", "nonce"];
+        let all: Vec<_> =
+            Preset::ALL.iter().flat_map(|preset| preset.names(Field::Token)).chain(ours).collect();
+        let renamed = [(Field::Token, "key".to_owned()), (Field::Sig, "mac".to_owned())];
         for preset in Preset::ALL {
-            let names = Names { preset: *preset, overrides: &[] };
-            for name in preset.names(Field::Token).chain(["token", "sig", "ts", "nonce"]) {
-                let fields = read_as(&names, &[(name, "s")]).expect("fine");
-                assert_eq!(fields.stored().count(), 0, "{name} in {preset}");
+            for overrides in [&[][..], &renamed] {
+                let names = Names { preset: *preset, overrides };
+                // By a name of another dialect, too, or the one that was replaced.
+                for name in &all {
+                    let fields = read_as(&names, &[(name, "s")]).expect("fine");
+                    assert_eq!(fields.stored().count(), 0, "{name} in {preset}");
+                }
             }
         }
     }

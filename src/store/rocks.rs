@@ -42,13 +42,14 @@ impl RocksEngine {
     /// # Errors
     /// When RocksDB cannot open it.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Self, EngineError> {
-        for table in Table::ALL {
-            remove_if_there(&filed_rows(path, table))?;
-        }
         let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
         let rows_before_ms = Arc::new(AtomicU64::new(0));
         let families = options::column_families(&cache, &rows_before_ms);
         let db = DB::open_cf_descriptors(&options::database(), path, families).map_err(failed)?;
+        // Only now: until it is open, another process may be at work in it.
+        for table in Table::ALL {
+            remove_if_there(&filed_rows(path, table))?;
+        }
         let mut memory = ReadOptions::default();
         memory.set_read_tier(ReadTier::BlockCache);
         Ok(Self { db, memory, disk: ReadOptions::default(), cache, rows_before_ms })

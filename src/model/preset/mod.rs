@@ -97,6 +97,13 @@ impl Preset {
         }
     }
 
+    /// Whether a name is that of a secret in any dialect.
+    #[must_use]
+    pub fn names_secret(name: &str) -> bool {
+        let mut all = Self::ALL.iter().flat_map(|preset| preset.dialect().params);
+        all.any(|(known, field)| field.is_secret() && *known == name)
+    }
+
     /// The names that have this meaning, the one to recommend first.
     pub fn names(self, field: Field) -> impl Iterator<Item = &'static str> {
         let dialect = self.dialect();
