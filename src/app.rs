@@ -390,7 +390,7 @@ fn admin_token(config: &Config) -> Result<AdminToken, ServerError> {
     if let Some(token) = &config.admin.token {
         return Ok(AdminToken::new(token.expose().clone()));
     }
-    let path = config.store.path.join("admin.token");
+    let path = config.admin_token_file();
     let failed = |error| ServerError::File { path: path.clone(), error };
     match std::fs::read_to_string(&path) {
         Ok(token) if !token.trim().is_empty() => Ok(AdminToken::new(token.trim().to_owned())),

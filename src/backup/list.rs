@@ -187,23 +187,26 @@ mod tests {
 
     #[test]
     fn a_folder_without_a_whole_list_is_no_backup() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a folder");
         let list = List::new((4, &[7; 32]), 5, true, Vec::new());
         let check = |name: &str, text: Option<&str>, expected: bool| {
             let folder = folder.path().join(name);
-            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::create_dir_all(&folder).expect("writable");
             if let Some(text) = text {
-                std::fs::write(folder.join(LIST_NAME), text).unwrap();
+                std::fs::write(folder.join(LIST_NAME), text).expect("writable");
             }
             assert_eq!(List::read(&folder).is_ok(), expected, "{name}");
         };
-        let text = serde_json::to_string(&list).unwrap();
+        let text = serde_json::to_string(&list).expect("plain data");
         check("whole", Some(&text), true);
         check("whole.partial", Some(&text), false);
         check("empty", None, false);
         check("cut", Some(&text[..text.len() - 1]), false);
         check("later", Some(&text.replace("\"version\":1", "\"version\":2")), false);
-        assert_eq!(kept(folder.path()).unwrap().len(), 1);
-        assert_eq!(kept(&folder.path().join("nowhere")).unwrap().len(), 0);
+        assert_eq!(kept(folder.path()).expect("readable").len(), 1);
+        assert_eq!(
+            kept(&folder.path().join("nowhere")).expect("nothing there is no error").len(),
+            0
+        );
     }
 }

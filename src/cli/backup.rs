@@ -88,7 +88,7 @@ fn server(config: &Config) -> Result<Option<AdminClient>, u8> {
     let token = match &config.admin.token {
         Some(token) => token.expose().clone(),
         None => {
-            let path = config.store.path.join("admin.token");
+            let path = config.admin_token_file();
             std::fs::read_to_string(&path)
                 .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?
         }

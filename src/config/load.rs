@@ -57,6 +57,12 @@ impl Config {
         Self::load_with_warnings(text, file_name, env).map(|(config, _)| config)
     }
 
+    /// Where the admin token is that the server made itself, if none is configured.
+    #[must_use]
+    pub fn admin_token_file(&self) -> PathBuf {
+        self.store.path.join("admin.token")
+    }
+
     /// Every key, dotted, in the order of the documentation.
     #[must_use]
     pub fn keys() -> Vec<&'static str> {

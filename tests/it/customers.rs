@@ -167,6 +167,14 @@ fn what_is_rejected_or_late_or_negative_binds_nobody() {
     assert_eq!(alone["affiliate"], "ben");
 }
 
+/// What is answered, once it is, when a new event names the customer after its window.
+fn told_when_the_window_is_over(server: &Server) -> Answer {
+    eventually("the window to be over", || {
+        let answer = casino(server, "customer_id=c1&event=deposit&txn_id=D2&amount=10&dry_run=1");
+        (answer.http.status != 200).then_some(answer)
+    })
+}
+
 #[test]
 fn a_window_ends_and_the_next_click_binds_anew() {
     let server = server();
@@ -175,10 +183,7 @@ fn a_window_ends_and_the_next_click_binds_anew() {
     let first = accepted(&server, "customer_id=c1&event=deposit&txn_id=D1&amount=10");
     assert_eq!(first["affiliate"], "ann");
     assert!(server.api("customers/casino/c1")["until"].is_string());
-    let over = eventually("the window to be over", || {
-        let answer = casino(&server, "customer_id=c1&event=deposit&txn_id=D2&amount=10&dry_run=1");
-        (answer.http.status != 200).then_some(answer)
-    });
+    let over = told_when_the_window_is_over(&server);
     assert_eq!(over.verdict(), (404, "refused", "unknown_customer"));
     assert!(over.word("hint").contains("window"), "{over:?}");
     // What is known already is still answered and changed.
@@ -305,7 +310,7 @@ fn a_retry_is_told_its_own_conversion_though_its_customer_is_bound_to_a_click_th
     accepted(&server, &format!("click_id={ann}&customer_id=c1&event=signup"));
     let deposit = "customer_id=c1&event=deposit&txn_id=D1&amount=10";
     let original = accepted(&server, deposit);
-    std::thread::sleep(std::time::Duration::from_millis(3100));
+    told_when_the_window_is_over(&server);
     let ben = server.click("offer=single&aff=ben");
     let other = accepted(&server, &format!("click_id={ben}&customer_id=c1&event=signup"));
     let check = |server: &Server| {
