@@ -22,14 +22,14 @@ use crate::caps::Meters;
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
 use crate::click::{Clicks, IpMode, Visitor};
 use crate::click_id::{Keyring, Minter};
-use crate::config::{Config, IpStorage, Secret};
+use crate::config::{self, Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
 use crate::files;
 use crate::fraud::Watch;
 use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{
-    BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, FRAUD_REPORTS_AT_ONCE_MAX, PROOFS_AT_ONCE_MAX,
-    REPORTS_AT_ONCE_MAX, UPLOADS_MAX,
+    BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, FRAUD_REPORTS_AT_ONCE_MAX, LOG_FILE_BYTES,
+    PROOFS_AT_ONCE_MAX, REPORTS_AT_ONCE_MAX, UPLOADS_MAX,
 };
 use crate::metrics::Metrics;
 use crate::model::period::Calendar;
@@ -37,6 +37,7 @@ use crate::postback::Postbacks;
 use crate::rates::{Market, RatesSource, Reprice};
 use crate::readiness::Readiness;
 use crate::shutdown::{Drain, DrainTrigger, drain};
+use crate::space::free_bytes;
 use crate::store::{OpenError, ReadError, Store, database_folder};
 use crate::time::{Clock, Randomness};
 use stop::Stop;
@@ -130,6 +131,7 @@ impl Server {
             Arc::new(metrics.store()),
         )?;
         let store = Arc::new(store);
+        prepare_log(&store, &config.store)?;
         let clock = Clock::System;
         warn_if_ahead(identity.newest_ms, clock.now_ms());
         store.minting_from(clock.now_ms().max(identity.newest_ms + 1));
@@ -402,6 +404,18 @@ fn admin_token(config: &Config) -> Result<AdminToken, ServerError> {
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Makes log files ready, where the disk has room for them beside the reserve.
+fn prepare_log(store: &Store, config: &config::Store) -> Result<(), ServerError> {
+    let files = config.log_files_ready;
+    let wanted = config.free_space_reserve_bytes + 2 * u64::from(files) * LOG_FILE_BYTES;
+    if free_bytes(&config.path).is_ok_and(|free| free >= wanted) {
+        store.prepare_log(files as usize)?;
+    } else {
+        tracing::warn!(files, "too little room on the disk to make log files ready");
+    }
+    Ok(())
 }
 
 /// IDs continue after the newest record; if the clock is behind it, they borrow from the future.

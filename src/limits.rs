@@ -36,6 +36,12 @@ pub const UNFLUSHED_MAX: Duration = Duration::from_millis(20);
 pub const APPEND_CHUNK_COMMITS: usize = 128;
 /// Commits appended and not yet confirmed by an fsync, beyond which nothing is appended.
 pub const UNSYNCED_COMMITS_MAX: usize = 64 << 10;
+/// A log file that a start makes ready, bytes: as much as fills a memtable of clicks.
+pub const LOG_FILE_BYTES: u64 = 64 << 20;
+/// Log files that a start makes ready at most.
+pub const LOG_FILES_READY_MAX: u32 = 6;
+/// After this time a start makes no further log file ready.
+pub const LOG_PREPARATION_MAX: Duration = Duration::from_secs(1);
 /// Conversions whose index rows are worth a file of their own: about 8 MiB.
 pub const UNFILED_WORTH_FILING: u64 = 256 << 10;
 /// Conversions whose index rows are derived and sorted at once, in memory: about 35 MiB.

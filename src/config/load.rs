@@ -13,7 +13,7 @@ use super::{
     ReferrerPolicy, Retention, Secret, Server, Store,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
-use crate::limits::BACKUPS_KEPT_MAX;
+use crate::limits::{BACKUPS_KEPT_MAX, LOG_FILES_READY_MAX};
 use crate::model::currency::Currency;
 use crate::model::url::HttpUrl;
 
@@ -218,6 +218,7 @@ fn store(settings: &mut Settings<'_>) -> Store {
             },
         ),
         free_space_reserve_bytes: settings.text("store.free_space_reserve", reserve, units::size),
+        log_files_ready: settings.integer("store.log_files_ready", 3, 0..=LOG_FILES_READY_MAX),
     }
 }
 

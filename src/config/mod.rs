@@ -104,6 +104,8 @@ pub struct Store {
     /// Free disk space, bytes, under which postbacks are refused. Default 1 GiB: room for
     /// compaction, and time to act.
     pub free_space_reserve_bytes: u64,
+    /// Log files made ready at the start, 64 MiB each. Default 3: two in use, one being written out.
+    pub log_files_ready: u32,
 }
 
 /// Backups.

@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Duration;
 
 use super::schema::Table;
 
@@ -58,6 +59,15 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// When the disk did not confirm; what was appended may or may not survive.
     fn sync(&self) -> Result<(), EngineError>;
+
+    /// Makes `files` files of log ready to be overwritten, where that makes a sync cheaper; fewer
+    /// if it takes longer than `most`. Nothing readable changes. Nobody else writes meanwhile.
+    ///
+    /// # Errors
+    /// When the engine could not write; nothing may be retried then.
+    fn prepare_log(&self, _files: usize, _most: Duration) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// Puts rows into a table in bulk, past the log: readable and durable when it returns. Their
     /// keys ascend, none twice.

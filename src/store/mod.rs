@@ -63,6 +63,7 @@ pub use view::{Archive, View, database_folder, decode_posting};
 pub use writer::{AppendBuffers, Appended, Observe, SubmitError, Unobserved, Writer};
 
 use crate::click_id::RecordId;
+use crate::limits::LOG_PREPARATION_MAX;
 use counting::Counting;
 use engine::{Engine, EngineError, Lookup, Tier};
 use filing::Filing;
@@ -237,6 +238,15 @@ impl Store {
             expired,
         };
         Ok((store, identity))
+    }
+
+    /// Makes log files ready to be overwritten, before the first commit: an fsync of what is
+    /// overwritten is cheaper than one of a file that grows.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn prepare_log(&self, files: usize) -> Result<(), OpenError> {
+        Ok(self.engine.prepare_log(files, LOG_PREPARATION_MAX)?)
     }
 
     /// Queues a click. `ticket` hears when it is durable.

@@ -12,16 +12,17 @@ use rocksdb::{
 use super::keys;
 use super::records::dedupe_minted_ms;
 use super::schema::{Profile, Table};
+use crate::limits::{LOG_FILE_BYTES, LOG_FILES_READY_MAX};
 
 /// Memtable of a busy column family, bytes. Two of them hold about a million clicks.
-const WRITE_BUFFER_BYTES: usize = 64 << 20;
+const WRITE_BUFFER_BYTES: usize = LOG_FILE_BYTES as usize;
 /// Memtable of a small column family, and of one that is written in bulk, bytes.
 const SMALL_WRITE_BUFFER_BYTES: usize = 4 << 20;
 /// Log kept for replay, bytes: bounds the start after a kill to about a second.
 const WAL_BYTES_MAX: u64 = 256 << 20;
 /// Old log files kept to be overwritten. Overwriting needs no file system journal commit: an
 /// fsync then takes 0.15 ms instead of 0.25 ms on an idle machine, and instead of 4 ms on a busy one.
-const WAL_RECYCLED_FILES: usize = 6;
+const WAL_RECYCLED_FILES: usize = LOG_FILES_READY_MAX as usize;
 /// Open table files; each costs a descriptor.
 const OPEN_FILES_MAX: i32 = 512;
 /// Bytes written before the kernel is asked to start writing table files back.

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -16,6 +17,7 @@ use rocksdb::{
 use super::engine::{Batch, Change, Direction, Engine, EngineError, Lookup, Tier, Visit};
 use super::options;
 use super::schema::{Profile, Table};
+use crate::limits::LOG_FILE_BYTES;
 
 /// Properties of each column family that are worth a gauge: metric suffix, RocksDB's name.
 const GAUGES: [(&str, &str); 6] = [
@@ -26,6 +28,11 @@ const GAUGES: [(&str, &str); 6] = [
     ("keys_estimate", "rocksdb.estimate-num-keys"),
     ("write_stopped", "rocksdb.is-write-stopped"),
 ];
+
+/// A key that no row has.
+const NO_KEY: &[u8] = b"";
+/// What log files are filled with at once, bytes.
+const LOG_FILLER_BYTES: usize = 1 << 20;
 
 /// A RocksDB database with all of the store's column families.
 pub struct RocksEngine {
@@ -78,6 +85,12 @@ impl RocksEngine {
         Ok(Self { db: db.map_err(failed)?, memory, disk, cache, rows_before_ms })
     }
 
+    /// Begins another log file: with the memtable, which must not be empty for it.
+    fn switch_log(&self, family: &ColumnFamily) -> Result<(), EngineError> {
+        self.db.delete_cf(family, NO_KEY).map_err(failed)?;
+        self.db.flush_cf(family).map_err(failed)
+    }
+
     fn family(&self, table: Table) -> &ColumnFamily {
         self.db.cf_handle(table.name()).expect("every table is opened as a column family")
     }
@@ -106,6 +119,34 @@ impl Engine for RocksEngine {
 
     fn sync(&self) -> Result<(), EngineError> {
         self.db.flush_wal(true).map_err(failed)
+    }
+
+    fn prepare_log(&self, files: usize, most: Duration) -> Result<(), EngineError> {
+        if files == 0 {
+            return Ok(());
+        }
+        let started = Instant::now();
+        // RocksDB recycles the log files that it has written since it was opened, once nothing in
+        // them is needed. A deletion of what is not there is needed until its table is flushed.
+        let (held, switched) = (self.family(Table::Catalog), self.family(Table::Meta));
+        self.db.delete_cf(held, NO_KEY).map_err(failed)?;
+        let filler = vec![0; LOG_FILLER_BYTES];
+        for _ in 0..files {
+            for _ in 0..LOG_FILE_BYTES / LOG_FILLER_BYTES as u64 {
+                let mut writes = WriteBatch::default();
+                writes.put_log_data(&filler);
+                self.db.write_opt(writes, &WriteOptions::default()).map_err(failed)?;
+                self.db.flush_wal(false).map_err(failed)?;
+            }
+            self.sync()?;
+            self.switch_log(switched)?;
+            if started.elapsed() > most {
+                break;
+            }
+        }
+        self.db.flush_cf(held).map_err(failed)?;
+        // From here on the first of them is the log.
+        self.switch_log(switched)
     }
 
     fn file<'r>(

@@ -19,7 +19,7 @@ fn a_power_cut_takes_back_nothing_that_was_acknowledged() {
     let seed = std::process::id().into();
     println!("seed {seed}");
     let (mut rng, mut losses) = (Rng::new(seed), Losses::default());
-    let server = Setup::new().on_faulty_disk().start();
+    let server = Setup::new().on_faulty_disk().key("store.log_files_ready", "1").start();
     survive(server, asked.unwrap_or(POWER_CUTS), |server| {
         // Now and then while memtables are written out.
         if rng.once_in(2) {

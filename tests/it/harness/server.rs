@@ -114,6 +114,7 @@ impl Setup {
             "{}[server]\nlisten = \"{public}\"\nworkers = 2\n\
              [admin]\nlisten = \"{admin}\"\ntoken = \"{TOKEN}\"\n\
              [store]\npath = \"data\"\nblock_cache = \"8MiB\"\nfree_space_reserve = \"1MiB\"\n\
+             log_files_ready = 0\n\
              [dedupe]\ncache_entries = 100000\n\
              [network]\n{}\
              [click]\nack_deadline = \"10s\"\n\
