@@ -114,11 +114,9 @@ pub const SECRETS_PER_CHECK_MAX: usize = 16;
 pub const ALLOWED_NETWORKS_MAX: usize = 256;
 /// How far a signature's time may be from ours at most, milliseconds: 7 days.
 pub const TS_WINDOW_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
-/// Nonces of signed postbacks that are remembered, about 40 bytes each; beyond, the oldest are
-/// forgotten.
+/// Nonces of signed postbacks that are remembered, about 40 bytes each; beyond, the oldest of the
+/// advertiser that has the most are forgotten. One advertiser has half of them at most.
 pub const NONCES_MAX: usize = 1 << 20;
-/// Parts of the memory of nonces, each under a lock of its own.
-pub const NONCE_SHARDS: usize = 16;
 /// The least time for which nonces are collected before what ran out is dropped, milliseconds.
 pub const NONCE_GENERATION_MS: u64 = 60 * 1000;
 /// Age from which on a secret should be replaced: 90 days.

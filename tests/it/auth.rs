@@ -2,7 +2,7 @@
 //! or looked on at.
 
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postbackd::auth::{Canonical, SecretSource, SigningKey, hash_text};
 use tempfile::TempDir;
@@ -366,6 +366,98 @@ fn a_signature_is_good_for_a_while_and_a_nonce_for_one_signature() {
     world.server.kill();
     world.server.start_again();
     assert_eq!(ask_again(&world, ts), is(200, "duplicate"), "after a restart it counts once");
+}
+
+/// A server whose one advertiser signs with nonces, and may approve what was rejected.
+fn world_of_replays(reapprove: bool) -> (World, impl Fn(bool) -> String) {
+    let secrets = secrets();
+    let key = format!("{{ secret = \"file:{}\" }}", secrets.path().join("key").display());
+    let text = move |reapprove: bool| {
+        format!(
+            "[[advertisers]]\nid = \"a\"\nauth = {{ hmac = [{key}], nonce = true, ts_window = \"1h\" }}\n\
+             [[offers]]\nid = \"a\"\nadvertiser = \"a\"\nurl = \"https://a.example/?c={{click_id}}\"\n\
+             [[offers.events]]\nid = \"sale\"\nreapprove = {reapprove}\n\
+             payout = {{ percent = \"10\", currency = \"USD\" }}\n\
+             [[affiliates]]\nid = \"ann\"\n"
+        )
+    };
+    (World { server: Setup::new().catalog(text(reapprove)).start(), secrets }, text)
+}
+
+/// Signs parameters with a nonce.
+fn once(click: &str, nonce: &str, more: &[(&str, &str)]) -> String {
+    // Times of the history are milliseconds; what follows is to be later.
+    std::thread::sleep(Duration::from_millis(2));
+    let pairs = [("click_id", click), ("event", "sale"), ("txn_id", "T"), ("nonce", nonce)];
+    signed(&[&pairs[..], more].concat())
+}
+
+#[test]
+fn a_signed_postback_sent_again_undoes_no_correction() {
+    let (world, _) = world_of_replays(true);
+    let click = world.click("a");
+    let new = once(&click, "n-1", &[("status", "approved"), ("amount", "10")]);
+    let higher = once(&click, "n-2", &[("status", "approved"), ("amount", "100")]);
+    let lower = once(&click, "n-3", &[("status", "approved"), ("amount", "50")]);
+    assert_eq!(world.ask("a", &new), is(200, "accepted"));
+    assert_eq!(world.ask("a", &higher), is(200, "updated"));
+    assert_eq!(world.ask("a", &higher), is(200, "duplicate"), "a retry");
+    std::thread::sleep(Duration::from_millis(2));
+    assert_eq!(world.ask("a", &lower), is(200, "updated"));
+    for again in [&higher, &new, &lower, &higher] {
+        let head = world.server.request("HEAD", &format!("/postback/a?{again}"), "");
+        assert_eq!(head.header("x-postback-result"), Some("duplicate"));
+        assert_eq!(world.ask("a", again), is(200, "duplicate"));
+        let shared = Answer::of(world.server.get(&format!("/postback?{again}")));
+        assert_eq!(told(&shared), is(200, "duplicate"), "by the click");
+    }
+    let kept = world.server.conversions("");
+    assert_eq!((kept.len(), kept[0]["amount"].as_str()), (1, Some("50.00")));
+    assert_eq!(kept[0]["history"].as_array().map(Vec::len), Some(3));
+    // Who says it by a signature of its own means it.
+    let meant = once(&click, "n-4", &[("status", "approved"), ("amount", "100")]);
+    assert_eq!(world.ask("a", &meant), is(200, "updated"));
+}
+
+#[test]
+fn a_signed_postback_sent_again_approves_nothing_that_the_network_has_rejected() {
+    let (world, text) = world_of_replays(true);
+    let held = text(true).replace("reapprove", "initial_status = \"pending\"\nreapprove");
+    world.server.write_catalog(&held);
+    world.server.signal("HUP");
+    eventually("the catalog", || {
+        world.server.admin("/api/v1/catalog").text().contains("pending").then_some(())
+    });
+    let click = world.click("a");
+    let approved = once(&click, "n-1", &[("status", "approved")]);
+    assert_eq!(world.ask("a", &approved), is(200, "accepted"));
+    let kept = world.server.conversions("");
+    assert_eq!(kept[0]["status"], "pending", "the offer holds it back");
+    let id = kept[0]["conversion_id"].as_str().expect("an ID");
+    std::thread::sleep(Duration::from_millis(2));
+    let file = format!("conversion_id,status\n{id},rejected\n");
+    let uploaded = world.server.post_api("conversions/status", "text/csv", &file);
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    assert_eq!(world.ask("a", &approved), is(200, "duplicate"));
+    assert_eq!(world.server.conversions("")[0]["status"], "rejected");
+    let meant = once(&click, "n-2", &[("status", "approved")]);
+    assert_eq!(world.ask("a", &meant), is(200, "updated"), "signed anew, reapprove lets it");
+}
+
+#[test]
+fn a_signed_retry_counts_if_the_first_changed_nothing() {
+    let (world, text) = world_of_replays(false);
+    let click = world.click("a");
+    let new = once(&click, "n-1", &[("status", "rejected"), ("amount", "10")]);
+    assert_eq!(world.ask("a", &new), is(200, "accepted"));
+    let approved = once(&click, "n-2", &[("status", "approved")]);
+    assert_eq!(world.ask("a", &approved), is(409, "illegal_transition"));
+    world.server.write_catalog(&text(true));
+    world.server.signal("HUP");
+    eventually("the catalog", || {
+        (world.ask("a", &approved) == is(200, "updated")).then_some(())
+    });
+    assert_eq!(world.server.conversions("")[0]["status"], "approved");
 }
 
 /// As the first that was accepted.
