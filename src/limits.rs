@@ -201,9 +201,12 @@ pub const BACKUP_LOOK_EVERY: Duration = Duration::from_secs(1);
 pub const BACKUP_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Starts that a restored store leaves out: half of what an ID can tell apart.
 pub const RESTORE_STARTS_SKIPPED: u64 = 32;
-/// Numbers of offers, and of affiliates, that a restored store leaves out: more than are added
-/// between two backups.
+/// Numbers of offers, and of affiliates, that a restored store leaves out at least: more than are
+/// added between two backups.
 pub const RESTORE_NUMBERS_SKIPPED: u32 = 100_000;
+/// The part of the numbers left over which the time of a restore spreads where it begins: so that
+/// two stores restored from one backup give different ones. A sixteenth is a million at first.
+pub const RESTORE_NUMBERS_SPREAD: u32 = 16;
 /// Long work that is remembered after it has ended.
 pub const JOBS_KEPT_MAX: usize = 16;
 

@@ -434,10 +434,11 @@ pub(super) fn record<'a>(
     binds: bool,
     history: &[HistoryEntry<'a>],
 ) -> ConversionRecord<'a> {
+    let advertiser = &verdict.offer.advertiser;
     ConversionRecord {
         click: *verdict.click.record().as_bytes(),
         click_mac: verdict.click.mac(),
-        advertiser: &verdict.offer.advertiser.id,
+        advertiser: &advertiser.id,
         offer: &verdict.offer.id,
         affiliate: verdict.affiliate.map_or("", |affiliate| &affiliate.id),
         event: &verdict.event.id,
@@ -454,7 +455,8 @@ pub(super) fn record<'a>(
         event_time_ms: verdict.event_time_ms,
         received_ms: received.now_ms,
         catalog_version: received.catalog.version(),
-        params: received.fields.stored().collect(),
+        // Where the path names nobody, its own names were not known.
+        params: received.fields.stored().filter(|(name, _)| !advertiser.names_secret(name)).collect(),
         history: history.to_vec(),
         claims: verdict.claims().bits(binds),
         exchanged: verdict.exchanged.clone(),

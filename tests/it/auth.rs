@@ -27,6 +27,9 @@ fn advertiser(id: &str, more: &str) -> String {
     )
 }
 
+/// Of an advertiser that has names of its own for what is secret.
+const OWN_NAMES: &str = "params = { token = \"pass\", sig = \"mac\", nonce = \"salt\" }";
+
 fn catalog(secrets: &TempDir) -> String {
     let key = format!("{{ secret = \"file:{}\" }}", secrets.path().join("key").display());
     let next = format!("{{ secret = \"file:{}\" }}", secrets.path().join("next").display());
@@ -49,7 +52,10 @@ fn catalog(secrets: &TempDir) -> String {
             "nonce",
             &format!("auth = {{ hmac = [{key}], nonce = true, ts_window = \"1h\" }}"),
         ),
-        advertiser("ip", "auth = { allow_ips = [\"203.0.113.0/24\", \"2001:db8::7\"] }"),
+        advertiser(
+            "ip",
+            "auth = { allow_ips = [\"203.0.113.0/24\", \"2001:db8::7\", \"::ffff:192.0.2.0/120\", \"::ffff:198.18.0.1\"] }",
+        ),
         advertiser("all", &format!("auth = {{ {all} }}")),
         advertiser("shadow", &format!("auth = {{ mode = \"shadow\", {all} }}")),
         advertiser(
@@ -68,6 +74,7 @@ fn catalog(secrets: &TempDir) -> String {
             "renamed",
             &format!("preset = \"affise\"\nanswer = \"json\"\nauth = {{ hmac = [{key}] }}"),
         ),
+        advertiser("own", OWN_NAMES),
         "[[affiliates]]\nid = \"ann\"\n".to_owned(),
     ]
     .join("\n")
@@ -504,6 +511,11 @@ fn an_address_counts_as_trusted_proxies_say_it() {
     check("::ffff:203.0.113.9", is(200, "duplicate"));
     check("2001:db8::7", is(200, "duplicate"));
     check("2001:db8::8", no());
+    check("192.0.2.200", is(200, "duplicate"));
+    check("::ffff:192.0.2.200", is(200, "duplicate"));
+    check("192.0.3.200", no());
+    check("198.18.0.1", is(200, "duplicate"));
+    check("198.18.0.2", no());
     assert_eq!(world.server.conversions("offer=ip").len(), 1);
 }
 
@@ -636,6 +648,29 @@ fn no_secret_is_kept_or_shown() {
         for text in &shown {
             assert!(!text.contains(secret), "{secret}: {text}");
         }
+    }
+}
+
+#[test]
+fn a_secret_is_not_kept_under_an_advertisers_own_name_either() {
+    let world = world();
+    let click = world.click("own");
+    let secret = "pass=hunter2&mac=hunter2&salt=hunter2";
+    for path in ["/postback/own", "/postback", "/track/conv", "/track/conv/own", "/acquisition"] {
+        let query = format!("click_id={click}&clickid={click}&event=sale&goal=sale&{secret}&kept={path}");
+        let txn = path.len();
+        let answer = world.server.get(&format!("{path}?{query}&txn_id={txn}&action_id={txn}"));
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    }
+    let mut connection = Connection::open(world.server.public);
+    let body = format!("click_id={click}&event=sale&txn_id=B&{secret}&kept=body");
+    assert_eq!(connection.post("/postback", "", body.as_bytes()).expect("an answer").status, 200);
+    let kept = world.server.conversions("offer=own");
+    assert!(kept.len() > 3, "{kept:?}");
+    assert!(kept.iter().all(|one| one["params"].to_string().contains("kept")));
+    let trace = world.server.api(&format!("trace/{click}")).to_string();
+    for text in [format!("{kept:?}"), trace, world.server.log()] {
+        assert!(!text.contains("hunter2"), "{text}");
     }
 }
 
