@@ -82,11 +82,17 @@ mod tests {
         symlink(&others, &fresh).expect("a link");
         write_secret(&path, "mine").expect("written");
         assert_eq!(std::fs::read_to_string(&others).expect("there"), "theirs", "not followed");
-        assert_eq!((std::fs::read_to_string(&path).expect("there").as_str(), mode()), ("mine\n", 0o600));
+        assert_eq!(
+            (std::fs::read_to_string(&path).expect("there").as_str(), mode()),
+            ("mine\n", 0o600)
+        );
         std::fs::write(&fresh, "left").expect("writable");
         std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o644)).expect("ours");
         write_secret(&path, "next").expect("written");
-        assert_eq!((std::fs::read_to_string(&path).expect("there").as_str(), mode()), ("next\n", 0o600));
+        assert_eq!(
+            (std::fs::read_to_string(&path).expect("there").as_str(), mode()),
+            ("next\n", 0o600)
+        );
         assert!(!fresh.exists());
     }
 }

@@ -201,6 +201,9 @@ pub const BACKUP_LOOK_EVERY: Duration = Duration::from_secs(1);
 pub const BACKUP_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Starts that a restored store leaves out: half of what an ID can tell apart.
 pub const RESTORE_STARTS_SKIPPED: u64 = 32;
+/// Damaged rows of what caps have counted that a start counts anew, each by a walk over 32 days; more
+/// are no accident.
+pub const CAP_SUMS_MENDED_MAX: usize = 100;
 /// Numbers of offers, and of affiliates, that a restored store leaves out at least: more than are
 /// added between two backups.
 pub const RESTORE_NUMBERS_SKIPPED: u32 = 100_000;

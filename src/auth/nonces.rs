@@ -221,7 +221,9 @@ mod tests {
         for later in [now, now + window] {
             let _ = nonces.allow(&used("m", &SIGNATURE, later), true, later);
         }
-        assert!(nonces.allow(&used("n", &OTHER, now + 3 * window), true, now + 2 * window).is_some());
+        assert!(
+            nonces.allow(&used("n", &OTHER, now + 3 * window), true, now + 2 * window).is_some()
+        );
     }
 
     fn kept(nonces: &Nonces) -> usize {
@@ -247,7 +249,8 @@ mod tests {
     #[test]
     fn whoever_floods_pushes_out_nobody_elses() {
         let nonces = Nonces::of_size(1, 1000);
-        let of = |advertiser, nonce, signature| Use { advertiser, ..used(nonce, signature, u64::MAX) };
+        let of =
+            |advertiser, nonce, signature| Use { advertiser, ..used(nonce, signature, u64::MAX) };
         let names: Vec<_> = (0..10_000).map(|n| n.to_string()).collect();
         for name in names.iter().take(200) {
             for quiet in ["bolt", "core"] {
@@ -260,7 +263,11 @@ mod tests {
         }
         for name in names.iter().take(200) {
             for quiet in ["bolt", "core"] {
-                assert_eq!(nonces.allow(&of(quiet, name, &OTHER), false, 2), None, "{quiet} {name}");
+                assert_eq!(
+                    nonces.allow(&of(quiet, name, &OTHER), false, 2),
+                    None,
+                    "{quiet} {name}"
+                );
             }
         }
         kept(&nonces);

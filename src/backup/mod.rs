@@ -359,7 +359,8 @@ mod tests {
     #[test]
     fn the_oldest_go_and_the_last_that_is_verified_stays() {
         let check = |others: &[(u64, bool)], new: (u64, bool), keep: usize, expected: &[u64]| {
-            let kept = |one: &(u64, bool)| Kept { folder: one.0.to_string().into(), list: list(*one) };
+            let kept =
+                |one: &(u64, bool)| Kept { folder: one.0.to_string().into(), list: list(*one) };
             let gone = superfluous(others.iter().map(kept).collect(), &list(new), keep);
             let gone: Vec<_> = gone.iter().map(|old| old.list.taken_ms).collect();
             assert_eq!(gone, expected, "{others:?} {new:?} {keep}");

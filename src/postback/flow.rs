@@ -456,7 +456,11 @@ pub(super) fn record<'a>(
         received_ms: received.now_ms,
         catalog_version: received.catalog.version(),
         // Where the path names nobody, its own names were not known.
-        params: received.fields.stored().filter(|(name, _)| !advertiser.names_secret(name)).collect(),
+        params: received
+            .fields
+            .stored()
+            .filter(|(name, _)| !advertiser.names_secret(name))
+            .collect(),
         history: history.to_vec(),
         claims: verdict.claims().bits(binds),
         exchanged: verdict.exchanged.clone(),

@@ -461,9 +461,7 @@ fn a_signed_retry_counts_if_the_first_changed_nothing() {
     assert_eq!(world.ask("a", &approved), is(409, "illegal_transition"));
     world.server.write_catalog(&text(true));
     world.server.signal("HUP");
-    eventually("the catalog", || {
-        (world.ask("a", &approved) == is(200, "updated")).then_some(())
-    });
+    eventually("the catalog", || (world.ask("a", &approved) == is(200, "updated")).then_some(()));
     assert_eq!(world.server.conversions("")[0]["status"], "approved");
 }
 
@@ -657,7 +655,9 @@ fn a_secret_is_not_kept_under_an_advertisers_own_name_either() {
     let click = world.click("own");
     let secret = "pass=hunter2&mac=hunter2&salt=hunter2";
     for path in ["/postback/own", "/postback", "/track/conv", "/track/conv/own", "/acquisition"] {
-        let query = format!("click_id={click}&clickid={click}&event=sale&goal=sale&{secret}&kept={path}");
+        let query = format!(
+            "click_id={click}&clickid={click}&event=sale&goal=sale&goal_alias=sale&{secret}&kept={path}"
+        );
         let txn = path.len();
         let answer = world.server.get(&format!("{path}?{query}&txn_id={txn}&action_id={txn}"));
         assert_eq!(answer.status, 200, "{path}: {answer:?}");

@@ -239,7 +239,7 @@ fn an_unsound_copy_is_no_backup_and_removes_none() {
         let engine = RocksEngine::open(&database_folder(&server.path("data")), 8 << 20);
         let engine = engine.expect("opens");
         let mut batch = Batch::default();
-        batch.put(Table::Clicks, &[5; 16], |out| out.extend_from_slice(&[255, 1, 2]));
+        batch.put(Table::Clicks, &[5; 16], |out| out.extend_from_slice(&[3, 255, 255]));
         engine.append(&batch).and_then(|()| engine.sync()).expect("written");
     }
     server.start_again();
