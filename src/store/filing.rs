@@ -362,7 +362,7 @@ impl Rows {
             ControlFlow::Continue(())
         })?;
         // Its rows would be missing for good, and what it claims would count again.
-        newer.map_or(Ok(()), |error| Err(error))?;
+        newer.map_or(Ok(()), Err)?;
         if damaged > 0 {
             tracing::error!(damaged, "conversions that cannot be read were not indexed");
         }
