@@ -23,8 +23,12 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
 /// When it cannot be written or synced.
 pub fn write_secret(path: &Path, text: &str) -> io::Result<()> {
     let fresh = path.with_added_extension("new");
-    let mut file = OpenOptions::new();
-    let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    // What is there is not ours: a link to somewhere else, or a file that others may read.
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     writeln!(file, "{text}")?;
     file.sync_all()?;
     std::fs::rename(&fresh, path)?;
@@ -59,5 +63,36 @@ pub fn remove_folder(folder: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_written_to_a_file_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, fresh) = (folder.path().join("secret"), folder.path().join("secret.new"));
+        let others = folder.path().join("others");
+        let mode = || std::fs::metadata(&path).expect("there").permissions().mode() & 0o777;
+        std::fs::write(&others, "theirs").expect("writable");
+        symlink(&others, &fresh).expect("a link");
+        write_secret(&path, "mine").expect("written");
+        assert_eq!(std::fs::read_to_string(&others).expect("there"), "theirs", "not followed");
+        assert_eq!(
+            (std::fs::read_to_string(&path).expect("there").as_str(), mode()),
+            ("mine\n", 0o600)
+        );
+        std::fs::write(&fresh, "left").expect("writable");
+        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o644)).expect("ours");
+        write_secret(&path, "next").expect("written");
+        assert_eq!(
+            (std::fs::read_to_string(&path).expect("there").as_str(), mode()),
+            ("next\n", 0o600)
+        );
+        assert!(!fresh.exists());
     }
 }

@@ -120,11 +120,9 @@ pub const SECRETS_PER_CHECK_MAX: usize = 16;
 pub const ALLOWED_NETWORKS_MAX: usize = 256;
 /// How far a signature's time may be from ours at most, milliseconds: 7 days.
 pub const TS_WINDOW_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
-/// Nonces of signed postbacks that are remembered, about 40 bytes each; beyond, the oldest are
-/// forgotten.
+/// Nonces of signed postbacks that are remembered, about 40 bytes each; beyond, the oldest of the
+/// advertiser that has the most are forgotten. One advertiser has half of them at most.
 pub const NONCES_MAX: usize = 1 << 20;
-/// Parts of the memory of nonces, each under a lock of its own.
-pub const NONCE_SHARDS: usize = 16;
 /// The least time for which nonces are collected before what ran out is dropped, milliseconds.
 pub const NONCE_GENERATION_MS: u64 = 60 * 1000;
 /// Age from which on a secret should be replaced: 90 days.
@@ -209,9 +207,15 @@ pub const BACKUP_LOOK_EVERY: Duration = Duration::from_secs(1);
 pub const BACKUP_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Starts that a restored store leaves out: half of what an ID can tell apart.
 pub const RESTORE_STARTS_SKIPPED: u64 = 32;
-/// Numbers of offers, and of affiliates, that a restored store leaves out: more than are added
-/// between two backups.
+/// Damaged rows of what caps have counted that a start counts anew, each by a walk over 32 days; more
+/// are no accident.
+pub const CAP_SUMS_MENDED_MAX: usize = 100;
+/// Numbers of offers, and of affiliates, that a restored store leaves out at least: more than are
+/// added between two backups.
 pub const RESTORE_NUMBERS_SKIPPED: u32 = 100_000;
+/// The part of the numbers left over which the time of a restore spreads where it begins: so that
+/// two stores restored from one backup give different ones. A sixteenth is a million at first.
+pub const RESTORE_NUMBERS_SPREAD: u32 = 16;
 /// Long work that is remembered after it has ended.
 pub const JOBS_KEPT_MAX: usize = 16;
 

@@ -1,6 +1,7 @@
 //! A client of a running server's admin API, for the command line: plain HTTP, one call after the
 //! other.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -29,6 +30,12 @@ pub enum ClientError {
     /// The system gave no socket, or the other side did not accept.
     #[error("cannot reach {0}: {1}")]
     Unreachable(String, std::io::Error),
+    /// The token would go to another machine in plain text.
+    #[error(
+        "{0} is another machine, and this is plain HTTP: whoever is on the way would read the token; \
+         go through a tunnel to its loopback address, or say --plain-text"
+    )]
+    Elsewhere(std::net::SocketAddr),
     /// It is no HTTP, or it broke off.
     #[error("no answer: {0}")]
     Broken(Box<dyn std::error::Error + Send + Sync>),
@@ -41,6 +48,7 @@ pub enum ClientError {
 pub struct AdminClient {
     authority: String,
     token: AdminToken,
+    plain_text: bool,
 }
 
 /// An answer.
@@ -68,11 +76,12 @@ pub struct Call<'c> {
 }
 
 impl AdminClient {
-    /// A client of the listener at `address`, `http://HOST:PORT`.
+    /// A client of the listener at `address`, `http://HOST:PORT`. It sends the token to this
+    /// machine only, or with `plain_text` to others, too.
     ///
     /// # Errors
     /// When the address has another form.
-    pub fn new(address: &str, token: AdminToken) -> Result<Self, ClientError> {
+    pub fn new(address: &str, token: AdminToken, plain_text: bool) -> Result<Self, ClientError> {
         let wrong = || ClientError::Address(address.to_owned());
         let uri: Uri = address.parse().map_err(|_| wrong())?;
         let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/");
@@ -80,7 +89,7 @@ impl AdminClient {
         if authority.port().is_none() || authority.as_str().contains('@') {
             return Err(wrong());
         }
-        Ok(Self { authority: authority.to_string(), token })
+        Ok(Self { authority: authority.to_string(), token, plain_text })
     }
 
     /// Calls `/api/v1/…`. Blocks.
@@ -103,6 +112,12 @@ impl AdminClient {
         let stream = TcpStream::connect(&self.authority)
             .await
             .map_err(|error| ClientError::Unreachable(self.authority.clone(), error))?;
+        let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
+        let (peer, local) =
+            ends.map_err(|error| ClientError::Unreachable(self.authority.clone(), error))?;
+        if !self.plain_text && !is_here(peer.ip(), local.ip()) {
+            return Err(ClientError::Elsewhere(peer));
+        }
         let broken = |error: hyper::Error| ClientError::Broken(error.into());
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -143,6 +158,11 @@ impl AdminClient {
     }
 }
 
+/// Whether the other end of a connection is on this machine, too.
+fn is_here(peer: IpAddr, local: IpAddr) -> bool {
+    peer.to_canonical().is_loopback() || peer == local
+}
+
 impl Answer {
     /// Whether it is a 2xx.
     #[must_use]
@@ -156,9 +176,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_token_stays_on_the_machine() {
+        let check = |peer: &str, local: &str, expected: bool| {
+            let [peer, local] = [peer, local].map(|ip| ip.parse().expect("fine"));
+            assert_eq!(is_here(peer, local), expected, "{peer} {local}");
+        };
+        check("127.0.0.1", "127.0.0.1", true);
+        check("127.0.0.2", "127.0.0.1", true);
+        check("::1", "::1", true);
+        check("::ffff:127.0.0.1", "::ffff:127.0.0.1", true);
+        check("10.0.0.5", "10.0.0.5", true);
+        check("10.0.0.6", "10.0.0.5", false);
+        check("2001:db8::1", "2001:db8::2", false);
+    }
+
+    #[test]
     fn an_address_is_http_host_and_port() {
         let check = |address: &str, expected: bool| {
-            let client = AdminClient::new(address, AdminToken::new(String::new()));
+            let client = AdminClient::new(address, AdminToken::new(String::new()), false);
             assert_eq!(client.is_ok(), expected, "{address}");
         };
         check("http://127.0.0.1:9090", true);

@@ -79,8 +79,8 @@ fn set_gauges(state: &AdminState) {
         gauge!("postbackd_catalog_entries", "kind" => kind).set(count as f64);
     }
     if let Some(backups) = &state.backups {
-        let since = |ms| state.clock.now_ms().saturating_sub(ms) as f64 / 1000.0;
-        let age = backups.newest_ms().map_or(f64::INFINITY, since);
+        let age_ms = backups.age_ms(state.clock.now_ms());
+        let age = age_ms.map_or(f64::INFINITY, |age_ms| age_ms as f64 / 1000.0);
         gauge!("postbackd_backup_age_seconds").set(age);
     }
     let (catalog, now_ms) = (state.catalog.load(), state.clock.now_ms());

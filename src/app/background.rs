@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::{self, AdminState};
-use crate::backup::Backups;
 use crate::config::Config;
 use crate::ledger;
 use crate::limits::{
@@ -67,18 +66,18 @@ pub(super) async fn backups(admin: Arc<AdminState>, every: Option<Duration>) {
     }
     admin.metrics.backed_up(None);
     let state = Arc::clone(&admin);
-    let looked = tokio::task::spawn_blocking(move || state.backups.as_ref().map(Backups::look));
+    let looked = tokio::task::spawn_blocking(move || {
+        state.backups.as_ref().map(|backups| backups.look(state.clock.now_ms()))
+    });
     if let Ok(Some(Err(error))) = looked.await {
         tracing::warn!(%error, "cannot look for backups");
     }
-    let Some(every_ms) = every.and_then(|every| u64::try_from(every.as_millis()).ok()) else {
-        return;
-    };
+    let Some(every) = every else { return };
     let mut tick = tokio::time::interval(BACKUP_LOOK_EVERY);
     loop {
         tick.tick().await;
-        let newest_ms = || admin.backups.as_ref().and_then(Backups::newest_ms);
-        let is_due = || newest_ms().is_none_or(|ms| admin.clock.now_ms() >= ms + every_ms);
+        let backups = admin.backups.as_ref();
+        let is_due = || backups.is_some_and(|kept| kept.is_due(every, admin.clock.now_ms()));
         if is_due() && admin::back_up(&admin).await && is_due() {
             // It failed, and will not succeed at once.
             tokio::time::sleep(BACKUP_AGAIN_AFTER).await;

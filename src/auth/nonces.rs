@@ -1,38 +1,53 @@
-//! What was signed lately, by nonce: the same nonce under another signature is refused.
+//! What was signed lately, by nonce: the same nonce under another signature is refused, and under
+//! the same one it is known when it was first used.
 //!
-//! In memory only, and of a fixed size: two generations, the older of which is dropped when all
-//! that is in it has run out, or when the newer one is full. What is dropped early, or by a
-//! restart, can be sent again within its window; it is the same postback then, to the last
-//! parameter, and counting once answers it.
+//! In memory only, and bounded. Each advertiser has two generations of its own, the older of which
+//! is dropped when all that is in it has run out, or when the newer one is full. Where there is no
+//! room for all together, whoever has the most forgets: one that floods pushes out nobody else's.
+//! What is dropped early, or by a restart, can be sent again within its window; it is the same
+//! postback then, to the last parameter, and counting once answers it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::limits::{NONCE_GENERATION_MS, NONCE_SHARDS, NONCES_MAX};
+use crate::limits::{NONCE_GENERATION_MS, NONCES_MAX};
 
-/// Nonces in one generation of one shard.
-const GENERATION_MAX: usize = NONCES_MAX / NONCE_SHARDS / 2;
+/// Nonces in one generation of one advertiser.
+const GENERATION_MAX: usize = NONCES_MAX / 4;
 
 /// Remembers nonces.
 pub struct Nonces {
     seed: u64,
-    shards: Vec<Mutex<Shard>>,
+    /// By advertiser: only those of the catalog that have signed something.
+    memories: RwLock<HashMap<Box<str>, Arc<Mutex<Memory>>>>,
+    /// Nonces in all of them.
+    total: AtomicUsize,
+    max: usize,
 }
 
-/// From a nonce to the start of the signature that came with it.
+/// Where a nonce was first used.
+#[derive(Clone, Copy)]
+struct Known {
+    /// The start of the signature that came with it.
+    signature: u64,
+    first_ms: u64,
+}
+
 #[derive(Default)]
 struct Generation {
-    signatures: HashMap<u128, u64>,
+    nonces: HashMap<u128, Known>,
     began_ms: u64,
     /// When all of it has run out.
     until_ms: u64,
 }
 
+/// One advertiser's nonces.
 #[derive(Default)]
-struct Shard {
+struct Memory {
     newer: Generation,
     older: Generation,
 }
@@ -54,47 +69,112 @@ impl Nonces {
     /// Empty; `seed` keeps senders from choosing what collides.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, shards: (0..NONCE_SHARDS).map(|_| Mutex::default()).collect() }
+        Self::of_size(seed, NONCES_MAX)
     }
 
-    /// Whether the nonce is new, or known with this signature. It is remembered if `keep` is set.
+    fn of_size(seed: u64, max: usize) -> Self {
+        Self { seed, memories: RwLock::default(), total: AtomicUsize::new(0), max }
+    }
+
+    /// When a nonce that is new, or known with this signature, was first used: now, if it is new;
+    /// `None` if it is known with another one. It is remembered if `keep` is set.
     #[must_use]
-    pub fn allow(&self, used: &Use<'_>, keep: bool, now_ms: u64) -> bool {
+    pub fn allow(&self, used: &Use<'_>, keep: bool, now_ms: u64) -> Option<u64> {
         let Use { advertiser, nonce, signature, until_ms } = *used;
-        let text = [advertiser.as_bytes(), b"\0", nonce.as_bytes()].concat();
-        let key = xxh3_128_with_seed(&text, self.seed);
+        let key = xxh3_128_with_seed(nonce.as_bytes(), self.seed);
         let [a, b, c, d, e, f, g, h, ..] = *signature;
         let signature = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
-        let shard = &self.shards[(key >> 64) as usize % NONCE_SHARDS];
-        // A shard is sound after any panic: nothing in it spans two steps.
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        shard.age(now_ms);
-        if let Some(known) = shard.older.signatures.get(&key) {
-            return *known == signature;
+        // Before it is added, so that the newest stays.
+        if keep && self.total.load(Ordering::Relaxed) >= self.max {
+            self.make_room(now_ms);
+        }
+        let first_use = |known: &Known| (known.signature == signature).then_some(known.first_ms);
+        let memory = match self.memory_of(advertiser) {
+            Some(memory) => memory,
+            None if !keep => return Some(now_ms),
+            None => self.new_memory(advertiser, now_ms),
+        };
+        // A memory is sound after any panic: nothing in it spans two steps.
+        let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forgot(memory.age(now_ms));
+        if let Some(known) = memory.older.nonces.get(&key) {
+            return first_use(known);
         }
         if !keep {
-            return shard.newer.signatures.get(&key).is_none_or(|known| *known == signature);
+            return memory.newer.nonces.get(&key).map_or(Some(now_ms), first_use);
         }
-        shard.newer.until_ms = shard.newer.until_ms.max(until_ms);
-        match shard.newer.signatures.entry(key) {
-            Entry::Occupied(known) => *known.get() == signature,
+        memory.newer.until_ms = memory.newer.until_ms.max(until_ms);
+        match memory.newer.nonces.entry(key) {
+            Entry::Occupied(known) => first_use(known.get()),
             Entry::Vacant(free) => {
-                free.insert(signature);
-                true
+                free.insert(Known { signature, first_ms: now_ms });
+                self.total.fetch_add(1, Ordering::Relaxed);
+                Some(now_ms)
             }
         }
     }
+
+    fn memory_of(&self, advertiser: &str) -> Option<Arc<Mutex<Memory>>> {
+        let memories = self.memories.read().unwrap_or_else(PoisonError::into_inner);
+        memories.get(advertiser).cloned()
+    }
+
+    /// Makes an advertiser's memory, and drops those in which everything has run out.
+    fn new_memory(&self, advertiser: &str, now_ms: u64) -> Arc<Mutex<Memory>> {
+        let mut memories = self.memories.write().unwrap_or_else(PoisonError::into_inner);
+        memories.retain(|_, memory| {
+            // Whoever has hold of one is about to add to it.
+            if Arc::strong_count(memory) > 1 {
+                return true;
+            }
+            let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_needed = memory.newer.until_ms.max(memory.older.until_ms) > now_ms;
+            if !is_needed {
+                self.forgot(memory.turn(now_ms) + memory.turn(now_ms));
+            }
+            is_needed
+        });
+        Arc::clone(memories.entry(advertiser.into()).or_default())
+    }
+
+    /// Lets whoever has the most forget its oldest, until there is room.
+    fn make_room(&self, now_ms: u64) {
+        let memories = self.memories.read().unwrap_or_else(PoisonError::into_inner);
+        let len = |memory: &Arc<Mutex<Memory>>| {
+            memory.lock().unwrap_or_else(PoisonError::into_inner).len()
+        };
+        while self.total.load(Ordering::Relaxed) >= self.max {
+            let Some(largest) = memories.values().max_by_key(|memory| len(memory)) else { return };
+            let mut largest = largest.lock().unwrap_or_else(PoisonError::into_inner);
+            if largest.len() == 0 {
+                return;
+            }
+            self.forgot(largest.turn(now_ms));
+        }
+    }
+
+    fn forgot(&self, nonces: usize) {
+        self.total.fetch_sub(nonces, Ordering::Relaxed);
+    }
 }
 
-impl Shard {
-    /// Drops the older generation if it has run out, or if there is no room.
-    fn age(&mut self, now_ms: u64) {
+impl Memory {
+    fn len(&self) -> usize {
+        self.newer.nonces.len() + self.older.nonces.len()
+    }
+
+    /// Drops the older generation if it has run out, or if there is no room; how many that were.
+    fn age(&mut self, now_ms: u64) -> usize {
         let is_old = self.newer.began_ms.saturating_add(NONCE_GENERATION_MS) <= now_ms;
-        let is_full = self.newer.signatures.len() >= GENERATION_MAX;
-        if is_full || (is_old && self.older.until_ms <= now_ms) {
-            let newer = Generation { began_ms: now_ms, ..Generation::default() };
-            self.older = std::mem::replace(&mut self.newer, newer);
-        }
+        let is_full = self.newer.nonces.len() >= GENERATION_MAX;
+        if is_full || (is_old && self.older.until_ms <= now_ms) { self.turn(now_ms) } else { 0 }
+    }
+
+    /// Drops the older generation and begins another; how many were dropped.
+    fn turn(&mut self, now_ms: u64) -> usize {
+        let newer = Generation { began_ms: now_ms, ..Generation::default() };
+        let older = std::mem::replace(&mut self.newer, newer);
+        std::mem::replace(&mut self.older, older).nonces.len()
     }
 }
 
@@ -112,25 +192,28 @@ mod tests {
     #[test]
     fn a_nonce_belongs_to_the_signature_that_it_came_with() {
         let nonces = Nonces::new(1);
-        assert!(nonces.allow(&used("n", &OTHER, 10), false, 0), "only asked");
-        assert!(nonces.allow(&used("n", &SIGNATURE, 10), true, 0));
-        assert!(nonces.allow(&used("n", &SIGNATURE, 10), true, 1), "sent again");
+        assert_eq!(nonces.allow(&used("n", &OTHER, 10), false, 0), Some(0), "only asked");
+        assert_eq!(nonces.allow(&used("n", &SIGNATURE, 10), true, 1), Some(1));
         for keep in [true, false] {
-            assert!(!nonces.allow(&used("n", &OTHER, 10), keep, 1));
+            assert_eq!(nonces.allow(&used("n", &SIGNATURE, 10), keep, 2), Some(1), "sent again");
+            assert_eq!(nonces.allow(&used("n", &OTHER, 10), keep, 2), None);
         }
-        assert!(nonces.allow(&used("m", &OTHER, 10), true, 1));
+        assert_eq!(nonces.allow(&used("m", &OTHER, 10), true, 3), Some(3));
         let elsewhere = Use { advertiser: "bolt", ..used("n", &OTHER, 10) };
-        assert!(nonces.allow(&elsewhere, true, 1), "another advertiser's");
+        assert_eq!(nonces.allow(&elsewhere, true, 4), Some(4), "another advertiser's");
     }
 
     #[test]
     fn a_nonce_is_remembered_until_its_signature_is_stale() {
         let nonces = Nonces::new(1);
         let window = 10 * NONCE_GENERATION_MS;
-        assert!(nonces.allow(&used("n", &SIGNATURE, window), true, 0));
+        assert_eq!(nonces.allow(&used("n", &SIGNATURE, window), true, 0), Some(0));
         let mut now = 0;
         while now < window {
-            assert!(!nonces.allow(&used("n", &OTHER, now + window), true, now), "at {now}");
+            let other = used("n", &OTHER, now + window);
+            assert_eq!(nonces.allow(&other, true, now), None, "at {now}");
+            let again = used("n", &SIGNATURE, window);
+            assert_eq!(nonces.allow(&again, true, now), Some(0), "first used then, at {now}");
             now += NONCE_GENERATION_MS / 3;
         }
         now += 4 * window;
@@ -138,7 +221,16 @@ mod tests {
         for later in [now, now + window] {
             let _ = nonces.allow(&used("m", &SIGNATURE, later), true, later);
         }
-        assert!(nonces.allow(&used("n", &OTHER, now + 3 * window), true, now + 2 * window));
+        assert!(
+            nonces.allow(&used("n", &OTHER, now + 3 * window), true, now + 2 * window).is_some()
+        );
+    }
+
+    fn kept(nonces: &Nonces) -> usize {
+        let memories = nonces.memories.read().expect("sound");
+        let kept = memories.values().map(|memory| memory.lock().expect("sound").len()).sum();
+        assert_eq!(kept, nonces.total.load(Ordering::Relaxed), "the total is that of all");
+        kept
     }
 
     #[test]
@@ -146,15 +238,48 @@ mod tests {
         let nonces = Nonces::new(1);
         let all: Vec<_> = (0..NONCES_MAX + NONCES_MAX / 4).map(|n| n.to_string()).collect();
         for nonce in &all {
-            assert!(nonces.allow(&used(nonce, &SIGNATURE, u64::MAX), true, 0));
+            assert!(nonces.allow(&used(nonce, &SIGNATURE, u64::MAX), true, 0).is_some());
         }
-        let kept = |shard: &Mutex<Shard>| {
-            let shard = shard.lock().expect("sound");
-            shard.newer.signatures.len() + shard.older.signatures.len()
-        };
-        assert!(nonces.shards.iter().map(kept).sum::<usize>() <= NONCES_MAX);
-        for nonce in all.iter().rev().take(NONCES_MAX / 4) {
-            assert!(!nonces.allow(&used(nonce, &OTHER, u64::MAX), false, 0), "{nonce}");
+        assert!(kept(&nonces) <= NONCES_MAX);
+        for nonce in all.iter().rev().take(GENERATION_MAX) {
+            assert!(nonces.allow(&used(nonce, &OTHER, u64::MAX), false, 0).is_none(), "{nonce}");
         }
+    }
+
+    #[test]
+    fn whoever_floods_pushes_out_nobody_elses() {
+        let nonces = Nonces::of_size(1, 1000);
+        let of =
+            |advertiser, nonce, signature| Use { advertiser, ..used(nonce, signature, u64::MAX) };
+        let names: Vec<_> = (0..10_000).map(|n| n.to_string()).collect();
+        for name in names.iter().take(200) {
+            for quiet in ["bolt", "core"] {
+                assert!(nonces.allow(&of(quiet, name, &SIGNATURE), true, 0).is_some());
+            }
+        }
+        for name in &names {
+            assert!(nonces.allow(&of("acme", name, &SIGNATURE), true, 1).is_some());
+            assert!(nonces.total.load(Ordering::Relaxed) <= 1000);
+        }
+        for name in names.iter().take(200) {
+            for quiet in ["bolt", "core"] {
+                assert_eq!(
+                    nonces.allow(&of(quiet, name, &OTHER), false, 2),
+                    None,
+                    "{quiet} {name}"
+                );
+            }
+        }
+        kept(&nonces);
+    }
+
+    #[test]
+    fn an_advertiser_whose_nonces_have_run_out_takes_no_memory() {
+        let nonces = Nonces::new(1);
+        let of = |advertiser, until_ms| Use { advertiser, ..used("n", &SIGNATURE, until_ms) };
+        assert!(nonces.allow(&of("acme", 10), true, 0).is_some());
+        assert!(nonces.allow(&of("bolt", 20), true, 0).is_some());
+        assert!(nonces.allow(&of("core", 20), true, 15).is_some());
+        assert_eq!(kept(&nonces), 2);
     }
 }

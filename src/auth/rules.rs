@@ -54,7 +54,7 @@ fn any<T>(secrets: &[Dated<T>], now_ms: u64, matches: impl Fn(&T) -> bool) -> bo
 pub struct Addresses {
     /// What becomes of others.
     pub mode: AuthMode,
-    /// The networks.
+    /// The networks, none of them of IPv4 addresses written as IPv6 ones.
     pub networks: Vec<IpNet>,
 }
 

@@ -66,7 +66,7 @@ impl List {
     /// Bytes of all files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
 
     /// Writes it into a backup's folder, durably.
@@ -86,7 +86,9 @@ impl List {
     /// When the folder is no complete backup, or a later release has written it.
     pub fn read(folder: &Path) -> Result<Self, BackupError> {
         let incomplete = |why: &str| BackupError::Incomplete(folder.to_owned(), why.to_owned());
-        if is_unfinished(folder) {
+        // However it is written: as `.` in it, too.
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        if folder.to_string_lossy().ends_with(UNFINISHED) {
             return Err(incomplete("it was never finished, or is being removed"));
         }
         let path = folder.join(LIST_NAME);
@@ -138,8 +140,18 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, BackupError> {
     Ok(paths.map_err(failed)?.into_iter().filter(|path| path.is_dir()).collect())
 }
 
+/// Whether a folder is what was left of a backup, by its name: ours, and not whole.
 pub(super) fn is_unfinished(folder: &Path) -> bool {
-    folder.to_string_lossy().ends_with(UNFINISHED)
+    // As `name` writes it; a later year has more digits.
+    const FORM: &[u8] = b"0000-00-00T00-00-00.000Z";
+    let name = folder.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.strip_suffix(UNFINISHED)).is_some_and(|name| {
+        let digit_or_same = |(byte, form): (u8, &u8)| match form {
+            b'0' => byte.is_ascii_digit(),
+            _ => byte == *form,
+        };
+        name.len() == FORM.len() && name.bytes().zip(FORM).all(digit_or_same)
+    })
 }
 
 /// The name of a backup that is begun now: sorts by time.
@@ -172,6 +184,33 @@ mod tests {
     }
 
     #[test]
+    fn only_what_has_the_form_of_our_names_is_what_was_left_of_a_backup() {
+        let check = |name: &str, expected: bool| {
+            assert_eq!(is_unfinished(Path::new(name)), expected, "{name:?}");
+        };
+        check(&format!("/b/{}.partial", name(1_764_175_505_042)), true);
+        check(&format!("/b/{}.partial", name(u64::MAX)), true);
+        check("/b/2025-11-26T16-45-05.042Z.partial/", true);
+        check("/b/2025-11-26T16-45-05.042Z", false);
+        check("/b/2025-11-26T16-45-05.042Z.partial.partial", false);
+        check("/b/x2025-11-26T16-45-05.042Z.partial", false);
+        check("/b/download.partial", false);
+        check("/b/.partial", false);
+        check("/b.partial/2025-11-26T16-45-05.042Z", false);
+    }
+
+    #[test]
+    fn a_list_that_says_too_much_of_its_size_is_no_overflow() {
+        let file = |name: &str| Entry {
+            name: name.to_owned(),
+            bytes: u64::MAX - 1,
+            blake3: String::new(),
+        };
+        let list = List::new((4, &[7; 32]), 5, true, vec![file("a"), file("b")]);
+        assert_eq!(list.bytes(), u64::MAX);
+    }
+
+    #[test]
     fn a_list_names_files_beside_it_only() {
         let check = |name: &str, expected: bool| assert_eq!(is_plain(name), expected, "{name:?}");
         check("000012.sst", true);
@@ -200,6 +239,9 @@ mod tests {
         let text = serde_json::to_string(&list).expect("plain data");
         check("whole", Some(&text), true);
         check("whole.partial", Some(&text), false);
+        check("whole.partial/", Some(&text), false);
+        check("whole.partial/.", Some(&text), false);
+        check("whole/../whole.partial", Some(&text), false);
         check("empty", None, false);
         check("cut", Some(&text[..text.len() - 1]), false);
         check("later", Some(&text.replace("\"version\":1", "\"version\":2")), false);

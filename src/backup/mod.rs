@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -138,7 +138,8 @@ pub struct Backups {
     store_path: PathBuf,
     /// Bytes that must stay free on either disk.
     reserve: u64,
-    /// When the newest complete one was begun; 0 if there is none, or nobody has looked yet.
+    /// When the newest complete one was begun that the clock does not contradict; 0 if there is
+    /// none, or nobody has looked yet.
     newest_ms: AtomicU64,
 }
 
@@ -157,10 +158,19 @@ impl Backups {
         })
     }
 
-    /// When the newest complete backup was begun, Unix milliseconds, as far as is known.
+    /// How old the newest complete backup is, milliseconds, as far as is known. One that is yet to
+    /// come was begun under a clock that was ahead, or the clock is behind now: how old it is nobody
+    /// knows, so it counts as none.
     #[must_use]
-    pub fn newest_ms(&self) -> Option<u64> {
-        Some(self.newest_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
+    pub fn age_ms(&self, now_ms: u64) -> Option<u64> {
+        let newest_ms = Some(self.newest_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0);
+        newest_ms.and_then(|ms| now_ms.checked_sub(ms))
+    }
+
+    /// Whether the next one is due, if they are made this often.
+    #[must_use]
+    pub fn is_due(&self, every: Duration, now_ms: u64) -> bool {
+        self.age_ms(now_ms).is_none_or(|age_ms| u128::from(age_ms) >= every.as_millis())
     }
 
     /// Removes what backups left that were cut short, and looks for the newest complete one.
@@ -168,14 +178,15 @@ impl Backups {
     ///
     /// # Errors
     /// When the folders cannot be read or changed.
-    pub fn look(&self) -> Result<(), BackupError> {
+    pub fn look(&self, now_ms: u64) -> Result<(), BackupError> {
         // What another process is at is not cut short.
         let lock = if self.path.is_dir() { Some(self.lock()?) } else { None };
         if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
             self.clean()?;
         }
-        let newest = kept(&self.path)?.last().map_or(0, |kept| kept.list.taken_ms);
-        self.newest_ms.store(newest, Ordering::Relaxed);
+        let taken_ms = kept(&self.path)?.into_iter().map(|kept| kept.list.taken_ms);
+        let newest_ms = taken_ms.filter(|ms| *ms <= now_ms).max();
+        self.newest_ms.store(newest_ms.unwrap_or(0), Ordering::Relaxed);
         Ok(())
     }
 
@@ -228,11 +239,11 @@ impl Backups {
         sync_folder(partial).map_err(BackupError::of(partial))?;
         fs::rename(partial, &folder).map_err(BackupError::of(&folder))?;
         sync_folder(&self.path).map_err(BackupError::of(&self.path))?;
-        self.newest_ms.fetch_max(now_ms, Ordering::Relaxed);
+        self.newest_ms.store(now_ms, Ordering::Relaxed);
         Ok(Taken {
             bytes: list.bytes(),
             files: list.files.len(),
-            removed: self.remove_older(others),
+            removed: self.remove_older(others, &list),
             took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             folder,
             linked,
@@ -249,11 +260,11 @@ impl Backups {
 
     /// Removes what is more than enough beside the new one; what cannot be removed is left to the
     /// next time.
-    fn remove_older(&self, mut others: Vec<Kept>) -> Vec<PathBuf> {
-        others.truncate((others.len() + 1).saturating_sub(self.keep));
-        let removed = others.into_iter().filter_map(|Kept { folder, .. }| {
+    fn remove_older(&self, others: Vec<Kept>, new: &List) -> Vec<PathBuf> {
+        let removed = superfluous(others, new, self.keep).into_iter().filter_map(|old| {
+            let Kept { folder, list } = old;
             // Under another name first: cut short, it must not look like a backup.
-            let hidden = unfinished(&folder);
+            let hidden = unfinished(&self.path.join(list::name(list.taken_ms)));
             let removed = fs::rename(&folder, &hidden).and_then(|()| {
                 sync_folder(&self.path)?;
                 remove_folder(&hidden)
@@ -292,6 +303,18 @@ impl Backups {
     }
 }
 
+/// Which of the others are more than are to be kept beside the new one: the oldest, but none that
+/// is verified before a newer one is. What was begun later than the new one was begun under another
+/// clock; it goes first, as nobody knows how old it is.
+fn superfluous(mut others: Vec<Kept>, new: &List, keep: usize) -> Vec<Kept> {
+    others.sort_by_key(|other| other.list.taken_ms <= new.taken_ms);
+    let last_sound = others.iter().rposition(|other| other.list.verified && !new.verified);
+    let last_sound = last_sound.map(|at| others[at].folder.clone());
+    others.truncate((others.len() + 1).saturating_sub(keep));
+    others.retain(|other| Some(&other.folder) != last_sound.as_ref());
+    others
+}
+
 fn unfinished(folder: &Path) -> PathBuf {
     let mut name = folder.as_os_str().to_owned();
     name.push(UNFINISHED);
@@ -322,5 +345,55 @@ impl<const N: usize> Drop for Unfinished<N> {
                 tracing::warn!(%error, folder = %folder.display(), "a part of a backup was left");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list((taken_ms, verified): (u64, bool)) -> List {
+        List::new((FORMAT_VERSION, &[7; 32]), taken_ms, verified, Vec::new())
+    }
+
+    #[test]
+    fn the_oldest_go_and_the_last_that_is_verified_stays() {
+        let check = |others: &[(u64, bool)], new: (u64, bool), keep: usize, expected: &[u64]| {
+            let kept =
+                |one: &(u64, bool)| Kept { folder: one.0.to_string().into(), list: list(*one) };
+            let gone = superfluous(others.iter().map(kept).collect(), &list(new), keep);
+            let gone: Vec<_> = gone.iter().map(|old| old.list.taken_ms).collect();
+            assert_eq!(gone, expected, "{others:?} {new:?} {keep}");
+        };
+        let (sound, not) = (|ms| (ms, true), |ms| (ms, false));
+        check(&[], sound(9), 1, &[]);
+        check(&[sound(1), sound(2), sound(3)], sound(9), 2, &[1, 2]);
+        check(&[sound(1), sound(2), sound(3)], sound(9), 4, &[]);
+        check(&[sound(1), sound(2), not(3)], sound(9), 1, &[1, 2, 3]);
+        // What nobody has looked at pushes out no more than its like.
+        check(&[sound(1), sound(2), not(3)], not(9), 1, &[1, 3]);
+        check(&[sound(1), not(2), not(3)], not(9), 2, &[2]);
+        check(&[not(1), not(2)], not(9), 1, &[1, 2]);
+        // Begun under a clock that was ahead.
+        check(&[sound(1), sound(2), sound(20), sound(30)], sound(9), 3, &[20, 30]);
+        check(&[sound(1), sound(2), sound(20)], sound(9), 2, &[20, 1]);
+        check(&[sound(1), sound(20)], not(9), 1, &[20]);
+    }
+
+    #[test]
+    fn a_backup_that_is_yet_to_come_is_none() {
+        let config = "[store]\npath = \"data\"\n[backup]\npath = \"backups\"\n";
+        let config = Config::load(Some(config), "", []).expect("valid");
+        let backups = Backups::configured(&config).expect("a folder");
+        let every = Duration::from_millis(100);
+        let check = |newest, now, age, due| {
+            backups.newest_ms.store(newest, Ordering::Relaxed);
+            assert_eq!((backups.age_ms(now), backups.is_due(every, now)), (age, due), "{newest}");
+        };
+        check(0, 1000, None, true);
+        check(1000, 1099, Some(99), false);
+        check(1000, 1100, Some(100), true);
+        check(1001, 1000, None, true);
+        check(u64::MAX, 1000, None, true);
     }
 }

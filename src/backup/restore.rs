@@ -22,10 +22,11 @@ pub struct Restored {
 }
 
 /// Makes a store in the folder `to`, which is empty or not there, of the backup `from`. Blocks.
+/// The time makes it another store than those restored before.
 ///
 /// # Errors
 /// When there is no sound store in `to`; what was made of it is removed.
-pub fn restore(from: &Path, to: &Path) -> Result<Restored, BackupError> {
+pub fn restore(from: &Path, to: &Path, now_ms: u64) -> Result<Restored, BackupError> {
     let list = List::read(from)?;
     if list.store_format > FORMAT_VERSION {
         return Err(BackupError::NewerFormat { found: list.store_format });
@@ -49,7 +50,7 @@ pub fn restore(from: &Path, to: &Path) -> Result<Restored, BackupError> {
             return Err(BackupError::Incomplete(from.to_owned(), why));
         }
     }
-    part_from_lost_time(partial)?;
+    part_from_lost_time(partial, now_ms)?;
     let verified = if list.store_format == FORMAT_VERSION {
         Some(sound(&Archive::open(partial, VERIFY_CACHE_BYTES)?)?)
     } else {

@@ -11,6 +11,7 @@ use crate::auth::{Addresses, Auth, Dated, SecretSource, Signatures, SigningKey, 
 use crate::checked_toml::{Complaint, Input, Table, one_of};
 use crate::config::Secret;
 use crate::limits::{ALLOWED_NETWORKS_MAX, SECRETS_PER_CHECK_MAX, TS_WINDOW_MS_MAX};
+use crate::model::network::canonical;
 use crate::model::reasons::AuthMode;
 
 /// Keys of `auth`.
@@ -166,7 +167,7 @@ fn networks(input: Input<'_>) -> Result<Vec<IpNet>, Complaint> {
 fn network(input: Input<'_>) -> Result<IpNet, Complaint> {
     let text = input.text()?;
     let address = || text.parse().map(|address: std::net::IpAddr| IpNet::from(address));
-    text.parse().or_else(|_| address()).map_err(|_| {
+    text.parse().or_else(|_| address()).map(canonical).map_err(|_| {
         Complaint::new(format!("{text:?} is not a network such as \"203.0.113.0/24\""))
     })
 }

@@ -51,6 +51,12 @@ impl Advertiser {
         found.map(|(_, status)| status).or_else(|| Status::parse(word))
     }
 
+    /// Whether a name is the advertiser's own for something secret.
+    #[must_use]
+    pub fn names_secret(&self, name: &str) -> bool {
+        self.params.iter().any(|(field, theirs)| field.is_secret() && theirs == name)
+    }
+
     /// Our name of their event; itself if it has no other.
     #[must_use]
     pub fn event_name<'n>(&'n self, theirs: &'n str) -> &'n str {

@@ -93,14 +93,15 @@ fn server(config: &Config) -> Result<Option<AdminClient>, u8> {
                 .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?
         }
     };
-    let client =
-        AdminClient::new(&format!("http://{address}"), AdminToken::new(token.trim().to_owned()));
+    let token = AdminToken::new(token.trim().to_owned());
+    // What the configuration names is an address of this machine.
+    let client = AdminClient::new(&format!("http://{address}"), token, false);
     client.map(Some).map_err(|error: ClientError| failed(error))
 }
 
 /// Makes a store of a backup.
 pub fn run_restore(arguments: &RestoreArguments) -> u8 {
-    let restored = match restore(&arguments.folder, &arguments.to) {
+    let restored = match restore(&arguments.folder, &arguments.to, Clock::System.now_ms()) {
         Ok(restored) => restored,
         Err(BackupError::Unsound(report)) => {
             let _ = serde_json::to_value(report).map(|report| print(&report));

@@ -16,6 +16,9 @@ pub struct ServerArguments {
     /// The file that holds the admin token, such as admin.token in the store's folder.
     #[arg(long)]
     token_file: Option<PathBuf>,
+    /// Lets the token go to another machine, where whoever is on the way can read it.
+    #[arg(long)]
+    plain_text: bool,
 }
 
 /// What `catalog apply` is told.
@@ -123,7 +126,8 @@ pub(super) fn client(address: &str, server: &ServerArguments) -> Result<AdminCli
     };
     let token = std::fs::read_to_string(path)
         .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?;
-    AdminClient::new(address, AdminToken::new(token.trim().to_owned())).map_err(|error| {
+    let token = AdminToken::new(token.trim().to_owned());
+    AdminClient::new(address, token, server.plain_text).map_err(|error| {
         eprintln!("{error}");
         EXIT_MISTAKES
     })

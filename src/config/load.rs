@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use jiff::tz::TimeZone;
@@ -146,6 +146,13 @@ impl Config {
         if self.backup.every.is_some() && self.backup.path.is_none() {
             settings.error("backup.every", "has no effect: backup.path names no folder");
         }
+        if let Some(backups) = self.backup.path.as_deref().map(resolved) {
+            let store = resolved(&self.store.path);
+            if backups.starts_with(&store) || store.starts_with(&backups) {
+                let what = "is the store's folder, in it or around it; choose another";
+                settings.error("backup.path", what);
+            }
+        }
         if self.click.country_header.is_some() && self.server.trusted_proxies.is_empty() {
             let what = "has no effect: server.trusted_proxies names nobody who may send it";
             settings.warning("click.country_header", what);
@@ -248,6 +255,21 @@ fn click(settings: &mut Settings<'_>) -> Click {
 
 fn address(text: &str) -> Result<SocketAddr, Complaint> {
     parsed(text, "is not an address and port such as \"127.0.0.1:8080\" or \"[::]:8080\"")
+}
+
+/// A path without detours: absolute, with `..` and links resolved as far as there is something.
+fn resolved(path: &Path) -> PathBuf {
+    let mut resolved = PathBuf::new();
+    for part in std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components() {
+        match part {
+            Component::ParentDir => _ = resolved.pop(),
+            part => resolved.push(part),
+        }
+        if let Ok(real) = resolved.canonicalize() {
+            resolved = real;
+        }
+    }
+    resolved
 }
 
 fn path(text: &str) -> Result<PathBuf, Complaint> {

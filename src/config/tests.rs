@@ -232,3 +232,36 @@ fn secrets_show_neither_in_debug_output_nor_in_reports() {
         assert!(!refused(text, &[]).contains("5e"), "{}", refused(text, &[]));
     }
 }
+
+#[test]
+fn backups_go_neither_into_the_store_nor_around_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::create_dir_all(folder.path().join("store/deep")).expect("writable");
+    std::os::unix::fs::symlink(folder.path().join("store"), folder.path().join("link"))
+        .expect("a link");
+    let check = |store: &str, backups: &str, expected: bool| {
+        let text = format!("[store]\npath = {store:?}\n[backup]\npath = {backups:?}\n");
+        let loaded = load(&text, &[]);
+        assert_eq!(loaded.is_ok(), expected, "{store} {backups}");
+        if let Err(report) = loaded {
+            assert!(report.to_string().contains("backup.path: is the store's folder"), "{report}");
+        }
+    };
+    check(&at("store"), &at("backups"), true);
+    check(&at("store"), &at("store-backups"), true);
+    check("data", "backups", true);
+    check("data", "data", false);
+    check("data", "./data/", false);
+    check("data", "data/backups", false);
+    check("data/db", "data", false);
+    check("data", "x/../data/y", false);
+    check("data", ".", false);
+    check(&at("store"), &at("store/"), false);
+    check(&at("store"), &at("link"), false);
+    check(&at("link/new"), &at("store"), false);
+    check(&at("store"), &at("link/new/backups"), false);
+    check(&at("store"), &at("link/deep/../backups"), false);
+    check(&at("store"), &at("link/../backups"), true);
+    check(&at("store"), "/", false);
+}

@@ -7,6 +7,7 @@ use hyper::header::HeaderName;
 use ipnet::IpNet;
 
 use crate::model::country::Country;
+use crate::model::network::canonical;
 
 /// The proxies whose word about a visitor is believed.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +17,7 @@ impl TrustedProxies {
     /// Trusts the addresses in these networks.
     #[must_use]
     pub fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
+        Self(networks.into_iter().map(canonical).collect())
     }
 
     fn trusts(&self, address: IpAddr) -> bool {

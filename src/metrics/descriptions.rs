@@ -176,7 +176,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         Gauge,
         "postbackd_backup_age_seconds",
         "",
-        "Time since the newest complete backup was begun; infinite if there is none.",
+        "Time since the newest complete backup was begun that is not of a time to come; infinite if there is none.",
     ),
     metric(Gauge, "postbackd_dedupe_cache_entries", "", "Settled claims in memory."),
     metric(Gauge, "postbackd_dedupe_cache_capacity", "", "Settled claims that fit into memory."),

@@ -6,6 +6,7 @@ pub mod dimension;
 pub mod fields;
 pub mod ids;
 pub mod money;
+pub mod network;
 pub mod period;
 pub mod preset;
 pub mod rate;

@@ -77,19 +77,22 @@ impl Postbacks {
             note(AuthCheck::Token, tokens.mode, passed)?;
         }
         if let Some(signatures) = &auth.signatures {
-            let passed = self.check_signature(signatures, advertiser, shown);
-            note(AuthCheck::Signature, signatures.mode, passed)?;
+            let first_ms = self.check_signature(signatures, advertiser, shown);
+            note(AuthCheck::Signature, signatures.mode, first_ms.map(|_| ()))?;
+            // Of this very moment is what was just begun without waiting.
+            asker.replay_of_ms = first_ms.ok().filter(|first_ms| *first_ms != now_ms);
         }
         Ok(flags)
     }
 
-    /// The signature comes first: who cannot sign learns nothing of times and nonces.
+    /// When this came first: now, as far as is remembered. The signature is looked at before all:
+    /// who cannot sign learns nothing of times and nonces.
     fn check_signature(
         &self,
         signatures: &Signatures,
         advertiser: &Advertiser,
         shown: &Shown<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u64, Refusal> {
         let Shown { names, fields, request } = *shown;
         let now_ms = request.now_ms;
         // Under other names the same parameters would say something else.
@@ -107,15 +110,14 @@ impl Postbacks {
             return Err(Refusal::StaleSignature);
         }
         let Some(nonce) = fields.get(Field::Nonce) else {
-            return if signatures.needs_nonce { Err(Refusal::BadSignature) } else { Ok(()) };
+            return if signatures.needs_nonce { Err(Refusal::BadSignature) } else { Ok(now_ms) };
         };
         // The last moment at which this signature is not stale, and one more.
         let until_ms = signed_ms.saturating_add(window_ms).saturating_add(1);
         let advertiser = &*advertiser.id;
         let used = Use { advertiser, nonce, signature: &signature, until_ms };
         let writes = !request.head && !fields.is_dry_run();
-        let is_free = self.nonces.allow(&used, writes, now_ms);
-        is_free.then_some(()).ok_or(Refusal::ReplayedNonce)
+        self.nonces.allow(&used, writes, now_ms).ok_or(Refusal::ReplayedNonce)
     }
 }
 

@@ -39,11 +39,14 @@ pub struct Asker {
     pub click: Option<RecordId>,
     /// What came of the checks of who it is.
     pub auth: AuthOutcome,
+    /// When the very same signed postback came first, Unix milliseconds, if it came before.
+    pub replay_of_ms: Option<u64>,
 }
 
 impl Default for Asker {
     fn default() -> Self {
-        Self { form: AnswerForm::Json, click: None, auth: AuthOutcome::default() }
+        let auth = AuthOutcome::default();
+        Self { form: AnswerForm::Json, click: None, auth, replay_of_ms: None }
     }
 }
 

@@ -223,8 +223,8 @@ impl Postbacks {
                 Lookup::Absent => false,
                 Lookup::Unknown => return Ok(None),
             };
-        let now_ms = request.now_ms;
-        let received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
+        let mut received = Received::of(&fields, &catalog, request.now_ms, asker);
+        received.meter = meter;
         self.commit(held, &verdict, &received, has_click).map(Some)
     }
 
@@ -242,8 +242,8 @@ impl Postbacks {
         let bound = self.click_of_customer(&fields, &sender, &catalog, request.now_ms).await?;
         let sent = Sent { fields: &fields, sender: &sender, request, admitted };
         let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
-        let (meter, now_ms) = (None, request.now_ms);
-        let mut received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
+        let now_ms = request.now_ms;
+        let mut received = Received::of(&fields, &catalog, now_ms, asker);
         if fields.is_dry_run() || request.head {
             self.suspect(&mut verdict, now_ms).await?;
             return Err(self.dry_run(&verdict, &received).await?);
@@ -404,6 +404,14 @@ pub(super) struct Received<'a> {
     /// What counts the offer's conversions, if they are counted.
     pub(super) meter: Option<Arc<Meter>>,
     pub(super) now_ms: u64,
+    /// When the very same signed postback came first, if it came before.
+    pub(super) replay_of_ms: Option<u64>,
+}
+
+impl<'a> Received<'a> {
+    const fn of(fields: &'a Fields<'a>, catalog: &'a Catalog, now_ms: u64, asker: &Asker) -> Self {
+        Self { fields, catalog, meter: None, now_ms, replay_of_ms: asker.replay_of_ms }
+    }
 }
 
 impl<'a> Fields<'a> {
@@ -426,10 +434,11 @@ pub(super) fn record<'a>(
     binds: bool,
     history: &[HistoryEntry<'a>],
 ) -> ConversionRecord<'a> {
+    let advertiser = &verdict.offer.advertiser;
     ConversionRecord {
         click: *verdict.click.record().as_bytes(),
         click_mac: verdict.click.mac(),
-        advertiser: &verdict.offer.advertiser.id,
+        advertiser: &advertiser.id,
         offer: &verdict.offer.id,
         affiliate: verdict.affiliate.map_or("", |affiliate| &affiliate.id),
         event: &verdict.event.id,
@@ -446,7 +455,12 @@ pub(super) fn record<'a>(
         event_time_ms: verdict.event_time_ms,
         received_ms: received.now_ms,
         catalog_version: received.catalog.version(),
-        params: received.fields.stored().collect(),
+        // Where the path names nobody, its own names were not known.
+        params: received
+            .fields
+            .stored()
+            .filter(|(name, _)| !advertiser.names_secret(name))
+            .collect(),
         history: history.to_vec(),
         claims: verdict.claims().bits(binds),
         exchanged: verdict.exchanged.clone(),

@@ -17,6 +17,9 @@ use crate::store::StoredConversion;
 use crate::store::records::{ConversionRecord, Exchanged, HistoryEntry};
 use crate::store::ticket::Outcome;
 
+/// The reason of a step in a conversion's history that only its price was made anew.
+pub(super) const REPRICED: &str = "repriced";
+
 impl Postbacks {
     /// Prices the conversions of these days that are flagged as having had no rate; returns how
     /// many have changed. Each is held while it is changed, so this takes turns with postbacks.
@@ -112,7 +115,7 @@ fn priced_anew<'a>(
     let same = (anew.flags, &anew.exchanged) == (record.flags, &record.exchanged)
         && (anew.payout, anew.revenue) == (record.payout, record.revenue);
     let status = record.status()?;
-    let step = HistoryEntry::new(status, now_ms, record.event_time_ms, anew.earned(), "repriced");
+    let step = HistoryEntry::new(status, now_ms, record.event_time_ms, anew.earned(), REPRICED);
     anew.history.push(step);
     (!same).then_some(anew)
 }

@@ -2,8 +2,9 @@
 //! reading its record until the disk has confirmed the new one.
 
 use super::answer::{Answer, duplicate};
-use super::decide::Verdict;
+use super::decide::{Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received};
+use super::reprice::REPRICED;
 use super::transition::{Heard, Speaker, changed};
 use crate::caps::{Counted, Metered, Still};
 use crate::catalog::Catalog;
@@ -178,8 +179,8 @@ impl Postbacks {
         let Some((mine, stored)) = held else {
             return Err(duplicate(known, verdict));
         };
-        let (record, heard) = (read(&stored)?, verdict.heard(said, received.now_ms));
-        let Some(anew) = changed(&record, &heard, received.catalog, &self.market)? else {
+        let record = read(&stored)?;
+        let Some(anew) = self.news(&record, said, verdict, received)? else {
             return Err(duplicate(current(&stored, &record)?, verdict));
         };
         if self.store.health().is_disk_full() {
@@ -208,11 +209,30 @@ impl Postbacks {
         let Some(stored) = self.store.conversion(meant.conversion).await? else {
             return Ok(duplicate(known));
         };
-        let (record, heard) = (read(&stored)?, verdict.heard(said, received.now_ms));
-        Ok(match changed(&record, &heard, received.catalog, &self.market)? {
+        let record = read(&stored)?;
+        Ok(match self.news(&record, said, verdict, received)? {
             None => duplicate(current(&stored, &record)?),
             Some(anew) => Answer::Updated { now: current(&stored, &anew)?, click, dry_run: true },
         })
+    }
+
+    /// The conversion as a postback changes it; `None` if it does not. The very same signed postback
+    /// once more is no news of a conversion that has changed since it came first: it would undo
+    /// what was corrected meanwhile. If the first was not kept, nothing has, and the retry counts.
+    fn news<'r>(
+        &self,
+        record: &ConversionRecord<'r>,
+        said: Status,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+    ) -> Result<Option<ConversionRecord<'r>>, Refused> {
+        // Prices that are made anew correct nothing.
+        let last = record.history.iter().rev().find(|step| step.reason != REPRICED);
+        let last_ms = last.map_or(0, |step| step.time_ms);
+        if received.replay_of_ms.is_some_and(|first_ms| last_ms >= first_ms) {
+            return Ok(None);
+        }
+        changed(record, &verdict.heard(said, received.now_ms), received.catalog, &self.market)
     }
 
     /// The conversion that a postback may have news of, and the status it says; `None` if it is

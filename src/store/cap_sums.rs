@@ -10,14 +10,17 @@ use std::sync::Arc;
 
 use super::counters::Sign;
 use super::counting::Hold;
-use super::engine::{Batch, Direction, Engine, EngineError};
+use super::engine::{Batch, Direction, Engine};
 use super::keys::{self, Place, RecordKey};
-use super::records::{CapsRecord, ChangeRecord, Contribution, ConversionRecord, Counted};
+use super::records::{
+    CapsRecord, ChangeRecord, Contribution, ConversionRecord, Counted, WalkError,
+};
+use super::retention::Expired;
 use super::schema::Table;
 use super::sums::{self, SumsError};
 use super::ticket::Outcome;
 use super::{OpenError, ReadError, Store};
-use crate::limits::{COUNTED_ROWS_MAX, PAGE_ROWS_SCANNED_MAX};
+use crate::limits::{CAP_SUMS_MENDED_MAX, COUNTED_ROWS_MAX, PAGE_ROWS_SCANNED_MAX};
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::period::Quarter;
 
@@ -44,7 +47,7 @@ impl Store {
         let hold = self.hold_sums().await?;
         let counted = self.readers.run(sums::counted).await.map_err(ReadError::from)??;
         let below = counted.conversions;
-        let mut reading = Reading { offers, below, of: ByAffiliate::new(), damaged: 0 };
+        let mut reading = Reading { offers, below, of: ByAffiliate::new() };
         let rows = keys::cap_sums_from(Quarter::default(), OfferNumber::NONE);
         let changes = keys::changes_from(&RecordKey::default());
         for (first, turn) in [
@@ -55,16 +58,12 @@ impl Store {
             while let Some(from) = next {
                 let read = move |engine: &dyn Engine| {
                     let next = turn(&mut reading, engine, from)?;
-                    Ok::<_, EngineError>((reading, next))
+                    Ok::<_, WalkError>((reading, next))
                 };
                 (reading, next) = self.readers.run(read).await.map_err(ReadError::from)??;
             }
         }
-        let Reading { of, damaged, .. } = reading;
-        if damaged > 0 {
-            tracing::error!(damaged, "what caps have counted cannot all be read");
-        }
-        Ok(CapSums { below, of, _hold: hold })
+        Ok(CapSums { below, of: reading.of, _hold: hold })
     }
 
     /// Keeps the sums as they are, waiting while they are being changed.
@@ -89,23 +88,23 @@ struct Reading {
     offers: BTreeSet<OfferNumber>,
     below: RecordKey,
     of: ByAffiliate,
-    damaged: usize,
 }
 
 impl Reading {
-    /// Adds up rows; returns where the next turn begins. Rows of other offers are passed over.
+    /// Adds up rows; returns where the next turn begins. Rows of other offers are passed over. One
+    /// that cannot be read is no row to leave out: more would be paid than the cap allows.
     fn rows(
         &mut self,
         engine: &dyn Engine,
         mut from: Vec<u8>,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
+    ) -> Result<Option<Vec<u8>>, WalkError> {
         let (to, up) = (keys::cap_sums_end(), Direction::Ascending);
         let mut left = PAGE_ROWS_SCANNED_MAX;
         loop {
-            let mut next = None;
+            let (mut next, mut unreadable) = (None, None);
             engine.scan(Table::Counters, &from, &to, up, &mut |key, value| {
+                // A key of another kind says nothing of any offer.
                 let Some(place) = keys::cap_sums_of(key) else {
-                    self.damaged += 1;
                     return ControlFlow::Continue(());
                 };
                 if left == 0 {
@@ -119,10 +118,14 @@ impl Reading {
                 }
                 match CapsRecord::decode(value) {
                     Ok(sums) => self.at(place).add(&sums),
-                    Err(_) => self.damaged += 1,
+                    Err(error) => {
+                        unreadable = Some(error);
+                        return ControlFlow::Break(());
+                    }
                 }
                 ControlFlow::Continue(())
             })?;
+            unreadable.map_or(Ok(()), Err)?;
             match next {
                 Some(next) if left > 0 => from = next,
                 next => return Ok(next),
@@ -144,9 +147,9 @@ impl Reading {
         &mut self,
         engine: &dyn Engine,
         from: Vec<u8>,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
+    ) -> Result<Option<Vec<u8>>, WalkError> {
         let (to, up) = (keys::changes_from(&self.below), Direction::Ascending);
-        let (mut left, mut next) = (PAGE_ROWS_SCANNED_MAX, None);
+        let (mut left, mut next, mut unreadable) = (PAGE_ROWS_SCANNED_MAX, None, None);
         if from[..] >= to[..] {
             return Ok(None);
         }
@@ -158,14 +161,17 @@ impl Reading {
             left -= 1;
             match (keys::change_of(key), ChangeRecord::decode(value)) {
                 (Some((id, _)), Ok(change)) if self.offers.contains(&id.offer()) => {
-                    change.add_to_caps(self.at(Place::of(id)));
+                    change.in_caps(self.at(Place::of(id)), Sign::Plus);
                 }
-                (Some(_), Ok(_)) => {}
-                _ => self.damaged += 1,
+                (Some((id, _)), Err(error)) if self.offers.contains(&id.offer()) => {
+                    unreadable = Some(error);
+                    return ControlFlow::Break(());
+                }
+                _ => {}
             }
             ControlFlow::Continue(())
         })?;
-        Ok(next)
+        unreadable.map_or(Ok(next), |error| Err(error.into()))
     }
 
     fn at(&mut self, place: Place) -> &mut CapsRecord<'static> {
@@ -187,12 +193,12 @@ pub(super) fn make(engine: &dyn Engine) -> Result<(), OpenError> {
     let (mut from, to) = (RecordKey::default(), counted.conversions);
     tracing::info!("counting what caps in total count, once: all conversions are read");
     while from < to {
-        let (rows, next) = of_one_row(engine, &from, &to)?;
-        let rows: Vec<_> = rows.into_iter().collect();
-        for rows in rows.chunks(COUNTED_ROWS_MAX) {
+        let (rows, next) = of_one_row(engine, &from, &to, None)?;
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
             let mut batch = Batch::default();
-            for (place, sums) in rows {
-                batch.put(Table::Counters, &keys::cap_sums(*place), |out| sums.encode(out));
+            for (place, sums) in rows.by_ref().take(COUNTED_ROWS_MAX) {
+                batch.put(Table::Counters, &keys::cap_sums(place), |out| sums.encode(out));
             }
             engine.append(&batch)?;
         }
@@ -206,30 +212,103 @@ pub(super) fn make(engine: &dyn Engine) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The sums of the conversions of a range that one time's rows count, and where the next ones
-/// begin.
+/// Counts rows that are damaged anew, from the conversions; durable before it returns. A row that
+/// counts conversions of which retention has let some go cannot be counted: such a store is not
+/// opened, since with a total that is too small more would be paid than a cap allows.
+pub(super) fn mend(engine: &dyn Engine, expired: &Expired) -> Result<(), OpenError> {
+    let mut damaged = Vec::new();
+    let (begin, end) =
+        (keys::cap_sums_from(Quarter::default(), OfferNumber::NONE), keys::cap_sums_end());
+    let mut newer = None;
+    engine.scan(Table::Counters, &begin, &end, Direction::Ascending, &mut |key, value| {
+        match (keys::cap_sums_of(key), CapsRecord::decode(value)) {
+            (_, Err(error)) if error.is_newer() => newer = Some(error),
+            (Some(place), Err(_)) => damaged.push(place),
+            _ => {}
+        }
+        match newer.is_some() || damaged.len() == CAP_SUMS_MENDED_MAX {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })?;
+    if let Some(error) = newer {
+        return Err(error.into());
+    }
+    let below = sums::counted(engine)?.conversions;
+    for place in &damaged {
+        let row = keys::cap_sums(*place);
+        let from = keys::first_at(place.quarter.begins_ms());
+        let to = place.after_caps().map_or(below, |after| keys::first_at(after.begins_ms()));
+        if from < expired.conversions || damaged.len() == CAP_SUMS_MENDED_MAX {
+            return Err(OpenError::DamagedCaps(
+                row.iter().map(|byte| format!("{byte:02x}")).collect(),
+            ));
+        }
+        let mut sums = CapsRecord::default();
+        if from < to.min(below) {
+            let (rows, _) = of_one_row(engine, &from, &to.min(below), Some(*place))?;
+            sums.add(rows.get(place).unwrap_or(&CapsRecord::default()));
+            // What is still to be added is part of the conversions as they were read.
+            let (from, to) = (keys::changes_from(&from), keys::changes_from(&to.min(below)));
+            engine.scan(Table::Counters, &from, &to, Direction::Ascending, &mut |key, value| {
+                if let (Some((id, _)), Ok(change)) =
+                    (keys::change_of(key), ChangeRecord::decode(value))
+                    && Place::of_caps(id) == *place
+                {
+                    change.in_caps(&mut sums, Sign::Minus);
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        let mut batch = Batch::default();
+        batch.put(Table::Counters, &row, |out| sums.encode(out));
+        engine.append(&batch)?;
+    }
+    if !damaged.is_empty() {
+        engine.sync()?;
+        tracing::warn!(
+            rows = damaged.len(),
+            "what caps have counted was damaged and is counted anew"
+        );
+    }
+    Ok(())
+}
+
+/// The sums of the conversions of a range that one time's rows count, or of a place alone, and where
+/// the next ones begin.
 fn of_one_row(
     engine: &dyn Engine,
     from: &RecordKey,
     to: &RecordKey,
-) -> Result<(HashMap<Place, CapsRecord<'static>>, RecordKey), EngineError> {
+    only: Option<Place>,
+) -> Result<(HashMap<Place, CapsRecord<'static>>, RecordKey), WalkError> {
     let mut rows: HashMap<Place, CapsRecord<'static>> = HashMap::new();
-    let (mut quarter, mut next) = (None, *to);
+    let (mut quarter, mut next, mut newer) = (None, *to, None);
     engine.scan(Table::Conversions, from, to, Direction::Ascending, &mut |key, value| {
-        // What cannot be read has been reported when it was counted.
+        // What is damaged has been reported when it was counted.
         let Some(id) = keys::record(key) else { return ControlFlow::Continue(()) };
         let place = Place::of_caps(id);
         if *quarter.get_or_insert(place.quarter) != place.quarter {
             next = *id.as_bytes();
             return ControlFlow::Break(());
         }
-        if let Ok(record) = ConversionRecord::decode(value) {
-            let contribution = Contribution::of(&record);
-            if contribution.in_caps.is_some() {
-                rows.entry(place).or_default().conversion(&contribution, Sign::Plus);
+        if only.is_some_and(|only| only != place) {
+            return ControlFlow::Continue(());
+        }
+        match ConversionRecord::decode(value) {
+            Ok(record) => {
+                let contribution = Contribution::of(&record);
+                if contribution.in_caps.is_some() {
+                    rows.entry(place).or_default().conversion(&contribution, Sign::Plus);
+                }
             }
+            Err(error) if error.is_newer() => newer = Some(error),
+            Err(_) => {}
         }
         ControlFlow::Continue(())
     })?;
-    Ok((rows, next))
+    match newer {
+        Some(error) => Err(error.into()),
+        None => Ok((rows, next)),
+    }
 }

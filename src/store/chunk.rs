@@ -9,11 +9,11 @@ use super::engine::{Batch, Direction, Engine, EngineError, Tier};
 use super::keys::{self, Place, RecordKey};
 use super::records::{
     CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts,
-    LateClickRecord, PlaceRecord, RecordError, SubRecord, click_of,
+    LateClickRecord, PlaceRecord, RecordError, SubRecord, WalkError, click_of,
 };
 use super::schema::Table;
+use super::sum_rows::{Sub, SubCounts, by_row, place_counts, stored_place, sub_counts, sum};
 use crate::click_id::RecordId;
-use crate::limits::SUBS_PER_PLACE_MAX;
 use crate::model::period::Quarter;
 
 /// What is read.
@@ -31,22 +31,6 @@ pub struct Range {
     pub subs: bool,
 }
 
-/// A value of `sub1`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Sub {
-    /// It is.
-    Named(Box<str>),
-    /// It is not known, because the click's record is not there.
-    Other,
-}
-
-impl Sub {
-    /// Clicks without `sub1` have no sums of their own: they are what others leave of the place's.
-    fn of(sub1: &str) -> Option<Self> {
-        (!sub1.is_empty()).then(|| Self::Named(sub1.into()))
-    }
-}
-
 /// Some of what is not in the sums.
 #[derive(Default)]
 pub struct Chunk {
@@ -62,6 +46,8 @@ pub struct Chunk {
     /// There are more changes or late clicks.
     more: bool,
     damaged: usize,
+    /// A record that a later release has written.
+    newer: Option<RecordError>,
 }
 
 /// What is added at a place.
@@ -69,16 +55,6 @@ pub struct Chunk {
 struct Added {
     counts: Counts<'static>,
     subs: BTreeMap<Sub, Counts<'static>>,
-}
-
-/// What is added for one value of `sub1`, or for those that have no row of their own.
-pub struct SubCounts {
-    /// The value.
-    pub sub: Option<Box<str>>,
-    /// The row as it is.
-    stored: Option<Vec<u8>>,
-    /// What is added.
-    pub counts: Counts<'static>,
 }
 
 /// A conversion that was read.
@@ -105,8 +81,8 @@ impl Chunk {
     /// Reads as much of a range as is allowed at once.
     ///
     /// # Errors
-    /// When the engine cannot read.
-    pub fn read(engine: &dyn Engine, range: &Range) -> Result<Self, EngineError> {
+    /// When the engine cannot read, or a later release has written some of it.
+    pub fn read(engine: &dyn Engine, range: &Range) -> Result<Self, WalkError> {
         let Range { since, from, to, .. } = *range;
         let mut chunk = Self { next: from, ..Self::default() };
         let clicks = chunk.clicks(engine, range)?;
@@ -128,6 +104,10 @@ impl Chunk {
             &mut subs,
             range.subs,
         )?;
+        // It would be missing in the sums for good.
+        if let Some(error) = chunk.newer {
+            return Err(error.into());
+        }
         if chunk.damaged > 0 {
             let damaged = chunk.damaged;
             tracing::error!(damaged, "records that cannot be read were not counted");
@@ -173,7 +153,7 @@ impl Chunk {
                     let sub = range.subs.then_some(record.subs[0]);
                     self.click(RecordId::from_bytes(key), record.fallback, sub);
                 }
-                Err(_) => self.damaged += 1,
+                Err(error) => self.unreadable(error),
             }
             ControlFlow::Continue(())
         })?;
@@ -185,7 +165,7 @@ impl Chunk {
         engine: &dyn Engine,
         range: &Range,
         subs: &mut Subs,
-    ) -> Result<Vec<Met>, EngineError> {
+    ) -> Result<Vec<Met>, WalkError> {
         let (from, to) = (range.from.conversions, range.to.conversions);
         let mut met: Vec<Met> = Vec::new();
         if from >= to {
@@ -206,7 +186,8 @@ impl Chunk {
                     self.in_caps(id, &contribution, Sign::Plus);
                     met.push(Met { id, steps: record.history.len(), click, contribution });
                 }
-                _ => self.damaged += 1,
+                (_, Err(error)) => self.unreadable(error),
+                (None, Ok(_)) => self.damaged += 1,
             }
             ControlFlow::Continue(())
         })?;
@@ -251,7 +232,8 @@ impl Chunk {
                     }
                     self.spent.push(key.to_vec());
                 }
-                _ => self.damaged += 1,
+                (_, Err(error)) => self.unreadable(error),
+                (None, Ok(_)) => self.damaged += 1,
             }
             ControlFlow::Continue(())
         })
@@ -269,7 +251,7 @@ impl Chunk {
         met: &[Met],
         subs: &mut Subs,
         with_subs: bool,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), WalkError> {
         let range = (keys::changes_from(from), keys::changes_from(to));
         if range.0 >= range.1 {
             return Ok(());
@@ -287,7 +269,7 @@ impl Chunk {
                 }
                 match Change::read(key, value) {
                     Ok(change) => changes.push(change),
-                    Err(_) => self.damaged += 1,
+                    Err(error) => self.unreadable(error),
                 }
                 ControlFlow::Continue(())
             },
@@ -315,6 +297,13 @@ impl Chunk {
             }
         }
         Ok(())
+    }
+
+    fn unreadable(&mut self, error: RecordError) {
+        match error.is_newer() {
+            true => self.newer = Some(error),
+            false => self.damaged += 1,
+        }
     }
 
     fn click(&mut self, id: RecordId, fallback: &str, sub1: Option<&str>) {
@@ -374,8 +363,9 @@ impl Chunk {
     /// The commit that adds all of it to the sums. Sums by `sub1` before `subs_from` are gone.
     ///
     /// # Errors
-    /// When the engine cannot read.
-    pub fn commit(self, engine: &dyn Engine, subs_from: Quarter) -> Result<Batch, EngineError> {
+    /// When the engine cannot read, a later release has written sums that are to be added to, or what
+    /// caps have counted is damaged.
+    pub fn commit(self, engine: &dyn Engine, subs_from: Quarter) -> Result<Batch, WalkError> {
         let mut batch = Batch::default();
         for (place, mut added) in self.places {
             let (stored, mut named) = stored_place(engine, place)?;
@@ -384,17 +374,19 @@ impl Chunk {
             }
             for sub in by_row(engine, place, added.subs, &mut named)? {
                 let key = keys::sub_counter(place, sub.sub.as_deref());
-                let counts = sum(sub.stored.as_deref().map(sub_counts), &sub.counts);
+                let counts = sum(sub.stored.as_deref().map(sub_counts), &sub.counts)?;
                 batch.put(Table::Counters, &key, |out| SubRecord { counts }.encode(out));
             }
-            let counts = sum(stored.as_deref().map(place_counts), &added.counts);
+            let counts = sum(stored.as_deref().map(place_counts), &added.counts)?;
             let record = PlaceRecord { subs: named, counts };
             batch.put(Table::Counters, &keys::counter(place), |out| record.encode(out));
         }
         for (place, added) in self.caps {
             let key = keys::cap_sums(place);
             let stored = engine.value(Table::Counters, &key)?;
-            let mut sums = known(stored.as_deref().map(CapsRecord::decode));
+            // To begin anew would forget what was paid. The next start counts it again.
+            let mut sums =
+                stored.as_deref().map(CapsRecord::decode).transpose()?.unwrap_or_default();
             sums.add(&added);
             batch.put(Table::Counters, &key, |out| sums.encode(out));
         }
@@ -427,71 +419,14 @@ impl Change {
     }
 }
 
-/// Which rows the values of `sub1` add to: their own while there is room for them, once and for
-/// all; so a row has all that there ever was of its value.
-fn by_row(
-    engine: &dyn Engine,
-    place: Place,
-    subs: BTreeMap<Sub, Counts<'static>>,
-    named: &mut u32,
-) -> Result<Vec<SubCounts>, EngineError> {
-    let mut rows = Vec::with_capacity(subs.len());
-    let mut others: Option<Counts<'static>> = None;
-    for (sub, counts) in subs {
-        if let Sub::Named(sub) = sub {
-            let stored = engine.value(Table::Counters, &keys::sub_counter(place, Some(&sub)))?;
-            if stored.is_some() || *named < SUBS_PER_PLACE_MAX {
-                *named += u32::from(stored.is_none());
-                rows.push(SubCounts { sub: Some(sub), stored, counts });
-                continue;
-            }
-        }
-        others.get_or_insert_default().add(&counts, Sign::Plus);
-    }
-    if let Some(counts) = others {
-        let stored = engine.value(Table::Counters, &keys::sub_counter(place, None))?;
-        rows.push(SubCounts { sub: None, stored, counts });
-    }
-    Ok(rows)
-}
-
-/// A place's row, and how many values of `sub1` it has.
-fn stored_place(engine: &dyn Engine, place: Place) -> Result<(Option<Vec<u8>>, u32), EngineError> {
-    let stored = engine.value(Table::Counters, &keys::counter(place))?;
-    let named = stored.as_deref().and_then(|bytes| Some(PlaceRecord::decode(bytes).ok()?.subs));
-    Ok((stored, named.unwrap_or_default()))
-}
-
-fn place_counts(bytes: &[u8]) -> Result<Counts<'_>, RecordError> {
-    Ok(PlaceRecord::decode(bytes)?.counts)
-}
-
-fn sub_counts(bytes: &[u8]) -> Result<Counts<'_>, RecordError> {
-    Ok(SubRecord::decode(bytes)?.counts)
-}
-
-fn sum<'s>(stored: Option<Result<Counts<'s>, RecordError>>, added: &Counts<'_>) -> Counts<'s> {
-    let mut counts = known(stored);
-    counts.add(added, Sign::Plus);
-    counts
-}
-
-fn known<T: Default>(stored: Option<Result<T, RecordError>>) -> T {
-    let stored = stored.transpose().unwrap_or_else(|error| {
-        tracing::error!(%error, "sums that cannot be read begin anew");
-        None
-    });
-    stored.unwrap_or_default()
-}
-
 /// The `sub1` of a click, if it has one.
-fn sub_of(engine: &dyn Engine, click: RecordId) -> Result<Option<Sub>, EngineError> {
-    let mut sub = Some(Sub::Other);
-    let mut read = |bytes: &[u8]| {
-        if let Ok(record) = ClickRecord::decode(bytes) {
-            sub = Sub::of(record.subs[0]);
-        }
+fn sub_of(engine: &dyn Engine, click: RecordId) -> Result<Option<Sub>, WalkError> {
+    let mut sub = Ok(Some(Sub::Other));
+    let mut read = |bytes: &[u8]| match ClickRecord::decode(bytes) {
+        Ok(record) => sub = Ok(Sub::of(record.subs[0])),
+        Err(error) if error.is_newer() => sub = Err(error),
+        Err(_) => {}
     };
     engine.get(Table::Clicks, click.as_bytes(), Tier::Disk, &mut read)?;
-    Ok(sub)
+    Ok(sub?)
 }

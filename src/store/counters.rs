@@ -35,6 +35,13 @@ impl Sign {
         }
     }
 
+    const fn opposite(self) -> Self {
+        match self {
+            Self::Plus => Self::Minus,
+            Self::Minus => Self::Plus,
+        }
+    }
+
     const fn of_sum(self, number: i128) -> i128 {
         match self {
             Self::Plus => number,
@@ -209,11 +216,11 @@ impl<'a> Counts<'a> {
 }
 
 impl ChangeRecord<'_> {
-    /// Adds what the change makes of what caps have counted.
-    pub fn add_to_caps(&self, sums: &mut CapsRecord<'_>) {
-        sums.conversion(&self.after, Sign::Plus);
+    /// Adds what the change makes of what caps have counted, or takes it away.
+    pub fn in_caps(&self, sums: &mut CapsRecord<'_>, sign: Sign) {
+        sums.conversion(&self.after, sign);
         if let Some(before) = &self.before {
-            sums.conversion(before, Sign::Minus);
+            sums.conversion(before, sign.opposite());
         }
     }
 }

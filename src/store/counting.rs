@@ -27,7 +27,7 @@ use super::filing::yield_to_others;
 use super::health::Health;
 use super::keys::{self, RecordKey};
 use super::records::{
-    ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, LateClickRecord,
+    ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, LateClickRecord, WalkError,
 };
 use super::schema::Table;
 use super::ticket::{Outcome, Settle, Ticket};
@@ -172,21 +172,22 @@ impl Counting {
     /// way one commit further.
     ///
     /// # Errors
-    /// When the engine cannot read.
+    /// When the engine cannot read, or there is what must not be passed over.
     pub fn turn(
         &self,
         writer: &Writer,
         engine: &dyn Engine,
         due: bool,
         at_once: AtOnce,
-    ) -> Result<Turn, EngineError> {
+    ) -> Result<Turn, WalkError> {
         let mut state = self.lock();
         if state.is_changing() || state.held > 0 {
             return Ok(Turn::UnderWay);
         }
         let Some(round) = state.round else {
             let counted = self.counted();
-            return if due { state.begin(counted, writer, engine) } else { Ok(Turn::Nothing) };
+            let begun = if due { state.begin(counted, writer, engine)? } else { Turn::Nothing };
+            return Ok(begun);
         };
         if !writer.is_settled(round.batch) {
             return Ok(Turn::UnderWay);
@@ -297,10 +298,12 @@ pub(super) fn count_until_closed(
             Ok(Turn::Nothing) if !due => idle += 1,
             Ok(Turn::Nothing | Turn::Ended) => idle = 0,
             Ok(Turn::UnderWay) => {}
-            Err(error) => {
+            Err(WalkError::Engine(error)) => {
                 tracing::error!(%error, "clicks and conversions were not counted");
                 idle = 0;
             }
+            // Nor will they ever be, and retention must not wait for it unheard.
+            Err(WalkError::Record(error)) => health.poison("counting", &error),
         }
     }
 }

@@ -31,7 +31,9 @@ use super::keys::{
     self, BY_CLICK_KEY_BYTES, DEDUPE_KEY_BYTES, OF_CUSTOMER_KEY_BYTES, POSTING_KEY_BYTES, RecordKey,
 };
 use super::postings::postings;
-use super::records::{self, BINDING_VALUE_BYTES, Binding, ConversionRecord, DEDUPE_VALUE_BYTES};
+use super::records::{
+    self, BINDING_VALUE_BYTES, Binding, ConversionRecord, DEDUPE_VALUE_BYTES, WalkError,
+};
 use super::schema::Table;
 use super::ticket::Ticket;
 use super::writer::Writer;
@@ -225,8 +227,8 @@ impl Filing {
     /// takes the round under way as far as it gets without waiting for a commit.
     ///
     /// # Errors
-    /// When the engine fails; the store is poisoned then.
-    pub fn turn(&self, writer: &Writer, engine: &dyn Engine, now: bool) -> Result<(), EngineError> {
+    /// When the engine fails, or a later release has written a conversion; the store is poisoned then.
+    pub fn turn(&self, writer: &Writer, engine: &dyn Engine, now: bool) -> Result<(), WalkError> {
         let mut state = self.lock();
         let Some(mut round) = state.round.take() else {
             let before = std::mem::replace(&mut state.mark, writer.mark());
@@ -303,12 +305,12 @@ pub(super) fn file_until_closed(
 /// Files the index rows of all conversions in `from..to`, so many at a time.
 ///
 /// # Errors
-/// When the engine fails.
+/// When the engine fails, or a later release has written a conversion.
 pub(super) fn file(
     engine: &dyn Engine,
     mut from: RecordKey,
     to: RecordKey,
-) -> Result<(), EngineError> {
+) -> Result<(), WalkError> {
     while from < to {
         let rows = Rows::read(engine, &from, &to)?;
         let next = rows.next;
@@ -331,7 +333,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn read(engine: &dyn Engine, from: &RecordKey, to: &RecordKey) -> Result<Self, EngineError> {
+    fn read(engine: &dyn Engine, from: &RecordKey, to: &RecordKey) -> Result<Self, WalkError> {
         let mut rows = Self {
             dedupe: Vec::new(),
             by_click: Vec::new(),
@@ -341,7 +343,7 @@ impl Rows {
             posting_values: Vec::new(),
             next: *to,
         };
-        let mut damaged = 0_usize;
+        let (mut damaged, mut newer) = (0_usize, None);
         engine.scan(Table::Conversions, from, to, Direction::Ascending, &mut |key, value| {
             if rows.by_click.len() == FILED_AT_ONCE_MAX
                 && let Ok(next) = <RecordKey>::try_from(key)
@@ -351,10 +353,16 @@ impl Rows {
             }
             match (keys::record(key), ConversionRecord::decode(value)) {
                 (Some(id), Ok(record)) => rows.add(id, &record),
+                (_, Err(error)) if error.is_newer() => {
+                    newer = Some(error);
+                    return ControlFlow::Break(());
+                }
                 _ => damaged += 1,
             }
             ControlFlow::Continue(())
         })?;
+        // Its rows would be missing for good, and what it claims would count again.
+        newer.map_or(Ok(()), Err)?;
         if damaged > 0 {
             tracing::error!(damaged, "conversions that cannot be read were not indexed");
         }

@@ -1,12 +1,11 @@
 //! Whether the store may be written to: poisoned for good by a failed write, closed for a while
 //! by a full disk.
 
+use std::fmt::Display;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
-
-use super::engine::EngineError;
 
 /// The store's condition, shared by its threads and everybody who asks.
 #[derive(Debug, Default)]
@@ -19,7 +18,7 @@ pub struct Health {
 impl Health {
     /// Marks the store as failed, for good; the first reason is kept. A failing disk is never
     /// tried again: what an fsync has dropped once, a second one will not bring back.
-    pub(super) fn poison(&self, during: &str, error: &EngineError) {
+    pub(super) fn poison(&self, during: &str, error: &dyn Display) {
         let reason = format!("{during} failed: {error}");
         // First of all: whatever becomes of the log line, nothing more is acknowledged.
         if self.poison.set(reason.clone()).is_ok() {

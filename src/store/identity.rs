@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::engine::{Batch, Direction, Engine, EngineError, Tier};
 use super::keys::{self, RecordKey};
 use super::schema::Table;
-use super::{FORMAT_VERSION, OpenError, filing};
+use super::{FILED_SINCE_FORMAT, FORMAT_VERSION, OpenError, filing};
 use crate::click_id::RecordId;
 
 /// What the store knows of its own past when a server opens it.
@@ -35,7 +35,7 @@ pub(super) fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Ident
     let filed_below = newest_conversion.map_or(RecordKey::default(), keys::after);
     // Older formats have fewer rows. What is filed already is filed once more, the same.
     let filed = meta(engine, keys::META_FILED, "filed")?;
-    let filed = filed.filter(|_| format == Some(FORMAT_VERSION));
+    let filed = filed.filter(|_| format >= Some(FILED_SINCE_FORMAT));
     filing::file(engine, filed.unwrap_or_default(), filed_below)?;
     let mut batch = Batch::default();
     let mut put = |key: &[u8], value: &[u8]| {

@@ -100,7 +100,9 @@ impl Store {
         self.indexed(index, is_meant, TRACE_CONVERSIONS_MAX).await
     }
 
-    /// The conversions of one or more customers, oldest first, at most `limit`.
+    /// The conversions of one or more customers, oldest first, at most `limit`. Those that are not
+    /// filed yet are decoded one by one: `UNFILED_MAX` at most, a second's work of a reader thread;
+    /// ten minutes' conversions as a rule.
     ///
     /// # Errors
     /// When the store cannot be read now.

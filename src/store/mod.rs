@@ -11,6 +11,7 @@ mod changes;
 mod chunk;
 mod claimed;
 mod counting;
+mod error;
 mod filing;
 mod health;
 mod identity;
@@ -24,6 +25,7 @@ mod restored;
 mod retention;
 mod rocks;
 mod seals;
+mod sum_rows;
 mod sums;
 mod view;
 mod writer;
@@ -47,6 +49,7 @@ pub use cap_sums::{ByAffiliate, CapSums};
 pub use catalogs::KeepError;
 pub use changes::ConversionChange;
 pub use counting::{AtOnce, Turn};
+pub use error::{OpenError, ReadError};
 pub use filing::{Progress, yield_to_others};
 pub use health::Health;
 pub use identity::Identity;
@@ -65,7 +68,7 @@ pub use writer::{AppendBuffers, Appended, Observe, SubmitError, Unobserved, Writ
 use crate::click_id::RecordId;
 use crate::limits::LOG_PREPARATION_MAX;
 use counting::Counting;
-use engine::{Engine, EngineError, Lookup, Tier};
+use engine::{Engine, Lookup, Tier};
 use filing::Filing;
 use identity::{identify, meta, newest};
 use reader::ReaderPool;
@@ -78,53 +81,10 @@ use ticket::{Outcome, Settle, Ticket};
 /// 2: index rows may be written after their conversion, see `meta`'s `filed`.
 /// 3: every conversion that is filed has its postings in `ledger`.
 /// 4: every conversion that is filed and names a customer has its row in `customers`.
-pub const FORMAT_VERSION: u32 = 4;
-
-/// Why the store could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The engine refused.
-    #[error("cannot open the store: {0}")]
-    Engine(#[from] EngineError),
-    /// The store was written by a newer release.
-    #[error("the store has format {found}, this release reads up to {FORMAT_VERSION}")]
-    NewerFormat {
-        /// The format found.
-        found: u32,
-    },
-    /// The store was written by an older release, and has never been served by this one.
-    #[error("the store has format {found}; start the server once, which brings it up to date")]
-    OlderFormat {
-        /// The format found.
-        found: u32,
-    },
-    /// A value in `meta` has the wrong length.
-    #[error("the store's meta table is damaged at {0:?}")]
-    DamagedMeta(&'static str),
-    /// The row that says how far the counters go does not decode.
-    #[error("the store's counters table does not say how far it goes")]
-    DamagedCounters,
-    /// The system gave no thread.
-    #[error("cannot start the store's threads: {0}")]
-    Threads(#[from] std::io::Error),
-}
-
-/// Why a read has no answer.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The readers have too much to do.
-    #[error(transparent)]
-    Busy(#[from] Busy),
-    /// The engine failed.
-    #[error("cannot read the store: {0}")]
-    Engine(#[from] EngineError),
-    /// A record does not decode.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// It can be read, but the disk never confirmed it and never will.
-    #[error("the store is poisoned")]
-    Poisoned,
-}
+/// 5: records have versions that releases before do not know.
+pub const FORMAT_VERSION: u32 = 5;
+/// From this format on, `meta`'s `filed` says what it does today.
+const FILED_SINCE_FORMAT: u32 = 4;
 
 /// A click's record as it was stored.
 #[derive(Clone, Debug)]
@@ -219,6 +179,7 @@ impl Store {
         let clicks_from_ms = AtomicU64::new(u64::MAX);
         let expired = Expired::read(&*engine)?;
         cap_sums::make(&*engine)?;
+        cap_sums::mend(&*engine, &expired)?;
         let counted = sums::counted(&*engine)?;
         writer.close_counting(counted);
         let counting = Arc::new(Counting::new(counted, expired.subs_before()));

@@ -9,7 +9,7 @@ use super::keys::{self, Numbered};
 use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
 use super::{ReadError, Store, SubmitError};
-use crate::limits::{NUMBERS_PER_COMMIT_MAX, RESTORE_NUMBERS_SKIPPED};
+use crate::limits::{NUMBERS_PER_COMMIT_MAX, RESTORE_NUMBERS_SKIPPED, RESTORE_NUMBERS_SPREAD};
 use crate::model::ids::{AffiliateNumber, NUMBER_MAX, OfferNumber};
 
 /// Why numbers could not be assigned.
@@ -117,12 +117,14 @@ impl Numbers {
         known.values().max().map_or(1, |highest| highest + 1).max(from)
     }
 
-    /// As many numbers further on as may have been given since; half of those that are left, if
-    /// that is less.
-    pub(super) fn skipped(&self) -> NumbersFrom {
+    /// As many numbers further on as may have been given since, or half of those that are left, if
+    /// that is less; and by `chance` further still, for another store may go on from there, too.
+    pub(super) fn skipped(&self, chance: u32) -> NumbersFrom {
         let beyond = |kind| {
             let next = self.next(kind);
-            next + RESTORE_NUMBERS_SKIPPED.min(NUMBER_MAX.saturating_sub(next) / 2)
+            let next = next + RESTORE_NUMBERS_SKIPPED.min(NUMBER_MAX.saturating_sub(next) / 2);
+            let spread = NUMBER_MAX.saturating_sub(next) / RESTORE_NUMBERS_SPREAD;
+            next + chance % (spread + 1)
         };
         NumbersFrom([beyond(Numbered::Offer), beyond(Numbered::Affiliate)])
     }

@@ -36,6 +36,9 @@ const TIME_ORDERED_BLOCK_BYTES: usize = 16 << 10;
 const SMALL_BLOCK_BYTES: usize = 4 << 10;
 /// Dictionary shared by the blocks of a bottom-level file, bytes.
 const ZSTD_DICTIONARY_BYTES: i32 = 16 << 10;
+/// After so long a table file is compacted even if nothing was added to its keys: by about so much
+/// rows of conversions that were let go may outlive them. Sooner would rewrite the table for little.
+const ROWS_COMPACTED_EVERY_SECONDS: u64 = 30 * 24 * 60 * 60;
 
 /// Options of the database as a whole.
 pub(super) fn database() -> Options {
@@ -98,6 +101,8 @@ fn drop_expired(options: &mut Options, before_ms: &Arc<AtomicU64>, minted_ms: Mi
         _ => Decision::Keep,
     };
     options.set_compaction_filter("expiry", decide);
+    // Nor does it leave rows where nothing is ever added any more.
+    options.set_periodic_compaction_seconds(ROWS_COMPACTED_EVERY_SECONDS);
 }
 
 /// Options of a file of rows that RocksDB takes over: as its column family's, and not compressed,

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::engine::EngineError;
 use crate::click_id::RecordId;
 use crate::model::reasons::Flag;
 use crate::model::status::Status;
@@ -27,11 +28,33 @@ pub const SUBS: usize = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The version byte is missing or unknown.
-    #[error("record version {0:?} is unknown to this release")]
+    #[error(
+        "record version {0:?} is unknown to this release: a later one has written it, or it is damaged"
+    )]
     Version(Option<u8>),
     /// The bytes do not decode.
     #[error("record is corrupt")]
     Corrupt,
+}
+
+impl RecordError {
+    /// Whether it looks like the work of a later release: then whatever is derived from such records
+    /// would lack this one, and nobody would know. So it is no record to pass over.
+    #[must_use]
+    pub const fn is_newer(self) -> bool {
+        matches!(self, Self::Version(Some(_)))
+    }
+}
+
+/// Why a walk over records came to no end.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WalkError {
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A record must not be passed over.
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 /// The visitor's address, as much of it as the configuration lets us keep.

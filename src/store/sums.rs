@@ -7,7 +7,9 @@ use super::chunk::{self, Chunk};
 use super::counting::{self, AtOnce, Hold, Turn};
 use super::engine::{Direction, Engine, EngineError, Tier};
 use super::keys::{self, Place, RecordKey};
-use super::records::{Counted, Counts, PlaceRecord, RecordError, RefusedRecord, SubRecord};
+use super::records::{
+    Counted, Counts, PlaceRecord, RecordError, RefusedRecord, SubRecord, WalkError,
+};
 use super::schema::Table;
 use super::{OpenError, ReadError, Store, View};
 use crate::limits::REPORT_TAIL_MAX;
@@ -32,6 +34,12 @@ pub enum SumsError {
 
 impl From<EngineError> for SumsError {
     fn from(error: EngineError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+impl From<WalkError> for SumsError {
+    fn from(error: WalkError) -> Self {
         Self::Read(error.into())
     }
 }

@@ -63,12 +63,9 @@ fn next(view: &View<'_>, from: Quarter, below: &RecordKey) -> Result<Option<Plac
     Ok(first)
 }
 
-/// What caps have counted in 32 days.
+/// What caps have counted in 32 days, less what the conversions come to.
 #[derive(Default)]
-struct Found {
-    counted: HashMap<Place, CapsRecord<'static>>,
-    recorded: HashMap<Place, CapsRecord<'static>>,
-}
+struct Found(HashMap<Place, CapsRecord<'static>>);
 
 impl Found {
     /// Takes what the rows say; false if some do not decode.
@@ -80,7 +77,7 @@ impl Found {
         let mut sound = true;
         view.scan(Table::Counters, &begin, end, &mut |key, value| {
             match (keys::cap_sums_of(key), CapsRecord::decode(value)) {
-                (Some(place), Ok(sums)) => self.counted.entry(place).or_default().add(&sums),
+                (Some(place), Ok(sums)) => self.0.entry(place).or_default().add(&sums),
                 _ => sound = false,
             }
             ControlFlow::Continue(())
@@ -88,8 +85,8 @@ impl Found {
         Ok(sound)
     }
 
-    /// Adds up the conversions of a range, and to what the rows say the changes that are still to be
-    /// added; false if some do not decode.
+    /// Takes away the conversions of a range, and adds the changes that are still to be added to the
+    /// rows; false if some do not decode.
     fn records(
         &mut self,
         view: &View<'_>,
@@ -103,8 +100,8 @@ impl Found {
         view.scan(Table::Conversions, from, to, &mut |key, value| {
             match (keys::record(key), ConversionRecord::decode(value)) {
                 (Some(id), Ok(record)) => {
-                    let sums = self.recorded.entry(Place::of_caps(id)).or_default();
-                    sums.conversion(&Contribution::of(&record), Sign::Plus);
+                    let rest = self.0.entry(Place::of_caps(id)).or_default();
+                    rest.conversion(&Contribution::of(&record), Sign::Minus);
                 }
                 _ => sound = false,
             }
@@ -114,7 +111,7 @@ impl Found {
         view.scan(Table::Counters, &from, &to, &mut |key, value| {
             match (keys::change_of(key), ChangeRecord::decode(value)) {
                 (Some((id, _)), Ok(change)) => {
-                    change.add_to_caps(self.counted.entry(Place::of_caps(id)).or_default());
+                    change.in_caps(self.0.entry(Place::of_caps(id)).or_default(), Sign::Plus);
                 }
                 _ => sound = false,
             }
@@ -125,29 +122,16 @@ impl Found {
 
     /// Names what differs; where retention has begun to let go, only what counts fewer conversions
     /// than there are.
-    fn compare(mut self, whole: bool, report: &mut Report) {
-        let places: BTreeSet<_> =
-            self.counted.keys().chain(self.recorded.keys()).copied().collect();
-        for place in places {
-            let counted = self.counted.remove(&place).unwrap_or_default().sorted();
-            let recorded = self.recorded.remove(&place).unwrap_or_default().sorted();
-            let differs =
-                if whole { counted != recorded } else { is_short_of(&counted, &recorded) };
-            if differs {
-                let fault = "what caps have counted is not what the conversions come to";
-                report.fault(Table::Counters, &keys::cap_sums(place), fault);
-            }
+    fn compare(self, whole: bool, report: &mut Report) {
+        let differs = |rest: &CapsRecord<'_>| match whole {
+            true => !rest.sums.is_empty(),
+            false => rest.sums.iter().any(|sum| sum.conversions < 0),
+        };
+        let wrong: BTreeSet<_> =
+            self.0.iter().filter(|(_, rest)| differs(rest)).map(|(place, _)| *place).collect();
+        for place in wrong {
+            let fault = "what caps have counted is not what the conversions come to";
+            report.fault(Table::Counters, &keys::cap_sums(place), fault);
         }
     }
-}
-
-/// Whether sums lack conversions that are there.
-fn is_short_of(counted: &CapsRecord<'_>, recorded: &CapsRecord<'_>) -> bool {
-    recorded.sums.iter().any(|there| {
-        let same = counted
-            .sums
-            .iter()
-            .find(|sum| sum.event == there.event && sum.currency == there.currency);
-        same.map_or(0, |sum| sum.conversions) < there.conversions
-    })
 }

@@ -2,7 +2,7 @@
 //! or looked on at.
 
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postbackd::auth::{Canonical, SecretSource, SigningKey, hash_text};
 use tempfile::TempDir;
@@ -27,6 +27,9 @@ fn advertiser(id: &str, more: &str) -> String {
     )
 }
 
+/// Of an advertiser that has names of its own for what is secret.
+const OWN_NAMES: &str = "params = { token = \"pass\", sig = \"mac\", nonce = \"salt\" }";
+
 fn catalog(secrets: &TempDir) -> String {
     let key = format!("{{ secret = \"file:{}\" }}", secrets.path().join("key").display());
     let next = format!("{{ secret = \"file:{}\" }}", secrets.path().join("next").display());
@@ -49,7 +52,10 @@ fn catalog(secrets: &TempDir) -> String {
             "nonce",
             &format!("auth = {{ hmac = [{key}], nonce = true, ts_window = \"1h\" }}"),
         ),
-        advertiser("ip", "auth = { allow_ips = [\"203.0.113.0/24\", \"2001:db8::7\"] }"),
+        advertiser(
+            "ip",
+            "auth = { allow_ips = [\"203.0.113.0/24\", \"2001:db8::7\", \"::ffff:192.0.2.0/120\", \"::ffff:198.18.0.1\"] }",
+        ),
         advertiser("all", &format!("auth = {{ {all} }}")),
         advertiser("shadow", &format!("auth = {{ mode = \"shadow\", {all} }}")),
         advertiser(
@@ -68,6 +74,7 @@ fn catalog(secrets: &TempDir) -> String {
             "renamed",
             &format!("preset = \"affise\"\nanswer = \"json\"\nauth = {{ hmac = [{key}] }}"),
         ),
+        advertiser("own", OWN_NAMES),
         "[[affiliates]]\nid = \"ann\"\n".to_owned(),
     ]
     .join("\n")
@@ -368,6 +375,96 @@ fn a_signature_is_good_for_a_while_and_a_nonce_for_one_signature() {
     assert_eq!(ask_again(&world, ts), is(200, "duplicate"), "after a restart it counts once");
 }
 
+/// A server whose one advertiser signs with nonces, and may approve what was rejected.
+fn world_of_replays(reapprove: bool) -> (World, impl Fn(bool) -> String) {
+    let secrets = secrets();
+    let key = format!("{{ secret = \"file:{}\" }}", secrets.path().join("key").display());
+    let text = move |reapprove: bool| {
+        format!(
+            "[[advertisers]]\nid = \"a\"\nauth = {{ hmac = [{key}], nonce = true, ts_window = \"1h\" }}\n\
+             [[offers]]\nid = \"a\"\nadvertiser = \"a\"\nurl = \"https://a.example/?c={{click_id}}\"\n\
+             [[offers.events]]\nid = \"sale\"\nreapprove = {reapprove}\n\
+             payout = {{ percent = \"10\", currency = \"USD\" }}\n\
+             [[affiliates]]\nid = \"ann\"\n"
+        )
+    };
+    (World { server: Setup::new().catalog(text(reapprove)).start(), secrets }, text)
+}
+
+/// Signs parameters with a nonce.
+fn once(click: &str, nonce: &str, more: &[(&str, &str)]) -> String {
+    // Times of the history are milliseconds; what follows is to be later.
+    std::thread::sleep(Duration::from_millis(2));
+    let pairs = [("click_id", click), ("event", "sale"), ("txn_id", "T"), ("nonce", nonce)];
+    signed(&[&pairs[..], more].concat())
+}
+
+#[test]
+fn a_signed_postback_sent_again_undoes_no_correction() {
+    let (world, _) = world_of_replays(true);
+    let click = world.click("a");
+    let new = once(&click, "n-1", &[("status", "approved"), ("amount", "10")]);
+    let higher = once(&click, "n-2", &[("status", "approved"), ("amount", "100")]);
+    let lower = once(&click, "n-3", &[("status", "approved"), ("amount", "50")]);
+    assert_eq!(world.ask("a", &new), is(200, "accepted"));
+    assert_eq!(world.ask("a", &higher), is(200, "updated"));
+    assert_eq!(world.ask("a", &higher), is(200, "duplicate"), "a retry");
+    std::thread::sleep(Duration::from_millis(2));
+    assert_eq!(world.ask("a", &lower), is(200, "updated"));
+    for again in [&higher, &new, &lower, &higher] {
+        let head = world.server.request("HEAD", &format!("/postback/a?{again}"), "");
+        assert_eq!(head.header("x-postback-result"), Some("duplicate"));
+        assert_eq!(world.ask("a", again), is(200, "duplicate"));
+        let shared = Answer::of(world.server.get(&format!("/postback?{again}")));
+        assert_eq!(told(&shared), is(200, "duplicate"), "by the click");
+    }
+    let kept = world.server.conversions("");
+    assert_eq!((kept.len(), kept[0]["amount"].as_str()), (1, Some("50.00")));
+    assert_eq!(kept[0]["history"].as_array().map(Vec::len), Some(3));
+    // Who says it by a signature of its own means it.
+    let meant = once(&click, "n-4", &[("status", "approved"), ("amount", "100")]);
+    assert_eq!(world.ask("a", &meant), is(200, "updated"));
+}
+
+#[test]
+fn a_signed_postback_sent_again_approves_nothing_that_the_network_has_rejected() {
+    let (world, text) = world_of_replays(true);
+    let held = text(true).replace("reapprove", "initial_status = \"pending\"\nreapprove");
+    world.server.write_catalog(&held);
+    world.server.signal("HUP");
+    eventually("the catalog", || {
+        world.server.admin("/api/v1/catalog").text().contains("pending").then_some(())
+    });
+    let click = world.click("a");
+    let approved = once(&click, "n-1", &[("status", "approved")]);
+    assert_eq!(world.ask("a", &approved), is(200, "accepted"));
+    let kept = world.server.conversions("");
+    assert_eq!(kept[0]["status"], "pending", "the offer holds it back");
+    let id = kept[0]["conversion_id"].as_str().expect("an ID");
+    std::thread::sleep(Duration::from_millis(2));
+    let file = format!("conversion_id,status\n{id},rejected\n");
+    let uploaded = world.server.post_api("conversions/status", "text/csv", &file);
+    assert_eq!(uploaded.status, 200, "{}", uploaded.text());
+    assert_eq!(world.ask("a", &approved), is(200, "duplicate"));
+    assert_eq!(world.server.conversions("")[0]["status"], "rejected");
+    let meant = once(&click, "n-2", &[("status", "approved")]);
+    assert_eq!(world.ask("a", &meant), is(200, "updated"), "signed anew, reapprove lets it");
+}
+
+#[test]
+fn a_signed_retry_counts_if_the_first_changed_nothing() {
+    let (world, text) = world_of_replays(false);
+    let click = world.click("a");
+    let new = once(&click, "n-1", &[("status", "rejected"), ("amount", "10")]);
+    assert_eq!(world.ask("a", &new), is(200, "accepted"));
+    let approved = once(&click, "n-2", &[("status", "approved")]);
+    assert_eq!(world.ask("a", &approved), is(409, "illegal_transition"));
+    world.server.write_catalog(&text(true));
+    world.server.signal("HUP");
+    eventually("the catalog", || (world.ask("a", &approved) == is(200, "updated")).then_some(()));
+    assert_eq!(world.server.conversions("")[0]["status"], "approved");
+}
+
 /// As the first that was accepted.
 fn ask_again(world: &World, ts: u64) -> (u16, String) {
     let kept = world.server.conversions("offer=nonce");
@@ -412,6 +509,11 @@ fn an_address_counts_as_trusted_proxies_say_it() {
     check("::ffff:203.0.113.9", is(200, "duplicate"));
     check("2001:db8::7", is(200, "duplicate"));
     check("2001:db8::8", no());
+    check("192.0.2.200", is(200, "duplicate"));
+    check("::ffff:192.0.2.200", is(200, "duplicate"));
+    check("192.0.3.200", no());
+    check("198.18.0.1", is(200, "duplicate"));
+    check("198.18.0.2", no());
     assert_eq!(world.server.conversions("offer=ip").len(), 1);
 }
 
@@ -544,6 +646,31 @@ fn no_secret_is_kept_or_shown() {
         for text in &shown {
             assert!(!text.contains(secret), "{secret}: {text}");
         }
+    }
+}
+
+#[test]
+fn a_secret_is_not_kept_under_an_advertisers_own_name_either() {
+    let world = world();
+    let click = world.click("own");
+    let secret = "pass=hunter2&mac=hunter2&salt=hunter2";
+    for path in ["/postback/own", "/postback", "/track/conv", "/track/conv/own", "/acquisition"] {
+        let query = format!(
+            "click_id={click}&clickid={click}&event=sale&goal=sale&goal_alias=sale&{secret}&kept={path}"
+        );
+        let txn = path.len();
+        let answer = world.server.get(&format!("{path}?{query}&txn_id={txn}&action_id={txn}"));
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    }
+    let mut connection = Connection::open(world.server.public);
+    let body = format!("click_id={click}&event=sale&txn_id=B&{secret}&kept=body");
+    assert_eq!(connection.post("/postback", "", body.as_bytes()).expect("an answer").status, 200);
+    let kept = world.server.conversions("offer=own");
+    assert!(kept.len() > 3, "{kept:?}");
+    assert!(kept.iter().all(|one| one["params"].to_string().contains("kept")));
+    let trace = world.server.api(&format!("trace/{click}")).to_string();
+    for text in [format!("{kept:?}"), trace, world.server.log()] {
+        assert!(!text.contains("hunter2"), "{text}");
     }
 }
 

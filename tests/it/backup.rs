@@ -239,7 +239,7 @@ fn an_unsound_copy_is_no_backup_and_removes_none() {
         let engine = RocksEngine::open(&database_folder(&server.path("data")), 8 << 20);
         let engine = engine.expect("opens");
         let mut batch = Batch::default();
-        batch.put(Table::Clicks, &[5; 16], |out| out.extend_from_slice(&[255, 1, 2]));
+        batch.put(Table::Clicks, &[5; 16], |out| out.extend_from_slice(&[3, 255, 255]));
         engine.append(&batch).and_then(|()| engine.sync()).expect("written");
     }
     server.start_again();
@@ -259,7 +259,11 @@ fn an_unsound_copy_is_no_backup_and_removes_none() {
     let job = back_up(&server);
     let unsound = folder_of(&job);
     assert_eq!(job["result"]["verified"], Value::Null);
-    assert_eq!(names(&server).len(), 1);
+    assert_eq!(names(&server).len(), 2, "the last one that was verified stays");
+    let again = folder_of(&back_up(&server));
+    assert_eq!(names(&server).len(), 2);
+    assert!(List::read(&first).is_ok() && List::read(&again).is_ok() && !unsound.exists());
+    let unsound = again;
     let ended = run(&server.path("."), &["verify", "--store", &unsound.display().to_string()]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.out.contains("broken: clicks 0505"), "{}", ended.out);
@@ -376,6 +380,49 @@ fn a_backup_that_is_due_is_made_by_itself_and_its_age_is_known() {
     server.start_again();
     eventually("the newest to be found", || (age(&server) < 60.0).then_some(()));
     assert_eq!(names(&server).len(), 1, "the next one is not due");
+}
+
+#[test]
+fn a_backup_of_a_clock_that_was_ahead_stops_none_that_is_due() {
+    let mut server = setup().start();
+    let first = folder_of(&back_up(&server));
+    server.stop();
+    let list = std::fs::read_to_string(first.join("backup.json")).expect("a list");
+    let taken = List::read(&first).expect("whole").taken_ms;
+    let ahead = list.replace(&taken.to_string(), &(taken + 10 * 365 * 86_400_000).to_string());
+    std::fs::write(first.join("backup.json"), ahead).expect("writable");
+    server.set_key("backup.every", "1h");
+    for _ in 0..2 {
+        server.start_again();
+        eventually("a backup", || {
+            (server.metric("postbackd_backup_age_seconds") < 60.0).then_some(())
+        });
+        assert_eq!(names(&server).len(), 2, "it, and one that is due");
+        assert!(first.exists());
+        server.stop();
+    }
+    server.start_again();
+    back_up(&server);
+    assert!(!first.exists(), "of an age that nobody knows, it goes first");
+    assert_eq!(names(&server).len(), 2);
+}
+
+#[test]
+fn what_is_not_ours_stays_where_backups_go() {
+    let server = setup().start();
+    let first = folder_of(&back_up(&server));
+    let others = ["download.partial", "2026-11-26.partial", "mine"];
+    for name in others {
+        std::fs::create_dir(server.path("backups").join(name)).expect("writable");
+        server.write(&format!("backups/{name}/file"), "theirs");
+    }
+    let left = first.with_added_extension("partial");
+    std::fs::create_dir(&left).expect("writable");
+    folder_of(&back_up(&server));
+    for name in others {
+        assert!(server.path(&format!("backups/{name}/file")).exists(), "{name}");
+    }
+    assert!(!left.exists(), "what was left of ours goes");
 }
 
 #[test]

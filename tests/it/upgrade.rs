@@ -18,15 +18,18 @@ use crate::harness::Setup;
 use crate::verify::{run, verify};
 
 const CLICK_KEY: [u8; 32] = [7; 32];
-const CLICKS: [&str; 3] = [
+/// The newest that releases of a format wrote.
+const CLICKS: [&str; 4] = [
     include_str!("../fixtures/click.v1.hex"),
     include_str!("../fixtures/click.v2.hex"),
     include_str!("../fixtures/click.v3.hex"),
+    include_str!("../fixtures/click.v3.hex"),
 ];
-const CONVERSIONS: [&str; 3] = [
+const CONVERSIONS: [&str; 4] = [
     include_str!("../fixtures/conversion.v1.hex"),
     include_str!("../fixtures/conversion.v2.hex"),
     include_str!("../fixtures/conversion.v3.hex"),
+    include_str!("../fixtures/conversion.v4.hex"),
 ];
 
 fn bytes(fixture: &str) -> Vec<u8> {
