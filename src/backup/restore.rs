@@ -4,10 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::copy::entry;
 use super::{BackupError, List, Unfinished, has_room, sound, unfinished};
+use crate::audit::Author;
 use crate::files::{create_folder, sync_folder};
 use crate::limits::VERIFY_CACHE_BYTES;
+use crate::model::admin::AuditAction;
 use crate::store::{Archive, FORMAT_VERSION, database_folder, part_from_lost_time};
 use crate::verify::Report;
 
@@ -25,7 +29,7 @@ pub struct Restored {
 ///
 /// # Errors
 /// When there is no sound store in `to`; what was made of it is removed.
-pub fn restore(from: &Path, to: &Path) -> Result<Restored, BackupError> {
+pub fn restore(from: &Path, to: &Path, now_ms: u64) -> Result<Restored, BackupError> {
     let list = List::read(from)?;
     if list.store_format > FORMAT_VERSION {
         return Err(BackupError::NewerFormat { found: list.store_format });
@@ -49,7 +53,10 @@ pub fn restore(from: &Path, to: &Path) -> Result<Restored, BackupError> {
             return Err(BackupError::Incomplete(from.to_owned(), why));
         }
     }
-    part_from_lost_time(partial)?;
+    let details = json!({ "files": list.files.len(), "bytes": list.bytes() });
+    let subject = from.display().to_string();
+    let entry = Author::local("restore").entry(now_ms, AuditAction::Restore, &subject, &details);
+    part_from_lost_time(partial, &entry.as_stored())?;
     let verified = if list.store_format == FORMAT_VERSION {
         Some(sound(&Archive::open(partial, VERIFY_CACHE_BYTES)?)?)
     } else {

@@ -100,7 +100,7 @@ fn server(config: &Config) -> Result<Option<AdminClient>, u8> {
 
 /// Makes a store of a backup.
 pub fn run_restore(arguments: &RestoreArguments) -> u8 {
-    let restored = match restore(&arguments.folder, &arguments.to) {
+    let restored = match restore(&arguments.folder, &arguments.to, Clock::System.now_ms()) {
         Ok(restored) => restored,
         Err(BackupError::Unsound(report)) => {
             let _ = serde_json::to_value(report).map(|report| print(&report));

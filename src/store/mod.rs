@@ -4,6 +4,7 @@
 //! what was submitted may be readable earlier, and whoever reads must know from the claims that
 //! it is not yet settled.
 
+mod audit;
 mod bounds;
 mod cap_sums;
 mod catalogs;
@@ -42,6 +43,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+pub use audit::{AuditEntry, AuditFilter, AuditPage, StoredAudit};
 pub use bounds::Bounds;
 pub use cap_sums::{ByAffiliate, CapSums};
 pub use catalogs::KeepError;
@@ -63,6 +65,7 @@ pub use view::{Archive, View, database_folder, decode_posting};
 pub use writer::{AppendBuffers, Appended, Observe, SubmitError, Unobserved, Writer};
 
 use crate::click_id::RecordId;
+use audit::AuditKeys;
 use counting::Counting;
 use engine::{Engine, EngineError, Lookup, Tier};
 use filing::Filing;
@@ -174,6 +177,7 @@ pub struct Store {
     clicks_from_ms: AtomicU64,
     /// What was let go.
     expired: Mutex<Expired>,
+    audit_keys: AuditKeys,
 }
 
 impl Store {
@@ -222,6 +226,7 @@ impl Store {
         writer.close_counting(counted);
         let counting = Arc::new(Counting::new(counted, expired.subs_before()));
         let refusals = Refusals::new(identity.starts);
+        let audit_keys = AuditKeys::of_start(identity.starts);
         let expired = Mutex::new(expired);
         let store = Self {
             engine,
@@ -235,6 +240,7 @@ impl Store {
             opened_newest_ms,
             clicks_from_ms,
             expired,
+            audit_keys,
         };
         Ok((store, identity))
     }
