@@ -2,6 +2,8 @@
 
 mod harness;
 
+mod admin;
+mod audit;
 mod auth;
 mod backup;
 mod base;

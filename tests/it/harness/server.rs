@@ -38,6 +38,8 @@ pub struct Setup {
     source: &'static str,
     fallback: &'static str,
     keys: Vec<(String, String)>,
+    lines: String,
+    own_token: bool,
     limit_is_an_error: bool,
     on_faulty_disk: bool,
 }
@@ -51,6 +53,8 @@ impl Setup {
             source,
             fallback,
             keys: Vec::new(),
+            lines: String::new(),
+            own_token: false,
             limit_is_an_error: false,
             on_faulty_disk: false,
         }
@@ -77,6 +81,18 @@ impl Setup {
     /// Sets a configuration key, by its environment variable.
     pub fn key(mut self, key: &str, value: &str) -> Self {
         self.keys.push((Config::variable(key), value.to_owned()));
+        self
+    }
+
+    /// Adds lines to the end of the configuration.
+    pub fn lines(mut self, lines: &str) -> Self {
+        self.lines.push_str(lines);
+        self
+    }
+
+    /// Has the server make its own admin token.
+    pub fn without_admin_token(mut self) -> Self {
+        self.own_token = true;
         self
     }
 
@@ -110,15 +126,16 @@ impl Setup {
 
     fn start_in(self, folder: TempDir) -> Server {
         let (public, admin) = (free_address(), free_address());
+        let token = if self.own_token { String::new() } else { format!("token = \"{TOKEN}\"\n") };
         let config = format!(
             "{}[server]\nlisten = \"{public}\"\nworkers = 2\n\
-             [admin]\nlisten = \"{admin}\"\ntoken = \"{TOKEN}\"\n\
+             [admin]\nlisten = \"{admin}\"\n{token}\
              [store]\npath = \"data\"\nblock_cache = \"8MiB\"\nfree_space_reserve = \"1MiB\"\n\
              [dedupe]\ncache_entries = 100000\n\
              [network]\n{}\
              [click]\nack_deadline = \"10s\"\n\
-             [log]\nformat = \"text\"\n",
-            self.source, self.fallback,
+             [log]\nformat = \"text\"\n{}",
+            self.source, self.fallback, self.lines,
         );
         std::fs::write(folder.path().join("postbackd.toml"), config).expect("writable");
         std::fs::write(folder.path().join("catalog.toml"), self.catalog).expect("writable");
@@ -221,6 +238,11 @@ impl Server {
     /// Sets a configuration key for the next start.
     pub fn set_key(&mut self, key: &str, value: &str) {
         self.keys.push((Config::variable(key), value.to_owned()));
+    }
+
+    /// Sets an environment variable for the next start.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.keys.push((name.to_owned(), value.to_owned()));
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
