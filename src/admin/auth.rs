@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
-use super::server::AdminState;
+use super::server::{API, AdminState};
 use crate::audit::Author;
 use crate::model::admin::{AdminResult, Role};
 
@@ -118,7 +118,8 @@ pub async fn require(State(needs): State<Needs>, mut request: Request, next: Nex
     state.metrics.admin.answered(result);
     match (result, who) {
         (AdminResult::Allowed, Some(who)) => {
-            let call = format!("{} {}", request.method(), request.uri().path());
+            // The router has taken its own part away from the path.
+            let call = format!("{} {API}{}", request.method(), request.uri().path());
             request.extensions_mut().insert(Author::token(who, &call));
             next.run(request).await
         }

@@ -37,6 +37,9 @@ use crate::shutdown::Drain;
 use crate::store::Store;
 use crate::time::Clock;
 
+/// Where the paths of the API begin.
+pub const API: &str = "/api/v1";
+
 /// What the admin API reads.
 pub struct AdminState {
     /// The store.
@@ -133,7 +136,7 @@ fn open() -> Routes {
 fn all(guard: impl Fn(Routes, Role) -> Routes) -> Routes {
     let of = |routes, role| guard(openapi::ask_for_token(routes, role), role);
     let api = of(reads(), Role::Read).merge(of(writes(), Role::Write));
-    OpenApiRouter::with_openapi(openapi::frame()).nest("/api/v1", api).merge(open())
+    OpenApiRouter::with_openapi(openapi::frame()).nest(API, api).merge(open())
 }
 
 /// The description of every route in OpenAPI 3.1, as JSON.

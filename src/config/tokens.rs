@@ -66,7 +66,8 @@ pub fn tokens(
     let Some(text) = text else { return from_file.tokens };
     // What the environment says counts; mistakes of the file are noted all the same.
     let mut from_environment = Read::new(first);
-    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+    let items = Some(text).filter(|text| !text.is_empty()).map(|text| text.split(','));
+    for item in items.into_iter().flatten() {
         let mut words = item.split_whitespace();
         let (Some(name), Some(role), Some(secret), until, None) =
             (words.next(), words.next(), words.next(), words.next(), words.next())

@@ -216,8 +216,9 @@ fn the_log_is_read_by_page_time_and_kind_and_survives_a_kill() {
 fn a_restored_store_says_so() {
     let server = crate::backup::setup().start();
     crate::backup::back_up(&server);
-    let folder = std::fs::read_dir(server.path("backups")).expect("backups").next();
-    let folder = folder.expect("a backup").expect("an entry").path();
+    let entries_of = std::fs::read_dir(server.path("backups")).expect("backups");
+    let mut folders = entries_of.map(|entry| entry.expect("an entry").path());
+    let folder = folders.find(|path| path.is_dir()).expect("a backup");
     let folder = folder.to_str().expect("UTF-8");
     let ended = run(&server.path("."), &["restore", folder, "--to", "again"]);
     assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
