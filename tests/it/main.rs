@@ -18,6 +18,7 @@ mod faults;
 mod fraud;
 mod hostile;
 mod ledger;
+mod locked_down;
 mod metrics;
 mod money;
 mod month;

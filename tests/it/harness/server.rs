@@ -141,8 +141,9 @@ impl Setup {
         std::fs::write(folder.path().join("catalog.toml"), self.catalog).expect("writable");
         let (keys, limit_is_an_error) = (self.keys, self.limit_is_an_error);
         let disk = self.on_faulty_disk.then(|| Disk::new(folder.path()));
+        let run_by = Vec::new();
         let mut server =
-            Server { folder, keys, limit_is_an_error, disk, public, admin, child: None };
+            Server { folder, keys, run_by, limit_is_an_error, disk, public, admin, child: None };
         server.start_again();
         server
     }
@@ -167,6 +168,7 @@ fn free_address() -> SocketAddr {
 pub struct Server {
     folder: TempDir,
     keys: Vec<(String, String)>,
+    run_by: Vec<String>,
     limit_is_an_error: bool,
     disk: Option<Disk>,
     pub public: SocketAddr,
@@ -214,6 +216,11 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path());
         let log: File = log.expect("a log file");
         let mut command = if self.limit_is_an_error { deaf_to_limits() } else { binary() };
+        if let Some((first, rest)) = self.run_by.split_first() {
+            command = Command::new(first);
+            command.args(rest).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+            command.stdin(Stdio::null());
+        }
         let child = command
             .args(["serve", "--config"])
             .arg(self.path("postbackd.toml"))
@@ -238,6 +245,11 @@ impl Server {
     /// Sets a configuration key for the next start.
     pub fn set_key(&mut self, key: &str, value: &str) {
         self.keys.push((Config::variable(key), value.to_owned()));
+    }
+
+    /// Starts the process from now on by this command, which becomes the binary.
+    pub fn run_by(&mut self, command: Vec<String>) {
+        self.run_by = command;
     }
 
     /// Sets an environment variable for the next start.
