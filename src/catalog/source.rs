@@ -268,18 +268,19 @@ impl CatalogSource {
         if newest == Some(document.version()) {
             return Ok(None);
         }
-        let kept = if newest.is_some() { self.store.catalog().await? } else { None };
-        let Some((record, text)) = kept else {
-            return Ok(Some(Change { before: None, diff: None }));
+        let nothing_listed = Change { before: newest, diff: None };
+        // One that cannot be read does not keep another from taking its place.
+        let kept = if newest.is_some() { self.store.catalog().await.ok().flatten() } else { None };
+        let Some(Ok(kept)) = kept.map(|(record, text)| document_of(record, text)) else {
+            return Ok(Some(nothing_listed));
         };
-        let kept = document_of(record, text)?;
-        // Mistakes are the next one's to report; what is kept had none.
-        let sources = (kept.source("the kept catalog"), document.source("catalog"));
-        let diff = match &sources {
-            (Ok(old), Ok(new)) => Some(Diff::between(old.tree(), new.tree())),
-            _ => None,
-        };
-        Ok(Some(Change { before: newest, diff }))
+        // Mistakes are for the check to report.
+        Ok(Some(match (kept.source("the kept catalog"), document.source("catalog")) {
+            (Ok(old), Ok(new)) => {
+                Change { before: newest, diff: Some(Diff::between(old.tree(), new.tree())) }
+            }
+            _ => nothing_listed,
+        }))
     }
 
     /// Keeps the text.
@@ -332,7 +333,7 @@ struct Given<'f> {
 /// What a catalog changes.
 struct Change {
     before: Option<u64>,
-    /// Nothing if there was none before.
+    /// Nothing if there was none before, or it cannot be read.
     diff: Option<Diff>,
 }
 

@@ -55,7 +55,7 @@ fn every_call_that_is_no_get_refuses_a_token_that_only_reads() {
     let (mut reads, mut writes) = (BTreeSet::new(), BTreeSet::new());
     for (method, path, role) in &all {
         let call = format!("{method} {path}");
-        let target = path.replace('{', "").replace('}', "");
+        let target = path.replace(['{', '}'], "");
         if !path.starts_with("/api/") {
             assert_eq!(role, "", "{call}");
             continue;
