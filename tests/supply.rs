@@ -140,7 +140,8 @@ fn packages() -> BTreeMap<String, Value> {
     let id = |value: &Value| value.as_str().expect("an ID").to_owned();
     let by_id = |list: Vec<Value>| list.into_iter().map(|item| (id(&item["id"]), item));
     let nodes: BTreeMap<_, _> = by_id(list(&said["resolve"]["nodes"])).collect();
-    // Only what is reached: the lock file also has what is optional and not asked for.
+    let packages: BTreeMap<_, _> = by_id(list(&said["packages"])).collect();
+    // Only what is reached: cargo also names what is optional and not asked for.
     let mut left: Vec<String> = list(&said["workspace_members"]).iter().map(id).collect();
     let mut reached = BTreeSet::new();
     while let Some(next) = left.pop() {

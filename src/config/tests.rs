@@ -304,7 +304,23 @@ secret = "{first}"
 "#
     );
     let report = refused(&text, &[("POSTBACKD_ADMIN__TOKENS", "x read, y rite env:Y1 soon")]);
-    insta::assert_snapshot!(report, @"");
+    insta::assert_snapshot!(report, @r#"
+    postbackd.toml:6: admin.tokens[0] "ops".role: "admin" is not one of "read", "write"
+    postbackd.toml:7: admin.tokens[0] "ops".secret: holds no secrets: write "blake3:HEX", which `postbackd token hash` prints, "env:NAME" or "file:/PATH"
+    postbackd.toml:9: admin.tokens[1] "ops".name: "ops" is taken by an earlier token
+    postbackd.toml:13: admin.tokens[2] "default".name: "default" has a meaning of its own; choose another
+    postbackd.toml:15: admin.tokens[2] "default".secret: is the secret of ops, too
+    postbackd.toml:16: admin.tokens[3] "a b".role: is missing
+    postbackd.toml:16: admin.tokens[3] "a b".secret: is missing
+    postbackd.toml:18: admin.tokens[3] "a b".rule: unknown key; did you mean "role"?
+    warning: postbackd.toml:22: admin.tokens[4] "lost".secret: /nowhere/at/all cannot be read: No such file or directory (os error 2): nothing will match it
+    postbackd.toml:23: admin.tokens[4] "lost".until: "soon" is neither a date such as "2027-01-31" nor a time such as "2027-01-31T18:00:00Z"
+    warning: postbackd.toml:27: admin.tokens[5] "found".secret: /nowhere/at/all cannot be read: No such file or directory (os error 2): nothing will match it
+    postbackd.toml:27: admin.tokens[5] "found".secret: is the secret of lost, too
+    postbackd.toml:31: admin.tokens[6] "again".secret: is the secret of admin.token, too
+    POSTBACKD_ADMIN__TOKENS: admin.tokens: a token is NAME ROLE SECRET, or NAME ROLE SECRET UNTIL
+    POSTBACKD_ADMIN__TOKENS: admin.tokens: "y": until "soon" is neither a date such as "2027-01-31" nor a time such as "2027-01-31T18:00:00Z"
+    "#);
     assert!(!report.contains("plain-secret") && !report.contains("the-first"), "{report}");
     let token = |n: u32| format!("t{n} read {}", crate::config::hash_text(&n.to_string()));
     let many: Vec<_> = (0..65).map(token).collect();
