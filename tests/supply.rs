@@ -146,12 +146,36 @@ fn packages() -> BTreeMap<String, Value> {
     let mut reached = BTreeSet::new();
     while let Some(next) = left.pop() {
         if reached.insert(next.clone()) {
-            left.extend(
-                list(&nodes[&next]["deps"]).iter().map(|dependency| id(&dependency["pkg"])),
-            );
+            let absent = not_asked_for(&packages[&next], &nodes[&next]);
+            let there = |it: &&Value| !absent.contains(it["name"].as_str().expect("a name"));
+            left.extend(list(&nodes[&next]["deps"]).iter().filter(there).map(|it| id(&it["pkg"])));
         }
     }
-    by_id(list(&said["packages"])).filter(|(id, _)| reached.contains(id)).collect()
+    packages.into_iter().filter(|(id, _)| reached.contains(id)).collect()
+}
+
+/// Optional dependencies of a package that none of its enabled features asks for, as its code
+/// names them.
+fn not_asked_for(package: &Value, node: &Value) -> BTreeSet<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut asked = BTreeSet::new();
+    for feature in list(&node["features"]) {
+        for means in list(&package["features"][feature.as_str().expect("a name")]) {
+            let means = means.as_str().expect("a text");
+            let by_feature = means.split_once('/').map(|(name, _)| name);
+            // With a question mark it asks for nothing by itself.
+            let named = means.strip_prefix("dep:").or(by_feature.filter(|it| !it.ends_with('?')));
+            asked.extend(named.map(str::to_owned));
+        }
+    }
+    let (mut absent, mut there) = (BTreeSet::new(), BTreeSet::new());
+    for dependency in list(&package["dependencies"]) {
+        let name = dependency["rename"].as_str().or(dependency["name"].as_str()).expect("a name");
+        let is_there = dependency["optional"] != true || asked.contains(name);
+        let names = if is_there { &mut there } else { &mut absent };
+        names.insert(name.replace('-', "_"));
+    }
+    absent.difference(&there).cloned().collect()
 }
 
 #[test]
