@@ -126,6 +126,31 @@ fn a_file_of_statuses_is_named_before_anything_is_done_and_summed_up_after() {
 }
 
 #[test]
+fn a_file_of_statuses_is_worked_through_though_its_sender_hangs_up() {
+    let server = setup().start();
+    let click = server.click("id=sp7");
+    let query = format!("click_id={click}&event=sale&txn_id=T1&status=pending");
+    let sale = server.postback(&query).word("conversion_id").to_owned();
+    let mut lines = "advertiser,event,txn_id,status\n".to_owned();
+    for txn in 0..20_000 {
+        lines.push_str(&format!("acme,sale,none-{txn},approved\n"));
+    }
+    lines.push_str("acme,sale,T1,approved\n");
+    let head = format!(
+        "POST /api/v1/conversions/status HTTP/1.1\r\nHost: t.example\r\n\
+         Authorization: Bearer {OPS}\r\nContent-Type: text/csv\r\nContent-Length: {}\r\n\r\n",
+        lines.len()
+    );
+    let mut admin = crate::harness::Connection::open(server.admin);
+    admin.send(head + &lines).expect("sent");
+    eventually("the first entry", || entries(&server, "action=statuses").pop());
+    drop(admin);
+    let done = eventually("the second", || entries(&server, "action=statuses_done").pop());
+    assert_eq!(done["details"]["results"], json!({"refused": 20_000, "updated": 1}));
+    assert_eq!(server.api(&format!("conversions/{sale}"))["status"], "approved");
+}
+
+#[test]
 fn a_long_file_of_statuses_leaves_a_short_entry() {
     let server = setup().start();
     let click = server.click("id=sp7");
