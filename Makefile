@@ -2,7 +2,7 @@
 # compiled once; see docs/decisions/0003-one-cargo-profile.md.
 
 # Where cargo builds, CARGO_TARGET_DIR or not. Asked only when a target needs it.
-TARGET_DIR = $(shell cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+TARGET_DIR = $(shell cargo metadata --locked --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 
 # Our own code is tested with the assertions that a release build leaves out.
 TEST_FLAGS = --config profile.release.package.postbackd.debug-assertions=true \
@@ -18,24 +18,24 @@ setup: ## Checks that everything needed to build is there; installs it where pos
 	@scripts/setup.sh
 
 run: setup ## Builds the server and starts it with the example configuration.
-	cargo build --release
+	cargo build --release --locked
 	@scripts/run.sh "$(TARGET_DIR)/release/postbackd"
 
 test: setup ## Runs all tests.
-	cargo test --release --workspace $(TEST_FLAGS)
+	cargo test --release --locked --workspace $(TEST_FLAGS)
 
 check: setup ## Formatting, lints, documentation, fuzz targets: all of it must be clean.
 	cargo fmt --all --check
-	cargo clippy --release --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS=-Dwarnings cargo doc --release --workspace --no-deps
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --release --locked --workspace --no-deps
 	@if [ -f fuzz/Cargo.toml ]; then $(MAKE) --no-print-directory fuzz; fi
 
 fuzz: ## Builds the fuzz targets.
-	cargo build --release --manifest-path fuzz/Cargo.toml --target-dir "$(TARGET_DIR)"
+	cargo build --release --locked --manifest-path fuzz/Cargo.toml --target-dir "$(TARGET_DIR)"
 
 bench: setup ## Runs the benches.
-	cargo bench --profile release
+	cargo bench --locked --profile release
 
 load: setup ## Measures the server against the floor; writes target/load/table.html.
-	cargo build --release --workspace
+	cargo build --release --locked --workspace
 	"$(TARGET_DIR)/release/loadtest" table --server-bin "$(TARGET_DIR)/release/postbackd" --out-dir target/load

@@ -9,16 +9,16 @@ seconds=${1:-60}
 [ $# -gt 0 ] || set -- $(sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"$/\1/p' fuzz/Cargo.toml)
 
 # Flags are for the host's code, not for build scripts; so RocksDB need not be built again.
-target_dir=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+target_dir=$(cargo metadata --locked --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 built() { find "$target_dir/release/build" -name librocksdb.a 2>/dev/null | head -n 1; }
-[ -n "$(built)" ] || cargo build --release
+[ -n "$(built)" ] || cargo build --release --locked
 host=$(rustc -vV | sed -n 's/^host: //p')
 coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 for kind in inline-8bit-counters pc-table trace-compares; do
     coverage="$coverage -Cllvm-args=-sanitizer-coverage-$kind"
 done
 ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR=$(dirname "$(built)") RUSTFLAGS=$coverage \
-    cargo build --release --manifest-path fuzz/Cargo.toml --target "$host" --target-dir "$target_dir/fuzz"
+    cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host" --target-dir "$target_dir/fuzz"
 
 seeds=$(mktemp -d)
 trap 'rm -rf "$seeds"' EXIT

@@ -3,9 +3,10 @@
 mod background;
 mod reload;
 mod stop;
+mod tokens;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -15,7 +16,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
-use crate::admin::{self, AdminState, AdminToken};
+use crate::admin::{self, AdminState, AdminTokens};
+use crate::audit::Author;
 use crate::auth::Nonces;
 use crate::backup::{Backups, unfinished_restore};
 use crate::caps::Meters;
@@ -31,7 +33,7 @@ use crate::limits::{
     BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, FRAUD_REPORTS_AT_ONCE_MAX, LOG_FILE_BYTES,
     PROOFS_AT_ONCE_MAX, REPORTS_AT_ONCE_MAX, UPLOADS_MAX,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, TOKENS_LOADS};
 use crate::model::period::Calendar;
 use crate::postback::Postbacks;
 use crate::rates::{Market, RatesSource, Reprice};
@@ -96,6 +98,8 @@ pub enum Stopped {
 /// A server with its sockets open, not yet serving.
 pub struct Server {
     config: Config,
+    /// Where it was read.
+    config_file: Option<PathBuf>,
     store: Arc<Store>,
     metrics: Arc<Metrics>,
     routers: Vec<Arc<Router>>,
@@ -111,11 +115,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the store, loads the catalog, opens the sockets.
+    /// Opens the store, loads the catalog, opens the sockets. `config_file` is where it was
+    /// read, for what is read again at a signal.
     ///
     /// # Errors
     /// When any of it is not possible.
-    pub fn build(config: Config) -> Result<Self, ServerError> {
+    pub fn build(config: Config, config_file: Option<&Path>) -> Result<Self, ServerError> {
         let metrics = Arc::new(Metrics::new()?);
         let database = database_folder(&config.store.path);
         if let Some(part) = unfinished_restore(&config.store.path) {
@@ -156,13 +161,15 @@ impl Server {
             .thread_name("background")
             .enable_all()
             .build()?;
-        background.block_on(reload::catalog(&source, &metrics, clock.now_ms()))?;
+        let start = Author::file("start");
+        background.block_on(reload::catalog(&source, &metrics, &start, clock.now_ms()))?;
         let market = Market::closed(config.network.currency);
         let rates = RatesSource::load(market.clone(), Arc::clone(&store), config.rates.clone());
         let (rates, reprice) = background.block_on(rates)?;
         let watch = Arc::new(Watch::new(u64::from_ne_bytes(random()?)));
         let rates = Arc::new(rates);
-        background.block_on(reload::rates(&rates, &metrics));
+        background.block_on(reload::rates(&rates, &metrics, &start, clock.now_ms()));
+        metrics.loaded(TOKENS_LOADS, None);
         let (trigger, drain) = drain();
         let clicks = Clicks {
             catalog: Arc::clone(&in_force),
@@ -214,7 +221,7 @@ impl Server {
         }
         let admin = Arc::new(AdminState {
             readiness: Readiness::new(Arc::clone(store.health()), drain.clone()),
-            token: admin_token(&config)?,
+            tokens: AdminTokens::new(tokens::of(&config)?),
             store_path: config.store.path.clone(),
             store: Arc::clone(&store),
             catalog: in_force,
@@ -228,7 +235,7 @@ impl Server {
             catalog_transfers: Arc::new(Semaphore::new(CATALOG_TRANSFERS_MAX)),
             fraud_reports: Semaphore::new(FRAUD_REPORTS_AT_ONCE_MAX),
             postbacks: postbacks.clone(),
-            uploads: Semaphore::new(UPLOADS_MAX),
+            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
             rates,
             keyring,
             dedup,
@@ -242,6 +249,7 @@ impl Server {
         let admin_listener = listen(config.admin.listen)?;
         Ok(Self {
             config,
+            config_file: config_file.map(Path::to_path_buf),
             store,
             metrics,
             routers,
@@ -299,8 +307,13 @@ impl Server {
         self.background.spawn(background::reprice(self.postbacks.clone(), self.reprice));
         self.background.spawn(async move { background::warm(&self.postbacks).await });
         let reload = self.background.block_on(async { signal(SignalKind::hangup()) })?;
-        let (rates, metrics) = (Arc::clone(&self.admin.rates), Arc::clone(&self.metrics));
-        self.background.spawn(reload::on_signal(reload, self.source, rates, metrics));
+        let files = reload::Files {
+            catalog: self.source,
+            admin: Arc::clone(&self.admin),
+            configured: self.config.clone(),
+            file: self.config_file,
+        };
+        self.background.spawn(reload::on_signal(reload, files));
         self.admin.readiness.started();
         tracing::info!(public = %self.config.server.listen, admin = %self.config.admin.listen, "serving");
         let stopped = self.background.block_on(until_stopped(&self.store))?;
@@ -385,25 +398,6 @@ fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)?;
     Ok(bytes)
-}
-
-/// The configured token, or the one in the store's folder, which is created if it is not there.
-fn admin_token(config: &Config) -> Result<AdminToken, ServerError> {
-    if let Some(token) = &config.admin.token {
-        return Ok(AdminToken::new(token.expose().clone()));
-    }
-    let path = config.admin_token_file();
-    let failed = |error| ServerError::File { path: path.clone(), error };
-    match std::fs::read_to_string(&path) {
-        Ok(token) if !token.trim().is_empty() => Ok(AdminToken::new(token.trim().to_owned())),
-        Ok(_) => Err(failed(std::io::Error::other("it is empty; remove it to have a new token"))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let token = blake3::Hash::from_bytes(random()?).to_hex().to_string();
-            files::write_secret(&path, &token).map_err(failed)?;
-            Ok(AdminToken::new(token))
-        }
-        Err(error) => Err(failed(error)),
-    }
 }
 
 /// Makes log files ready, where the disk has room for them beside the reserve.

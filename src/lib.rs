@@ -32,6 +32,7 @@ pub mod report;
 pub mod backup;
 pub mod verify;
 
+pub mod audit;
 pub mod auth;
 pub mod caps;
 pub mod catalog;

@@ -229,6 +229,15 @@ pub const LAST_WORDS_MAX: Duration = Duration::from_millis(100);
 /// How long the exit of a process may take whose threads hang.
 pub const EXIT_MAX: Duration = Duration::from_secs(1);
 
+/// Tokens of the admin API in the configuration; each request is compared with all of them.
+pub const ADMIN_TOKENS_MAX: usize = 64;
+/// Details of an entry of the audit log, bytes of JSON.
+pub const AUDIT_DETAILS_BYTES_MAX: usize = 16 << 10;
+/// What of them a list may take; what does not fit is counted.
+pub const AUDIT_LIST_BYTES_MAX: usize = 12 << 10;
+/// A call, or what it is about, in the audit log, bytes; longer ones are cut.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 256;
+
 /// Connections of the admin listener.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// How long an admin request's head may take, and an idle admin connection live.
@@ -253,3 +262,5 @@ const _: () = assert!(
 const _: () = assert!(UNFILED_WORTH_FILING < UNFILED_MAX, "filing begins before it must");
 const _: () = assert!(COUNTED_ROWS_MAX * 1024 < BATCH_BYTES_MAX, "what is counted fits a batch");
 const _: () = assert!(TXN_ID_BYTES_MAX <= VALUE_BYTES_MAX);
+const _: () =
+    assert!(AUDIT_LIST_BYTES_MAX < AUDIT_DETAILS_BYTES_MAX, "room for what is not listed");

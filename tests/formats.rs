@@ -5,11 +5,11 @@ use postbackd::click_id::RecordId;
 use postbackd::model::reasons::Flag;
 use postbackd::model::status::Status;
 use postbackd::store::records::{
-    Balance, CapSum, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord, Contribution,
-    ConversionRecord, Converted, Counted, Counts, EarnedInBase, Entries, EventCounts, Exchanged,
-    FallbackCounts, HistoryEntry, InBase, LateClickRecord, PlaceRecord, PostingRecord, RatesRecord,
-    RecordError, RefusedCounts, RefusedRecord, SealRecord, StoredIp, SubRecord, Tally, click_flags,
-    click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe, has_base_booked,
+    AuditRecord, Balance, CapSum, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord,
+    Contribution, ConversionRecord, Converted, Counted, Counts, EarnedInBase, Entries, EventCounts,
+    Exchanged, FallbackCounts, HistoryEntry, InBase, LateClickRecord, PlaceRecord, PostingRecord,
+    RatesRecord, RecordError, RefusedCounts, RefusedRecord, SealRecord, StoredIp, SubRecord, Tally,
+    click_flags, click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe, has_base_booked,
 };
 use proptest::prelude::*;
 
@@ -28,6 +28,7 @@ const COUNTERS_V1: &str = include_str!("fixtures/counters.v1.hex");
 const COUNTERS_V2: &str = include_str!("fixtures/counters.v2.hex");
 const SEAL_V1: &str = include_str!("fixtures/seal.v1.hex");
 const SEAL_V2: &str = include_str!("fixtures/seal.v2.hex");
+const AUDIT_V1: &str = include_str!("fixtures/audit.v1.hex");
 const CATALOG_V1: &str = include_str!("fixtures/catalog.v1.hex");
 
 /// The bytes of a fixture: hex digits, lines as the eye likes them.
@@ -269,6 +270,22 @@ fn catalogs_of_version_1_are_read_and_written_unchanged() {
     assert_eq!(hex(&encoded(|out| catalog_v1().encode(out))), hex(&stored));
     assert_eq!(CatalogRecord::decode(&[2, 0]), Err(RecordError::Version(Some(2))));
     assert_eq!(CatalogRecord::decode(&stored[..stored.len() - 1]), Err(RecordError::Corrupt));
+}
+
+#[test]
+fn entries_of_the_audit_log_of_version_1_are_read_and_written_unchanged() {
+    let record = AuditRecord {
+        who: "ops",
+        action: "rates",
+        call: "PUT /api/v1/rates/2026-11-25",
+        subject: "2026-11-25",
+        details: "{\"é\":1}",
+    };
+    let stored = bytes(AUDIT_V1);
+    assert_eq!(AuditRecord::decode(&stored), Ok(record));
+    assert_eq!(hex(&encoded(|out| record.encode(out))), hex(&stored));
+    assert_eq!(AuditRecord::decode(&[2, 0]), Err(RecordError::Version(Some(2))));
+    assert_eq!(AuditRecord::decode(&stored[..stored.len() - 1]), Err(RecordError::Corrupt));
 }
 
 #[test]
@@ -628,6 +645,7 @@ proptest! {
         let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes), dedupe_minted_ms(&bytes));
         let _ = (PostingRecord::decode(&bytes), SealRecord::decode(&bytes));
         let _ = (ChangeRecord::decode(&bytes), CapsRecord::decode(&bytes));
+        let _ = AuditRecord::decode(&bytes);
     }
 
     #[test]

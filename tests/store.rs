@@ -11,17 +11,19 @@ use postbackd::dedup::{Claim, ClaimSet};
 use postbackd::limits::{RESTORE_NUMBERS_SKIPPED, SUBS_PER_PLACE_MAX};
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::period::Quarter;
+use postbackd::model::rate::Day;
 use postbackd::model::status::Status;
 use postbackd::store::engine::{Batch, Direction, Engine};
 use postbackd::store::keys::Place;
 use postbackd::store::records::{
-    CatalogRecord, ClickRecord, ConversionRecord, Earned, HistoryEntry, RecordError,
+    AuditRecord, CatalogRecord, ClickRecord, ConversionRecord, Earned, HistoryEntry, RatesRecord,
+    RecordError,
 };
 use postbackd::store::schema::{Profile, Table};
 use postbackd::store::ticket::{Outcome, Ticket};
 use postbackd::store::{
-    FORMAT_VERSION, Identity, OpenError, Part, Retention, RocksEngine, Store, Unobserved, Wanted,
-    copy_closed, keys, part_from_lost_time,
+    AuditEntry, FORMAT_VERSION, Identity, OpenError, Part, Retention, RocksEngine, Store,
+    Unobserved, Wanted, copy_closed, keys, part_from_lost_time,
 };
 use tempfile::TempDir;
 
@@ -279,7 +281,7 @@ fn a_restored_store_gives_nothing_away_that_the_lost_time_may_have_given() {
     }
     let lost = lost.expect("31 starts");
 
-    part_from_lost_time(&copied, NOW_MS).expect("written");
+    part_from_lost_time(&copied, &entry(NOW_MS)).expect("written");
     let (restored, identity) = open(&copied);
     let minter = minter(&identity);
     for _ in 0..10 {
@@ -296,7 +298,7 @@ fn a_restored_store_gives_nothing_away_that_the_lost_time_may_have_given() {
     assert_eq!(numbers.affiliate("pub-7").expect("a number").get(), 1);
     drop(restored);
     // Once more: nothing is taken back.
-    part_from_lost_time(&copied, NOW_MS).expect("written");
+    part_from_lost_time(&copied, &entry(NOW_MS)).expect("written");
     let numbers = assign(&open(&copied).0, &["winter"], &[]);
     assert!(known(&numbers, "winter").get() > autumn + RESTORE_NUMBERS_SKIPPED);
 }
@@ -311,7 +313,7 @@ fn stores_restored_from_one_copy_give_different_numbers() {
         let copy = self::folder();
         let copied = copy.path().join("db");
         copy_closed(folder.path(), &copied).expect("copied");
-        part_from_lost_time(&copied, NOW_MS + later_ms).expect("written");
+        part_from_lost_time(&copied, &entry(NOW_MS + later_ms)).expect("written");
         let offers: Vec<_> = (0..100).map(|offer| format!("{store}-{offer}")).collect();
         let store = open(&copied).0;
         let ids = offers.iter().map(String::as_str);
@@ -370,7 +372,7 @@ fn the_newest_catalog_is_kept_whole_and_ten_are_remembered() {
     assert_eq!(wait(store.catalog()).expect("readable"), None);
     let text = |version: u64| format!("{version}é").repeat(200_000 * (version as usize % 3));
     for version in 0..12 {
-        wait(store.keep_catalog(&text(version), catalog(version))).expect("kept");
+        wait(store.keep_catalog(&text(version), catalog(version), &entry(version))).expect("kept");
         let (record, kept) = wait(store.catalog()).expect("readable").expect("there");
         assert_eq!(record.version, version);
         assert!(kept == text(version), "version {version} came back changed");
@@ -388,7 +390,7 @@ fn the_newest_catalog_is_kept_whole_and_ten_are_remembered() {
 fn a_catalog_that_was_cut_short_leaves_the_one_before() {
     let folder = folder();
     let (store, _) = open(folder.path());
-    wait(store.keep_catalog("the first", catalog(1))).expect("kept");
+    wait(store.keep_catalog("the first", catalog(1), &entry(1))).expect("kept");
     drop(store);
     // What a crash amid a long text leaves: pieces, and no record.
     let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
@@ -402,7 +404,7 @@ fn a_catalog_that_was_cut_short_leaves_the_one_before() {
     let (store, _) = open(folder.path());
     let kept = |store: &Store| wait(store.catalog()).expect("readable").expect("there").1;
     assert_eq!(kept(&store), "the first");
-    wait(store.keep_catalog("the second", catalog(2))).expect("kept");
+    wait(store.keep_catalog("the second", catalog(2), &entry(2))).expect("kept");
     assert_eq!(kept(&store), "the second");
     drop(store);
     let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
@@ -610,7 +612,7 @@ fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
     commit_conversion(&store, click, new, "T-new");
     file_all(&store);
     let days = |days: u64| Duration::from_millis(days * DAY_MS);
-    let kept = Retention { clicks: days(90), conversions: days(40) };
+    let kept = Retention { clicks: days(90), conversions: days(40), audit: days(40) };
     assert_eq!(wait(store.expire(NOW_MS, kept)), Ok(true));
     let has = |click| wait(store.has_click(click)).expect("readable");
     assert_eq!(clicks.map(has), [true; 5], "what is not counted is kept");
@@ -631,6 +633,95 @@ fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
     };
     check(&store);
     check(&open(crash_image(folder.path()).path()).0);
+}
+
+/// An entry of the audit log that says nothing.
+fn entry(time_ms: u64) -> AuditEntry<'static> {
+    let record =
+        AuditRecord { who: "ops", action: "test", details: "{}", ..AuditRecord::default() };
+    AuditEntry { time_ms, record }
+}
+
+/// Times of all entries, by pages of two.
+fn audited(store: &Store) -> Vec<u64> {
+    let (mut times, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = wait(store.audit(0, u64::MAX, cursor, 2, Arc::new(|_| true)));
+        let page = page.expect("readable");
+        assert!(page.rows.len() <= 2);
+        times.extend(page.rows.iter().map(|row| row.key.time_ms));
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return times,
+        }
+    }
+}
+
+#[test]
+fn what_somebody_changed_is_on_disk_with_its_entry_or_not_at_all() {
+    let folder = folder();
+    let (store, _) = open(folder.path());
+    let rates = |rate| RatesRecord { base: *b"USD", rates: vec![(*b"EUR", rate)] };
+    wait(store.set_rates(&[(Day::new(1), rates(1))], &[entry(10)])).expect("kept");
+    wait(store.keep_catalog("first", catalog(1), &entry(20))).expect("kept");
+    wait(store.keep_audit(&entry(20))).expect("kept");
+    wait(store.set_rates(&[(Day::new(1), rates(2))], &[entry(15), entry(15)])).expect("kept");
+    assert_eq!(audited(&store), [10, 15, 15, 20, 20]);
+    let image = crash_image(folder.path());
+    let (again, _) = open(image.path());
+    assert_eq!(audited(&again), [10, 15, 15, 20, 20], "acknowledged, so it outlives a kill");
+    wait(again.keep_audit(&entry(20))).expect("kept");
+    assert_eq!(audited(&again).len(), 6, "another start overwrites nothing");
+
+    let listed = |from_ms, to_ms, who: &'static str| {
+        let filter = Arc::new(move |record: &AuditRecord<'_>| record.who == who);
+        wait(again.audit(from_ms, to_ms, None, 100, filter)).expect("readable").rows.len()
+    };
+    assert_eq!((listed(10, 20, "ops"), listed(0, 100, "ops"), listed(0, 100, "others")), (3, 6, 0));
+    assert_eq!((listed(20, 20, "ops"), listed(21, 20, "ops")), (0, 0));
+
+    again.close();
+    assert!(wait(again.set_rates(&[(Day::new(1), rates(3))], &[entry(30)])).is_err());
+    assert_eq!(audited(&again).len(), 6, "no change, no entry");
+}
+
+#[test]
+fn a_change_and_its_entry_are_one_commit() {
+    let folder = folder();
+    let engine = Arc::new(RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens"));
+    // Nobody appends or syncs but this test.
+    let (store, _) = Store::on(engine, 0, [7; 32], Arc::new(Unobserved)).expect("opens");
+    let rates = [(Day::new(1), RatesRecord { base: *b"USD", rates: Vec::new() })];
+    let entries = [entry(10)];
+    let mut change = std::pin::pin!(store.set_rates(&rates, &entries));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(change.as_mut().poll(&mut context).is_pending());
+    assert_eq!(store.writer().queued(), (1, 0));
+    store.writer().append_once(&mut Default::default());
+    assert!(change.as_mut().poll(&mut context).is_pending(), "not on disk yet");
+    let image = crash_image(folder.path());
+    store.writer().sync_once(&mut Default::default());
+    assert!(change.as_mut().poll(&mut context).is_ready());
+    let (before, _) = open(image.path());
+    let (rates, entries) = (wait(before.rates()).expect("readable").len(), audited(&before).len());
+    assert_eq!(rates, entries, "both or none");
+}
+
+#[test]
+fn the_audit_log_is_kept_for_its_own_time() {
+    let folder = folder();
+    let (store, _) = open(folder.path());
+    for age in [100, 41, 39, 0] {
+        wait(store.keep_audit(&entry(NOW_MS - age * DAY_MS))).expect("kept");
+    }
+    let days = |days: u64| Duration::from_millis(days * DAY_MS);
+    let kept = Retention { clicks: days(1), conversions: days(1), audit: days(40) };
+    assert_eq!(wait(store.expire(NOW_MS, kept)), Ok(true));
+    assert_eq!(audited(&store), [NOW_MS - 39 * DAY_MS, NOW_MS]);
+    let image = crash_image(folder.path());
+    let (again, identity) = open(image.path());
+    assert_eq!(audited(&again), [NOW_MS - 39 * DAY_MS, NOW_MS]);
+    assert_eq!(identity.starts, 2, "what else is in meta is there");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use postbackd::admin::description;
 use postbackd::catalog::{NetworkDefaults, parse};
 use postbackd::config::Config;
 use postbackd::metrics::{DESCRIPTIONS, Kind};
+use postbackd::model::admin::AuditAction;
 use postbackd::model::currency::Currency;
 use postbackd::model::fields::Field;
 use postbackd::model::preset::{AnswerForm, Preset};
@@ -32,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "auth",
             "ledger",
             "rates",
+            "audit",
             "checked_toml",
             "config",
             "store",
@@ -58,6 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "dedup",
             "ledger",
             "rates",
+            "audit",
             "readiness",
             "metrics",
             "config",
@@ -84,6 +87,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "dedup",
             "ledger",
             "rates",
+            "audit",
             "readiness",
             "metrics",
             "report",
@@ -110,18 +114,30 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("report", &["store", "limits", "model"]),
-    ("backup", &["verify", "config", "files", "store", "space", "limits"]),
+    ("backup", &["verify", "audit", "config", "files", "store", "space", "limits", "model"]),
     ("verify", &["ledger", "store", "click_id", "limits", "model"]),
     (
         "catalog",
-        &["auth", "caps", "fraud", "config", "store", "checked_toml", "query", "limits", "model"],
+        &[
+            "auth",
+            "caps",
+            "fraud",
+            "audit",
+            "config",
+            "store",
+            "checked_toml",
+            "query",
+            "limits",
+            "model",
+        ],
     ),
     ("auth", &["config", "query", "limits", "model"]),
     ("caps", &["store", "click_id", "model"]),
     ("fraud", &["store", "click_id", "limits", "model"]),
     ("dedup", &["store", "click_id", "limits", "model"]),
     ("ledger", &["store", "click_id", "limits", "model"]),
-    ("rates", &["config", "store", "checked_toml", "limits", "model"]),
+    ("rates", &["audit", "config", "store", "checked_toml", "limits", "model"]),
+    ("audit", &["store", "limits", "model"]),
     ("readiness", &["store", "shutdown"]),
     ("metrics", &["store", "model"]),
     ("telemetry", &["config"]),
@@ -358,6 +374,7 @@ fn is_pure(path: &str) -> bool {
         "src/ledger/seal.rs",
         "src/store/counters.rs",
         "src/store/keys.rs",
+        "src/store/keys/audit.rs",
         "src/store/keys/counters.rs",
         "src/store/postings.rs",
         "src/store/records.rs",
@@ -734,7 +751,9 @@ fn every_preset_has_a_url_to_paste_that_means_what_it_should() {
 fn every_page_that_is_linked_is_there() {
     for page in [
         "README.md",
+        "SECURITY.md",
         "ARCHITECTURE.md",
+        "docs/configuration.md",
         "docs/operations.md",
         "docs/api.md",
         "docs/store-format.md",
@@ -750,4 +769,35 @@ fn every_page_that_is_linked_is_there() {
             assert!(outside || root().join(folder).join(target).exists(), "{page} links to {link}");
         }
     }
+}
+
+/// What a page names in back-quotes that begins with one of these.
+fn named_with<'p>(page: &'p str, starts: &[&str]) -> Vec<&'p str> {
+    let quoted = page.split('`').skip(1).step_by(2);
+    quoted.filter(|word| starts.iter().any(|start| word.starts_with(start))).collect()
+}
+
+#[test]
+fn the_tests_that_the_security_page_names_are_there() {
+    let page = read("SECURITY.md");
+    let files = named_with(&page, &["tests/", "src/", "fuzz/", "deploy/"]);
+    assert!(files.len() > 10, "{files:?}");
+    for file in files {
+        assert!(root().join(file).exists(), "{file}");
+    }
+    for line in page.lines().filter(|line| line.starts_with('|')) {
+        // A test's name follows its file.
+        for (file, test) in line.split('`').zip(line.split('`').skip(2)).skip(1).step_by(2) {
+            let is_test = file.starts_with("tests/") && test.contains('_');
+            assert!(!is_test || read(file).contains(&format!("fn {test}()")), "{file}: {test}");
+        }
+    }
+}
+
+#[test]
+fn the_api_page_lists_exactly_what_the_audit_log_keeps() {
+    let rows = table_under(&read("docs/api.md"), "### Audit log");
+    let listed: Vec<_> = rows.iter().flat_map(|row| row[0].split("`, `")).collect();
+    let actions: Vec<_> = AuditAction::ALL.iter().map(|action| action.as_str()).collect();
+    assert_eq!(listed, actions);
 }

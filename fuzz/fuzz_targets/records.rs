@@ -10,7 +10,7 @@ use postbackd::store::claim::ClaimSet;
 use postbackd::store::keys;
 use postbackd::store::postings::{Balances, postings};
 use postbackd::store::records::{
-    Binding, CapsRecord, ChangeRecord, ClickRecord, ConversionRecord, PostingRecord, RatesRecord,
+    AuditRecord, Binding, CapsRecord, ChangeRecord, ClickRecord, ConversionRecord, PostingRecord, RatesRecord,
     SealRecord, decode_dedupe, dedupe_minted_ms, encode_dedupe,
 };
 
@@ -33,6 +33,11 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(record) = RatesRecord::decode(input) {
         record.encode(&mut again);
         assert_eq!(RatesRecord::decode(&again), Ok(record));
+    }
+    again.clear();
+    if let Ok(record) = AuditRecord::decode(input) {
+        record.encode(&mut again);
+        assert_eq!(AuditRecord::decode(&again), Ok(record));
     }
     again.clear();
     if let Ok(record) = SealRecord::decode(input) {

@@ -1,22 +1,25 @@
-//! Who may use the API: whoever has the bearer token.
+//! Who may use the API: whoever has a bearer token whose role allows the call.
 
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
-use super::server::AdminState;
+use super::server::{API, AdminState};
+use crate::audit::Author;
+use crate::model::admin::{AdminResult, Role};
 
-/// The admin API's bearer token.
+/// The secret of a token, for a client that shows it.
 #[derive(Clone)]
 pub struct AdminToken(String);
 
 impl AdminToken {
-    /// A token given by configuration or read from its file.
+    /// A token read from its file.
     #[must_use]
     pub fn new(token: String) -> Self {
         Self(token)
@@ -26,14 +29,6 @@ impl AdminToken {
     pub(super) fn bearer(&self) -> String {
         format!("Bearer {}", self.0)
     }
-
-    /// Whether `given` is the token. Both are hashed first, so that the time it takes tells
-    /// neither the length nor the place of the first difference.
-    #[must_use]
-    pub fn matches(&self, given: &str) -> bool {
-        // Comparing two BLAKE3 hashes is constant-time in that crate.
-        blake3::hash(self.0.as_bytes()) == blake3::hash(given.as_bytes())
-    }
 }
 
 impl fmt::Debug for AdminToken {
@@ -42,19 +37,94 @@ impl fmt::Debug for AdminToken {
     }
 }
 
-/// Lets a request through if it carries the token.
-pub async fn require_token(
-    State(state): State<Arc<AdminState>>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// A token as the server knows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KnownToken {
+    /// Whose.
+    pub name: Arc<str>,
+    /// What it allows.
+    pub role: Role,
+    /// BLAKE3 of the secret; `None` if it could not be read, and nothing matches it.
+    pub hash: Option<blake3::Hash>,
+    /// Until when, Unix milliseconds; not valid any more at that moment.
+    pub until_ms: Option<u64>,
+}
+
+/// The tokens in force.
+pub struct AdminTokens(ArcSwap<Vec<KnownToken>>);
+
+impl AdminTokens {
+    /// These tokens.
+    #[must_use]
+    pub fn new(tokens: Vec<KnownToken>) -> Self {
+        Self(ArcSwap::from_pointee(tokens))
+    }
+
+    /// Brings others into force; returns those of before.
+    pub fn replace(&self, tokens: Vec<KnownToken>) -> Arc<Vec<KnownToken>> {
+        self.0.swap(Arc::new(tokens))
+    }
+
+    /// The tokens in force.
+    #[must_use]
+    pub fn all(&self) -> Arc<Vec<KnownToken>> {
+        self.0.load_full()
+    }
+
+    /// Who shows `given`, and what becomes of a call that needs `role`. It is compared with all of
+    /// them, as a hash, so that the time it takes tells nothing about any.
+    fn judge(
+        &self,
+        given: Option<&str>,
+        role: Role,
+        now_ms: u64,
+    ) -> (AdminResult, Option<Arc<str>>) {
+        let Some(given) = given else { return (AdminResult::Unauthorized, None) };
+        let given = blake3::hash(given.as_bytes());
+        let tokens = self.0.load();
+        let matching = tokens.iter().fold(None, |found, token| {
+            // Comparing two BLAKE3 hashes is constant-time in that crate.
+            if token.hash.is_some_and(|hash| hash == given) { Some(token) } else { found }
+        });
+        let Some(token) = matching else { return (AdminResult::Unauthorized, None) };
+        let result = if token.until_ms.is_some_and(|until| until <= now_ms) {
+            AdminResult::Expired
+        } else if !token.role.allows(role) {
+            AdminResult::Forbidden
+        } else {
+            AdminResult::Allowed
+        };
+        (result, Some(Arc::clone(&token.name)))
+    }
+}
+
+/// What a group of routes asks for.
+#[derive(Clone)]
+pub struct Needs {
+    pub state: Arc<AdminState>,
+    pub role: Role,
+}
+
+/// Lets a request through if it carries a token that allows it; handlers find its [`Author`] among
+/// the request's extensions.
+pub async fn require(State(needs): State<Needs>, mut request: Request, next: Next) -> Response {
+    let Needs { state, role } = needs;
     let given = request
         .headers()
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "));
-    match given {
-        Some(given) if state.token.matches(given.trim()) => next.run(request).await,
+    let (result, who) = state.tokens.judge(given.map(str::trim), role, state.clock.now_ms());
+    state.metrics.admin.answered(result);
+    match (result, who) {
+        (AdminResult::Allowed, Some(who)) => {
+            // The router has taken its own part away from the path.
+            let call = format!("{} {API}{}", request.method(), request.uri().path());
+            request.extensions_mut().insert(Author::token(who, &call));
+            next.run(request).await
+        }
+        (AdminResult::Expired, _) => ApiError::token_expired().into_response(),
+        (AdminResult::Forbidden, _) => ApiError::forbidden().into_response(),
         _ => ApiError::unauthorized().into_response(),
     }
 }
@@ -63,12 +133,38 @@ pub async fn require_token(
 mod tests {
     use super::*;
 
+    fn token(name: &str, secret: Option<&str>, role: Role, until_ms: Option<u64>) -> KnownToken {
+        let hash = secret.map(|secret| blake3::hash(secret.as_bytes()));
+        KnownToken { name: name.into(), role, hash, until_ms }
+    }
+
     #[test]
-    fn only_the_whole_token_matches() {
-        let token = AdminToken::new("secret".into());
-        assert!(token.matches("secret"));
-        for wrong in ["", "secre", "secret ", "Secret", "secretsecret"] {
-            assert!(!token.matches(wrong), "{wrong:?}");
+    fn the_whole_token_is_known_by_name_role_and_time() {
+        let tokens = AdminTokens::new(vec![
+            token("default", Some("first"), Role::Write, None),
+            token("reader", Some("second"), Role::Read, None),
+            token("guest", Some("third"), Role::Write, Some(1000)),
+            token("lost", None, Role::Write, None),
+        ]);
+        let check = |given: &str, role, now_ms, result, name: &str| {
+            let (found, who) = tokens.judge(Some(given), role, now_ms);
+            assert_eq!((found, who.as_deref().unwrap_or_default()), (result, name), "{given:?}");
+        };
+        check("first", Role::Write, 0, AdminResult::Allowed, "default");
+        check("second", Role::Read, 0, AdminResult::Allowed, "reader");
+        check("second", Role::Write, 0, AdminResult::Forbidden, "reader");
+        check("third", Role::Write, 999, AdminResult::Allowed, "guest");
+        check("third", Role::Read, 1000, AdminResult::Expired, "guest");
+        for wrong in ["", "firs", "first ", "First", "firstfirst", "lost", "default"] {
+            check(wrong, Role::Read, 0, AdminResult::Unauthorized, "");
         }
+        assert_eq!(tokens.judge(None, Role::Read, 0).0, AdminResult::Unauthorized);
+    }
+
+    #[test]
+    fn what_is_taken_out_is_unknown_at_once() {
+        let tokens = AdminTokens::new(vec![token("a", Some("x"), Role::Read, None)]);
+        tokens.replace(Vec::new());
+        assert_eq!(tokens.judge(Some("x"), Role::Read, 0).0, AdminResult::Unauthorized);
     }
 }

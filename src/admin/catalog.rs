@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use hyper::body::Body as _;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -19,6 +19,7 @@ use super::error::ApiError;
 use super::held::Held;
 use super::server::AdminState;
 use super::shapes::rfc3339;
+use crate::audit::Author;
 use crate::catalog::{Diff, Document, LoadError, Origin, Replaces, version_text};
 use crate::checked_toml::{Format, Report, Severity};
 use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT};
@@ -178,6 +179,7 @@ pub struct PutOptions {
 )]
 pub async fn put(
     State(state): State<Arc<AdminState>>,
+    Extension(by): Extension<Author>,
     options: Result<Query<PutOptions>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
@@ -207,7 +209,7 @@ pub async fn put(
     if dry_run {
         compare(state, document, permit).await
     } else {
-        apply(state, document, replaces, permit).await
+        apply(state, document, replaces, by, permit).await
     }
 }
 
@@ -237,12 +239,13 @@ async fn apply(
     state: Arc<AdminState>,
     document: Document,
     replaces: Replaces,
+    by: Author,
     permit: OwnedSemaphorePermit,
 ) -> Result<Response, ApiError> {
     let version = document.version();
     let (metrics, now_ms) = (Arc::clone(&state.metrics), state.clock.now_ms());
     let applied = off_the_loop(move || async move {
-        let applied = state.source.apply(&document, &replaces, now_ms).await;
+        let applied = state.source.apply(&document, &replaces, &by, now_ms).await;
         drop((document, permit));
         applied
     })

@@ -13,7 +13,7 @@ use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT, UPLOAD_BYTES_MA
 use crate::rates::PutError;
 use crate::report::ReportError;
 use crate::store::records::RecordError;
-use crate::store::{KeepError, NumbersError, ReadError, SubmitError, SumsError};
+use crate::store::{ChangeError, KeepError, NumbersError, ReadError, SubmitError, SumsError};
 
 /// An error of the admin API.
 #[derive(Debug)]
@@ -59,8 +59,19 @@ impl ApiError {
 
     /// 401: no token, or another.
     pub fn unauthorized() -> Self {
-        let message = "send the admin token as 'Authorization: Bearer TOKEN'";
+        let message = "send a token of the admin API as 'Authorization: Bearer TOKEN'";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    /// 401: its time is over.
+    pub fn token_expired() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "token_expired", "the token's time is over")
+    }
+
+    /// 403: the token may look, and not change anything.
+    pub fn forbidden() -> Self {
+        let message = "this call asks for a token of the role write";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
     /// 404: nothing there.
@@ -204,6 +215,15 @@ impl From<ReadError> for ApiError {
             ReadError::Engine(_) | ReadError::Record(_) | ReadError::Poisoned => {
                 Self::store_failed(error)
             }
+        }
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Submit(error) => error.into(),
+            ChangeError::NotDurable => Self::store_failed(error),
         }
     }
 }

@@ -5,22 +5,25 @@ use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::{HeaderValue, LOCATION};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use utoipa::ToSchema;
 
+use super::audit;
 use super::error::ApiError;
 use super::server::AdminState;
 use super::shapes::rfc3339;
+use crate::audit::Author;
 use crate::backup::BackupError;
 use crate::files::remove_folder;
 use crate::limits::{JOBS_KEPT_MAX, VERIFY_CACHE_BYTES};
+use crate::model::admin::AuditAction;
 use crate::store::engine::EngineError;
 use crate::store::{Archive, Store, yield_to_others};
 use crate::verify::verify as look_through;
@@ -132,10 +135,14 @@ fn accepted(id: u64, job: Job) -> Response {
     post, path = "/verify", operation_id = "post_verify", tag = "system",
     responses((status = 202, description = "It has begun; `Location` is the job.", body = Job)),
 )]
-pub async fn verify(State(state): State<Arc<AdminState>>) -> Result<Response, ApiError> {
+pub async fn verify(
+    State(state): State<Arc<AdminState>>,
+    Extension(by): Extension<Author>,
+) -> Result<Response, ApiError> {
     let (id, job, _) = begin(&state, "verify", |state| {
         verify_copy(&state.store, &state.store_path.join("verify"))
     })?;
+    audit::keep(&state, &by, AuditAction::Verify, "", &json!({ "job_id": job.job_id })).await?;
     Ok(accepted(id, job))
 }
 
@@ -144,11 +151,15 @@ pub async fn verify(State(state): State<Arc<AdminState>>) -> Result<Response, Ap
     post, path = "/backup", operation_id = "post_backup", tag = "system",
     responses((status = 202, description = "It has begun; `Location` is the job.", body = Job)),
 )]
-pub async fn backup(State(state): State<Arc<AdminState>>) -> Result<Response, ApiError> {
+pub async fn backup(
+    State(state): State<Arc<AdminState>>,
+    Extension(by): Extension<Author>,
+) -> Result<Response, ApiError> {
     if state.backups.is_none() {
         return Err(ApiError::no_backup_path());
     }
     let (id, job, _) = begin(&state, BACKUP, take_backup)?;
+    audit::keep(&state, &by, AuditAction::Backup, "", &json!({ "job_id": job.job_id })).await?;
     Ok(accepted(id, job))
 }
 

@@ -1,6 +1,7 @@
 //! The admin listener: health, metrics, and the API for people and programs of the network; and a
 //! client of that API for the command line.
 
+mod audit;
 mod auth;
 mod catalog;
 mod client;
@@ -24,7 +25,7 @@ mod system;
 mod totals;
 mod upload;
 
-pub use auth::AdminToken;
+pub use auth::{AdminToken, AdminTokens, KnownToken};
 pub use client::{AdminClient, Answer, Call, ClientError};
 pub use jobs::{Jobs, back_up};
 pub use server::{AdminState, description, serve};

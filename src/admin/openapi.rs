@@ -12,13 +12,13 @@ use utoipa::openapi::{
     Response as Described, ResponseBuilder,
 };
 use utoipa::{PartialSchema as _, ToSchema as _};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::error::ErrorBody;
+use crate::model::admin::Role;
 
 /// The security scheme's name in the description.
 const TOKEN: &str = "token";
-/// Where the paths begin that ask for the token.
-const WITH_TOKEN: &str = "/api/";
 
 /// The description, as it is sent.
 #[derive(Clone)]
@@ -56,33 +56,41 @@ pub fn frame() -> OpenApi {
     OpenApiBuilder::new().info(info).components(Some(Components::new())).build()
 }
 
-/// Adds what all calls have in common: the token, and the form of errors.
+/// Adds what calls have in common that ask for a token of a role.
+pub fn ask_for_token<S>(mut routes: OpenApiRouter<S>, role: Role) -> OpenApiRouter<S>
+where
+    S: Send + Sync + Clone + 'static,
+{
+    for item in routes.get_openapi_mut().paths.paths.values_mut() {
+        for operation in operations(item) {
+            operation.security = Some(vec![SecurityRequirement::new(TOKEN, [role.as_str()])]);
+            let responses = &mut operation.responses.responses;
+            let mut answer = |status: &str, what| responses.insert(status.to_owned(), error(what));
+            answer("401", "No token, one that is not known, or one whose time is over.");
+            if role == Role::Write {
+                answer("403", "The token's role is `read`.");
+            }
+            answer("default", "Any other error, by its code.");
+        }
+    }
+    routes
+}
+
+/// Adds what calls have in common that stands apart from them: the token, and the form of errors.
 pub fn complete(mut description: OpenApi) -> OpenApi {
     let components = description.components.get_or_insert_default();
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    let what = "A token of the admin API; what a call asks for is the role that it must have.";
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(what)).build();
     components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer));
     let mut schemas = vec![(ErrorBody::name().into_owned(), ErrorBody::schema())];
     ErrorBody::schemas(&mut schemas);
     components.schemas.extend(schemas);
-    for (path, item) in &mut description.paths.paths {
-        if path.starts_with(WITH_TOKEN) {
-            operations(item).for_each(ask_for_token);
-        }
-    }
     description
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
     methods.into_iter().flatten()
-}
-
-fn ask_for_token(operation: &mut Operation) {
-    let nothing: [&str; 0] = [];
-    operation.security = Some(vec![SecurityRequirement::new(TOKEN, nothing)]);
-    let responses = &mut operation.responses.responses;
-    responses.insert("401".to_owned(), error("No token, or another."));
-    responses.insert("default".to_owned(), error("Any other error, by its code."));
 }
 
 fn error(description: &str) -> RefOr<Described> {

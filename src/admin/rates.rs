@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::server::AdminState;
+use crate::audit::Author;
 use crate::model::currency::Currency;
 use crate::model::rate::{Day, Rate};
 use crate::rates::DayRates;
@@ -50,6 +51,7 @@ pub async fn get(
 )]
 pub async fn put(
     State(state): State<Arc<AdminState>>,
+    Extension(by): Extension<Author>,
     Path(date): Path<String>,
     body: Result<Json<Shape>, JsonRejection>,
 ) -> Result<Json<Shape>, ApiError> {
@@ -57,7 +59,7 @@ pub async fn put(
     let Json(body) = body.map_err(|error| ApiError::bad_request("bad_body", error.body_text()))?;
     let rates = day_rates(&body)?;
     let answer = shape(&rates);
-    state.rates.put(day, rates).await?;
+    state.rates.put(day, rates, &by, state.clock.now_ms()).await?;
     Ok(Json(answer))
 }
 

@@ -15,13 +15,13 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::{AdminToken, require_token};
+use super::auth::{AdminTokens, Needs, require};
 use super::error::ApiError;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
 use super::{
-    catalog, conversions, customers, fraud, ledger, lookup, rates, reports, statements, system,
-    totals, upload,
+    audit, catalog, conversions, customers, fraud, ledger, lookup, rates, reports, statements,
+    system, totals, upload,
 };
 use crate::backup::Backups;
 use crate::catalog::{Catalog, CatalogSource};
@@ -29,12 +29,16 @@ use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT};
 use crate::metrics::Metrics;
+use crate::model::admin::Role;
 use crate::postback::Postbacks;
 use crate::rates::RatesSource;
 use crate::readiness::Readiness;
 use crate::shutdown::Drain;
 use crate::store::Store;
 use crate::time::Clock;
+
+/// Where the paths of the API begin.
+pub const API: &str = "/api/v1";
 
 /// What the admin API reads.
 pub struct AdminState {
@@ -49,7 +53,7 @@ pub struct AdminState {
     /// Changes conversions.
     pub postbacks: Postbacks,
     /// Uploads that may be worked on at once.
-    pub uploads: Semaphore,
+    pub uploads: Arc<Semaphore>,
     /// Long work.
     pub jobs: Arc<Jobs>,
     /// Where backups go; `None`: nobody has said.
@@ -75,7 +79,7 @@ pub struct AdminState {
     /// What keeps the server from being ready.
     pub readiness: Readiness,
     /// Who may ask.
-    pub token: AdminToken,
+    pub tokens: AdminTokens,
     /// When something happened.
     pub clock: Clock,
     /// The store's folder, for free space.
@@ -85,16 +89,16 @@ pub struct AdminState {
 /// Routes, each with its description: path, parameters and answers stand at the handler.
 type Routes = OpenApiRouter<Arc<AdminState>>;
 
-/// What is below `/api/v1` and asks for the token.
-fn api() -> Routes {
+/// What any token may ask for. Every call of the API is in this list or in the next one, and that
+/// decides which role it needs. What is here changes nothing and keeps nobody else from anything.
+fn reads() -> Routes {
     OpenApiRouter::default()
         .routes(routes!(lookup::click))
         .routes(routes!(conversions::list))
-        .routes(routes!(upload::post))
         .routes(routes!(lookup::conversion))
         .routes(routes!(lookup::trace))
         .routes(routes!(customers::customer))
-        .routes(routes!(catalog::get, catalog::put))
+        .routes(routes!(catalog::get))
         .routes(routes!(catalog::versions))
         .routes(routes!(totals::totals))
         .routes(routes!(fraud::report))
@@ -104,11 +108,20 @@ fn api() -> Routes {
         .routes(routes!(ledger::postings))
         .routes(routes!(ledger::proof))
         .routes(routes!(statements::statement))
+        .routes(routes!(jobs::job))
+        .routes(routes!(rates::get))
+        .routes(routes!(audit::list))
+        .routes(routes!(openapi::openapi))
+}
+
+/// What only a token of the role `write` may ask for.
+fn writes() -> Routes {
+    OpenApiRouter::default()
+        .routes(routes!(upload::post))
+        .routes(routes!(catalog::put))
         .routes(routes!(jobs::verify))
         .routes(routes!(jobs::backup))
-        .routes(routes!(jobs::job))
-        .routes(routes!(rates::get, rates::put))
-        .routes(routes!(openapi::openapi))
+        .routes(routes!(rates::put))
 }
 
 /// What asks for none.
@@ -119,19 +132,25 @@ fn open() -> Routes {
         .routes(routes!(system::metrics))
 }
 
-fn all(api: Routes) -> Routes {
-    OpenApiRouter::with_openapi(openapi::frame()).nest("/api/v1", api).merge(open())
+/// All routes; those of the API guarded for the role that each list needs.
+fn all(guard: impl Fn(Routes, Role) -> Routes) -> Routes {
+    let of = |routes, role| guard(openapi::ask_for_token(routes, role), role);
+    let api = of(reads(), Role::Read).merge(of(writes(), Role::Write));
+    OpenApiRouter::with_openapi(openapi::frame()).nest(API, api).merge(open())
 }
 
 /// The description of every route in OpenAPI 3.1, as JSON.
 #[must_use]
 pub fn description() -> String {
-    openapi::json(&openapi::complete(all(api()).into_openapi()))
+    openapi::json(&openapi::complete(all(|routes, _| routes).into_openapi()))
 }
 
 fn routes(state: Arc<AdminState>) -> Router {
-    let with_token = from_fn_with_state(Arc::clone(&state), require_token);
-    let (routes, description) = all(api().route_layer(with_token)).split_for_parts();
+    let guard = |routes: Routes, role| {
+        let needs = Needs { state: Arc::clone(&state), role };
+        routes.route_layer(from_fn_with_state(needs, require))
+    };
+    let (routes, description) = all(guard).split_for_parts();
     let description = Description::of(&openapi::complete(description));
     routes
         .layer(Extension(description))

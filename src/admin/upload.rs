@@ -1,22 +1,28 @@
 //! `POST /api/v1/conversions/status`: what has become of many conversions, a line each.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::audit;
 use super::error::ApiError;
 use super::server::AdminState;
 use super::status_lines::{Line, csv_lines, json_lines};
+use crate::audit::{Author, Listed};
 use crate::dedup::{Changing, Original};
 use crate::limits::{UPLOAD_BYTES_MAX, UPLOAD_CHANGES_UNDER_WAY_MAX, UPLOAD_TIMEOUT};
+use crate::model::admin::AuditAction;
 use crate::model::reasons::{PostbackResult, Unavailability};
-use crate::postback::{Answer, Named, News};
+use crate::postback::{Answer, Changed, Named, News};
 use crate::store::ticket::Outcome;
 
 const CSV: &str = "text/csv";
@@ -33,6 +39,9 @@ struct Told {
     status: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
+    /// The status that was changed, for the audit log.
+    #[serde(skip)]
+    before: Option<&'static str>,
 }
 
 impl Told {
@@ -44,6 +53,7 @@ impl Told {
             conversion_id: Some(now.conversion.to_text().to_string()),
             status: Some(now.status.as_str()),
             hint: None,
+            before: None,
         }
     }
 
@@ -54,7 +64,8 @@ impl Told {
         hint: Option<String>,
     ) -> Self {
         let result = result.as_str();
-        Self { line, result, reason: Some(reason), conversion_id: None, status: None, hint }
+        let reason = Some(reason);
+        Self { line, result, reason, conversion_id: None, status: None, hint, before: None }
     }
 
     fn failed(line: usize, answer: Answer) -> Self {
@@ -87,6 +98,7 @@ impl Told {
 )]
 pub async fn post(
     State(state): State<Arc<AdminState>>,
+    Extension(by): Extension<Author>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -97,18 +109,70 @@ pub async fn post(
         NDJSON => json_lines,
         _ => return Err(ApiError::unsupported_upload()),
     };
-    let _permit = state.uploads.try_acquire().map_err(|_| ApiError::upload_busy())?;
+    let permit = Arc::clone(&state.uploads).try_acquire_owned();
+    let permit = permit.map_err(|_| ApiError::upload_busy())?;
     let text = received(body).await?;
-    let lines = lines(&text).map_err(|what| ApiError::bad_request("bad_file", what))?;
+    // On its own: a client that hangs up does not leave it half done and unsaid.
+    let work = async move {
+        let lines = lines(&text).map_err(|what| ApiError::bad_request("bad_file", what))?;
+        let answer = work_through(&state, &by, &text, &lines).await;
+        drop(permit);
+        answer
+    };
+    let answer = tokio::spawn(work).await.map_err(ApiError::work_failed)??;
+    Ok(([(CONTENT_TYPE, NDJSON)], answer).into_response())
+}
+
+/// Takes all lines and says what became of each; the audit log hears of the file before anything
+/// is changed, and of its outcome afterwards.
+async fn work_through(
+    state: &AdminState,
+    by: &Author,
+    text: &str,
+    lines: &[Line],
+) -> Result<String, ApiError> {
+    let file = blake3::hash(text.as_bytes()).to_hex();
+    let details = json!({ "lines": lines.len(), "bytes": text.len() });
+    audit::keep(state, by, AuditAction::Statuses, &file, &details).await?;
     let mut answer = String::new();
-    for told in taken(&state, &lines).await {
+    let mut outcome = Outcomes::default();
+    for told in taken(state, lines).await {
+        outcome.add(&told);
         let told = serde_json::to_string(&told);
         answer.push_str(
             &told.map_err(|error| ApiError::bad_request("unprintable", error.to_string()))?,
         );
         answer.push('\n');
     }
-    Ok(([(CONTENT_TYPE, NDJSON)], answer).into_response())
+    let details = outcome.details();
+    if audit::keep(state, by, AuditAction::StatusesDone, &file, &details).await.is_err() {
+        tracing::warn!(%file, %details, "the outcome of an upload is not in the audit log");
+    }
+    Ok(answer)
+}
+
+/// What the audit log says of an upload.
+#[derive(Default)]
+struct Outcomes {
+    results: BTreeMap<&'static str, usize>,
+    changes: Listed,
+}
+
+impl Outcomes {
+    fn add(&mut self, told: &Told) {
+        *self.results.entry(told.result).or_default() += 1;
+        if told.result == PostbackResult::Updated.as_str() {
+            let Told { conversion_id, before, status, .. } = told;
+            let change =
+                json!({ "conversion_id": conversion_id, "before": before, "after": status });
+            self.changes.push(change);
+        }
+    }
+
+    fn details(self) -> Value {
+        let (changes, left_out) = self.changes.into_parts();
+        json!({ "results": self.results, "changes": changes, "left_out": left_out })
+    }
 }
 
 async fn received(body: Body) -> Result<String, ApiError> {
@@ -134,9 +198,10 @@ async fn taken(state: &AdminState, lines: &[Line]) -> Vec<Told> {
         };
         told.push(match heard {
             Ok((now, None)) => Told::known(number, PostbackResult::Duplicate, now),
-            Ok((now, Some(change))) => {
-                under_way.push((told.len(), change));
-                Told::known(number, PostbackResult::Updated, now)
+            Ok((now, Some(Changed { before, changing }))) => {
+                under_way.push((told.len(), changing));
+                let before = Some(before.as_str());
+                Told { before, ..Told::known(number, PostbackResult::Updated, now) }
             }
             Err(answer) => Told::failed(number, answer),
         });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::{self, AdminState};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::ledger;
 use crate::limits::{
     BACKUP_AGAIN_AFTER, BACKUP_LOOK_EVERY, REPRICE_DAYS_AT_START, WARM_CONVERSIONS_MAX,
@@ -46,8 +46,8 @@ pub(super) async fn housekeeping(config: Config, store: Arc<Store>, metrics: Arc
 
 /// Lets go of what is old.
 pub(super) async fn retention(config: Config, store: Arc<Store>) {
-    let kept =
-        Retention { clicks: config.retention.clicks, conversions: config.retention.conversions };
+    let config::Retention { clicks, conversions, audit, .. } = config.retention;
+    let kept = Retention { clicks, conversions, audit };
     let mut tick = tokio::time::interval(RETENTION_EVERY);
     loop {
         tick.tick().await;

@@ -1,31 +1,48 @@
-//! Files that are read at start and again on SIGHUP: the catalog, the exchange rates.
+//! Files that are read at start and again on SIGHUP: the catalog, the exchange rates, the admin
+//! API's tokens.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
 
+use super::tokens;
+use crate::admin::AdminState;
+use crate::audit::Author;
 use crate::catalog::{CatalogSource, LoadError};
-use crate::metrics::{CATALOG_LOADS, Metrics, RATES_LOADS};
+use crate::config::Config;
+use crate::metrics::{CATALOG_LOADS, Metrics, RATES_LOADS, TOKENS_LOADS};
+use crate::model::admin::AuditAction;
 use crate::rates::RatesSource;
 use crate::time::Clock;
 
+/// What is read again.
+#[derive(Clone)]
+pub(super) struct Files {
+    pub catalog: Arc<CatalogSource>,
+    /// Has the rates, and the tokens in force.
+    pub admin: Arc<AdminState>,
+    /// The configuration that the server was started with.
+    pub configured: Config,
+    /// Where it was read.
+    pub file: Option<PathBuf>,
+}
+
 /// Reads the files again at each signal, on threads that may take their time. Signals that come
 /// meanwhile are one.
-pub(super) async fn on_signal(
-    mut hangup: Signal,
-    source: Arc<CatalogSource>,
-    rates_source: Arc<RatesSource>,
-    metrics: Arc<Metrics>,
-) {
+pub(super) async fn on_signal(mut hangup: Signal, files: Files) {
     while hangup.recv().await.is_some() {
-        let (source, rates_source) = (Arc::clone(&source), Arc::clone(&rates_source));
-        let (metrics, runtime) = (Arc::clone(&metrics), Handle::current());
+        let (files, runtime) = (files.clone(), Handle::current());
         let load = move || {
             runtime.block_on(async {
-                // Rates first: what the new catalog prices is priced by them.
-                rates(&rates_source, &metrics).await;
-                catalog(&source, &metrics, Clock::System.now_ms()).await
+                let (by, now_ms) = (Author::file("SIGHUP"), Clock::System.now_ms());
+                let metrics = &files.admin.metrics;
+                // First what may be taken away from somebody.
+                admin_tokens(&files, &by, now_ms).await;
+                // Rates before the catalog: what the new one prices is priced by them.
+                rates(&files.admin.rates, metrics, &by, now_ms).await;
+                catalog(&files.catalog, metrics, &by, now_ms).await
             })
         };
         match tokio::task::spawn_blocking(load).await {
@@ -42,9 +59,10 @@ pub(super) async fn on_signal(
 pub(super) async fn catalog(
     source: &CatalogSource,
     metrics: &Metrics,
+    by: &Author,
     now_ms: u64,
 ) -> Result<(), LoadError> {
-    let loaded = source.load(now_ms).await;
+    let loaded = source.load(by, now_ms).await;
     metrics.loaded(CATALOG_LOADS, Some(loaded.is_ok()));
     let warnings = loaded?;
     if !warnings.is_empty() {
@@ -55,14 +73,47 @@ pub(super) async fn catalog(
 
 /// Brings the file of rates into force, if there is one. A bad one keeps nobody from starting: the
 /// store has the rates of before, and a conversion without a rate waits for it.
-pub(super) async fn rates(source: &RatesSource, metrics: &Metrics) {
+pub(super) async fn rates(source: &RatesSource, metrics: &Metrics, by: &Author, now_ms: u64) {
     if !source.has_file() {
         return metrics.loaded(RATES_LOADS, None);
     }
-    let loaded = source.load_file().await;
+    let loaded = source.load_file(by, now_ms).await;
     metrics.loaded(RATES_LOADS, Some(loaded.is_ok()));
     match loaded {
         Ok(days) => tracing::info!(days, "rates in force, with so many days changed"),
         Err(error) => tracing::error!(%error, "rates not loaded; the old ones stay in force"),
+    }
+}
+
+/// Brings the tokens of the configuration as it is now into force; of what else it says nothing.
+async fn admin_tokens(files: &Files, by: &Author, now_ms: u64) {
+    let read = read_tokens(files);
+    files.admin.metrics.loaded(TOKENS_LOADS, Some(read.is_ok()));
+    let fresh = match read {
+        Ok(fresh) => fresh,
+        Err(error) => {
+            return tracing::error!(error, "tokens not reloaded; the old ones stay in force");
+        }
+    };
+    let before = files.admin.tokens.replace(fresh);
+    let after = files.admin.tokens.all();
+    let Some(details) = tokens::changes(&before, &after) else { return };
+    tracing::info!(%details, "tokens of the admin API in force");
+    // Afterwards: whoever is not to have one any more does not keep it because a disk is full.
+    let entry = by.entry(now_ms, AuditAction::Tokens, "", &details);
+    if let Err(error) = files.admin.store.keep_audit(&entry.as_stored()).await {
+        tracing::warn!(%error, "the change of tokens is not in the audit log");
+    }
+}
+
+fn read_tokens(files: &Files) -> Result<Vec<crate::admin::KnownToken>, String> {
+    let read = Config::read_file(files.file.as_deref());
+    let (anew, _) = read.map_err(|error| error.to_string())?;
+    // Where the store is does not change with a signal.
+    let config = Config { admin: anew.admin, ..files.configured.clone() };
+    let fresh = tokens::of(&config).map_err(|error| error.to_string())?;
+    match fresh.iter().find(|token| token.hash.is_none()) {
+        Some(token) => Err(format!("the secret of {} cannot be read", token.name)),
+        None => Ok(fresh),
     }
 }

@@ -4,10 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::copy::entry;
 use super::{BackupError, List, Unfinished, has_room, sound, unfinished};
+use crate::audit::Author;
 use crate::files::{create_folder, sync_folder};
 use crate::limits::VERIFY_CACHE_BYTES;
+use crate::model::admin::AuditAction;
 use crate::store::{Archive, FORMAT_VERSION, database_folder, part_from_lost_time};
 use crate::verify::Report;
 
@@ -50,7 +54,10 @@ pub fn restore(from: &Path, to: &Path, now_ms: u64) -> Result<Restored, BackupEr
             return Err(BackupError::Incomplete(from.to_owned(), why));
         }
     }
-    part_from_lost_time(partial, now_ms)?;
+    let details = json!({ "files": list.files.len(), "bytes": list.bytes() });
+    let subject = from.display().to_string();
+    let entry = Author::local("restore").entry(now_ms, AuditAction::Restore, &subject, &details);
+    part_from_lost_time(partial, &entry.as_stored())?;
     let verified = if list.store_format == FORMAT_VERSION {
         Some(sound(&Archive::open(partial, VERIFY_CACHE_BYTES)?)?)
     } else {

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::audit::Listed;
 use crate::checked_toml::tree::{Entries, Value};
 use crate::limits::CATALOG_CHANGES_LISTED_MAX;
 use crate::model::money::Micros;
@@ -121,6 +123,30 @@ impl Diff {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.kinds().iter().all(|(_, changes)| changes.count() == 0)
+    }
+
+    /// Numbers of all changes, and the first changes, in so many bytes as the audit log takes.
+    #[must_use]
+    pub fn summary(&self) -> serde_json::Value {
+        let mut summary = serde_json::Map::new();
+        let mut listed = Listed::default();
+        for (kind, changes) in self.kinds() {
+            let Changes { added, changed, removed, money, entries } = changes;
+            let counts =
+                json!({ "added": added, "changed": changed, "removed": removed, "money": money });
+            summary.insert(kind.to_owned(), counts);
+            for entry in entries {
+                let mut entry = json!(entry);
+                entry["kind"] = kind.into();
+                listed.push(entry);
+            }
+        }
+        let (entries, left_out) = listed.into_parts();
+        summary.insert("entries".to_owned(), entries.into());
+        let unlisted = |changes: &Changes| changes.count() - changes.entries.len();
+        let unlisted: usize = self.kinds().iter().map(|(_, changes)| unlisted(changes)).sum();
+        summary.insert("left_out".to_owned(), (left_out + unlisted).into());
+        summary.into()
     }
 
     fn kinds(&self) -> [(&'static str, &Changes); 4] {

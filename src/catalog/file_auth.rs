@@ -6,9 +6,8 @@ use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
 use super::file::window;
-use super::file_offer::{end_ms, start_ms};
 use crate::auth::{Addresses, Auth, Dated, SecretSource, Signatures, SigningKey, Tokens};
-use crate::checked_toml::{Complaint, Input, Table, one_of};
+use crate::checked_toml::{Complaint, Input, Table, end_ms, one_of, start_ms};
 use crate::config::Secret;
 use crate::limits::{ALLOWED_NETWORKS_MAX, SECRETS_PER_CHECK_MAX, TS_WINDOW_MS_MAX};
 use crate::model::network::canonical;

@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
 
 use super::file::{id, url, window};
 use super::file_caps;
@@ -13,8 +11,7 @@ use super::file_fraud;
 use super::file_money;
 use super::snapshot::{Advertiser, Event, Late, Offer, Repeat, Terms, Trust};
 use super::template::{Macro, Template, TemplateError};
-use crate::checked_toml::tree::Value;
-use crate::checked_toml::{Complaint, Input, Table, did_you_mean, one_of};
+use crate::checked_toml::{Complaint, Input, Table, did_you_mean, end_ms, one_of};
 use crate::model::currency::Currency;
 use crate::model::ids::{OfferNumber, is_id};
 use crate::model::period::Period;
@@ -179,39 +176,6 @@ fn pass_params(input: Input<'_>) -> Result<Vec<String>, Complaint> {
         list.push(name.to_owned());
     }
     Ok(list)
-}
-
-/// When something ends: a moment, or a date whose whole day is still in. Text or TOML's own types.
-pub fn end_ms(input: Input<'_>, time_zone: &TimeZone) -> Result<u64, Complaint> {
-    moment_ms(input, time_zone, |date| date.tomorrow())
-}
-
-/// When something begins: a moment, or a date whose whole day is in.
-pub fn start_ms(input: Input<'_>, time_zone: &TimeZone) -> Result<u64, Complaint> {
-    moment_ms(input, time_zone, Ok)
-}
-
-/// A moment, or the beginning of the day that stands for a date.
-fn moment_ms(
-    input: Input<'_>,
-    time_zone: &TimeZone,
-    day: impl FnOnce(Date) -> Result<Date, jiff::Error>,
-) -> Result<u64, Complaint> {
-    let text = match input {
-        Input::File(Value::Datetime(moment)) => moment.clone(),
-        other => other.text()?.to_owned(),
-    };
-    let hint =
-        "is neither a date such as \"2027-01-31\" nor a time such as \"2027-01-31T18:00:00Z\"";
-    let wrong = || Complaint::new(format!("{text:?} {hint}"));
-    let moment = match text.parse::<Date>() {
-        Ok(date) if text.len() == "2027-01-31".len() => {
-            let begins = day(date).and_then(|day| day.to_zoned(time_zone.clone()));
-            begins.as_ref().map(Zoned::timestamp).map_err(|_| wrong())?
-        }
-        _ => text.parse::<Timestamp>().map_err(|_| wrong())?,
-    };
-    u64::try_from(moment.as_millisecond()).map_err(|_| wrong())
 }
 
 /// What an event has from its offer.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -18,8 +19,10 @@ use super::file::ROOT;
 use super::file_offer::NetworkDefaults;
 use super::retire::outlive;
 use super::snapshot::{self, Catalog, Numbers};
+use crate::audit::Author;
 use crate::caps::Meters;
 use crate::checked_toml::{Format, Report};
+use crate::model::admin::AuditAction;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::store::records::CatalogRecord;
 use crate::store::{self, KeepError, NumbersError, ReadError, Store};
@@ -154,21 +157,21 @@ impl CatalogSource {
     ///
     /// # Errors
     /// When it did not come into force; the old one then stays.
-    pub async fn load(&self, now_ms: u64) -> Result<Report, LoadError> {
+    pub async fn load(&self, by: &Author, now_ms: u64) -> Result<Report, LoadError> {
         let mut turn = self.turn.lock().await;
         if let Some(path) = &self.path {
             let document = Document::read(path)
                 .map_err(|error| LoadError::Unreadable { path: path.clone(), error })?;
             let name = path.display().to_string();
-            let (name, origin) = (&name, Origin::File);
-            return self.bring_into_force(&mut turn, &document, name, origin, now_ms).await;
+            let from = Given { name: &name, origin: Origin::File, by, now_ms };
+            return self.bring_into_force(&mut turn, &document, from).await;
         }
         let Some((record, text)) = self.store.catalog().await? else {
             return Ok(Report::new(""));
         };
         let document = document_of(record, text)?;
-        let (name, origin) = ("the kept catalog", Origin::Api);
-        self.bring_into_force(&mut turn, &document, name, origin, now_ms).await
+        let from = Given { name: "the kept catalog", origin: Origin::Api, by, now_ms };
+        self.bring_into_force(&mut turn, &document, from).await
     }
 
     /// Brings a catalog into force if it replaces what it was meant to; returns the warnings.
@@ -179,6 +182,7 @@ impl CatalogSource {
         &self,
         document: &Document,
         replaces: &Replaces,
+        by: &Author,
         now_ms: u64,
     ) -> Result<Report, LoadError> {
         let mut turn = self.turn.lock().await;
@@ -186,7 +190,8 @@ impl CatalogSource {
         if !replaces.allows(version) {
             return Err(LoadError::Stale(version));
         }
-        self.bring_into_force(&mut turn, document, "catalog", Origin::Api, now_ms).await
+        let from = Given { name: "catalog", origin: Origin::Api, by, now_ms };
+        self.bring_into_force(&mut turn, document, from).await
     }
 
     /// Checks a catalog as [`Self::apply`] would and says what would change; changes nothing.
@@ -221,10 +226,10 @@ impl CatalogSource {
         &self,
         last: &mut Option<JoinHandle<()>>,
         document: &Document,
-        name: &str,
-        origin: Origin,
-        now_ms: u64,
+        from: Given<'_>,
     ) -> Result<Report, LoadError> {
+        let Given { name, now_ms, .. } = from;
+        let change = self.change(document).await?;
         let (checked, warnings) =
             document.check(name, &self.defaults).map_err(LoadError::Mistakes)?;
         // At a start there is nothing better: clicks, and the other advertisers, go on.
@@ -235,7 +240,9 @@ impl CatalogSource {
             self.store.assign_numbers(checked.offer_ids(), checked.affiliate_ids()).await?;
         let catalog = checked.into_catalog(document.version(), &numbers)?;
         drop(numbers);
-        self.keep(&catalog, document, origin, now_ms).await?;
+        if let Some(change) = change {
+            self.keep(&catalog, document, from, change).await?;
+        }
         let (version, counts) = (version_text(catalog.version()), catalog.counts());
         tracing::info!(%version, ?counts, "catalog in force");
         let metered = catalog.metered();
@@ -254,18 +261,37 @@ impl CatalogSource {
         Ok(warnings)
     }
 
-    /// Keeps the text, unless it is the newest one already.
+    /// What `document` changes in the catalog that is kept, for the audit log; `None` if it is that
+    /// one. Looked at first: afterwards it would be in memory beside the checked catalog.
+    async fn change(&self, document: &Document) -> Result<Option<Change>, LoadError> {
+        let newest = self.store.catalog_versions().await?.first().map(|kept| kept.version);
+        if newest == Some(document.version()) {
+            return Ok(None);
+        }
+        let nothing_listed = Change { before: newest, diff: None };
+        // One that cannot be read does not keep another from taking its place.
+        let kept = if newest.is_some() { self.store.catalog().await.ok().flatten() } else { None };
+        let Some(Ok(kept)) = kept.map(|(record, text)| document_of(record, text)) else {
+            return Ok(Some(nothing_listed));
+        };
+        // Mistakes are for the check to report.
+        Ok(Some(match (kept.source("the kept catalog"), document.source("catalog")) {
+            (Ok(old), Ok(new)) => {
+                Change { before: newest, diff: Some(Diff::between(old.tree(), new.tree())) }
+            }
+            _ => nothing_listed,
+        }))
+    }
+
+    /// Keeps the text.
     async fn keep(
         &self,
         catalog: &Catalog,
         document: &Document,
-        origin: Origin,
-        now_ms: u64,
+        from: Given<'_>,
+        change: Change,
     ) -> Result<(), LoadError> {
-        let newest = self.store.catalog_versions().await?.first().map_or(0, |kept| kept.version);
-        if newest == catalog.version() {
-            return Ok(());
-        }
+        let Given { origin, by, now_ms, .. } = from;
         let count = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
         let counts = catalog.counts();
         let record = CatalogRecord {
@@ -279,8 +305,36 @@ impl CatalogSource {
             affiliates: count(counts.affiliates),
             links: count(counts.links),
         };
-        Ok(self.store.keep_catalog(&document.text, record).await?)
+        let subject = version_text(record.version);
+        let details = json!({
+            "before": change.before.map(version_text),
+            "after": subject,
+            "entries": {
+                "advertisers": record.advertisers, "offers": record.offers,
+                "affiliates": record.affiliates, "links": record.links,
+            },
+            "changes": change.diff.as_ref().map(Diff::summary),
+        });
+        let entry = by.entry(now_ms, AuditAction::Catalog, &subject, &details);
+        Ok(self.store.keep_catalog(&document.text, record, &entry.as_stored()).await?)
     }
+}
+
+/// Where a catalog comes from.
+#[derive(Clone, Copy)]
+struct Given<'f> {
+    /// For reports.
+    name: &'f str,
+    origin: Origin,
+    by: &'f Author,
+    now_ms: u64,
+}
+
+/// What a catalog changes.
+struct Change {
+    before: Option<u64>,
+    /// Nothing if there was none before, or it cannot be read.
+    diff: Option<Diff>,
 }
 
 /// Counts the offers that have come to have caps or tiers, until it succeeds.

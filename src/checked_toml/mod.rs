@@ -3,6 +3,7 @@
 //! [`Source`] parses a text in TOML, or in JSON of the same shape, [`Table`] and [`Input`] read typed values out of it and note
 //! what is wrong, [`Report`] shows the notes by line. The configuration and the catalog share it.
 
+mod moments;
 mod path;
 mod read_json;
 mod read_toml;
@@ -15,6 +16,7 @@ pub mod units;
 mod value;
 mod write;
 
+pub use moments::{end_ms, start_ms};
 pub use path::Path;
 pub use report::{Complaint, Mistake, Origin, Report, Severity};
 pub use source::{Format, Source, read_text};

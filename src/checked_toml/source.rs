@@ -8,7 +8,7 @@ use super::path::Path;
 use super::report::{Complaint, Mistake, Origin, Report, Severity};
 use super::suggest::did_you_mean;
 use super::table::Table;
-use super::tree::Entries;
+use super::tree::{Entries, Node};
 use super::{read_json, read_toml};
 
 /// Names compared for suggestions over a whole file: about a second's work, so that a list of a
@@ -76,6 +76,33 @@ impl<'t> Source<'t> {
     #[must_use]
     pub fn root(&self, known: &'static [&'static str]) -> Table<'_> {
         Table::open(self, Path::ROOT, &self.tree, 0, known, &[])
+    }
+
+    /// The tables of a list, which may have the keys `known`; each is named after its key `name`
+    /// in reports, the list is called `key`.
+    pub fn tables<'s>(
+        &'s self,
+        key: &'s str,
+        list: &'s Node<'t>,
+        name: &'static str,
+        known: &'static [&'static str],
+    ) -> Vec<Table<'s>> {
+        let Some(items) = list.value.as_list() else {
+            let complaint = Complaint::new(format!("must be a list of tables: write [[{key}]]"));
+            self.error(&Path::ROOT.key(key), Some(list.at), complaint);
+            return Vec::new();
+        };
+        let tables = items.iter().enumerate().filter_map(|(place, item)| {
+            let Some(entries) = item.value.as_table() else {
+                let complaint = Complaint::new("must be a table");
+                self.error(&Path::ROOT.item(key, place, None), Some(item.at), complaint);
+                return None;
+            };
+            let named = entries.get(name).and_then(|named| named.value.as_text());
+            let path = Path::ROOT.item(key, place, named);
+            Some(Table::open(self, path, entries, item.at, known, &[]))
+        });
+        tables.collect()
     }
 
     /// The file's top level as parsed.

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod backup;
 mod catalog;
 mod check;
@@ -45,6 +46,8 @@ enum Command {
     Serve(ConfigFile),
     /// Checks the configuration, and the catalog and the rates it names, and reports all mistakes.
     CheckConfig(ConfigFile),
+    /// Prints what was changed at a running server, by whom, from what to what.
+    Audit(audit::AuditArguments),
     /// Works on the catalog.
     #[command(subcommand)]
     Catalog(CatalogCommand),
@@ -60,7 +63,7 @@ enum Command {
     Report(report::ReportArguments),
     /// Prints a postback's URL, signed as an advertiser does.
     Sign(token::SignArguments),
-    /// Makes secrets of advertisers.
+    /// Makes secrets of advertisers, and tokens of the admin API.
     #[command(subcommand)]
     Token(token::TokenCommand),
     /// Proves that a store is sound, or names what is broken.
@@ -140,6 +143,7 @@ pub fn run() -> ExitCode {
             ledger::prove(&store, &conversion)
         }
         Command::Ledger(LedgerCommand::Check { file }) => ledger::check(&file),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Fraud(arguments) => fraud::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Sign(arguments) => token::sign(&arguments),

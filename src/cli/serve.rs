@@ -1,10 +1,10 @@
 //! `serve`: log, configuration, server, wait.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK, EXIT_STORE_POISONED};
 use crate::app::{Server, Stopped};
-use crate::config::Config;
+use crate::config::{Config, ReadError};
 use crate::limits::EXIT_MAX;
 use crate::telemetry;
 
@@ -15,7 +15,7 @@ pub fn run(file: Option<&Path>) -> u8 {
         Err(code) => return code,
     };
     telemetry::init(config.log.format, config.log.level.as_str());
-    let server = match Server::build(config) {
+    let server = match Server::build(config, file) {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(%error, "cannot start");
@@ -43,35 +43,22 @@ fn give_up() {
     std::process::exit(EXIT_STORE_POISONED.into());
 }
 
-/// Loads the configuration; relative paths in it are relative to its folder. On failure prints
-/// the report and returns the exit code.
+/// Loads the configuration. On failure prints the report and returns the exit code.
 pub fn load_config(file: Option<&Path>) -> Result<Config, u8> {
-    let (name, text) = match file {
-        None => ("environment".to_owned(), None),
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                eprintln!("cannot read {}: {error}", path.display());
-                EXIT_FAILED
-            })?;
-            (path.display().to_string(), Some(text))
+    match Config::read_file(file) {
+        Ok((config, warnings)) => {
+            if !warnings.is_empty() {
+                eprint!("{warnings}");
+            }
+            Ok(config)
         }
-    };
-    let env = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let loaded = Config::load_with_warnings(text.as_deref(), &name, env);
-    let (mut config, warnings) = loaded.map_err(|report| {
-        eprint!("{report}");
-        EXIT_MISTAKES
-    })?;
-    if !warnings.is_empty() {
-        eprint!("{warnings}");
+        Err(ReadError::Mistakes(report)) => {
+            eprint!("{report}");
+            Err(EXIT_MISTAKES)
+        }
+        Err(error @ ReadError::Unreadable { .. }) => {
+            eprintln!("{error}");
+            Err(EXIT_FAILED)
+        }
     }
-    let folder = file.and_then(Path::parent).map_or_else(PathBuf::new, Path::to_path_buf);
-    config.store.path = folder.join(&config.store.path);
-    config.backup.path = config.backup.path.map(|path| folder.join(path));
-    config.catalog = config.catalog.map(|path| folder.join(path));
-    if let Some(rates) = &mut config.rates {
-        rates.path = folder.join(&rates.path);
-    }
-    Ok(config)
 }

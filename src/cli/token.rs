@@ -1,5 +1,5 @@
-//! `token` and `sign`: secrets of advertisers, and what they sign. No secret is ever an argument,
-//! where others on the machine could read it.
+//! `token` and `sign`: secrets of advertisers, what they sign, and tokens of the admin API. No secret
+//! is ever an argument, where others on the machine could read it.
 
 use std::io::Read;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
 use crate::auth::{Canonical, SecretSource, SigningKey, hash_text};
 use crate::checked_toml::units;
 use crate::limits::SECRET_BYTES_MAX;
+use crate::model::admin::{Role, TAKEN_NAMES};
+use crate::model::ids::is_id;
 use crate::query::{Params, encode_into};
 
 /// What `token` does.
@@ -28,7 +30,20 @@ pub enum TokenCommand {
         #[arg(long, value_name = "DURATION", default_value = "14d", value_parser = duration)]
         overlap: Duration,
     },
-    /// Prints how a catalog names a token that there is already; reads it from standard input.
+    /// Prints a new token of the admin API, and the lines for the configuration.
+    Admin {
+        /// Whose it is; in the audit log.
+        #[arg(long, value_parser = name)]
+        name: String,
+        /// What it allows: `read` or `write`.
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// For how long it is valid; for ever if absent.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        valid: Option<Duration>,
+    },
+    /// Prints how a catalog, or the configuration, names a token that there is already; reads it
+    /// from standard input.
     Hash,
 }
 
@@ -60,6 +75,17 @@ pub struct SignArguments {
     url: String,
 }
 
+fn name(text: &str) -> Result<String, String> {
+    match is_id(text) && !TAKEN_NAMES.contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("1 to 64 of A-Z a-z 0-9 . _ -, and none of {TAKEN_NAMES:?}")),
+    }
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::parse(text).ok_or_else(|| "neither read nor write".to_owned())
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text).map_err(|complaint| complaint.to_string())
 }
@@ -69,6 +95,7 @@ pub fn run(command: &TokenCommand) -> u8 {
     let done = match command {
         TokenCommand::New(made) => new(made, None),
         TokenCommand::Rotate { made, old, overlap } => new(made, Some((old, *overlap))),
+        TokenCommand::Admin { name, role, valid } => admin(name, *role, *valid),
         TokenCommand::Hash => hash(),
     };
     printed(done)
@@ -133,6 +160,20 @@ fn new(made: &Made, old: Option<(&String, Duration)>) -> Result<String, (u8, Str
     Ok(format!(
         "# The secret, {whose} {name}. It is not shown again.\n{secret}\n\n# In auth of the advertiser:\n{check} = [\n{lines}]"
     ))
+}
+
+fn admin(name: &str, role: Role, valid: Option<Duration>) -> Result<String, (u8, String)> {
+    let secret = random()?;
+    let mut lines = format!(
+        "[[admin.tokens]]\nname = \"{name}\"\nrole = \"{role}\"\nsecret = \"{}\"",
+        hash_text(&secret)
+    );
+    if let Some(valid) = valid {
+        let now = Timestamp::from_second(Timestamp::now().as_second()).map_err(failed)?;
+        let until = now.checked_add(valid).map_err(failed)?;
+        lines += &format!("\nuntil = \"{until}\"");
+    }
+    Ok(format!("# The token. It is not shown again.\n{secret}\n\n# In the configuration:\n{lines}"))
 }
 
 fn hash() -> Result<String, (u8, String)> {

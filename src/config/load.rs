@@ -8,6 +8,7 @@ use std::str::FromStr;
 use jiff::tz::TimeZone;
 
 use super::settings::Settings;
+use super::tokens::tokens;
 use super::{
     Admin, Backup, Click, Config, Dedupe, IpStorage, Log, LogFormat, LogLevel, Network, RatesFile,
     ReferrerPolicy, Retention, Secret, Server, Store,
@@ -80,14 +81,12 @@ impl Config {
     }
 
     fn read(settings: &mut Settings<'_>) -> Self {
+        let time_zone = settings.text("network.time_zone", TimeZone::UTC, time_zone);
         Self {
             catalog: settings.optional("catalog", |input| path(input.text()?)),
             rates: rates(settings),
             server: server(settings),
-            admin: Admin {
-                listen: settings.text("admin.listen", ([127, 0, 0, 1], 9090).into(), address),
-                token: settings.optional("admin.token", |input| token(input.text()?)),
-            },
+            admin: admin(settings, &time_zone),
             store: store(settings),
             backup: backup(settings),
             dedupe: Dedupe {
@@ -98,7 +97,7 @@ impl Config {
                 ),
             },
             network: Network {
-                time_zone: settings.text("network.time_zone", TimeZone::UTC, time_zone),
+                time_zone,
                 currency: settings
                     .text("network.currency", Currency::USD, |text| Ok(Currency::parse(text)?)),
                 fallback_url: settings
@@ -109,6 +108,7 @@ impl Config {
                 clicks: settings.duration("retention.clicks", "90d", ["1d", "36500d"]),
                 inbound: settings.duration("retention.inbound", "30d", ["1d", "36500d"]),
                 conversions: settings.duration("retention.conversions", "400d", ["1d", "36500d"]),
+                audit: settings.duration("retention.audit", "400d", ["1d", "36500d"]),
             },
             log: Log {
                 format: settings.word("log.format", LogFormat::Auto, &LogFormat::WORDS),
@@ -209,6 +209,13 @@ fn server(settings: &mut Settings<'_>) -> Server {
             ["100ms", "10m"],
         ),
     }
+}
+
+fn admin(settings: &mut Settings<'_>, time_zone: &TimeZone) -> Admin {
+    let listen = settings.text("admin.listen", ([127, 0, 0, 1], 9090).into(), address);
+    let token = settings.optional("admin.token", |input| token(input.text()?));
+    let tokens = tokens(settings, time_zone, token.as_ref());
+    Admin { listen, token, tokens }
 }
 
 fn store(settings: &mut Settings<'_>) -> Store {

@@ -1,9 +1,12 @@
 //! The configuration: one TOML file, every key overridable by an environment variable, every key
 //! with a default, every mistake reported at once. `docs/configuration.md` lists the keys.
 
+mod file;
 mod load;
 mod secret;
+mod secret_source;
 mod settings;
+mod tokens;
 mod words;
 
 #[cfg(test)]
@@ -16,10 +19,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
+use crate::model::admin::Role;
 use crate::model::currency::Currency;
 use crate::model::url::HttpUrl;
 
+pub use file::ReadError;
 pub use secret::Secret;
+pub use secret_source::{SecretError, SecretSource, hash_text};
 pub use words::{IpStorage, LogFormat, LogLevel, ReferrerPolicy};
 
 /// The whole configuration, checked.
@@ -90,6 +96,21 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// The bearer token; `None` (default): one is created in the store's folder.
     pub token: Option<Secret<String>>,
+    /// Further tokens, by name. Default none.
+    pub tokens: Vec<AdminToken>,
+}
+
+/// A token of the admin API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminToken {
+    /// Whose; in the audit log.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// BLAKE3 of the secret; `None` if it could not be read, and nothing matches it.
+    pub hash: Option<blake3::Hash>,
+    /// Until when, Unix milliseconds; not valid any more at that moment.
+    pub until_ms: Option<u64>,
 }
 
 /// The store.
@@ -168,6 +189,8 @@ pub struct Retention {
     pub inbound: Duration,
     /// Conversions and what makes them count once. Default 400 days: a year and the audit of it.
     pub conversions: Duration,
+    /// The audit log. Default 400 days, as conversions.
+    pub audit: Duration,
 }
 
 /// Log output.

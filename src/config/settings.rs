@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::checked_toml::tree::Node;
-use crate::checked_toml::{Complaint, Input, Path, Source, closest, did_you_mean, one_of, units};
+use crate::checked_toml::{
+    Complaint, Input, Path, Source, Table, closest, did_you_mean, one_of, units,
+};
 
 /// What every variable of postbackd starts with.
 const PREFIX: &str = "POSTBACKD_";
@@ -101,6 +103,20 @@ impl<'t> Settings<'t> {
         let item = |item: Input<'t>| read(item.text()?);
         let list = self.optional(key, |input| input.list()?.into_iter().map(item).collect());
         list.unwrap_or_default()
+    }
+
+    /// The tables of the list `key`, which may have the keys `known` and are called by their
+    /// `name`; and what the environment has in their place.
+    pub fn tables(
+        &mut self,
+        key: &'static str,
+        name: &'static str,
+        known: &'static [&'static str],
+    ) -> (Vec<Table<'t>>, Option<&'t str>) {
+        self.asked.push(key);
+        let list = self.in_file(key);
+        let tables = list.map(|list| self.source.tables(key, list, name, known));
+        (tables.unwrap_or_default(), self.environment.get(&variable(key)).map(String::as_str))
     }
 
     /// Notes that `key` does not go with the others.

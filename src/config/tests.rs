@@ -233,6 +233,112 @@ fn secrets_show_neither_in_debug_output_nor_in_reports() {
     }
 }
 
+const HASH: &str = "blake3:e7a7b1d2f5d6c1d3d0b5a4b0c6c9b6a1e7a7b1d2f5d6c1d3d0b5a4b0c6c9b6a1";
+
+#[test]
+fn named_tokens_are_read_from_the_file_or_else_from_the_environment() {
+    let hash = crate::config::hash_text("second");
+    let text = format!(
+        "[network]\ntime_zone = \"Europe/Berlin\"\n\
+         [[admin.tokens]]\nname = \"grafana\"\nrole = \"read\"\nsecret = \"{HASH}\"\n\
+         [[admin.tokens]]\nname = \"ops\"\nrole = \"write\"\nsecret = \"{hash}\"\nuntil = 2027-01-31\n"
+    );
+    let tokens = |env: &[(&str, &str)]| {
+        let (config, warnings) = load(&text, env).expect("valid");
+        assert!(warnings.is_empty(), "{warnings}");
+        let token = |token: &super::AdminToken| {
+            (token.name.clone(), token.role.as_str(), token.hash.is_some(), token.until_ms)
+        };
+        config.admin.tokens.iter().map(token).collect::<Vec<_>>()
+    };
+    let midnight = "2027-02-01T00:00:00+01:00".parse::<jiff::Timestamp>().expect("a time");
+    let midnight_ms = u64::try_from(midnight.as_millisecond()).expect("after 1970");
+    let named = |name: &str, role, until| (name.to_owned(), role, true, until);
+    assert_eq!(
+        tokens(&[]),
+        [named("grafana", "read", None), named("ops", "write", Some(midnight_ms))]
+    );
+    let variable = format!("other read {HASH}, more write {hash} 2027-01-31");
+    assert_eq!(
+        tokens(&[("POSTBACKD_ADMIN__TOKENS", &variable)]),
+        [named("other", "read", None), named("more", "write", Some(midnight_ms))]
+    );
+    assert_eq!(tokens(&[("POSTBACKD_ADMIN__TOKENS", "")]), []);
+}
+
+#[test]
+fn mistakes_in_tokens_are_reported_together_without_a_secret() {
+    let first = crate::config::hash_text("the-first-token-of-all");
+    let text = format!(
+        r#"
+[admin]
+token = "the-first-token-of-all"
+[[admin.tokens]]
+name = "ops"
+role = "admin"
+secret = "plain-secret"
+[[admin.tokens]]
+name = "ops"
+role = "read"
+secret = "{HASH}"
+[[admin.tokens]]
+name = "default"
+role = "write"
+secret = "{HASH}"
+[[admin.tokens]]
+name = "a b"
+rule = "read"
+[[admin.tokens]]
+name = "lost"
+role = "read"
+secret = "file:/nowhere/at/all"
+until = "soon"
+[[admin.tokens]]
+name = "found"
+role = "read"
+secret = "file:/nowhere/at/all"
+[[admin.tokens]]
+name = "again"
+role = "read"
+secret = "{first}"
+"#
+    );
+    let report = refused(&text, &[("POSTBACKD_ADMIN__TOKENS", "x read, y rite env:Y1 soon")]);
+    insta::assert_snapshot!(report, @r#"
+    postbackd.toml:6: admin.tokens[0] "ops".role: "admin" is not one of "read", "write"
+    postbackd.toml:7: admin.tokens[0] "ops".secret: holds no secrets: write "blake3:HEX", which `postbackd token hash` prints, "env:NAME" or "file:/PATH"
+    postbackd.toml:9: admin.tokens[1] "ops".name: "ops" is taken by an earlier token
+    postbackd.toml:13: admin.tokens[2] "default".name: "default" has a meaning of its own; choose another
+    postbackd.toml:15: admin.tokens[2] "default".secret: is the secret of ops, too
+    postbackd.toml:16: admin.tokens[3] "a b".role: is missing
+    postbackd.toml:16: admin.tokens[3] "a b".secret: is missing
+    postbackd.toml:18: admin.tokens[3] "a b".rule: unknown key; did you mean "role"?
+    warning: postbackd.toml:22: admin.tokens[4] "lost".secret: /nowhere/at/all cannot be read: No such file or directory (os error 2): nothing will match it
+    postbackd.toml:23: admin.tokens[4] "lost".until: "soon" is neither a date such as "2027-01-31" nor a time such as "2027-01-31T18:00:00Z"
+    warning: postbackd.toml:27: admin.tokens[5] "found".secret: /nowhere/at/all cannot be read: No such file or directory (os error 2): nothing will match it
+    postbackd.toml:27: admin.tokens[5] "found".secret: is the secret of lost, too
+    postbackd.toml:31: admin.tokens[6] "again".secret: is the secret of admin.token, too
+    POSTBACKD_ADMIN__TOKENS: admin.tokens: a token is NAME ROLE SECRET, or NAME ROLE SECRET UNTIL
+    POSTBACKD_ADMIN__TOKENS: admin.tokens: "y": until "soon" is neither a date such as "2027-01-31" nor a time such as "2027-01-31T18:00:00Z"
+    "#);
+    assert!(!report.contains("plain-secret") && !report.contains("the-first"), "{report}");
+    let token = |n: u32| format!("t{n} read {}", crate::config::hash_text(&n.to_string()));
+    let many: Vec<_> = (0..65).map(token).collect();
+    let report = refused("", &[("POSTBACKD_ADMIN__TOKENS", &many.join(","))]);
+    assert!(report.contains("more than 64 tokens"), "{report}");
+    assert!(refused("[admin]\ntokens = 3\n", &[]).contains("write [[admin.tokens]]"));
+}
+
+#[test]
+fn a_token_whose_secret_cannot_be_read_is_a_warning_and_matches_nothing() {
+    let text = "[[admin.tokens]]\nname = \"lost\"\nrole = \"read\"\nsecret = \"file:/nowhere\"\n";
+    let (config, warnings) = load(text, &[]).expect("valid");
+    assert_eq!(config.admin.tokens[0].hash, None);
+    let warnings = warnings.to_string();
+    assert!(warnings.contains("admin.tokens[0] \"lost\".secret"), "{warnings}");
+    assert!(warnings.contains("nothing will match it"), "{warnings}");
+}
+
 #[test]
 fn backups_go_neither_into_the_store_nor_around_it() {
     let folder = tempfile::tempdir().expect("a folder");

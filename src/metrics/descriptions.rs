@@ -215,6 +215,18 @@ pub const DESCRIPTIONS: &[Description] = &[
         "result",
         "Loads of the file of exchange rates, applied or refused.",
     ),
+    metric(
+        Counter,
+        "postbackd_admin_requests_total",
+        "result",
+        "Requests to the admin API, by whether their token allows them.",
+    ),
+    metric(
+        Counter,
+        "postbackd_admin_token_loads_total",
+        "result",
+        "Loads of the admin API's tokens, applied or refused.",
+    ),
     metric(Gauge, "postbackd_ready", "", "1 while the server is ready."),
     metric(Gauge, "postbackd_build_info", "version", "Always 1; the version is the label."),
     metric(Gauge, "postbackd_resident_memory_bytes", "", "Memory of the process that is in RAM."),

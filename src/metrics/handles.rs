@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{
 };
 
 use super::descriptions::{DESCRIPTIONS, Kind};
+use crate::model::admin::AdminResult;
 use crate::model::reasons::{
     AuthCheck, AuthOutcome, AuthResult, ClickFallback, Flag, FraudAction, PostbackResult, Refusal,
     Unavailability,
@@ -19,6 +20,8 @@ use crate::store::Observe;
 
 /// Counts loads of the catalog.
 pub const CATALOG_LOADS: &str = "postbackd_catalog_loads_total";
+/// Counts loads of the admin API's tokens.
+pub const TOKENS_LOADS: &str = "postbackd_admin_token_loads_total";
 /// Counts loads of the file of rates.
 pub const RATES_LOADS: &str = "postbackd_rates_loads_total";
 
@@ -40,6 +43,8 @@ pub struct Metrics {
     pub postbacks: PostbackMetrics,
     /// Connections of the public listener.
     pub connections: ConnectionMetrics,
+    /// Requests to the admin API.
+    pub admin: AdminMetrics,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
 }
@@ -56,12 +61,13 @@ impl Metrics {
             .set_buckets_for_metric(Matcher::Suffix("_bytes".into()), &BYTES)?
             .build_recorder();
         let handle = recorder.handle();
-        let (clicks, postbacks, connections) = with_local_recorder(&recorder, || {
+        let (clicks, postbacks, connections, admin) = with_local_recorder(&recorder, || {
             describe();
             gauge!("postbackd_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-            (ClickMetrics::register(), PostbackMetrics::register(), ConnectionMetrics::register())
+            let (clicks, postbacks) = (ClickMetrics::register(), PostbackMetrics::register());
+            (clicks, postbacks, ConnectionMetrics::register(), AdminMetrics::register())
         });
-        Ok(Self { clicks, postbacks, connections, recorder, handle })
+        Ok(Self { clicks, postbacks, connections, admin, recorder, handle })
     }
 
     /// The store's metrics, for the store to observe itself with.
@@ -75,8 +81,7 @@ impl Metrics {
         with_local_recorder(&self.recorder, set);
     }
 
-    /// Counts a load of what [`CATALOG_LOADS`] or [`RATES_LOADS`] names, if there was one (`None`
-    /// else); both results, so that each series is there from the start on.
+    /// Counts a load of what [`CATALOG_LOADS`] and its like name, if there was one (`None` else); both results, so that each series is there from the start on.
     pub fn loaded(&self, what: &'static str, applied: Option<bool>) {
         self.record(|| {
             for (result, is_it) in [("applied", true), ("refused", false)] {
@@ -274,6 +279,21 @@ impl ConnectionMetrics {
             over_address: refused("connections_per_ip_max"),
             open: gauge!("postbackd_connections"),
         }
+    }
+}
+
+/// Counts requests to the admin API.
+pub struct AdminMetrics(Vec<Counter>);
+
+impl AdminMetrics {
+    fn register() -> Self {
+        let result = |word: &AdminResult| counter!("postbackd_admin_requests_total", "result" => word.as_str());
+        Self(AdminResult::ALL.iter().map(result).collect())
+    }
+
+    /// A request's token was looked at.
+    pub fn answered(&self, result: AdminResult) {
+        self.0[result.index()].increment(1);
     }
 }
 

@@ -6,5 +6,5 @@ mod handles;
 pub use descriptions::{DESCRIPTIONS, Description, Kind};
 pub use handles::{
     CATALOG_LOADS, ClickMetrics, ConnectionMetrics, Metrics, PostbackMetrics, RATES_LOADS,
-    StoreMetrics,
+    StoreMetrics, TOKENS_LOADS,
 };

@@ -1,5 +1,6 @@
 //! The vocabulary: what the words of the field mean here. No I/O, no clock, no randomness.
 
+pub mod admin;
 pub mod country;
 pub mod currency;
 pub mod dimension;

@@ -33,4 +33,4 @@ pub use flow::{Committing, PostbackRequest, Postbacks, Progress};
 pub use mapping::{Fields, Names};
 pub use sender::{Address, Sender};
 pub use update::ChangeError;
-pub use upload::{Named, News};
+pub use upload::{Changed, Named, News};

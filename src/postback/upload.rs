@@ -48,9 +48,16 @@ pub struct News<'a> {
     pub event_time: Option<&'a str>,
 }
 
+/// A conversion's change on its way to the disk, which somebody has to flush.
+pub struct Changed {
+    /// The status that it had.
+    pub before: Status,
+    /// Hears when it is there.
+    pub changing: Changing,
+}
+
 impl Postbacks {
-    /// Takes one piece of news: the conversion as it is then, and its change on the way to the
-    /// disk, which somebody has to flush; none if it is no news.
+    /// Takes one piece of news: the conversion as it is then, and its change; none if it is no news.
     ///
     /// # Errors
     /// Refused or unavailable.
@@ -58,7 +65,7 @@ impl Postbacks {
         &self,
         news: &News<'_>,
         now_ms: u64,
-    ) -> Result<(Original, Option<Changing>), Answer> {
+    ) -> Result<(Original, Option<Changed>), Answer> {
         let id = self.named(news.of, now_ms).await?.ok_or_else(unknown)?;
         let catalog = self.catalog.load_full();
         let (mine, stored) = self.hold(id, &catalog).await?.ok_or_else(unknown)?;
@@ -73,8 +80,9 @@ impl Postbacks {
         if self.store.health().is_disk_full() {
             return Err(Answer::Unavailable(Unavailability::DiskFull));
         }
+        let before = current(&stored, &record)?.status;
         let changing = self.change(mine, id, &record, &anew)?;
-        Ok((current(&stored, &anew)?, Some(changing)))
+        Ok((current(&stored, &anew)?, Some(Changed { before, changing })))
     }
 
     async fn named(&self, name: Named<'_>, now_ms: u64) -> Result<Option<RecordId>, ReadError> {

@@ -4,12 +4,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 
 use super::file::{self, Days, FileError};
 use super::{DayRates, Market, Rates};
+use crate::audit::{Author, Entry, Listed};
 use crate::config::RatesFile;
-use crate::limits::{RATE_DAYS_MAX, REPRICE_QUEUE_MAX};
+use crate::limits::{RATE_DAYS_MAX, RATE_DAYS_PER_COMMIT_MAX, REPRICE_QUEUE_MAX};
+use crate::model::admin::AuditAction;
 use crate::model::currency::Currency;
 use crate::model::rate::{Day, Rate};
 use crate::store::records::{RatesRecord, RecordError};
@@ -96,12 +99,18 @@ impl RatesSource {
     ///
     /// # Errors
     /// When they did not come into force.
-    pub async fn put(&self, day: Day, rates: DayRates) -> Result<(), PutError> {
+    pub async fn put(
+        &self,
+        day: Day,
+        rates: DayRates,
+        by: &Author,
+        now_ms: u64,
+    ) -> Result<(), PutError> {
         let turn = self.turn.lock().await;
         if turn.contains(&day) {
             return Err(PutError::InFile);
         }
-        self.keep(Days::from([(day, rates)])).await?;
+        self.keep(Days::from([(day, rates)]), by, now_ms).await?;
         drop(turn);
         self.announce(BTreeSet::from([day])).await;
         Ok(())
@@ -112,7 +121,7 @@ impl RatesSource {
     ///
     /// # Errors
     /// When they did not come into force; the old ones then stay.
-    pub async fn load_file(&self) -> Result<usize, LoadError> {
+    pub async fn load_file(&self, by: &Author, now_ms: u64) -> Result<usize, LoadError> {
         let Some(file) = &self.file else { return Ok(0) };
         let mut turn = self.turn.lock().await;
         let mut days = file::read(file)?;
@@ -120,7 +129,7 @@ impl RatesSource {
         let in_force = self.market.rates.load_full();
         days.retain(|day, rates| in_force.of(*day).is_none_or(|known| **known != *rates));
         let changed: BTreeSet<Day> = days.keys().copied().collect();
-        self.keep(days).await?;
+        self.keep(days, by, now_ms).await?;
         *turn = named;
         drop(turn);
         let count = changed.len();
@@ -130,15 +139,26 @@ impl RatesSource {
         Ok(count)
     }
 
-    /// Keeps the rates of some days and brings them into force.
-    async fn keep(&self, days: Days) -> Result<(), PutError> {
-        let mut table = Rates::clone(&self.market.rates.load());
+    /// Keeps the rates of some days and brings them into force. After an error some are kept, which
+    /// the next start brings into force, and all may be kept again.
+    async fn keep(&self, days: Days, by: &Author, now_ms: u64) -> Result<(), PutError> {
+        let in_force = self.market.rates.load_full();
+        let mut table = Rates::clone(&in_force);
         let fresh = days.keys().filter(|day| table.of(**day).is_none()).count();
         if table.days() + fresh > RATE_DAYS_MAX {
             return Err(PutError::TooManyDays);
         }
         let records: Vec<_> = days.iter().map(|(day, rates)| (*day, record(rates))).collect();
-        self.store.set_rates(&records).await?;
+        let entry = |(day, rates): (&Day, &DayRates)| {
+            let details = changes(in_force.of(*day).map(|known| &**known), rates);
+            by.entry(now_ms, AuditAction::Rates, &day.to_string(), &details)
+        };
+        let entries: Vec<_> = days.iter().map(entry).collect();
+        let entries: Vec<_> = entries.iter().map(Entry::as_stored).collect();
+        let entries = entries.chunks(RATE_DAYS_PER_COMMIT_MAX);
+        for (records, entries) in records.chunks(RATE_DAYS_PER_COMMIT_MAX).zip(entries) {
+            self.store.set_rates(records, entries).await?;
+        }
         for (day, rates) in days {
             table.set(day, rates);
         }
@@ -150,6 +170,28 @@ impl RatesSource {
         // Without a receiver the server is about to stop; the next start prices what is left.
         let _ = self.changed.send(days).await;
     }
+}
+
+/// What an entry says of a day: its base and the rates that differ, before and after.
+fn changes(before: Option<&DayRates>, after: &DayRates) -> Value {
+    let base = |day: &DayRates| day.base.to_string();
+    let text = |rate: Option<Rate>| rate.map(|rate| rate.to_string());
+    let named = |day: &DayRates| day.rates.iter().map(|(currency, _)| *currency).collect();
+    let mut currencies: BTreeSet<Currency> = named(after);
+    currencies.extend(before.map(named).unwrap_or_default());
+    let mut rates = Listed::default();
+    for currency in currencies {
+        let [old, new] = [before, Some(after)].map(|day| text(day?.of(currency)));
+        if old != new {
+            rates.push(json!({ "currency": currency.to_string(), "before": old, "after": new }));
+        }
+    }
+    let (rates, left_out) = rates.into_parts();
+    json!({
+        "base": { "before": before.map(base), "after": base(after) },
+        "rates": rates,
+        "left_out": left_out,
+    })
 }
 
 fn record(day: &DayRates) -> RatesRecord {

@@ -11,7 +11,7 @@ use super::keys;
 use super::records::{CatalogRecord, RecordError};
 use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
-use super::{ReadError, Store, SubmitError};
+use super::{AuditEntry, ReadError, Store, SubmitError};
 use crate::limits::{CATALOG_CHUNK_BYTES, CATALOG_VERSIONS_KEPT};
 
 /// Why a catalog was not kept.
@@ -55,12 +55,17 @@ impl Store {
             .await?
     }
 
-    /// Makes `text` the newest catalog; durable, whole, before this returns. Callers take turns:
-    /// two catalogs are never kept at once.
+    /// Makes `text` the newest catalog, in one commit with the entry about it; durable, whole, before
+    /// this returns. Callers take turns: two catalogs are never kept at once.
     ///
     /// # Errors
     /// When the store cannot be read or written; the newest catalog is then the one before.
-    pub async fn keep_catalog(&self, text: &str, record: CatalogRecord) -> Result<(), KeepError> {
+    pub async fn keep_catalog(
+        &self,
+        text: &str,
+        record: CatalogRecord,
+        audit: &AuditEntry<'_>,
+    ) -> Result<(), KeepError> {
         let newest = self.readers.run(versions).await.map_err(ReadError::from)?;
         let sequence = newest?.first().map_or(0, |(sequence, _)| sequence + 1);
         let record = CatalogRecord { text_bytes: text.len() as u64, ..record };
@@ -81,6 +86,7 @@ impl Store {
             let oldest = (sequence + 1).saturating_sub(CATALOG_VERSIONS_KEPT as u64);
             let (first, oldest) = (keys::catalog_version(0), keys::catalog_version(oldest));
             batch.delete_range(Table::Catalog, &first, &oldest);
+            self.audit_keys.put(batch, audit);
         })
         .await
     }

@@ -1,8 +1,10 @@
 //! Every key's bytes, encoded and decoded here only. Integers are big-endian, so keys sort as
 //! their meaning does.
 
+mod audit;
 mod counters;
 
+pub use audit::{AUDIT_KEY_BYTES, AuditKey, all_audit, audit_from};
 pub use counters::{
     COUNTED, Place, cap_sums, cap_sums_end, cap_sums_from, cap_sums_of, change, change_of,
     changes_from, counter, counters, counters_from, late_click, late_click_of, late_clicks_from,

@@ -4,6 +4,7 @@
 //! what was submitted may be readable earlier, and whoever reads must know from the claims that
 //! it is not yet settled.
 
+mod audit;
 mod bounds;
 mod cap_sums;
 mod catalogs;
@@ -44,6 +45,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+pub use audit::{AuditEntry, AuditFilter, AuditPage, StoredAudit};
 pub use bounds::Bounds;
 pub use cap_sums::{ByAffiliate, CapSums};
 pub use catalogs::KeepError;
@@ -67,6 +69,7 @@ pub use writer::{AppendBuffers, Appended, Observe, SubmitError, Unobserved, Writ
 
 use crate::click_id::RecordId;
 use crate::limits::LOG_PREPARATION_MAX;
+use audit::AuditKeys;
 use counting::Counting;
 use engine::{Engine, Lookup, Tier};
 use filing::Filing;
@@ -135,6 +138,7 @@ pub struct Store {
     clicks_from_ms: AtomicU64,
     /// What was let go.
     expired: Mutex<Expired>,
+    audit_keys: AuditKeys,
 }
 
 impl Store {
@@ -184,6 +188,7 @@ impl Store {
         writer.close_counting(counted);
         let counting = Arc::new(Counting::new(counted, expired.subs_before()));
         let refusals = Refusals::new(identity.starts);
+        let audit_keys = AuditKeys::of_start(identity.starts);
         let expired = Mutex::new(expired);
         let store = Self {
             engine,
@@ -197,6 +202,7 @@ impl Store {
             opened_newest_ms,
             clicks_from_ms,
             expired,
+            audit_keys,
         };
         Ok((store, identity))
     }

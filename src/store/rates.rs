@@ -7,7 +7,7 @@ use super::engine::{Batch, Direction, Engine};
 use super::records::RatesRecord;
 use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
-use super::{ReadError, Store, SubmitError, keys};
+use super::{AuditEntry, ReadError, Store, SubmitError, keys};
 use crate::limits::RATE_DAYS_PER_COMMIT_MAX;
 use crate::model::rate::Day;
 
@@ -41,21 +41,24 @@ impl Store {
         rates.into_iter().map(|(day, record)| Ok((day, record?))).collect()
     }
 
-    /// Sets the rates of some days; durable when this returns. After an error some are set, and
-    /// may be set again.
+    /// Sets the rates of some days, in one commit with the entries about it; durable when this
+    /// returns.
     ///
     /// # Errors
     /// When the store takes no writes or the disk did not confirm.
-    pub async fn set_rates(&self, days: &[(Day, RatesRecord)]) -> Result<(), ChangeError> {
-        for days in days.chunks(RATE_DAYS_PER_COMMIT_MAX) {
-            let put = |batch: &mut Batch| {
-                for (day, rates) in days {
-                    batch.put(Table::Catalog, &keys::rates(*day), |out| rates.encode(out));
-                }
-            };
-            self.change(put).await?;
-        }
-        Ok(())
+    pub async fn set_rates(
+        &self,
+        days: &[(Day, RatesRecord)],
+        audit: &[AuditEntry<'_>],
+    ) -> Result<(), ChangeError> {
+        debug_assert!(days.len() <= RATE_DAYS_PER_COMMIT_MAX, "one commit holds no more");
+        self.change(|batch| {
+            for (day, rates) in days {
+                batch.put(Table::Catalog, &keys::rates(*day), |out| rates.encode(out));
+            }
+            audit.iter().for_each(|entry| self.audit_keys.put(batch, entry));
+        })
+        .await
     }
 
     /// Waits until everything submitted so far is on disk, and readable.

@@ -218,6 +218,7 @@ impl RatesRecord {
     }
 }
 
+mod audit;
 /// Conversions as version 1 wrote them.
 mod conversion_v1;
 /// Conversions as version 2 wrote them.
@@ -228,6 +229,7 @@ mod counters;
 mod earned;
 mod ledger;
 
+pub use audit::AuditRecord;
 pub use counters::{
     CapSum, CapsRecord, ChangeRecord, Contribution, Counted, Counts, EventCounts, FallbackCounts,
     LateClickRecord, PlaceRecord, RefusedCounts, RefusedRecord, SubRecord, Tally,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::audit::{AuditEntry, AuditKeys};
 use super::engine::{Batch, Engine as _};
 use super::keys;
 use super::numbers::Numbers;
@@ -23,20 +24,23 @@ pub fn copy_closed(database: &Path, folder: &Path) -> Result<(), OpenError> {
 /// Has a restored store leave out what may have been given away after it was copied, of which it
 /// knows nothing: starts, which are part of every ID, and numbers of offers and affiliates. How
 /// many numbers depends on the time of the restore, so that stores restored from one copy do not
-/// give the same number to different offers.
+/// give the same number to different offers. The entry about it, with that time, goes into its
+/// audit log.
 ///
 /// # Errors
 /// When it cannot be opened, read or written.
-pub fn part_from_lost_time(database: &Path, now_ms: u64) -> Result<(), OpenError> {
+pub fn part_from_lost_time(database: &Path, audit: &AuditEntry<'_>) -> Result<(), OpenError> {
     let engine = RocksEngine::open(database, VERIFY_CACHE_BYTES)?;
     let starts = meta(&engine, keys::META_STARTS, "starts")?.map_or(0, u64::from_be_bytes);
-    let [a, b, c, d, ..] = *blake3::hash(&now_ms.to_be_bytes()).as_bytes();
+    let [a, b, c, d, ..] = *blake3::hash(&audit.time_ms.to_be_bytes()).as_bytes();
     let numbers = Numbers::read(&engine)?.skipped(u32::from_be_bytes([a, b, c, d]));
     let mut batch = Batch::default();
     batch.put(Table::Meta, keys::META_STARTS, |out| {
         out.extend((starts + RESTORE_STARTS_SKIPPED).to_be_bytes());
     });
     batch.put(Table::Meta, keys::META_NUMBERS_FROM, |out| out.extend(numbers.encode()));
+    // A start of its own: those that are left out begin with the next.
+    AuditKeys::of_start(starts + 1).put(&mut batch, audit);
     engine.append(&batch)?;
     Ok(engine.sync()?)
 }

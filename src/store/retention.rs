@@ -19,6 +19,8 @@ pub struct Retention {
     pub clicks: Duration,
     /// Conversions and the rows that lead to them.
     pub conversions: Duration,
+    /// The audit log.
+    pub audit: Duration,
 }
 
 /// What retention has let go, by the keys below which nothing is left.
@@ -86,6 +88,9 @@ impl Store {
             }
             let [from, to] = [Quarter::default(), subs_before].map(keys::sub_counters_from);
             batch.delete_range(Table::Counters, &from, &to);
+            let audit_from = now_ms.saturating_sub(millis(retention.audit));
+            let [from, to] = [0, audit_from].map(keys::audit_from);
+            batch.delete_range(Table::Meta, &from, &to);
             for (name, below) in [
                 (keys::META_EXPIRED_CLICKS, expired.clicks),
                 (keys::META_EXPIRED, expired.conversions),

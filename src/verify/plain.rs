@@ -1,12 +1,15 @@
-//! Records that stand for themselves: clicks, the catalog with its numbers and rates, `meta`.
+//! Records that stand for themselves: clicks, the catalog with its numbers and rates, `meta` and
+//! the audit log in it.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
+use serde_json::value::RawValue;
+
 use super::{Report, VerifyError};
 use crate::store::View;
-use crate::store::keys::{self, Numbered};
-use crate::store::records::{CatalogRecord, ClickRecord, RatesRecord};
+use crate::store::keys::{self, AuditKey, Numbered};
+use crate::store::records::{AuditRecord, CatalogRecord, ClickRecord, RatesRecord};
 use crate::store::schema::Table;
 
 const CONTINUE: ControlFlow<()> = ControlFlow::Continue(());
@@ -100,5 +103,24 @@ fn meta(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
             None => {}
         }
     }
+    audit(view, report)
+}
+
+fn audit(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
+    let (from, to) = keys::all_audit();
+    view.scan(Table::Meta, &from, &to, &mut |key, value| {
+        report.count("audit");
+        if AuditKey::decode(key).is_none() {
+            report.fault(Table::Meta, key, "the key is none of the audit log");
+        }
+        match AuditRecord::decode(value) {
+            Ok(record) if serde_json::from_str::<&RawValue>(record.details).is_err() => {
+                report.fault(Table::Meta, key, "the details are no JSON");
+            }
+            Ok(_) => {}
+            Err(error) => report.fault(Table::Meta, key, error.to_string()),
+        }
+        CONTINUE
+    })?;
     Ok(())
 }

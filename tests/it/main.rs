@@ -2,6 +2,8 @@
 
 mod harness;
 
+mod admin;
+mod audit;
 mod auth;
 mod backup;
 mod base;
@@ -16,6 +18,7 @@ mod faults;
 mod fraud;
 mod hostile;
 mod ledger;
+mod locked_down;
 mod metrics;
 mod money;
 mod month;

@@ -159,6 +159,8 @@ fn every_call_answers_as_its_description_says() {
     check_money(&server, &mut calls, conversion);
     check_jobs(&server, &mut calls);
 
+    calls.check("GET /api/v1/audit", 200, &api("audit"));
+    calls.check("GET /api/v1/audit", 400, &api("audit?limit=0"));
     let without_token = server.admin_open("/api/v1/openapi.json");
     calls.check("GET /api/v1/openapi.json", 401, &without_token);
     calls.check("GET /api/v1/openapi.json", 200, &api("openapi.json"));
@@ -261,7 +263,11 @@ fn what_is_served_is_the_whole_description() {
         assert!(names.insert(name), "{call}: another call is named {name}");
         assert!(is_text(&operation["summary"]), "{call} says nothing of itself");
         let with_token = path.starts_with("/api/v1/");
-        assert_eq!(operation["security"] == json!([{"token": []}]), with_token, "{call}");
+        let role = if method == "GET" { "read" } else { "write" };
+        let asked = if with_token { json!([{ "token": [role] }]) } else { Value::Null };
+        assert_eq!(operation["security"], asked, "{call}");
+        let forbids = operation["responses"]["403"].is_object();
+        assert_eq!(forbids, with_token && role == "write", "{call}");
         for answer in ["401", "default"] {
             assert_eq!(operation["responses"][answer].is_object(), with_token, "{call} {answer}");
         }

@@ -13,15 +13,15 @@ use postbackd::model::period::Quarter;
 use postbackd::model::rate::Day;
 use postbackd::store::counters::Sign;
 use postbackd::store::engine::{Batch, Engine};
-use postbackd::store::keys::{self, Place, PostingKey};
+use postbackd::store::keys::{self, AuditKey, Place, PostingKey};
 use postbackd::store::records::{
-    Binding, CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted,
-    Counts, Entries, HistoryEntry, LateClickRecord, PlaceRecord, PostingRecord, RatesRecord,
-    SealRecord, SubRecord,
+    AuditRecord, Binding, CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord,
+    Counted, Counts, Entries, HistoryEntry, LateClickRecord, PlaceRecord, PostingRecord,
+    RatesRecord, SealRecord, SubRecord,
 };
 use postbackd::store::schema::Table;
 use postbackd::store::ticket::{Outcome, Ticket};
-use postbackd::store::{RocksEngine, Store, Unobserved, database_folder};
+use postbackd::store::{AuditEntry, RocksEngine, Store, Unobserved, database_folder};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -136,7 +136,7 @@ pub fn books() -> Books {
     let minter = Minter::new(0, 1, 0);
     let (mut ids, mut clicks) = (Vec::new(), Vec::new());
     let rates = RatesRecord { base: *b"USD", rates: vec![(*b"EUR", 920_000_000)] };
-    wait(store.set_rates(&[(Day::new(20_000), rates)])).expect("kept");
+    wait(store.set_rates(&[(Day::new(20_000), rates)], &[])).expect("kept");
     for day in 0..3 {
         let now_ms = NOON_MS + day * DAY_MS;
         for affiliate in [first, other] {
@@ -294,6 +294,40 @@ fn records_that_do_not_decode_are_named() {
         };
         check(&what, &named, |_, _, batch| put(batch, table, key, &[255, 1, 2]));
     }
+}
+
+#[test]
+fn damaged_entries_of_the_audit_log_are_named() {
+    let key = AuditKey { time_ms: NOON_MS, start: 1, number: 0 }.encode();
+    let record =
+        AuditRecord { who: "ops", action: "rates", details: "{}", ..AuditRecord::default() };
+    let encoded = |record: AuditRecord<'_>| {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        bytes
+    };
+    let sound = encoded(record);
+    for (what, fault, key, value) in [
+        ("a newer version", "record version Some(255)", &key[..], &[255, 1, 2][..]),
+        ("a byte less", "record is corrupt", &key[..], &sound[..sound.len() - 1]),
+        ("a longer key", "none of the audit log", &[&key[..], &[0]].concat(), &sound),
+        (
+            "no JSON",
+            "details are no JSON",
+            &key,
+            &encoded(AuditRecord { details: "{\"a\":", ..record }),
+        ),
+    ] {
+        check(what, fault, |_, _, batch| put(batch, Table::Meta, key, value));
+    }
+    let books = books();
+    let store = open(books.folder.path());
+    wait(store.keep_audit(&AuditEntry { time_ms: NOON_MS, record })).expect("kept");
+    store.close();
+    drop(store);
+    let ended = verify(books.folder.path());
+    assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{}", ended.out);
+    assert!(ended.out.contains("audit 1"), "{}", ended.out);
 }
 
 #[test]
@@ -562,6 +596,7 @@ fn what_retention_has_let_go_is_no_fault_and_stays_in_the_books() {
     let kept = postbackd::store::Retention {
         clicks: std::time::Duration::from_millis(DAY_MS),
         conversions: std::time::Duration::from_millis(DAY_MS + DAY_MS / 2),
+        audit: std::time::Duration::from_millis(DAY_MS),
     };
     store.catch_up(Instant::now() + PATIENCE).expect("counted");
     assert_eq!(wait(store.expire(NOON_MS + 2 * DAY_MS, kept)), Ok(true));

@@ -38,6 +38,8 @@ pub struct Setup {
     source: &'static str,
     fallback: &'static str,
     keys: Vec<(String, String)>,
+    lines: String,
+    own_token: bool,
     limit_is_an_error: bool,
     on_faulty_disk: bool,
 }
@@ -51,6 +53,8 @@ impl Setup {
             source,
             fallback,
             keys: Vec::new(),
+            lines: String::new(),
+            own_token: false,
             limit_is_an_error: false,
             on_faulty_disk: false,
         }
@@ -77,6 +81,18 @@ impl Setup {
     /// Sets a configuration key, by its environment variable.
     pub fn key(mut self, key: &str, value: &str) -> Self {
         self.keys.push((Config::variable(key), value.to_owned()));
+        self
+    }
+
+    /// Adds lines to the end of the configuration.
+    pub fn lines(mut self, lines: &str) -> Self {
+        self.lines.push_str(lines);
+        self
+    }
+
+    /// Has the server make its own admin token.
+    pub fn without_admin_token(mut self) -> Self {
+        self.own_token = true;
         self
     }
 
@@ -110,23 +126,25 @@ impl Setup {
 
     fn start_in(self, folder: TempDir) -> Server {
         let (public, admin) = (free_address(), free_address());
+        let token = if self.own_token { String::new() } else { format!("token = \"{TOKEN}\"\n") };
         let config = format!(
             "{}[server]\nlisten = \"{public}\"\nworkers = 2\n\
-             [admin]\nlisten = \"{admin}\"\ntoken = \"{TOKEN}\"\n\
+             [admin]\nlisten = \"{admin}\"\n{token}\
              [store]\npath = \"data\"\nblock_cache = \"8MiB\"\nfree_space_reserve = \"1MiB\"\n\
              log_files_ready = 0\n\
              [dedupe]\ncache_entries = 100000\n\
              [network]\n{}\
              [click]\nack_deadline = \"10s\"\n\
-             [log]\nformat = \"text\"\n",
-            self.source, self.fallback,
+             [log]\nformat = \"text\"\n{}",
+            self.source, self.fallback, self.lines,
         );
         std::fs::write(folder.path().join("postbackd.toml"), config).expect("writable");
         std::fs::write(folder.path().join("catalog.toml"), self.catalog).expect("writable");
         let (keys, limit_is_an_error) = (self.keys, self.limit_is_an_error);
         let disk = self.on_faulty_disk.then(|| Disk::new(folder.path()));
+        let run_by = Vec::new();
         let mut server =
-            Server { folder, keys, limit_is_an_error, disk, public, admin, child: None };
+            Server { folder, keys, run_by, limit_is_an_error, disk, public, admin, child: None };
         server.start_again();
         server
     }
@@ -151,6 +169,7 @@ fn free_address() -> SocketAddr {
 pub struct Server {
     folder: TempDir,
     keys: Vec<(String, String)>,
+    run_by: Vec<String>,
     limit_is_an_error: bool,
     disk: Option<Disk>,
     pub public: SocketAddr,
@@ -198,6 +217,11 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path());
         let log: File = log.expect("a log file");
         let mut command = if self.limit_is_an_error { deaf_to_limits() } else { binary() };
+        if let Some((first, rest)) = self.run_by.split_first() {
+            command = Command::new(first);
+            command.args(rest).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+            command.stdin(Stdio::null());
+        }
         let child = command
             .args(["serve", "--config"])
             .arg(self.path("postbackd.toml"))
@@ -222,6 +246,16 @@ impl Server {
     /// Sets a configuration key for the next start.
     pub fn set_key(&mut self, key: &str, value: &str) {
         self.keys.push((Config::variable(key), value.to_owned()));
+    }
+
+    /// Starts the process from now on by this command, which becomes the binary.
+    pub fn run_by(&mut self, command: Vec<String>) {
+        self.run_by = command;
+    }
+
+    /// Sets an environment variable for the next start.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.keys.push((name.to_owned(), value.to_owned()));
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

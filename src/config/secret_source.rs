@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::config::Secret;
+use super::Secret;
 use crate::limits::SECRET_BYTES_MAX;
 
-/// Where a secret is, as a catalog names it.
+/// Where a secret is, as a catalog or the configuration names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretSource<'a> {
     /// `blake3:` and 64 hex digits: nowhere; what has this hash is the secret.
@@ -87,7 +87,7 @@ fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// How a catalog names a token by its hash.
+/// How a catalog, or the configuration, names a token by its hash.
 #[must_use]
 pub fn hash_text(token: &str) -> String {
     format!("blake3:{}", blake3::hash(token.as_bytes()).to_hex())

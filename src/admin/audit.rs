@@ -1,0 +1,173 @@
+//! `GET /api/v1/audit`: what was changed, by whom, from what to what.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::error::ApiError;
+use super::server::AdminState;
+use super::shapes::rfc3339;
+use crate::audit::Author;
+use crate::limits::PAGE_ROWS_MAX;
+use crate::model::admin::AuditAction;
+use crate::store::StoredAudit;
+use crate::store::keys::{AUDIT_KEY_BYTES, AuditKey};
+use crate::store::records::AuditRecord;
+
+const PAGE_ROWS_DEFAULT: usize = 100;
+
+/// The filters; each narrows further.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Filters {
+    /// At or after this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<jiff::Timestamp>,
+    /// Before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<jiff::Timestamp>,
+    /// A token's name; `file` or `local`.
+    who: Option<String>,
+    /// One of the words for what was done.
+    action: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Rows of a page, 1 to 1000; 100 if absent.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+}
+
+/// A page.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditListing)]
+pub struct Listing {
+    items: Vec<Shape>,
+    /// Where the next page begins; `null` on the last.
+    next_cursor: Option<String>,
+}
+
+/// What somebody has changed.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditEntry)]
+struct Shape {
+    id: String,
+    #[schema(format = DateTime)]
+    time: String,
+    /// A token's name; `file` or `local`.
+    who: String,
+    action: String,
+    /// The call of the API, the command, or the signal.
+    call: String,
+    /// What was changed, such as a day or a version.
+    subject: String,
+    /// From what to what; its members depend on the action.
+    details: serde_json::Value,
+}
+
+/// A page of the audit log, oldest first.
+#[utoipa::path(
+    get, path = "/audit", operation_id = "list_audit", tag = "system",
+    params(Filters),
+    responses((status = 200, description = "The page.", body = Listing)),
+)]
+pub async fn list(
+    State(state): State<Arc<AdminState>>,
+    filters: Result<Query<Filters>, QueryRejection>,
+) -> Result<Json<Listing>, ApiError> {
+    let Query(filters) =
+        filters.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
+    let limit = filters.limit.unwrap_or(PAGE_ROWS_DEFAULT);
+    if !(1..=PAGE_ROWS_MAX).contains(&limit) {
+        return Err(ApiError::bad_request("bad_limit", format!("limit is 1 to {PAGE_ROWS_MAX}")));
+    }
+    let cursor = filters.cursor.as_deref().map(|cursor| {
+        parsed(cursor).ok_or_else(|| ApiError::bad_request("bad_cursor", "not a cursor"))
+    });
+    let cursor = cursor.transpose()?;
+    let is_unknown = |word: &&str| AuditAction::parse(word).is_none();
+    if let Some(word) = filters.action.as_deref().filter(is_unknown) {
+        let words: Vec<_> = AuditAction::ALL.iter().map(|action| action.as_str()).collect();
+        let message = format!("{word:?} is not one of {}", words.join(", "));
+        return Err(ApiError::bad_request("bad_parameter", message));
+    }
+    let millis = |time: jiff::Timestamp| u64::try_from(time.as_millisecond()).unwrap_or_default();
+    let (from_ms, to_ms) = (filters.from.map_or(0, millis), filters.to.map_or(u64::MAX, millis));
+    let (who, action) = (filters.who, filters.action);
+    let filter = move |record: &AuditRecord<'_>| {
+        let is = |wanted: &Option<String>, have: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == have)
+        };
+        is(&who, record.who) && is(&action, record.action)
+    };
+    let page = state.store.audit(from_ms, to_ms, cursor, limit, Arc::new(filter)).await?;
+    let items = page.rows.iter().map(shape).collect::<Result<_, _>>()?;
+    Ok(Json(Listing { items, next_cursor: page.next.map(text_of) }))
+}
+
+fn shape(row: &StoredAudit) -> Result<Shape, ApiError> {
+    let record = row.record()?;
+    let details = serde_json::from_str(record.details);
+    Ok(Shape {
+        id: text_of(row.key),
+        time: rfc3339(row.key.time_ms),
+        who: record.who.to_owned(),
+        action: record.action.to_owned(),
+        call: record.call.to_owned(),
+        subject: record.subject.to_owned(),
+        details: details.unwrap_or_else(|_| record.details.into()),
+    })
+}
+
+/// A key in hex digits.
+pub fn text_of(key: AuditKey) -> String {
+    key.encode().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parsed(text: &str) -> Option<AuditKey> {
+    let digits: &[u8; 2 * AUDIT_KEY_BYTES] = text.as_bytes().try_into().ok()?;
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let mut key = [0; AUDIT_KEY_BYTES];
+    for (byte, pair) in key.iter_mut().zip(digits.as_chunks::<2>().0) {
+        let pair = std::str::from_utf8(pair).ok()?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    AuditKey::decode(&key)
+}
+
+/// Keeps an entry about something that is no change of the store itself; it is on its way to the
+/// disk before this waits.
+///
+/// # Errors
+/// When it is not on disk.
+pub async fn keep(
+    state: &AdminState,
+    by: &Author,
+    action: AuditAction,
+    subject: &str,
+    details: &serde_json::Value,
+) -> Result<(), ApiError> {
+    let entry = by.entry(state.clock.now_ms(), action, subject, details);
+    Ok(state.store.keep_audit(&entry.as_stored()).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_a_key_and_nothing_else_is_a_cursor() {
+        let key = AuditKey { time_ms: 1_767_225_600_123, start: 7, number: 255 };
+        assert_eq!(parsed(&text_of(key)), Some(key));
+        for wrong in ["", "00", &"+0".repeat(AUDIT_KEY_BYTES), &"00".repeat(AUDIT_KEY_BYTES), "é"]
+        {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `audit`: what was changed at a running server, by whom.
+
+use serde_json::Value;
+
+use super::EXIT_OK;
+use super::catalog::{Ended, ServerArguments, client, failed};
+use super::ledger::succeeded;
+use crate::admin::Call;
+use crate::query::encode_into;
+
+/// Which entries.
+#[derive(clap::Args)]
+pub struct AuditArguments {
+    /// The admin listener, http://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    admin: String,
+    #[command(flatten)]
+    server: ServerArguments,
+    /// At or after this time, RFC 3339.
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Before this time.
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// Only by this token; or `file`, `local`.
+    #[arg(long, value_name = "NAME")]
+    who: Option<String>,
+    /// Only this kind of change.
+    #[arg(long, value_name = "WORD")]
+    action: Option<String>,
+    /// Prints the entries as they are, a JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the entries, oldest first.
+pub fn run(arguments: &AuditArguments) -> u8 {
+    printed(arguments).unwrap_or_else(|code| code)
+}
+
+fn printed(arguments: &AuditArguments) -> Result<u8, Ended> {
+    let client = client(&arguments.admin, &arguments.server)?;
+    let mut asked = "audit?limit=1000".to_owned();
+    for (name, value) in [
+        ("from", &arguments.from),
+        ("to", &arguments.to),
+        ("who", &arguments.who),
+        ("action", &arguments.action),
+    ] {
+        if let Some(value) = value {
+            asked.push_str(&format!("&{name}={}", encoded(value)));
+        }
+    }
+    let mut cursor = String::new();
+    loop {
+        let path = format!("{asked}{cursor}");
+        let answer = succeeded(client.call(&path, &Call::default()).map_err(failed)?)?;
+        let page: Value = serde_json::from_str(&answer.text).map_err(failed)?;
+        for entry in page["items"].as_array().into_iter().flatten() {
+            if arguments.json {
+                println!("{entry}");
+            } else {
+                println!("{}", line(entry));
+            }
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return Ok(EXIT_OK),
+        }
+    }
+}
+
+/// Time, who, what, of what; then the details, as JSON.
+fn line(entry: &Value) -> String {
+    let word = |name: &str| match entry[name].as_str() {
+        None | Some("") => "-".to_owned(),
+        Some(word) => word.escape_debug().to_string(),
+    };
+    let words = ["time", "who", "action", "subject"].map(word);
+    format!("{}  {}", words.join("  "), entry["details"])
+}
+
+fn encoded(value: &str) -> String {
+    let mut out = Vec::new();
+    encode_into(value.as_bytes(), &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_one_line() {
+        let entry = json!({
+            "time": "2026-11-25T10:00:00.000Z", "who": "ops", "action": "verify", "call": "x",
+            "subject": "", "details": {"job_id": "1"},
+        });
+        assert_eq!(line(&entry), "2026-11-25T10:00:00.000Z  ops  verify  -  {\"job_id\":\"1\"}");
+        let entry = json!({"who": "a\nb", "details": {}});
+        assert_eq!(line(&entry), "-  a\\nb  -  -  {}");
+    }
+}

@@ -1,0 +1,44 @@
+//! The audit log's values.
+
+use serde::{Deserialize, Serialize};
+
+use super::{RecordError, append};
+
+const AUDIT_VERSION: u8 = 1;
+
+/// What somebody has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord<'a> {
+    /// Who: a token's name, or a word for who has none.
+    pub who: &'a str,
+    /// What was done, [`AuditAction::as_str`]; a word, so that a newer release's can be shown.
+    ///
+    /// [`AuditAction::as_str`]: crate::model::admin::AuditAction::as_str
+    pub action: &'a str,
+    /// By which call or command.
+    pub call: &'a str,
+    /// To what.
+    pub subject: &'a str,
+    /// From what to what: a JSON object.
+    pub details: &'a str,
+}
+
+impl<'a> AuditRecord<'a> {
+    /// Appends the record's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        append(AUDIT_VERSION, self, out);
+    }
+
+    /// Reads a record back; texts borrow from `bytes`.
+    ///
+    /// # Errors
+    /// When the version is unknown or the bytes do not decode.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        match bytes.split_first() {
+            Some((&AUDIT_VERSION, rest)) => {
+                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
+            }
+            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+        }
+    }
+}
