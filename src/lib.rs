@@ -39,6 +39,7 @@ pub mod dedup;
 pub mod fraud;
 pub mod ledger;
 pub mod rates;
+pub mod throttle;
 
 pub mod checked_toml;
 pub mod config;

@@ -58,6 +58,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "dedup",
             "ledger",
             "rates",
+            "throttle",
             "readiness",
             "metrics",
             "config",
@@ -97,7 +98,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
-    ("http", &["click", "postback", "metrics", "shutdown", "limits", "model", "time"]),
+    ("http", &["click", "postback", "throttle", "metrics", "shutdown", "limits", "model", "time"]),
     (
         "click",
         &["catalog", "caps", "fraud", "metrics", "store", "click_id", "query", "limits", "model"],
@@ -105,8 +106,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "postback",
         &[
-            "catalog", "auth", "caps", "fraud", "dedup", "rates", "metrics", "store", "click_id",
-            "query", "limits", "model",
+            "catalog", "auth", "caps", "fraud", "dedup", "rates", "throttle", "metrics", "store",
+            "click_id", "query", "limits", "model",
         ],
     ),
     ("report", &["store", "limits", "model"]),
@@ -118,6 +119,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("auth", &["config", "query", "limits", "model"]),
     ("caps", &["store", "click_id", "model"]),
+    ("throttle", &["fraud", "limits", "model"]),
     ("fraud", &["store", "click_id", "limits", "model"]),
     ("dedup", &["store", "click_id", "limits", "model"]),
     ("ledger", &["store", "click_id", "limits", "model"]),

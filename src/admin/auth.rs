@@ -59,6 +59,18 @@ pub async fn require_token(
     }
 }
 
+/// Lets a request through unless visitors and advertisers need the disk.
+pub async fn yield_to_traffic(
+    State(state): State<Arc<AdminState>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if state.store.is_overloaded() {
+        return ApiError::overloaded().into_response();
+    }
+    next.run(request).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

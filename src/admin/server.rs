@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::{AdminToken, require_token};
+use super::auth::{AdminToken, require_token, yield_to_traffic};
 use super::error::ApiError;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
@@ -85,8 +85,18 @@ pub struct AdminState {
 /// Routes, each with its description: path, parameters and answers stand at the handler.
 type Routes = OpenApiRouter<Arc<AdminState>>;
 
-/// What is below `/api/v1` and asks for the token.
-fn api() -> Routes {
+/// What is below `/api/v1` and answers under whatever load: by the catalog an offer or affiliate
+/// that causes it is paused, and the rest costs nothing.
+fn light() -> Routes {
+    OpenApiRouter::default()
+        .routes(routes!(catalog::get, catalog::put))
+        .routes(routes!(catalog::versions))
+        .routes(routes!(jobs::job))
+        .routes(routes!(openapi::openapi))
+}
+
+/// What is below `/api/v1` and comes after the traffic. All of it asks for the token.
+fn heavy() -> Routes {
     OpenApiRouter::default()
         .routes(routes!(lookup::click))
         .routes(routes!(conversions::list))
@@ -94,8 +104,6 @@ fn api() -> Routes {
         .routes(routes!(lookup::conversion))
         .routes(routes!(lookup::trace))
         .routes(routes!(customers::customer))
-        .routes(routes!(catalog::get, catalog::put))
-        .routes(routes!(catalog::versions))
         .routes(routes!(totals::totals))
         .routes(routes!(fraud::report))
         .routes(routes!(reports::report))
@@ -106,9 +114,7 @@ fn api() -> Routes {
         .routes(routes!(statements::statement))
         .routes(routes!(jobs::verify))
         .routes(routes!(jobs::backup))
-        .routes(routes!(jobs::job))
         .routes(routes!(rates::get, rates::put))
-        .routes(routes!(openapi::openapi))
 }
 
 /// What asks for none.
@@ -126,12 +132,14 @@ fn all(api: Routes) -> Routes {
 /// The description of every route in OpenAPI 3.1, as JSON.
 #[must_use]
 pub fn description() -> String {
-    openapi::json(&openapi::complete(all(api()).into_openapi()))
+    openapi::json(&openapi::complete(all(light().merge(heavy())).into_openapi()))
 }
 
 fn routes(state: Arc<AdminState>) -> Router {
     let with_token = from_fn_with_state(Arc::clone(&state), require_token);
-    let (routes, description) = all(api().route_layer(with_token)).split_for_parts();
+    let yielding = from_fn_with_state(Arc::clone(&state), yield_to_traffic);
+    let api = light().merge(heavy().route_layer(yielding)).route_layer(with_token);
+    let (routes, description) = all(api).split_for_parts();
     let description = Description::of(&openapi::complete(description));
     routes
         .layer(Extension(description))

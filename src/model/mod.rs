@@ -9,6 +9,7 @@ pub mod money;
 pub mod period;
 pub mod preset;
 pub mod rate;
+pub mod rate_limit;
 pub mod reasons;
 pub mod rule;
 pub mod status;

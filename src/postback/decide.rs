@@ -39,11 +39,14 @@ pub struct Asker {
     pub click: Option<RecordId>,
     /// What came of the checks of who it is.
     pub auth: AuthOutcome,
+    /// Whether its advertiser's rate limit has counted it.
+    pub is_counted: bool,
 }
 
 impl Default for Asker {
     fn default() -> Self {
-        Self { form: AnswerForm::Json, click: None, auth: AuthOutcome::default() }
+        let auth = AuthOutcome::default();
+        Self { form: AnswerForm::Json, click: None, auth, is_counted: false }
     }
 }
 

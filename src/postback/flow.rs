@@ -13,7 +13,7 @@ use super::mapping::Fields;
 use super::sender::{Address, Sender};
 use crate::auth::Nonces;
 use crate::caps::{Meter, Meters, Reserved};
-use crate::catalog::Catalog;
+use crate::catalog::{Advertiser, Catalog};
 use crate::click_id::{Keyring, Minter, RecordId};
 use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
 use crate::fraud::Watch;
@@ -25,6 +25,7 @@ use crate::store::engine::Lookup;
 use crate::store::records::{ConversionRecord, Earned, HistoryEntry};
 use crate::store::ticket::{Outcome, Waiting};
 use crate::store::{ReadError, Store};
+use crate::throttle::{RetryAfter, Source, Throttle};
 
 /// What a postback's request brings.
 #[derive(Clone, Copy)]
@@ -51,7 +52,10 @@ pub enum Progress {
     Committing(Committing),
     /// Nowhere: the disk has to be read, or another postback's outcome awaited; or it only asks
     /// what would happen. [`Postbacks::take_patiently`] does so.
-    MustWait,
+    MustWait {
+        /// Whether its advertiser's rate limit has counted it.
+        is_counted: bool,
+    },
 }
 
 /// A conversion, or its change, in the writer's hands.
@@ -83,6 +87,8 @@ pub struct Postbacks {
     pub watch: Arc<Watch>,
     /// Remembers what was signed.
     pub nonces: Arc<Nonces>,
+    /// Counts for rate limits.
+    pub throttle: Arc<Throttle>,
     /// Keeps.
     pub store: Arc<Store>,
     /// Counts everything.
@@ -101,7 +107,7 @@ impl Postbacks {
                 self.metrics.postbacks.authenticated(asker.auth);
                 Progress::Committing(committing)
             }
-            Ok(None) => Progress::MustWait,
+            Ok(None) => Progress::MustWait { is_counted: asker.is_counted },
             Err(answer) => Progress::Answered(self.counted(answer, asker)),
         }
     }
@@ -122,13 +128,14 @@ impl Postbacks {
         match self.take_now(request) {
             Progress::Answered(told) => told,
             Progress::Committing(committing) => self.confirmed(committing).await,
-            Progress::MustWait => self.take_patiently(request).await,
+            Progress::MustWait { is_counted } => self.take_patiently(request, is_counted).await,
         }
     }
 
-    /// As [`Postbacks::take`], for a request of which it is known that it must wait.
-    pub async fn take_patiently(&self, request: &PostbackRequest<'_>) -> Told {
-        let mut asker = Asker::default();
+    /// As [`Postbacks::take`], for a request of which it is known that it must wait, and whether
+    /// its advertiser's rate limit has counted it.
+    pub async fn take_patiently(&self, request: &PostbackRequest<'_>, is_counted: bool) -> Told {
+        let mut asker = Asker { is_counted, ..Asker::default() };
         match self.wait_and_try(request, &mut asker).await {
             Ok(committing) => {
                 self.metrics.postbacks.authenticated(asker.auth);
@@ -146,10 +153,24 @@ impl Postbacks {
 
     /// Refuses a request that is not even read.
     pub fn refuse(&self, reason: Refusal, address: Address<'_>) -> Told {
+        self.unread(reason.into(), address)
+    }
+
+    /// Does not take a request now, and does not read it either.
+    pub fn unavailable(&self, reason: Unavailability, address: Address<'_>) -> Told {
+        self.unread(Answer::Unavailable(reason), address)
+    }
+
+    /// As [`Postbacks::unavailable`], because its sender has sent enough.
+    pub fn too_many(&self, retry_after: RetryAfter, address: Address<'_>) -> Told {
+        self.unread(Answer::RateLimited(retry_after), address)
+    }
+
+    fn unread(&self, answer: Answer, address: Address<'_>) -> Told {
         let mut asker = Asker::default();
         // Whoever is not in the catalog is told in the form that goes with the path.
         let _ = Sender::at(address, &self.catalog.load(), &mut asker.form);
-        self.counted(reason.into(), asker)
+        self.counted(answer, asker)
     }
 
     fn counted(&self, answer: Answer, asker: Asker) -> Told {
@@ -160,6 +181,9 @@ impl Postbacks {
                 self.store.refusals().count(refused.reason, asker.click);
             }
             Answer::Unavailable(reason) => self.metrics.postbacks.unavailable(*reason),
+            Answer::RateLimited(_) => {
+                self.metrics.postbacks.unavailable(Unavailability::RateLimited);
+            }
             Answer::Accepted { .. } | Answer::Duplicate { .. } | Answer::Updated { .. } => {}
         }
         Told { answer, form: asker.form }
@@ -183,6 +207,7 @@ impl Postbacks {
         };
         let sent = Sent { fields: &fields, sender: &sender, request, admitted };
         let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
+        self.count_for(&verdict.offer.advertiser, asker, request.now_ms)?;
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
@@ -242,6 +267,7 @@ impl Postbacks {
         let bound = self.click_of_customer(&fields, &sender, &catalog, request.now_ms).await?;
         let sent = Sent { fields: &fields, sender: &sender, request, admitted };
         let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
+        self.count_for(&verdict.offer.advertiser, asker, request.now_ms)?;
         let (meter, now_ms) = (None, request.now_ms);
         let mut received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
         if fields.is_dry_run() || request.head {
@@ -293,6 +319,23 @@ impl Postbacks {
                 None => self.admit(advertiser, sender, fields, request, asker),
             },
         )
+    }
+
+    /// Counts a postback for its advertiser's rate limit, once. Only what its rules accept: a
+    /// stranger who sends nonsense in its name does not use its limit up.
+    #[inline]
+    fn count_for(
+        &self,
+        advertiser: &Advertiser,
+        asker: &mut Asker,
+        now_ms: u64,
+    ) -> Result<(), Answer> {
+        let Some(limit) = advertiser.rate_limit else { return Ok(()) };
+        if std::mem::replace(&mut asker.is_counted, true) {
+            return Ok(());
+        }
+        let source = Source::Advertiser(&advertiser.id);
+        self.throttle.pass(source, limit, now_ms).map_err(Answer::RateLimited)
     }
 
     async fn dry_run(

@@ -7,6 +7,7 @@ use super::engine::Batch;
 use super::records::ConversionRecord;
 use super::schema::Table;
 use super::ticket::Settle;
+use super::writer::Origin;
 use super::{Store, SubmitError, counting, filing};
 use crate::click_id::RecordId;
 
@@ -33,7 +34,8 @@ impl Store {
         change: ConversionChange<'_>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit_derived(ticket, |batch, bounds| change.put(batch, bounds))
+        self.writer
+            .submit_derived(Origin::Postback, ticket, |batch, bounds| change.put(batch, bounds))
     }
 
     /// Queues a new conversion together with changes of others: all or none.

@@ -60,9 +60,11 @@ pub use retention::{Expired, Retention};
 pub use rocks::RocksEngine;
 pub use sums::{Part, Sums, SumsError, Wanted};
 pub use view::{Archive, View, database_folder, decode_posting};
+use writer::Origin;
 pub use writer::{AppendBuffers, Appended, Observe, SubmitError, Unobserved, Writer};
 
 use crate::click_id::RecordId;
+use crate::limits;
 use counting::Counting;
 use engine::{Engine, EngineError, Lookup, Tier};
 use filing::Filing;
@@ -253,7 +255,7 @@ impl Store {
         let submitted = if self.health.is_disk_full() {
             Err(SubmitError::DiskFull)
         } else {
-            self.writer.submit_derived(ticket, |batch, bounds| {
+            self.writer.submit_derived(Origin::Click, ticket, |batch, bounds| {
                 batch.put(Table::Clicks, click.as_bytes(), |out| record.encode(out));
                 if click.as_bytes() < &bounds.counted.clicks {
                     counting::put_late_click(batch, click, record);
@@ -454,6 +456,14 @@ impl Store {
     /// could not; false if none waits.
     pub fn read_once(&self) -> bool {
         self.readers.run_once(&*self.engine)
+    }
+
+    /// Whether the disk is so much slower than the traffic that nobody should read or write who
+    /// can wait.
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        self.writer.queued().0 >= limits::BATCH_COMMITS_ADMIN_MAX
+            || self.readers.queued() >= limits::READ_QUEUE_ADMIN_MAX
     }
 
     /// The engine's own gauges, as (name, table, value).

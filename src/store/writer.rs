@@ -62,6 +62,28 @@ impl Observe for Unobserved {
     fn synced(&self, _: usize, _: Duration) {}
 }
 
+/// Whose commit it is: when the disk is slower than the traffic, postbacks leave the last room to
+/// clicks and to the store itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A click, or the store's own.
+    Click,
+    /// A conversion, or its change.
+    Postback,
+}
+
+impl Origin {
+    /// Commits and bytes in the batch being collected beyond which no more are taken.
+    const fn room(self) -> (usize, usize) {
+        match self {
+            Self::Click => (limits::BATCH_COMMITS_MAX, limits::BATCH_BYTES_MAX),
+            Self::Postback => {
+                (limits::BATCH_COMMITS_POSTBACKS_MAX, limits::BATCH_BYTES_POSTBACKS_MAX)
+            }
+        }
+    }
+}
+
 type Tickets = Vec<Arc<dyn Settle>>;
 
 /// A batch being collected.
@@ -179,7 +201,7 @@ impl Writer {
         ticket: Arc<dyn Settle>,
         changes: impl FnOnce(&mut Batch),
     ) -> Result<(), SubmitError> {
-        let mut state = self.open_for_one()?;
+        let mut state = self.open_for_one(Origin::Click)?;
         changes(&mut state.collected.batch);
         self.add(state, ticket);
         Ok(())
@@ -192,10 +214,11 @@ impl Writer {
     /// As [`Writer::submit`].
     pub(super) fn submit_derived(
         &self,
+        origin: Origin,
         ticket: Arc<dyn Settle>,
         changes: impl FnOnce(&mut Batch, &Bounds),
     ) -> Result<(), SubmitError> {
-        let mut state = self.open_for_one()?;
+        let mut state = self.open_for_one(origin)?;
         let State { collected, bounds, .. } = &mut *state;
         changes(&mut collected.batch, bounds);
         self.add(state, ticket);
@@ -213,7 +236,7 @@ impl Writer {
         ticket: Arc<dyn Settle>,
         changes: impl FnOnce(&mut Batch, &Bounds),
     ) -> Result<(), SubmitError> {
-        let mut state = self.open_for_one()?;
+        let mut state = self.open_for_one(Origin::Postback)?;
         let Mark { below, submitted } = state.mark();
         if submitted - self.progress.filed() >= limits::UNFILED_MAX {
             return Err(SubmitError::Full);
@@ -231,7 +254,7 @@ impl Writer {
     }
 
     /// The state, if one more commit can be collected.
-    fn open_for_one(&self) -> Result<MutexGuard<'_, State>, SubmitError> {
+    fn open_for_one(&self, origin: Origin) -> Result<MutexGuard<'_, State>, SubmitError> {
         if self.health.poison_reason().is_some() {
             return Err(SubmitError::Poisoned);
         }
@@ -239,10 +262,8 @@ impl Writer {
         if state.closed {
             return Err(SubmitError::Closed);
         }
-        let collected = &state.collected;
-        if collected.tickets.len() >= limits::BATCH_COMMITS_MAX
-            || collected.batch.size() >= limits::BATCH_BYTES_MAX
-        {
+        let (collected, (commits_max, bytes_max)) = (&state.collected, origin.room());
+        if collected.tickets.len() >= commits_max || collected.batch.size() >= bytes_max {
             return Err(SubmitError::Full);
         }
         Ok(state)
