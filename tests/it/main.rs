@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod attacks;
 mod auth;
 mod backup;
 mod base;
@@ -12,10 +13,13 @@ mod clicks;
 mod crash;
 mod customers;
 mod drain;
+mod endurance;
 mod faults;
+mod framing;
 mod fraud;
 mod hostile;
 mod ledger;
+mod limits;
 mod metrics;
 mod money;
 mod month;
