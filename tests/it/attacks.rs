@@ -89,31 +89,30 @@ fn is_well(server: &mut Server) {
 fn a_click_id_cannot_be_made_of_another() {
     let mut server = server();
     let (mine, other) = (click(&server, "deal"), click(&server, "theirs"));
-    let mut connection = server.connect();
+    let (mut connection, mut forgeries) = (server.connect(), 0);
     let mut check = |forged: String| {
         if forged == mine || forged == other {
             return;
         }
         let target = format!("/postback?click_id={forged}&event=sale&txn_id={forged}");
         let answer = Answer::of(connection.request("GET", &target, "").expect("an answer"));
-        let (status, result, reason) = answer.verdict();
-        assert_eq!((status, result), (404, "refused"), "{forged}");
-        assert_eq!(reason, "forged_click_id", "{forged}");
+        // What is not even of a version that exists says so.
+        let told = answer.verdict();
+        let forgery = [(404, "refused", "forged_click_id"), (400, "refused", "malformed_click_id")];
+        assert!(forgery.contains(&told), "{forged}: {told:?}");
+        forgeries += usize::from(told.0 == 404);
     };
     for place in 0..33 {
         // Every letter at every place, and the start of the one with the end of the other.
         for letter in (b'0'..=b'9').chain(b'A'..=b'Z').chain(b'a'..=b'z') {
             let mut forged = mine.clone().into_bytes();
-            // Beyond what 24 bytes can be it is malformed, see below.
-            if place == 0 && letter > forged[0] {
-                continue;
-            }
             forged[place] = letter;
             check(String::from_utf8(forged).expect("ASCII"));
         }
         check(format!("{}{}", &mine[..place], &other[place..]));
         check(format!("{}{}", &other[..place], &mine[place..]));
     }
+    assert!(forgeries > 1500, "only {forgeries} looked genuine");
     for malformed in [
         "z".repeat(33),
         mine[..32].to_owned(),

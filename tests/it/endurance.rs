@@ -174,9 +174,9 @@ fn check_full(server: &mut Server, fill: impl FnOnce(&Server), free: impl FnOnce
         sales(100);
         fill(server);
         eventually("the end of the space", || {
-            let answer =
-                Connection::try_open(server.admin).ok()?.request("GET", "/readyz", "").ok();
-            answer.is_none_or(|answer| answer.status != 200).then_some(())
+            let ready = Connection::try_open(server.admin)
+                .and_then(|mut admin| admin.request("GET", "/readyz", ""));
+            (!ready.is_ok_and(|answer| answer.status == 200)).then_some(())
         });
     });
     assert_eq!(server.wait().code(), Some(3), "{}", server.log());

@@ -181,7 +181,7 @@ fn other_forms_of_a_request_lead_nowhere_else() {
         ("GET http://127.0.0.1:9090/metrics HTTP/1.1", 404),
         ("OPTIONS * HTTP/1.1", 404),
         ("CONNECT 127.0.0.1:9090 HTTP/1.1", 404),
-        ("CONNECT /click HTTP/1.1", 400),
+        ("CONNECT /click HTTP/1.1", 405),
         ("TRACE /c/sp7 HTTP/1.1", 405),
         ("TRACE /postback HTTP/1.1", 405),
         ("OPTIONS /click HTTP/1.1", 405),
