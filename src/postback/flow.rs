@@ -13,7 +13,7 @@ use super::mapping::Fields;
 use super::sender::{Address, Sender};
 use crate::auth::Nonces;
 use crate::caps::{Meter, Meters, Reserved};
-use crate::catalog::{Advertiser, Catalog};
+use crate::catalog::Catalog;
 use crate::click_id::{Keyring, Minter, RecordId};
 use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
 use crate::fraud::Watch;
@@ -25,7 +25,7 @@ use crate::store::engine::Lookup;
 use crate::store::records::{ConversionRecord, Earned, HistoryEntry};
 use crate::store::ticket::{Outcome, Waiting};
 use crate::store::{ReadError, Store};
-use crate::throttle::{RetryAfter, Source, Throttle};
+use crate::throttle::Throttle;
 
 /// What a postback's request brings.
 #[derive(Clone, Copy)]
@@ -151,29 +151,7 @@ impl Postbacks {
         self.catalog.load().advertiser_at(path).is_some()
     }
 
-    /// Refuses a request that is not even read.
-    pub fn refuse(&self, reason: Refusal, address: Address<'_>) -> Told {
-        self.unread(reason.into(), address)
-    }
-
-    /// Does not take a request now, and does not read it either.
-    pub fn unavailable(&self, reason: Unavailability, address: Address<'_>) -> Told {
-        self.unread(Answer::Unavailable(reason), address)
-    }
-
-    /// As [`Postbacks::unavailable`], because its sender has sent enough.
-    pub fn too_many(&self, retry_after: RetryAfter, address: Address<'_>) -> Told {
-        self.unread(Answer::RateLimited(retry_after), address)
-    }
-
-    fn unread(&self, answer: Answer, address: Address<'_>) -> Told {
-        let mut asker = Asker::default();
-        // Whoever is not in the catalog is told in the form that goes with the path.
-        let _ = Sender::at(address, &self.catalog.load(), &mut asker.form);
-        self.counted(answer, asker)
-    }
-
-    fn counted(&self, answer: Answer, asker: Asker) -> Told {
+    pub(super) fn counted(&self, answer: Answer, asker: Asker) -> Told {
         self.metrics.postbacks.authenticated(asker.auth);
         match &answer {
             Answer::Refused(refused) => {
@@ -319,23 +297,6 @@ impl Postbacks {
                 None => self.admit(advertiser, sender, fields, request, asker),
             },
         )
-    }
-
-    /// Counts a postback for its advertiser's rate limit, once. Only what its rules accept: a
-    /// stranger who sends nonsense in its name does not use its limit up.
-    #[inline]
-    fn count_for(
-        &self,
-        advertiser: &Advertiser,
-        asker: &mut Asker,
-        now_ms: u64,
-    ) -> Result<(), Answer> {
-        let Some(limit) = advertiser.rate_limit else { return Ok(()) };
-        if std::mem::replace(&mut asker.is_counted, true) {
-            return Ok(());
-        }
-        let source = Source::Advertiser(&advertiser.id);
-        self.throttle.pass(source, limit, now_ms).map_err(Answer::RateLimited)
     }
 
     async fn dry_run(

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::bounds::Bounds;
 use super::engine::Batch;
+use super::origin::Origin;
 use super::records::ConversionRecord;
 use super::schema::Table;
 use super::ticket::Settle;
-use super::writer::Origin;
 use super::{Store, SubmitError, counting, filing};
 use crate::click_id::RecordId;
 

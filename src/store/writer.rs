@@ -23,6 +23,7 @@ use super::engine::{Batch, Engine};
 use super::filing::Progress;
 use super::health::Health;
 use super::keys::{self, RecordKey};
+use super::origin::Origin;
 use super::records::Counted;
 use super::ticket::{Outcome, Settle, Waiting};
 use crate::click_id::RecordId;
@@ -60,28 +61,6 @@ pub struct Unobserved;
 impl Observe for Unobserved {
     fn appended(&self, _: usize, _: usize, _: Duration) {}
     fn synced(&self, _: usize, _: Duration) {}
-}
-
-/// Whose commit it is: when the disk is slower than the traffic, postbacks leave the last room to
-/// clicks and to the store itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// A click, or the store's own.
-    Click,
-    /// A conversion, or its change.
-    Postback,
-}
-
-impl Origin {
-    /// Commits and bytes in the batch being collected beyond which no more are taken.
-    const fn room(self) -> (usize, usize) {
-        match self {
-            Self::Click => (limits::BATCH_COMMITS_MAX, limits::BATCH_BYTES_MAX),
-            Self::Postback => {
-                (limits::BATCH_COMMITS_POSTBACKS_MAX, limits::BATCH_BYTES_POSTBACKS_MAX)
-            }
-        }
-    }
 }
 
 type Tickets = Vec<Arc<dyn Settle>>;
