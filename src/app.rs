@@ -28,10 +28,10 @@ use crate::config::{self, Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
 use crate::files;
 use crate::fraud::Watch;
-use crate::http::{self, Admission, RefusedBodies, Router, TrustedProxies};
+use crate::http::{self, Admission, Load, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{
-    BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, FRAUD_REPORTS_AT_ONCE_MAX, LOG_FILE_BYTES,
-    PROOFS_AT_ONCE_MAX, REPORTS_AT_ONCE_MAX, UPLOADS_MAX,
+    ADMIN_STALLED_MAX, BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, FRAUD_REPORTS_AT_ONCE_MAX,
+    LOG_FILE_BYTES, PROOFS_AT_ONCE_MAX, REPORTS_AT_ONCE_MAX, UPLOADS_MAX,
 };
 use crate::metrics::{Metrics, TOKENS_LOADS};
 use crate::model::period::Calendar;
@@ -41,6 +41,7 @@ use crate::readiness::Readiness;
 use crate::shutdown::{Drain, DrainTrigger, drain};
 use crate::space::free_bytes;
 use crate::store::{OpenError, ReadError, Store, database_folder};
+use crate::throttle::Throttle;
 use crate::time::{Clock, Randomness};
 use stop::Stop;
 
@@ -167,6 +168,14 @@ impl Server {
         let rates = RatesSource::load(market.clone(), Arc::clone(&store), config.rates.clone());
         let (rates, reprice) = background.block_on(rates)?;
         let watch = Arc::new(Watch::new(u64::from_ne_bytes(random()?)));
+        let throttle = Arc::new(Throttle::new(u64::from_ne_bytes(random()?)));
+        let load = Arc::new(Load::new(
+            Arc::clone(&throttle),
+            config.limits.clicks_per_ip,
+            config.limits.postbacks_per_ip,
+            config.limits.postbacks_waiting_max as usize,
+            Arc::clone(&metrics),
+        ));
         let rates = Arc::new(rates);
         background.block_on(reload::rates(&rates, &metrics, &start, clock.now_ms()));
         metrics.loaded(TOKENS_LOADS, None);
@@ -193,6 +202,7 @@ impl Server {
             meters,
             watch,
             nonces: Arc::new(Nonces::new(u64::from_ne_bytes(random()?))),
+            throttle,
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             waiting: Arc::default(),
@@ -209,6 +219,7 @@ impl Server {
                 clicks: Clicks { waiting: Arc::clone(&waiting), ..clicks.clone() },
                 postbacks: Postbacks { waiting, ..postbacks.clone() },
                 metrics: Arc::clone(&metrics),
+                load: Arc::clone(&load),
                 trusted_proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
                 country_header: config.click.country_header.as_deref().map(header_name),
                 referrer_policy: HeaderValue::from_static(config.click.referrer_policy.as_str()),
@@ -242,11 +253,15 @@ impl Server {
             clock,
             metrics: Arc::clone(&metrics),
         });
-        let listen =
-            |address| http::bind(address).map_err(|error| ServerError::Listen { address, error });
-        let public_listeners =
-            routers.iter().map(|_| listen(config.server.listen)).collect::<Result<_, _>>()?;
-        let admin_listener = listen(config.admin.listen)?;
+        let listen = |address, stalled_max| {
+            http::bind(address, stalled_max).map_err(|error| ServerError::Listen { address, error })
+        };
+        let stalled_max = config.server.header_read_timeout;
+        let public_listeners = routers
+            .iter()
+            .map(|_| listen(config.server.listen, stalled_max))
+            .collect::<Result<_, _>>()?;
+        let admin_listener = listen(config.admin.listen, ADMIN_STALLED_MAX)?;
         Ok(Self {
             config,
             config_file: config_file.map(Path::to_path_buf),
@@ -274,6 +289,7 @@ impl Server {
         let admission = Admission::new(
             self.config.server.connections_max as usize,
             self.config.server.connections_per_ip_max as usize,
+            TrustedProxies::new(self.config.server.trusted_proxies.clone()),
             Arc::clone(&self.metrics),
         );
         let mut workers = Vec::new();

@@ -40,6 +40,7 @@ pub mod dedup;
 pub mod fraud;
 pub mod ledger;
 pub mod rates;
+pub mod throttle;
 
 pub mod checked_toml;
 pub mod config;

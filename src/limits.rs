@@ -28,6 +28,14 @@ pub const FUTURE_TIMESTAMP_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 pub const BATCH_COMMITS_MAX: usize = 16 << 10;
 /// Bytes in the batch being collected.
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
+/// Commits in the batch being collected beyond which postbacks are refused: they are sent again,
+/// and clicks, which are not, have the rest.
+pub const BATCH_COMMITS_POSTBACKS_MAX: usize = BATCH_COMMITS_MAX / 4 * 3;
+/// The same of its bytes.
+pub const BATCH_BYTES_POSTBACKS_MAX: usize = BATCH_BYTES_MAX / 4 * 3;
+/// Commits in the batch being collected beyond which the admin API does nothing but what brings
+/// relief: its reading and writing takes from what visitors and advertisers wait for.
+pub const BATCH_COMMITS_ADMIN_MAX: usize = BATCH_COMMITS_MAX / 2;
 /// Commits worth an fsync before a worker has done all that it has to do.
 pub const GATHER_COMMITS: usize = 64;
 /// How long a commit may wait for somebody to flush it.
@@ -69,6 +77,8 @@ pub const SUBS_PER_PLACE_MAX: u32 = 100;
 pub const REFUSED_PLACES_MAX: usize = 4096;
 /// Reads waiting for a reader thread; each takes about 100 µs on a cold disk.
 pub const READ_QUEUE_MAX: usize = 1024;
+/// Reads waiting beyond which the admin API adds none.
+pub const READ_QUEUE_ADMIN_MAX: usize = READ_QUEUE_MAX / 2;
 /// Claims that one postback must hold to be new: its transaction (or event), and its click.
 pub const HARD_CLAIMS_MAX: usize = 2;
 /// Claims that one postback may hold at once: also its customer.
@@ -147,6 +157,10 @@ pub const FRAUD_REPORT_ROWS_MAX: usize = 10_000;
 pub const FRAUD_REPORT_TURNS_MAX: usize = 50;
 /// Fraud reports that are made at once; the others wait.
 pub const FRAUD_REPORTS_AT_ONCE_MAX: usize = 1;
+
+/// Addresses and advertisers whose requests are counted at once for rate limits; beyond, those
+/// with the fewest are forgotten. About 15 MiB when all are in use.
+pub const THROTTLED_SOURCES_MAX: usize = 256 << 10;
 
 /// Days that have exchange rates, all of them in memory; about 3 KB each with every currency.
 pub const RATE_DAYS_MAX: usize = 4000;
@@ -242,6 +256,9 @@ pub const AUDIT_TEXT_BYTES_MAX: usize = 256;
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// How long an admin request's head may take, and an idle admin connection live.
 pub const ADMIN_HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the kernel tries to bring a client what it does not take, before the connection is
+/// dropped; of the public listener it is `server.header_read_timeout`.
+pub const ADMIN_STALLED_MAX: Duration = Duration::from_secs(60);
 /// How long a postback's body may take.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rows that one page of a listing holds at most.
@@ -258,6 +275,11 @@ const _: () = assert!(CUSTOM_PARAMETERS_MAX < PARAMETERS_MAX);
 const _: () = assert!(
     BODY_BYTES_MAX + HEAD_BYTES_MAX + PARAMETERS_MAX * 64 < BATCH_BYTES_MAX,
     "one conversion always fits a batch"
+);
+const _: () = assert!(
+    BATCH_COMMITS_ADMIN_MAX < BATCH_COMMITS_POSTBACKS_MAX
+        && BATCH_COMMITS_POSTBACKS_MAX < BATCH_COMMITS_MAX,
+    "load is shed in this order: admin, postbacks, clicks"
 );
 const _: () = assert!(UNFILED_WORTH_FILING < UNFILED_MAX, "filing begins before it must");
 const _: () = assert!(COUNTED_ROWS_MAX * 1024 < BATCH_BYTES_MAX, "what is counted fits a batch");

@@ -61,6 +61,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "ledger",
             "rates",
             "audit",
+            "throttle",
             "readiness",
             "metrics",
             "config",
@@ -101,7 +102,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
-    ("http", &["click", "postback", "metrics", "shutdown", "limits", "model", "time"]),
+    ("http", &["click", "postback", "throttle", "metrics", "shutdown", "limits", "model", "time"]),
     (
         "click",
         &["catalog", "caps", "fraud", "metrics", "store", "click_id", "query", "limits", "model"],
@@ -109,8 +110,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "postback",
         &[
-            "catalog", "auth", "caps", "fraud", "dedup", "rates", "metrics", "store", "click_id",
-            "query", "limits", "model",
+            "catalog", "auth", "caps", "fraud", "dedup", "rates", "throttle", "metrics", "store",
+            "click_id", "query", "limits", "model",
         ],
     ),
     ("report", &["store", "limits", "model"]),
@@ -133,6 +134,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("auth", &["config", "query", "limits", "model"]),
     ("caps", &["store", "click_id", "model"]),
+    ("throttle", &["fraud", "limits", "model"]),
     ("fraud", &["store", "click_id", "limits", "model"]),
     ("dedup", &["store", "click_id", "limits", "model"]),
     ("ledger", &["store", "click_id", "limits", "model"]),

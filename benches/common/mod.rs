@@ -23,6 +23,7 @@ use postbackd::rates::Market;
 use postbackd::store::engine::{Batch, Direction, Engine, EngineError, Lookup, Tier, Visit};
 use postbackd::store::schema::Table;
 use postbackd::store::{AppendBuffers, Appended, Numbers, Store, Unobserved};
+use postbackd::throttle::Throttle;
 
 /// 2026-11-21T08:00:00Z.
 pub const NOW_MS: u64 = 1_795_248_000_000;
@@ -178,6 +179,7 @@ impl Bench {
             meters,
             watch,
             nonces: Arc::new(Nonces::new(1)),
+            throttle: Arc::new(Throttle::new(1)),
             store: Arc::clone(&store),
             metrics,
             waiting: Arc::default(),

@@ -85,7 +85,7 @@ impl Server {
         let told = match postbacks.take_now(request) {
             Progress::Answered(told) => told,
             Progress::Committing(committing) => rounds.drive(postbacks.confirmed(committing)),
-            Progress::MustWait => return None,
+            Progress::MustWait { .. } => return None,
         };
         let reply = reply::postback(&told, request.head, &self.refused_bodies);
         assert!(!reply.status().is_redirection());

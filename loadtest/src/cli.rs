@@ -24,6 +24,9 @@ pub enum Command {
     Run(RunArgs),
     /// Measure a server binary against the floor, the whole table; writes table.json and table.html.
     Table(TableArgs),
+    /// Load a server binary for a long time, sample its memory, check everything at the end; writes
+    /// soak.csv.
+    Soak(SoakArgs),
 }
 
 #[derive(Debug, Args)]
@@ -166,6 +169,38 @@ pub struct TableArgs {
     pub originals: u64,
     /// Where table.json and table.html go; stores are made here too, so it should be the disk
     /// the product would use.
+    #[arg(long, default_value = "target/load")]
+    pub out_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct SoakArgs {
+    /// The postbackd binary, a release build.
+    #[arg(long)]
+    pub server_bin: PathBuf,
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=1440))]
+    pub minutes: u64,
+    /// Requests a second; half of what a first run of 20 seconds reaches unless given.
+    #[arg(long)]
+    pub rate: Option<NonZeroU64>,
+    /// Memory that the server may have in use at any second.
+    #[arg(long, default_value_t = 1536)]
+    pub resident_mib_max: u32,
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub connections: u32,
+    /// Generator threads.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: u32,
+    /// Workers of the server; 0: one per core.
+    #[arg(long, default_value_t = 0)]
+    pub workers: usize,
+    #[command(flatten)]
+    pub catalog: CatalogArgs,
+    /// Seed of the funnel's chances.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where soak.csv goes; the store is made here too, so it should be the disk the product would
+    /// use.
     #[arg(long, default_value = "target/load")]
     pub out_dir: PathBuf,
 }

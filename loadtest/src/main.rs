@@ -1,7 +1,7 @@
 //! `loadtest`: load generator and book checker for postbackd.
 //!
-//! In reading order: [`cli`] names the subcommands; [`run`] and [`table`] prepare a
-//! [`target`] with one server; [`scenario`] writes requests and judges answers; [`drive`] is the
+//! In reading order: [`cli`] names the subcommands; [`run`], [`table`] and [`soak`] prepare a
+//! [`target`] with one [`server`]; [`scenario`] writes requests and judges answers; [`drive`] is the
 //! loop that moves them over [`connection`]s, at the [`pace`] asked for, reading with
 //! [`answer`], counting in [`tally`]; [`books`] compares what was answered with what [`admin`]
 //! finds stored, and [`money`] what sales should earn by the [`catalog`] with what they did; [`floor`] is the server that does nothing.
@@ -21,6 +21,8 @@ mod money;
 mod pace;
 mod run;
 mod scenario;
+mod server;
+mod soak;
 mod table;
 mod tally;
 mod target;
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         }
         cli::Command::Run(args) => run::run(&args),
         cli::Command::Table(args) => table::run(&args),
+        cli::Command::Soak(args) => soak::run(&args),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

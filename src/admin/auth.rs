@@ -103,12 +103,14 @@ impl AdminTokens {
 pub struct Needs {
     pub state: Arc<AdminState>,
     pub role: Role,
+    /// Whether they come after visitors and advertisers, where these need the disk.
+    pub yields: bool,
 }
 
 /// Lets a request through if it carries a token that allows it; handlers find its [`Author`] among
 /// the request's extensions.
 pub async fn require(State(needs): State<Needs>, mut request: Request, next: Next) -> Response {
-    let Needs { state, role } = needs;
+    let Needs { state, role, yields } = needs;
     let given = request
         .headers()
         .get(AUTHORIZATION)
@@ -117,6 +119,9 @@ pub async fn require(State(needs): State<Needs>, mut request: Request, next: Nex
     let (result, who) = state.tokens.judge(given.map(str::trim), role, state.clock.now_ms());
     state.metrics.admin.answered(result);
     match (result, who) {
+        (AdminResult::Allowed, _) if yields && state.store.is_overloaded() => {
+            ApiError::overloaded().into_response()
+        }
         (AdminResult::Allowed, Some(who)) => {
             // The router has taken its own part away from the path.
             let call = format!("{} {API}{}", request.method(), request.uri().path());

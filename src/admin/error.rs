@@ -92,6 +92,12 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "catalog_is_a_file", message)
     }
 
+    /// 503: visitors and advertisers come first.
+    pub fn overloaded() -> Self {
+        let message = "the disk is slower than the traffic; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
+    }
+
     /// 503: enough catalogs are in memory.
     pub fn catalog_busy() -> Self {
         let message = "other catalogs are being sent or received; try again";

@@ -89,8 +89,9 @@ pub struct AdminState {
 /// Routes, each with its description: path, parameters and answers stand at the handler.
 type Routes = OpenApiRouter<Arc<AdminState>>;
 
-/// What any token may ask for. Every call of the API is in this list or in the next one, and that
-/// decides which role it needs. What is here changes nothing and keeps nobody else from anything.
+/// What any token may ask for. Every call of the API is in one of four lists, and that decides
+/// which role it needs, and whether it comes after the traffic. What is here changes nothing and
+/// keeps nobody else from anything.
 fn reads() -> Routes {
     OpenApiRouter::default()
         .routes(routes!(lookup::click))
@@ -98,8 +99,6 @@ fn reads() -> Routes {
         .routes(routes!(lookup::conversion))
         .routes(routes!(lookup::trace))
         .routes(routes!(customers::customer))
-        .routes(routes!(catalog::get))
-        .routes(routes!(catalog::versions))
         .routes(routes!(totals::totals))
         .routes(routes!(fraud::report))
         .routes(routes!(reports::report))
@@ -108,9 +107,16 @@ fn reads() -> Routes {
         .routes(routes!(ledger::postings))
         .routes(routes!(ledger::proof))
         .routes(routes!(statements::statement))
-        .routes(routes!(jobs::job))
         .routes(routes!(rates::get))
         .routes(routes!(audit::list))
+}
+
+/// As [`reads`], and answered under whatever load: it costs next to nothing.
+fn light_reads() -> Routes {
+    OpenApiRouter::default()
+        .routes(routes!(catalog::get))
+        .routes(routes!(catalog::versions))
+        .routes(routes!(jobs::job))
         .routes(routes!(openapi::openapi))
 }
 
@@ -118,10 +124,15 @@ fn reads() -> Routes {
 fn writes() -> Routes {
     OpenApiRouter::default()
         .routes(routes!(upload::post))
-        .routes(routes!(catalog::put))
         .routes(routes!(jobs::verify))
         .routes(routes!(jobs::backup))
         .routes(routes!(rates::put))
+}
+
+/// As [`writes`], and answered under whatever load: by the catalog an offer or affiliate that
+/// causes it is paused.
+fn light_writes() -> Routes {
+    OpenApiRouter::default().routes(routes!(catalog::put))
 }
 
 /// What asks for none.
@@ -132,22 +143,26 @@ fn open() -> Routes {
         .routes(routes!(system::metrics))
 }
 
-/// All routes; those of the API guarded for the role that each list needs.
-fn all(guard: impl Fn(Routes, Role) -> Routes) -> Routes {
-    let of = |routes, role| guard(openapi::ask_for_token(routes, role), role);
-    let api = of(reads(), Role::Read).merge(of(writes(), Role::Write));
+/// All routes; those of the API guarded for what each list needs: a role, and whether the traffic
+/// comes first.
+fn all(guard: impl Fn(Routes, Role, bool) -> Routes) -> Routes {
+    let of = |routes, role, yields| guard(openapi::ask_for_token(routes, role), role, yields);
+    let api = of(reads(), Role::Read, true)
+        .merge(of(light_reads(), Role::Read, false))
+        .merge(of(writes(), Role::Write, true))
+        .merge(of(light_writes(), Role::Write, false));
     OpenApiRouter::with_openapi(openapi::frame()).nest(API, api).merge(open())
 }
 
 /// The description of every route in OpenAPI 3.1, as JSON.
 #[must_use]
 pub fn description() -> String {
-    openapi::json(&openapi::complete(all(|routes, _| routes).into_openapi()))
+    openapi::json(&openapi::complete(all(|routes, _, _| routes).into_openapi()))
 }
 
 fn routes(state: Arc<AdminState>) -> Router {
-    let guard = |routes: Routes, role| {
-        let needs = Needs { state: Arc::clone(&state), role };
+    let guard = |routes: Routes, role, yields| {
+        let needs = Needs { state: Arc::clone(&state), role, yields };
         routes.route_layer(from_fn_with_state(needs, require))
     };
     let (routes, description) = all(guard).split_for_parts();

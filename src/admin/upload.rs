@@ -76,9 +76,11 @@ impl Told {
                 Self::not_taken(line, result, refused.reason.as_str(), hint)
             }
             Answer::Unavailable(reason) => Self::not_taken(line, result, reason.as_str(), None),
-            Answer::Accepted { .. } | Answer::Duplicate { .. } | Answer::Updated { .. } => {
-                Self::not_taken(line, result, "", None)
-            }
+            // A rate limit is for senders, not for the network's own files.
+            Answer::RateLimited(_)
+            | Answer::Accepted { .. }
+            | Answer::Duplicate { .. }
+            | Answer::Updated { .. } => Self::not_taken(line, result, "", None),
         }
     }
 }

@@ -169,5 +169,6 @@ fn nobody() -> Advertiser {
         answer: AnswerForm::Json,
         path: None,
         auth: None,
+        rate_limit: None,
     }
 }

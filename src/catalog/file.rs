@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use super::file_auth::auth;
 use super::snapshot::{Advertiser, Affiliate};
 use crate::checked_toml::{Complaint, Input, Table, one_of, units};
+use crate::config::rate_limit;
 use crate::model::fields::Field;
 use crate::model::ids::{AffiliateNumber, ID_BYTES_MAX, is_id};
 use crate::model::preset::{AnswerForm, Preset};
@@ -18,8 +19,18 @@ use crate::model::url::HttpUrl;
 /// Tables of the file.
 pub const ROOT: &[&str] = &["advertisers", "offers", "affiliates", "links"];
 /// Keys of `[[advertisers]]`.
-pub const ADVERTISER: &[&str] =
-    &["id", "preset", "params", "statuses", "events", "default_event", "answer", "path", "auth"];
+pub const ADVERTISER: &[&str] = &[
+    "id",
+    "preset",
+    "params",
+    "statuses",
+    "events",
+    "default_event",
+    "answer",
+    "path",
+    "auth",
+    "rate_limit",
+];
 /// Keys of `[[affiliates]]`.
 pub const AFFILIATE: &[&str] = &["id", "status"];
 /// Keys of `[[links]]`.
@@ -53,6 +64,7 @@ pub fn advertiser(table: &Table<'_>, id: &str, time_zone: &TimeZone) -> Advertis
         answer: answer.unwrap_or(preset.dialect().answer),
         path: table.optional("path", path).map(str::to_owned),
         auth: auth(table, time_zone),
+        rate_limit: table.optional("rate_limit", |input| rate_limit(input.text()?)),
     }
 }
 

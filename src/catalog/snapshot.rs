@@ -14,6 +14,7 @@ use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::preset::{AnswerForm, Preset};
+use crate::model::rate_limit::RateLimit;
 use crate::model::rule::Rule;
 use crate::model::status::Status;
 use crate::model::url::HttpUrl;
@@ -39,6 +40,8 @@ pub struct Advertiser {
     pub path: Option<String>,
     /// What its senders have to show; most need nothing.
     pub auth: Option<Box<Auth>>,
+    /// How many postbacks are taken of it.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl Advertiser {

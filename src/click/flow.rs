@@ -245,6 +245,12 @@ impl MacroValues for Values<'_> {
 }
 
 impl Clicks {
+    /// Whether a click that is not taken is a program's, which reads JSON.
+    #[must_use]
+    pub fn is_asked_for_json(query: &[u8]) -> bool {
+        ClickParams::read(query).as_json
+    }
+
     /// The answer to a click that is not even read.
     #[must_use]
     pub fn fall_back(&self, reason: ClickFallback) -> ClickAnswer {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
@@ -10,18 +11,23 @@ use jiff::tz::TimeZone;
 use super::settings::Settings;
 use super::tokens::tokens;
 use super::{
-    Admin, Backup, Click, Config, Dedupe, IpStorage, Log, LogFormat, LogLevel, Network, RatesFile,
-    ReferrerPolicy, Retention, Secret, Server, Store,
+    Admin, Backup, Click, Config, Dedupe, IpStorage, Limits, Log, LogFormat, LogLevel, Network,
+    RatesFile, ReferrerPolicy, Retention, Secret, Server, Store,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
 use crate::limits::{BACKUPS_KEPT_MAX, LOG_FILES_READY_MAX};
 use crate::model::currency::Currency;
+use crate::model::rate_limit::RateLimit;
 use crate::model::url::HttpUrl;
 
 /// A token shorter than this can be guessed in time.
 const TOKEN_CHARS_MIN: usize = 16;
 /// A header name longer than this is a mistake.
 const HEADER_NAME_BYTES_MAX: usize = 64;
+/// The most that a rate limit can count: what a slice of its time holds.
+const RATE_COUNT_MAX: u64 = 1_000_000_000;
+/// The time of a rate limit, milliseconds.
+const RATE_PERIOD_MS: RangeInclusive<u64> = 1000..=24 * 60 * 60 * 1000;
 /// Highest node number: ten bits of a click ID.
 const NODE_MAX: u32 = crate::click_id::NODE_MAX as u32;
 
@@ -96,6 +102,7 @@ impl Config {
                     1_000..=500_000_000,
                 ),
             },
+            limits: limits(settings),
             network: Network {
                 time_zone,
                 currency: settings
@@ -245,6 +252,18 @@ fn backup(settings: &mut Settings<'_>) -> Backup {
     }
 }
 
+fn limits(settings: &mut Settings<'_>) -> Limits {
+    Limits {
+        clicks_per_ip: settings.optional("limits.clicks_per_ip", |i| rate_limit(i.text()?)),
+        postbacks_per_ip: settings.optional("limits.postbacks_per_ip", |i| rate_limit(i.text()?)),
+        postbacks_waiting_max: settings.integer(
+            "limits.postbacks_waiting_max",
+            4096,
+            1..=1_000_000,
+        ),
+    }
+}
+
 fn click(settings: &mut Settings<'_>) -> Click {
     Click {
         ack_deadline: settings.duration("click.ack_deadline", "50ms", ["1ms", "10s"]),
@@ -258,6 +277,23 @@ fn click(settings: &mut Settings<'_>) -> Click {
         signing_key: settings.optional("click.signing_key", |input| key(input.text()?)),
         verification_keys: settings.list("click.verification_keys", key),
     }
+}
+
+/// Reads a rate limit as people write it: `"600/1m"` are 600 in a minute.
+///
+/// # Errors
+/// When the text has another form, or says what cannot be counted.
+pub fn rate_limit(text: &str) -> Result<RateLimit, Complaint> {
+    let form = || Complaint::new(format!("{text:?} is not a rate limit such as \"600/1m\""));
+    let (count, period) = text.split_once('/').ok_or_else(form)?;
+    let count = Some(count).filter(|count| count.bytes().all(|byte| byte.is_ascii_digit()));
+    let count = count.and_then(|count| count.parse::<u64>().ok()).ok_or_else(form)?;
+    let period_ms = u64::try_from(units::duration(period).map_err(|_| form())?.as_millis());
+    let period_ms = period_ms.map_err(|_| form())?;
+    if !(1..=RATE_COUNT_MAX).contains(&count) || !RATE_PERIOD_MS.contains(&period_ms) {
+        return Err(Complaint::new("must be from 1 to 1000000000, in \"1s\" to \"1d\""));
+    }
+    Ok(RateLimit { count, period_ms })
 }
 
 fn address(text: &str) -> Result<SocketAddr, Complaint> {

@@ -21,9 +21,11 @@ use jiff::tz::TimeZone;
 
 use crate::model::admin::Role;
 use crate::model::currency::Currency;
+use crate::model::rate_limit::RateLimit;
 use crate::model::url::HttpUrl;
 
 pub use file::ReadError;
+pub use load::rate_limit;
 pub use secret::Secret;
 pub use secret_source::{SecretError, SecretSource, hash_text};
 pub use words::{IpStorage, LogFormat, LogLevel, ReferrerPolicy};
@@ -45,6 +47,8 @@ pub struct Config {
     pub backup: Backup,
     /// `[dedupe]`
     pub dedupe: Dedupe,
+    /// `[limits]`
+    pub limits: Limits,
     /// `[network]`
     pub network: Network,
     /// `[click]`
@@ -148,6 +152,18 @@ pub struct Dedupe {
     /// Entries of one generation; two are kept. Default 1,750,000: 143 MB when
     /// both are full.
     pub cache_entries: u32,
+}
+
+/// How much is let in, beside the connections of `[server]`.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Clicks of one address; `None` (default): any number. Many visitors share one address.
+    pub clicks_per_ip: Option<RateLimit>,
+    /// Postbacks of one address; `None` (default): any number.
+    pub postbacks_per_ip: Option<RateLimit>,
+    /// Postbacks that wait at once for their body, for a read or for each other. Default 4,096:
+    /// with bodies of 64 KiB they take 256 MiB.
+    pub postbacks_waiting_max: u32,
 }
 
 /// What holds for the whole network.

@@ -15,4 +15,6 @@ mod watch;
 
 pub use report::{Outcome, Outcomes, Report, Row, Worth};
 pub use rules::{ConversionRate, Flood, Fraud};
+pub use sliding::{SLICES, Sliding, slice_ms};
+pub use table::{Kept, Table};
 pub use watch::{Converting, Visit, Watch};

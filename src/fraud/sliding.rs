@@ -41,6 +41,12 @@ impl<const N: usize> Sliding<N> {
         ages.map(|age| u64::from(self.counts[which][place(self.newest - age)])).sum()
     }
 
+    /// Whether the clock was set back by more than the whole time since something was counted.
+    #[must_use]
+    pub const fn is_ahead_of(&self, slice: u64) -> bool {
+        self.newest > slice.saturating_add(SLICES as u64)
+    }
+
     fn advance(&mut self, slice: u64) {
         let ahead = slice.saturating_sub(self.newest).min(SLICES as u64);
         for n in 0..ahead {

@@ -20,7 +20,7 @@ impl TrustedProxies {
         Self(networks.into_iter().map(canonical).collect())
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 }

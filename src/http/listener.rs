@@ -10,34 +10,41 @@ use dashmap::mapref::entry::Entry;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
+use super::client_ip::TrustedProxies;
 use super::connection;
 use super::router::Router;
 use crate::metrics::Metrics;
 use crate::shutdown::Drain;
+use crate::throttle::source;
 
 /// Connections the kernel queues before they are accepted.
 const BACKLOG: i32 = 1024;
 /// Pause after a failed accept (no descriptors left, say), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Opens a listening socket that shares its address with the other workers'.
+/// Opens a listening socket that shares its address with the other workers'. A client that takes
+/// nothing of what it is sent for `stalled_max` loses its connection.
 ///
 /// # Errors
 /// When the address cannot be had.
-pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+pub fn bind(address: SocketAddr, stalled_max: Duration) -> std::io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Accepted sockets inherit it.
+    socket.set_tcp_user_timeout(Some(stalled_max))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// How many connections may be open, in total and from one address; shared by all workers.
+/// How many connections may be open, in total and from one address; shared by all workers. Of
+/// IPv6 an address is its /64. Trusted proxies may have as many as there are: they bring everybody.
 pub struct Admission {
     total_max: usize,
     per_address_max: usize,
+    trusted_proxies: TrustedProxies,
     total: AtomicUsize,
     by_address: DashMap<IpAddr, usize>,
     metrics: Arc<Metrics>,
@@ -46,13 +53,19 @@ pub struct Admission {
 impl Admission {
     /// Admits up to `total_max` connections, up to `per_address_max` from one address.
     #[must_use]
-    pub fn new(total_max: usize, per_address_max: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        total_max: usize,
+        per_address_max: usize,
+        trusted_proxies: TrustedProxies,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let (total, by_address) = (AtomicUsize::new(0), DashMap::new());
-        Arc::new(Self { total_max, per_address_max, total, by_address, metrics })
+        Arc::new(Self { total_max, per_address_max, trusted_proxies, total, by_address, metrics })
     }
 
     /// A place for one connection, given back when dropped.
-    fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Admitted> {
+    fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Admitted> {
+        let address = source(peer);
         let metrics = &self.metrics.connections;
         let admitted = Admitted { admission: Arc::clone(self), address };
         metrics.accepted.increment(1);
@@ -65,7 +78,7 @@ impl Admission {
             metrics.over_total.increment(1);
             return None;
         }
-        if here > self.per_address_max {
+        if here > self.per_address_max && !self.trusted_proxies.trusts(peer.to_canonical()) {
             metrics.over_address.increment(1);
             return None;
         }

@@ -3,10 +3,12 @@
 mod client_ip;
 mod connection;
 mod listener;
+mod load;
 pub mod reply;
 mod router;
 
 pub use client_ip::{TrustedProxies, client_ip};
 pub use listener::{Admission, bind, serve};
+pub use load::Load;
 pub use reply::{RefusedBodies, Reply};
 pub use router::{Router, respond};

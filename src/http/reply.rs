@@ -13,6 +13,7 @@ use crate::click::ClickAnswer;
 use crate::model::preset::AnswerForm;
 use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
 use crate::postback::{Answer, Refused, Told};
+use crate::throttle::RetryAfter;
 
 /// A complete response.
 pub type Reply = Response<Full<Bytes>>;
@@ -85,6 +86,9 @@ pub fn postback(told: &Told, head: bool, refused_bodies: &RefusedBodies) -> Repl
             let soon = matches!(reason, Unavailability::Overloaded | Unavailability::StoreBusy);
             headers.insert(RETRY_AFTER, if soon { RETRY_SOON } else { RETRY_LATER });
         }
+        Answer::RateLimited(RetryAfter(seconds)) => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(*seconds));
+        }
     }
     if head || *form != AnswerForm::Json {
         headers.insert(POSTBACK_RESULT, HeaderValue::from_static(answer.result().as_str()));
@@ -104,6 +108,7 @@ fn status(answer: &Answer, form: AnswerForm) -> StatusCode {
             StatusCode::OK
         }
         Answer::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Answer::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
         Answer::Refused(refused) => {
             let blanket = matches!(form, AnswerForm::Always200 | AnswerForm::Tune);
             if blanket && refused.reason != Refusal::BodyIncomplete {
@@ -120,6 +125,7 @@ fn reason(answer: &Answer) -> Option<&'static str> {
         Answer::Accepted { .. } | Answer::Duplicate { .. } | Answer::Updated { .. } => None,
         Answer::Refused(refused) => Some(refused.reason.as_str()),
         Answer::Unavailable(reason) => Some(reason.as_str()),
+        Answer::RateLimited(_) => Some(Unavailability::RateLimited.as_str()),
     }
 }
 
@@ -148,6 +154,10 @@ fn json_body(answer: &Answer, refused_bodies: &RefusedBodies) -> Bytes {
         }
         Answer::Refused(refused) => refused_bodies.get(refused),
         Answer::Unavailable(reason) => {
+            bare_body(PostbackResult::Unavailable, reason.as_str()).finish()
+        }
+        Answer::RateLimited(_) => {
+            let reason = Unavailability::RateLimited;
             bare_body(PostbackResult::Unavailable, reason.as_str()).finish()
         }
     }
@@ -230,6 +240,23 @@ pub fn click(answer: ClickAnswer, referrer_policy: &HeaderValue) -> Reply {
             *reply.status_mut() = StatusCode::NOT_FOUND;
             *reply.body_mut() = Full::from(NOT_AVAILABLE_PAGE);
         }
+    }
+    reply
+}
+
+/// The answer to a click of an address that has sent enough: the visitor goes to the fallback.
+/// Programs, and whoever has nowhere to go, are told when to come again.
+#[must_use]
+pub fn too_many_clicks(
+    answer: ClickAnswer,
+    retry_after: RetryAfter,
+    referrer_policy: &HeaderValue,
+) -> Reply {
+    let redirects = answer.url.is_some() && !answer.as_json;
+    let mut reply = click(answer, referrer_policy);
+    if !redirects {
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after.0));
+        *reply.status_mut() = StatusCode::TOO_MANY_REQUESTS;
     }
     reply
 }

@@ -8,18 +8,23 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, REFERER, USER_AGENT};
-use hyper::{HeaderMap, Method, Request};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, REFERER,
+    TRANSFER_ENCODING, USER_AGENT,
+};
+use hyper::{HeaderMap, Method, Request, Version};
 
 use super::client_ip::{TrustedProxies, client_ip, country};
+use super::load::Load;
 use super::reply::{self, RefusedBodies, Reply};
 use crate::click::{ClickRequest, Clicks, Recording};
 use crate::limits::{BODY_BYTES_MAX, URL_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::model::preset::Preset;
-use crate::model::reasons::{ClickFallback, Refusal};
+use crate::model::reasons::{ClickFallback, Refusal, Unavailability};
 use crate::postback::{Address, Body, Committing, PostbackRequest, Postbacks, Progress, Told};
+use crate::throttle::RetryAfter;
 use crate::time::{Clock, Randomness};
 
 /// All that the public listener's requests need.
@@ -30,6 +35,8 @@ pub struct Router {
     pub postbacks: Postbacks,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// How much is let in.
+    pub load: Arc<Load>,
     /// Whose word about the visitor's address and country counts.
     pub trusted_proxies: TrustedProxies,
     /// The header in which they say the country; `None`: nobody does.
@@ -93,20 +100,43 @@ pub fn respond(
     let started = Instant::now();
     let head = request.method() == Method::HEAD;
     let router = Arc::clone(router);
+    let is_last = may_be_framed_twice(&request);
     let begun = router.begin(peer, request, started);
     async move {
         let told = match begun {
-            Begun::Replied(reply) => return reply,
+            Begun::Replied(reply) => return closing(reply, is_last),
             Begun::Click { reply, recording, fallback } => {
                 router.clicks.confirmed(&recording, started).await;
                 router.metrics.clicks.answered(fallback, started.elapsed());
-                return reply;
+                return closing(reply, is_last);
             }
             Begun::Committing(committing) => router.postbacks.confirmed(committing).await,
             Begun::Waiting(taken) => taken.await,
         };
-        router.replied(&told, head, started)
+        closing(router.replied(&told, head, started), is_last)
     }
+}
+
+/// Whether a request came in chunks. If it said its length as well, which hyper does not tell, a
+/// proxy may have taken the bytes behind it for another's request: no more is read.
+fn may_be_framed_twice(request: &Request<Incoming>) -> bool {
+    !request.body().is_end_stream() && request.headers().contains_key(TRANSFER_ENCODING)
+}
+
+fn closing(mut reply: Reply, is_last: bool) -> Reply {
+    if is_last {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
+}
+
+/// HTTP/1.1 asks for one `Host`. Nothing here depends on it, but what is before us may.
+fn has_one_host<B>(request: &Request<B>) -> bool {
+    if request.version() != Version::HTTP_11 {
+        return true;
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    hosts.next().is_some() && hosts.next().is_none()
 }
 
 /// How far a request comes without waiting.
@@ -124,6 +154,14 @@ impl Router {
         request: Request<Incoming>,
         started: Instant,
     ) -> Begun {
+        if !has_one_host(&request) {
+            let told = self.postbacks.refuse(Refusal::BadHost, Address::POSTBACK);
+            let head = request.method() == Method::HEAD;
+            return Begun::Replied(closing(
+                reply::postback(&told, head, &self.refused_bodies),
+                true,
+            ));
+        }
         match route(request.uri().path()) {
             Route::Click { code } => self.click(peer, &request, code, started),
             Route::Other(path) if !self.postbacks.has_path(path) => {
@@ -149,6 +187,11 @@ impl Router {
             Method::HEAD => true,
             _ => return Begun::Replied(reply::click_method_not_allowed(&self.refused_bodies)),
         };
+        let (ip, now_ms) =
+            (client_ip(peer, request.headers(), &self.trusted_proxies), self.clock.now_ms());
+        if let Err(retry_after) = self.load.click(|| ip, now_ms) {
+            return self.too_many_clicks(request, retry_after, started);
+        }
         let country = |header| country(peer, request.headers(), header, &self.trusted_proxies);
         let (answer, recording) = if too_long(request) {
             (self.clicks.fall_back(ClickFallback::UrlTooLong), None)
@@ -156,12 +199,12 @@ impl Router {
             self.clicks.take(&ClickRequest {
                 code,
                 query: query(request),
-                ip: client_ip(peer, request.headers(), &self.trusted_proxies),
+                ip,
                 user_agent: text(request.headers(), &USER_AGENT),
                 referrer: text(request.headers(), &REFERER),
                 country: self.country_header.as_ref().and_then(country),
                 head,
-                now_ms: self.clock.now_ms(),
+                now_ms,
                 random: self.randomness.next(),
             })
         };
@@ -176,6 +219,19 @@ impl Router {
         Begun::Replied(reply)
     }
 
+    /// A click of an address that has sent enough: not recorded, and on its way all the same.
+    fn too_many_clicks<B>(
+        &self,
+        request: &Request<B>,
+        retry_after: RetryAfter,
+        started: Instant,
+    ) -> Begun {
+        let mut answer = self.clicks.fall_back(ClickFallback::RateLimited);
+        answer.as_json = !too_long(request) && Clicks::is_asked_for_json(query(request));
+        self.metrics.clicks.answered(answer.fallback, started.elapsed());
+        Begun::Replied(reply::too_many_clicks(answer, retry_after, &self.referrer_policy))
+    }
+
     fn postback(
         self: &Arc<Self>,
         peer: IpAddr,
@@ -186,35 +242,52 @@ impl Router {
         let head = request.method() == Method::HEAD;
         let replied = |told: &Told| Begun::Replied(self.replied(told, head, started));
         let refuse = |reason| replied(&self.postbacks.refuse(reason, address(&request)));
+        let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
+        if let Err(retry_after) = self.load.postback(ip, now_ms) {
+            return replied(&self.postbacks.too_many(retry_after, address(&request)));
+        }
         if too_long(&request) {
             return refuse(Refusal::UrlTooLong);
         }
         let progress = match *request.method() {
             Method::GET | Method::HEAD => {
-                let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
                 self.postbacks.take_now(&postback_request(&request, Body::None, &ip, now_ms))
             }
-            Method::POST => Progress::MustWait,
+            Method::POST => Progress::MustWait { is_counted: false },
             _ => return refuse(Refusal::MethodNotAllowed),
         };
         match progress {
             Progress::Answered(told) => replied(&told),
             Progress::Committing(committing) => Begun::Committing(committing),
-            Progress::MustWait => {
+            Progress::MustWait { is_counted } => {
+                let Some(place) = self.load.place() else {
+                    let reason = Unavailability::Overloaded;
+                    return replied(&self.postbacks.unavailable(reason, address(&request)));
+                };
                 let router = Arc::clone(self);
-                let taken = async move { router.wait_and_take(peer, request, now_ms).await };
+                let taken = async move {
+                    let told = router.wait_and_take(peer, request, now_ms, is_counted).await;
+                    drop(place);
+                    told
+                };
                 Begun::Waiting(Box::pin(taken))
             }
         }
     }
 
     /// A postback that needs its body, the disk, or another postback's outcome.
-    async fn wait_and_take(&self, peer: IpAddr, request: Request<Incoming>, now_ms: u64) -> Told {
+    async fn wait_and_take(
+        &self,
+        peer: IpAddr,
+        request: Request<Incoming>,
+        now_ms: u64,
+        is_counted: bool,
+    ) -> Told {
         if request.method() != Method::POST {
             let headers = request.headers();
             let ip = || client_ip(peer, headers, &self.trusted_proxies);
             let request = postback_request(&request, Body::None, &ip, now_ms);
-            return self.postbacks.take_patiently(&request).await;
+            return self.postbacks.take_patiently(&request, is_counted).await;
         }
         let (head, body) = request.into_parts();
         let read = read_body(&head.headers, body, self.body_read_timeout).await;

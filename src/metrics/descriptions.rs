@@ -103,6 +103,12 @@ pub const DESCRIPTIONS: &[Description] = &[
     ),
     metric(Counter, "postbackd_postback_dry_runs_total", "", "Dry runs answered."),
     metric(
+        Gauge,
+        "postbackd_postbacks_waiting",
+        "",
+        "Postbacks that wait for their body, for a read or for each other.",
+    ),
+    metric(
         Counter,
         "postbackd_conversion_flags_total",
         "flag",

@@ -182,6 +182,8 @@ pub struct PostbackMetrics {
     auth: Vec<Vec<Counter>>,
     /// Dry runs.
     pub dry_runs: Counter,
+    /// Those that wait now for a body, a read or each other.
+    pub waiting: Gauge,
     seconds: Histogram,
 }
 
@@ -208,6 +210,7 @@ impl PostbackMetrics {
             fraud: Flag::FRAUD_RULES.iter().map(fraud).collect(),
             auth: AuthCheck::ALL.iter().map(results_of).collect(),
             dry_runs: counter!("postbackd_postback_dry_runs_total"),
+            waiting: gauge!("postbackd_postbacks_waiting"),
             seconds: histogram!("postbackd_postback_seconds"),
         }
     }

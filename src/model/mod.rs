@@ -11,6 +11,7 @@ pub mod network;
 pub mod period;
 pub mod preset;
 pub mod rate;
+pub mod rate_limit;
 pub mod reasons;
 pub mod rule;
 pub mod status;

@@ -85,6 +85,8 @@ words! {
         UnsupportedMediaType = "unsupported_media_type",
         /// The body did not arrive in time or broke off.
         BodyIncomplete = "body_incomplete",
+        /// Not exactly one `Host`, as HTTP/1.1 asks for.
+        BadHost = "bad_host",
     }
 }
 
@@ -104,7 +106,8 @@ impl Refusal {
             | Self::BadQuantity
             | Self::BadEncoding
             | Self::AmbiguousParameter
-            | Self::TooManyParameters => 400,
+            | Self::TooManyParameters
+            | Self::BadHost => 400,
             Self::BadToken | Self::BadSignature | Self::StaleSignature | Self::ReplayedNonce => 401,
             Self::WrongAdvertiser | Self::IpNotAllowed => 403,
             Self::ForgedClickId
@@ -138,6 +141,8 @@ words! {
         DiskFull = "disk_full",
         /// The store could not be read in time.
         StoreBusy = "store_busy",
+        /// The sender's address, or its advertiser, has sent what its limit gives it.
+        RateLimited = "rate_limited",
     }
 }
 
@@ -166,6 +171,8 @@ words! {
         TooManyParameters = "too_many_parameters",
         /// The URL is over the limit.
         UrlTooLong = "url_too_long",
+        /// The visitor's address has sent what its limit gives it.
+        RateLimited = "rate_limited",
     }
 }
 

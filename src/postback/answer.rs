@@ -7,6 +7,7 @@ use crate::model::preset::AnswerForm;
 use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
 use crate::store::{ReadError, SubmitError};
+use crate::throttle::RetryAfter;
 
 /// What the sender is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub enum Answer {
     Refused(Refused),
     /// Nothing was kept; try again.
     Unavailable(Unavailability),
+    /// Nothing was kept; its address or advertiser has sent enough, try again later.
+    RateLimited(RetryAfter),
 }
 
 impl Answer {
@@ -53,7 +56,7 @@ impl Answer {
             Self::Duplicate { .. } => PostbackResult::Duplicate,
             Self::Updated { .. } => PostbackResult::Updated,
             Self::Refused(_) => PostbackResult::Refused,
-            Self::Unavailable(_) => PostbackResult::Unavailable,
+            Self::Unavailable(_) | Self::RateLimited(_) => PostbackResult::Unavailable,
         }
     }
 }

@@ -41,12 +41,15 @@ pub struct Asker {
     pub auth: AuthOutcome,
     /// When the very same signed postback came first, Unix milliseconds, if it came before.
     pub replay_of_ms: Option<u64>,
+    /// Whether its advertiser's rate limit has counted it.
+    pub is_counted: bool,
 }
 
 impl Default for Asker {
     fn default() -> Self {
         let auth = AuthOutcome::default();
-        Self { form: AnswerForm::Json, click: None, auth, replay_of_ms: None }
+        let (replay_of_ms, is_counted) = (None, false);
+        Self { form: AnswerForm::Json, click: None, auth, replay_of_ms, is_counted }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::store::engine::Lookup;
 use crate::store::records::{ConversionRecord, Earned, HistoryEntry};
 use crate::store::ticket::{Outcome, Waiting};
 use crate::store::{ReadError, Store};
+use crate::throttle::Throttle;
 
 /// What a postback's request brings.
 #[derive(Clone, Copy)]
@@ -51,7 +52,10 @@ pub enum Progress {
     Committing(Committing),
     /// Nowhere: the disk has to be read, or another postback's outcome awaited; or it only asks
     /// what would happen. [`Postbacks::take_patiently`] does so.
-    MustWait,
+    MustWait {
+        /// Whether its advertiser's rate limit has counted it.
+        is_counted: bool,
+    },
 }
 
 /// A conversion, or its change, in the writer's hands.
@@ -83,6 +87,8 @@ pub struct Postbacks {
     pub watch: Arc<Watch>,
     /// Remembers what was signed.
     pub nonces: Arc<Nonces>,
+    /// Counts for rate limits.
+    pub throttle: Arc<Throttle>,
     /// Keeps.
     pub store: Arc<Store>,
     /// Counts everything.
@@ -101,7 +107,7 @@ impl Postbacks {
                 self.metrics.postbacks.authenticated(asker.auth);
                 Progress::Committing(committing)
             }
-            Ok(None) => Progress::MustWait,
+            Ok(None) => Progress::MustWait { is_counted: asker.is_counted },
             Err(answer) => Progress::Answered(self.counted(answer, asker)),
         }
     }
@@ -122,13 +128,14 @@ impl Postbacks {
         match self.take_now(request) {
             Progress::Answered(told) => told,
             Progress::Committing(committing) => self.confirmed(committing).await,
-            Progress::MustWait => self.take_patiently(request).await,
+            Progress::MustWait { is_counted } => self.take_patiently(request, is_counted).await,
         }
     }
 
-    /// As [`Postbacks::take`], for a request of which it is known that it must wait.
-    pub async fn take_patiently(&self, request: &PostbackRequest<'_>) -> Told {
-        let mut asker = Asker::default();
+    /// As [`Postbacks::take`], for a request of which it is known that it must wait, and whether
+    /// its advertiser's rate limit has counted it.
+    pub async fn take_patiently(&self, request: &PostbackRequest<'_>, is_counted: bool) -> Told {
+        let mut asker = Asker { is_counted, ..Asker::default() };
         match self.wait_and_try(request, &mut asker).await {
             Ok(committing) => {
                 self.metrics.postbacks.authenticated(asker.auth);
@@ -144,15 +151,7 @@ impl Postbacks {
         self.catalog.load().advertiser_at(path).is_some()
     }
 
-    /// Refuses a request that is not even read.
-    pub fn refuse(&self, reason: Refusal, address: Address<'_>) -> Told {
-        let mut asker = Asker::default();
-        // Whoever is not in the catalog is told in the form that goes with the path.
-        let _ = Sender::at(address, &self.catalog.load(), &mut asker.form);
-        self.counted(reason.into(), asker)
-    }
-
-    fn counted(&self, answer: Answer, asker: Asker) -> Told {
+    pub(super) fn counted(&self, answer: Answer, asker: Asker) -> Told {
         self.metrics.postbacks.authenticated(asker.auth);
         match &answer {
             Answer::Refused(refused) => {
@@ -160,6 +159,9 @@ impl Postbacks {
                 self.store.refusals().count(refused.reason, asker.click);
             }
             Answer::Unavailable(reason) => self.metrics.postbacks.unavailable(*reason),
+            Answer::RateLimited(_) => {
+                self.metrics.postbacks.unavailable(Unavailability::RateLimited);
+            }
             Answer::Accepted { .. } | Answer::Duplicate { .. } | Answer::Updated { .. } => {}
         }
         Told { answer, form: asker.form }
@@ -183,6 +185,7 @@ impl Postbacks {
         };
         let sent = Sent { fields: &fields, sender: &sender, request, admitted };
         let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
+        self.count_for(&verdict.offer.advertiser, asker, request.now_ms)?;
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
@@ -243,6 +246,7 @@ impl Postbacks {
         let sent = Sent { fields: &fields, sender: &sender, request, admitted };
         let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
         let now_ms = request.now_ms;
+        self.count_for(&verdict.offer.advertiser, asker, now_ms)?;
         let mut received = Received::of(&fields, &catalog, now_ms, asker);
         if fields.is_dry_run() || request.head {
             self.suspect(&mut verdict, now_ms).await?;

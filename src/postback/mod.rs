@@ -4,7 +4,8 @@
 //! (`capped`). News of a known
 //! conversion (`transition`, pure) changes it in turn (`update`); a negative event takes one back
 //! (`reversal`, pure, and `reverse`); a customer may stand for its click (`customer`); the network says itself what became of many (`upload`). What
-//! had no exchange rate is priced when it comes (`reprice`).
+//! had no exchange rate is priced when it comes (`reprice`). What is not even read, or too much, is
+//! `turned_away`.
 
 mod admit;
 mod answer;
@@ -23,6 +24,7 @@ mod sender;
 mod suspect;
 mod timestamp;
 mod transition;
+mod turned_away;
 mod update;
 mod upload;
 

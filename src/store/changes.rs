@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::bounds::Bounds;
 use super::engine::Batch;
+use super::origin::Origin;
 use super::records::ConversionRecord;
 use super::schema::Table;
 use super::ticket::Settle;
@@ -33,7 +34,8 @@ impl Store {
         change: ConversionChange<'_>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit_derived(ticket, |batch, bounds| change.put(batch, bounds))
+        self.writer
+            .submit_derived(Origin::Postback, ticket, |batch, bounds| change.put(batch, bounds))
     }
 
     /// Queues a new conversion together with changes of others: all or none.

@@ -19,6 +19,7 @@ mod identity;
 mod listing;
 mod numbers;
 mod options;
+mod origin;
 mod rates;
 mod reader;
 mod refusals;
@@ -68,12 +69,13 @@ pub use view::{Archive, View, database_folder, decode_posting};
 pub use writer::{AppendBuffers, Appended, Observe, SubmitError, Unobserved, Writer};
 
 use crate::click_id::RecordId;
-use crate::limits::LOG_PREPARATION_MAX;
+use crate::limits;
 use audit::AuditKeys;
 use counting::Counting;
 use engine::{Engine, Lookup, Tier};
 use filing::Filing;
 use identity::{identify, meta, newest};
+use origin::Origin;
 use reader::ReaderPool;
 use records::{ClickRecord, ConversionRecord, RecordError};
 use schema::Table;
@@ -213,7 +215,7 @@ impl Store {
     /// # Errors
     /// When the log cannot be written.
     pub fn prepare_log(&self, files: usize) -> Result<(), OpenError> {
-        Ok(self.engine.prepare_log(files, LOG_PREPARATION_MAX)?)
+        Ok(self.engine.prepare_log(files, limits::LOG_PREPARATION_MAX)?)
     }
 
     /// Queues a click. `ticket` hears when it is durable.
@@ -230,7 +232,7 @@ impl Store {
         let submitted = if self.health.is_disk_full() {
             Err(SubmitError::DiskFull)
         } else {
-            self.writer.submit_derived(ticket, |batch, bounds| {
+            self.writer.submit_derived(Origin::Click, ticket, |batch, bounds| {
                 batch.put(Table::Clicks, click.as_bytes(), |out| record.encode(out));
                 if click.as_bytes() < &bounds.counted.clicks {
                     counting::put_late_click(batch, click, record);
@@ -431,6 +433,14 @@ impl Store {
     /// could not; false if none waits.
     pub fn read_once(&self) -> bool {
         self.readers.run_once(&*self.engine)
+    }
+
+    /// Whether the disk is so much slower than the traffic that nobody should read or write who
+    /// can wait.
+    #[must_use]
+    pub fn is_overloaded(&self) -> bool {
+        self.writer.queued().0 >= limits::BATCH_COMMITS_ADMIN_MAX
+            || self.readers.queued() >= limits::READ_QUEUE_ADMIN_MAX
     }
 
     /// The engine's own gauges, as (name, table, value).

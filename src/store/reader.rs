@@ -1,5 +1,6 @@
 //! A few threads that may block on the disk, so that workers never do.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -22,6 +23,8 @@ pub struct ReaderPool {
     /// Only without threads: for whoever runs the jobs instead.
     jobs: Option<Mutex<Receiver<Job>>>,
     threads: Vec<JoinHandle<()>>,
+    /// Jobs that no thread has begun.
+    queued: Arc<AtomicUsize>,
 }
 
 impl ReaderPool {
@@ -31,9 +34,9 @@ impl ReaderPool {
     /// When the system gives no thread.
     pub fn spawn(engine: &Arc<dyn Engine>, threads: usize) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel::<Job>(limits::READ_QUEUE_MAX);
-        let jobs = Mutex::new(jobs);
+        let (jobs, queued) = (Mutex::new(jobs), Arc::default());
         if threads == 0 {
-            return Ok(Self { queue: Some(queue), jobs: Some(jobs), threads: Vec::new() });
+            return Ok(Self { queue: Some(queue), jobs: Some(jobs), threads: Vec::new(), queued });
         }
         let jobs = Arc::new(jobs);
         let threads = (0..threads)
@@ -43,7 +46,7 @@ impl ReaderPool {
                 std::thread::Builder::new().name(name).spawn(move || work(&*engine, &jobs))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { queue: Some(queue), jobs: None, threads })
+        Ok(Self { queue: Some(queue), jobs: None, threads, queued })
     }
 
     /// Runs one waiting job on the caller's thread, in a pool without threads; false if there
@@ -63,14 +66,26 @@ impl ReaderPool {
         read: impl FnOnce(&dyn Engine) -> T + Send + 'static,
     ) -> Result<T, Busy> {
         let (answer, answered) = oneshot::channel();
+        let queued = Arc::clone(&self.queued);
         let job: Job = Box::new(move |engine| {
+            queued.fetch_sub(1, Ordering::Relaxed);
             // The asker may have gone; then nobody needs the answer.
             let _ = answer.send(read(engine));
         });
+        self.queued.fetch_add(1, Ordering::Relaxed);
         match self.queue.as_ref().map(|queue| queue.try_send(job)) {
             Some(Ok(())) => answered.await.map_err(|_| Busy),
-            Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => Err(Busy),
+            Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => {
+                self.queued.fetch_sub(1, Ordering::Relaxed);
+                Err(Busy)
+            }
         }
+    }
+
+    /// Reads that wait for a thread, about.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
     }
 }
 

@@ -37,7 +37,6 @@ pub struct Refusals {
     kept: Mutex<Kept>,
 }
 
-#[derive(Default)]
 struct Kept {
     /// So many of nobody are in the sums.
     nobodys: ByReason,
@@ -47,6 +46,13 @@ struct Kept {
     quarter: Quarter,
     /// The sums of this start, and whether they have grown since they were handed to the writer.
     sums: BTreeMap<Place, (ByReason, bool)>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        let none = [0; Refusal::ALL.len()];
+        Self { nobodys: none, known: none, quarter: Quarter::default(), sums: BTreeMap::new() }
+    }
 }
 
 impl Refusals {

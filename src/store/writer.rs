@@ -23,6 +23,7 @@ use super::engine::{Batch, Engine};
 use super::filing::Progress;
 use super::health::Health;
 use super::keys::{self, RecordKey};
+use super::origin::Origin;
 use super::records::Counted;
 use super::ticket::{Outcome, Settle, Waiting};
 use crate::click_id::RecordId;
@@ -179,7 +180,7 @@ impl Writer {
         ticket: Arc<dyn Settle>,
         changes: impl FnOnce(&mut Batch),
     ) -> Result<(), SubmitError> {
-        let mut state = self.open_for_one()?;
+        let mut state = self.open_for_one(Origin::Click)?;
         changes(&mut state.collected.batch);
         self.add(state, ticket);
         Ok(())
@@ -192,10 +193,11 @@ impl Writer {
     /// As [`Writer::submit`].
     pub(super) fn submit_derived(
         &self,
+        origin: Origin,
         ticket: Arc<dyn Settle>,
         changes: impl FnOnce(&mut Batch, &Bounds),
     ) -> Result<(), SubmitError> {
-        let mut state = self.open_for_one()?;
+        let mut state = self.open_for_one(origin)?;
         let State { collected, bounds, .. } = &mut *state;
         changes(&mut collected.batch, bounds);
         self.add(state, ticket);
@@ -213,7 +215,7 @@ impl Writer {
         ticket: Arc<dyn Settle>,
         changes: impl FnOnce(&mut Batch, &Bounds),
     ) -> Result<(), SubmitError> {
-        let mut state = self.open_for_one()?;
+        let mut state = self.open_for_one(Origin::Postback)?;
         let Mark { below, submitted } = state.mark();
         if submitted - self.progress.filed() >= limits::UNFILED_MAX {
             return Err(SubmitError::Full);
@@ -231,7 +233,7 @@ impl Writer {
     }
 
     /// The state, if one more commit can be collected.
-    fn open_for_one(&self) -> Result<MutexGuard<'_, State>, SubmitError> {
+    fn open_for_one(&self, origin: Origin) -> Result<MutexGuard<'_, State>, SubmitError> {
         if self.health.poison_reason().is_some() {
             return Err(SubmitError::Poisoned);
         }
@@ -239,10 +241,8 @@ impl Writer {
         if state.closed {
             return Err(SubmitError::Closed);
         }
-        let collected = &state.collected;
-        if collected.tickets.len() >= limits::BATCH_COMMITS_MAX
-            || collected.batch.size() >= limits::BATCH_BYTES_MAX
-        {
+        let (collected, (commits_max, bytes_max)) = (&state.collected, origin.room());
+        if collected.tickets.len() >= commits_max || collected.batch.size() >= bytes_max {
             return Err(SubmitError::Full);
         }
         Ok(state)

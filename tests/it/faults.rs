@@ -4,6 +4,8 @@ use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use postbackd::limits::{BATCH_COMMITS_ADMIN_MAX, BATCH_COMMITS_POSTBACKS_MAX};
+
 use crate::crash::{StopOnDrop, survive};
 use crate::harness::{Answer, Connection, Fault, FileKind, Losses, Server, Setup, eventually};
 use crate::poison::is_poisoned;
@@ -70,49 +72,84 @@ fn no_answer_comes_before_the_sync_has_ended() {
 }
 
 #[test]
-fn a_disk_that_hangs_keeps_no_visitor_waiting_and_refuses_what_is_too_much() {
+fn a_disk_that_hangs_keeps_no_visitor_waiting_and_sheds_first_admin_then_postbacks_then_clicks() {
     let setup = Setup::new().on_faulty_disk().key("click.ack_deadline", "1ms");
     let server = setup.start();
     server.await_own_commits();
     let click = server.click("id=sp7");
+    let resident = || server.metric("postbackd_resident_memory_bytes");
+    let unrecorded = || server.metric("postbackd_clicks_unrecorded_total");
+    let queued = || server.metric("postbackd_store_queue_commits{stage=\"append\"}");
+    let before = resident();
     server.disk().break_down(Fault::SyncsHang, None);
     let held = format!("/postback?click_id={click}&event=sale&txn_id=held");
     let mut waiting = server.connect();
     waiting.ask("GET", &held, "").expect("sent");
-
-    // Clicks fill what may wait for the disk.
-    let full = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let _full = StopOnDrop(&full);
-        for _ in 0..32 {
-            scope.spawn(|| {
-                let mut visitor = server.connect();
-                while !full.load(Ordering::Relaxed) {
-                    visit(&mut visitor, 64);
-                }
-            });
+    let too_much = format!("click_id={click}&event=sale&txn_id=too-much");
+    let is_overloaded = |answer: &Answer| {
+        assert_eq!(answer.verdict(), (503, "unavailable", "overloaded"));
+        assert_eq!(answer.http.header("retry-after"), Some("1"));
+    };
+    let admin_is_shed = || {
+        let answer = server.admin("/api/v1/conversions");
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+        assert_eq!(answer.json()["error"]["code"], "overloaded");
+    };
+    let what_is_left_of_admin = || {
+        for target in ["/healthz", "/readyz", "/metrics", "/api/v1/catalog/versions"] {
+            assert_eq!(server.admin(target).status, 200, "{target}");
         }
-        eventually("an overload", || {
-            let unrecorded = server.metric("postbackd_clicks_unrecorded_total");
-            (unrecorded > 0.0).then_some(())
-        });
-    });
-    let refused = server.postback(&format!("click_id={click}&event=sale&txn_id=too-much"));
-    assert_eq!(refused.verdict(), (503, "unavailable", "overloaded"));
-    assert_eq!(refused.http.header("retry-after"), Some("1"));
-    assert_eq!(server.get("/c/sp7").status, 302, "the visitor goes on");
+        assert_eq!(server.put_catalog("", "application/toml", "If-Match: *\r\n", "").status, 409);
+    };
+
     assert_eq!(server.admin("/api/v1/conversions").status, 200, "the network can look");
+    click_until(&server, || queued() >= BATCH_COMMITS_ADMIN_MAX as f64);
+    admin_is_shed();
+    what_is_left_of_admin();
+    let dry_run = server.postback(&format!("{too_much}&dry_run=1"));
+    assert_eq!(dry_run.verdict(), (200, "accepted", ""));
+
+    click_until(&server, || queued() >= BATCH_COMMITS_POSTBACKS_MAX as f64);
+    is_overloaded(&server.postback(&too_much));
+    assert_eq!(server.get("/c/sp7").status, 302);
+    assert_eq!(unrecorded(), 0.0, "clicks have the rest");
+
+    click_until(&server, || unrecorded() > 0.0);
+    is_overloaded(&server.postback(&too_much));
+    admin_is_shed();
+    what_is_left_of_admin();
+    assert_eq!(server.get("/c/sp7").status, 302, "the visitor goes on");
     assert!(waiting.is_silent_for(Duration::from_millis(50)));
+    let grown = resident() - before;
+    println!("{} MiB more in memory", grown / f64::from(1 << 20));
+    assert!(grown < f64::from(256 << 20), "{grown} bytes more in memory");
 
     server.disk().repair();
     let answer = Answer::of(waiting.receive("GET").expect("an answer"));
     assert_eq!(answer.verdict(), (200, "accepted", ""));
     let again = eventually("room", || {
-        let answer = server.postback(&format!("click_id={click}&event=sale&txn_id=too-much"));
+        let answer = server.postback(&too_much);
         (answer.http.status == 200).then_some(answer)
     });
     assert_eq!(again.word("result"), "accepted", "nothing was kept of the one refused");
     assert_eq!(server.conversions("").len(), 2);
+}
+
+/// Visitors click until it is so.
+fn click_until(server: &Server, mut is_so: impl FnMut() -> bool) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let mut visitor = server.connect();
+                while !stop.load(Ordering::Relaxed) {
+                    visit(&mut visitor, 32);
+                }
+            });
+        }
+        eventually("enough clicks", || is_so().then_some(()));
+    });
 }
 
 /// So many clicks at once on one connection.

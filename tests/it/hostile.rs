@@ -48,6 +48,52 @@ fn a_head_that_dribbles_in_is_cut_off() {
 }
 
 #[test]
+fn a_crowd_that_dribbles_keeps_nobody_out_and_is_cut_off() {
+    const CROWD: usize = 300;
+    let setup = Setup::new().key("server.header_read_timeout", "2s");
+    let mut server = setup.key("server.connections_per_ip_max", &CROWD.to_string()).start();
+    let attacker = Ipv4Addr::new(127, 0, 0, 66);
+    let before = server.metric("postbackd_resident_memory_bytes");
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| from_address(attacker, server.public)).collect();
+    for connection in &mut crowd {
+        connection.send("POST /postback HTTP/1.1\r\nHost: t\r\nX: ").expect("sent");
+    }
+    let started = Instant::now();
+    let mut served = 0;
+    while !crowd.is_empty() {
+        assert!(started.elapsed() < PATIENCE / 2, "{} keep their connections", crowd.len());
+        crowd.retain_mut(|connection| connection.send("x").is_ok());
+        // Others are served meanwhile.
+        assert_eq!(server.get("/c/sp7").status, 302);
+        served += 1;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let grown = (server.metric("postbackd_resident_memory_bytes") - before) / f64::from(1 << 20);
+    println!("{served} visitors served beside {CROWD}, {grown:.1} MiB more in memory");
+    assert!(grown < 32.0, "{grown} MiB more in memory");
+    check_fine(&mut server);
+}
+
+#[test]
+fn a_flood_of_connections_from_one_address_keeps_others_served() {
+    const FLOOD: usize = 2000;
+    let server = Setup::new().key("server.connections_per_ip_max", "50").start();
+    let attacker = Ipv4Addr::new(127, 0, 0, 66);
+    let mut held = Vec::new();
+    for n in 0..FLOOD {
+        held.push(from_address(attacker, server.public));
+        if n % 100 == 0 {
+            assert_eq!(server.get("/c/sp7").status, 302, "after {n} connections");
+        }
+    }
+    let series = "postbackd_connections_refused_total{reason=\"connections_per_ip_max\"}";
+    eventually("refusals", || (server.metric(series) == (FLOOD - 50) as f64).then_some(()));
+    assert_eq!(server.metric("postbackd_connections"), 50.0);
+    let in_use = held.iter_mut().filter_map(|held| held.request("GET", "/c/sp7", "").ok());
+    assert_eq!(in_use.count(), 50);
+}
+
+#[test]
 fn idle_and_half_open_connections_are_closed() {
     let mut server = Setup::new().key("server.header_read_timeout", "500ms").start();
     let mut silent = server.connect();
@@ -306,45 +352,71 @@ fn check_limit(server: &mut Server, limit: usize, reason: &str) {
     });
 }
 
-fn from_address(from: Ipv4Addr, to: SocketAddr) -> Connection {
+pub fn from_address(from: Ipv4Addr, to: SocketAddr) -> Connection {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
     socket.bind(&SocketAddr::from((from, 0)).into()).expect("all of 127/8 is loopback");
     socket.connect(&to.into()).expect("the server accepts connections");
     Connection::of(TcpStream::from(socket)).expect("a connection")
 }
 
+/// How many; more with `POSTBACKD_HOSTILE`.
+const HOSTILE: usize = 2000;
+const HOSTILE_AT_ONCE: usize = 16;
+
 #[test]
-fn two_thousand_mutilated_requests_never_make_a_server_error() {
-    const REQUESTS: usize = 2000;
+fn two_thousand_hostile_requests_never_make_a_server_error_or_a_conversion() {
     const SEED: u64 = 0x5eed_2026;
+    let asked = std::env::var("POSTBACKD_HOSTILE").ok().and_then(|count| count.parse().ok());
+    let requests: usize = asked.unwrap_or(HOSTILE);
     let mut server = Server::start();
-    let click = server.click("id=sp7");
-    let models = models(&click);
-    let next = AtomicUsize::new(0);
-    let answered = AtomicUsize::new(0);
+    let (click, forged) = (server.click("id=sp7"), forged(&server.click("id=sp7")));
+    let models = [models(&click), models(&forged)].concat();
+    let resident = || server.metric("postbackd_resident_memory_bytes");
+    let before = resident();
+    let (next, answered, refused) = <(AtomicUsize, AtomicUsize, AtomicUsize)>::default();
     std::thread::scope(|scope| {
-        for _ in 0..16 {
+        for _ in 0..HOSTILE_AT_ONCE {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= REQUESTS {
+                    if number >= requests {
                         return;
                     }
                     let mut random = Random(SEED.wrapping_add(number as u64));
-                    let request = random.mutilate(&models[number % models.len()]);
+                    let request = random.hostile(&models);
                     let answer = answer_to(&server, &request);
-                    let shown = request.escape_ascii();
-                    let server_error = String::from_utf8_lossy(&answer).contains("HTTP/1.1 5");
+                    let shown = request[..request.len().min(1000)].escape_ascii();
+                    let text = String::from_utf8_lossy(&answer);
+                    let is_http = text.is_empty() || text.starts_with("HTTP/1.");
+                    assert!(is_http, "seed {SEED:#x}, request {number}: {shown}: {text}");
+                    let server_error = text.contains("HTTP/1.1 5");
                     assert!(!server_error, "seed {SEED:#x}, request {number}: {shown}");
                     answered.fetch_add(usize::from(!answer.is_empty()), Ordering::Relaxed);
+                    refused.fetch_add(usize::from(text.contains(" 4")), Ordering::Relaxed);
                 }
             });
         }
     });
-    let answered = answered.into_inner();
-    println!("{answered} of {REQUESTS} were answered");
-    assert!(answered > REQUESTS / 4, "only {answered} of {REQUESTS} were answered");
+    let (answered, refused) = (answered.into_inner(), refused.into_inner());
+    let grown = (resident() - before) / f64::from(1 << 20);
+    println!(
+        "{requests} requests, {answered} answered, {refused} by 4xx, {grown:.1} MiB more in memory"
+    );
+    assert!(answered > requests / 4, "only {answered} of {requests} were answered");
+    assert!(grown < 64.0, "{grown} MiB more in memory");
+    // What was mutilated may still be sound, but never of a click that does not exist.
+    for conversion in server.conversions("") {
+        assert_eq!(conversion["click_id"], *click, "{conversion}");
+    }
+    eventually("health", || (server.admin_open("/healthz").status == 200).then_some(()));
+    assert_eq!(server.admin_open("/readyz").status, 200);
     check_fine(&mut server);
+}
+
+/// A click ID that nobody minted.
+fn forged(click: &str) -> String {
+    let (start, last) = click.split_at(32);
+    format!("{start}{}", if last == "0" { "1" } else { "0" })
 }
 
 /// What comes back for some bytes, until the server closes or has nothing to say.
@@ -393,6 +465,130 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) % end as u64) as usize
+    }
+
+    /// One of all kinds.
+    fn hostile(&mut self, models: &[Vec<u8>]) -> Vec<u8> {
+        let model = &models[self.below(models.len())];
+        match self.below(12) {
+            0 => self.bytes(300),
+            1 => self.header_bomb(),
+            2 => self.parameter_bomb(),
+            3 => self.percent_bomb(),
+            4 => self.chunks(),
+            5 => self.framed_twice(),
+            6 => self.elsewhere(),
+            7 => [self.mutilate(model), self.mutilate(model), model.clone()].concat(),
+            _ => self.mutilate(model),
+        }
+    }
+
+    fn bytes(&mut self, most: usize) -> Vec<u8> {
+        (0..self.below(most)).map(|_| self.below(256) as u8).collect()
+    }
+
+    fn one_of<'w>(&mut self, words: &[&'w str]) -> &'w str {
+        words[self.below(words.len())]
+    }
+
+    fn header_bomb(&mut self) -> Vec<u8> {
+        let (count, length) = (self.below(300), self.below(2000));
+        let headers: String =
+            (0..count).map(|n| format!("X-{n}: {}\r\n", "h".repeat(length))).collect();
+        format!("GET /c/sp7 HTTP/1.1\r\nHost: t\r\n{headers}\r\n").into_bytes()
+    }
+
+    fn parameter_bomb(&mut self) -> Vec<u8> {
+        let path = self.one_of(&["/click", "/postback", "/postback/acme", "/c/sp7"]);
+        let pair =
+            self.one_of(&["a=1&", "sub1=x&", "&", "=&", "event=sale&", "click_id=&", "%00=%00&"]);
+        let pairs = pair.repeat(self.below(4000));
+        if self.below(2) == 0 {
+            let close = "Connection: close";
+            return format!("GET {path}?{pairs} HTTP/1.1\r\nHost: t\r\n{close}\r\n\r\n")
+                .into_bytes();
+        }
+        let length = pairs.len();
+        format!("POST {path} HTTP/1.1\r\nHost: t\r\nContent-Length: {length}\r\n\r\n{pairs}")
+            .into_bytes()
+    }
+
+    fn percent_bomb(&mut self) -> Vec<u8> {
+        let part =
+            self.one_of(&["%25", "%", "%0d%0a", "%00", "%c0%ae", "%ff", "%u0041", "%F0%9F%92%B0"]);
+        let (name, value) = (part.repeat(self.below(20)), part.repeat(self.below(1500)));
+        let path = self.one_of(&[
+            "/click?offer=spring&aff=pub-7&sub1=",
+            "/postback?click_id=",
+            "/c/",
+            "/",
+        ]);
+        format!("GET {path}{value}&{name}={value} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
+            .into_bytes()
+    }
+
+    fn chunks(&mut self) -> Vec<u8> {
+        let mut request =
+            b"POST /postback HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        for _ in 0..self.below(50) {
+            let size = self.one_of(&[
+                "5",
+                "0",
+                "5;x=y",
+                "05",
+                "-1",
+                "FFFFFFFFFFFFFFFF",
+                "5 ",
+                "g",
+                "",
+                "7fffffff",
+                "0x5",
+            ]);
+            request.extend(format!("{size}\r\nhello").bytes());
+            request.extend(self.one_of(&["\r\n", "\n", "\r", "", "\r\n\r\n"]).bytes());
+        }
+        request
+    }
+
+    fn framed_twice(&mut self) -> Vec<u8> {
+        const FRAMINGS: [&str; 8] = [
+            "Content-Length: 5\r\n",
+            "Content-Length: 50\r\n",
+            "Content-Length : 5\r\n",
+            "Content-Length: +5\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: identity\r\n",
+            "Transfer-Encoding : chunked\r\n",
+            "X: a\r\n Content-Length: 5\r\n",
+        ];
+        let framing: String = (0..1 + self.below(4)).map(|_| self.one_of(&FRAMINGS)).collect();
+        let body = "5\r\nhello\r\n0\r\n\r\nGET /c/sp7 HTTP/1.1\r\nHost: t\r\n\r\n";
+        let method = self.one_of(&["POST", "GET", "PUT", "HEAD"]);
+        format!("{method} /postback HTTP/1.1\r\nHost: t\r\n{framing}\r\n{body}").into_bytes()
+    }
+
+    fn elsewhere(&mut self) -> Vec<u8> {
+        let method = self.one_of(&["GET", "POST", "CONNECT", "TRACE", "OPTIONS", "PRI", "get", ""]);
+        let target = self.one_of(&[
+            "/metrics",
+            "/api/v1/conversions",
+            "/../metrics",
+            "http://127.0.0.1:9090/metrics",
+            "*",
+            "127.0.0.1:9090",
+            "/c/..%2f..%2fmetrics",
+            "//metrics",
+            "\\metrics",
+            "/c/sp7#x",
+            "",
+        ]);
+        let hosts = self.one_of(&["Host: t\r\n", "", "Host: a\r\nHost: b\r\n", "Host: \x01\r\n"]);
+        let more = self.one_of(&[
+            "",
+            "Upgrade: h2c\r\nConnection: upgrade\r\n",
+            "Expect: 100-continue\r\n",
+        ]);
+        format!("{method} {target} HTTP/1.1\r\n{hosts}{more}\r\n").into_bytes()
     }
 
     fn mutilate(&mut self, model: &[u8]) -> Vec<u8> {

@@ -3,6 +3,7 @@
 mod harness;
 
 mod admin;
+mod attacks;
 mod audit;
 mod auth;
 mod backup;
@@ -14,10 +15,13 @@ mod clicks;
 mod crash;
 mod customers;
 mod drain;
+mod endurance;
 mod faults;
+mod framing;
 mod fraud;
 mod hostile;
 mod ledger;
+mod limits;
 mod locked_down;
 mod metrics;
 mod money;

@@ -112,8 +112,8 @@ fn every_refusal_has_its_status_and_its_reason_however_it_is_sent() {
 
 /// Refusals that the table above cannot show: other tests here do, the first one in
 /// `customers`, the next two in `status`, those of who may send
-/// in `auth`, the last one in `hostile`.
-const REFUSED_ELSEWHERE: [Refusal; 17] = [
+/// in `auth`, the last two in `hostile` and `framing`.
+const REFUSED_ELSEWHERE: [Refusal; 18] = [
     Refusal::UnknownCustomer,
     Refusal::UnknownConversion,
     Refusal::IllegalTransition,
@@ -131,6 +131,7 @@ const REFUSED_ELSEWHERE: [Refusal; 17] = [
     Refusal::UrlTooLong,
     Refusal::UnsupportedMediaType,
     Refusal::BodyIncomplete,
+    Refusal::BadHost,
 ];
 
 pub fn now_s() -> u64 {

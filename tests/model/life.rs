@@ -27,6 +27,7 @@ use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
 use postbackd::store::{
     AppendBuffers, Appended, AtOnce, Numbers, Store, SubmitError, Turn, Unobserved,
 };
+use postbackd::throttle::Throttle;
 
 use crate::books::{Books, CUSTOMERS, Key, OFFERS, Request, customer_claim, on_disk};
 use crate::counts;
@@ -123,6 +124,7 @@ impl Life {
             meters: Arc::new(count(setup, &store, now_ms)),
             watch: Arc::new(Watch::new(rng.next())),
             nonces: Arc::new(Nonces::new(1)),
+            throttle: Arc::new(Throttle::new(1)),
             store: Arc::clone(&store),
             metrics: Arc::clone(&setup.metrics),
             waiting: Arc::clone(&waiting),

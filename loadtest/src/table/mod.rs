@@ -6,7 +6,6 @@
 mod html;
 mod metrics;
 mod report;
-mod server;
 mod svg;
 
 use std::fs;
@@ -23,10 +22,10 @@ use crate::machine::{Machine, sync_latency};
 use crate::pace::Pace;
 use crate::run::fresh_run_id;
 use crate::scenario::{FunnelShares, Judge, Requests};
+use crate::server::{self, Child, floor, tracker};
 use crate::tally::{Percentiles, Tally};
 use crate::target::{Effort, Target, TargetOptions};
 use report::{Books, OpenLoop, Report, Rounds, Settings};
-use server::{Child, floor, tracker};
 
 /// Between two rounds: the server's background work of one should not burden the next.
 const SETTLE: Duration = Duration::from_millis(500);

@@ -60,6 +60,17 @@ impl Connection {
         self.stream.get_mut().write_all(bytes.as_ref())
     }
 
+    /// The same connection, to send while another thread receives.
+    pub fn try_clone(&self) -> Self {
+        let stream = self.stream.get_ref().try_clone().expect("a descriptor");
+        Self { stream: BufReader::new(stream) }
+    }
+
+    /// Gives a send so long.
+    pub fn set_write_timeout(&self, timeout: Duration) {
+        self.stream.get_ref().set_write_timeout(Some(timeout)).expect("a timeout");
+    }
+
     /// Says that nothing more will be sent.
     pub fn half_close(&self) {
         // An error means that the server was quicker to close.
@@ -140,6 +151,9 @@ impl Connection {
 
     /// Whether nothing comes for so long.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
+        if !self.stream.buffer().is_empty() {
+            return false;
+        }
         let stream = self.stream.get_ref();
         stream.set_read_timeout(Some(time)).expect("a timeout");
         let silent =

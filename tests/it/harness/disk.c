@@ -21,6 +21,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PASS, HANG, FAIL };                               /* syncs */
@@ -34,8 +36,12 @@ struct control {
     unsigned char faulty; /* the only kind whose syncs and writes fail; NONE: all of them */
     unsigned char reads;  /* the kind whose reads fail */
     unsigned char step, kind; /* where the process dies */
-    unsigned char unused[2];
+    unsigned char is_small; /* whether the disk has `space` left, and no more */
+    unsigned char unused;
     int32_t countdown; /* and when */
+    int32_t unused_too;
+    int64_t shift_ms; /* how far the clock is off */
+    int64_t space;    /* bytes */
 };
 static volatile struct control *control;
 static int undo = -1;
@@ -138,9 +144,22 @@ static void step(int taken, int kind) {
 
 static int is_faulty(int kind) { return control->faulty == NONE || control->faulty == kind; }
 
+/* Whether no byte more fits; else how many of a write do. */
+static int is_full(size_t *length) {
+    if (!control->is_small || *length == 0) return 0;
+    int64_t wanted = (int64_t)*length;
+    int64_t left = __atomic_fetch_sub(&control->space, wanted, __ATOMIC_SEQ_CST);
+    if (left >= wanted) return 0;
+    int64_t done = left > 0 ? left : 0;
+    __atomic_fetch_add(&control->space, wanted - done, __ATOMIC_SEQ_CST);
+    *length = (size_t)done;
+    return done == 0;
+}
+
 /* Whether a write is refused; else how much of it is done. */
 static int refused(int kind, size_t *length) {
     static int calls;
+    if (is_full(length)) return errno = ENOSPC, 1;
     if (control->writes == WRITES_PASS || !is_faulty(kind)) return 0;
     if (control->writes == NO_SPACE) return errno = ENOSPC, 1;
     if (control->writes == IO_ERROR) return errno = EIO, 1;
@@ -379,6 +398,18 @@ int mkdir(const char *path, mode_t mode) {
         pthread_mutex_lock(&turn);
         note('m', path, 0, 0, 0, 0, NULL, 0);
         pthread_mutex_unlock(&turn);
+    }
+    return result;
+}
+
+/* The time of day, off by what the control file says. Time that only elapses is left alone. */
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    int result = (int)syscall(SYS_clock_gettime, clock, time);
+    int is_of_day = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
+    if (result == 0 && control && is_of_day && control->shift_ms) {
+        int64_t ms = (int64_t)time->tv_sec * 1000 + time->tv_nsec / 1000000 + control->shift_ms;
+        time->tv_sec = (time_t)(ms / 1000);
+        time->tv_nsec = (long)(ms % 1000 * 1000000 + time->tv_nsec % 1000000);
     }
     return result;
 }

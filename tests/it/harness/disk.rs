@@ -18,7 +18,10 @@ const FAULTY: u64 = 2;
 const READS: u64 = 3;
 const STEP: u64 = 4;
 const KIND: u64 = 5;
+const IS_SMALL: u64 = 6;
 const COUNTDOWN: u64 = 8;
+const SHIFT_MS: u64 = 16;
+const SPACE: u64 = 24;
 
 /// A step of the write path, just after which a process can be killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,9 +116,20 @@ impl Disk {
         self.set(STEP, &[step as u8]);
     }
 
-    /// As new, whatever it was told.
+    /// From now on so many bytes can be written, and no more.
+    pub fn leave(&self, bytes: i64) {
+        self.set(SPACE, &bytes.to_ne_bytes());
+        self.set(IS_SMALL, &[1]);
+    }
+
+    /// From now on the process's clock is off by so much, whatever time elapses.
+    pub fn shift_clock(&self, ms: i64) {
+        self.set(SHIFT_MS, &ms.to_ne_bytes());
+    }
+
+    /// As new, whatever it was told; the clock stays as it is.
     pub fn repair(&self) {
-        for at in [SYNCS, WRITES, READS, STEP] {
+        for at in [SYNCS, WRITES, READS, STEP, IS_SMALL] {
             self.set(at, &[0]);
         }
     }

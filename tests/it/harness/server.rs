@@ -108,6 +108,11 @@ impl Setup {
         self
     }
 
+    /// Starts in a folder below this one.
+    pub fn start_below(self, folder: &Path) -> Server {
+        self.start_in(tempfile::tempdir_in(folder).expect("a folder"))
+    }
+
     /// Starts on a copy of a store that is there already.
     pub fn start_on(self, store: &Path) -> Server {
         let folder = tempfile::tempdir().expect("a folder");

@@ -1,0 +1,50 @@
+//! Postbacks that are answered without being read, and those of an advertiser that has sent enough.
+
+use super::answer::{Answer, Told};
+use super::decide::Asker;
+use super::flow::Postbacks;
+use super::sender::{Address, Sender};
+use crate::catalog::Advertiser;
+use crate::model::reasons::{Refusal, Unavailability};
+use crate::throttle::{RetryAfter, Source};
+
+impl Postbacks {
+    /// Refuses a request that is not even read.
+    pub fn refuse(&self, reason: Refusal, address: Address<'_>) -> Told {
+        self.unread(reason.into(), address)
+    }
+
+    /// Does not take a request now, and does not read it either.
+    pub fn unavailable(&self, reason: Unavailability, address: Address<'_>) -> Told {
+        self.unread(Answer::Unavailable(reason), address)
+    }
+
+    /// As [`Postbacks::unavailable`], because its sender has sent enough.
+    pub fn too_many(&self, retry_after: RetryAfter, address: Address<'_>) -> Told {
+        self.unread(Answer::RateLimited(retry_after), address)
+    }
+
+    fn unread(&self, answer: Answer, address: Address<'_>) -> Told {
+        let mut asker = Asker::default();
+        // Whoever is not in the catalog is told in the form that goes with the path.
+        let _ = Sender::at(address, &self.catalog.load(), &mut asker.form);
+        self.counted(answer, asker)
+    }
+
+    /// Counts a postback for its advertiser's rate limit, once. Only what its rules accept: a
+    /// stranger who sends nonsense in its name does not use its limit up.
+    #[inline]
+    pub(super) fn count_for(
+        &self,
+        advertiser: &Advertiser,
+        asker: &mut Asker,
+        now_ms: u64,
+    ) -> Result<(), Answer> {
+        let Some(limit) = advertiser.rate_limit else { return Ok(()) };
+        if std::mem::replace(&mut asker.is_counted, true) {
+            return Ok(());
+        }
+        let source = Source::Advertiser(&advertiser.id);
+        self.throttle.pass(source, limit, now_ms).map_err(Answer::RateLimited)
+    }
+}

@@ -1,0 +1,271 @@
+//! How much is let in: of one address, of one advertiser, and of what waits.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use postbackd::config::Config;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::harness::{Answer, CATALOG, Connection, Response, Server, Setup, eventually};
+use crate::hostile::from_address;
+
+const FALLBACK: &str = "https://network.example/unavailable";
+
+/// A server that believes what tests say of their address.
+fn setup() -> Setup {
+    Setup::new().key("server.trusted_proxies", "127.0.0.0/8")
+}
+
+fn from(server: &Server, address: &str, target: &str) -> Response {
+    server.request("GET", target, &format!("X-Forwarded-For: {address}\r\n"))
+}
+
+fn limited(answer: &Response) -> u64 {
+    assert_eq!(answer.status, 429, "{answer:?}");
+    let seconds = answer.header("retry-after").expect("it says when");
+    seconds.parse().expect("a number of seconds")
+}
+
+#[test]
+fn clicks_over_an_addresss_limit_go_to_the_fallback_and_are_not_recorded() {
+    let server = setup().key("limits.clicks_per_ip", "3/1d").start();
+    server.await_own_commits();
+    let fallbacks = "postbackd_click_fallbacks_total{reason=\"rate_limited\"}";
+    let location = |address: &str, target: &str| {
+        let answer = from(&server, address, target);
+        assert_eq!(answer.status, 302, "{answer:?}");
+        answer.header("location").expect("somewhere").to_owned()
+    };
+    let is_taken = |address| location(address, "/c/sp7").starts_with("https://shop.example/");
+    for _ in 0..3 {
+        assert!(is_taken("203.0.113.1"));
+    }
+    let commits = server.metric("postbackd_store_commits_total");
+    for target in ["/c/sp7", "/click?id=sp7", "/c/nothing"] {
+        assert_eq!(location("203.0.113.1", target), FALLBACK, "{target}");
+    }
+    assert_eq!(server.metric(fallbacks), 3.0);
+    assert_eq!(server.metric("postbackd_store_commits_total"), commits);
+    // A program is told to come again.
+    let json = from(&server, "203.0.113.1", "/click?id=sp7&redirect=false");
+    assert!(limited(&json) > 3600);
+    let json = json.json();
+    assert_eq!((&json["click_id"], &json["reason"]), (&().into(), &"rate_limited".into()));
+    // HEAD is one of them, and others are others.
+    let head = server.request("HEAD", "/c/sp7", "X-Forwarded-For: 203.0.113.1\r\n");
+    assert_eq!(head.header("location"), Some(FALLBACK));
+    assert!(is_taken("203.0.113.2"));
+    for host in ["2001:db8::1", "2001:db8::2", "2001:db8::3:4:5"] {
+        assert!(is_taken(host));
+    }
+    assert!(!is_taken("2001:db8::6"), "one /64 is one address");
+    assert!(is_taken("2001:db8:0:1::6"));
+    // Postbacks are counted apart, here not at all.
+    let click = server.click("id=sp7");
+    for n in 0..5 {
+        let target = format!("/postback?click_id={click}&event=sale&txn_id={n}");
+        assert_eq!(from(&server, "203.0.113.1", &target).status, 200);
+    }
+}
+
+#[test]
+fn a_visitor_over_the_limit_with_nowhere_to_go_is_told_when_to_come_again() {
+    let setup = setup().without_network_fallback().key("limits.clicks_per_ip", "1/10s");
+    let server = setup.start();
+    assert_eq!(server.get("/c/sp7").status, 302);
+    let answer = server.get("/c/sp7");
+    assert!((1..=10).contains(&limited(&answer)));
+    assert!(answer.text().contains("not available"), "{answer:?}");
+}
+
+#[test]
+fn an_address_that_a_stranger_invents_is_not_believed() {
+    let server = Setup::new().key("limits.clicks_per_ip", "3/1d").start();
+    let of = |n| from(&server, &format!("203.0.113.{n}"), "/c/sp7");
+    for n in 0..3 {
+        assert_ne!(of(n).header("location"), Some(FALLBACK));
+    }
+    assert_eq!(of(4).header("location"), Some(FALLBACK));
+    let mut other = from_address(Ipv4Addr::new(127, 0, 0, 2), server.public);
+    let answer = other.request("GET", "/c/sp7", "").expect("an answer");
+    assert_ne!(answer.header("location"), Some(FALLBACK));
+}
+
+#[test]
+fn postbacks_over_an_addresss_limit_are_answered_429_and_kept_when_sent_again() {
+    let server = setup().key("limits.postbacks_per_ip", "2/2s").start();
+    let click = server.click("id=sp7");
+    let send = |address: &str, txn: &str| {
+        let target = format!("/postback?click_id={click}&event=sale&txn_id={txn}");
+        Answer::of(from(&server, address, &target))
+    };
+    assert_eq!(send("203.0.113.1", "A").verdict(), (200, "accepted", ""));
+    assert_eq!(send("203.0.113.1", "A").verdict(), (200, "duplicate", ""));
+    let over = send("203.0.113.1", "B");
+    assert_eq!(over.verdict(), (429, "unavailable", "rate_limited"));
+    assert!((1..=2).contains(&limited(&over.http)));
+    assert_eq!(send("203.0.113.2", "C").verdict(), (200, "accepted", ""));
+    let post = "X-Forwarded-For: 203.0.113.1\r\n";
+    let body = format!("click_id={click}&event=sale&txn_id=B");
+    let mut connection = server.connect();
+    let by_post = connection.send_body("POST", "/postback", post, body.as_bytes());
+    limited(&by_post.expect("an answer"));
+    // In the form that the sender reads.
+    let of_tune = from(&server, "203.0.113.1", "/aff_lsr?transaction_id=x");
+    limited(&of_tune);
+    assert_eq!(of_tune.header("x-postback-result"), Some("unavailable"));
+    assert_eq!(of_tune.header("x-postback-reason"), Some("rate_limited"));
+    assert_eq!(of_tune.text(), "success=false; err_msg=rate_limited;");
+    let series = "postbackd_postback_unavailable_total{reason=\"rate_limited\"}";
+    assert_eq!(server.metric(series), 3.0);
+    assert_eq!(server.conversions("").len(), 2, "nothing was kept of it");
+    let again = eventually("room", || {
+        let answer = send("203.0.113.1", "B");
+        (answer.http.status != 429).then_some(answer)
+    });
+    assert_eq!(again.verdict(), (200, "accepted", ""));
+}
+
+#[test]
+fn postbacks_over_an_advertisers_limit_are_answered_429_whoever_sends_them() {
+    let limit = "id = \"acme\"\nrate_limit = \"4/1d\"\n";
+    let catalog = CATALOG.replacen("id = \"acme\"\n", limit, 1);
+    let server = setup().catalog(catalog).start();
+    let click = server.click("id=sp7");
+    let ask = |target: &str| Answer::of(server.get(target));
+    // What is refused uses nothing up: anybody can send it.
+    for target in ["/postback/acme?event=sale", "/postback/acme?click_id=x&event=sale"] {
+        for _ in 0..5 {
+            assert_eq!(ask(target).http.status, 400);
+        }
+    }
+    let of =
+        |path: &str, txn: &str| format!("{path}?click_id={click}&event=registration&txn_id={txn}");
+    assert_eq!(ask(&of("/postback", "A")).verdict(), (200, "accepted", ""));
+    // What has to wait is counted once.
+    let approved = ask(&format!("{}&status=ok", of("/postback/acme", "A")));
+    assert_eq!(approved.verdict(), (200, "updated", ""));
+    let body = format!("click_id={click}&event=registration&txn_id=B");
+    let posted = server.connect().post("/postback", "", body.as_bytes()).expect("an answer");
+    assert_eq!(Answer::of(posted).verdict(), (200, "accepted", ""));
+    assert_eq!(
+        ask(&format!("{}&dry_run=1", of("/postback", "C"))).verdict(),
+        (200, "accepted", "")
+    );
+    for target in [of("/postback", "A"), of("/postback/acme", "D")] {
+        let over = ask(&target);
+        assert_eq!(over.verdict(), (429, "unavailable", "rate_limited"), "{target}");
+        assert!(limited(&over.http) > 3600);
+    }
+    let theirs = server.click("offer=theirs&aff=pub-7");
+    let other = ask(&format!("/postback?click_id={theirs}&event=sale"));
+    assert_eq!(other.verdict(), (200, "accepted", ""), "another advertiser has its own");
+    assert_eq!(server.conversions("event=registration").len(), 2);
+}
+
+#[test]
+fn a_trusted_proxy_may_have_more_connections_than_an_address() {
+    let setup = Setup::new().key("server.connections_per_ip_max", "3");
+    let server = setup.key("server.trusted_proxies", "127.0.0.1/32").start();
+    let open = |from: Ipv4Addr| {
+        let mut connection = from_address(from, server.public);
+        let answer = connection.request("GET", "/c/sp7", "").ok()?;
+        Some((connection, answer.status))
+    };
+    let of_proxy: Vec<_> = (0..10).map(|_| open(Ipv4Addr::LOCALHOST)).collect();
+    assert!(of_proxy.iter().flatten().all(|(_, status)| *status == 302));
+    assert_eq!(of_proxy.iter().flatten().count(), 10);
+    let strangers: Vec<_> = (0..10).map(|_| open(Ipv4Addr::new(127, 0, 0, 2))).collect();
+    assert_eq!(strangers.iter().flatten().count(), 3);
+}
+
+#[test]
+fn postbacks_that_wait_are_bounded_and_those_that_need_not_go_on() {
+    const PLACES: usize = 4;
+    let server = Setup::new().key("limits.postbacks_waiting_max", &PLACES.to_string()).start();
+    let click = server.click("id=sp7");
+    let body = |txn: &str| format!("click_id={click}&event=sale&txn_id={txn}");
+    let mut slow: Vec<_> = (0..PLACES)
+        .map(|n| {
+            let (mut connection, body) = (server.connect(), body(&format!("slow-{n}")));
+            let head = "POST /postback HTTP/1.1\r\nHost: t\r\nContent-Length";
+            let (begun, rest) = body.split_at(10);
+            connection.send(format!("{head}: {}\r\n\r\n{begun}", body.len())).expect("sent");
+            (connection, rest.to_owned())
+        })
+        .collect();
+    let waiting = |count| {
+        eventually("postbacks that wait", || {
+            (server.metric("postbackd_postbacks_waiting") == count).then_some(())
+        });
+    };
+    waiting(PLACES as f64);
+    let post = |txn: &str| {
+        let answer = server.connect().post("/postback", "", body(txn).as_bytes());
+        Answer::of(answer.expect("an answer"))
+    };
+    let refused = post("fast");
+    assert_eq!(refused.verdict(), (503, "unavailable", "overloaded"));
+    assert_eq!(refused.http.header("retry-after"), Some("1"));
+    let get = server.postback(&body("get"));
+    assert_eq!(get.verdict(), (200, "accepted", ""), "it waits for nothing but the disk");
+    assert_eq!(server.get("/c/sp7").status, 302);
+    assert_eq!(server.admin("/api/v1/conversions").status, 200);
+    for (connection, rest) in &mut slow {
+        connection.send(rest).expect("sent");
+        let answer = Answer::of(connection.receive("POST").expect("an answer"));
+        assert_eq!(answer.verdict(), (200, "accepted", ""));
+    }
+    waiting(0.0);
+    assert_eq!(post("fast").verdict(), (200, "accepted", ""));
+    // A client that hangs up gives its place back, too.
+    let mut gone = server.connect();
+    gone.send("POST /postback HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nx").expect("sent");
+    waiting(1.0);
+    drop(gone);
+    waiting(0.0);
+    assert_eq!(server.conversions("").len(), PLACES + 2);
+}
+
+#[test]
+fn a_client_that_takes_none_of_its_answers_loses_its_connection() {
+    let server = Setup::new().key("server.header_read_timeout", "1s").start();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    socket.connect(&server.public.into()).expect("the server accepts connections");
+    let requests = "GET /c/sp7 HTTP/1.1\r\nHost: t.example\r\n\r\n".repeat(1000);
+    // Until the server, which cannot send its answers, reads no more either.
+    let mut connection = Connection::of(socket.into()).expect("a connection");
+    connection.set_write_timeout(Duration::from_millis(200));
+    let refused = (0..1000).find(|_| connection.send(&requests).is_err());
+    assert!(refused.is_some_and(|sent| sent > 0), "it reads on for ever");
+    eventually("the end of the connection", || {
+        (server.metric("postbackd_connections") == 0.0).then_some(())
+    });
+    assert_eq!(server.get("/c/sp7").status, 302);
+}
+
+#[test]
+fn a_rate_limit_is_a_number_in_a_time() {
+    let config = |limit: &str| {
+        let text = format!("[limits]\nclicks_per_ip = \"{limit}\"\n");
+        Config::load(Some(&text), "p.toml", std::iter::empty())
+    };
+    for (text, count, period_ms) in
+        [("1/1s", 1, 1000), ("600/1m", 600, 60_000), ("1000000000/1d", 1_000_000_000, 86_400_000)]
+    {
+        let limit = config(text).expect(text).limits.clicks_per_ip.expect("it is set");
+        assert_eq!((limit.count, limit.period_ms), (count, period_ms), "{text}");
+    }
+    let none = Config::load(None, "p.toml", std::iter::empty()).expect("defaults").limits;
+    assert_eq!((none.clicks_per_ip, none.postbacks_per_ip), (None, None));
+    for text in ["", "600", "/1m", "600/", "-1/1m", "+1/1m", "1.5/1m", "600/m", "600/1w", "1/1m/1m"]
+    {
+        let report = config(text).expect_err(text).to_string();
+        assert!(report.contains("is not a rate limit such as \"600/1m\""), "{text}: {report}");
+    }
+    for text in ["0/1m", "1000000001/1m", "1/999ms", "1/25h"] {
+        let report = config(text).expect_err(text).to_string();
+        assert!(report.contains("must be from 1 to 1000000000, in \"1s\" to \"1d\""), "{report}");
+    }
+}
