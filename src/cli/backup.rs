@@ -14,6 +14,7 @@ use crate::backup::{BackupError, Backups, restore};
 use crate::config::Config;
 use crate::store::{copy_closed, database_folder};
 use crate::time::Clock;
+use crate::tls::Trust;
 
 /// What `backup` is told.
 #[derive(clap::Args)]
@@ -93,8 +94,13 @@ fn server(config: &Config) -> Result<Option<AdminClient>, u8> {
                 .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?
         }
     };
-    let client =
-        AdminClient::new(&format!("http://{address}"), AdminToken::new(token.trim().to_owned()));
+    // By the certificate itself: it is of another name than the address's.
+    let (scheme, trust) = match &config.admin.tls {
+        None => ("http", Trust::System),
+        Some(tls) => ("https", Trust::Certificate(&tls.certificate)),
+    };
+    let token = AdminToken::new(token.trim().to_owned());
+    let client = AdminClient::new(&format!("{scheme}://{address}"), trust, token);
     client.map(Some).map_err(|error: ClientError| failed(error))
 }
 

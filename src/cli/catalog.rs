@@ -9,6 +9,7 @@ use super::{EXIT_DIFFERENT, EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
 use crate::admin::{AdminClient, AdminToken, Answer, Call};
 use crate::catalog::{Diff, Document};
 use crate::checked_toml::{Format, Report};
+use crate::tls::Trust;
 
 /// A running server.
 #[derive(clap::Args)]
@@ -16,6 +17,10 @@ pub struct ServerArguments {
     /// The file that holds the admin token, such as admin.token in the store's folder.
     #[arg(long)]
     token_file: Option<PathBuf>,
+    /// For https: the file of authorities (PEM) that the server's certificate must come from;
+    /// without it those that the system trusts.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 /// What `catalog apply` is told.
@@ -123,7 +128,8 @@ pub(super) fn client(address: &str, server: &ServerArguments) -> Result<AdminCli
     };
     let token = std::fs::read_to_string(path)
         .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?;
-    AdminClient::new(address, AdminToken::new(token.trim().to_owned())).map_err(|error| {
+    let trust = server.ca.as_deref().map_or(Trust::System, Trust::Authorities);
+    AdminClient::new(address, trust, AdminToken::new(token.trim().to_owned())).map_err(|error| {
         eprintln!("{error}");
         EXIT_MISTAKES
     })

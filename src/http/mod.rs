@@ -2,11 +2,14 @@
 
 mod client_ip;
 mod connection;
+mod entrance;
 mod listener;
+pub mod proxy_protocol;
 pub mod reply;
 mod router;
 
 pub use client_ip::{TrustedProxies, client_ip};
+pub use entrance::Entrance;
 pub use listener::{Admission, bind, serve};
 pub use reply::{RefusedBodies, Reply};
 pub use router::{Router, respond};
