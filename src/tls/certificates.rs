@@ -71,6 +71,11 @@ impl Certificates {
         Ok(loaded)
     }
 
+    /// What the next handshake shows.
+    pub(super) fn in_force(&self) -> Arc<ServerConfig> {
+        self.in_force.load_full()
+    }
+
     /// Whose they are.
     #[must_use]
     pub fn listener(&self) -> &'static str {
@@ -82,7 +87,7 @@ impl Certificates {
     /// # Errors
     /// When nothing comes of it. The client has been told why, if that was possible.
     pub async fn accept(&self, stream: TcpStream) -> Result<ServerStream, HandshakeError> {
-        let handshake = TlsAcceptor::from(self.in_force.load_full()).accept(stream);
+        let handshake = TlsAcceptor::from(self.in_force()).accept(stream);
         match tokio::time::timeout(HANDSHAKE_TIME_MAX, handshake).await {
             Ok(shaken) => shaken.map_err(HandshakeError::Failed),
             Err(_) => Err(HandshakeError::Late),

@@ -38,6 +38,7 @@ pub struct Setup {
     source: &'static str,
     fallback: &'static str,
     keys: Vec<(String, String)>,
+    files: Vec<(String, String)>,
     limit_is_an_error: bool,
     on_faulty_disk: bool,
 }
@@ -51,6 +52,7 @@ impl Setup {
             source,
             fallback,
             keys: Vec::new(),
+            files: Vec::new(),
             limit_is_an_error: false,
             on_faulty_disk: false,
         }
@@ -77,6 +79,12 @@ impl Setup {
     /// Sets a configuration key, by its environment variable.
     pub fn key(mut self, key: &str, value: &str) -> Self {
         self.keys.push((Config::variable(key), value.to_owned()));
+        self
+    }
+
+    /// Puts a file beside the configuration.
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
         self
     }
 
@@ -122,6 +130,9 @@ impl Setup {
         );
         std::fs::write(folder.path().join("postbackd.toml"), config).expect("writable");
         std::fs::write(folder.path().join("catalog.toml"), self.catalog).expect("writable");
+        for (name, text) in self.files {
+            std::fs::write(folder.path().join(name), text).expect("writable");
+        }
         let (keys, limit_is_an_error) = (self.keys, self.limit_is_an_error);
         let disk = self.on_faulty_disk.then(|| Disk::new(folder.path()));
         let mut server =
