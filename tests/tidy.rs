@@ -372,6 +372,8 @@ fn is_pure(path: &str) -> bool {
     let listed = [
         "src/auth/canonical.rs",
         "src/auth/rules.rs",
+        "src/http/proxy_protocol.rs",
+        "src/tls/validity.rs",
         "src/catalog/template.rs",
         "src/postback/price.rs",
         "src/caps/counts.rs",
