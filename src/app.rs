@@ -298,8 +298,7 @@ impl Server {
             let waiting = Arc::clone(&router.clicks.waiting);
             let store = Arc::clone(&self.store);
             let (entrance, admission) = (Arc::clone(&self.entrance), Arc::clone(&admission));
-            let serving =
-                http::serve(listener, entrance, router, admission, self.drain.clone());
+            let serving = http::serve(listener, entrance, router, admission, self.drain.clone());
             workers.push(spawn_worker(number, async move {
                 tokio::spawn(async move { waiting.attend(|| store.writer().flush()).await });
                 serving.await
@@ -328,8 +327,7 @@ impl Server {
         let (rates, metrics) = (Arc::clone(&self.admin.rates), Arc::clone(&self.metrics));
         let certificates = [&self.entrance.certificates, &self.admin_certificates];
         let certificates = certificates.into_iter().flatten().cloned().collect();
-        self.background
-            .spawn(reload::on_signal(reload, self.source, rates, certificates, metrics));
+        self.background.spawn(reload::on_signal(reload, self.source, rates, certificates, metrics));
         self.admin.readiness.started();
         tracing::info!(public = %self.config.server.listen, admin = %self.config.admin.listen, "serving");
         let stopped = self.background.block_on(until_stopped(&self.store))?;

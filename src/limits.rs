@@ -262,7 +262,8 @@ pub const WARM_CONVERSIONS_MAX: usize = 1_000_000;
 
 const _: () = assert!(URL_BYTES_MAX < HEAD_BYTES_MAX, "414 must be reachable before 431");
 const _: () = assert!(CUSTOM_PARAMETERS_MAX < PARAMETERS_MAX);
-const _: () = assert!(HEAD_BYTES_MAX <= u32::MAX as usize && BODY_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(HEAD_BYTES_MAX < 1 << 31, "as HTTP/2 says it");
+const _: () = assert!(BODY_BYTES_MAX < 1 << 30, "twice a window is one, too");
 const _: () = assert!(
     BODY_BYTES_MAX + HEAD_BYTES_MAX + PARAMETERS_MAX * 64 < BATCH_BYTES_MAX,
     "one conversion always fits a batch"

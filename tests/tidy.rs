@@ -103,9 +103,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "http",
-        &[
-            "click", "postback", "metrics", "http2", "shutdown", "tls", "limits", "model", "time",
-        ],
+        &["click", "postback", "metrics", "http2", "shutdown", "tls", "limits", "model", "time"],
     ),
     (
         "click",
@@ -307,7 +305,11 @@ fn tls_is_named_in_one_place(file: &File) -> Vec<String> {
 
 #[test]
 fn only_one_module_names_the_tls_library() {
-    must_refuse("src/http/listener.rs", "use tokio_rustls::TlsAcceptor;", tls_is_named_in_one_place);
+    must_refuse(
+        "src/http/listener.rs",
+        "use tokio_rustls::TlsAcceptor;",
+        tls_is_named_in_one_place,
+    );
     must_refuse("src/admin/client.rs", "f(rustls::Error)", tls_is_named_in_one_place);
     check(&rust_files("src"), tls_is_named_in_one_place);
 }

@@ -162,16 +162,14 @@ async fn send(
     request: Request<Full<Bytes>>,
 ) -> Result<Answer, ClientError> {
     let broken = |error: hyper::Error| ClientError::Broken(error.into());
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     // Its error is the request's, too.
     drop(tokio::spawn(connection));
     let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
     let body = Limited::new(body, CATALOG_BYTES_MAX).collect().await;
     let body = body.map_err(ClientError::Broken)?.to_bytes();
     let etag = head.headers.get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-    let text =
-        String::from_utf8(body.into()).map_err(|error| ClientError::Broken(error.into()))?;
+    let text = String::from_utf8(body.into()).map_err(|error| ClientError::Broken(error.into()))?;
     Ok(Answer { status: head.status.as_u16(), etag, text })
 }
 

@@ -23,7 +23,11 @@ pub fn config(file: Option<&Path>) -> u8 {
     let catalog = config.catalog.as_ref().map(|path| check_catalog(path, defaults(&config)));
     let rates = config.rates.as_ref().map(check_rates);
     // All are checked before the first failure counts.
-    tls.into_iter().chain([catalog, rates]).flatten().find(|code| *code != EXIT_OK).unwrap_or(EXIT_OK)
+    tls.into_iter()
+        .chain([catalog, rates])
+        .flatten()
+        .find(|code| *code != EXIT_OK)
+        .unwrap_or(EXIT_OK)
 }
 
 /// Checks a catalog file.

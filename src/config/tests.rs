@@ -206,7 +206,9 @@ fn backups_are_off_until_they_have_a_place() {
 fn tls_takes_a_certificate_and_its_key() {
     let files = "tls_certificate = \"c.pem\"\ntls_key = \"k.pem\"\n";
     let (config, report) = load(
-        &format!("[server]\nlisten = \"0.0.0.0:443\"\n{files}[admin]\nlisten = \"0.0.0.0:9090\"\n{files}"),
+        &format!(
+            "[server]\nlisten = \"0.0.0.0:443\"\n{files}[admin]\nlisten = \"0.0.0.0:9090\"\n{files}"
+        ),
         &[],
     )
     .expect("valid");

@@ -10,6 +10,8 @@ const V1: &[u8] = b"PROXY ";
 const V1_BYTES_MAX: usize = 107;
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_HEAD_BYTES: usize = V2.len() + 4;
+const TCP_OVER_IPV4: u8 = 0x11;
+const TCP_OVER_IPV6: u8 = 0x21;
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,14 +99,14 @@ fn version_2(bytes: &[u8]) -> Result<Parsed, Malformed> {
         return Err(Malformed);
     }
     // Source, destination, and two ports.
-    let (addresses, source): (usize, fn(&[u8]) -> Option<IpAddr>) = match family_and_protocol {
-        0x11 => (12, |bytes| Some(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into())),
-        0x21 => (36, |bytes| Some(Ipv6Addr::from(*bytes.first_chunk::<16>()?).into())),
+    let addresses = match family_and_protocol {
+        TCP_OVER_IPV4 => 12,
+        TCP_OVER_IPV6 => 36,
         // Known, but no address of TCP over IP: unspecified, datagrams, and Unix sockets.
-        0x00..=0x02 | 0x10 | 0x12 | 0x20 | 0x22 | 0x30..=0x32 => (0, |_| None),
+        0x00..=0x02 | 0x10 | 0x12 | 0x20 | 0x22 | 0x30..=0x32 => 0,
         // The specification has receivers refuse what it does not define. The command for a
         // proxy's own connections says that the family is to be ignored.
-        _ if is_local => (0, |_| None),
+        _ if is_local => 0,
         _ => return Err(Malformed),
     };
     if !is_local && length < addresses {
@@ -113,7 +115,11 @@ fn version_2(bytes: &[u8]) -> Result<Parsed, Malformed> {
     if rest.len() < length {
         return Ok(Parsed::Incomplete);
     }
-    let source = if is_local { None } else { source(rest) };
+    let source = match family_and_protocol {
+        TCP_OVER_IPV4 if !is_local => rest.first_chunk::<4>().map(|ip| Ipv4Addr::from(*ip).into()),
+        TCP_OVER_IPV6 if !is_local => rest.first_chunk::<16>().map(|ip| Ipv6Addr::from(*ip).into()),
+        _ => None,
+    };
     Ok(Parsed::Complete { bytes: whole, source })
 }
 

@@ -293,7 +293,8 @@ pub struct ConnectionMetrics {
 impl ConnectionMetrics {
     fn register() -> Self {
         let refused = |reason: &'static str| counter!("postbackd_connections_refused_total", "reason" => reason);
-        let shaken = |result: &'static str| counter!("postbackd_tls_handshakes_total", "result" => result);
+        let shaken =
+            |result: &'static str| counter!("postbackd_tls_handshakes_total", "result" => result);
         Self {
             accepted: counter!("postbackd_connections_total"),
             over_total: refused("connections_max"),

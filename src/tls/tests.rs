@@ -102,9 +102,8 @@ fn what_cannot_be_used_is_called_by_its_name() {
     files.write("empty.pem", "");
     files.write("cut.pem", &certificate[..200]);
     files.write("cut-key.pem", &first_key[..100]);
-    let begin_end = |what: &str, body: &str| {
-        format!("-----BEGIN {what}-----\n{body}\n-----END {what}-----\n")
-    };
+    let begin_end =
+        |what: &str, body: &str| format!("-----BEGIN {what}-----\n{body}\n-----END {what}-----\n");
     files.write("no-x509.pem", &[&*certificate, &begin_end("CERTIFICATE", "AAAA")].concat());
     files.write("bad-key.pem", &begin_end("PRIVATE KEY", "AAAA"));
     files.write("encrypted.pem", &begin_end("ENCRYPTED PRIVATE KEY", "AAAA"));

@@ -90,15 +90,8 @@ fn time(bytes: &[u8]) -> Option<(i64, &[u8])> {
     };
     let [month, day, hour, minute, second] = digits.as_chunks::<2>().0 else { return None };
     let two = |digits: &[u8; 2]| number(digits).and_then(|number| i8::try_from(number).ok());
-    let time = DateTime::new(
-        year,
-        two(month)?,
-        two(day)?,
-        two(hour)?,
-        two(minute)?,
-        two(second)?,
-        0,
-    );
+    let time =
+        DateTime::new(year, two(month)?, two(day)?, two(hour)?, two(minute)?, two(second)?, 0);
     let time = Offset::UTC.to_timestamp(time.ok()?).ok()?;
     (digits.len() == 10).then_some((time.as_second(), rest))
 }
@@ -136,10 +129,8 @@ mod tests {
             let time = |text: &str| der(tag(text), text.as_bytes());
             let times = [time(from), time(until)].concat();
             let second = |text: &str| text.parse::<jiff::Timestamp>().expect("a time").as_second();
-            let expected = expected.map(|(from, until)| Validity {
-                from_s: second(from),
-                until_s: second(until),
-            });
+            let expected = expected
+                .map(|(from, until)| Validity { from_s: second(from), until_s: second(until) });
             for version in [vec![], der(VERSION, &der(INTEGER, &[2]))] {
                 for issuer in [0, 100, 200, 70_000 & 0xfff] {
                     let certificate = certificate(&version, issuer, &times);

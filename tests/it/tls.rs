@@ -344,7 +344,8 @@ fn the_admin_listener_speaks_tls_and_http_2_and_the_command_line_trusts_whom_it_
     let authority = Authority::new();
     let (certificate, key) = authority.issue();
     // Started without, because the harness asks in clear text whether it is ready.
-    let setup = Setup::new().key("backup.path", "backups").file("token", "an-admin-token-for-tests");
+    let setup =
+        Setup::new().key("backup.path", "backups").file("token", "an-admin-token-for-tests");
     let mut server = setup.file("ca.pem", &authority.pem()).start();
     server.write("cert.pem", &certificate);
     server.write("key.pem", &key);

@@ -92,9 +92,12 @@ fn a_server_does_not_start_on_certificates_that_cannot_be_used() {
         std::fs::write(folder.path().join("cert.pem"), certificate).expect("writable");
         std::fs::write(folder.path().join("key.pem"), key).expect("writable");
         let files = "tls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"\n";
-        let config = format!("[server]\n{files}[admin]\ntls_certificate = \"no.pem\"\ntls_key = \"key.pem\"\n");
+        let config = format!(
+            "[server]\n{files}[admin]\ntls_certificate = \"no.pem\"\ntls_key = \"key.pem\"\n"
+        );
         std::fs::write(folder.path().join("p.toml"), config).expect("writable");
-        let output = binary().args([command, "--config"]).arg(folder.path().join("p.toml")).output();
+        let output =
+            binary().args([command, "--config"]).arg(folder.path().join("p.toml")).output();
         let output = output.expect("the binary runs");
         let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8");
         assert!(!folder.path().join("data").exists(), "no store before certificates");

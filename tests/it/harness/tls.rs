@@ -172,8 +172,7 @@ impl Http2 {
         headers: &[(&str, &str)],
         body: &str,
     ) -> hyper::Result<Response> {
-        let mut request =
-            Request::builder().method(method).uri(format!("https://{NAME}{target}"));
+        let mut request = Request::builder().method(method).uri(format!("https://{NAME}{target}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -219,7 +218,12 @@ pub fn header(name: &str, value: &str) -> Vec<u8> {
             vec![length as u8]
         } else {
             let rest = length - 127;
-            vec![127, (rest & 0x7f) as u8 | 0x80, (rest >> 7 & 0x7f) as u8 | 0x80, (rest >> 14) as u8]
+            vec![
+                127,
+                (rest & 0x7f) as u8 | 0x80,
+                (rest >> 7 & 0x7f) as u8 | 0x80,
+                (rest >> 14) as u8,
+            ]
         };
         [&length, text.as_bytes()].concat()
     };
