@@ -29,7 +29,7 @@ fn setup() -> Setup {
     Setup::new()
         .catalog(CATALOG.to_owned())
         .key("server.proxy_protocol", "true")
-        .key("server.trusted_proxies", "127.0.0.1")
+        .key("server.trusted_proxies", "127.0.0.1/32")
 }
 
 fn v2(command: u8, family: u8, content: &[u8]) -> Vec<u8> {
@@ -106,7 +106,7 @@ fn a_header_may_come_in_pieces_and_with_the_request() {
 
 #[test]
 fn who_is_no_proxy_is_turned_away_whatever_it_says() {
-    let server = setup().key("server.trusted_proxies", "127.0.0.2").start();
+    let server = setup().key("server.trusted_proxies", "127.0.0.2/32").start();
     let mut connection = server.connect();
     // The close may be quicker.
     let _ = connection.send(ipv4([203, 0, 113, 9]));

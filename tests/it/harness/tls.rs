@@ -254,12 +254,31 @@ impl RawHttp2 {
     /// The next frame: kind, flags, stream, payload.
     pub fn receive(&mut self) -> std::io::Result<(u8, u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
-        self.0.read_exact(&mut head)?;
+        self.read_exact(&mut head)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; length as usize];
-        self.0.read_exact(&mut payload)?;
+        self.read_exact(&mut payload)?;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         Ok((head[3], head[4], stream, payload))
+    }
+
+    /// Reads without sending what could not be sent: what came before a reset can still be read.
+    fn read_exact(&mut self, mut buffer: &mut [u8]) -> std::io::Result<()> {
+        let Stream { conn, sock } = &mut self.0;
+        while !buffer.is_empty() {
+            match conn.reader().read(buffer) {
+                Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => buffer = &mut buffer[read..],
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    if conn.read_tls(sock)? == 0 {
+                        return Err(std::io::ErrorKind::UnexpectedEof.into());
+                    }
+                    conn.process_new_packets().map_err(std::io::Error::other)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Reads until the server says goodbye; its reason.
