@@ -126,6 +126,10 @@ pub(super) fn client(address: &str, server: &ServerArguments) -> Result<AdminCli
         eprintln!("a server wants its token: --token-file FILE");
         return Err(EXIT_MISTAKES);
     };
+    if server.ca.is_some() && !address.starts_with("https://") {
+        eprintln!("--ca is for https://HOST:PORT; nothing is checked without TLS");
+        return Err(EXIT_MISTAKES);
+    }
     let token = std::fs::read_to_string(path)
         .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?;
     let trust = server.ca.as_deref().map_or(Trust::System, Trust::Authorities);

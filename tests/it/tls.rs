@@ -93,7 +93,10 @@ fn who_speaks_no_tls_of_today_is_turned_away() {
     plain.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sent");
     assert!(plain.rest().expect("closed").len() < 10);
     // A greeting of TLS 1.1, with a suite that we would know.
-    let hello = [&[3, 2], [7; 32].as_slice(), &[0, 0, 2, 0xc0, 0x13, 1, 0]].concat();
+    // Its signatures and curves are ours as well: only the version is too old.
+    let extensions = [0, 16, 0, 13, 0, 4, 0, 2, 4, 3, 0, 10, 0, 4, 0, 2, 0, 23];
+    let suite = [0, 0, 2, 0xc0, 0x09, 1, 0];
+    let hello = [&[3, 2], [7; 32].as_slice(), &suite, &extensions].concat();
     let hello = [&[1, 0, 0, hello.len() as u8], hello.as_slice()].concat();
     let record = [&[22, 3, 1, 0, hello.len() as u8], hello.as_slice()].concat();
     let mut old = server.connect();
@@ -397,6 +400,8 @@ fn the_admin_listener_speaks_tls_and_http_2_and_the_command_line_trusts_whom_it_
     assert!(code == Some(1) && said.contains("not valid for name"), "{said}");
     let (code, _) = apply(&format!("http://{}", server.admin), &[]);
     assert_eq!(code, Some(1));
+    let (code, said) = apply(&format!("http://{}", server.admin), &["--ca", "ca.pem"]);
+    assert!(code == Some(2) && said.contains("--ca is for https"), "{said}");
     // On the same machine the configuration says which certificate to expect.
     let (code, said) = run(&["backup", "--config", "postbackd.toml"]);
     assert_eq!(code, Some(0), "{said}");
