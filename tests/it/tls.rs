@@ -200,7 +200,7 @@ fn requests_taken_back_at_once_do_not_stop_others_nor_fill_memory() {
         // Many in one record: the server sees them all before it can answer the first.
         let reason = flood(&mut raw, |first| {
             let pair = |number: u32| {
-                let stream = first * 64 + 2 * number;
+                let stream = (first - 1) * 64 + 2 * number + 1;
                 let request = frame(HEADERS, END_STREAM | END_HEADERS, stream, &headers);
                 [request, frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
             };
