@@ -28,7 +28,7 @@ use crate::config::{self, Config, IpStorage, Secret};
 use crate::dedup::Deduplicator;
 use crate::files;
 use crate::fraud::Watch;
-use crate::http::{self, Admission, Load, RefusedBodies, Router, TrustedProxies};
+use crate::http::{self, Admission, Entrance, Load, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{
     ADMIN_STALLED_MAX, BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, FRAUD_REPORTS_AT_ONCE_MAX,
     LOG_FILE_BYTES, PROOFS_AT_ONCE_MAX, REPORTS_AT_ONCE_MAX, UPLOADS_MAX,
@@ -43,6 +43,7 @@ use crate::space::free_bytes;
 use crate::store::{OpenError, ReadError, Store, database_folder};
 use crate::throttle::Throttle;
 use crate::time::{Clock, Randomness};
+use crate::tls::{Certificates, TlsError};
 use stop::Stop;
 
 /// Why the server cannot start or go on.
@@ -79,6 +80,14 @@ pub enum ServerError {
     /// A part of a store.
     #[error("{} is what a restore left that was cut short: remove it and restore again", .0.display())]
     UnfinishedRestore(PathBuf),
+    /// Certificates or a key.
+    #[error("cannot use the certificates of the {listener} listener: {error}")]
+    Tls {
+        /// Whose.
+        listener: &'static str,
+        /// Why.
+        error: TlsError,
+    },
     /// A thread or runtime.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -110,7 +119,9 @@ pub struct Server {
     source: Arc<CatalogSource>,
     background: Runtime,
     public_listeners: Vec<TcpListener>,
+    entrance: Arc<Entrance>,
     admin_listener: TcpListener,
+    admin_certificates: Option<Arc<Certificates>>,
     drain: Drain,
     trigger: DrainTrigger,
 }
@@ -123,6 +134,14 @@ impl Server {
     /// When any of it is not possible.
     pub fn build(config: Config, config_file: Option<&Path>) -> Result<Self, ServerError> {
         let metrics = Arc::new(Metrics::new()?);
+        let clock = Clock::System;
+        // Before the store, whose opening may take long: both, so that both are complained about.
+        let certificates = [("public", &config.server.tls), ("admin", &config.admin.tls)];
+        let certificates = certificates.map(|(listener, files)| {
+            let read = reload::certificates(listener, files.as_ref(), &metrics, clock.now_ms());
+            read.map_err(|error| ServerError::Tls { listener, error })
+        });
+        let [public_certificates, admin_certificates] = all(certificates)?;
         let database = database_folder(&config.store.path);
         if let Some(part) = unfinished_restore(&config.store.path) {
             return Err(ServerError::UnfinishedRestore(part));
@@ -138,7 +157,6 @@ impl Server {
         )?;
         let store = Arc::new(store);
         prepare_log(&store, &config.store)?;
-        let clock = Clock::System;
         warn_if_ahead(identity.newest_ms, clock.now_ms());
         store.minting_from(clock.now_ms().max(identity.newest_ms + 1));
         let keyring = Arc::new(keyring(&config, identity.click_key));
@@ -253,6 +271,11 @@ impl Server {
             clock,
             metrics: Arc::clone(&metrics),
         });
+        let proxies = TrustedProxies::new(config.server.trusted_proxies.clone());
+        let entrance = Arc::new(Entrance {
+            certificates: public_certificates,
+            proxies: config.server.proxy_protocol.then_some(proxies),
+        });
         let listen = |address, stalled_max| {
             http::bind(address, stalled_max).map_err(|error| ServerError::Listen { address, error })
         };
@@ -274,7 +297,9 @@ impl Server {
             source,
             background,
             public_listeners,
+            entrance,
             admin_listener,
+            admin_certificates,
             drain,
             trigger,
         })
@@ -298,7 +323,8 @@ impl Server {
         {
             let waiting = Arc::clone(&router.clicks.waiting);
             let store = Arc::clone(&self.store);
-            let serving = http::serve(listener, router, Arc::clone(&admission), self.drain.clone());
+            let (entrance, admission) = (Arc::clone(&self.entrance), Arc::clone(&admission));
+            let serving = http::serve(listener, entrance, router, admission, self.drain.clone());
             workers.push(spawn_worker(number, async move {
                 tokio::spawn(async move { waiting.attend(|| store.writer().flush()).await });
                 serving.await
@@ -308,6 +334,7 @@ impl Server {
         let (admin_trigger, admin_drain) = drain();
         self.background.spawn(admin::serve(
             self.admin_listener,
+            self.admin_certificates.clone(),
             Arc::clone(&self.admin),
             admin_drain,
         ));
@@ -323,7 +350,9 @@ impl Server {
         self.background.spawn(background::reprice(self.postbacks.clone(), self.reprice));
         self.background.spawn(async move { background::warm(&self.postbacks).await });
         let reload = self.background.block_on(async { signal(SignalKind::hangup()) })?;
+        let certificates = [&self.entrance.certificates, &self.admin_certificates];
         let files = reload::Files {
+            certificates: certificates.into_iter().flatten().cloned().collect(),
             catalog: self.source,
             admin: Arc::clone(&self.admin),
             configured: self.config.clone(),
@@ -381,6 +410,18 @@ async fn until_stopped(store: &Store) -> std::io::Result<Stopped> {
         _ = terminate.recv() => Ok(Stopped::Drained),
         _ = interrupt.recv() => Ok(Stopped::Drained),
         () = store.health().poisoned() => Ok(Stopped::StorePoisoned),
+    }
+}
+
+/// All values, or the first error; the others are logged.
+fn all<T>(read: [Result<T, ServerError>; 2]) -> Result<[T; 2], ServerError> {
+    match read {
+        [Ok(first), Ok(second)] => Ok([first, second]),
+        [Err(first), Err(second)] => {
+            tracing::error!(error = %second, "cannot start");
+            Err(first)
+        }
+        [Err(error), _] | [_, Err(error)] => Err(error),
     }
 }
 

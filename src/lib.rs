@@ -45,12 +45,14 @@ pub mod throttle;
 pub mod checked_toml;
 pub mod config;
 pub mod files;
+pub mod http2;
 pub mod metrics;
 pub mod readiness;
 pub mod shutdown;
 pub mod space;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 
 pub mod click_id;
 pub mod query;

@@ -259,6 +259,32 @@ pub const ADMIN_HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the kernel tries to bring a client what it does not take, before the connection is
 /// dropped; of the public listener it is `server.header_read_timeout`.
 pub const ADMIN_STALLED_MAX: Duration = Duration::from_secs(60);
+/// A file of certificates or of a key, bytes: a chain takes less than ten thousand.
+pub const PEM_BYTES_MAX: u64 = 1 << 20;
+/// How long a TLS handshake may take: a few round trips, on the worst of mobile networks.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// The header in which a proxy says whose connection it passes on, bytes: addresses take 52, and
+/// what proxies add of their own a few hundred.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 << 10;
+/// How long that header may take; proxies send it with their first packet.
+pub const PROXY_HEADER_TIME_MAX: Duration = Duration::from_secs(5);
+/// Requests of one HTTP/2 connection under way at once: what its RFC calls the least that does
+/// not slow clients down. Each also counts as a request under way.
+pub const HTTP2_STREAMS_MAX: u32 = 100;
+/// Requests of an HTTP/2 connection that the client has taken back before they were looked at.
+/// More, and it is closed: a client that hurries so floods (CVE-2023-44487).
+pub const HTTP2_TAKEN_BACK_MAX: usize = 20;
+/// Requests of an HTTP/2 connection that were ended because the client broke the protocol in them.
+/// More, and it is closed: nobody errs so often, but a flood can be made of it (CVE-2025-8671).
+pub const HTTP2_BROKEN_MAX: usize = 100;
+/// Bytes of one public HTTP/2 request that may be on their way before they are read: a whole body.
+pub const HTTP2_WINDOW_BYTES: u32 = BODY_BYTES_MAX as u32;
+/// The same of one admin request: files, over long ways.
+pub const ADMIN_HTTP2_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of an answer that wait for an HTTP/2 client to read them.
+pub const HTTP2_SEND_BYTES_MAX: usize = 64 << 10;
+/// How long an HTTP/2 client that was told to go may do nothing before it is cut off.
+pub const HTTP2_GOODBYE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a postback's body may take.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rows that one page of a listing holds at most.
@@ -272,6 +298,8 @@ pub const WARM_CONVERSIONS_MAX: usize = 1_000_000;
 
 const _: () = assert!(URL_BYTES_MAX < HEAD_BYTES_MAX, "414 must be reachable before 431");
 const _: () = assert!(CUSTOM_PARAMETERS_MAX < PARAMETERS_MAX);
+const _: () = assert!(HEAD_BYTES_MAX < 1 << 31, "as HTTP/2 says it");
+const _: () = assert!(BODY_BYTES_MAX < 1 << 30, "twice a window is one, too");
 const _: () = assert!(
     BODY_BYTES_MAX + HEAD_BYTES_MAX + PARAMETERS_MAX * 64 < BATCH_BYTES_MAX,
     "one conversion always fits a batch"

@@ -38,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "store",
             "telemetry",
+            "tls",
             "click_id",
             "query",
             "limits",
@@ -69,6 +70,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
             "shutdown",
             "space",
+            "tls",
             "click_id",
             "limits",
             "model",
@@ -92,9 +94,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "readiness",
             "metrics",
             "report",
+            "http2",
             "store",
             "shutdown",
             "space",
+            "tls",
             "checked_toml",
             "click_id",
             "limits",
@@ -102,7 +106,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
-    ("http", &["click", "postback", "throttle", "metrics", "shutdown", "limits", "model", "time"]),
+    (
+        "http",
+        &[
+            "click", "postback", "throttle", "metrics", "http2", "shutdown", "tls", "limits",
+            "model", "time",
+        ],
+    ),
     (
         "click",
         &["catalog", "caps", "fraud", "metrics", "store", "click_id", "query", "limits", "model"],
@@ -143,6 +153,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("readiness", &["store", "shutdown"]),
     ("metrics", &["store", "model"]),
     ("telemetry", &["config"]),
+    ("http2", &["shutdown", "limits"]),
+    ("tls", &["config", "limits"]),
     ("config", &["checked_toml", "click_id", "limits", "model"]),
     ("files", &[]),
     ("store", &["click_id", "limits", "model"]),
@@ -160,7 +172,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// The only files that name the storage engine.
 const ROCKS: &[&str] = &["src/store/rocks.rs", "src/store/options.rs"];
 /// The only places that name the HTTP library.
-const HTTP: &[&str] = &["src/http/", "src/admin/", "src/app.rs"];
+const HTTP: &[&str] = &["src/http/", "src/admin/", "src/app.rs", "src/http2.rs"];
+/// The only places that name the TLS library.
+const TLS: &[&str] = &["src/tls/"];
 /// What a pure file must not know: clock, chance, disk, network, threads, environment.
 const IMPURE: &[&str] = &[
     "Instant",
@@ -302,6 +316,25 @@ fn only_the_listeners_and_the_composition_root_name_http() {
     check(&rust_files("src"), http_is_named_at_the_edge);
 }
 
+fn tls_is_named_in_one_place(file: &File) -> Vec<String> {
+    if TLS.iter().any(|place| file.path.starts_with(place)) {
+        return Vec::new();
+    }
+    let words = ["rustls", "tokio_rustls", "rustls_native_certs", "aws_lc_rs"];
+    lines_with(file, "names the TLS library", |line| words.iter().any(|word| has_word(line, word)))
+}
+
+#[test]
+fn only_one_module_names_the_tls_library() {
+    must_refuse(
+        "src/http/listener.rs",
+        "use tokio_rustls::TlsAcceptor;",
+        tls_is_named_in_one_place,
+    );
+    must_refuse("src/admin/client.rs", "f(rustls::Error)", tls_is_named_in_one_place);
+    check(&rust_files("src"), tls_is_named_in_one_place);
+}
+
 fn module_of(path: &str) -> &str {
     let inner = path.strip_prefix("src/").unwrap_or(path);
     inner.split_once('/').map_or_else(|| inner.trim_end_matches(".rs"), |(module, _)| module)
@@ -362,6 +395,8 @@ fn is_pure(path: &str) -> bool {
     let listed = [
         "src/auth/canonical.rs",
         "src/auth/rules.rs",
+        "src/http/proxy_protocol.rs",
+        "src/tls/validity.rs",
         "src/catalog/template.rs",
         "src/postback/price.rs",
         "src/caps/counts.rs",

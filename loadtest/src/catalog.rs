@@ -3,12 +3,17 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::CatalogArgs;
+use crate::cli::{Auth, CatalogArgs};
 use crate::text::{Random, push_number};
 
 /// A hundredth of a US cent: all amounts here are whole numbers of millionths.
 const CENT: i64 = 10_000;
 const DOLLAR: i64 = 100 * CENT;
+
+/// What senders show, and the variable in which the server finds it.
+pub const SECRET: &str = "loadtest-secret";
+/// See [`SECRET`].
+pub const SECRET_VARIABLE: &str = "LOADTEST_SECRET";
 
 /// Offers and affiliates, numbered; each of the first has its turn in what it pays.
 #[derive(Clone, Debug)]
@@ -17,6 +22,7 @@ pub struct Catalog {
     affiliate: String,
     offers: u32,
     affiliates: u32,
+    auth: Auth,
 }
 
 /// Where a click goes, and who sent it.
@@ -69,15 +75,20 @@ impl Rule {
 impl Catalog {
     /// The catalog that the command line asks for.
     pub fn new(args: &CatalogArgs) -> Self {
-        let CatalogArgs { offer, affiliate, offers, affiliates } = args.clone();
-        Self { offer, affiliate, offers: offers.max(1), affiliates: affiliates.max(1) }
+        let CatalogArgs { offer, affiliate, offers, affiliates, auth } = args.clone();
+        Self { offer, affiliate, offers: offers.max(1), affiliates: affiliates.max(1), auth }
     }
 
     /// So many of both, with the usual names.
     #[cfg(test)]
     pub fn of(offers: u32, affiliates: u32) -> Self {
         let (offer, affiliate) = ("spring".to_owned(), "pub-7".to_owned());
-        Self::new(&CatalogArgs { offer, affiliate, offers, affiliates })
+        Self::new(&CatalogArgs { offer, affiliate, offers, affiliates, auth: Auth::None })
+    }
+
+    /// What the advertiser asks of its senders.
+    pub const fn auth(&self) -> Auth {
+        self.auth
     }
 
     /// How many affiliates there are.
@@ -122,6 +133,13 @@ impl Catalog {
     /// The catalog as the server reads it.
     pub fn toml(&self) -> String {
         let mut out = "[[advertisers]]\nid = \"acme\"\npreset = \"standard\"\n".to_owned();
+        let secrets = format!("[{{ secret = \"env:{SECRET_VARIABLE}\" }}]");
+        match self.auth {
+            Auth::None => {}
+            Auth::Token => out += &format!("auth = {{ tokens = {secrets} }}\n"),
+            // Signed once, at the start of a run.
+            Auth::Hmac => out += &format!("auth = {{ hmac = {secrets}, ts_window = \"1d\" }}\n"),
+        }
         for offer in 0..self.offers {
             let (payout, revenue) = RULES[offer as usize % RULES.len()];
             let (id, payout, revenue) = (self.offer_id(offer), payout.toml(), revenue.toml());

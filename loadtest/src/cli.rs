@@ -36,6 +36,12 @@ pub struct FloorArgs {
     /// Worker threads; 0: one per core.
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
+    /// Speak TLS with this certificate (PEM).
+    #[arg(long, requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's key (PEM).
+    #[arg(long, requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -52,6 +58,17 @@ pub enum ScenarioName {
     Funnel,
 }
 
+/// What the advertiser asks of its senders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// Nothing: a genuine click ID is enough.
+    None,
+    /// A token.
+    Token,
+    /// A signature, HMAC-SHA256.
+    Hmac,
+}
+
 /// What requests are spread over. A server that is not started here needs this catalog.
 #[derive(Clone, Debug, Args)]
 pub struct CatalogArgs {
@@ -65,6 +82,10 @@ pub struct CatalogArgs {
     pub offers: u32,
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub affiliates: u32,
+    /// What postbacks show. A server that is not started here needs the secret, which is
+    /// `loadtest-secret`, in its environment as LOADTEST_SECRET.
+    #[arg(long, value_enum, default_value_t = Auth::None)]
+    pub auth: Auth,
 }
 
 /// How hard to push.
@@ -93,9 +114,12 @@ pub struct LoadArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     pub scenario: ScenarioName,
-    /// The public listener, http://HOST:PORT.
+    /// The public listener, http[s]://HOST:PORT.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub url: String,
+    /// For https: the authorities that the server's certificate must come from, PEM.
+    #[arg(long)]
+    pub ca: Option<PathBuf>,
     /// The admin listener, http://HOST:PORT; needed for the book check.
     #[arg(long, default_value = "http://127.0.0.1:9090")]
     pub admin: String,
@@ -161,6 +185,9 @@ pub struct TableArgs {
     /// Workers of both servers; 0: one per core.
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
+    /// Speak TLS to both servers, with a certificate made for it.
+    #[arg(long)]
+    pub tls: bool,
     #[command(flatten)]
     pub catalog: CatalogArgs,
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]

@@ -21,6 +21,7 @@ use crate::connection::Connection;
 use crate::pace::{Pace, Schedule};
 use crate::scenario::{Tag, Workload};
 use crate::tally::Tally;
+use crate::tls::TlsClient;
 
 /// After the end, answers still under way are awaited for this long.
 const DRAIN_NS: u64 = 5_000_000_000;
@@ -34,9 +35,11 @@ const BACKLOG_MAX: u64 = 100_000;
 const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).expect("not zero");
 
 /// How to load one address.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     pub address: SocketAddr,
+    /// Whom to trust; `None`: clear text.
+    pub tls: Option<TlsClient>,
     pub connections: usize,
     pub threads: usize,
     pub pace: Pace,
@@ -61,14 +64,14 @@ impl Plan {
             connections: part(self.connections as u64).max(1) as usize,
             threads: 1,
             pace,
-            ..*self
+            ..self.clone()
         }
     }
 }
 
 /// Runs one workload a thread until the time is over or all of them are finished.
 pub fn drive<W: Workload + Send>(plan: &Plan, workloads: &mut [W]) -> io::Result<Tally> {
-    let plan = Plan { threads: workloads.len(), ..*plan };
+    let plan = Plan { threads: workloads.len(), ..plan.clone() };
     let tallies: Vec<io::Result<Tally>> = thread::scope(|scope| {
         let start = |(index, workload)| {
             let part = plan.share(index);
@@ -127,7 +130,7 @@ impl<'w, W: Workload> Loop<'w, W> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut connections = Vec::with_capacity(plan.connections);
         for index in 0..plan.connections {
-            let connection = Connection::open(plan.address)?;
+            let connection = Connection::open(plan.address, plan.tls.as_ref())?;
             connection.register(&epoll, index as u64)?;
             connections.push(connection);
         }
@@ -314,7 +317,8 @@ impl<'w, W: Workload> Loop<'w, W> {
     fn reconnect(&mut self, index: usize) {
         self.tally.reconnects += 1;
         let connection = &mut self.connections[index];
-        if connection.reopen(&self.epoll, self.plan.address, index as u64).is_ok() {
+        let Plan { address, tls, .. } = &self.plan;
+        if connection.reopen(&self.epoll, *address, tls.as_ref(), index as u64).is_ok() {
             self.slots[index] = Slot::Idle;
             self.idle.push_back(index);
         } else {

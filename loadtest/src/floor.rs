@@ -19,6 +19,11 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+
+use crate::cli::FloorArgs;
+use crate::tls::TlsFiles;
 
 /// Connections that may wait to be accepted, per worker.
 const BACKLOG: i32 = 1024;
@@ -33,16 +38,25 @@ const LANDING: &str =
 /// As long as a real answer to an accepted postback.
 const ACCEPTED: &str = r#"{"result":"accepted","conversion_id":"00aB3dE5gH7jK9mN1pQ3sT","click_id":"00aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1e","status":"approved"}"#;
 
+/// Serves until the process ends.
+pub fn run(args: &FloorArgs) -> io::Result<()> {
+    let files = args.tls_certificate.clone().zip(args.tls_key.clone());
+    let files = files.map(|(certificate, key)| TlsFiles { certificate, key });
+    serve(args.listen, args.workers, files.as_ref())
+}
+
 /// Serves until the process ends, on `workers` threads, 0 meaning one per core.
-pub fn serve(listen: SocketAddr, workers: usize) -> io::Result<()> {
+pub fn serve(listen: SocketAddr, workers: usize, tls: Option<&TlsFiles>) -> io::Result<()> {
     let workers = worker_count(workers);
+    let acceptor = tls.map(TlsFiles::acceptor).transpose()?;
     // All listeners are bound before any serves, so a taken port is one clear error.
     let listeners: Vec<_> = (0..workers).map(|_| bind(listen)).collect::<io::Result<_>>()?;
     println!("floor listening on {listen}, {workers} workers");
     let mut threads = Vec::with_capacity(workers);
     for (index, listener) in listeners.into_iter().enumerate() {
         let name = format!("floor-{index}");
-        threads.push(thread::Builder::new().name(name).spawn(move || work(listener))?);
+        let acceptor = acceptor.clone();
+        threads.push(thread::Builder::new().name(name).spawn(move || work(listener, acceptor))?);
     }
     for thread in threads {
         thread.join().expect("a floor worker panicked")?;
@@ -66,7 +80,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn work(listener: TcpListener) -> io::Result<()> {
+fn work(listener: TcpListener, acceptor: Option<TlsAcceptor>) -> io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let tasks = tokio::task::LocalSet::new();
@@ -75,7 +89,18 @@ fn work(listener: TcpListener) -> io::Result<()> {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    tokio::task::spawn_local(connection(stream));
+                    // Fails only on a socket that is already dead; serving it will notice.
+                    let _ = stream.set_nodelay(true);
+                    match acceptor.clone() {
+                        None => _ = tokio::task::spawn_local(connection(stream)),
+                        Some(acceptor) => {
+                            _ = tokio::task::spawn_local(async move {
+                                if let Ok(stream) = acceptor.accept(stream).await {
+                                    connection(stream).await;
+                                }
+                            });
+                        }
+                    }
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
@@ -83,9 +108,7 @@ fn work(listener: TcpListener) -> io::Result<()> {
     })
 }
 
-async fn connection(stream: tokio::net::TcpStream) {
-    // Fails only on a socket that is already dead; serving it will notice.
-    let _ = stream.set_nodelay(true);
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin) {
     // How a connection ends is the client's business; the floor keeps no account of it.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -4,7 +4,8 @@
 //! [`target`] with one [`server`]; [`scenario`] writes requests and judges answers; [`drive`] is the
 //! loop that moves them over [`connection`]s, at the [`pace`] asked for, reading with
 //! [`answer`], counting in [`tally`]; [`books`] compares what was answered with what [`admin`]
-//! finds stored, and [`money`] what sales should earn by the [`catalog`] with what they did; [`floor`] is the server that does nothing.
+//! finds stored, and [`money`] what sales should earn by the [`catalog`] with what they did; [`floor`] is the server that does
+//! nothing; [`tls`] is for both sides.
 
 mod admin;
 mod answer;
@@ -27,6 +28,7 @@ mod table;
 mod tally;
 mod target;
 mod text;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -39,7 +41,7 @@ const EXIT_FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     let result = match cli::Cli::parse().command {
-        cli::Command::Floor(args) => floor::serve(args.listen, args.workers).map(|()| true),
+        cli::Command::Floor(args) => floor::run(&args).map(|()| true),
         cli::Command::Catalog(args) => {
             print!("{}", catalog::Catalog::new(&args).toml());
             Ok(true)

@@ -15,6 +15,7 @@ use crate::pace::Pace;
 use crate::scenario::{FunnelShares, Judge, Requests};
 use crate::tally::{Percentiles, Tally};
 use crate::target::{Effort, Target, TargetOptions, parse_url};
+use crate::tls::TlsClient;
 
 /// A server that was killed during the run gets this long to come back for the book check.
 const RESTART_PATIENCE: Duration = Duration::from_secs(30);
@@ -39,10 +40,7 @@ struct Outcome {
 pub fn run(args: &RunArgs) -> io::Result<bool> {
     let run_id = args.run_id.clone().unwrap_or_else(fresh_run_id);
     if run_id.is_empty() || !run_id.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "--run-id takes letters and digits only",
-        ));
+        return Err(invalid("--run-id takes letters and digits only"));
     }
     let with_books = args.check_books || args.check_money || args.scenario == ScenarioName::Funnel;
     let admin = if with_books { Some(admin(args)?) } else { None };
@@ -74,10 +72,20 @@ pub fn run(args: &RunArgs) -> io::Result<bool> {
     Ok(outcome.books.is_none_or(|books| books.mismatches == 0))
 }
 
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
 fn target(args: &RunArgs, catalog: Arc<Catalog>, keep_books: bool) -> io::Result<Target> {
-    let (host, address) = parse_url(&args.url)?;
+    let (is_tls, host, address) = parse_url(&args.url)?;
+    let tls = match (&args.ca, is_tls) {
+        (Some(authorities), true) => Some(TlsClient::new(authorities, &host)?),
+        (None, true) => return Err(invalid("https needs --ca FILE")),
+        (_, false) => None,
+    };
     Ok(Target::new(TargetOptions {
         address,
+        tls,
         requests: Requests::new(&host, catalog),
         judge: if args.lenient { Judge::Lenient } else { Judge::Strict },
         connections: args.load.connections as usize,
@@ -95,7 +103,10 @@ fn target(args: &RunArgs, catalog: Arc<Catalog>, keep_books: bool) -> io::Result
 }
 
 fn admin(args: &RunArgs) -> io::Result<Admin> {
-    let (_, address) = parse_url(&args.admin)?;
+    let (is_tls, _, address) = parse_url(&args.admin)?;
+    if is_tls {
+        return Err(invalid("--admin is http://HOST:PORT"));
+    }
     let token = match &args.admin_token_file {
         Some(path) => std::fs::read_to_string(path).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::admin::Admin;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, SECRET, SECRET_VARIABLE};
+use crate::tls::TlsFiles;
 
 /// For a server that lives a minute on the loopback interface.
 const ADMIN_TOKEN: &str = "loadtest-token-for-one-run-only";
@@ -48,12 +49,14 @@ impl Drop for Child {
 }
 
 /// Starts this binary as the floor.
-pub fn floor(workers: usize) -> io::Result<Child> {
+pub fn floor(workers: usize, tls: Option<&TlsFiles>) -> io::Result<Child> {
     let address = free_address()?;
-    let process = Command::new(std::env::current_exe()?)
-        .args(["floor", "--listen", &address.to_string(), "--workers", &workers.to_string()])
-        .stdout(Stdio::null())
-        .spawn()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["floor", "--listen", &address.to_string(), "--workers", &workers.to_string()]);
+    if let Some(TlsFiles { certificate, key }) = tls {
+        command.arg("--tls-certificate").arg(certificate).arg("--tls-key").arg(key);
+    }
+    let process = command.stdout(Stdio::null()).spawn()?;
     let child = Child { process, address, admin: Admin::new(address, "") };
     let deadline = Instant::now() + START_PATIENCE;
     while let Err(error) = TcpStream::connect(address) {
@@ -71,6 +74,7 @@ pub fn tracker(
     folder: &Path,
     workers: usize,
     catalog: &Catalog,
+    tls: Option<&TlsFiles>,
 ) -> io::Result<Child> {
     let folder = path::absolute(folder)?;
     let (address, admin_address) = (free_address()?, free_address()?);
@@ -79,7 +83,13 @@ pub fn tracker(
     fs::write(folder.join("catalog.toml"), catalog.toml())?;
     let log_path = folder.join("server.log");
     let log = File::create(&log_path)?;
-    let process = Command::new(path::absolute(binary)?)
+    let mut command = Command::new(path::absolute(binary)?);
+    if let Some(TlsFiles { certificate, key }) = tls {
+        command.env("POSTBACKD_SERVER__TLS_CERTIFICATE", path::absolute(certificate)?);
+        command.env("POSTBACKD_SERVER__TLS_KEY", path::absolute(key)?);
+    }
+    let process = command
+        .env(SECRET_VARIABLE, SECRET)
         .arg("serve")
         .arg("--config")
         .arg(&config_path)
@@ -151,9 +161,14 @@ mod tests {
     #[test]
     fn a_server_that_cannot_start_is_an_error_with_its_name() {
         let folder = tempfile::tempdir().expect("a folder");
-        let error =
-            tracker(Path::new("/nonexistent/postbackd"), folder.path(), 1, &Catalog::of(1, 1))
-                .expect_err("no such file");
+        let error = tracker(
+            Path::new("/nonexistent/postbackd"),
+            folder.path(),
+            1,
+            &Catalog::of(1, 1),
+            None,
+        )
+        .expect_err("no such file");
         assert!(error.to_string().contains("/nonexistent/postbackd"), "{error}");
     }
 }

@@ -42,7 +42,7 @@ pub fn run(args: &SoakArgs) -> io::Result<bool> {
     fs::create_dir_all(&args.out_dir)?;
     let folder = tempfile::tempdir_in(&args.out_dir)?;
     let catalog = Arc::new(Catalog::new(&args.catalog));
-    let server = tracker(&args.server_bin, folder.path(), args.workers, &catalog)?;
+    let server = tracker(&args.server_bin, folder.path(), args.workers, &catalog, None)?;
     let mut target = target(args, &server, &catalog);
     let rate = match args.rate {
         Some(rate) => rate,
@@ -80,6 +80,7 @@ fn target(args: &SoakArgs, server: &Child, catalog: &Arc<Catalog>) -> Target {
     let host = server.address().to_string();
     Target::new(TargetOptions {
         address: server.address(),
+        tls: None,
         requests: Requests::new(&host, Arc::clone(catalog)),
         judge: Judge::Strict,
         connections: args.connections as usize,

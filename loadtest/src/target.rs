@@ -13,6 +13,7 @@ use crate::scenario::{
     ClickPool, Clicks, Forged, Funnel, FunnelShares, Judge, PostbackOptions, Postbacks, Requests,
 };
 use crate::tally::Tally;
+use crate::tls::TlsClient;
 
 /// Preparation (click pool, originals) is bounded by its count; this bounds its time.
 const PREPARATION_MAX: Duration = Duration::from_secs(120);
@@ -21,6 +22,7 @@ const PREPARATION_MAX: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug)]
 pub struct TargetOptions {
     pub address: SocketAddr,
+    pub tls: Option<TlsClient>,
     pub requests: Requests,
     pub judge: Judge,
     pub connections: usize,
@@ -100,8 +102,17 @@ impl Target {
 
     fn plan(&self, effort: Effort) -> Plan {
         let TargetOptions { address, connections, threads, .. } = self.options;
+        let tls = self.options.tls.clone();
         let Effort { pace, warmup, measured } = effort;
-        Plan { address, connections: connections.max(threads), threads, pace, warmup, measured }
+        Plan {
+            address,
+            tls,
+            connections: connections.max(threads),
+            threads,
+            pace,
+            warmup,
+            measured,
+        }
     }
 
     fn each_shard<W>(
@@ -152,14 +163,17 @@ fn require(tally: &Tally, what: &str) -> io::Result<()> {
     )))
 }
 
-/// Reads `http://HOST:PORT`; answers the host as sent and the address to connect to.
-pub fn parse_url(url: &str) -> io::Result<(String, SocketAddr)> {
+/// Reads `http://HOST:PORT` or the same with https; answers whether it is that, the host as sent
+/// and the address to connect to.
+pub fn parse_url(url: &str) -> io::Result<(bool, String, SocketAddr)> {
     let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{url}: {why}"));
-    let rest = url.strip_prefix("http://").ok_or_else(|| invalid("not http://HOST:PORT"))?;
+    let is_tls = url.starts_with("https://");
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let rest = rest.ok_or_else(|| invalid("not http[s]://HOST:PORT"))?;
     let host = rest.trim_end_matches('/');
     let mut addresses = host.to_socket_addrs().map_err(|error| invalid(&error.to_string()))?;
     let address = addresses.next().ok_or_else(|| invalid("no address"))?;
-    Ok((host.to_owned(), address))
+    Ok((is_tls, host.to_owned(), address))
 }
 
 #[cfg(test)]

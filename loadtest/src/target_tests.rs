@@ -5,6 +5,8 @@ use crate::admin::Admin;
 use crate::books::Verdict;
 use crate::catalog::Catalog;
 use crate::fake::{self, Fault};
+use crate::floor;
+use crate::tls::TlsFiles;
 
 const RUN: &str = "run1";
 
@@ -15,6 +17,7 @@ fn load(fault: Fault, scenario: ScenarioName, pace: Pace) -> (Tally, Verdict) {
     let before = admin.money(&catalog).expect("the books before");
     let mut target = Target::new(TargetOptions {
         address,
+        tls: None,
         requests: Requests::new("tracker.test", Arc::new(catalog)),
         judge: Judge::Strict,
         connections: 8,
@@ -90,9 +93,47 @@ fn connections_that_die_leave_the_books_right() {
 }
 
 #[test]
-fn an_address_is_read_from_a_plain_http_url_only() {
-    let (host, address) = parse_url("http://127.0.0.1:8080/").expect("a URL");
-    assert_eq!((host.as_str(), address.port()), ("127.0.0.1:8080", 8080));
-    assert!(parse_url("https://127.0.0.1:8080").is_err());
+fn an_address_is_read_from_an_http_url_only() {
+    for (scheme, expected) in [("http", false), ("https", true)] {
+        let (is_tls, host, address) =
+            parse_url(&format!("{scheme}://127.0.0.1:8080/")).expect("a URL");
+        let read = (is_tls, host.as_str(), address.port());
+        assert_eq!(read, (expected, "127.0.0.1:8080", 8080));
+    }
+    assert!(parse_url("ftp://127.0.0.1:8080").is_err());
     assert!(parse_url("http://127.0.0.1").is_err());
+}
+
+#[test]
+fn tls_carries_what_clear_text_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = TlsFiles::make(folder.path()).expect("a certificate");
+    let trusted = TlsClient::new(&files.certificate, "127.0.0.1:1").expect("trusted");
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let address = address.expect("a free port");
+    // It ends with the process.
+    std::thread::spawn(move || floor::serve(address, 1, Some(&files)));
+    while std::net::TcpStream::connect(address).is_err() {
+        std::thread::yield_now();
+    }
+    let mut target = Target::new(TargetOptions {
+        address,
+        tls: Some(trusted),
+        requests: Requests::new("tracker.test", Arc::new(Catalog::of(1, 1))),
+        judge: Judge::Lenient,
+        connections: 8,
+        threads: 2,
+        clicks_pool: 50,
+        originals: 50,
+        keep_books: false,
+        shares: FunnelShares { converts: 0, retried: 0, doubled: 0 },
+        seed: 1,
+    });
+    let measured = Duration::from_millis(300);
+    let effort = Effort { pace: Pace::Closed, warmup: Duration::ZERO, measured };
+    for scenario in [ScenarioName::Click, ScenarioName::Postback] {
+        let (tally, _) = target.run(scenario, effort, RUN).expect("a run");
+        assert!(tally.expected > 100, "{scenario:?}: {tally:?}");
+        assert_eq!((tally.unexpected, tally.lost, tally.reconnects), (0, 0, 0), "{tally:?}");
+    }
 }

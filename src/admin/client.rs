@@ -1,4 +1,4 @@
-//! A client of a running server's admin API, for the command line: plain HTTP, one call after the
+//! A client of a running server's admin API, for the command line: HTTP/1.1, one call after the
 //! other.
 
 use std::net::IpAddr;
@@ -10,10 +10,12 @@ use axum::http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::auth::AdminToken;
 use crate::limits::CATALOG_BYTES_MAX;
+use crate::tls::{Connector, TlsError, Trust};
 
 /// How long a call may take: a large catalog is sent, checked, numbered and answered in seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
@@ -22,8 +24,17 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The address has another form.
-    #[error("{0:?} is not an admin listener's address such as http://127.0.0.1:9090")]
+    #[error(
+        "{0:?} is not an admin listener's address such as http://127.0.0.1:9090 or \
+         https://admin.example:9090"
+    )]
     Address(String),
+    /// Nobody can be trusted.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The other side is not trusted, or does not speak TLS.
+    #[error("no TLS with {0}: {1}")]
+    Untrusted(String, std::io::Error),
     /// The token holds what a header cannot.
     #[error("the token is not plain text of one line")]
     Token,
@@ -33,7 +44,7 @@ pub enum ClientError {
     /// The token would go to another machine in plain text.
     #[error(
         "{0} is another machine, and this is plain HTTP: whoever is on the way would read the token; \
-         go through a tunnel to its loopback address, or say --plain-text"
+         use https, go through a tunnel to its loopback address, or say --plain-text"
     )]
     Elsewhere(std::net::SocketAddr),
     /// It is no HTTP, or it broke off.
@@ -47,6 +58,8 @@ pub enum ClientError {
 /// One admin listener and the token it wants.
 pub struct AdminClient {
     authority: String,
+    /// The host's name, and whom to trust; `None`: in clear text.
+    tls: Option<(String, Connector)>,
     token: AdminToken,
     plain_text: bool,
 }
@@ -76,20 +89,31 @@ pub struct Call<'c> {
 }
 
 impl AdminClient {
-    /// A client of the listener at `address`, `http://HOST:PORT`. It sends the token to this
-    /// machine only, or with `plain_text` to others, too.
+    /// A client of the listener at `address`, `http://HOST:PORT` or `https://HOST:PORT`; the
+    /// latter must be trusted by `trust`. By the former it sends the token to this machine only,
+    /// or with `plain_text` to others, too.
     ///
     /// # Errors
-    /// When the address has another form.
-    pub fn new(address: &str, token: AdminToken, plain_text: bool) -> Result<Self, ClientError> {
+    /// When the address has another form, or nobody can be trusted.
+    pub fn new(
+        address: &str,
+        trust: Trust<'_>,
+        token: AdminToken,
+        plain_text: bool,
+    ) -> Result<Self, ClientError> {
         let wrong = || ClientError::Address(address.to_owned());
         let uri: Uri = address.parse().map_err(|_| wrong())?;
-        let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/");
-        let authority = uri.authority().filter(|_| plain).ok_or_else(wrong)?;
+        let bare = matches!(uri.path_and_query().map(|rest| rest.as_str()), None | Some("/"));
+        let authority = uri.authority().filter(|_| bare).ok_or_else(wrong)?;
         if authority.port().is_none() || authority.as_str().contains('@') {
             return Err(wrong());
         }
-        Ok(Self { authority: authority.to_string(), token, plain_text })
+        let tls = match uri.scheme_str() {
+            Some("http") => None,
+            Some("https") => Some((authority.host().to_owned(), Connector::new(trust)?)),
+            _ => return Err(wrong()),
+        };
+        Ok(Self { authority: authority.to_string(), tls, token, plain_text })
     }
 
     /// Calls `/api/v1/…`. Blocks.
@@ -112,24 +136,20 @@ impl AdminClient {
         let stream = TcpStream::connect(&self.authority)
             .await
             .map_err(|error| ClientError::Unreachable(self.authority.clone(), error))?;
-        let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
-        let (peer, local) =
-            ends.map_err(|error| ClientError::Unreachable(self.authority.clone(), error))?;
-        if !self.plain_text && !is_here(peer.ip(), local.ip()) {
-            return Err(ClientError::Elsewhere(peer));
-        }
-        let broken = |error: hyper::Error| ClientError::Broken(error.into());
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        // Its error is the request's, too.
-        drop(tokio::spawn(connection));
-        let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
-        let body = Limited::new(body, CATALOG_BYTES_MAX).collect().await;
-        let body = body.map_err(ClientError::Broken)?.to_bytes();
-        let etag = head.headers.get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-        let text =
-            String::from_utf8(body.into()).map_err(|error| ClientError::Broken(error.into()))?;
-        Ok(Answer { status: head.status.as_u16(), etag, text })
+        let Some((host, connector)) = &self.tls else {
+            let ends = stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?)));
+            let (peer, local) =
+                ends.map_err(|error| ClientError::Unreachable(self.authority.clone(), error))?;
+            if !self.plain_text && !is_here(peer.ip(), local.ip()) {
+                return Err(ClientError::Elsewhere(peer));
+            }
+            return send(stream, request).await;
+        };
+        let stream = connector
+            .connect(host, stream)
+            .await
+            .map_err(|error| ClientError::Untrusted(self.authority.clone(), error))?;
+        send(stream, request).await
     }
 
     fn request(&self, path: &str, call: &Call<'_>) -> Result<Request<Full<Bytes>>, ClientError> {
@@ -163,6 +183,23 @@ fn is_here(peer: IpAddr, local: IpAddr) -> bool {
     peer.to_canonical().is_loopback() || peer == local
 }
 
+/// One request and its answer, on a connection of its own.
+async fn send(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, ClientError> {
+    let broken = |error: hyper::Error| ClientError::Broken(error.into());
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    // Its error is the request's, too.
+    drop(tokio::spawn(connection));
+    let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
+    let body = Limited::new(body, CATALOG_BYTES_MAX).collect().await;
+    let body = body.map_err(ClientError::Broken)?.to_bytes();
+    let etag = head.headers.get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+    let text = String::from_utf8(body.into()).map_err(|error| ClientError::Broken(error.into()))?;
+    Ok(Answer { status: head.status.as_u16(), etag, text })
+}
+
 impl Answer {
     /// Whether it is a 2xx.
     #[must_use]
@@ -191,16 +228,22 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_http_host_and_port() {
+    fn an_address_is_scheme_host_and_port() {
         let check = |address: &str, expected: bool| {
-            let client = AdminClient::new(address, AdminToken::new(String::new()), false);
-            assert_eq!(client.is_ok(), expected, "{address}");
+            let token = AdminToken::new(String::new());
+            let client = AdminClient::new(address, Trust::System, token, false);
+            let is_address = !matches!(client, Err(ClientError::Address(_)));
+            assert_eq!(is_address, expected, "{address}");
         };
         check("http://127.0.0.1:9090", true);
         check("http://[::1]:9090/", true);
         check("http://admin.example:80", true);
         check("http://127.0.0.1", false);
-        check("https://127.0.0.1:9090", false);
+        check("https://127.0.0.1:9090", true);
+        check("https://[::1]:9090/", true);
+        check("https://admin.example", false);
+        check("ftp://127.0.0.1:9090", false);
+        check("http://127.0.0.1:9090/?q", false);
         check("127.0.0.1:9090", false);
         check("http://127.0.0.1:9090/api", false);
         check("http://me@127.0.0.1:9090", false);

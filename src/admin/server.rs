@@ -1,6 +1,7 @@
-//! The admin listener's routes.
+//! The admin listener: its routes and its connections.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,7 +11,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use jiff::tz::TimeZone;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -27,7 +29,8 @@ use crate::backup::Backups;
 use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
-use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT};
+use crate::http2::{self, Allowance};
+use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT, ADMIN_HTTP2_WINDOW_BYTES};
 use crate::metrics::Metrics;
 use crate::model::admin::Role;
 use crate::postback::Postbacks;
@@ -36,6 +39,7 @@ use crate::readiness::Readiness;
 use crate::shutdown::Drain;
 use crate::store::Store;
 use crate::time::Clock;
+use crate::tls::{Certificates, is_http2};
 
 /// Where the paths of the API begin.
 pub const API: &str = "/api/v1";
@@ -179,6 +183,7 @@ fn routes(state: Arc<AdminState>) -> Router {
 /// When the socket cannot be used.
 pub async fn serve(
     listener: std::net::TcpListener,
+    certificates: Option<Arc<Certificates>>,
     state: Arc<AdminState>,
     drain: Drain,
 ) -> std::io::Result<()> {
@@ -189,7 +194,8 @@ pub async fn serve(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) if connections.len() < ADMIN_CONNECTIONS_MAX => {
-                    connections.spawn(connection(stream, peer, routes.clone(), drain.clone()));
+                    let (certificates, routes) = (certificates.clone(), routes.clone());
+                    connections.spawn(connection(stream, peer, certificates, routes, drain.clone()));
                 }
                 Ok((_, peer)) => tracing::warn!(%peer, "too many admin connections"),
                 Err(error) => tracing::warn!(%error, "cannot accept an admin connection"),
@@ -202,15 +208,51 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: tokio::net::TcpStream, peer: SocketAddr, routes: Router, drain: Drain) {
-    let connection = std::pin::pin!(
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    certificates: Option<Arc<Certificates>>,
+    routes: Router,
+    drain: Drain,
+) {
+    let result = match certificates {
+        None => http1(stream, routes, drain).await,
+        Some(certificates) => {
+            let shaken = tokio::select! {
+                shaken = certificates.accept(stream) => shaken,
+                // It has asked for nothing yet.
+                () = drain.begun() => return,
+            };
+            match shaken {
+                Ok(stream) if is_http2(&stream) => {
+                    let service = TowerToHyperService::new(routes);
+                    let (window_bytes, idle) =
+                        (ADMIN_HTTP2_WINDOW_BYTES, ADMIN_HEADER_READ_TIMEOUT);
+                    http2::serve(stream, service, Allowance { window_bytes, idle }, &drain).await
+                }
+                Ok(stream) => http1(stream, routes, drain).await,
+                Err(error) => {
+                    tracing::debug!(%error, %peer, "a TLS handshake came to nothing");
+                    return;
+                }
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, %peer, "admin connection ended early");
+    }
+}
+
+async fn http1(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    routes: Router,
+    drain: Drain,
+) -> hyper::Result<()> {
+    let connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(ADMIN_HEADER_READ_TIMEOUT)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
     );
-    let result = drain.serve(connection, |connection| connection.graceful_shutdown()).await;
-    if let Err(error) = result {
-        tracing::debug!(%error, %peer, "admin connection ended early");
-    }
+    drain.serve(connection, |connection| connection.graceful_shutdown()).await
 }

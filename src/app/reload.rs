@@ -1,5 +1,5 @@
-//! Files that are read at start and again on SIGHUP: the catalog, the exchange rates, the admin
-//! API's tokens.
+//! Files that are read at start and again on SIGHUP: certificates, the catalog, the exchange rates,
+//! the admin API's tokens.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,15 +11,17 @@ use super::tokens;
 use crate::admin::AdminState;
 use crate::audit::Author;
 use crate::catalog::{CatalogSource, LoadError};
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::metrics::{CATALOG_LOADS, Metrics, RATES_LOADS, TOKENS_LOADS};
 use crate::model::admin::AuditAction;
 use crate::rates::RatesSource;
 use crate::time::Clock;
+use crate::tls::{Certificates, Loaded, TlsError};
 
 /// What is read again.
 #[derive(Clone)]
 pub(super) struct Files {
+    pub certificates: Vec<Arc<Certificates>>,
     pub catalog: Arc<CatalogSource>,
     /// Has the rates, and the tokens in force.
     pub admin: Arc<AdminState>,
@@ -35,6 +37,14 @@ pub(super) async fn on_signal(mut hangup: Signal, files: Files) {
     while hangup.recv().await.is_some() {
         let (files, runtime) = (files.clone(), Handle::current());
         let load = move || {
+            for certificates in &files.certificates {
+                let loaded = certificates.reload(Clock::System.now_ms());
+                if let Err(error) = in_force(certificates.listener(), loaded, &files.admin.metrics)
+                {
+                    let listener = certificates.listener();
+                    tracing::error!(%error, listener, "certificates not reloaded; the old ones stay in force");
+                }
+            }
             runtime.block_on(async {
                 let (by, now_ms) = (Author::file("SIGHUP"), Clock::System.now_ms());
                 let metrics = &files.admin.metrics;
@@ -53,6 +63,34 @@ pub(super) async fn on_signal(mut hangup: Signal, files: Files) {
             Err(error) => tracing::error!(%error, "the reload ended badly"),
         }
     }
+}
+
+/// Reads a listener's certificates for the first time, if it has some.
+pub(super) fn certificates(
+    listener: &'static str,
+    files: Option<&Tls>,
+    metrics: &Metrics,
+    now_ms: u64,
+) -> Result<Option<Arc<Certificates>>, TlsError> {
+    let Some(files) = files else { return Ok(None) };
+    let (certificates, loaded) = Certificates::load(listener, files, now_ms)?;
+    in_force(listener, Ok(loaded), metrics)?;
+    Ok(Some(Arc::new(certificates)))
+}
+
+fn in_force(
+    listener: &'static str,
+    loaded: Result<Loaded, TlsError>,
+    metrics: &Metrics,
+) -> Result<(), TlsError> {
+    let until_s = loaded.as_ref().ok().map(|loaded| loaded.validity.until_s);
+    metrics.certificates(listener, until_s);
+    let loaded = loaded?;
+    for warning in &loaded.warnings {
+        tracing::warn!(%warning, listener, "certificates in force");
+    }
+    tracing::info!(until = %loaded.validity, listener, "certificates in force");
+    Ok(())
 }
 
 /// Brings the catalog into force.

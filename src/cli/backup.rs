@@ -14,13 +14,14 @@ use crate::backup::{BackupError, Backups, restore};
 use crate::config::Config;
 use crate::store::{copy_closed, database_folder};
 use crate::time::Clock;
+use crate::tls::Trust;
 
 /// What `backup` is told.
 #[derive(clap::Args)]
 pub struct BackupArguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// The admin listener of a running server, http://HOST:PORT, where no configuration is at hand.
+    /// The admin listener of a running server, http[s]://HOST:PORT, where no configuration is at hand.
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
     #[command(flatten)]
@@ -93,9 +94,14 @@ fn server(config: &Config) -> Result<Option<AdminClient>, u8> {
                 .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?
         }
     };
-    let token = AdminToken::new(token.trim().to_owned());
+    // By the certificate itself: it is of another name than the address's.
+    let (scheme, trust) = match &config.admin.tls {
+        None => ("http", Trust::System),
+        Some(tls) => ("https", Trust::Certificate(&tls.certificate)),
+    };
     // What the configuration names is an address of this machine.
-    let client = AdminClient::new(&format!("http://{address}"), token, false);
+    let token = AdminToken::new(token.trim().to_owned());
+    let client = AdminClient::new(&format!("{scheme}://{address}"), trust, token, false);
     client.map(Some).map_err(|error: ClientError| failed(error))
 }
 

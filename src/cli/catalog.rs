@@ -9,6 +9,7 @@ use super::{EXIT_DIFFERENT, EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
 use crate::admin::{AdminClient, AdminToken, Answer, Call};
 use crate::catalog::{Diff, Document};
 use crate::checked_toml::{Format, Report};
+use crate::tls::Trust;
 
 /// A running server.
 #[derive(clap::Args)]
@@ -19,6 +20,10 @@ pub struct ServerArguments {
     /// Lets the token go to another machine, where whoever is on the way can read it.
     #[arg(long)]
     plain_text: bool,
+    /// For https: the file of authorities (PEM) that the server's certificate must come from;
+    /// without it those that the system trusts.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
 }
 
 /// What `catalog apply` is told.
@@ -26,7 +31,7 @@ pub struct ServerArguments {
 pub struct ApplyArguments {
     /// The catalog file; JSON if its name ends in .json.
     file: PathBuf,
-    /// The admin listener, http://HOST:PORT.
+    /// The admin listener, http[s]://HOST:PORT.
     #[arg(long)]
     admin: String,
     #[command(flatten)]
@@ -124,10 +129,15 @@ pub(super) fn client(address: &str, server: &ServerArguments) -> Result<AdminCli
         eprintln!("a server wants its token: --token-file FILE");
         return Err(EXIT_MISTAKES);
     };
+    if server.ca.is_some() && !address.starts_with("https://") {
+        eprintln!("--ca is for https://HOST:PORT; nothing is checked without TLS");
+        return Err(EXIT_MISTAKES);
+    }
     let token = std::fs::read_to_string(path)
         .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?;
+    let trust = server.ca.as_deref().map_or(Trust::System, Trust::Authorities);
     let token = AdminToken::new(token.trim().to_owned());
-    AdminClient::new(address, token, server.plain_text).map_err(|error| {
+    AdminClient::new(address, trust, token, server.plain_text).map_err(|error| {
         eprintln!("{error}");
         EXIT_MISTAKES
     })

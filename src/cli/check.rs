@@ -6,8 +6,10 @@ use super::serve::load_config;
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
 use crate::catalog::{Document, NetworkDefaults};
 use crate::checked_toml::Report;
-use crate::config::{Config, RatesFile};
+use crate::config::{Config, RatesFile, Tls};
 use crate::rates::{self, FileError};
+use crate::time::Clock;
+use crate::tls::{Certificates, TlsError};
 
 /// Checks the configuration, and the catalog and the rates it names.
 pub fn config(file: Option<&Path>) -> u8 {
@@ -16,10 +18,16 @@ pub fn config(file: Option<&Path>) -> u8 {
         Err(code) => return code,
     };
     println!("configuration: fine");
+    let listeners = [("public", &config.server.tls), ("admin", &config.admin.tls)];
+    let tls = listeners.map(|(listener, tls)| tls.as_ref().map(|tls| check_tls(listener, tls)));
     let catalog = config.catalog.as_ref().map(|path| check_catalog(path, defaults(&config)));
     let rates = config.rates.as_ref().map(check_rates);
-    // Both are checked before the first failure counts.
-    [catalog, rates].into_iter().flatten().find(|code| *code != EXIT_OK).unwrap_or(EXIT_OK)
+    // All are checked before the first failure counts.
+    tls.into_iter()
+        .chain([catalog, rates])
+        .flatten()
+        .find(|code| *code != EXIT_OK)
+        .unwrap_or(EXIT_OK)
 }
 
 /// Checks a catalog file.
@@ -27,6 +35,20 @@ pub fn catalog(path: &Path, config: Option<&Path>) -> u8 {
     match load_config(config) {
         Ok(config) => check_catalog(path, defaults(&config)),
         Err(code) => code,
+    }
+}
+
+fn check_tls(listener: &'static str, files: &Tls) -> u8 {
+    match Certificates::load(listener, files, Clock::System.now_ms()) {
+        Ok((_, loaded)) => {
+            loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            println!("TLS, {listener} listener: fine, valid until {}", loaded.validity);
+            EXIT_OK
+        }
+        Err(error) => {
+            eprintln!("TLS, {listener} listener: {error}");
+            if matches!(error, TlsError::Unreadable { .. }) { EXIT_FAILED } else { EXIT_MISTAKES }
+        }
     }
 }
 

@@ -45,6 +45,10 @@ impl Config {
         config.store.path = folder.join(&config.store.path);
         config.backup.path = config.backup.path.map(|path| folder.join(path));
         config.catalog = config.catalog.map(|path| folder.join(path));
+        for tls in [&mut config.server.tls, &mut config.admin.tls].into_iter().flatten() {
+            tls.certificate = folder.join(&tls.certificate);
+            tls.key = folder.join(&tls.key);
+        }
         if let Some(rates) = &mut config.rates {
             rates.path = folder.join(&rates.path);
         }

@@ -12,7 +12,7 @@ use super::settings::Settings;
 use super::tokens::tokens;
 use super::{
     Admin, Backup, Click, Config, Dedupe, IpStorage, Limits, Log, LogFormat, LogLevel, Network,
-    RatesFile, ReferrerPolicy, Retention, Secret, Server, Store,
+    RatesFile, ReferrerPolicy, Retention, Secret, Server, Store, Tls,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
 use crate::limits::{BACKUPS_KEPT_MAX, LOG_FILES_READY_MAX};
@@ -133,11 +133,22 @@ impl Config {
             settings
                 .error("admin.listen", "is the public listener's address too; choose another port");
         }
-        if !admin.ip().is_loopback() {
+        if !admin.ip().is_loopback() && self.admin.tls.is_none() {
             settings.warning(
                 "admin.listen",
                 "other machines can reach the admin listener; its token travels unencrypted",
             );
+        }
+        let behind_proxy = !self.server.trusted_proxies.is_empty();
+        if !public.ip().is_loopback() && self.server.tls.is_none() && !behind_proxy {
+            let what = "other machines can reach the public listener, and nothing is encrypted: \
+                        set server.tls_certificate, or name the proxy that encrypts in \
+                        server.trusted_proxies";
+            settings.warning("server.listen", what);
+        }
+        if self.server.proxy_protocol && !behind_proxy {
+            let what = "nobody could connect: server.trusted_proxies names no proxy";
+            settings.error("server.proxy_protocol", what);
         }
         if self.server.connections_per_ip_max > self.server.connections_max {
             settings.warning(
@@ -203,6 +214,10 @@ fn server(settings: &mut Settings<'_>) -> Server {
             let hint = "is not a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"";
             parsed(text, hint)
         }),
+        proxy_protocol: settings
+            .optional("server.proxy_protocol", |input| input.boolean())
+            .unwrap_or(false),
+        tls: tls(settings, ["server.tls_certificate", "server.tls_key"]),
         drain_deadline: settings.duration("server.drain_deadline", "10s", ["100ms", "10m"]),
         connections_max: settings.integer("server.connections_max", 10_000, 1..=1_000_000),
         connections_per_ip_max: settings.integer(
@@ -218,11 +233,30 @@ fn server(settings: &mut Settings<'_>) -> Server {
     }
 }
 
+/// Both files or none.
+fn tls(settings: &mut Settings<'_>, keys: [&'static str; 2]) -> Option<Tls> {
+    let files = keys.map(|key| settings.optional(key, |input| path(input.text()?)));
+    let [certificate, key] = keys;
+    match files {
+        [None, None] => None,
+        [Some(certificate), Some(key)] => Some(Tls { certificate, key }),
+        [Some(_), None] => {
+            settings.error(certificate, format!("is of no use without {key}"));
+            None
+        }
+        [None, Some(_)] => {
+            settings.error(key, format!("is of no use without {certificate}"));
+            None
+        }
+    }
+}
+
 fn admin(settings: &mut Settings<'_>, time_zone: &TimeZone) -> Admin {
     let listen = settings.text("admin.listen", ([127, 0, 0, 1], 9090).into(), address);
     let token = settings.optional("admin.token", |input| token(input.text()?));
     let tokens = tokens(settings, time_zone, token.as_ref());
-    Admin { listen, token, tokens }
+    let tls = tls(settings, ["admin.tls_certificate", "admin.tls_key"]);
+    Admin { listen, tls, token, tokens }
 }
 
 fn store(settings: &mut Settings<'_>) -> Store {

@@ -77,8 +77,12 @@ pub struct Server {
     pub workers: u32,
     /// 0..=1023, unique per tracker node: it is part of every click ID. Default 0.
     pub node: u16,
+    /// Certificates; `None` (default): HTTP in clear text.
+    pub tls: Option<Tls>,
     /// Who may say in headers where a visitor comes from. Default nobody.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether every connection is of a trusted proxy and begins with a PROXY header. Default no.
+    pub proxy_protocol: bool,
     /// How long open requests may take after a stop signal. Default 10 s: below the 30 s after
     /// which most supervisors kill.
     pub drain_deadline: Duration,
@@ -93,11 +97,22 @@ pub struct Server {
     pub header_read_timeout: Duration,
 }
 
+/// The files of a listener's certificates, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The listener's certificate, and after it those that lead to an authority.
+    pub certificate: PathBuf,
+    /// The private key of the first.
+    pub key: PathBuf,
+}
+
 /// The admin listener.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// Address of the admin listener. Default 127.0.0.1:9090.
     pub listen: SocketAddr,
+    /// Certificates; `None` (default): HTTP in clear text.
+    pub tls: Option<Tls>,
     /// The bearer token; `None` (default): one is created in the store's folder.
     pub token: Option<Secret<String>>,
     /// Further tokens, by name. Default none.

@@ -146,6 +146,7 @@ fn settings_that_do_not_go_together_are_found() {
     let text = "[server]\nlisten = \"0.0.0.0:80\"\nconnections_max = 10\n[admin]\nlisten = \"10.0.0.1:80\"\ntoken = \"short\"\n[click]\ncountry_header = \"X-Country\"\n[retention]\nconversions = \"30d\"\n";
     insta::assert_snapshot!(refused(text, &[]), @r#"
     warning: postbackd.toml: server.connections_per_ip_max: is above server.connections_max and has no effect
+    warning: postbackd.toml:2: server.listen: other machines can reach the public listener, and nothing is encrypted: set server.tls_certificate, or name the proxy that encrypts in server.trusted_proxies
     postbackd.toml:5: admin.listen: is the public listener's address too; choose another port
     warning: postbackd.toml:5: admin.listen: other machines can reach the admin listener; its token travels unencrypted
     warning: postbackd.toml:6: admin.token: has fewer than 16 characters and can be guessed
@@ -162,7 +163,9 @@ fn every_key_has_an_override_and_it_wins_over_the_file() {
             "",
             &[(
                 &Config::variable(key),
-                if key.ends_with("path") || ["catalog", "rates"].contains(&key) {
+                if ["path", "tls_certificate", "tls_key"].iter().any(|end| key.ends_with(end))
+                    || ["catalog", "rates"].contains(&key)
+                {
                     ""
                 } else {
                     "\n"
@@ -197,6 +200,45 @@ fn backups_are_off_until_they_have_a_place() {
     postbackd.toml:2: backup.every: has no effect: backup.path names no folder
     postbackd.toml:3: backup.keep: must be a whole number from 1 to 1000
     "#);
+}
+
+#[test]
+fn tls_takes_a_certificate_and_its_key() {
+    let files = "tls_certificate = \"c.pem\"\ntls_key = \"k.pem\"\n";
+    let (config, report) = load(
+        &format!(
+            "[server]\nlisten = \"0.0.0.0:443\"\n{files}[admin]\nlisten = \"0.0.0.0:9090\"\n{files}"
+        ),
+        &[],
+    )
+    .expect("valid");
+    let expected = super::Tls { certificate: "c.pem".into(), key: "k.pem".into() };
+    assert_eq!(config.server.tls, Some(expected.clone()));
+    assert_eq!(config.admin.tls, Some(expected));
+    assert!(report.is_empty(), "{report}");
+    let text = "[server]\ntls_key = \"k.pem\"\n[admin]\ntls_certificate = \"c.pem\"\n";
+    insta::assert_snapshot!(refused(text, &[]), @r#"
+    postbackd.toml:2: server.tls_key: is of no use without server.tls_certificate
+    postbackd.toml:4: admin.tls_certificate: is of no use without admin.tls_key
+    "#);
+}
+
+#[test]
+fn clear_text_is_warned_of_unless_somebody_else_encrypts() {
+    let warnings = |text: &str| load(text, &[]).expect("valid").1.to_string();
+    let open = "[server]\nlisten = \"0.0.0.0:80\"\n";
+    assert!(warnings(open).contains("server.listen: other machines can reach"), "{open}");
+    assert_eq!(warnings(&format!("{open}trusted_proxies = [\"10.0.0.0/8\"]\n")), "");
+    assert_eq!(warnings("[server]\nlisten = \"[::1]:80\"\n"), "");
+}
+
+#[test]
+fn a_proxys_word_needs_somebody_to_say_it() {
+    insta::assert_snapshot!(refused("[server]\nproxy_protocol = true\n", &[]), @r#"
+    postbackd.toml:2: server.proxy_protocol: nobody could connect: server.trusted_proxies names no proxy
+    "#);
+    let text = "[server]\nproxy_protocol = true\ntrusted_proxies = [\"10.0.0.0/8\"]\n";
+    assert!(load(text, &[]).expect("valid").0.server.proxy_protocol);
 }
 
 #[test]

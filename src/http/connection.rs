@@ -1,26 +1,31 @@
-//! One connection: hyper's HTTP/1.1 under our limits.
+//! One connection: hyper under our limits.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::router::{Router, respond};
-use crate::limits::HEAD_BYTES_MAX;
+use crate::http2::{self, Allowance};
+use crate::limits::{HEAD_BYTES_MAX, HTTP2_WINDOW_BYTES};
 use crate::shutdown::Drain;
 
-/// Answers a connection's requests until it closes, breaks a limit or the drain begins.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, router: Arc<Router>, drain: Drain) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
+/// Answers a connection's requests in HTTP/1.1 until it closes, breaks a limit or the drain begins.
+pub(super) async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: IpAddr,
+    router: Arc<Router>,
+    drain: Drain,
+) {
     let service = service_fn(|request| {
-        let response = respond(&router, peer.ip(), request);
+        let response = respond(&router, peer, request);
         async move { Ok::<_, Infallible>(response.await) }
     });
     let connection = pin!(
@@ -35,6 +40,26 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, router: Arc<Route
             .serve_connection(TokioIo::new(stream), service)
     );
     let result = drain.serve(connection, |connection| connection.graceful_shutdown()).await;
+    ended(peer, result);
+}
+
+/// The same in HTTP/2.
+pub(super) async fn serve_http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: IpAddr,
+    router: Arc<Router>,
+    drain: Drain,
+) {
+    let allowance =
+        Allowance { window_bytes: HTTP2_WINDOW_BYTES, idle: router.header_read_timeout };
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = respond(&router, peer, request);
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    ended(peer, http2::serve(stream, service, allowance, &drain).await);
+}
+
+fn ended(peer: IpAddr, result: hyper::Result<()>) {
     if let Err(error) = result {
         // Clients that break off or send no HTTP are everyday business, not ours to report.
         tracing::debug!(%error, %peer, "connection ended early");

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use super::client_ip::TrustedProxies;
 use super::connection;
+use super::entrance::Entrance;
 use super::router::Router;
 use crate::metrics::Metrics;
 use crate::shutdown::Drain;
@@ -63,23 +64,15 @@ impl Admission {
         Arc::new(Self { total_max, per_address_max, trusted_proxies, total, by_address, metrics })
     }
 
-    /// A place for one connection, given back when dropped.
-    fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Admitted> {
-        let address = source(peer);
+    /// A place for one connection, given back when dropped; not counted under an address yet.
+    fn admit(self: &Arc<Self>) -> Option<Admitted> {
         let metrics = &self.metrics.connections;
-        let admitted = Admitted { admission: Arc::clone(self), address };
+        let admitted = Admitted { admission: Arc::clone(self), address: None };
         metrics.accepted.increment(1);
         metrics.open.increment(1.0);
         let total = self.total.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut here = self.by_address.entry(address).or_insert(0);
-        *here += 1;
-        let here = *here;
         if total > self.total_max {
             metrics.over_total.increment(1);
-            return None;
-        }
-        if here > self.per_address_max && !self.trusted_proxies.trusts(peer.to_canonical()) {
-            metrics.over_address.increment(1);
             return None;
         }
         Some(admitted)
@@ -87,9 +80,26 @@ impl Admission {
 }
 
 /// One connection's place.
-struct Admitted {
+pub(super) struct Admitted {
     admission: Arc<Admission>,
-    address: IpAddr,
+    address: Option<IpAddr>,
+}
+
+impl Admitted {
+    /// Counts the connection under its address; whether that has room for it.
+    pub(super) fn counts_under(&mut self, address: IpAddr) -> bool {
+        let admission = &self.admission;
+        let source = source(address);
+        self.address = Some(source);
+        let mut here = admission.by_address.entry(source).or_insert(0);
+        *here += 1;
+        let has_room = *here <= admission.per_address_max
+            || admission.trusted_proxies.trusts(address.to_canonical());
+        if !has_room {
+            admission.metrics.connections.over_address.increment(1);
+        }
+        has_room
+    }
 }
 
 impl Drop for Admitted {
@@ -97,7 +107,8 @@ impl Drop for Admitted {
         let admission = &self.admission;
         admission.total.fetch_sub(1, Ordering::Relaxed);
         admission.metrics.connections.open.decrement(1.0);
-        if let Entry::Occupied(mut here) = admission.by_address.entry(self.address) {
+        let Some(address) = self.address else { return };
+        if let Entry::Occupied(mut here) = admission.by_address.entry(address) {
             *here.get_mut() -= 1;
             if *here.get() == 0 {
                 here.remove();
@@ -107,8 +118,12 @@ impl Drop for Admitted {
 }
 
 /// Accepts connections until the drain begins, then waits for the open ones to finish.
+///
+/// # Errors
+/// When the socket cannot be used.
 pub async fn serve(
     listener: std::net::TcpListener,
+    entrance: Arc<Entrance>,
     router: Arc<Router>,
     admission: Arc<Admission>,
     drain: Drain,
@@ -119,12 +134,29 @@ pub async fn serve(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let Some(admitted) = admission.admit(peer.ip()) else { continue };
+                    let Some(mut admitted) = admission.admit() else { continue };
+                    let Some(begins_with_a_word) = entrance.begins_with_a_word(peer.ip()) else {
+                        router.metrics.connections.proxy_untrusted.increment(1);
+                        continue;
+                    };
+                    if !begins_with_a_word && !admitted.counts_under(peer.ip()) {
+                        continue;
+                    }
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "cannot set TCP_NODELAY");
+                    }
                     let (router, drain) = (Arc::clone(&router), drain.clone());
-                    connections.spawn(async move {
-                        connection::serve(stream, peer, router, drain).await;
-                        drop(admitted);
-                    });
+                    if entrance.is_open() {
+                        connections.spawn(async move {
+                            connection::serve(stream, peer.ip(), router, drain).await;
+                            drop(admitted);
+                        });
+                    } else {
+                        let entrance = Arc::clone(&entrance);
+                        connections.spawn(async move {
+                            entrance.serve(stream, peer, admitted, router, drain).await;
+                        });
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");

@@ -2,12 +2,15 @@
 
 mod client_ip;
 mod connection;
+mod entrance;
 mod listener;
 mod load;
+pub mod proxy_protocol;
 pub mod reply;
 mod router;
 
 pub use client_ip::{TrustedProxies, client_ip};
+pub use entrance::Entrance;
 pub use listener::{Admission, bind, serve};
 pub use load::Load;
 pub use reply::{RefusedBodies, Reply};

@@ -90,6 +90,21 @@ impl Metrics {
         });
     }
 
+    /// Counts a load of a listener's certificates: until when the first is valid (Unix seconds), or
+    /// that they were refused; both results, as [`Self::loaded`].
+    pub fn certificates(&self, listener: &'static str, until_s: Option<i64>) {
+        self.record(|| {
+            for (result, applied) in [("applied", true), ("refused", false)] {
+                counter!("postbackd_tls_loads_total", "listener" => listener, "result" => result)
+                    .increment(u64::from(until_s.is_some() == applied));
+            }
+            if let Some(until_s) = until_s {
+                gauge!("postbackd_tls_certificate_expiry_timestamp_seconds", "listener" => listener)
+                    .set(until_s as f64);
+            }
+        });
+    }
+
     /// Counts a backup, if there was one (`None` else): how long it took and its bytes, or that
     /// there is none; both results, as [`Self::loaded`].
     pub fn backed_up(&self, ended: Option<Option<(Duration, u64)>>) {
@@ -269,6 +284,16 @@ pub struct ConnectionMetrics {
     pub over_total: Counter,
     /// Closed at once: too many from one address.
     pub over_address: Counter,
+    /// Closed at once: not from a proxy that may connect.
+    pub proxy_untrusted: Counter,
+    /// Closed: a proxy sent no header that says whose connection it is.
+    pub proxy_malformed: Counter,
+    /// TLS handshakes that succeeded.
+    pub handshakes_completed: Counter,
+    /// TLS handshakes that failed.
+    pub handshakes_failed: Counter,
+    /// TLS handshakes that took too long.
+    pub handshakes_late: Counter,
     /// Open now.
     pub open: Gauge,
 }
@@ -276,10 +301,17 @@ pub struct ConnectionMetrics {
 impl ConnectionMetrics {
     fn register() -> Self {
         let refused = |reason: &'static str| counter!("postbackd_connections_refused_total", "reason" => reason);
+        let shaken =
+            |result: &'static str| counter!("postbackd_tls_handshakes_total", "result" => result);
         Self {
             accepted: counter!("postbackd_connections_total"),
             over_total: refused("connections_max"),
             over_address: refused("connections_per_ip_max"),
+            proxy_untrusted: refused("proxy_untrusted"),
+            proxy_malformed: refused("proxy_malformed"),
+            handshakes_completed: shaken("completed"),
+            handshakes_failed: shaken("failed"),
+            handshakes_late: shaken("late"),
             open: gauge!("postbackd_connections"),
         }
     }

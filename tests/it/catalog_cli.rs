@@ -111,7 +111,7 @@ fn what_cannot_be_reached_or_is_not_allowed_is_a_failure() {
     check(&url, "wrong-token", 1, "401: unauthorized");
     check(&url, "no-token", 1, "cannot read no-token");
     check("http://127.0.0.1:1", "token", 1, "cannot reach 127.0.0.1:1");
-    check("https://127.0.0.1:1", "token", 2, "is not an admin listener's address");
+    check("ftp://127.0.0.1:1", "token", 2, "is not an admin listener's address");
     let ended = catalog(&server, &["apply", "catalog.toml", "--admin", &url]);
     assert_eq!(ended.code, Some(2));
     assert!(ended.err.contains("--token-file"), "{}", ended.err);

@@ -14,10 +14,12 @@ fn every_exposed_metric_is_described_with_its_kind_labels_and_help() {
     let click = server.click("id=sp7");
     server.postback(&format!("click_id={click}&event=sale"));
     let answer = server.admin("/metrics");
+    let with_tls = crate::harness::tls::Authority::new().setup("server").start();
+    let with_tls = with_tls.admin("/metrics");
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let mut exposed = BTreeSet::new();
-    for line in answer.text().lines().filter(|line| !line.is_empty() && !line.starts_with("# HELP"))
-    {
+    let lines = || answer.text().lines().chain(with_tls.text().lines());
+    for line in lines().filter(|line| !line.is_empty() && !line.starts_with("# HELP")) {
         if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').expect("a name and a kind");
             let described = described(name);
@@ -39,7 +41,7 @@ fn every_exposed_metric_is_described_with_its_kind_labels_and_help() {
     for metric in DESCRIPTIONS {
         assert!(exposed.contains(metric.name), "{} is described, but not exposed", metric.name);
         let help = format!("# HELP {} {}", metric.name, metric.help);
-        assert!(answer.text().lines().any(|line| line == help), "{help}");
+        assert!(lines().any(|line| line == help), "{help}");
     }
 }
 

@@ -5,14 +5,20 @@ mod click;
 mod funnel;
 mod postback;
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 
 pub use click::{ClickPool, Clicks};
 pub use funnel::{Funnel, FunnelShares};
 pub use postback::{Forged, PostbackOptions, Postbacks};
 
 use crate::answer::Answer;
-use crate::catalog::{Catalog, Place, sale_dollars};
+use crate::catalog::{Catalog, Place, SECRET, sale_dollars};
+use crate::cli::Auth;
 use crate::text::{ShortText, push_number};
 
 /// Names a request to the workload that wrote it.
@@ -55,6 +61,32 @@ pub struct Requests {
     catalog: Arc<Catalog>,
     click_tails: Arc<[Vec<u8>]>,
     postback_tail: Arc<[u8]>,
+    signing: Option<Signing>,
+}
+
+/// The key of all signatures, set up once, and the time that they all say.
+#[derive(Clone, Debug)]
+struct Signing {
+    key: Hmac<Sha256>,
+    ts: u64,
+}
+
+impl Signing {
+    fn new() -> Self {
+        let key = Hmac::new_from_slice(SECRET.as_bytes()).expect("HMAC takes keys of any length");
+        let ts = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self { key, ts }
+    }
+
+    /// Appends the signature of a text, in hex.
+    fn push(&self, out: &mut Vec<u8>, text: Range<usize>) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mac = self.key.clone().chain_update(&out[text]).finalize().into_bytes();
+        for byte in mac {
+            out.push(DIGITS[usize::from(byte >> 4)]);
+            out.push(DIGITS[usize::from(byte & 0xf)]);
+        }
+    }
 }
 
 impl Requests {
@@ -65,6 +97,7 @@ impl Requests {
                 .into_bytes()
         };
         Self {
+            signing: (catalog.auth() == Auth::Hmac).then(Signing::new),
             catalog,
             click_tails: USER_AGENTS.iter().map(tail).collect(),
             postback_tail: tail(&SENDER).into(),
@@ -96,6 +129,9 @@ impl Requests {
     /// A sale of `click` under the transaction `prefix` + `number`; the same number always
     /// makes the same bytes.
     fn sale(&self, out: &mut Vec<u8>, click: &ShortText, prefix: &str, number: u64) {
+        if let Some(signing) = &self.signing {
+            return self.signed_sale(signing, out, click, prefix, number);
+        }
         out.extend_from_slice(b"GET /postback?click_id=");
         out.extend_from_slice(click.as_bytes());
         out.extend_from_slice(b"&event=sale&txn_id=");
@@ -104,6 +140,37 @@ impl Requests {
         out.extend_from_slice(b"&amount=");
         push_number(out, sale_dollars(number));
         out.extend_from_slice(b".50&currency=USD");
+        if self.catalog.auth() == Auth::Token {
+            out.extend_from_slice(b"&token=");
+            out.extend_from_slice(SECRET.as_bytes());
+        }
+        out.extend_from_slice(&self.postback_tail);
+    }
+
+    /// The same, signed: its parameters stand in the order in which they are signed, and hold
+    /// nothing that would have to be encoded.
+    fn signed_sale(
+        &self,
+        signing: &Signing,
+        out: &mut Vec<u8>,
+        click: &ShortText,
+        prefix: &str,
+        number: u64,
+    ) {
+        out.extend_from_slice(b"GET /postback/acme?");
+        let begin = out.len();
+        out.extend_from_slice(b"amount=");
+        push_number(out, sale_dollars(number));
+        out.extend_from_slice(b".50&click_id=");
+        out.extend_from_slice(click.as_bytes());
+        out.extend_from_slice(b"&currency=USD&event=sale&ts=");
+        push_number(out, signing.ts);
+        out.extend_from_slice(b"&txn_id=");
+        out.extend_from_slice(prefix.as_bytes());
+        push_number(out, number);
+        let text = begin..out.len();
+        out.extend_from_slice(b"&sig=");
+        signing.push(out, text);
         out.extend_from_slice(&self.postback_tail);
     }
 }
@@ -192,5 +259,21 @@ mod tests {
             b"GET /postback?click_id=abc&event=sale&txn_id=r-0-17&amount=27.50&currency=USD HTTP/1.1\r\nHost: h\r\n"
         ));
         assert!(a.ends_with(b"\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_signed_sale_is_what_was_signed_and_the_signature() {
+        let mut requests = Requests::new("h", Arc::new(Catalog::of(1, 1)));
+        let mut signing = Signing::new();
+        signing.ts = 1_795_248_000;
+        requests.signing = Some(signing);
+        let mut out = Vec::new();
+        requests.sale(&mut out, &ShortText::new(b"abc").expect("short"), "r-0-", 17);
+        // printf '%s' TEXT | openssl dgst -sha256 -hmac loadtest-secret
+        let text = "amount=27.50&click_id=abc&currency=USD&event=sale&ts=1795248000&txn_id=r-0-17";
+        let sig = "2feb5d8d80edeec5de70b9ec8312f4fb02689ae4df93ca78d5520ab2e8a4f4fb";
+        let expected = format!("GET /postback/acme?{text}&sig={sig} HTTP/1.1\r\nHost: h\r\n");
+        let out = String::from_utf8(out).expect("ASCII");
+        assert!(out.starts_with(&expected), "{out}");
     }
 }

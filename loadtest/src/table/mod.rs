@@ -25,6 +25,7 @@ use crate::scenario::{FunnelShares, Judge, Requests};
 use crate::server::{self, Child, floor, tracker};
 use crate::tally::{Percentiles, Tally};
 use crate::target::{Effort, Target, TargetOptions};
+use crate::tls::{TlsClient, TlsFiles};
 use report::{Books, OpenLoop, Report, Rounds, Settings};
 
 /// Between two rounds: the server's background work of one should not burden the next.
@@ -70,6 +71,8 @@ fn settings(args: &TableArgs) -> Settings {
         connections: args.connections,
         generator_threads: args.threads,
         workers: worker_count(args.workers),
+        tls: args.tls,
+        auth: format!("{:?}", args.catalog.auth).to_lowercase(),
         seconds: args.seconds,
         warmup: args.warmup,
         rounds: args.rounds,
@@ -83,11 +86,17 @@ fn settings(args: &TableArgs) -> Settings {
 /// All rounds of one scenario on a fresh store, and the open loop where one is asked for.
 fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Option<OpenLoop>)> {
     let folder = tempfile::tempdir_in(&args.out_dir)?;
-    let floor = floor(args.workers)?;
+    let tls = if args.tls { Some(TlsFiles::make(folder.path())?) } else { None };
+    let floor = floor(args.workers, tls.as_ref())?;
     let catalog = Arc::new(Catalog::new(&args.catalog));
-    let tracker = tracker(&args.server_bin, folder.path(), args.workers, &catalog)?;
-    let mut on_floor = target(args, &floor, &catalog, Judge::Lenient, false);
-    let mut on_tracker = target(args, &tracker, &catalog, Judge::Strict, false);
+    let tracker = tracker(&args.server_bin, folder.path(), args.workers, &catalog, tls.as_ref())?;
+    let trusted = tls.map(|files| TlsClient::new(&files.certificate, "127.0.0.1")).transpose()?;
+    let target = |server, judge| TargetOptions {
+        tls: trusted.clone(),
+        ..options(args, server, &catalog, judge, false)
+    };
+    let mut on_floor = Target::new(target(&floor, Judge::Lenient));
+    let mut on_tracker = Target::new(target(&tracker, Judge::Strict));
     let run_id = fresh_run_id();
     let mut rounds = Rounds::new(name(scenario));
     let effort = effort(args, Pace::Closed);
@@ -139,8 +148,8 @@ fn check_books(args: &TableArgs) -> io::Result<Vec<Books>> {
     wanted.offers = wanted.offers.max(BOOKS_OFFERS_MIN);
     wanted.affiliates = wanted.affiliates.max(BOOKS_AFFILIATES_MIN);
     let catalog = Arc::new(Catalog::new(&wanted));
-    let tracker = tracker(&args.server_bin, folder.path(), args.workers, &catalog)?;
-    let mut target = target(args, &tracker, &catalog, Judge::Strict, true);
+    let tracker = tracker(&args.server_bin, folder.path(), args.workers, &catalog, None)?;
+    let mut target = Target::new(options(args, &tracker, &catalog, Judge::Strict, true));
     let runs = [(ScenarioName::Funnel, FUNNEL_SECONDS), (ScenarioName::Postback, POSTBACK_SECONDS)];
     let check = |(scenario, seconds)| {
         let measured = Duration::from_secs(seconds);
@@ -165,15 +174,16 @@ fn effort(args: &TableArgs, pace: Pace) -> Effort {
     }
 }
 
-fn target(
+fn options(
     args: &TableArgs,
     server: &Child,
     catalog: &Arc<Catalog>,
     judge: Judge,
     keep_books: bool,
-) -> Target {
-    Target::new(TargetOptions {
+) -> TargetOptions {
+    TargetOptions {
         address: server.address(),
+        tls: None,
         requests: Requests::new(&server.address().to_string(), Arc::clone(catalog)),
         judge,
         connections: args.connections as usize,
@@ -183,7 +193,7 @@ fn target(
         keep_books,
         shares: SHARES,
         seed: 1,
-    })
+    }
 }
 
 const fn name(scenario: ScenarioName) -> &'static str {

@@ -18,6 +18,10 @@ pub struct Settings {
     pub connections: u32,
     pub generator_threads: u32,
     pub workers: usize,
+    /// Whether floor and server spoke TLS.
+    pub tls: bool,
+    /// What postbacks showed.
+    pub auth: String,
     pub seconds: u64,
     pub warmup: u64,
     pub rounds: u32,
@@ -298,8 +302,9 @@ impl Report {
                 s.server, s.generator_build, s.generator_threads
             ),
             format!(
-                "{} connections, {} workers, {} rounds of {} s after {} s warm-up, {} clicks in the pool, {} originals, {} offers, {} affiliates",
+                "{} connections{}, {} workers, {} rounds of {} s after {} s warm-up, {} clicks in the pool, {} originals, {} offers, {} affiliates, auth {}",
                 s.connections,
+                if s.tls { " with TLS" } else { "" },
                 s.workers,
                 s.rounds,
                 s.seconds,
@@ -307,7 +312,8 @@ impl Report {
                 s.clicks_pool,
                 s.originals,
                 s.offers,
-                s.affiliates
+                s.affiliates,
+                s.auth
             ),
         ]
     }

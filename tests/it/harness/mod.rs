@@ -1,11 +1,12 @@
 //! What every area needs: a server of its own ([`server`]), a client that sends any bytes
-//! ([`client`]), a disk that fails on command ([`disk`]), and what a power cut leaves on it
-//! ([`power`]).
+//! ([`client`]), certificates and clients of TLS and HTTP/2 ([`tls`]), a disk that fails on command
+//! ([`disk`]), and what a power cut leaves on it ([`power`]).
 
 mod client;
 mod disk;
 mod power;
 mod server;
+pub mod tls;
 
 pub use client::{Connection, Response};
 pub use disk::{Disk, Fault, Step};

@@ -40,6 +40,7 @@ pub struct Setup {
     keys: Vec<(String, String)>,
     lines: String,
     own_token: bool,
+    files: Vec<(String, String)>,
     limit_is_an_error: bool,
     on_faulty_disk: bool,
 }
@@ -55,6 +56,7 @@ impl Setup {
             keys: Vec::new(),
             lines: String::new(),
             own_token: false,
+            files: Vec::new(),
             limit_is_an_error: false,
             on_faulty_disk: false,
         }
@@ -93,6 +95,12 @@ impl Setup {
     /// Has the server make its own admin token.
     pub fn without_admin_token(mut self) -> Self {
         self.own_token = true;
+        self
+    }
+
+    /// Puts a file beside the configuration.
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
         self
     }
 
@@ -145,6 +153,9 @@ impl Setup {
         );
         std::fs::write(folder.path().join("postbackd.toml"), config).expect("writable");
         std::fs::write(folder.path().join("catalog.toml"), self.catalog).expect("writable");
+        for (name, text) in self.files {
+            std::fs::write(folder.path().join(name), text).expect("writable");
+        }
         let (keys, limit_is_an_error) = (self.keys, self.limit_is_an_error);
         let disk = self.on_faulty_disk.then(|| Disk::new(folder.path()));
         let run_by = Vec::new();

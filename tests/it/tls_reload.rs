@@ -1,0 +1,126 @@
+//! Certificates that are replaced while the server runs.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::harness::tls::{Authority, get, shown};
+use crate::harness::{Server, Setup, binary, eventually};
+
+fn loads(server: &Server, result: &str) -> f64 {
+    server.metric(&format!("postbackd_tls_loads_total{{listener=\"public\",result=\"{result}\"}}"))
+}
+
+fn replace(server: &Server, (certificate, key): &(String, String)) {
+    server.write("cert.pem", certificate);
+    server.write("key.pem", key);
+    let before = loads(server, "applied");
+    server.signal("HUP");
+    eventually("the new certificate", || (loads(server, "applied") == before + 1.0).then_some(()));
+}
+
+#[test]
+fn certificates_change_under_load_without_a_request_that_fails() {
+    let authority = Authority::new();
+    let server = authority.setup("server").start();
+    let client = authority.client(&["http/1.1"]);
+    let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut old = client.open(server.public);
+    let first = shown(&old);
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let (client, stop, asked, server) = (&client, &stop, &asked, &server);
+            scope.spawn(move || {
+                let mut kept = client.open(server.public);
+                while !stop.load(Ordering::Relaxed) {
+                    if number % 2 == 0 {
+                        kept = client.open(server.public);
+                    }
+                    assert_eq!(get(&mut kept, "/c/sp7").expect("no request fails"), 302);
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for _ in 0..5 {
+            let before = asked.load(Ordering::Relaxed);
+            replace(&server, &authority.issue());
+            let more = || asked.load(Ordering::Relaxed) > before + 50;
+            eventually("more requests", || more().then_some(()));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    // The same client: a session that it could resume would have shown nothing.
+    let second = shown(&client.open(server.public));
+    assert_ne!(first, second);
+    assert_eq!(get(&mut old, "/c/sp7").expect("it goes on"), 302);
+    assert_eq!(loads(&server, "refused"), 0.0);
+}
+
+#[test]
+fn bad_certificates_leave_the_old_ones_in_force() {
+    let authority = Authority::new();
+    let server = authority.setup("server").start();
+    let client = authority.client(&["http/1.1"]);
+    let before = shown(&client.open(server.public));
+    let good = authority.issue();
+    let expiry = "postbackd_tls_certificate_expiry_timestamp_seconds{listener=\"public\"}";
+    let until = server.metric(expiry);
+    assert!(until > 1e9, "{until}");
+    let refuse = |count: f64, what: &str| {
+        server.signal("HUP");
+        eventually("the refusal", || (loads(&server, "refused") == count).then_some(()));
+        assert_eq!(shown(&client.open(server.public)), before, "{what}");
+        let log = server.log();
+        assert!(log.contains("certificates not reloaded; the old ones stay in force"), "{log}");
+        assert!(log.contains(what), "{what}: {log}");
+        assert_eq!(server.metric(expiry), until);
+    };
+    server.write("cert.pem", &good.0);
+    refuse(1.0, "is not that of the first certificate");
+    std::fs::remove_file(server.path("key.pem")).expect("it was there");
+    refuse(2.0, "No such file");
+    server.write("key.pem", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n");
+    refuse(3.0, "the key is encrypted");
+    replace(&server, &good);
+    assert_ne!(shown(&client.open(server.public)), before);
+}
+
+#[test]
+fn a_server_does_not_start_on_certificates_that_cannot_be_used() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue();
+    let ended = |command: &str, certificate: &str, key: &str| {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("cert.pem"), certificate).expect("writable");
+        std::fs::write(folder.path().join("key.pem"), key).expect("writable");
+        let files = "tls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"\n";
+        let config = format!(
+            "[server]\n{files}[admin]\ntls_certificate = \"no.pem\"\ntls_key = \"key.pem\"\n"
+        );
+        std::fs::write(folder.path().join("p.toml"), config).expect("writable");
+        let output =
+            binary().args([command, "--config"]).arg(folder.path().join("p.toml")).output();
+        let output = output.expect("the binary runs");
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8");
+        assert!(!folder.path().join("data").exists(), "no store before certificates");
+        (output.status.code(), text)
+    };
+    let other = authority.issue().1;
+    for command in ["serve", "check-config"] {
+        // Both listeners' faults are told.
+        let (code, said) = ended(command, &certificate, &other);
+        let code_expected = if command == "serve" { 1 } else { 2 };
+        assert_eq!(code, Some(code_expected), "{said}");
+        assert!(said.contains("is not that of the first certificate"), "{said}");
+        assert!(said.contains("no.pem"), "{said}");
+    }
+    let (code, said) = ended("check-config", &certificate, &key);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("TLS, public listener: fine, valid until "), "{said}");
+    assert!(said.contains("warning: ") && said.contains("may read the key"), "{said}");
+}
+
+#[test]
+fn a_listener_in_clear_text_has_no_series_of_certificates() {
+    let server = Setup::new().start();
+    let metrics = server.admin("/metrics");
+    assert!(!metrics.text().contains("\npostbackd_tls_certificate_expiry"), "{}", metrics.text());
+}
