@@ -654,7 +654,7 @@ fn a_secret_is_not_kept_under_an_advertisers_own_name_either() {
     let world = world();
     let click = world.click("own");
     let secret = "pass=hunter2&mac=hunter2&salt=hunter2";
-    for path in ["/postback/own", "/postback", "/track/conv", "/track/conv/own", "/acquisition"] {
+    for path in ["/postback/own", "/postback", "/track/conv", "/track/conv/own"] {
         let query = format!(
             "click_id={click}&clickid={click}&event=sale&goal=sale&goal_alias=sale&{secret}&kept={path}"
         );
