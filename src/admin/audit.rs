@@ -157,6 +157,23 @@ pub async fn keep(
     Ok(state.store.keep_audit(&entry.as_stored()).await?)
 }
 
+/// Keeps an entry about work that has begun. Nobody waits for the disk: it may hang, and that is
+/// no reason not to say that the work is under way.
+pub fn keep_soon(
+    state: &Arc<AdminState>,
+    by: &Author,
+    action: AuditAction,
+    details: &serde_json::Value,
+) {
+    let entry = by.entry(state.clock.now_ms(), action, "", details);
+    let state = Arc::clone(state);
+    tokio::spawn(async move {
+        if let Err(error) = state.store.keep_audit(&entry.as_stored()).await {
+            tracing::warn!(%error, ?entry, "begun, and not in the audit log");
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -142,7 +142,7 @@ pub async fn verify(
     let (id, job, _) = begin(&state, "verify", |state| {
         verify_copy(&state.store, &state.store_path.join("verify"))
     })?;
-    audit::keep(&state, &by, AuditAction::Verify, "", &json!({ "job_id": job.job_id })).await?;
+    audit::keep_soon(&state, &by, AuditAction::Verify, &json!({ "job_id": job.job_id }));
     Ok(accepted(id, job))
 }
 
@@ -159,7 +159,7 @@ pub async fn backup(
         return Err(ApiError::no_backup_path());
     }
     let (id, job, _) = begin(&state, BACKUP, take_backup)?;
-    audit::keep(&state, &by, AuditAction::Backup, "", &json!({ "job_id": job.job_id })).await?;
+    audit::keep_soon(&state, &by, AuditAction::Backup, &json!({ "job_id": job.job_id }));
     Ok(accepted(id, job))
 }
 

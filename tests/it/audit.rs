@@ -175,6 +175,7 @@ fn jobs_and_refusals() {
     assert_eq!(ask(&server, OPS, "POST", "/api/v1/verify", "").status, 202);
     assert_eq!(ask(&server, OPS, "POST", "/api/v1/backup", "").status, 409);
     assert_eq!(ask(&server, "wrong", "POST", "/api/v1/verify", "").status, 401);
+    eventually("the entry", || entries(&server, "who=ops").pop());
     let kept = entries(&server, "who=ops");
     assert_eq!(kept.len(), 1, "what was refused is counted, not kept: {kept:#?}");
     assert_eq!(
