@@ -5,6 +5,7 @@ pub mod currency;
 pub mod dimension;
 pub mod fields;
 pub mod ids;
+pub mod mask;
 pub mod money;
 pub mod period;
 pub mod preset;
