@@ -47,8 +47,11 @@ pub(super) async fn housekeeping(config: Config, store: Arc<Store>, metrics: Arc
 
 /// Lets go of what is old.
 pub(super) async fn retention(config: Config, store: Arc<Store>) {
-    let kept =
-        Retention { clicks: config.retention.clicks, conversions: config.retention.conversions };
+    let kept = Retention {
+        clicks: config.retention.clicks,
+        conversions: config.retention.conversions,
+        inbound: config.retention.inbound,
+    };
     let mut tick = tokio::time::interval(RETENTION_EVERY);
     loop {
         tick.tick().await;

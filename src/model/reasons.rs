@@ -18,6 +18,14 @@ words! {
     }
 }
 
+impl PostbackResult {
+    /// Whether it has made or changed a conversion.
+    #[must_use]
+    pub const fn is_effective(self) -> bool {
+        matches!(self, Self::Accepted | Self::Updated)
+    }
+}
+
 words! {
     /// Why a postback was refused or could not be taken.
     Refusal {
@@ -89,6 +97,19 @@ words! {
 }
 
 impl Refusal {
+    /// Whether the sender did not show who it is.
+    #[must_use]
+    pub const fn is_of_sender(self) -> bool {
+        matches!(
+            self,
+            Self::BadToken
+                | Self::BadSignature
+                | Self::StaleSignature
+                | Self::ReplayedNonce
+                | Self::IpNotAllowed
+        )
+    }
+
     /// The HTTP status that goes with the refusal.
     #[must_use]
     pub const fn http_status(self) -> u16 {

@@ -60,7 +60,7 @@ impl Postbacks {
             })
             .collect();
         let commit = |ticket| {
-            self.store.commit_with_changes((original.conversion, &event), &changes, ticket)
+            self.store.commit_with_changes((original.conversion, &event), &changes, received.arrival, ticket)
         };
         let submitted = own.submit_with(known, commit)?;
         self.waiting.submitted();

@@ -14,6 +14,7 @@ mod counting;
 mod filing;
 mod health;
 mod identity;
+mod inbound;
 mod listing;
 mod numbers;
 mod options;
@@ -50,6 +51,7 @@ pub use counting::{AtOnce, Turn};
 pub use filing::{Progress, yield_to_others};
 pub use health::Health;
 pub use identity::Identity;
+pub use inbound::{Arrival, InboundFilter, InboundListing, Sampling, StoredInbound};
 pub use listing::{ConversionFilter, Page};
 pub use numbers::{Numbers, NumbersError};
 pub use rates::ChangeError;
@@ -164,6 +166,7 @@ pub struct Store {
     filing: Arc<Filing>,
     counting: Arc<Counting>,
     refusals: Refusals,
+    sampling: Sampling,
     readers: ReaderPool,
     health: Arc<Health>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -212,6 +215,7 @@ impl Store {
         let health = Arc::new(Health::default());
         let writer = Arc::new(Writer::new(Arc::clone(&engine), Arc::clone(&health), observe));
         writer.close_below(identity.filed_below);
+        writer.number_start(identity.starts);
         let filing = Arc::new(Filing::new(identity.filed_below, Arc::clone(writer.progress())));
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
         let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
@@ -229,6 +233,7 @@ impl Store {
             filing,
             counting,
             refusals,
+            sampling: Sampling::default(),
             readers,
             health,
             threads,
@@ -253,7 +258,7 @@ impl Store {
         let submitted = if self.health.is_disk_full() {
             Err(SubmitError::DiskFull)
         } else {
-            self.writer.submit_derived(ticket, |batch, bounds| {
+            self.writer.submit_derived(ticket, |batch, bounds, _| {
                 batch.put(Table::Clicks, click.as_bytes(), |out| record.encode(out));
                 if click.as_bytes() < &bounds.counted.clicks {
                     counting::put_late_click(batch, click, record);
@@ -289,9 +294,7 @@ impl Store {
         record: &ConversionRecord<'_>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit_conversion(conversion, ticket, |batch, bounds| {
-            filing::put_conversion(batch, conversion, record, bounds);
-        })
+        self.commit_with_changes((conversion, record), &[], None, ticket)
     }
 
     /// One turn of filing index rows, for a store without threads; with `now`, however few there
