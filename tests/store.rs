@@ -578,7 +578,7 @@ fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
     commit_conversion(&store, click, new, "T-new");
     file_all(&store);
     let days = |days: u64| Duration::from_millis(days * DAY_MS);
-    let kept = Retention { clicks: days(90), conversions: days(40) };
+    let kept = Retention { clicks: days(90), conversions: days(40), inbound: days(30) };
     assert_eq!(wait(store.expire(NOW_MS, kept)), Ok(true));
     let has = |click| wait(store.has_click(click)).expect("readable");
     assert_eq!(clicks.map(has), [true; 5], "what is not counted is kept");

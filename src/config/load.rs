@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::settings::Settings;
 use super::{
-    Admin, Backup, Click, Config, Dedupe, IpStorage, Log, LogFormat, LogLevel, Network, RatesFile,
+    Admin, Backup, Click, Config, Dedupe, Inbound, IpStorage, Log, LogFormat, LogLevel, Network, RatesFile,
     ReferrerPolicy, Retention, Secret, Server, Store,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
@@ -105,6 +105,9 @@ impl Config {
                     .optional("network.fallback_url", |i| Ok(HttpUrl::parse(i.text()?)?)),
             },
             click: click(settings),
+            inbound: Inbound {
+                ip: settings.word("inbound.ip", IpStorage::Full, &IpStorage::WORDS),
+            },
             retention: Retention {
                 clicks: settings.duration("retention.clicks", "90d", ["1d", "36500d"]),
                 inbound: settings.duration("retention.inbound", "30d", ["1d", "36500d"]),

@@ -163,6 +163,20 @@ words! {
 }
 
 words! {
+    /// Why a refused postback cannot be judged again from the log.
+    Unfit {
+        /// Its sender did not show who it is, or nobody looked; credentials are not kept.
+        NotAuthenticated = "not_authenticated",
+        /// What it says of money or identity was masked.
+        Masked = "masked",
+        /// It was too long to be kept whole.
+        Cut = "cut",
+        /// It was not well encoded.
+        Garbled = "garbled",
+    }
+}
+
+words! {
     /// Why a click went to a fallback, or nowhere.
     ClickFallback {
         /// Neither an offer nor a link was named.

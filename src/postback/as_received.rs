@@ -4,13 +4,18 @@
 
 use std::net::IpAddr;
 
+use super::answer::Answer;
 use super::body::{Body, each_json_member};
-use super::flow::PostbackRequest;
+use super::decide::Asker;
+use super::flow::{PostbackRequest, Postbacks};
 use super::mapping::{Fields, Names};
-use super::sender::Address;
+use super::sender::{Address, Sender};
+use crate::click_id::RecordId;
 use crate::limits::{INBOUND_PATH_BYTES_MAX, INBOUND_TEXT_BYTES_MAX};
+use crate::model::fields::Field;
 use crate::model::mask::{is_phone_name, mask, mask_named};
-use crate::model::reasons::{AuthOutcome, PostbackResult};
+use crate::model::preset::AnswerForm;
+use crate::model::reasons::{AuthOutcome, PostbackResult, Refusal};
 use crate::query::{Params, encode_into};
 use crate::store::Arrival;
 use crate::store::records::{InboundForm, InboundHead, StoredIp, inbound_flags, pack_auth};
@@ -42,6 +47,18 @@ pub(super) struct CameOf<'a> {
 }
 
 impl AsReceived<'_> {
+    /// Shows `take` what is to be written down of one that has made or changed a conversion, which
+    /// says which click it is of.
+    pub(super) fn of_conversion<T>(
+        &self,
+        result: PostbackResult,
+        conversion: RecordId,
+        take: impl FnOnce(&Arrival<'_>) -> T,
+    ) -> T {
+        let conversion = Some(*conversion.as_bytes());
+        self.arrival(&CameOf { result, reason: "", click: None, conversion }, take)
+    }
+
     /// Shows `take` what is to be written down.
     pub(super) fn arrival<T>(&self, of: &CameOf<'_>, take: impl FnOnce(&Arrival<'_>) -> T) -> T {
         let mut path = PathText::default();
@@ -206,4 +223,48 @@ impl PathText {
 
 fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
+}
+
+impl Postbacks {
+    /// Writes a postback down that was refused, or was a duplicate; unless it only asked.
+    // Rare: of a flood only a sample comes here.
+    #[cold]
+    pub(super) fn note(&self, request: &PostbackRequest<'_>, answer: &Answer, asker: &Asker) {
+        let catalog = self.catalog.load();
+        let sender = Sender::at(request.address, &catalog, &mut { AnswerForm::Json });
+        let names = sender.as_ref().map_or(Names::STANDARD, |sender| sender.names);
+        let mut fields = Fields::default();
+        let is_read = sender.as_ref().is_ok_and(|sender| fields.read(sender, request).is_ok());
+        if request.head || fields.is_dry_run() {
+            return;
+        }
+        let named = fields.get(Field::ClickId);
+        let named = || self.keyring.verify(named?.as_bytes()).ok().map(|click| click.record());
+        let (click, conversion, reason) = match answer {
+            Answer::Duplicate { original, click, .. } => {
+                (Some(click.record()), Some(original.conversion), None)
+            }
+            Answer::Refused(refused) => (asker.click.or_else(named), None, Some(refused.reason)),
+            _ => return,
+        };
+        let of_click = click.and_then(|click| catalog.offer_by_number(click.offer()));
+        let of_click = of_click.map(|offer| &*offer.advertiser.id);
+        let of_path = sender.ok().and_then(|sender| Some(&*sender.advertiser?.id));
+        let as_received = AsReceived {
+            request,
+            names,
+            fields: is_read.then_some(&fields),
+            auth: asker.auth,
+            advertiser: of_path.or(of_click).unwrap_or_default(),
+            catalog_version: catalog.version(),
+            kept_ip: &*self.kept_ip,
+        };
+        let of = CameOf {
+            result: answer.result(),
+            reason: reason.map_or("", Refusal::as_str),
+            click: click.map(|click| *click.as_bytes()),
+            conversion: conversion.map(|conversion| *conversion.as_bytes()),
+        };
+        as_received.arrival(&of, |arrival| self.store.note_arrival(arrival, reason));
+    }
 }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::answer::{Answer, Told, duplicate};
+use super::as_received::{AsReceived, KeptIp};
 use super::body::{Body, each_json_member};
 use super::decide::{Asker, Bound, Refused, Rules, Verdict, decide};
 use super::mapping::Fields;
+use super::reprocess::Again;
 use super::sender::{Address, Sender};
 use crate::auth::Nonces;
 use crate::caps::{Meter, Meters, Reserved};
@@ -19,7 +21,7 @@ use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
 use crate::fraud::Watch;
 use crate::metrics::Metrics;
 use crate::model::preset::AnswerForm;
-use crate::model::reasons::{Flag, Refusal, Unavailability};
+use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::rates::Market;
 use crate::store::engine::Lookup;
 use crate::store::records::{ConversionRecord, Earned, HistoryEntry};
@@ -37,10 +39,24 @@ pub struct PostbackRequest<'a> {
     pub body: Body<'a>,
     /// HEAD: answers what would happen, as `dry_run=1` does, and nothing happens.
     pub head: bool,
+    /// POST, with or without a body.
+    pub post: bool,
     /// From which address it comes; asked only where that matters.
     pub ip: &'a (dyn Fn() -> IpAddr + Sync),
     /// When it came, Unix milliseconds.
     pub now_ms: u64,
+    /// One that was received and refused before, and is judged again.
+    pub again: Option<&'a Again<'a>>,
+}
+
+impl PostbackRequest<'_> {
+    /// When what comes of it is booked, Unix milliseconds.
+    pub(super) const fn booked_ms(&self) -> u64 {
+        match self.again {
+            None => self.now_ms,
+            Some(again) => again.now_ms,
+        }
+    }
 }
 
 /// How far a postback comes without waiting.
@@ -89,6 +105,8 @@ pub struct Postbacks {
     pub metrics: Arc<Metrics>,
     /// The worker's tasks that wait for the disk.
     pub waiting: Arc<Waiting>,
+    /// What is kept of a sender's address.
+    pub kept_ip: Arc<KeptIp>,
 }
 
 impl Postbacks {
@@ -102,7 +120,7 @@ impl Postbacks {
                 Progress::Committing(committing)
             }
             Ok(None) => Progress::MustWait,
-            Err(answer) => Progress::Answered(self.counted(answer, asker)),
+            Err(answer) => Progress::Answered(self.counted(answer, asker, request)),
         }
     }
 
@@ -110,8 +128,9 @@ impl Postbacks {
     pub async fn confirmed(&self, committing: Committing) -> Told {
         let Committing { submitted, answer, form, flags, rejected_by } = committing;
         if submitted.outcome(&self.waiting).await != Outcome::Durable {
-            let asker = Asker { form, ..Asker::default() };
-            return self.counted(Answer::Unavailable(Unavailability::StorePoisoned), asker);
+            self.metrics.postbacks.unavailable(Unavailability::StorePoisoned);
+            let answer = Answer::Unavailable(Unavailability::StorePoisoned);
+            return Told { answer, form };
         }
         self.metrics.postbacks.flagged(flags, rejected_by);
         Told { answer, form }
@@ -134,7 +153,7 @@ impl Postbacks {
                 self.metrics.postbacks.authenticated(asker.auth);
                 self.confirmed(committing).await
             }
-            Err(answer) => self.counted(answer, asker),
+            Err(answer) => self.counted(answer, asker, request),
         }
     }
 
@@ -145,19 +164,27 @@ impl Postbacks {
     }
 
     /// Refuses a request that is not even read.
-    pub fn refuse(&self, reason: Refusal, address: Address<'_>) -> Told {
+    pub fn refuse(&self, reason: Refusal, request: &PostbackRequest<'_>) -> Told {
         let mut asker = Asker::default();
         // Whoever is not in the catalog is told in the form that goes with the path.
-        let _ = Sender::at(address, &self.catalog.load(), &mut asker.form);
-        self.counted(reason.into(), asker)
+        let _ = Sender::at(request.address, &self.catalog.load(), &mut asker.form);
+        self.counted(reason.into(), asker, request)
     }
 
-    fn counted(&self, answer: Answer, asker: Asker) -> Told {
+    fn counted(&self, answer: Answer, asker: Asker, request: &PostbackRequest<'_>) -> Told {
         self.metrics.postbacks.authenticated(asker.auth);
         match &answer {
             Answer::Refused(refused) => {
                 self.metrics.postbacks.refused(refused.reason);
                 self.store.refusals().count(refused.reason, asker.click);
+                if self.store.sampling().takes(Some(refused.reason)) {
+                    self.note(request, &answer, &asker);
+                }
+            }
+            Answer::Duplicate { dry_run: false, .. } => {
+                if self.store.sampling().takes(None) {
+                    self.note(request, &answer, &asker);
+                }
             }
             Answer::Unavailable(reason) => self.metrics.postbacks.unavailable(*reason),
             Answer::Accepted { .. } | Answer::Duplicate { .. } | Answer::Updated { .. } => {}
@@ -203,7 +230,7 @@ impl Postbacks {
                 return Ok(None);
             }
         }
-        let original = self.original(&verdict, request.now_ms)?;
+        let original = self.original(&verdict, request.booked_ms())?;
         // Only now: what a fraud rule rejects claims no customer.
         let claims = verdict.claims();
         let acquired = self.dedup.acquire_now(&self.store, claims, original, request.now_ms)?;
@@ -223,13 +250,13 @@ impl Postbacks {
                 Lookup::Absent => false,
                 Lookup::Unknown => return Ok(None),
             };
-        let now_ms = request.now_ms;
-        let received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
+        let mut received = self.received(&sent, &verdict, &catalog, asker);
+        received.meter = meter;
         self.commit(held, &verdict, &received, has_click).map(Some)
     }
 
     /// From parameters to a conversion in the writer's hands, or to another answer.
-    async fn wait_and_try(
+    pub(super) async fn wait_and_try(
         &self,
         request: &PostbackRequest<'_>,
         asker: &mut Asker,
@@ -242,8 +269,8 @@ impl Postbacks {
         let bound = self.click_of_customer(&fields, &sender, &catalog, request.now_ms).await?;
         let sent = Sent { fields: &fields, sender: &sender, request, admitted };
         let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
-        let (meter, now_ms) = (None, request.now_ms);
-        let mut received = Received { fields: &fields, catalog: &catalog, meter, now_ms };
+        let now_ms = request.now_ms;
+        let mut received = self.received(&sent, &verdict, &catalog, asker);
         if fields.is_dry_run() || request.head {
             self.suspect(&mut verdict, now_ms).await?;
             return Err(self.dry_run(&verdict, &received).await?);
@@ -255,7 +282,7 @@ impl Postbacks {
         if verdict.offer.is_metered && !verdict.event.is_negative() {
             received.meter = Some(self.meter(verdict.offer.metered()).await?);
         }
-        let original = self.original(&verdict, request.now_ms)?;
+        let original = self.original(&verdict, request.booked_ms())?;
         let claims = verdict.claims();
         let acquired = self.dedup.acquire(&self.store, claims, original, request.now_ms).await?;
         let held = match acquired {
@@ -272,7 +299,7 @@ impl Postbacks {
         self.commit(held, &verdict, &received, has_click)
     }
 
-    fn judge<'a>(
+    pub(super) fn judge<'a>(
         &'a self,
         sent: &Sent<'a, '_>,
         bound: Option<Bound>,
@@ -295,12 +322,41 @@ impl Postbacks {
         )
     }
 
-    async fn dry_run(
+    pub(super) fn received<'a>(
+        &'a self,
+        sent: &Sent<'a, 'a>,
+        verdict: &Verdict<'a>,
+        catalog: &'a Catalog,
+        asker: &Asker,
+    ) -> Received<'a> {
+        let Sent { fields, sender, request, .. } = *sent;
+        let as_received = AsReceived {
+            request,
+            names: sender.names,
+            fields: Some(fields),
+            auth: asker.auth,
+            advertiser: &verdict.offer.advertiser.id,
+            catalog_version: catalog.version(),
+            kept_ip: &*self.kept_ip,
+        };
+        Received { fields, catalog, meter: None, now_ms: request.booked_ms(), as_received }
+    }
+
+    pub(super) async fn dry_run(
         &self,
         verdict: &Verdict<'_>,
         received: &Received<'_>,
     ) -> Result<Answer, Answer> {
         self.metrics.postbacks.dry_runs.increment(1);
+        self.would_become(verdict, received).await
+    }
+
+    /// What would come of a postback, if it were taken now.
+    pub(super) async fn would_become(
+        &self,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+    ) -> Result<Answer, Answer> {
         let known = self.dedup.find(&self.store, verdict.claims(), received.now_ms).await?;
         if let Some(known) = known {
             return self.would_update(known, verdict, received).await;
@@ -356,7 +412,9 @@ impl Postbacks {
                 None => ticket,
                 Some(place) => place.with(ticket),
             };
-            self.store.commit_conversion(conversion, &record, ticket)
+            received.as_received.of_conversion(PostbackResult::Accepted, conversion, |arrival| {
+                self.store.commit_with_changes((conversion, &record), &[], Some(arrival), ticket)
+            })
         })?;
         self.waiting.submitted();
         let answer =
@@ -388,13 +446,13 @@ impl Postbacks {
 }
 
 /// A postback as it was sent.
-struct Sent<'a, 'r> {
-    fields: &'a Fields<'a>,
-    sender: &'r Sender<'r>,
-    request: &'r PostbackRequest<'r>,
+pub(super) struct Sent<'a, 'r> {
+    pub(super) fields: &'a Fields<'a>,
+    pub(super) sender: &'r Sender<'r>,
+    pub(super) request: &'r PostbackRequest<'r>,
     /// The flags with which its sender was admitted; `None` if only the click says for whom it
     /// speaks.
-    admitted: Option<u32>,
+    pub(super) admitted: Option<u32>,
 }
 
 /// What a postback says, and under which catalog and when.
@@ -403,12 +461,15 @@ pub(super) struct Received<'a> {
     pub(super) catalog: &'a Catalog,
     /// What counts the offer's conversions, if they are counted.
     pub(super) meter: Option<Arc<Meter>>,
+    /// When it is booked, Unix milliseconds.
     pub(super) now_ms: u64,
+    /// How it is written down.
+    pub(super) as_received: AsReceived<'a>,
 }
 
 impl<'a> Fields<'a> {
     /// Takes all parameters of a request in. Filled in place: it is large.
-    fn read(&mut self, sender: &Sender<'_>, request: &PostbackRequest<'a>) -> Result<(), Refusal> {
+    pub(super) fn read(&mut self, sender: &Sender<'_>, request: &PostbackRequest<'a>) -> Result<(), Refusal> {
         let names = &sender.names;
         self.take_encoded(names, request.query)?;
         match request.body {
@@ -444,7 +505,7 @@ pub(super) fn record<'a>(
         quantity: verdict.said.quantity,
         flags,
         event_time_ms: verdict.event_time_ms,
-        received_ms: received.now_ms,
+        received_ms: received.as_received.request.now_ms,
         catalog_version: received.catalog.version(),
         params: received.fields.stored().collect(),
         history: history.to_vec(),

@@ -8,6 +8,7 @@
 
 mod admit;
 mod answer;
+mod as_received;
 mod body;
 mod capped;
 mod customer;
@@ -17,6 +18,7 @@ mod hints;
 mod mapping;
 mod price;
 mod reprice;
+mod reprocess;
 mod reversal;
 mod reverse;
 mod sender;
@@ -27,10 +29,12 @@ mod update;
 mod upload;
 
 pub use answer::{Answer, Told};
+pub use as_received::KeptIp;
 pub use body::Body;
 pub use decide::{Refused, Verdict, decide};
 pub use flow::{Committing, PostbackRequest, Postbacks, Progress};
 pub use mapping::{Fields, Names};
+pub use reprocess::{Again, Gained, Reprocessed, Selection};
 pub use sender::{Address, Sender};
 pub use update::ChangeError;
 pub use upload::{Named, News};

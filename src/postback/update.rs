@@ -2,17 +2,17 @@
 //! reading its record until the disk has confirmed the new one.
 
 use super::answer::{Answer, duplicate};
-use super::decide::Verdict;
+use super::decide::{Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received};
 use super::transition::{Heard, Speaker, changed};
 use crate::caps::{Counted, Metered, Still};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
 use crate::dedup::{Changing, ClaimSet, Held, Original};
-use crate::model::reasons::Unavailability;
+use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, RecordError};
-use crate::store::{ConversionChange, ReadError, StoredConversion, SubmitError};
+use crate::store::{Arrival, ConversionChange, ReadError, StoredConversion, SubmitError};
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,7 @@ impl Postbacks {
         conversion: RecordId,
         before: &ConversionRecord<'_>,
         anew: &ConversionRecord<'_>,
+        received: Option<&Arrival<'_>>,
     ) -> Result<Changing, ChangeError> {
         let status = status_of(anew)?;
         if self.store.health().is_disk_full() {
@@ -88,7 +89,7 @@ impl Postbacks {
         let Mine { claims, still } = mine;
         Ok(claims.submit_change(status, |ticket| {
             let change = ConversionChange { conversion, before, after: anew };
-            let submit = |ticket| self.store.change_conversion(change, ticket);
+            let submit = |ticket| self.store.change_conversion(change, received, ticket);
             let Some(still) = still else { return submit(ticket) };
             // One that is still without totals is counted anew later.
             let any = Metered { offer: conversion.offer(), in_total: false };
@@ -182,11 +183,17 @@ impl Postbacks {
         let Some(anew) = changed(&record, &heard, received.catalog, &self.market)? else {
             return Err(duplicate(current(&stored, &record)?, verdict));
         };
+        refuse_if_overtaken(received, &record)?;
         if self.store.health().is_disk_full() {
             return Err(Answer::Unavailable(Unavailability::DiskFull));
         }
         let now = current(&stored, &anew)?;
-        let submitted = self.change(mine, stored.id, &record, &anew)?.into();
+        let as_received = &received.as_received;
+        let changing =
+            as_received.of_conversion(PostbackResult::Updated, stored.id, |arrival| {
+                self.change(mine, stored.id, &record, &anew, Some(arrival))
+            });
+        let submitted = changing?.into();
         self.waiting.submitted();
         let form = verdict.offer.advertiser.answer;
         let answer = Answer::Updated { now, click: verdict.click, dry_run: false };
@@ -209,10 +216,11 @@ impl Postbacks {
             return Ok(duplicate(known));
         };
         let (record, heard) = (read(&stored)?, verdict.heard(said, received.now_ms));
-        Ok(match changed(&record, &heard, received.catalog, &self.market)? {
-            None => duplicate(current(&stored, &record)?),
-            Some(anew) => Answer::Updated { now: current(&stored, &anew)?, click, dry_run: true },
-        })
+        let Some(anew) = changed(&record, &heard, received.catalog, &self.market)? else {
+            return Ok(duplicate(current(&stored, &record)?));
+        };
+        refuse_if_overtaken(received, &record)?;
+        Ok(Answer::Updated { now: current(&stored, &anew)?, click, dry_run: true })
     }
 
     /// The conversion that a postback may have news of, and the status it says; `None` if it is
@@ -233,6 +241,20 @@ impl Postbacks {
         let meant = self.dedup.find(&self.store, first, now_ms).await?;
         Ok(meant.map(|meant| (said, meant)))
     }
+}
+
+/// Old news that is judged again must not undo what was heard since.
+fn refuse_if_overtaken(
+    received: &Received<'_>,
+    record: &ConversionRecord<'_>,
+) -> Result<(), Refused> {
+    let request = received.as_received.request;
+    let is_later = record.history.last().is_some_and(|last| last.time_ms > request.now_ms);
+    if request.again.is_none() || !is_later {
+        return Ok(());
+    }
+    let hint = "the conversion has changed since this postback was received";
+    Err(Refused::with(Refusal::IllegalTransition, hint))
 }
 
 pub(super) fn read(stored: &StoredConversion) -> Result<ConversionRecord<'_>, Answer> {

@@ -73,7 +73,7 @@ impl Postbacks {
         if self.store.health().is_disk_full() {
             return Err(Answer::Unavailable(Unavailability::DiskFull));
         }
-        let changing = self.change(mine, id, &record, &anew)?;
+        let changing = self.change(mine, id, &record, &anew, None)?;
         Ok((current(&stored, &anew)?, Some(changing)))
     }
 

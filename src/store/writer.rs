@@ -368,6 +368,14 @@ impl Writer {
         });
     }
 
+    /// Takes such a worker away.
+    pub fn remove_waiting(&self, gone: &Arc<Waiting>) {
+        self.waiting.rcu(|workers| {
+            let others = workers.iter().filter(|worker| !Arc::ptr_eq(worker, gone));
+            others.cloned().collect::<Vec<_>>()
+        });
+    }
+
     fn sync(&self, commits: usize) -> Outcome {
         if self.health.poison_reason().is_some() {
             return Outcome::Unknown;
