@@ -92,6 +92,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "space",
             "checked_toml",
             "click_id",
+            "query",
             "limits",
             "model",
             "time",

@@ -9,6 +9,7 @@ mod customers;
 mod error;
 mod fraud;
 mod held;
+mod inbound;
 mod jobs;
 mod ledger;
 mod lookup;

@@ -20,7 +20,7 @@ use super::error::ApiError;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
 use super::{
-    catalog, conversions, customers, fraud, ledger, lookup, rates, reports, statements, system,
+    catalog, conversions, customers, fraud, inbound, ledger, lookup, rates, reports, statements, system,
     totals, upload,
 };
 use crate::backup::Backups;
@@ -93,6 +93,8 @@ fn api() -> Routes {
         .routes(routes!(upload::post))
         .routes(routes!(lookup::conversion))
         .routes(routes!(lookup::trace))
+        .routes(routes!(inbound::list))
+        .routes(routes!(inbound::reprocess))
         .routes(routes!(customers::customer))
         .routes(routes!(catalog::get, catalog::put))
         .routes(routes!(catalog::versions))

@@ -562,6 +562,7 @@ fn what_retention_has_let_go_is_no_fault_and_stays_in_the_books() {
     let kept = postbackd::store::Retention {
         clicks: std::time::Duration::from_millis(DAY_MS),
         conversions: std::time::Duration::from_millis(DAY_MS + DAY_MS / 2),
+        inbound: std::time::Duration::from_millis(DAY_MS),
     };
     store.catch_up(Instant::now() + PATIENCE).expect("counted");
     assert_eq!(wait(store.expire(NOON_MS + 2 * DAY_MS, kept)), Ok(true));
