@@ -187,9 +187,10 @@ impl Inbound {
             params,
             advertiser: present(row.head.advertiser),
             click_id,
-            conversion_id: row.head.conversion.map(|id| {
-                RecordId::from_bytes(id).to_text().to_string()
-            }),
+            conversion_id: row
+                .head
+                .conversion
+                .map(|id| RecordId::from_bytes(id).to_text().to_string()),
             ip: ip_text(row.head.ip),
             auth: checks
                 .filter_map(|(check, result)| {

@@ -107,7 +107,8 @@ pub async fn trace(
     for conversion in conversions {
         let record = conversion.record()?;
         // Others were made by the network, or by a postback that made a conversion of its own.
-        let by_postback = |(n, step): &(usize, &HistoryEntry<'_>)| *n == 0 || step.reason == "postback";
+        let by_postback =
+            |(n, step): &(usize, &HistoryEntry<'_>)| *n == 0 || step.reason == "postback";
         let steps = record.history.iter().enumerate().filter(by_postback);
         let steps = steps.map(|(_, step)| step.time_ms).collect();
         postbacks.extend(state.store.inbound_of_conversion(conversion.id, steps).await?);

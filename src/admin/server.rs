@@ -20,8 +20,8 @@ use super::error::ApiError;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
 use super::{
-    catalog, conversions, customers, fraud, inbound, ledger, lookup, rates, reports, statements, system,
-    totals, upload,
+    catalog, conversions, customers, fraud, inbound, ledger, lookup, rates, reports, statements,
+    system, totals, upload,
 };
 use crate::backup::Backups;
 use crate::catalog::{Catalog, CatalogSource};

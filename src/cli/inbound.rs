@@ -106,8 +106,7 @@ fn listed(arguments: &InboundArguments) -> Result<u8, u8> {
         ("advertiser", arguments.advertiser.clone()),
     ];
     let asked = asked.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-    let asked: String =
-        asked.map(|(name, value)| format!("&{name}={}", encoded(value))).collect();
+    let asked: String = asked.map(|(name, value)| format!("&{name}={}", encoded(value))).collect();
     let mut cursor = String::new();
     loop {
         let path = format!("inbound?{PAGE_ROWS}{asked}{cursor}");

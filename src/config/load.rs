@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 
 use super::settings::Settings;
 use super::{
-    Admin, Backup, Click, Config, Dedupe, Inbound, IpStorage, Log, LogFormat, LogLevel, Network, RatesFile,
-    ReferrerPolicy, Retention, Secret, Server, Store,
+    Admin, Backup, Click, Config, Dedupe, Inbound, IpStorage, Log, LogFormat, LogLevel, Network,
+    RatesFile, ReferrerPolicy, Retention, Secret, Server, Store,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
 use crate::limits::BACKUPS_KEPT_MAX;

@@ -122,7 +122,8 @@ fn domain_bytes(text: &str) -> Option<usize> {
     let domain = text[..all].trim_end_matches(['.', '-']);
     let (before, last) = domain.rsplit_once('.')?;
     let letters = last.chars().take_while(|c| c.is_alphabetic()).count();
-    let is_domain = !before.is_empty() && (letters >= TOP_LEVEL_LETTERS_MIN || last.starts_with("xn--"));
+    let is_domain =
+        !before.is_empty() && (letters >= TOP_LEVEL_LETTERS_MIN || last.starts_with("xn--"));
     is_domain.then_some(domain.len())
 }
 

@@ -146,7 +146,11 @@ impl Again<'_> {
         for (check, mode, refusal) in [
             (AuthCheck::Ip, auth.addresses.as_ref().map(|it| it.mode), Refusal::IpNotAllowed),
             (AuthCheck::Token, auth.tokens.as_ref().map(|it| it.mode), Refusal::BadToken),
-            (AuthCheck::Signature, auth.signatures.as_ref().map(|it| it.mode), Refusal::BadSignature),
+            (
+                AuthCheck::Signature,
+                auth.signatures.as_ref().map(|it| it.mode),
+                Refusal::BadSignature,
+            ),
         ] {
             let Some(mode) = mode else { continue };
             let was_passed = is_same && self.auth[check.index()] == Some(AuthResult::Passed);

@@ -469,7 +469,11 @@ pub(super) struct Received<'a> {
 
 impl<'a> Fields<'a> {
     /// Takes all parameters of a request in. Filled in place: it is large.
-    pub(super) fn read(&mut self, sender: &Sender<'_>, request: &PostbackRequest<'a>) -> Result<(), Refusal> {
+    pub(super) fn read(
+        &mut self,
+        sender: &Sender<'_>,
+        request: &PostbackRequest<'a>,
+    ) -> Result<(), Refusal> {
         let names = &sender.names;
         self.take_encoded(names, request.query)?;
         match request.body {

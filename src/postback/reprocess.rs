@@ -144,8 +144,13 @@ impl Postbacks {
         let mut after = selection.after;
         loop {
             let filter = selection.filter();
-            let page =
-                self.store.inbound(selection.from_ms, selection.to_ms, after, PAGE_ROWS_MAX, filter);
+            let page = self.store.inbound(
+                selection.from_ms,
+                selection.to_ms,
+                after,
+                PAGE_ROWS_MAX,
+                filter,
+            );
             let page = page.await?;
             for stored in &page.rows {
                 if !may_go_on() {

@@ -189,10 +189,9 @@ impl Postbacks {
         }
         let now = current(&stored, &anew)?;
         let as_received = &received.as_received;
-        let changing =
-            as_received.of_conversion(PostbackResult::Updated, stored.id, |arrival| {
-                self.change(mine, stored.id, &record, &anew, Some(arrival))
-            });
+        let changing = as_received.of_conversion(PostbackResult::Updated, stored.id, |arrival| {
+            self.change(mine, stored.id, &record, &anew, Some(arrival))
+        });
         let submitted = changing?.into();
         self.waiting.submitted();
         let form = verdict.offer.advertiser.answer;

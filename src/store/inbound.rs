@@ -300,7 +300,8 @@ impl Store {
             let mut found = Vec::new();
             for time_ms in steps_ms {
                 let to = keys::first_at(time_ms.saturating_add(INBOUND_WAITED_MS_MAX));
-                let (from, to) = (keys::inbound_page(&keys::first_at(time_ms)), keys::inbound_page(&to));
+                let (from, to) =
+                    (keys::inbound_page(&keys::first_at(time_ms)), keys::inbound_page(&to));
                 let mut looked_at = 0;
                 each_page(engine, &from, &to, |page, rows, bytes| {
                     looked_at += 1;
@@ -353,7 +354,8 @@ mod tests {
     fn each_reason_has_a_budget_of_its_own_and_what_is_beyond_is_sampled_and_counted() {
         let sampling = Sampling::default();
         let flood = 10 * INBOUND_SAMPLED_ONE_IN;
-        let taken = (0..flood).filter(|_| sampling.takes(Some(Refusal::ForgedClickId))).count() as u64;
+        let taken =
+            (0..flood).filter(|_| sampling.takes(Some(Refusal::ForgedClickId))).count() as u64;
         // The first of the thousands after the first one.
         assert_eq!(taken, INBOUND_FULL_PER_SECOND + 9);
         assert!(sampling.takes(Some(Refusal::BadToken)), "a rare reason is not hidden");
@@ -391,7 +393,10 @@ mod tests {
             let id = keys::inbound_page_of(key).expect("a page");
             let rows = decode_inbound_page(value).expect("decodes");
             assert!(value.len() <= INBOUND_PAGE_BYTES + 1);
-            assert_eq!(rows.last().map(|row| row.head.time_ms), Some(RecordId::from_bytes(id).time_ms()));
+            assert_eq!(
+                rows.last().map(|row| row.head.time_ms),
+                Some(RecordId::from_bytes(id).time_ms())
+            );
             times.extend(rows.iter().map(|row| row.head.time_ms));
             pages += 1;
         }

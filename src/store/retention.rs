@@ -93,8 +93,7 @@ impl Store {
             let (from, to) = ([0; 16], keys::first_at(received_ms));
             let [from, to] = [from, to].map(|page| keys::inbound_page(&page));
             batch.delete_range(Table::Inbound, &from, &to);
-            let [from, to] =
-                [Day::new(0), Day::of_ms(received_ms)].map(keys::inbound_clicks_from);
+            let [from, to] = [Day::new(0), Day::of_ms(received_ms)].map(keys::inbound_clicks_from);
             batch.delete_range(Table::Inbound, &from, &to);
             for (name, below) in [
                 (keys::META_EXPIRED_CLICKS, expired.clicks),

@@ -15,6 +15,7 @@ mod drain;
 mod faults;
 mod fraud;
 mod hostile;
+mod inbound;
 mod ledger;
 mod metrics;
 mod money;

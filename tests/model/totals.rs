@@ -346,7 +346,11 @@ impl Life {
     fn expire(&mut self, world: &World) {
         let (store, now_ms) = (Arc::clone(&self.store), world.now_ms);
         let days = |days| Duration::from_secs(days * 24 * 60 * 60);
-        let kept = Retention { clicks: days(KEPT_DAYS), conversions: days(KEPT_DAYS), inbound: days(KEPT_DAYS) };
+        let kept = Retention {
+            clicks: days(KEPT_DAYS),
+            conversions: days(KEPT_DAYS),
+            inbound: days(KEPT_DAYS),
+        };
         self.expiring.push(Task::new(async move {
             let _ = store.expire(now_ms, kept).await;
         }));

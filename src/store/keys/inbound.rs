@@ -90,7 +90,8 @@ pub fn inbound_click_of(key: &[u8]) -> Option<(RecordId, InboundId)> {
     let key: &[u8; INBOUND_CLICK_KEY_BYTES] = key.try_into().ok()?;
     let (place, rest) = key.split_at(CLICK_DAY_BYTES);
     let (page, row) = rest.split_at(RECORD_KEY_BYTES);
-    let row = InboundId { page: page.try_into().ok()?, row: u16::from_be_bytes(row.try_into().ok()?) };
+    let row =
+        InboundId { page: page.try_into().ok()?, row: u16::from_be_bytes(row.try_into().ok()?) };
     (place[0] == CLICK_TAG).then_some((record(&place[5..])?, row))
 }
 

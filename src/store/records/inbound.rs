@@ -107,7 +107,11 @@ pub fn begin_inbound_page(out: &mut Vec<u8>) {
 }
 
 /// Appends a row. `text` appends its parameters and returns flags.
-pub fn encode_inbound(head: &InboundHead<'_>, text: impl FnOnce(&mut Vec<u8>) -> u8, out: &mut Vec<u8>) {
+pub fn encode_inbound(
+    head: &InboundHead<'_>,
+    text: impl FnOnce(&mut Vec<u8>) -> u8,
+    out: &mut Vec<u8>,
+) {
     let start = out.len();
     out.extend_from_slice(&[0; PREFIX_BYTES]);
     *out = postcard::to_extend(head, std::mem::take(out))
@@ -209,7 +213,8 @@ mod tests {
 
     #[test]
     fn checks_of_a_sender_are_told_apart() {
-        let all = [None, Some(AuthResult::Passed), Some(AuthResult::Shadowed), Some(AuthResult::Refused)];
+        let all =
+            [None, Some(AuthResult::Passed), Some(AuthResult::Shadowed), Some(AuthResult::Refused)];
         for (n, first) in all.iter().enumerate() {
             let outcome = [*first, all[(n + 1) % 4], all[(n + 2) % 4]];
             assert_eq!(unpack_auth(pack_auth(outcome)), outcome);
