@@ -29,6 +29,8 @@ pub(super) struct AsReceived<'a> {
     pub request: &'a PostbackRequest<'a>,
     /// Whose names count.
     pub names: Names<'a>,
+    /// The names of the advertiser that the click says, which may be those of its secrets.
+    pub others: &'a [(Field, String)],
     /// What was understood of it, if it was understood whole.
     pub fields: Option<&'a Fields<'a>>,
     pub auth: AuthOutcome,
@@ -94,7 +96,8 @@ impl AsReceived<'_> {
 
     /// Appends the parameters as a query string and returns what is missing of them.
     pub(super) fn write(&self, out: &mut Vec<u8>) -> u8 {
-        let mut text = Text { names: &self.names, start: out.len(), out, flags: 0 };
+        let (names, others) = (&self.names, self.others);
+        let mut text = Text { names, others, start: out.len(), out, flags: 0 };
         if self.request.again.is_some() {
             text.flags |= inbound_flags::AGAIN;
         }
@@ -120,6 +123,7 @@ impl AsReceived<'_> {
             !fields.has_secret() && !fields.custom().any(|(name, _)| is_phone_name(name))
         };
         self.names.overrides.is_empty()
+            && self.others.is_empty()
             && self.fields.is_some_and(is_known)
             && encoded.len() < INBOUND_TEXT_BYTES_MAX / 2
             && memchr::memchr3(b'@', b'%', b'+', encoded).is_none()
@@ -130,6 +134,7 @@ impl AsReceived<'_> {
 /// Parameters being written.
 struct Text<'t, 'o> {
     names: &'t Names<'t>,
+    others: &'t [(Field, String)],
     out: &'o mut Vec<u8>,
     start: usize,
     flags: u8,
@@ -155,7 +160,7 @@ impl Text<'_, '_> {
 
     /// One parameter, and how it was encoded if that can be kept.
     fn pair(&mut self, name: &str, value: &str, sent: Option<(&[u8], &[u8])>) {
-        if self.flags & inbound_flags::CUT != 0 || self.names.hides(name) {
+        if self.flags & inbound_flags::CUT != 0 || self.hides(name) {
             return;
         }
         let (masked_name, masked) = (mask(name), mask_named(name, value));
@@ -180,6 +185,11 @@ impl Text<'_, '_> {
         } else if is_masked {
             self.flags |= inbound_flags::MASKED;
         }
+    }
+
+    fn hides(&self, name: &str) -> bool {
+        let is_secret = |(field, theirs): &(Field, String)| field.is_secret() && theirs == name;
+        self.names.hides(name) || self.others.iter().any(is_secret)
     }
 
     fn separate(&mut self) {
@@ -248,14 +258,15 @@ impl Postbacks {
             _ => return,
         };
         let of_click = click.and_then(|click| catalog.offer_by_number(click.offer()));
-        let of_click = of_click.map(|offer| &*offer.advertiser.id);
+        let of_click = of_click.map(|offer| &*offer.advertiser);
         let of_path = sender.ok().and_then(|sender| Some(&*sender.advertiser?.id));
         let as_received = AsReceived {
             request,
             names,
+            others: of_click.map_or(&[][..], |advertiser| &advertiser.params),
             fields: is_read.then_some(&fields),
             auth: asker.auth,
-            advertiser: of_path.or(of_click).unwrap_or_default(),
+            advertiser: of_path.or(of_click.map(|it| &*it.id)).unwrap_or_default(),
             catalog_version: catalog.version(),
             kept_ip: &*self.kept_ip,
         };

@@ -333,6 +333,7 @@ impl Postbacks {
         let as_received = AsReceived {
             request,
             names: sender.names,
+            others: &verdict.offer.advertiser.params,
             fields: Some(fields),
             auth: asker.auth,
             advertiser: &verdict.offer.advertiser.id,

@@ -121,7 +121,8 @@ impl Sampling {
         let seen = self.seen(reason);
         let number = seen.all.fetch_add(1, Ordering::Relaxed);
         let of_second = number.saturating_sub(seen.before.load(Ordering::Relaxed));
-        let takes = of_second < INBOUND_FULL_PER_SECOND || number % INBOUND_SAMPLED_ONE_IN == 0;
+        let takes =
+            of_second < INBOUND_FULL_PER_SECOND || number.is_multiple_of(INBOUND_SAMPLED_ONE_IN);
         if takes {
             seen.kept.fetch_add(1, Ordering::Relaxed);
         }

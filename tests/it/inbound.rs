@@ -247,6 +247,27 @@ fn grep(folder: &Path, texts: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn an_advertisers_own_name_of_a_secret_is_known_by_the_click_too() {
+    let mut server = start();
+    let text = catalog(&["sale"]).replacen(
+        "id = \"acme\"",
+        "id = \"acme\"\nparams = { token = \"apikey\" }",
+        1,
+    );
+    assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", &text).status, 200);
+    let click = click(&server, "acme", "one");
+    let query = format!("click_id={click}&event=unheard&apikey=5ecre7");
+    for path in ["/postback", "/postback/acme", "/postback/nobody"] {
+        server.get(&format!("{path}?{query}"));
+    }
+    for row in log_of(&server, "", 3) {
+        assert_eq!(params(&row), [("click_id", &*click), ("event", "unheard")]);
+    }
+    server.stop();
+    assert!(grep(&server.path("data"), &["5ecre7"]).is_empty());
+}
+
+#[test]
 fn a_flood_leaves_a_sample_and_its_number_and_hides_no_other_reason() {
     let server = start();
     let click = click(&server, "acme", "one");
