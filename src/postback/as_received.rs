@@ -6,10 +6,11 @@ use std::net::IpAddr;
 
 use super::answer::Answer;
 use super::body::{Body, each_json_member};
-use super::decide::Asker;
-use super::flow::{PostbackRequest, Postbacks};
+use super::decide::{Asker, Verdict};
+use super::flow::{PostbackRequest, Postbacks, Received, Sent};
 use super::mapping::{Fields, Names};
 use super::sender::{Address, Sender};
+use crate::catalog::Catalog;
 use crate::click_id::RecordId;
 use crate::limits::{INBOUND_PATH_BYTES_MAX, INBOUND_TEXT_BYTES_MAX};
 use crate::model::fields::Field;
@@ -236,6 +237,28 @@ fn cut(text: &str, bytes: usize) -> &str {
 }
 
 impl Postbacks {
+    /// What is handed on of a postback that was judged.
+    pub(super) fn received<'a>(
+        &'a self,
+        sent: &Sent<'a, 'a>,
+        verdict: &Verdict<'a>,
+        catalog: &'a Catalog,
+        asker: &Asker,
+    ) -> Received<'a> {
+        let Sent { fields, sender, request, .. } = *sent;
+        let as_received = AsReceived {
+            request,
+            names: sender.names,
+            others: &verdict.offer.advertiser.params,
+            fields: Some(fields),
+            auth: asker.auth,
+            advertiser: &verdict.offer.advertiser.id,
+            catalog_version: catalog.version(),
+            kept_ip: &*self.kept_ip,
+        };
+        Received { fields, catalog, meter: None, now_ms: request.booked_ms(), as_received }
+    }
+
     /// Writes a postback down that was refused, or was a duplicate; unless it only asked.
     // Rare: of a flood only a sample comes here.
     #[cold]

@@ -322,53 +322,6 @@ impl Postbacks {
         )
     }
 
-    pub(super) fn received<'a>(
-        &'a self,
-        sent: &Sent<'a, 'a>,
-        verdict: &Verdict<'a>,
-        catalog: &'a Catalog,
-        asker: &Asker,
-    ) -> Received<'a> {
-        let Sent { fields, sender, request, .. } = *sent;
-        let as_received = AsReceived {
-            request,
-            names: sender.names,
-            others: &verdict.offer.advertiser.params,
-            fields: Some(fields),
-            auth: asker.auth,
-            advertiser: &verdict.offer.advertiser.id,
-            catalog_version: catalog.version(),
-            kept_ip: &*self.kept_ip,
-        };
-        Received { fields, catalog, meter: None, now_ms: request.booked_ms(), as_received }
-    }
-
-    pub(super) async fn dry_run(
-        &self,
-        verdict: &Verdict<'_>,
-        received: &Received<'_>,
-    ) -> Result<Answer, Answer> {
-        self.metrics.postbacks.dry_runs.increment(1);
-        self.would_become(verdict, received).await
-    }
-
-    /// What would come of a postback, if it were taken now.
-    pub(super) async fn would_become(
-        &self,
-        verdict: &Verdict<'_>,
-        received: &Received<'_>,
-    ) -> Result<Answer, Answer> {
-        let known = self.dedup.find(&self.store, verdict.claims(), received.now_ms).await?;
-        if let Some(known) = known {
-            return self.would_update(known, verdict, received).await;
-        }
-        verdict.refuse_if_new()?;
-        if verdict.event.is_negative() {
-            self.would_reverse(verdict, received).await?;
-        }
-        Ok(Answer::Accepted { conversion: None, click: verdict.click, status: verdict.status })
-    }
-
     /// What the postback becomes if nobody was before it; a full disk knows better.
     fn original(&self, verdict: &Verdict<'_>, now_ms: u64) -> Result<Original, Answer> {
         if self.store.health().is_disk_full() {

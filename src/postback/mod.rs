@@ -1,10 +1,11 @@
 //! A postback's way: who sends it (`sender`) and whether it shows that (`admit`), parameters to meanings (`mapping`), meanings to a
 //! verdict (`decide`) with its price (`price`) or a refusal that helps (`hints`), verdict to a
 //! conversion on disk (`flow`), by way of the offer's fraud rules (`suspect`), caps and tiers
-//! (`capped`). News of a known
+//! (`capped`); written down `as_received`. News of a known
 //! conversion (`transition`, pure) changes it in turn (`update`); a negative event takes one back
 //! (`reversal`, pure, and `reverse`); a customer may stand for its click (`customer`); the network says itself what became of many (`upload`). What
-//! had no exchange rate is priced when it comes (`reprice`).
+//! had no exchange rate is priced when it comes (`reprice`); what was refused is judged again
+//! from the log (`reprocess`). Who only asks is told what would come of it (`dry_run`).
 
 mod admit;
 mod answer;
@@ -13,6 +14,7 @@ mod body;
 mod capped;
 mod customer;
 mod decide;
+mod dry_run;
 mod flow;
 mod hints;
 mod mapping;
