@@ -11,16 +11,17 @@ use postbackd::dedup::{Claim, ClaimSet};
 use postbackd::limits::{RESTORE_NUMBERS_SKIPPED, SUBS_PER_PLACE_MAX};
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::period::Quarter;
+use postbackd::model::reasons::{PostbackResult, Refusal};
 use postbackd::model::status::Status;
 use postbackd::store::engine::{Batch, Direction, Engine};
 use postbackd::store::records::{
-    CatalogRecord, ClickRecord, ConversionRecord, Earned, HistoryEntry,
+    CatalogRecord, ClickRecord, ConversionRecord, Earned, HistoryEntry, InboundHead, InboundRow,
 };
 use postbackd::store::schema::{Profile, Table};
 use postbackd::store::ticket::{Outcome, Ticket};
 use postbackd::store::{
-    FORMAT_VERSION, Identity, OpenError, Part, Retention, RocksEngine, Store, Unobserved, Wanted,
-    copy_closed, keys, part_from_lost_time,
+    Arrival, FORMAT_VERSION, Identity, OpenError, Part, Retention, RocksEngine, Store,
+    StoredInbound, Unobserved, Wanted, copy_closed, keys, part_from_lost_time,
 };
 use tempfile::TempDir;
 
@@ -728,4 +729,60 @@ fn a_store_of_format_1_keeps_its_rows() {
     let (store, identity) = open(folder.path());
     assert_eq!(identity.filed_below, keys::after(id));
     assert_eq!(wait(store.find_claim(&transaction("T-1"))).expect("readable"), Some(id));
+}
+
+#[test]
+fn postbacks_as_received_are_found_by_time_and_click_until_retention_lets_them_go() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let click = mint(&minter(&identity), NOW_MS - 60 * DAY_MS);
+    let text = |out: &mut Vec<u8>| {
+        out.extend_from_slice(b"event=unheard");
+        0
+    };
+    let days = [40, 31, 29, 1, 0];
+    for day in days {
+        let head = InboundHead {
+            time_ms: NOW_MS - day * DAY_MS,
+            result: PostbackResult::Refused.index() as u8,
+            click: Some(*click.as_bytes()),
+            reason: "unknown_event",
+            ..InboundHead::default()
+        };
+        store.note_arrival(&Arrival { head, text: &text }, Some(Refusal::UnknownEvent));
+        // With the next commit, which the sum of refused postbacks is.
+        store.refusals().count(Refusal::UnknownEvent, None);
+        store.keep_refusals(NOW_MS).expect("submitted");
+        commit_click(&store, mint(&minter(&identity), NOW_MS));
+    }
+    let ages = |rows: &[StoredInbound]| -> Vec<u64> {
+        let age =
+            |row: &StoredInbound| (NOW_MS - row.row().expect("decodes").head.time_ms) / DAY_MS;
+        rows.iter().map(age).collect()
+    };
+    let listed = |from_ms, to_ms, cursor, limit| {
+        let all = Arc::new(|_: &InboundRow<'_>| true);
+        wait(store.inbound(from_ms, to_ms, cursor, limit, all)).expect("readable")
+    };
+    assert_eq!(ages(&listed(0, u64::MAX, None, 10).rows), days);
+    assert_eq!(ages(&listed(NOW_MS - 31 * DAY_MS, NOW_MS, None, 10).rows), [31, 29, 1]);
+    let first = listed(0, u64::MAX, None, 2);
+    assert_eq!(ages(&first.rows), [40, 31]);
+    let second = listed(0, u64::MAX, first.next, 2);
+    assert_eq!(ages(&second.rows), [29, 1]);
+    let traced = |store: &Store| wait(store.inbound_of_click(click, NOW_MS)).expect("readable");
+    assert_eq!(ages(&traced(&store)), days);
+    let kept = |days: u64| {
+        let [all, inbound] = [400, days].map(|days| Duration::from_millis(days * DAY_MS));
+        Retention { clicks: all, conversions: all, inbound }
+    };
+    assert_eq!(wait(store.expire(NOW_MS, kept(30))), Ok(true));
+    let check = |store: &Store| {
+        let all = Arc::new(|_: &InboundRow<'_>| true);
+        let listed = wait(store.inbound(0, u64::MAX, None, 10, all)).expect("readable");
+        assert_eq!(ages(&listed.rows), [29, 1, 0]);
+        assert_eq!(ages(&traced(store)), [29, 1, 0]);
+    };
+    check(&store);
+    check(&open(crash_image(folder.path()).path()).0);
 }
