@@ -72,6 +72,8 @@ pub const INBOUND_PAGE_BYTES: usize = 16 << 10;
 pub const INBOUND_FULL_PER_SECOND: u64 = 100;
 /// Beyond, one in so many is kept.
 pub const INBOUND_SAMPLED_ONE_IN: u64 = 1000;
+/// Bytes of refused postbacks of each reason, and of duplicates, that are kept each second.
+pub const INBOUND_BYTES_PER_SECOND: u64 = 32 << 10;
 /// How long a postback may have waited before it was written down, milliseconds: for its body, for
 /// the offer's conversions to be counted, for its turn.
 pub const INBOUND_WAITED_MS_MAX: u64 = 60 * 1000;

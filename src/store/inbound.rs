@@ -20,7 +20,7 @@ use super::schema::Table;
 use super::{ReadError, Store, SubmitError};
 use crate::click_id::RecordId;
 use crate::limits::{
-    INBOUND_DAYS_TRACED_MAX, INBOUND_FULL_PER_SECOND, INBOUND_PAGE_BYTES,
+    INBOUND_BYTES_PER_SECOND, INBOUND_DAYS_TRACED_MAX, INBOUND_FULL_PER_SECOND, INBOUND_PAGE_BYTES,
     INBOUND_PAGES_LOOKED_AT_MAX, INBOUND_SAMPLED_ONE_IN, INBOUND_WAITED_MS_MAX,
     PAGE_ROWS_SCANNED_MAX, TRACE_INBOUND_MAX,
 };
@@ -107,6 +107,8 @@ struct Seen {
     before: AtomicU64,
     /// Written down.
     kept: AtomicU64,
+    /// Bytes of these in this second.
+    bytes: AtomicU64,
 }
 
 impl Default for Sampling {
@@ -134,9 +136,19 @@ impl Sampling {
         self.seen(reason).kept.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Whether so many more bytes may be written down in this second.
+    fn has_room(&self, reason: Option<Refusal>) -> bool {
+        self.seen(reason).bytes.load(Ordering::Relaxed) < INBOUND_BYTES_PER_SECOND
+    }
+
+    fn wrote(&self, bytes: usize, reason: Option<Refusal>) {
+        self.seen(reason).bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// A second is over.
     pub(super) fn next_second(&self) {
         for seen in &self.kinds {
+            seen.bytes.store(0, Ordering::Relaxed);
             seen.before.store(seen.all.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
@@ -200,16 +212,25 @@ impl Store {
     /// Writes down a postback that made nothing, refused for `reason` or else a duplicate, with
     /// the next commit. Nobody waits for it.
     pub fn note_arrival(&self, arrival: &Arrival<'_>, reason: Option<Refusal>) {
-        if self.note(arrival).is_err() {
-            self.sampling.missed(reason);
+        match self.note(arrival, reason) {
+            Ok(bytes) => self.sampling.wrote(bytes, reason),
+            Err(_) => self.sampling.missed(reason),
         }
     }
 
-    fn note(&self, arrival: &Arrival<'_>) -> Result<(), SubmitError> {
+    /// Returns how many bytes it takes.
+    fn note(&self, arrival: &Arrival<'_>, reason: Option<Refusal>) -> Result<usize, SubmitError> {
         if self.health().is_disk_full() {
             return Err(SubmitError::DiskFull);
         }
-        self.writer().note(|arrivals| arrivals.add(arrival, arrival.head.click))
+        if !self.sampling.has_room(reason) {
+            return Err(SubmitError::Full);
+        }
+        self.writer().note(|arrivals| {
+            let before = arrivals.bytes();
+            arrivals.add(arrival, arrival.head.click);
+            arrivals.bytes() - before
+        })
     }
 
     /// Postbacks received in `from_ms..to_ms` that `filter` lets through, at most `limit`, after
@@ -362,7 +383,11 @@ mod tests {
         assert!(sampling.takes(Some(Refusal::BadToken)), "a rare reason is not hidden");
         assert!(sampling.takes(None));
         assert_eq!(sampling.dropped(), (flood - taken, 0));
+        sampling.wrote(INBOUND_BYTES_PER_SECOND as usize, Some(Refusal::BadToken));
+        assert!(!sampling.has_room(Some(Refusal::BadToken)), "neither by number nor by size");
+        assert!(sampling.has_room(Some(Refusal::BadSignature)));
         sampling.next_second();
+        assert!(sampling.has_room(Some(Refusal::BadToken)));
         assert!(sampling.takes(Some(Refusal::ForgedClickId)));
         sampling.missed(Some(Refusal::ForgedClickId));
         assert_eq!(sampling.dropped(), (flood - taken + 1, 0));

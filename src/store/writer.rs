@@ -182,9 +182,8 @@ impl Writer {
 
     /// Adds postbacks as received to the batch being collected, for which nobody waits: they go to
     /// the disk with the next commit.
-    pub(super) fn note(&self, add: impl FnOnce(&mut Arrivals)) -> Result<(), SubmitError> {
-        add(&mut self.open_for_one()?.collected.arrivals);
-        Ok(())
+    pub(super) fn note<T>(&self, add: impl FnOnce(&mut Arrivals) -> T) -> Result<T, SubmitError> {
+        Ok(add(&mut self.open_for_one()?.collected.arrivals))
     }
 
     /// Whether such postbacks wait for a commit.
