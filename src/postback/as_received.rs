@@ -265,9 +265,11 @@ impl Postbacks {
     pub(super) fn note(&self, request: &PostbackRequest<'_>, answer: &Answer, asker: &Asker) {
         let catalog = self.catalog.load();
         let sender = Sender::at(request.address, &catalog, &mut { AnswerForm::Json });
-        let names = sender.as_ref().map_or(Names::STANDARD, |sender| sender.names);
+        // A path that leads to nobody says nothing of names.
+        let nobody = Sender { names: Names::STANDARD, advertiser: None };
+        let sender = sender.unwrap_or(nobody);
         let mut fields = Fields::default();
-        let is_read = sender.as_ref().is_ok_and(|sender| fields.read(sender, request).is_ok());
+        let is_read = fields.read(&sender, request).is_ok();
         if request.head || fields.is_dry_run() {
             return;
         }
@@ -282,10 +284,10 @@ impl Postbacks {
         };
         let of_click = click.and_then(|click| catalog.offer_by_number(click.offer()));
         let of_click = of_click.map(|offer| &*offer.advertiser);
-        let of_path = sender.ok().and_then(|sender| Some(&*sender.advertiser?.id));
+        let of_path = sender.advertiser.map(|advertiser| &*advertiser.id);
         let as_received = AsReceived {
             request,
-            names,
+            names: sender.names,
             others: of_click.map_or(&[][..], |advertiser| &advertiser.params),
             fields: is_read.then_some(&fields),
             auth: asker.auth,

@@ -101,7 +101,8 @@ fn judged(server: &Server, apply: bool) -> Value {
 fn each_postback_is_written_down_with_what_came_of_it() {
     let server = start();
     let (one, two) = (click(&server, "acme", "one"), click(&server, "acme", "two"));
-    let query = format!("click_id={one}&event=sale&txn_id=T-1&amount=15.10&colour=blue");
+    let query =
+        format!("click_id={one}&event=sale&txn_id=T-1&amount=15.10&colour=blue&status=pending");
     let sale = server.postback(&query);
     assert_eq!(sale.verdict(), (200, "accepted", ""));
     let at_once = log(&server, "result=accepted");
@@ -124,11 +125,12 @@ fn each_postback_is_written_down_with_what_came_of_it() {
         ("txn_id", "T-1"),
         ("amount", "15.10"),
         ("colour", "blue"),
+        ("status", "pending"),
     ];
     assert_eq!(params(row), expected);
 
     assert_eq!(server.postback(&query).verdict(), (200, "duplicate", ""));
-    let updated = format!("click_id={one}&event=sale&txn_id=T-1&status=rejected");
+    let updated = format!("click_id={one}&event=sale&txn_id=T-1&status=approved");
     server.postback(&updated);
     let mut connection = server.connect();
     let form = format!("click_id={two}&event=unheard&txn_id=T%202");
@@ -291,10 +293,11 @@ fn a_trace_shows_what_was_refused_and_repeated_too() {
     let mut server = start();
     let click = click(&server, "acme", "one");
     let query = format!("click_id={click}&event=sale&txn_id=T-1&customer_id=K-1");
+    let pending = format!("{query}&status=pending");
     server.postback(&format!("click_id={click}&event=unheard&txn_id=T-1"));
-    let sale = server.postback(&query);
-    server.postback(&query);
-    server.postback(&format!("{query}&status=rejected"));
+    let sale = server.postback(&pending);
+    server.postback(&pending);
+    server.postback(&format!("{query}&status=approved"));
     log_of(&server, "", 4);
     let traced = |server: &Server, id: &str| {
         let trace = server.api(&format!("trace/{id}"));
