@@ -211,6 +211,7 @@ impl Server {
             waiting: Arc::default(),
             fallback_url: config.network.fallback_url.clone(),
         };
+        let sender = Visitor::new(ip_mode(config.inbound.ip), &identity.click_key);
         let postbacks = Postbacks {
             catalog: Arc::clone(&in_force),
             market,
@@ -224,6 +225,7 @@ impl Server {
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             waiting: Arc::default(),
+            kept_ip: Arc::new(move |address| sender.keep(address)),
         };
         let workers = match config.server.workers {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

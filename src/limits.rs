@@ -75,6 +75,34 @@ pub const COUNTING_TURNS_IDLE: u32 = 200;
 pub const SUBS_PER_PLACE_MAX: u32 = 100;
 /// Offers and affiliates whose refused postbacks are counted apart between two flushes.
 pub const REFUSED_PLACES_MAX: usize = 4096;
+/// Parameters kept of a postback as received, bytes; what is beyond is cut off.
+pub const INBOUND_TEXT_BYTES_MAX: usize = 8 << 10;
+/// A path kept of a postback as received, bytes; longer ones are cut.
+pub const INBOUND_PATH_BYTES_MAX: usize = 256;
+/// Postbacks as received that are written as one row: as long as a block, so that they compress
+/// together, and about a hundred.
+pub const INBOUND_PAGE_BYTES: usize = 16 << 10;
+/// Refused postbacks of each reason, and duplicates, that are kept each second, every one.
+pub const INBOUND_FULL_PER_SECOND: u64 = 100;
+/// Beyond, one in so many is kept.
+pub const INBOUND_SAMPLED_ONE_IN: u64 = 1000;
+/// Bytes of refused postbacks of each reason, and of duplicates, that are kept each second.
+pub const INBOUND_BYTES_PER_SECOND: u64 = 32 << 10;
+/// How long a postback may have waited before it was written down, milliseconds: for its body, for
+/// the offer's conversions to be counted, for its turn.
+pub const INBOUND_WAITED_MS_MAX: u64 = 60 * 1000;
+/// Pages that are looked at for the postback behind a step of a conversion: 4 MiB.
+pub const INBOUND_PAGES_LOOKED_AT_MAX: usize = 256;
+/// Newest days whose refused and repeated postbacks of a click a trace shows.
+pub const INBOUND_DAYS_TRACED_MAX: u32 = 400;
+/// Postbacks of one click that a trace shows.
+pub const TRACE_INBOUND_MAX: usize = 1000;
+/// Refused postbacks that one job runs again; it says where the next begins.
+pub const REPROCESS_ROWS_MAX: usize = 100_000;
+/// Rows of the sums of such a job: affiliates and currencies.
+pub const REPROCESS_SUMS_MAX: usize = 10_000;
+/// Rests of such a job after each page of postbacks, so that it hurts nobody.
+pub const REPROCESS_REST: Duration = Duration::from_millis(2);
 /// Reads waiting for a reader thread; each takes about 100 µs on a cold disk.
 pub const READ_QUEUE_MAX: usize = 1024;
 /// Reads waiting beyond which the admin API adds none.
@@ -308,6 +336,10 @@ const _: () = assert!(
     BATCH_COMMITS_ADMIN_MAX < BATCH_COMMITS_POSTBACKS_MAX
         && BATCH_COMMITS_POSTBACKS_MAX < BATCH_COMMITS_MAX,
     "load is shed in this order: admin, postbacks, clicks"
+);
+const _: () = assert!(
+    INBOUND_TEXT_BYTES_MAX + INBOUND_PATH_BYTES_MAX + 1024 < u16::MAX as usize,
+    "the length of a postback as received has two bytes"
 );
 const _: () = assert!(UNFILED_WORTH_FILING < UNFILED_MAX, "filing begins before it must");
 const _: () = assert!(COUNTED_ROWS_MAX * 1024 < BATCH_BYTES_MAX, "what is counted fits a batch");

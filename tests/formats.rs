@@ -2,14 +2,16 @@
 //! are written as they were, and no bytes at all make the reader panic.
 
 use postbackd::click_id::RecordId;
-use postbackd::model::reasons::Flag;
+use postbackd::model::reasons::{AuthResult, Flag};
 use postbackd::model::status::Status;
 use postbackd::store::records::{
     AuditRecord, Balance, CapSum, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord,
     Contribution, ConversionRecord, Converted, Counted, Counts, EarnedInBase, Entries, EventCounts,
-    Exchanged, FallbackCounts, HistoryEntry, InBase, LateClickRecord, PlaceRecord, PostingRecord,
-    RatesRecord, RecordError, RefusedCounts, RefusedRecord, SealRecord, StoredIp, SubRecord, Tally,
-    click_flags, click_of, decode_dedupe, dedupe_minted_ms, encode_dedupe, has_base_booked,
+    Exchanged, FallbackCounts, HistoryEntry, InBase, InboundHead, InboundRow, LateClickRecord,
+    PlaceRecord, PostingRecord, RatesRecord, RecordError, RefusedCounts, RefusedRecord, SealRecord,
+    StoredIp, SubRecord, Tally, begin_inbound_page, click_flags, click_of, decode_dedupe,
+    decode_inbound_page, dedupe_minted_ms, encode_dedupe, encode_inbound, has_base_booked,
+    pack_auth,
 };
 use proptest::prelude::*;
 
@@ -26,6 +28,7 @@ const POSTING_V1: &str = include_str!("fixtures/posting.v1.hex");
 const POSTING_V2: &str = include_str!("fixtures/posting.v2.hex");
 const COUNTERS_V1: &str = include_str!("fixtures/counters.v1.hex");
 const COUNTERS_V2: &str = include_str!("fixtures/counters.v2.hex");
+const INBOUND_V1: &str = include_str!("fixtures/inbound.v1.hex");
 const SEAL_V1: &str = include_str!("fixtures/seal.v1.hex");
 const SEAL_V2: &str = include_str!("fixtures/seal.v2.hex");
 const AUDIT_V1: &str = include_str!("fixtures/audit.v1.hex");
@@ -453,6 +456,52 @@ fn seals_of_both_versions_are_read_and_written_unchanged() {
     assert_eq!(SealRecord::decode(&[3, 0]), Err(RecordError::Version(Some(3))));
 }
 
+fn inbound_v1() -> [InboundRow<'static>; 2] {
+    let refused = InboundHead {
+        time_ms: 1_767_225_600_123,
+        result: 3,
+        form: 2,
+        auth: pack_auth([Some(AuthResult::Passed), Some(AuthResult::Shadowed), None]),
+        ip: StoredIp::V4([203, 0, 113, 7]),
+        catalog_version: 0x0123_4567_89ab_cdef,
+        conversion: None,
+        click: Some(*b"\x01\x9b\x76\xda\xa8\x7bfedcba9876"),
+        path: "/postback/acme",
+        advertiser: "acme",
+        reason: "unknown_event",
+    };
+    let accepted = InboundHead {
+        result: 0,
+        form: 0,
+        conversion: refused.click,
+        click: None,
+        reason: "",
+        ..refused
+    };
+    [
+        InboundRow { head: refused, flags: 1, text: "event=lead&mail=%28email%29" },
+        InboundRow { head: accepted, flags: 8, text: "event=lead" },
+    ]
+}
+
+#[test]
+fn pages_of_postbacks_of_version_1_are_read_and_written_unchanged() {
+    let stored = bytes(INBOUND_V1);
+    assert_eq!(decode_inbound_page(&stored).as_deref(), Ok(&inbound_v1()[..]));
+    let written = encoded(|out| {
+        begin_inbound_page(out);
+        for row in inbound_v1() {
+            let text = |out: &mut Vec<u8>| {
+                out.extend_from_slice(row.text.as_bytes());
+                row.flags
+            };
+            encode_inbound(&row.head, text, out);
+        }
+    });
+    assert_eq!(hex(&written), hex(&stored));
+    assert_eq!(decode_inbound_page(&[2]), Err(RecordError::Version(Some(2))));
+}
+
 #[test]
 fn dedupe_entries_of_version_1_are_read_and_written_unchanged() {
     let stored = bytes(DEDUPE_V1);
@@ -646,19 +695,21 @@ proptest! {
         let _ = (PostingRecord::decode(&bytes), SealRecord::decode(&bytes));
         let _ = (ChangeRecord::decode(&bytes), CapsRecord::decode(&bytes));
         let _ = AuditRecord::decode(&bytes);
+        let _ = decode_inbound_page(&bytes);
     }
 
     #[test]
     fn a_damaged_record_does_not_make_a_decoder_panic(place: prop::sample::Index, damage: u8) {
         let clicks = [CLICK_V1, CLICK_V2, CLICK_V3];
         let conversions = [CONVERSION_V1, CONVERSION_V2, CONVERSION_V3, CONVERSION_V4];
-        for fixture in [&clicks[..], &conversions, &[RATES_V1, DEDUPE_V1, POSTING_V2, SEAL_V2]].concat() {
+        for fixture in [&clicks[..], &conversions, &[RATES_V1, DEDUPE_V1, POSTING_V2, SEAL_V2, INBOUND_V1]].concat() {
             let mut bytes = bytes(fixture);
             let place = place.index(bytes.len());
             bytes[place] ^= damage;
             let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
             let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes));
             let _ = (PostingRecord::decode(&bytes), SealRecord::decode(&bytes));
+            let _ = decode_inbound_page(&bytes);
         }
     }
 }

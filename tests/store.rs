@@ -12,18 +12,19 @@ use postbackd::limits::{RESTORE_NUMBERS_SKIPPED, SUBS_PER_PLACE_MAX};
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::period::Quarter;
 use postbackd::model::rate::Day;
+use postbackd::model::reasons::{PostbackResult, Refusal};
 use postbackd::model::status::Status;
 use postbackd::store::engine::{Batch, Direction, Engine};
 use postbackd::store::keys::Place;
 use postbackd::store::records::{
-    AuditRecord, CatalogRecord, ClickRecord, ConversionRecord, Earned, HistoryEntry, RatesRecord,
-    RecordError,
+    AuditRecord, CatalogRecord, ClickRecord, ConversionRecord, Earned, HistoryEntry, InboundHead,
+    InboundRow, RatesRecord, RecordError,
 };
 use postbackd::store::schema::{Profile, Table};
 use postbackd::store::ticket::{Outcome, Ticket};
 use postbackd::store::{
-    AuditEntry, FORMAT_VERSION, Identity, OpenError, Part, Retention, RocksEngine, Store,
-    Unobserved, Wanted, copy_closed, keys, part_from_lost_time,
+    Arrival, AuditEntry, FORMAT_VERSION, Identity, OpenError, Part, Retention, RocksEngine, Store,
+    StoredInbound, Unobserved, Wanted, copy_closed, keys, part_from_lost_time,
 };
 use tempfile::TempDir;
 
@@ -612,7 +613,8 @@ fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
     commit_conversion(&store, click, new, "T-new");
     file_all(&store);
     let days = |days: u64| Duration::from_millis(days * DAY_MS);
-    let kept = Retention { clicks: days(90), conversions: days(40), audit: days(40) };
+    let kept =
+        Retention { clicks: days(90), conversions: days(40), audit: days(40), inbound: days(30) };
     assert_eq!(wait(store.expire(NOW_MS, kept)), Ok(true));
     let has = |click| wait(store.has_click(click)).expect("readable");
     assert_eq!(clicks.map(has), [true; 5], "what is not counted is kept");
@@ -715,7 +717,8 @@ fn the_audit_log_is_kept_for_its_own_time() {
         wait(store.keep_audit(&entry(NOW_MS - age * DAY_MS))).expect("kept");
     }
     let days = |days: u64| Duration::from_millis(days * DAY_MS);
-    let kept = Retention { clicks: days(1), conversions: days(1), audit: days(40) };
+    let kept =
+        Retention { clicks: days(1), conversions: days(1), audit: days(40), inbound: days(1) };
     assert_eq!(wait(store.expire(NOW_MS, kept)), Ok(true));
     assert_eq!(audited(&store), [NOW_MS - 39 * DAY_MS, NOW_MS]);
     let image = crash_image(folder.path());
@@ -993,4 +996,60 @@ fn what_caps_have_counted_is_counted_anew_where_it_is_damaged_or_the_store_is_no
     let error = opened.err().expect("refused");
     assert!(matches!(error, OpenError::DamagedCaps(_)), "{error}");
     assert!(error.to_string().contains("restore a backup"), "{error}");
+}
+
+#[test]
+fn postbacks_as_received_are_found_by_time_and_click_until_retention_lets_them_go() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let click = mint(&minter(&identity), NOW_MS - 60 * DAY_MS);
+    let text = |out: &mut Vec<u8>| {
+        out.extend_from_slice(b"event=unheard");
+        0
+    };
+    let days = [40, 31, 29, 1, 0];
+    for day in days {
+        let head = InboundHead {
+            time_ms: NOW_MS - day * DAY_MS,
+            result: PostbackResult::Refused.index() as u8,
+            click: Some(*click.as_bytes()),
+            reason: "unknown_event",
+            ..InboundHead::default()
+        };
+        store.note_arrival(&Arrival { head, text: &text }, Some(Refusal::UnknownEvent));
+        // With the next commit, which the sum of refused postbacks is.
+        store.refusals().count(Refusal::UnknownEvent, None);
+        store.keep_refusals(NOW_MS).expect("submitted");
+        commit_click(&store, mint(&minter(&identity), NOW_MS));
+    }
+    let ages = |rows: &[StoredInbound]| -> Vec<u64> {
+        let age =
+            |row: &StoredInbound| (NOW_MS - row.row().expect("decodes").head.time_ms) / DAY_MS;
+        rows.iter().map(age).collect()
+    };
+    let listed = |from_ms, to_ms, cursor, limit| {
+        let all = Arc::new(|_: &InboundRow<'_>| true);
+        wait(store.inbound(from_ms, to_ms, cursor, limit, all)).expect("readable")
+    };
+    assert_eq!(ages(&listed(0, u64::MAX, None, 10).rows), days);
+    assert_eq!(ages(&listed(NOW_MS - 31 * DAY_MS, NOW_MS, None, 10).rows), [31, 29, 1]);
+    let first = listed(0, u64::MAX, None, 2);
+    assert_eq!(ages(&first.rows), [40, 31]);
+    let second = listed(0, u64::MAX, first.next, 2);
+    assert_eq!(ages(&second.rows), [29, 1]);
+    let traced = |store: &Store| wait(store.inbound_of_click(click, NOW_MS)).expect("readable");
+    assert_eq!(ages(&traced(&store)), days);
+    let kept = |days: u64| {
+        let [all, inbound] = [400, days].map(|days| Duration::from_millis(days * DAY_MS));
+        Retention { clicks: all, conversions: all, audit: all, inbound }
+    };
+    assert_eq!(wait(store.expire(NOW_MS, kept(30))), Ok(true));
+    let check = |store: &Store| {
+        let all = Arc::new(|_: &InboundRow<'_>| true);
+        let listed = wait(store.inbound(0, u64::MAX, None, 10, all)).expect("readable");
+        assert_eq!(ages(&listed.rows), [29, 1, 0]);
+        assert_eq!(ages(&traced(store)), [29, 1, 0]);
+    };
+    check(&store);
+    check(&open(crash_image(folder.path()).path()).0);
 }

@@ -101,6 +101,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tls",
             "checked_toml",
             "click_id",
+            "query",
             "limits",
             "model",
             "time",

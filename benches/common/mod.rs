@@ -21,6 +21,7 @@ use postbackd::model::period::Calendar;
 use postbackd::postback::{Address, Body, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
 use postbackd::store::engine::{Batch, Direction, Engine, EngineError, Lookup, Tier, Visit};
+use postbackd::store::records::StoredIp;
 use postbackd::store::schema::Table;
 use postbackd::store::{AppendBuffers, Appended, Numbers, Store, Unobserved};
 use postbackd::throttle::Throttle;
@@ -39,8 +40,10 @@ pub fn postback(query: &str) -> PostbackRequest<'_> {
         query,
         body: Body::None,
         head: false,
+        post: false,
         ip: &|| IpAddr::V4(Ipv4Addr::LOCALHOST),
         now_ms: NOW_MS,
+        again: None,
     }
 }
 
@@ -183,6 +186,7 @@ impl Bench {
             store: Arc::clone(&store),
             metrics,
             waiting: Arc::default(),
+            kept_ip: Arc::new(|_| StoredIp::None),
         };
         let rounds = Rounds {
             store,

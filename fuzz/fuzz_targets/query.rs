@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use libfuzzer_sys::fuzz_target;
+use postbackd::model::mask::mask;
 use postbackd::query::{BadEncoding, Params, Raw, encode_into, encoded_len};
 
 fuzz_target!(|input: &[u8]| {
@@ -42,6 +43,9 @@ fn check_component(raw: Raw<'_>) {
     assert!(lossy.len() <= raw.as_encoded().len() * char::REPLACEMENT_CHARACTER.len_utf8());
     assert_eq!(raw.is_empty(), lossy.is_empty());
     assert_eq!(raw.is(&lossy), strict.as_ref() == Ok(&lossy));
+    if let Some(masked) = mask(&lossy) {
+        assert_eq!(mask(&masked), None, "masked once, nothing is left to mask");
+    }
     match strict {
         Ok(text) => {
             assert_eq!(text, lossy);

@@ -93,25 +93,21 @@ impl Jobs {
     }
 }
 
-/// Begins work, if none is under way, on a thread that yields to the traffic. It ends with the
-/// process if that ends first; what it leaves behind the next one removes.
-fn begin(
+/// Begins work, if none is under way, on a thread of its own, which may yield to the traffic. It
+/// ends with the process if that ends first; what it leaves behind the next one removes.
+pub(super) fn begin(
     state: &Arc<AdminState>,
     kind: &'static str,
-    work: fn(&AdminState) -> Result<Value, String>,
+    work: impl FnOnce(&AdminState) -> Result<Value, String> + Send + 'static,
 ) -> Result<(u64, Job, JoinHandle<()>), ApiError> {
     let (id, job) = state.jobs.begin(kind, state.clock.now_ms())?;
     let state = Arc::clone(state);
     let ended = tokio::task::spawn_blocking(move || {
         // Of its own: a thread that has yielded once can never go back.
         let result = std::thread::scope(|scope| {
-            let yielding = || {
-                yield_to_others();
-                work(&state)
-            };
             let thread = std::thread::Builder::new().name("job".into());
-            let spawned =
-                thread.spawn_scoped(scope, yielding).map_err(|error| error.to_string())?;
+            let spawned = thread.spawn_scoped(scope, || work(&state));
+            let spawned = spawned.map_err(|error| error.to_string())?;
             spawned.join().unwrap_or_else(|_| Err("the work ended badly".to_owned()))
         });
         if let Err(error) = &result {
@@ -122,7 +118,7 @@ fn begin(
     Ok((id, job, ended))
 }
 
-fn accepted(id: u64, job: Job) -> Response {
+pub(super) fn accepted(id: u64, job: Job) -> Response {
     let mut response = (StatusCode::ACCEPTED, Json(job)).into_response();
     if let Ok(location) = HeaderValue::try_from(format!("/api/v1/jobs/{id}")) {
         response.headers_mut().insert(LOCATION, location);
@@ -140,6 +136,7 @@ pub async fn verify(
     Extension(by): Extension<Author>,
 ) -> Result<Response, ApiError> {
     let (id, job, _) = begin(&state, "verify", |state| {
+        yield_to_others();
         verify_copy(&state.store, &state.store_path.join("verify"))
     })?;
     audit::keep_soon(&state, &by, AuditAction::Verify, &json!({ "job_id": job.job_id }));
@@ -186,6 +183,7 @@ pub async fn job(
 }
 
 fn take_backup(state: &AdminState) -> Result<Value, String> {
+    yield_to_others();
     let backups = state.backups.as_ref().ok_or("there is no backup.path")?;
     let copy = |folder: &FilePath| {
         // What is readable then is not what the disk has confirmed.

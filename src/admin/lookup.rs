@@ -6,12 +6,14 @@ use axum::Json;
 use axum::extract::{Path, State};
 
 use super::error::ApiError;
+use super::inbound::Inbound;
 use super::server::AdminState;
 use super::shapes::{Click, Conversion, Trace, TraceEntry, TracedRecord, rfc3339};
 use crate::click_id::{ClickId, RecordId};
 use crate::dedup::{Claim, ClaimSet};
 use crate::limits::{TRACE_CONVERSIONS_MAX, TXN_ID_BYTES_MAX};
 use crate::store::StoredConversion;
+use crate::store::records::HistoryEntry;
 
 /// A click's record.
 #[utoipa::path(
@@ -51,7 +53,7 @@ pub async fn conversion(
     Ok(Json(Conversion::of(&stored)?))
 }
 
-/// Everything known by an ID: clicks and conversions in time order.
+/// Everything known by an ID: clicks, postbacks and conversions in time order.
 #[utoipa::path(
     get, path = "/trace/{id}", operation_id = "trace", tag = "records",
     params(("id" = String, Path, description = "A click ID, a conversion ID, a `txn_id` or a customer's ID.")),
@@ -63,6 +65,7 @@ pub async fn trace(
 ) -> Result<Json<Trace>, ApiError> {
     let mut clicks = Vec::new();
     let mut conversions: Vec<StoredConversion> = Vec::new();
+    let mut postbacks = Vec::new();
     let mut is_customer = false;
     if let Ok(click) = state.keyring.verify(id.as_bytes()) {
         clicks.push(click);
@@ -93,6 +96,8 @@ pub async fn trace(
         }
         // What others did by a customer's click is not the customer's.
         if !is_customer {
+            let named = state.store.inbound_of_click(click.record(), state.clock.now_ms());
+            postbacks.extend(named.await?);
             conversions.extend(state.store.conversions_of(click.record()).await?);
         }
     }
@@ -100,8 +105,20 @@ pub async fn trace(
     conversions.sort_unstable_by_key(|conversion| conversion.id);
     conversions.dedup_by_key(|conversion| conversion.id);
     for conversion in conversions {
+        let record = conversion.record()?;
+        // Others were made by the network, or by a postback that made a conversion of its own.
+        let by_postback =
+            |(n, step): &(usize, &HistoryEntry<'_>)| *n == 0 || step.reason == "postback";
+        let steps = record.history.iter().enumerate().filter(by_postback);
+        let steps = steps.map(|(_, step)| step.time_ms).collect();
+        postbacks.extend(state.store.inbound_of_conversion(conversion.id, steps).await?);
         let record = TracedRecord::Conversion(Box::new(Conversion::of(&conversion)?));
         entries.push(entry("conversion", conversion.id, record));
+    }
+    for stored in postbacks {
+        let time_ms = stored.row()?.head.time_ms;
+        let record = TracedRecord::Postback(Box::new(Inbound::of(&stored, &state.keyring)?));
+        entries.push((time_ms, TraceEntry { time: rfc3339(time_ms), kind: "postback", record }));
     }
     if entries.is_empty() {
         return Err(ApiError::not_found(

@@ -10,6 +10,7 @@ mod customers;
 mod error;
 mod fraud;
 mod held;
+mod inbound;
 mod jobs;
 mod ledger;
 mod lookup;

@@ -22,8 +22,8 @@ use super::error::ApiError;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
 use super::{
-    audit, catalog, conversions, customers, fraud, ledger, lookup, rates, reports, statements,
-    system, totals, upload,
+    audit, catalog, conversions, customers, fraud, inbound, ledger, lookup, rates, reports,
+    statements, system, totals, upload,
 };
 use crate::backup::Backups;
 use crate::catalog::{Catalog, CatalogSource};
@@ -102,6 +102,8 @@ fn reads() -> Routes {
         .routes(routes!(conversions::list))
         .routes(routes!(lookup::conversion))
         .routes(routes!(lookup::trace))
+        .routes(routes!(inbound::list))
+        .routes(routes!(inbound::reprocess))
         .routes(routes!(customers::customer))
         .routes(routes!(totals::totals))
         .routes(routes!(fraud::report))

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
+use super::inbound::Inbound;
 use crate::click_id::{ClickId, RecordId};
 use crate::model::country::Country;
 use crate::model::currency::Currency;
@@ -131,7 +132,7 @@ pub struct Trace {
 pub struct TraceEntry {
     /// When.
     pub time: String,
-    /// `click` or `conversion`.
+    /// `click`, `conversion` or `postback`.
     pub kind: &'static str,
     /// The record.
     pub record: TracedRecord,
@@ -145,6 +146,8 @@ pub enum TracedRecord {
     Click(Box<Click>),
     /// A conversion.
     Conversion(Box<Conversion>),
+    /// A postback as received.
+    Postback(Box<Inbound>),
 }
 
 impl Click {
@@ -258,7 +261,7 @@ pub fn rfc3339(time_ms: u64) -> String {
     time.map_or_else(|| time_ms.to_string(), |time| format!("{time:.3}"))
 }
 
-fn present(text: &str) -> Option<String> {
+pub fn present(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
@@ -266,7 +269,7 @@ fn object(pairs: &[(&str, &str)]) -> Map<String, Value> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect()
 }
 
-fn ip_text(ip: StoredIp) -> Option<String> {
+pub fn ip_text(ip: StoredIp) -> Option<String> {
     match ip {
         StoredIp::None => None,
         StoredIp::V4(octets) => Some(std::net::Ipv4Addr::from(octets).to_string()),

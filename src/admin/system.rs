@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use metrics::gauge;
+use metrics::{counter, gauge};
 
 use super::server::AdminState;
 use crate::auth::Auth;
@@ -50,6 +50,10 @@ pub async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
 
 fn set_gauges(state: &AdminState) {
     let health = state.store.health();
+    let (refused, duplicate) = state.store.sampling().dropped();
+    for (result, dropped) in [("refused", refused), ("duplicate", duplicate)] {
+        counter!("postbackd_inbound_dropped_total", "result" => result).absolute(dropped);
+    }
     let (collected, appended) = state.store.writer().queued();
     gauge!("postbackd_store_queue_commits", "stage" => "append").set(collected as f64);
     gauge!("postbackd_store_queue_commits", "stage" => "sync").set(appended as f64);

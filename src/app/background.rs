@@ -46,8 +46,8 @@ pub(super) async fn housekeeping(config: Config, store: Arc<Store>, metrics: Arc
 
 /// Lets go of what is old.
 pub(super) async fn retention(config: Config, store: Arc<Store>) {
-    let config::Retention { clicks, conversions, audit, .. } = config.retention;
-    let kept = Retention { clicks, conversions, audit };
+    let config::Retention { clicks, conversions, audit, inbound, .. } = config.retention;
+    let kept = Retention { clicks, conversions, audit, inbound };
     let mut tick = tokio::time::interval(RETENTION_EVERY);
     loop {
         tick.tick().await;

@@ -42,7 +42,7 @@ pub struct FraudArguments {
     affiliate: Option<String>,
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
@@ -52,7 +52,7 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     midnight.ok_or_else(|| "neither 2027-01-31 nor 2027-01-31T18:00:00Z".to_owned())
 }
 
-fn id(text: &str) -> Result<String, String> {
+pub(super) fn id(text: &str) -> Result<String, String> {
     if is_id(text) { Ok(text.to_owned()) } else { Err("not an ID of the catalog".to_owned()) }
 }
 

@@ -6,6 +6,7 @@ mod catalog;
 mod check;
 mod conversions;
 mod fraud;
+mod inbound;
 mod ledger;
 mod report;
 mod serve;
@@ -56,6 +57,12 @@ enum Command {
     Conversions(ConversionsCommand),
     /// Says what fraud rules have hit, and what it is worth.
     Fraud(fraud::FraudArguments),
+    /// Prints everything that a running server knows by an ID.
+    Trace(inbound::TraceArguments),
+    /// Prints postbacks as a running server received them, a line of JSON for each.
+    Inbound(inbound::InboundArguments),
+    /// Judges refused postbacks again by today's catalog: says what would come of them, or does it.
+    Reprocess(inbound::ReprocessArguments),
     /// Works on the ledger.
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -145,6 +152,9 @@ pub fn run() -> ExitCode {
         Command::Ledger(LedgerCommand::Check { file }) => ledger::check(&file),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Fraud(arguments) => fraud::run(&arguments),
+        Command::Trace(arguments) => inbound::trace(&arguments),
+        Command::Inbound(arguments) => inbound::list(&arguments),
+        Command::Reprocess(arguments) => inbound::reprocess(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Sign(arguments) => token::sign(&arguments),
         Command::Token(command) => token::run(&command),

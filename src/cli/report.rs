@@ -84,7 +84,7 @@ impl ReportArguments {
     }
 }
 
-fn encoded(value: &str) -> String {
+pub(super) fn encoded(value: &str) -> String {
     let mut out = Vec::new();
     encode_into(value.as_bytes(), &mut out);
     String::from_utf8_lossy(&out).into_owned()

@@ -11,8 +11,8 @@ use jiff::tz::TimeZone;
 use super::settings::Settings;
 use super::tokens::tokens;
 use super::{
-    Admin, Backup, Click, Config, Dedupe, IpStorage, Limits, Log, LogFormat, LogLevel, Network,
-    RatesFile, ReferrerPolicy, Retention, Secret, Server, Store, Tls,
+    Admin, Backup, Click, Config, Dedupe, Inbound, IpStorage, Limits, Log, LogFormat, LogLevel,
+    Network, RatesFile, ReferrerPolicy, Retention, Secret, Server, Store, Tls,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
 use crate::limits::{BACKUPS_KEPT_MAX, LOG_FILES_READY_MAX};
@@ -111,6 +111,9 @@ impl Config {
                     .optional("network.fallback_url", |i| Ok(HttpUrl::parse(i.text()?)?)),
             },
             click: click(settings),
+            inbound: Inbound {
+                ip: settings.word("inbound.ip", IpStorage::Full, &IpStorage::WORDS),
+            },
             retention: Retention {
                 clicks: settings.duration("retention.clicks", "90d", ["1d", "36500d"]),
                 inbound: settings.duration("retention.inbound", "30d", ["1d", "36500d"]),

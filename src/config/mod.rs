@@ -53,6 +53,8 @@ pub struct Config {
     pub network: Network,
     /// `[click]`
     pub click: Click,
+    /// `[inbound]`
+    pub inbound: Inbound,
     /// `[retention]`
     pub retention: Retention,
     /// `[log]`
@@ -209,6 +211,13 @@ pub struct Click {
     pub signing_key: Option<Secret<[u8; 32]>>,
     /// Earlier keys, whose click IDs are still accepted. Default none.
     pub verification_keys: Vec<Secret<[u8; 32]>>,
+}
+
+/// How postbacks are kept as received.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// How the addresses of their senders are kept. Default full: they are advertisers' servers.
+    pub ip: IpStorage,
 }
 
 /// How long records are kept.

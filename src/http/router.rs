@@ -21,7 +21,6 @@ use super::reply::{self, RefusedBodies, Reply};
 use crate::click::{ClickRequest, Clicks, Recording};
 use crate::limits::{BODY_BYTES_MAX, URL_BYTES_MAX};
 use crate::metrics::Metrics;
-use crate::model::preset::Preset;
 use crate::model::reasons::{ClickFallback, Refusal, Unavailability};
 use crate::postback::{Address, Body, Committing, PostbackRequest, Postbacks, Progress, Told};
 use crate::throttle::RetryAfter;
@@ -60,33 +59,21 @@ enum Route<'a> {
     Click {
         code: Option<&'a str>,
     },
-    Postback(Address<'a>),
+    Postback,
     /// Nowhere, unless the catalog gives the path to an advertiser.
     Other(&'a str),
 }
 
 fn route(path: &str) -> Route<'_> {
-    let one = |name: &'static str| path.strip_prefix(name).filter(|rest| !rest.contains('/'));
-    let shared = |preset, advertiser| Route::Postback(Address::Shared { preset, advertiser });
-    match path {
-        "/click" => Route::Click { code: None },
-        "/postback" | "/postback/" => Route::Postback(Address::POSTBACK),
-        _ => match (one("/c/"), one("/postback/")) {
-            (Some(code), _) => Route::Click { code: Some(code) },
-            (_, Some(advertiser)) => shared(None, Some(advertiser)),
-            _ => match Preset::at(path) {
-                Some((preset, advertiser)) => shared(Some(preset), advertiser),
-                None => Route::Other(path),
-            },
-        },
+    if path == "/click" {
+        return Route::Click { code: None };
     }
-}
-
-fn address<B>(request: &Request<B>) -> Address<'_> {
-    match route(request.uri().path()) {
-        Route::Postback(address) => address,
-        Route::Other(path) => Address::Own(path),
-        Route::Click { .. } => Address::POSTBACK,
+    if let Some(code) = path.strip_prefix("/c/").filter(|rest| !rest.contains('/')) {
+        return Route::Click { code: Some(code) };
+    }
+    match Address::of(path) {
+        Address::Own(path) => Route::Other(path),
+        Address::Shared { .. } => Route::Postback,
     }
 }
 
@@ -155,24 +142,26 @@ impl Router {
         started: Instant,
     ) -> Begun {
         if !has_one_host(&request) {
-            let told = self.postbacks.refuse(Refusal::BadHost, Address::POSTBACK);
-            let head = request.method() == Method::HEAD;
-            return Begun::Replied(closing(
-                reply::postback(&told, head, &self.refused_bodies),
-                true,
-            ));
+            let reply = self.unread(Refusal::BadHost, peer, &request);
+            return Begun::Replied(closing(reply, true));
         }
         match route(request.uri().path()) {
             Route::Click { code } => self.click(peer, &request, code, started),
             Route::Other(path) if !self.postbacks.has_path(path) => {
-                let told = self.postbacks.refuse(Refusal::UnknownPath, Address::POSTBACK);
-                let head = request.method() == Method::HEAD;
-                Begun::Replied(reply::postback(&told, head, &self.refused_bodies))
+                Begun::Replied(self.unread(Refusal::UnknownPath, peer, &request))
             }
-            Route::Postback(_) | Route::Other(_) => {
+            Route::Postback | Route::Other(_) => {
                 self.postback(peer, request, self.clock.now_ms(), started)
             }
         }
+    }
+
+    /// The answer to a request that is no click, and not read either.
+    fn unread(&self, reason: Refusal, peer: IpAddr, request: &Request<Incoming>) -> Reply {
+        let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
+        let sent = postback_request(request, Body::None, &ip, self.clock.now_ms());
+        let told = self.postbacks.refuse(reason, &sent);
+        reply::postback(&told, sent.head, &self.refused_bodies)
     }
 
     fn click(
@@ -241,18 +230,17 @@ impl Router {
     ) -> Begun {
         let head = request.method() == Method::HEAD;
         let replied = |told: &Told| Begun::Replied(self.replied(told, head, started));
-        let refuse = |reason| replied(&self.postbacks.refuse(reason, address(&request)));
         let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
+        let sent = || postback_request(&request, Body::None, &ip, now_ms);
+        let refuse = |reason| replied(&self.postbacks.refuse(reason, &sent()));
         if let Err(retry_after) = self.load.postback(ip, now_ms) {
-            return replied(&self.postbacks.too_many(retry_after, address(&request)));
+            return replied(&self.postbacks.too_many(retry_after, &sent()));
         }
         if too_long(&request) {
             return refuse(Refusal::UrlTooLong);
         }
         let progress = match *request.method() {
-            Method::GET | Method::HEAD => {
-                self.postbacks.take_now(&postback_request(&request, Body::None, &ip, now_ms))
-            }
+            Method::GET | Method::HEAD => self.postbacks.take_now(&sent()),
             Method::POST => Progress::MustWait { is_counted: false },
             _ => return refuse(Refusal::MethodNotAllowed),
         };
@@ -262,7 +250,7 @@ impl Router {
             Progress::MustWait { is_counted } => {
                 let Some(place) = self.load.place() else {
                     let reason = Unavailability::Overloaded;
-                    return replied(&self.postbacks.unavailable(reason, address(&request)));
+                    return replied(&self.postbacks.unavailable(reason, &sent()));
                 };
                 let router = Arc::clone(self);
                 let taken = async move {
@@ -296,7 +284,10 @@ impl Router {
         let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
         match body.and_then(|read| body_kind(request.headers(), read)) {
             Ok(body) => self.postbacks.take(&postback_request(&request, body, &ip, now_ms)).await,
-            Err(reason) => self.postbacks.refuse(reason, address(&request)),
+            Err(reason) => {
+                let sent = postback_request(&request, Body::None, &ip, now_ms);
+                self.postbacks.refuse(reason, &sent)
+            }
         }
     }
 
@@ -312,8 +303,17 @@ fn postback_request<'a, B>(
     ip: &'a (dyn Fn() -> IpAddr + Sync),
     now_ms: u64,
 ) -> PostbackRequest<'a> {
-    let head = request.method() == Method::HEAD;
-    PostbackRequest { address: address(request), query: query(request), body, head, ip, now_ms }
+    let method = request.method();
+    PostbackRequest {
+        address: Address::of(request.uri().path()),
+        query: query(request),
+        body,
+        head: method == Method::HEAD,
+        post: method == Method::POST,
+        ip,
+        now_ms,
+        again: None,
+    }
 }
 
 fn too_long<B>(request: &Request<B>) -> bool {

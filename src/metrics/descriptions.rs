@@ -210,6 +210,12 @@ pub const DESCRIPTIONS: &[Description] = &[
         "1 while RocksDB has stopped writes.",
     ),
     metric(
+        Counter,
+        "postbackd_inbound_dropped_total",
+        "result",
+        "Refused postbacks and duplicates beyond the budget, of which the log has a sample.",
+    ),
+    metric(
         Gauge,
         "postbackd_catalog_entries",
         "kind",

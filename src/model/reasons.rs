@@ -18,6 +18,14 @@ words! {
     }
 }
 
+impl PostbackResult {
+    /// Whether it has made or changed a conversion.
+    #[must_use]
+    pub const fn is_effective(self) -> bool {
+        matches!(self, Self::Accepted | Self::Updated)
+    }
+}
+
 words! {
     /// Why a postback was refused or could not be taken.
     Refusal {
@@ -91,6 +99,19 @@ words! {
 }
 
 impl Refusal {
+    /// Whether the sender did not show who it is.
+    #[must_use]
+    pub const fn is_of_sender(self) -> bool {
+        matches!(
+            self,
+            Self::BadToken
+                | Self::BadSignature
+                | Self::StaleSignature
+                | Self::ReplayedNonce
+                | Self::IpNotAllowed
+        )
+    }
+
     /// The HTTP status that goes with the refusal.
     #[must_use]
     pub const fn http_status(self) -> u16 {
@@ -143,6 +164,20 @@ words! {
         StoreBusy = "store_busy",
         /// The sender's address, or its advertiser, has sent what its limit gives it.
         RateLimited = "rate_limited",
+    }
+}
+
+words! {
+    /// Why a refused postback cannot be judged again from the log.
+    Unfit {
+        /// Its sender did not show who it is, or nobody looked; credentials are not kept.
+        NotAuthenticated = "not_authenticated",
+        /// What it says of money or identity was masked.
+        Masked = "masked",
+        /// It was too long to be kept whole.
+        Cut = "cut",
+        /// It was not well encoded.
+        Garbled = "garbled",
     }
 }
 

@@ -5,6 +5,7 @@ use super::body::{Body, each_json_member};
 use super::decide::Asker;
 use super::flow::{PostbackRequest, Postbacks};
 use super::mapping::{Fields, Names};
+use super::reprocess::Again;
 use super::sender::Sender;
 use super::timestamp;
 use crate::auth::{Auth, Canonical, Signatures, Use};
@@ -42,6 +43,9 @@ impl Postbacks {
         asker: &mut Asker,
     ) -> Result<u32, Refusal> {
         let Some(auth) = &advertiser.auth else { return Ok(0) };
+        if let Some(again) = request.again {
+            return again.check(auth, advertiser, asker);
+        }
         let shown = Shown { names: &sender.names, fields, request };
         self.check(auth, advertiser, &shown, asker)
     }
@@ -55,16 +59,7 @@ impl Postbacks {
     ) -> Result<u32, Refusal> {
         let now_ms = shown.request.now_ms;
         let mut flags = 0;
-        let mut note = |check: AuthCheck, mode, passed: Result<(), Refusal>| {
-            let result = match (passed, mode) {
-                (Ok(()), _) => AuthResult::Passed,
-                (Err(_), AuthMode::Shadow) => AuthResult::Shadowed,
-                (Err(_), AuthMode::Enforce) => AuthResult::Refused,
-            };
-            asker.auth[check.index()] = Some(result);
-            flags |= Flag::Unauthenticated.bit_if(result == AuthResult::Shadowed);
-            if result == AuthResult::Refused { passed } else { Ok(()) }
-        };
+        let mut note = |check, mode, passed| note(check, mode, passed, &mut flags, asker);
         if let Some(addresses) = &auth.addresses {
             let is_allowed = addresses.allow((shown.request.ip)());
             let passed = is_allowed.then_some(()).ok_or(Refusal::IpNotAllowed);
@@ -118,6 +113,53 @@ impl Postbacks {
         let used = Use { advertiser, nonce, signature: &signature, until_ms };
         let writes = !request.head && !fields.is_dry_run();
         self.nonces.allow(&used, writes, now_ms).ok_or(Refusal::ReplayedNonce)
+    }
+}
+
+/// Notes what came of a check with the asker; an error if it refuses.
+fn note(
+    check: AuthCheck,
+    mode: AuthMode,
+    passed: Result<(), Refusal>,
+    flags: &mut u32,
+    asker: &mut Asker,
+) -> Result<(), Refusal> {
+    let result = match (passed, mode) {
+        (Ok(()), _) => AuthResult::Passed,
+        (Err(_), AuthMode::Shadow) => AuthResult::Shadowed,
+        (Err(_), AuthMode::Enforce) => AuthResult::Refused,
+    };
+    asker.auth[check.index()] = Some(result);
+    *flags |= Flag::Unauthenticated.bit_if(result == AuthResult::Shadowed);
+    if result == AuthResult::Refused { passed } else { Ok(()) }
+}
+
+impl Again<'_> {
+    /// As [`Postbacks::admit`], for one whose credentials were not kept: a check is passed if it
+    /// was passed for the same advertiser when the postback came.
+    fn check(
+        &self,
+        auth: &Auth,
+        advertiser: &Advertiser,
+        asker: &mut Asker,
+    ) -> Result<u32, Refusal> {
+        let mut flags = 0;
+        let is_same = *advertiser.id == *self.advertiser;
+        for (check, mode, refusal) in [
+            (AuthCheck::Ip, auth.addresses.as_ref().map(|it| it.mode), Refusal::IpNotAllowed),
+            (AuthCheck::Token, auth.tokens.as_ref().map(|it| it.mode), Refusal::BadToken),
+            (
+                AuthCheck::Signature,
+                auth.signatures.as_ref().map(|it| it.mode),
+                Refusal::BadSignature,
+            ),
+        ] {
+            let Some(mode) = mode else { continue };
+            let was_passed = is_same && self.auth[check.index()] == Some(AuthResult::Passed);
+            let passed = was_passed.then_some(()).ok_or(refusal);
+            note(check, mode, passed, &mut flags, asker)?;
+        }
+        Ok(flags)
     }
 }
 

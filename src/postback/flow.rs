@@ -7,9 +7,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::answer::{Answer, Told, duplicate};
+use super::as_received::{AsReceived, KeptIp};
 use super::body::{Body, each_json_member};
 use super::decide::{Asker, Bound, Refused, Rules, Verdict, decide};
 use super::mapping::Fields;
+use super::reprocess::Again;
 use super::sender::{Address, Sender};
 use crate::auth::Nonces;
 use crate::caps::{Meter, Meters, Reserved};
@@ -19,7 +21,7 @@ use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
 use crate::fraud::Watch;
 use crate::metrics::Metrics;
 use crate::model::preset::AnswerForm;
-use crate::model::reasons::{Flag, Refusal, Unavailability};
+use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::rates::Market;
 use crate::store::engine::Lookup;
 use crate::store::records::{ConversionRecord, Earned, HistoryEntry};
@@ -38,10 +40,24 @@ pub struct PostbackRequest<'a> {
     pub body: Body<'a>,
     /// HEAD: answers what would happen, as `dry_run=1` does, and nothing happens.
     pub head: bool,
+    /// POST, with or without a body.
+    pub post: bool,
     /// From which address it comes; asked only where that matters.
     pub ip: &'a (dyn Fn() -> IpAddr + Sync),
     /// When it came, Unix milliseconds.
     pub now_ms: u64,
+    /// One that was received and refused before, and is judged again.
+    pub again: Option<&'a Again<'a>>,
+}
+
+impl PostbackRequest<'_> {
+    /// When what comes of it is booked, Unix milliseconds.
+    pub(super) const fn booked_ms(&self) -> u64 {
+        match self.again {
+            None => self.now_ms,
+            Some(again) => again.now_ms,
+        }
+    }
 }
 
 /// How far a postback comes without waiting.
@@ -95,6 +111,8 @@ pub struct Postbacks {
     pub metrics: Arc<Metrics>,
     /// The worker's tasks that wait for the disk.
     pub waiting: Arc<Waiting>,
+    /// What is kept of a sender's address.
+    pub kept_ip: Arc<KeptIp>,
 }
 
 impl Postbacks {
@@ -108,7 +126,7 @@ impl Postbacks {
                 Progress::Committing(committing)
             }
             Ok(None) => Progress::MustWait { is_counted: asker.is_counted },
-            Err(answer) => Progress::Answered(self.counted(answer, asker)),
+            Err(answer) => Progress::Answered(self.counted(answer, asker, request)),
         }
     }
 
@@ -116,8 +134,9 @@ impl Postbacks {
     pub async fn confirmed(&self, committing: Committing) -> Told {
         let Committing { submitted, answer, form, flags, rejected_by } = committing;
         if submitted.outcome(&self.waiting).await != Outcome::Durable {
-            let asker = Asker { form, ..Asker::default() };
-            return self.counted(Answer::Unavailable(Unavailability::StorePoisoned), asker);
+            self.metrics.postbacks.unavailable(Unavailability::StorePoisoned);
+            let answer = Answer::Unavailable(Unavailability::StorePoisoned);
+            return Told { answer, form };
         }
         self.metrics.postbacks.flagged(flags, rejected_by);
         Told { answer, form }
@@ -141,7 +160,7 @@ impl Postbacks {
                 self.metrics.postbacks.authenticated(asker.auth);
                 self.confirmed(committing).await
             }
-            Err(answer) => self.counted(answer, asker),
+            Err(answer) => self.counted(answer, asker, request),
         }
     }
 
@@ -151,12 +170,25 @@ impl Postbacks {
         self.catalog.load().advertiser_at(path).is_some()
     }
 
-    pub(super) fn counted(&self, answer: Answer, asker: Asker) -> Told {
+    pub(super) fn counted(
+        &self,
+        answer: Answer,
+        asker: Asker,
+        request: &PostbackRequest<'_>,
+    ) -> Told {
         self.metrics.postbacks.authenticated(asker.auth);
         match &answer {
             Answer::Refused(refused) => {
                 self.metrics.postbacks.refused(refused.reason);
                 self.store.refusals().count(refused.reason, asker.click);
+                if self.store.sampling().takes(Some(refused.reason)) {
+                    self.note(request, &answer, &asker);
+                }
+            }
+            Answer::Duplicate { dry_run: false, .. } => {
+                if self.store.sampling().takes(None) {
+                    self.note(request, &answer, &asker);
+                }
             }
             Answer::Unavailable(reason) => self.metrics.postbacks.unavailable(*reason),
             Answer::RateLimited(_) => {
@@ -206,7 +238,7 @@ impl Postbacks {
                 return Ok(None);
             }
         }
-        let original = self.original(&verdict, request.now_ms)?;
+        let original = self.original(&verdict, request.booked_ms())?;
         // Only now: what a fraud rule rejects claims no customer.
         let claims = verdict.claims();
         let acquired = self.dedup.acquire_now(&self.store, claims, original, request.now_ms)?;
@@ -226,13 +258,13 @@ impl Postbacks {
                 Lookup::Absent => false,
                 Lookup::Unknown => return Ok(None),
             };
-        let mut received = Received::of(&fields, &catalog, request.now_ms, asker);
+        let mut received = self.received(&sent, &verdict, &catalog, asker);
         received.meter = meter;
         self.commit(held, &verdict, &received, has_click).map(Some)
     }
 
     /// From parameters to a conversion in the writer's hands, or to another answer.
-    async fn wait_and_try(
+    pub(super) async fn wait_and_try(
         &self,
         request: &PostbackRequest<'_>,
         asker: &mut Asker,
@@ -247,7 +279,7 @@ impl Postbacks {
         let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
         let now_ms = request.now_ms;
         self.count_for(&verdict.offer.advertiser, asker, now_ms)?;
-        let mut received = Received::of(&fields, &catalog, now_ms, asker);
+        let mut received = self.received(&sent, &verdict, &catalog, asker);
         if fields.is_dry_run() || request.head {
             self.suspect(&mut verdict, now_ms).await?;
             return Err(self.dry_run(&verdict, &received).await?);
@@ -259,7 +291,7 @@ impl Postbacks {
         if verdict.offer.is_metered && !verdict.event.is_negative() {
             received.meter = Some(self.meter(verdict.offer.metered()).await?);
         }
-        let original = self.original(&verdict, request.now_ms)?;
+        let original = self.original(&verdict, request.booked_ms())?;
         let claims = verdict.claims();
         let acquired = self.dedup.acquire(&self.store, claims, original, request.now_ms).await?;
         let held = match acquired {
@@ -276,7 +308,7 @@ impl Postbacks {
         self.commit(held, &verdict, &received, has_click)
     }
 
-    fn judge<'a>(
+    pub(super) fn judge<'a>(
         &'a self,
         sent: &Sent<'a, '_>,
         bound: Option<Bound>,
@@ -297,23 +329,6 @@ impl Postbacks {
                 None => self.admit(advertiser, sender, fields, request, asker),
             },
         )
-    }
-
-    async fn dry_run(
-        &self,
-        verdict: &Verdict<'_>,
-        received: &Received<'_>,
-    ) -> Result<Answer, Answer> {
-        self.metrics.postbacks.dry_runs.increment(1);
-        let known = self.dedup.find(&self.store, verdict.claims(), received.now_ms).await?;
-        if let Some(known) = known {
-            return self.would_update(known, verdict, received).await;
-        }
-        verdict.refuse_if_new()?;
-        if verdict.event.is_negative() {
-            self.would_reverse(verdict, received).await?;
-        }
-        Ok(Answer::Accepted { conversion: None, click: verdict.click, status: verdict.status })
     }
 
     /// What the postback becomes if nobody was before it; a full disk knows better.
@@ -360,7 +375,9 @@ impl Postbacks {
                 None => ticket,
                 Some(place) => place.with(ticket),
             };
-            self.store.commit_conversion(conversion, &record, ticket)
+            received.as_received.of_conversion(PostbackResult::Accepted, conversion, |arrival| {
+                self.store.commit_with_changes((conversion, &record), &[], Some(arrival), ticket)
+            })
         })?;
         self.waiting.submitted();
         let answer =
@@ -392,13 +409,13 @@ impl Postbacks {
 }
 
 /// A postback as it was sent.
-struct Sent<'a, 'r> {
-    fields: &'a Fields<'a>,
-    sender: &'r Sender<'r>,
-    request: &'r PostbackRequest<'r>,
+pub(super) struct Sent<'a, 'r> {
+    pub(super) fields: &'a Fields<'a>,
+    pub(super) sender: &'r Sender<'r>,
+    pub(super) request: &'r PostbackRequest<'r>,
     /// The flags with which its sender was admitted; `None` if only the click says for whom it
     /// speaks.
-    admitted: Option<u32>,
+    pub(super) admitted: Option<u32>,
 }
 
 /// What a postback says, and under which catalog and when.
@@ -407,20 +424,21 @@ pub(super) struct Received<'a> {
     pub(super) catalog: &'a Catalog,
     /// What counts the offer's conversions, if they are counted.
     pub(super) meter: Option<Arc<Meter>>,
+    /// When it is booked, Unix milliseconds.
     pub(super) now_ms: u64,
     /// When the very same signed postback came first, if it came before.
     pub(super) replay_of_ms: Option<u64>,
-}
-
-impl<'a> Received<'a> {
-    const fn of(fields: &'a Fields<'a>, catalog: &'a Catalog, now_ms: u64, asker: &Asker) -> Self {
-        Self { fields, catalog, meter: None, now_ms, replay_of_ms: asker.replay_of_ms }
-    }
+    /// How it is written down.
+    pub(super) as_received: AsReceived<'a>,
 }
 
 impl<'a> Fields<'a> {
     /// Takes all parameters of a request in. Filled in place: it is large.
-    fn read(&mut self, sender: &Sender<'_>, request: &PostbackRequest<'a>) -> Result<(), Refusal> {
+    pub(super) fn read(
+        &mut self,
+        sender: &Sender<'_>,
+        request: &PostbackRequest<'a>,
+    ) -> Result<(), Refusal> {
         let names = &sender.names;
         self.take_encoded(names, request.query)?;
         match request.body {
@@ -457,7 +475,7 @@ pub(super) fn record<'a>(
         quantity: verdict.said.quantity,
         flags,
         event_time_ms: verdict.event_time_ms,
-        received_ms: received.now_ms,
+        received_ms: received.as_received.request.now_ms,
         catalog_version: received.catalog.version(),
         // Where the path names nobody, its own names were not known.
         params: received

@@ -46,6 +46,13 @@ impl<'c> Names<'c> {
         (!overridden || field.is_secret()).then_some(field)
     }
 
+    /// Whether what is sent under a name must never be kept or shown: a secret by this mapping,
+    /// or one in another dialect that means nothing here.
+    #[must_use]
+    pub fn hides(&self, name: &str) -> bool {
+        self.meaning(name).map_or_else(|| Preset::names_secret(name), Field::is_secret)
+    }
+
     /// The name under which a meaning should be sent; `None` if others have taken all its names.
     #[must_use]
     pub fn name(&self, field: Field) -> Option<&'c str> {
@@ -60,7 +67,9 @@ impl<'c> Names<'c> {
 pub struct Fields<'a> {
     known: [Option<Cow<'a, str>>; Field::COUNT],
     custom: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    count: usize,
+    count: u32,
+    /// Whether anything came under a name that is a secret's in any dialect.
+    has_secret: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -88,7 +97,7 @@ impl<'a> Fields<'a> {
         value: Cow<'a, str>,
     ) -> Result<(), Refusal> {
         self.count += 1;
-        if self.count > PARAMETERS_MAX {
+        if self.count as usize > PARAMETERS_MAX {
             return Err(Refusal::TooManyParameters);
         }
         if name.len() > NAME_BYTES_MAX {
@@ -101,6 +110,7 @@ impl<'a> Fields<'a> {
         if value.len() > longest(field) {
             return Err(Refusal::BadEncoding);
         }
+        self.has_secret |= field.is_secret();
         let place = &mut self.known[field.index()];
         match place {
             Some(other) if *other != value => Err(Refusal::AmbiguousParameter),
@@ -114,6 +124,7 @@ impl<'a> Fields<'a> {
     fn take_custom(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), Refusal> {
         // Sent to a path of another dialect, it is a secret all the same.
         if Preset::names_secret(&name) {
+            self.has_secret = true;
             return Ok(());
         }
         if self.custom.len() == CUSTOM_PARAMETERS_MAX {
@@ -135,6 +146,12 @@ impl<'a> Fields<'a> {
     /// The parameters without a meaning, as given.
     pub fn custom(&self) -> impl Iterator<Item = (&str, &str)> {
         self.custom.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Whether a secret is among the parameters.
+    #[must_use]
+    pub const fn has_secret(&self) -> bool {
+        self.has_secret
     }
 
     /// Whether it only asks what would happen.

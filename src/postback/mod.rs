@@ -1,23 +1,27 @@
 //! A postback's way: who sends it (`sender`) and whether it shows that (`admit`), parameters to meanings (`mapping`), meanings to a
 //! verdict (`decide`) with its price (`price`) or a refusal that helps (`hints`), verdict to a
 //! conversion on disk (`flow`), by way of the offer's fraud rules (`suspect`), caps and tiers
-//! (`capped`). News of a known
+//! (`capped`); written down `as_received`. News of a known
 //! conversion (`transition`, pure) changes it in turn (`update`); a negative event takes one back
 //! (`reversal`, pure, and `reverse`); a customer may stand for its click (`customer`); the network says itself what became of many (`upload`). What
-//! had no exchange rate is priced when it comes (`reprice`). What is not even read, or too much, is
-//! `turned_away`.
+//! had no exchange rate is priced when it comes (`reprice`); what was refused is judged again
+//! from the log (`reprocess`). Who only asks is told what would come of it (`dry_run`). What is
+//! not even read, or too much, is `turned_away`.
 
 mod admit;
 mod answer;
+mod as_received;
 mod body;
 mod capped;
 mod customer;
 mod decide;
+mod dry_run;
 mod flow;
 mod hints;
 mod mapping;
 mod price;
 mod reprice;
+mod reprocess;
 mod reversal;
 mod reverse;
 mod sender;
@@ -29,10 +33,12 @@ mod update;
 mod upload;
 
 pub use answer::{Answer, Told};
+pub use as_received::KeptIp;
 pub use body::Body;
 pub use decide::{Refused, Verdict, decide};
 pub use flow::{Committing, PostbackRequest, Postbacks, Progress};
 pub use mapping::{Fields, Names};
+pub use reprocess::{Again, Gained, Reprocessed, Selection};
 pub use sender::{Address, Sender};
 pub use update::ChangeError;
 pub use upload::{Changed, Named, News};

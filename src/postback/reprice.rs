@@ -57,7 +57,7 @@ impl Postbacks {
             let Some((held, stored)) = self.hold(row.id, &catalog).await? else { continue };
             let record = stored.record()?;
             if let Some(anew) = priced_anew(&record, &catalog, &self.market, now_ms) {
-                under_way.push(self.change(held, stored.id, &record, &anew)?);
+                under_way.push(self.change(held, stored.id, &record, &anew, None)?);
             }
         }
         self.store.writer().flush();

@@ -9,7 +9,7 @@ use super::update::{read, status_of};
 use crate::click_id::RecordId;
 use crate::dedup::{Claim, ClaimSet, Held};
 use crate::limits::{REVERSED_AT_ONCE_MAX, TRACE_CONVERSIONS_MAX};
-use crate::model::reasons::{NEGATIVE_EVENT, Refusal};
+use crate::model::reasons::{NEGATIVE_EVENT, PostbackResult, Refusal};
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, Earned, HistoryEntry};
 use crate::store::{ConversionChange, StoredConversion};
@@ -59,8 +59,11 @@ impl Postbacks {
                 after,
             })
             .collect();
+        let (as_received, id) = (&received.as_received, original.conversion);
         let commit = |ticket| {
-            self.store.commit_with_changes((original.conversion, &event), &changes, ticket)
+            as_received.of_conversion(PostbackResult::Accepted, id, |arrival| {
+                self.store.commit_with_changes((id, &event), &changes, Some(arrival), ticket)
+            })
         };
         let submitted = own.submit_with(known, commit)?;
         self.waiting.submitted();

@@ -24,6 +24,22 @@ impl Address<'static> {
     pub const POSTBACK: Self = Self::Shared { preset: None, advertiser: None };
 }
 
+impl<'a> Address<'a> {
+    /// Where a path leads.
+    #[must_use]
+    pub fn of(path: &'a str) -> Self {
+        if matches!(path, "/postback" | "/postback/") {
+            return Address::POSTBACK;
+        }
+        let advertiser = path.strip_prefix("/postback/").filter(|rest| !rest.contains('/'));
+        match (advertiser, Preset::at(path)) {
+            (Some(_), _) => Self::Shared { preset: None, advertiser },
+            (None, Some((preset, advertiser))) => Self::Shared { preset: Some(preset), advertiser },
+            (None, None) => Self::Own(path),
+        }
+    }
+}
+
 /// Who sends a postback.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'c> {

@@ -2,33 +2,33 @@
 
 use super::answer::{Answer, Told};
 use super::decide::Asker;
-use super::flow::Postbacks;
-use super::sender::{Address, Sender};
+use super::flow::{PostbackRequest, Postbacks};
+use super::sender::Sender;
 use crate::catalog::Advertiser;
 use crate::model::reasons::{Refusal, Unavailability};
 use crate::throttle::{RetryAfter, Source};
 
 impl Postbacks {
     /// Refuses a request that is not even read.
-    pub fn refuse(&self, reason: Refusal, address: Address<'_>) -> Told {
-        self.unread(reason.into(), address)
+    pub fn refuse(&self, reason: Refusal, request: &PostbackRequest<'_>) -> Told {
+        self.unread(reason.into(), request)
     }
 
     /// Does not take a request now, and does not read it either.
-    pub fn unavailable(&self, reason: Unavailability, address: Address<'_>) -> Told {
-        self.unread(Answer::Unavailable(reason), address)
+    pub fn unavailable(&self, reason: Unavailability, request: &PostbackRequest<'_>) -> Told {
+        self.unread(Answer::Unavailable(reason), request)
     }
 
     /// As [`Postbacks::unavailable`], because its sender has sent enough.
-    pub fn too_many(&self, retry_after: RetryAfter, address: Address<'_>) -> Told {
-        self.unread(Answer::RateLimited(retry_after), address)
+    pub fn too_many(&self, retry_after: RetryAfter, request: &PostbackRequest<'_>) -> Told {
+        self.unread(Answer::RateLimited(retry_after), request)
     }
 
-    fn unread(&self, answer: Answer, address: Address<'_>) -> Told {
+    fn unread(&self, answer: Answer, request: &PostbackRequest<'_>) -> Told {
         let mut asker = Asker::default();
         // Whoever is not in the catalog is told in the form that goes with the path.
-        let _ = Sender::at(address, &self.catalog.load(), &mut asker.form);
-        self.counted(answer, asker)
+        let _ = Sender::at(request.address, &self.catalog.load(), &mut asker.form);
+        self.counted(answer, asker, request)
     }
 
     /// Counts a postback for its advertiser's rate limit, once. Only what its rules accept: a

@@ -10,10 +10,10 @@ use crate::caps::{Counted, Metered, Still};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
 use crate::dedup::{Changing, ClaimSet, Held, Original};
-use crate::model::reasons::Unavailability;
+use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, RecordError};
-use crate::store::{ConversionChange, ReadError, StoredConversion, SubmitError};
+use crate::store::{Arrival, ConversionChange, ReadError, StoredConversion, SubmitError};
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,7 @@ impl Postbacks {
         conversion: RecordId,
         before: &ConversionRecord<'_>,
         anew: &ConversionRecord<'_>,
+        received: Option<&Arrival<'_>>,
     ) -> Result<Changing, ChangeError> {
         let status = status_of(anew)?;
         if self.store.health().is_disk_full() {
@@ -89,7 +90,7 @@ impl Postbacks {
         let Mine { claims, still } = mine;
         Ok(claims.submit_change(status, |ticket| {
             let change = ConversionChange { conversion, before, after: anew };
-            let submit = |ticket| self.store.change_conversion(change, ticket);
+            let submit = |ticket| self.store.change_conversion(change, received, ticket);
             let Some(still) = still else { return submit(ticket) };
             // One that is still without totals is counted anew later.
             let any = Metered { offer: conversion.offer(), in_total: false };
@@ -183,11 +184,16 @@ impl Postbacks {
         let Some(anew) = self.news(&record, said, verdict, received)? else {
             return Err(duplicate(current(&stored, &record)?, verdict));
         };
+        refuse_if_overtaken(received, &record)?;
         if self.store.health().is_disk_full() {
             return Err(Answer::Unavailable(Unavailability::DiskFull));
         }
         let now = current(&stored, &anew)?;
-        let submitted = self.change(mine, stored.id, &record, &anew)?.into();
+        let as_received = &received.as_received;
+        let changing = as_received.of_conversion(PostbackResult::Updated, stored.id, |arrival| {
+            self.change(mine, stored.id, &record, &anew, Some(arrival))
+        });
+        let submitted = changing?.into();
         self.waiting.submitted();
         let form = verdict.offer.advertiser.answer;
         let answer = Answer::Updated { now, click: verdict.click, dry_run: false };
@@ -210,10 +216,11 @@ impl Postbacks {
             return Ok(duplicate(known));
         };
         let record = read(&stored)?;
-        Ok(match self.news(&record, said, verdict, received)? {
-            None => duplicate(current(&stored, &record)?),
-            Some(anew) => Answer::Updated { now: current(&stored, &anew)?, click, dry_run: true },
-        })
+        let Some(anew) = self.news(&record, said, verdict, received)? else {
+            return Ok(duplicate(current(&stored, &record)?));
+        };
+        refuse_if_overtaken(received, &record)?;
+        Ok(Answer::Updated { now: current(&stored, &anew)?, click, dry_run: true })
     }
 
     /// The conversion as a postback changes it; `None` if it does not. The very same signed postback
@@ -253,6 +260,20 @@ impl Postbacks {
         let meant = self.dedup.find(&self.store, first, now_ms).await?;
         Ok(meant.map(|meant| (said, meant)))
     }
+}
+
+/// Old news that is judged again must not undo what was heard since.
+fn refuse_if_overtaken(
+    received: &Received<'_>,
+    record: &ConversionRecord<'_>,
+) -> Result<(), Refused> {
+    let request = received.as_received.request;
+    let is_later = record.history.last().is_some_and(|last| last.time_ms > request.now_ms);
+    if request.again.is_none() || !is_later {
+        return Ok(());
+    }
+    let hint = "the conversion has changed since this postback was received";
+    Err(Refused::with(Refusal::IllegalTransition, hint))
 }
 
 pub(super) fn read(stored: &StoredConversion) -> Result<ConversionRecord<'_>, Answer> {

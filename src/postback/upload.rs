@@ -81,7 +81,7 @@ impl Postbacks {
             return Err(Answer::Unavailable(Unavailability::DiskFull));
         }
         let before = current(&stored, &record)?.status;
-        let changing = self.change(mine, id, &record, &anew)?;
+        let changing = self.change(mine, id, &record, &anew, None)?;
         Ok((current(&stored, &anew)?, Some(Changed { before, changing })))
     }
 

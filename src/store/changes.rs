@@ -8,7 +8,7 @@ use super::origin::Origin;
 use super::records::ConversionRecord;
 use super::schema::Table;
 use super::ticket::Settle;
-use super::{Store, SubmitError, counting, filing};
+use super::{Arrival, Store, SubmitError, counting, filing};
 use crate::click_id::RecordId;
 
 /// A known conversion: its record as it is and as it becomes. Its history grows, and its click, its
@@ -25,20 +25,25 @@ pub struct ConversionChange<'c> {
 }
 
 impl Store {
-    /// Queues a known conversion's record with what has changed in it.
+    /// Queues a known conversion's record with what has changed in it, and the postback that
+    /// changed it, if one did: both or none.
     ///
     /// # Errors
     /// As [`Store::commit_conversion`].
     pub fn change_conversion(
         &self,
         change: ConversionChange<'_>,
+        received: Option<&Arrival<'_>>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer
-            .submit_derived(Origin::Postback, ticket, |batch, bounds| change.put(batch, bounds))
+        self.writer.submit_derived(Origin::Postback, ticket, |batch, bounds, arrivals| {
+            change.put(batch, bounds);
+            received.into_iter().for_each(|received| arrivals.push(received));
+        })
     }
 
-    /// Queues a new conversion together with changes of others: all or none.
+    /// Queues a new conversion together with changes of others, and the postback that says so: all
+    /// or none.
     ///
     /// # Errors
     /// As [`Store::commit_conversion`].
@@ -46,13 +51,15 @@ impl Store {
         &self,
         new: (RecordId, &ConversionRecord<'_>),
         changes: &[ConversionChange<'_>],
+        received: Option<&Arrival<'_>>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit_conversion(new.0, ticket, |batch, bounds| {
+        self.writer.submit_conversion(new.0, ticket, |batch, bounds, arrivals| {
             filing::put_conversion(batch, new.0, new.1, bounds);
             for change in changes {
                 change.put(batch, bounds);
             }
+            received.into_iter().for_each(|received| arrivals.push(received));
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod counters;
+mod inbound;
 
 pub use audit::{AUDIT_KEY_BYTES, AuditKey, all_audit, audit_from};
 pub use counters::{
@@ -10,6 +11,11 @@ pub use counters::{
     changes_from, counter, counters, counters_from, late_click, late_click_of, late_clicks_from,
     place_of, refused, refused_from, refused_of, sub_counter, sub_counters_end, sub_counters_from,
     sub_of,
+};
+pub use inbound::{
+    INBOUND_CLICK_KEY_BYTES, INBOUND_PAGE_KEY_BYTES, InboundId, inbound_click, inbound_click_of,
+    inbound_click_range, inbound_clicks_from, inbound_page, inbound_page_id, inbound_page_of,
+    inbound_pages_end,
 };
 
 use crate::click_id::RecordId;

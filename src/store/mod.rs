@@ -16,6 +16,7 @@ mod error;
 mod filing;
 mod health;
 mod identity;
+mod inbound;
 mod listing;
 mod numbers;
 mod options;
@@ -56,6 +57,7 @@ pub use error::{OpenError, ReadError};
 pub use filing::{Progress, yield_to_others};
 pub use health::Health;
 pub use identity::Identity;
+pub use inbound::{Arrival, InboundFilter, InboundListing, Sampling, StoredInbound};
 pub use listing::{ConversionFilter, Page};
 pub use numbers::{Numbers, NumbersError};
 pub use rates::ChangeError;
@@ -130,6 +132,7 @@ pub struct Store {
     filing: Arc<Filing>,
     counting: Arc<Counting>,
     refusals: Refusals,
+    sampling: Sampling,
     readers: ReaderPool,
     health: Arc<Health>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -179,6 +182,7 @@ impl Store {
         let health = Arc::new(Health::default());
         let writer = Arc::new(Writer::new(Arc::clone(&engine), Arc::clone(&health), observe));
         writer.close_below(identity.filed_below);
+        writer.number_start(identity.starts);
         let filing = Arc::new(Filing::new(identity.filed_below, Arc::clone(writer.progress())));
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
         let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
@@ -198,6 +202,7 @@ impl Store {
             filing,
             counting,
             refusals,
+            sampling: Sampling::default(),
             readers,
             health,
             threads,
@@ -232,7 +237,7 @@ impl Store {
         let submitted = if self.health.is_disk_full() {
             Err(SubmitError::DiskFull)
         } else {
-            self.writer.submit_derived(Origin::Click, ticket, |batch, bounds| {
+            self.writer.submit_derived(Origin::Click, ticket, |batch, bounds, _| {
                 batch.put(Table::Clicks, click.as_bytes(), |out| record.encode(out));
                 if click.as_bytes() < &bounds.counted.clicks {
                     counting::put_late_click(batch, click, record);
@@ -268,9 +273,7 @@ impl Store {
         record: &ConversionRecord<'_>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        self.writer.submit_conversion(conversion, ticket, |batch, bounds| {
-            filing::put_conversion(batch, conversion, record, bounds);
-        })
+        self.commit_with_changes((conversion, record), &[], None, ticket)
     }
 
     /// One turn of filing index rows, for a store without threads; with `now`, however few there

@@ -227,6 +227,7 @@ mod conversion_v2;
 mod conversion_v3;
 mod counters;
 mod earned;
+mod inbound;
 mod ledger;
 
 pub use audit::AuditRecord;
@@ -235,6 +236,10 @@ pub use counters::{
     LateClickRecord, PlaceRecord, RefusedCounts, RefusedRecord, SubRecord, Tally,
 };
 pub use earned::{Earned, EarnedInBase, Exchanged, HistoryEntry, InBase, PinnedRate};
+pub use inbound::{
+    InboundForm, InboundHead, InboundRow, begin_inbound_page, decode_inbound_page, encode_inbound,
+    inbound_flags, pack_auth, unpack_auth,
+};
 pub use ledger::{Balance, Converted, Entries, Hash, PostingRecord, SealRecord};
 
 impl<'a> ConversionRecord<'a> {

@@ -123,8 +123,8 @@ impl Kept {
 }
 
 impl Store {
-    /// Hands the sums of refused postbacks that have grown to the writer; to be called once a
-    /// second. Nobody waits for them.
+    /// Hands the sums of refused postbacks that have grown to the writer, and has it write down what
+    /// waits for a commit; to be called once a second. Nobody waits for them.
     ///
     /// # Errors
     /// When the store takes no writes; they are kept another time then.
@@ -132,7 +132,9 @@ impl Store {
         let refusals = self.refusals();
         let mut kept = refusals.kept.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.look(&mut kept, now_ms);
-        if kept.sums.values().all(|(_, has_grown)| !has_grown) {
+        self.sampling().next_second();
+        let has_grown = kept.sums.values().any(|(_, has_grown)| *has_grown);
+        if !has_grown && !self.writer().has_noted() {
             return Ok(());
         }
         self.writer().submit(Arc::new(Ticket::default()), |batch| {

@@ -11,6 +11,7 @@ use super::ticket::{Outcome, Ticket};
 use super::{OpenError, Store, SubmitError, meta};
 use crate::click_id::RecordId;
 use crate::model::period::Quarter;
+use crate::model::rate::Day;
 
 /// How long each kind of record lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Retention {
     pub conversions: Duration,
     /// The audit log.
     pub audit: Duration,
+    /// Postbacks as received.
+    pub inbound: Duration,
 }
 
 /// What retention has let go, by the keys below which nothing is left.
@@ -91,6 +94,12 @@ impl Store {
             let audit_from = now_ms.saturating_sub(millis(retention.audit));
             let [from, to] = [0, audit_from].map(keys::audit_from);
             batch.delete_range(Table::Meta, &from, &to);
+            let received_ms = now_ms.saturating_sub(millis(retention.inbound));
+            let (from, to) = ([0; 16], keys::first_at(received_ms));
+            let [from, to] = [from, to].map(|page| keys::inbound_page(&page));
+            batch.delete_range(Table::Inbound, &from, &to);
+            let [from, to] = [Day::new(0), Day::of_ms(received_ms)].map(keys::inbound_clicks_from);
+            batch.delete_range(Table::Inbound, &from, &to);
             for (name, below) in [
                 (keys::META_EXPIRED_CLICKS, expired.clicks),
                 (keys::META_EXPIRED, expired.conversions),

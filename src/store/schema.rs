@@ -29,7 +29,9 @@ pub enum Table {
     /// Click key, conversion ID → nothing: the conversions of a click. Filed behind the
     /// conversion, read by traces; expires with the conversion.
     ByClick,
-    /// Postbacks as received. No writer yet; will live for `retention.inbound`.
+    /// Pages of postbacks as received, and what leads from a click to those that made nothing.
+    /// Written with the conversion or behind the answer; read by the admin API; lives for
+    /// `retention.inbound`.
     Inbound,
     /// Outbound postbacks by due time. No writer yet.
     Outbox,

@@ -12,6 +12,8 @@
 //! Each stage is a function that does one round, so that a simulation can run them in any order;
 //! [`spawn`] gives each a thread.
 
+mod state;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,12 +24,15 @@ use super::bounds::{Bounds, Mark};
 use super::engine::{Batch, Engine};
 use super::filing::Progress;
 use super::health::Health;
+use super::inbound::Arrivals;
 use super::keys::{self, RecordKey};
 use super::origin::Origin;
 use super::records::Counted;
 use super::ticket::{Outcome, Settle, Waiting};
 use crate::click_id::RecordId;
 use crate::limits;
+pub use state::Appended;
+use state::{Collected, State, Tickets};
 
 /// Why a commit was not even queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,73 +66,6 @@ pub struct Unobserved;
 impl Observe for Unobserved {
     fn appended(&self, _: usize, _: usize, _: Duration) {}
     fn synced(&self, _: usize, _: Duration) {}
-}
-
-type Tickets = Vec<Arc<dyn Settle>>;
-
-/// A batch being collected.
-#[derive(Default)]
-struct Collected {
-    batch: Batch,
-    tickets: Tickets,
-}
-
-/// What was appended and waits for its fsync: the tickets, and which batches they came in.
-#[derive(Default)]
-pub struct Appended {
-    tickets: Tickets,
-    batches: Vec<u64>,
-}
-
-/// What workers and both stages share, under one lock that is held for a few instructions.
-#[derive(Default)]
-struct State {
-    collected: Collected,
-    /// The number of the batch being collected.
-    batch: u64,
-    /// Batches that are no longer collected and not settled yet: a handful.
-    unsettled: Vec<u64>,
-    /// Appended, not yet taken by the sync stage.
-    appended: Appended,
-    /// Batches taken from `collected` whose append has not returned.
-    appending: usize,
-    /// The conversions so far.
-    conversions: Option<Mark>,
-    /// What is below brings along what is derived from it.
-    bounds: Bounds,
-    /// The sync stage is at work; only then is the append stage worth waking.
-    syncing: bool,
-    /// What was collected is worth an fsync.
-    flush: bool,
-    closed: bool,
-    sync_waits: bool,
-    append_waits: bool,
-}
-
-impl State {
-    fn is_dry(&self) -> bool {
-        self.collected.tickets.is_empty() && self.appended.tickets.is_empty() && self.appending == 0
-    }
-
-    fn has_work_for_sync(&self) -> bool {
-        let collected = !self.collected.tickets.is_empty() && (self.flush || self.closed);
-        collected || !self.appended.tickets.is_empty()
-    }
-
-    fn has_chunk(&self) -> bool {
-        self.syncing
-            && self.collected.tickets.len() >= limits::APPEND_CHUNK_COMMITS
-            && self.appended.tickets.len() < limits::UNSYNCED_COMMITS_MAX
-    }
-
-    fn mark(&self) -> Mark {
-        self.conversions.unwrap_or(Mark { below: RecordKey::default(), submitted: 0 })
-    }
-
-    fn settled(&mut self, batches: &mut Vec<u64>) {
-        self.unsettled.retain(|batch| !batches.contains(batch));
-        batches.clear();
-    }
 }
 
 /// Both stages' shared state.
@@ -195,11 +133,11 @@ impl Writer {
         &self,
         origin: Origin,
         ticket: Arc<dyn Settle>,
-        changes: impl FnOnce(&mut Batch, &Bounds),
+        changes: impl FnOnce(&mut Batch, &Bounds, &mut Arrivals),
     ) -> Result<(), SubmitError> {
         let mut state = self.open_for_one(origin)?;
         let State { collected, bounds, .. } = &mut *state;
-        changes(&mut collected.batch, bounds);
+        changes(&mut collected.batch, bounds, &mut collected.arrivals);
         self.add(state, ticket);
         Ok(())
     }
@@ -209,11 +147,11 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Writer::submit`]; also when too many conversions are not filed yet.
-    pub fn submit_conversion(
+    pub(super) fn submit_conversion(
         &self,
         conversion: RecordId,
         ticket: Arc<dyn Settle>,
-        changes: impl FnOnce(&mut Batch, &Bounds),
+        changes: impl FnOnce(&mut Batch, &Bounds, &mut Arrivals),
     ) -> Result<(), SubmitError> {
         let mut state = self.open_for_one(Origin::Postback)?;
         let Mark { below, submitted } = state.mark();
@@ -224,7 +162,7 @@ impl Writer {
         if conversion.as_bytes() < &bounds.filed {
             self.progress.count_late();
         }
-        changes(&mut collected.batch, bounds);
+        changes(&mut collected.batch, bounds, &mut collected.arrivals);
         let below = below.max(keys::after(conversion));
         state.conversions = Some(Mark { below, submitted: submitted + 1 });
         self.progress.set_submitted(submitted + 1);
@@ -241,11 +179,27 @@ impl Writer {
         if state.closed {
             return Err(SubmitError::Closed);
         }
-        let (collected, (commits_max, bytes_max)) = (&state.collected, origin.room());
-        if collected.tickets.len() >= commits_max || collected.batch.size() >= bytes_max {
+        let (commits_max, bytes_max) = origin.room();
+        if state.collected.is_beyond(commits_max, bytes_max) {
             return Err(SubmitError::Full);
         }
         Ok(state)
+    }
+
+    /// Adds postbacks as received to the batch being collected, for which nobody waits: they go to
+    /// the disk with the next commit.
+    pub(super) fn note<T>(&self, add: impl FnOnce(&mut Arrivals) -> T) -> Result<T, SubmitError> {
+        Ok(add(&mut self.open_for_one(Origin::Postback)?.collected.arrivals))
+    }
+
+    /// Whether such postbacks wait for a commit.
+    pub(super) fn has_noted(&self) -> bool {
+        self.lock().collected.arrivals.bytes() > 0
+    }
+
+    /// Says which start of the server this is.
+    pub(super) fn number_start(&self, start: u64) {
+        self.lock().start = start;
     }
 
     /// Ends a commit whose changes are in the batch.
@@ -347,7 +301,7 @@ impl Writer {
     /// nothing if nothing was collected.
     pub fn append_once(&self, buffers: &mut AppendBuffers) {
         let taken = &mut buffers.0;
-        let number = {
+        let (number, start) = {
             let mut state = self.lock();
             if state.collected.tickets.is_empty() {
                 return;
@@ -357,8 +311,9 @@ impl Writer {
             let number = state.batch;
             state.unsettled.push(number);
             state.batch += 1;
-            number
+            (number, state.start)
         };
+        taken.arrivals.write(&mut taken.batch, start, number);
         let result = self.append(&taken.batch, taken.tickets.len());
         taken.batch.clear();
         let mut state = self.lock();
@@ -415,6 +370,14 @@ impl Writer {
     pub fn add_waiting(&self, worker: &Arc<Waiting>) {
         self.waiting.rcu(|workers| {
             workers.iter().chain(std::iter::once(worker)).cloned().collect::<Vec<_>>()
+        });
+    }
+
+    /// Takes such a worker away.
+    pub fn remove_waiting(&self, gone: &Arc<Waiting>) {
+        self.waiting.rcu(|workers| {
+            let others = workers.iter().filter(|worker| !Arc::ptr_eq(worker, gone));
+            others.cloned().collect::<Vec<_>>()
         });
     }
 

@@ -2,6 +2,8 @@
 //! and leads back to them, the books add up, no sealed day has changed, and the counters, those
 //! of caps too, are what clicks and conversions come to.
 //!
+//! Postbacks as received name conversions that are there.
+//!
 //! The store is read in key order and never held in memory, but for sums over some time. Whatever is broken is named; the walk
 //! goes on behind it.
 
@@ -9,6 +11,7 @@ mod books;
 mod caps;
 mod conversions;
 mod counters;
+mod inbound;
 mod plain;
 
 use std::collections::BTreeMap;
@@ -96,6 +99,7 @@ pub fn verify(view: &View<'_>) -> Result<Report, VerifyError> {
     books::walk(view, &expired, &booked, &mut report)?;
     counters::walk(view, &expired, &mut report)?;
     caps::walk(view, &expired, &mut report)?;
+    inbound::walk(view, &expired, &mut report)?;
     Ok(report)
 }
 

@@ -163,7 +163,7 @@ fn books() -> Books {
         |store: &Arc<Store>, before: &ConversionRecord<'_>, after: &ConversionRecord<'_>, day| {
             let ticket = Arc::new(Ticket::default());
             let change = ConversionChange { conversion: id, before, after };
-            store.change_conversion(change, ticket.clone()).expect("queued");
+            store.change_conversion(change, None, ticket.clone()).expect("queued");
             store.writer().flush();
             assert_eq!(wait(ticket.settled()), Outcome::Durable);
             seal_day(store, day);

@@ -150,6 +150,13 @@ fn check_kept(server: &Server, told: &Acknowledged) {
         assert_eq!(kept["click_id"], **click, "{txn}");
         assert_eq!(kept["status"], "approved", "{txn}");
     }
+    let mut written = HashSet::new();
+    for row in crate::inbound::log(server, "result=accepted") {
+        let id = row["conversion_id"].as_str().expect("a conversion").to_owned();
+        assert!(ids.contains(&Some(&*id)), "{id} was written down and is not there");
+        assert!(written.insert(id), "{row} is written down twice");
+    }
+    assert_eq!(written.len(), kept.len(), "each conversion's postback is written down");
     // Beyond the acknowledged, only what each client had under way at a kill or the end.
     assert!(kept.len() <= told.len() + CLIENTS, "{} kept, {} told", kept.len(), told.len());
 }

@@ -20,6 +20,7 @@ mod faults;
 mod framing;
 mod fraud;
 mod hostile;
+mod inbound;
 mod ledger;
 mod limits;
 mod locked_down;

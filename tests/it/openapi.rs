@@ -144,6 +144,9 @@ fn every_call_answers_as_its_description_says() {
     for id in [&*sold, conversion, "T1"] {
         calls.check("GET /api/v1/trace/{id}", 200, &api(&format!("trace/{id}")));
     }
+    server.postback(&format!("click_id={sold}&event=unheard"));
+    calls.check("GET /api/v1/inbound", 200, &api("inbound?limit=1"));
+    calls.check("GET /api/v1/inbound", 400, &api("inbound?limit=0"));
     calls.check("GET /api/v1/totals", 200, &api("totals?offer=spring"));
     check_fraud(&server, &mut calls);
     for (call, asked) in [
@@ -206,8 +209,10 @@ fn check_money(server: &Server, calls: &mut Calls, conversion: &str) {
 }
 
 fn check_jobs(server: &Server, calls: &mut Calls) {
-    for kind in ["verify", "backup"] {
-        let begun = server.post_api(kind, "", "");
+    for (kind, told) in
+        [("verify", ""), ("backup", ""), ("reprocess", r#"{"from":"2020-01-01T00:00:00Z"}"#)]
+    {
+        let begun = server.post_api(kind, "application/json", told);
         calls.check(&format!("POST /api/v1/{kind}"), 202, &begun);
         let job = format!("/api/v1/jobs/{}", begun.json()["job_id"].as_str().expect("an ID"));
         eventually("the end of the job", || {
@@ -216,6 +221,8 @@ fn check_jobs(server: &Server, calls: &mut Calls) {
             (answer.json()["status"] == "succeeded").then_some(())
         });
     }
+    let refused = server.post_api("reprocess", "application/json", "{}");
+    calls.check("POST /api/v1/reprocess", 400, &refused);
     let bare = Server::start();
     calls.check("POST /api/v1/backup", 409, &bare.post_api("backup", "", ""));
     calls.check("GET /api/v1/jobs/{id}", 404, &server.admin("/api/v1/jobs/99"));

@@ -48,7 +48,12 @@ fn let_everything_go(server: &mut Server) {
         let day = Duration::from_secs(24 * 60 * 60);
         let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970") + 500 * day;
         let now_ms = u64::try_from(now.as_millis()).expect("soon");
-        let kept = Retention { clicks: 90 * day, conversions: 400 * day, audit: 400 * day };
+        let kept = Retention {
+            clicks: 90 * day,
+            conversions: 400 * day,
+            audit: 400 * day,
+            inbound: 30 * day,
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         assert_eq!(runtime.block_on(store.expire(now_ms, kept)), Ok(true));
         store.close();

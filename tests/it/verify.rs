@@ -13,11 +13,11 @@ use postbackd::model::period::Quarter;
 use postbackd::model::rate::Day;
 use postbackd::store::counters::Sign;
 use postbackd::store::engine::{Batch, Engine};
-use postbackd::store::keys::{self, AuditKey, Place, PostingKey};
+use postbackd::store::keys::{self, AuditKey, InboundId, Place, PostingKey};
 use postbackd::store::records::{
     AuditRecord, Binding, CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord,
-    Counted, Counts, Entries, HistoryEntry, LateClickRecord, PlaceRecord, PostingRecord,
-    RatesRecord, SealRecord, SubRecord,
+    Counted, Counts, Entries, HistoryEntry, InboundHead, LateClickRecord, PlaceRecord,
+    PostingRecord, RatesRecord, SealRecord, SubRecord, begin_inbound_page, encode_inbound,
 };
 use postbackd::store::schema::Table;
 use postbackd::store::ticket::{Outcome, Ticket};
@@ -284,6 +284,8 @@ fn records_that_do_not_decode_are_named() {
         (Table::Counters, &keys::change(RecordId::from_bytes([5; 16]), 0)),
         (Table::Counters, &keys::late_click(RecordId::from_bytes([5; 16]))),
         (Table::Counters, &keys::refused(place(), 1)),
+        (Table::Inbound, b"?"),
+        (Table::Inbound, &keys::inbound_page(&[5; 16])),
         (Table::Meta, keys::META_FILED),
         (Table::Meta, keys::META_CLICK_KEY),
     ] {
@@ -293,6 +295,40 @@ fn records_that_do_not_decode_are_named() {
             _ => format!("broken: {} ", table.name()),
         };
         check(&what, &named, |_, _, batch| put(batch, table, key, &[255, 1, 2]));
+    }
+}
+
+/// A page of one postback.
+fn page(head: &InboundHead<'_>) -> Vec<u8> {
+    let mut page = Vec::new();
+    begin_inbound_page(&mut page);
+    encode_inbound(head, |_| 0, &mut page);
+    page
+}
+
+#[test]
+fn a_postback_that_names_no_conversion_or_another_click_is_found() {
+    let key = keys::inbound_page(&keys::first_at(NOON_MS));
+    let accepted = |conversion| InboundHead { conversion, ..InboundHead::default() };
+    for (what, fault, head) in [
+        ("lost", "a conversion that is not there", accepted(Some([0xFE; 16]))),
+        ("none", "names no conversion", accepted(None)),
+        ("word", "a result is unknown", InboundHead { result: 99, ..InboundHead::default() }),
+    ] {
+        check(what, fault, |_, _, batch| put(batch, Table::Inbound, &key, &page(&head)));
+    }
+    let refused = InboundHead { result: 3, click: Some([9; 16]), ..InboundHead::default() };
+    let id = InboundId { page: keys::first_at(NOON_MS), row: 0 };
+    for (what, fault, click, row) in [
+        ("click", "names another click", [8; 16], id),
+        ("row", "names another click", [9; 16], InboundId { row: 1, ..id }),
+        ("page", "its page is not there", [9; 16], InboundId { page: [0xFE; 16], ..id }),
+    ] {
+        check(what, fault, |_, _, batch| {
+            put(batch, Table::Inbound, &key, &page(&refused));
+            let leads = keys::inbound_click(Day::of_ms(NOON_MS), &click, row);
+            put(batch, Table::Inbound, &leads, b"");
+        });
     }
 }
 
@@ -597,6 +633,7 @@ fn what_retention_has_let_go_is_no_fault_and_stays_in_the_books() {
         clicks: std::time::Duration::from_millis(DAY_MS),
         conversions: std::time::Duration::from_millis(DAY_MS + DAY_MS / 2),
         audit: std::time::Duration::from_millis(DAY_MS),
+        inbound: std::time::Duration::from_millis(DAY_MS),
     };
     store.catch_up(Instant::now() + PATIENCE).expect("counted");
     assert_eq!(wait(store.expire(NOON_MS + 2 * DAY_MS, kept)), Ok(true));

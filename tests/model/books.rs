@@ -13,8 +13,8 @@ use postbackd::store::records::{
 };
 use postbackd::store::schema::Table;
 
-use crate::caps;
 use crate::disk::Tables;
+use crate::{caps, inbound};
 
 /// The catalog that the simulation runs on. Its facts are stated again below, on purpose.
 pub const CATALOG: &str = r#"
@@ -392,6 +392,7 @@ impl Books {
         audit_refunds(disk);
         audit_customers(&filed_below(disk), disk);
         caps::audit(disk);
+        inbound::audit(disk);
         let filed_below = filed_below(disk);
         let holders = audit_conversions(&filed_below, disk);
         audit_dedupe(&holders, &filed_below, disk);

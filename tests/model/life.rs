@@ -22,7 +22,7 @@ use postbackd::model::status::Status;
 use postbackd::postback::{Address, Answer, Body, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
 use postbackd::store::engine::Engine;
-use postbackd::store::records::ClickRecord;
+use postbackd::store::records::{ClickRecord, StoredIp};
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
 use postbackd::store::{
     AppendBuffers, Appended, AtOnce, Numbers, Store, SubmitError, Turn, Unobserved,
@@ -128,6 +128,7 @@ impl Life {
             store: Arc::clone(&store),
             metrics: Arc::clone(&setup.metrics),
             waiting: Arc::clone(&waiting),
+            kept_ip: Arc::new(|_| StoredIp::None),
         });
         let mut life = Self {
             disk,
@@ -212,8 +213,10 @@ impl Life {
                 query,
                 body: Body::None,
                 head: false,
+                post: false,
                 ip: &|| IpAddr::V4(Ipv4Addr::LOCALHOST),
                 now_ms,
+                again: None,
             };
             postbacks.take(&request).await.answer
         };

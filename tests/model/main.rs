@@ -14,6 +14,8 @@
 //!   that moment and in every later life;
 //! - index rows are those of durable conversions, and after a start no conversion lacks them;
 //! - the ledger has the postings of durable steps, each once, and after a start all of them;
+//! - a conversion and each of its steps that a postback made are on the disk with the postback as
+//!   received, or neither is (`inbound.rs`);
 //! - a key has one conversion, or several that lie its window apart; the dedupe entries, the
 //!   conversions and the index rows lead to each other;
 //! - who sends an accepted postback again is told of the same conversion;
@@ -49,6 +51,7 @@ mod books;
 mod caps;
 mod counts;
 mod disk;
+mod inbound;
 mod life;
 mod rng;
 mod totals;

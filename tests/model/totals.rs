@@ -331,7 +331,7 @@ impl Life {
         let counted =
             self.meter.recount(of(&before).as_ref(), of(&after).as_ref(), still, ticket.clone());
         let change = ConversionChange { conversion: id, before: &before, after: &after };
-        if self.store.change_conversion(change, counted).is_ok() {
+        if self.store.change_conversion(change, None, counted).is_ok() {
             self.under_way.push((id, ticket));
             let gone = |disk: &Tables| disk.let_go().contains_key(&id.as_bytes()[..]);
             world.seen.came_back += usize::from(self.disk.with_readable(gone));
@@ -350,6 +350,7 @@ impl Life {
             clicks: days(KEPT_DAYS),
             conversions: days(KEPT_DAYS),
             audit: days(KEPT_DAYS),
+            inbound: days(KEPT_DAYS),
         };
         self.expiring.push(Task::new(async move {
             let _ = store.expire(now_ms, kept).await;

@@ -1,0 +1,180 @@
+//! `trace`, `inbound` and `reprocess`: postbacks as a running server received them, by its admin API.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::catalog::{ServerArguments, client, failed};
+use super::fraud::{id, moment};
+use super::ledger::succeeded;
+use super::report::encoded;
+use super::verify::by_server_with;
+use super::{EXIT_FAILED, EXIT_OK};
+use crate::admin::Call;
+
+/// Rows that are asked for at once.
+const PAGE_ROWS: &str = "limit=1000";
+
+/// What `trace` is told.
+#[derive(clap::Args)]
+pub struct TraceArguments {
+    /// A click ID, a conversion ID, a txn_id or a customer's ID.
+    id: String,
+    /// The admin listener, http://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    admin: String,
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+/// Of which time, and whose.
+#[derive(clap::Args)]
+pub struct InboundArguments {
+    /// The admin listener, http://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    admin: String,
+    #[command(flatten)]
+    server: ServerArguments,
+    /// Received at or after this time: a date, which begins in UTC, or RFC 3339.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    from: Option<Timestamp>,
+    /// Received before this time.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    to: Option<Timestamp>,
+    /// Only with this result: accepted, duplicate, updated or refused.
+    #[arg(long, value_name = "WORD")]
+    result: Option<String>,
+    /// Only refused for this reason.
+    #[arg(long, value_name = "WORD")]
+    reason: Option<String>,
+    /// Only of this advertiser.
+    #[arg(long, value_name = "ID", value_parser = id)]
+    advertiser: Option<String>,
+}
+
+/// Which refused postbacks are judged again.
+#[derive(clap::Args)]
+pub struct ReprocessArguments {
+    /// The admin listener, http://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    admin: String,
+    #[command(flatten)]
+    server: ServerArguments,
+    /// Received at or after this time: a date, which begins in UTC, or RFC 3339.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    from: Timestamp,
+    /// Received before this time; now if absent.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    to: Option<Timestamp>,
+    /// Only those of this advertiser.
+    #[arg(long, value_name = "ID", value_parser = id)]
+    advertiser: Option<String>,
+    /// Only those refused for this reason.
+    #[arg(long, value_name = "WORD")]
+    reason: Option<String>,
+    /// For real; without it, the command says what would come of them.
+    #[arg(long)]
+    apply: bool,
+}
+
+/// Prints all that is known by an ID.
+pub fn trace(arguments: &TraceArguments) -> u8 {
+    traced(arguments).unwrap_or_else(|code| code)
+}
+
+fn traced(arguments: &TraceArguments) -> Result<u8, u8> {
+    let client = client(&arguments.admin, &arguments.server)?;
+    let path = format!("trace/{}", encoded(&arguments.id));
+    let answer = succeeded(client.call(&path, &Call::default()).map_err(failed)?)?;
+    let trace: Value = serde_json::from_str(&answer.text).map_err(failed)?;
+    println!("{}", serde_json::to_string_pretty(&trace).map_err(failed)?);
+    Ok(EXIT_OK)
+}
+
+/// Prints postbacks as received.
+pub fn list(arguments: &InboundArguments) -> u8 {
+    listed(arguments).unwrap_or_else(|code| code)
+}
+
+fn listed(arguments: &InboundArguments) -> Result<u8, u8> {
+    let client = client(&arguments.admin, &arguments.server)?;
+    let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    let asked = [
+        ("from", time(arguments.from)),
+        ("to", time(arguments.to)),
+        ("result", arguments.result.clone()),
+        ("reason", arguments.reason.clone()),
+        ("advertiser", arguments.advertiser.clone()),
+    ];
+    let asked = asked.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let asked: String = asked.map(|(name, value)| format!("&{name}={}", encoded(value))).collect();
+    let mut cursor = String::new();
+    loop {
+        let path = format!("inbound?{PAGE_ROWS}{asked}{cursor}");
+        let answer = succeeded(client.call(&path, &Call::default()).map_err(failed)?)?;
+        let page: Value = serde_json::from_str(&answer.text).map_err(failed)?;
+        let items = page["items"].as_array().ok_or_else(|| failed("the answer is no page"))?;
+        items.iter().for_each(|item| println!("{item}"));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return Ok(EXIT_OK),
+        }
+    }
+}
+
+/// Has refused postbacks judged again, and prints what came of them.
+pub fn reprocess(arguments: &ReprocessArguments) -> u8 {
+    reprocessed(arguments).unwrap_or_else(|code| code)
+}
+
+fn reprocessed(arguments: &ReprocessArguments) -> Result<u8, u8> {
+    let client = client(&arguments.admin, &arguments.server)?;
+    // The end is the same for all jobs, so that the last one ends.
+    let to = arguments.to.unwrap_or_else(Timestamp::now);
+    let mut asked = json!({
+        "from": arguments.from.to_string(),
+        "to": to.to_string(),
+        "advertiser": arguments.advertiser,
+        "reason": arguments.reason,
+        "apply": arguments.apply,
+    });
+    loop {
+        let content = Some(("application/json", &*asked.to_string()));
+        let result = by_server_with(&client, "reprocess", content)?;
+        print(&result);
+        if let Some(why) = result["stopped"].as_str() {
+            eprintln!("stopped: {why}; run it again to go on");
+            return Ok(EXIT_FAILED);
+        }
+        if result["next_cursor"].is_null() {
+            break;
+        }
+        println!("going on");
+        asked["cursor"] = result["next_cursor"].clone();
+    }
+    if !arguments.apply {
+        println!("nothing was changed; --apply does it");
+    }
+    Ok(EXIT_OK)
+}
+
+fn print(result: &Value) {
+    println!("{} refused postbacks", result["postbacks"]);
+    for what in ["accepted", "updated", "duplicate"] {
+        println!("{what}: {}", result[what]);
+    }
+    for what in ["refused", "not_judged"] {
+        let reasons = result[what].as_object().into_iter().flatten();
+        reasons.for_each(|(reason, count)| println!("{what} {reason}: {count}"));
+    }
+    for sum in result["affiliates"].as_array().into_iter().flatten() {
+        let word = |name: &str| sum[name].as_str().unwrap_or_default();
+        let affiliate = if word("affiliate").is_empty() { "-" } else { word("affiliate") };
+        println!(
+            "affiliate {affiliate}: {} conversions, revenue {} {currency}, payout {} {currency}",
+            sum["conversions"],
+            word("revenue"),
+            word("payout"),
+            currency = word("currency"),
+        );
+    }
+}

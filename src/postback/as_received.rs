@@ -1,0 +1,307 @@
+// Hot path: every postback that makes or changes a conversion is written down here. One copy of
+// its query where nothing in it can be secret or personal.
+//! A postback as it is written down: as received, without secrets, and personal data masked.
+
+use std::net::IpAddr;
+
+use super::answer::Answer;
+use super::body::{Body, each_json_member};
+use super::decide::{Asker, Verdict};
+use super::flow::{PostbackRequest, Postbacks, Received, Sent};
+use super::mapping::{Fields, Names};
+use super::sender::{Address, Sender};
+use crate::catalog::Catalog;
+use crate::click_id::RecordId;
+use crate::limits::{INBOUND_PATH_BYTES_MAX, INBOUND_TEXT_BYTES_MAX};
+use crate::model::fields::Field;
+use crate::model::mask::{is_phone_name, mask, mask_named};
+use crate::model::preset::AnswerForm;
+use crate::model::reasons::{AuthOutcome, PostbackResult, Refusal};
+use crate::query::{Params, encode_into};
+use crate::store::Arrival;
+use crate::store::records::{InboundForm, InboundHead, StoredIp, inbound_flags, pack_auth};
+
+/// What is kept of a sender's address.
+pub type KeptIp = dyn Fn(IpAddr) -> StoredIp + Send + Sync;
+
+/// A postback, and all that decides how it is written down.
+#[derive(Clone, Copy)]
+pub(super) struct AsReceived<'a> {
+    pub request: &'a PostbackRequest<'a>,
+    /// Whose names count.
+    pub names: Names<'a>,
+    /// The names of the advertiser that the click says, which may be those of its secrets.
+    pub others: &'a [(Field, String)],
+    /// What was understood of it, if it was understood whole.
+    pub fields: Option<&'a Fields<'a>>,
+    pub auth: AuthOutcome,
+    pub advertiser: &'a str,
+    pub catalog_version: u64,
+    pub kept_ip: &'a KeptIp,
+}
+
+/// What came of it.
+#[derive(Clone, Copy)]
+pub(super) struct CameOf<'a> {
+    pub result: PostbackResult,
+    pub reason: &'a str,
+    pub click: Option<[u8; 16]>,
+    pub conversion: Option<[u8; 16]>,
+}
+
+impl AsReceived<'_> {
+    /// Shows `take` what is to be written down of one that has made or changed a conversion, which
+    /// says which click it is of.
+    pub(super) fn of_conversion<T>(
+        &self,
+        result: PostbackResult,
+        conversion: RecordId,
+        take: impl FnOnce(&Arrival<'_>) -> T,
+    ) -> T {
+        let conversion = Some(*conversion.as_bytes());
+        self.arrival(&CameOf { result, reason: "", click: None, conversion }, take)
+    }
+
+    /// Shows `take` what is to be written down.
+    pub(super) fn arrival<T>(&self, of: &CameOf<'_>, take: impl FnOnce(&Arrival<'_>) -> T) -> T {
+        let mut path = PathText::default();
+        let head = InboundHead {
+            time_ms: self.request.booked_ms(),
+            result: of.result.index() as u8,
+            form: self.form().code(),
+            auth: pack_auth(self.auth),
+            ip: match self.request.again {
+                None => (self.kept_ip)((self.request.ip)()),
+                Some(again) => again.ip,
+            },
+            catalog_version: self.catalog_version,
+            conversion: of.conversion,
+            click: of.click,
+            path: path.of(self.request.address),
+            advertiser: self.advertiser,
+            reason: of.reason,
+        };
+        take(&Arrival { head, text: &|out| self.write(out) })
+    }
+
+    const fn form(&self) -> InboundForm {
+        let PostbackRequest { body, post, head, again, .. } = self.request;
+        match (again, body, post, head) {
+            (Some(again), ..) => again.form,
+            (_, Body::Form(_), ..) => InboundForm::Form,
+            (_, Body::Json(_), ..) => InboundForm::Json,
+            (_, Body::None, true, _) => InboundForm::Post,
+            (_, Body::None, false, _) => InboundForm::Get,
+        }
+    }
+
+    /// Appends the parameters as a query string and returns what is missing of them.
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> u8 {
+        let (names, others) = (&self.names, self.others);
+        let mut text = Text { names, others, start: out.len(), out, flags: 0 };
+        if self.request.again.is_some() {
+            text.flags |= inbound_flags::AGAIN;
+        }
+        text.encoded(self.request.query, self.is_plain(self.request.query));
+        match self.request.body {
+            Body::None => {}
+            Body::Form(form) => text.encoded(form, self.is_plain(form)),
+            Body::Json(json) => {
+                let whole = each_json_member(json, |name, value| {
+                    text.pair(&name, &value, None);
+                    Ok(())
+                });
+                text.flags |= if whole.is_err() { inbound_flags::GARBLED } else { 0 };
+            }
+        }
+        text.flags
+    }
+
+    /// Whether nothing can be secret or personal in parameters, without a look at each: none had
+    /// the name of a secret, and what makes an address or a number does not occur.
+    fn is_plain(&self, encoded: &[u8]) -> bool {
+        let is_known = |fields: &Fields<'_>| {
+            !fields.has_secret() && !fields.custom().any(|(name, _)| is_phone_name(name))
+        };
+        self.names.overrides.is_empty()
+            && self.others.is_empty()
+            && self.fields.is_some_and(is_known)
+            && encoded.len() < INBOUND_TEXT_BYTES_MAX / 2
+            && memchr::memchr3(b'@', b'%', b'+', encoded).is_none()
+            && memchr::memchr(b'(', encoded).is_none()
+    }
+}
+
+/// Parameters being written.
+struct Text<'t, 'o> {
+    names: &'t Names<'t>,
+    others: &'t [(Field, String)],
+    out: &'o mut Vec<u8>,
+    start: usize,
+    flags: u8,
+}
+
+impl Text<'_, '_> {
+    fn encoded(&mut self, encoded: &[u8], is_plain: bool) {
+        if is_plain && str::from_utf8(encoded).is_ok() {
+            if !encoded.is_empty() {
+                self.separate();
+                self.out.extend_from_slice(encoded);
+            }
+            return;
+        }
+        for param in Params::new(encoded) {
+            let (name, value) = (param.name.decode_lossy(), param.value.decode_lossy());
+            if param.name.decode().is_err() || param.value.decode().is_err() {
+                self.flags |= inbound_flags::GARBLED;
+            }
+            self.pair(&name, &value, Some((param.name.as_encoded(), param.value.as_encoded())));
+        }
+    }
+
+    /// One parameter, and how it was encoded if that can be kept.
+    fn pair(&mut self, name: &str, value: &str, sent: Option<(&[u8], &[u8])>) {
+        if self.flags & inbound_flags::CUT != 0 || self.hides(name) {
+            return;
+        }
+        let (masked_name, masked) = (mask(name), mask_named(name, value));
+        let is_masked = masked_name.is_some() || masked.is_some();
+        let before = self.out.len();
+        self.separate();
+        match sent.filter(|(name, value)| !is_masked && name.is_ascii() && value.is_ascii()) {
+            Some((name, value)) => {
+                self.out.extend_from_slice(name);
+                self.out.push(b'=');
+                self.out.extend_from_slice(value);
+            }
+            None => {
+                encode_into(masked_name.as_deref().unwrap_or(name).as_bytes(), self.out);
+                self.out.push(b'=');
+                encode_into(masked.as_deref().unwrap_or(value).as_bytes(), self.out);
+            }
+        }
+        if self.out.len() - self.start > INBOUND_TEXT_BYTES_MAX {
+            self.out.truncate(before);
+            self.flags |= inbound_flags::CUT;
+        } else if is_masked {
+            self.flags |= inbound_flags::MASKED;
+        }
+    }
+
+    fn hides(&self, name: &str) -> bool {
+        let is_secret = |(field, theirs): &(Field, String)| field.is_secret() && theirs == name;
+        self.names.hides(name) || self.others.iter().any(is_secret)
+    }
+
+    fn separate(&mut self) {
+        if self.out.len() > self.start {
+            self.out.push(b'&');
+        }
+    }
+}
+
+/// Room for a path.
+struct PathText {
+    bytes: [u8; INBOUND_PATH_BYTES_MAX],
+}
+
+impl Default for PathText {
+    fn default() -> Self {
+        Self { bytes: [0; INBOUND_PATH_BYTES_MAX] }
+    }
+}
+
+impl PathText {
+    /// The path that leads to an address; of a preset with several, the first. Too long, it is cut.
+    fn of<'t>(&'t mut self, address: Address<'t>) -> &'t str {
+        let (base, advertiser) = match address {
+            Address::Own(path) => return cut(path, INBOUND_PATH_BYTES_MAX),
+            Address::Shared { preset, advertiser } => {
+                let paths = preset.map_or(&[][..], |preset| preset.dialect().paths);
+                (paths.first().copied().unwrap_or("/postback"), advertiser)
+            }
+        };
+        let Some(advertiser) = advertiser else { return base };
+        let advertiser = cut(advertiser, INBOUND_PATH_BYTES_MAX - base.len() - 1);
+        let mut end = 0;
+        for part in [base, "/", advertiser] {
+            self.bytes[end..end + part.len()].copy_from_slice(part.as_bytes());
+            end += part.len();
+        }
+        str::from_utf8(&self.bytes[..end]).expect("texts put together")
+    }
+}
+
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+impl Postbacks {
+    /// What is handed on of a postback that was judged.
+    pub(super) fn received<'a>(
+        &'a self,
+        sent: &Sent<'a, 'a>,
+        verdict: &Verdict<'a>,
+        catalog: &'a Catalog,
+        asker: &Asker,
+    ) -> Received<'a> {
+        let Sent { fields, sender, request, .. } = *sent;
+        let as_received = AsReceived {
+            request,
+            names: sender.names,
+            others: &verdict.offer.advertiser.params,
+            fields: Some(fields),
+            auth: asker.auth,
+            advertiser: &verdict.offer.advertiser.id,
+            catalog_version: catalog.version(),
+            kept_ip: &*self.kept_ip,
+        };
+        let (now_ms, replay_of_ms) = (request.booked_ms(), asker.replay_of_ms);
+        Received { fields, catalog, meter: None, now_ms, replay_of_ms, as_received }
+    }
+
+    /// Writes a postback down that was refused, or was a duplicate; unless it only asked.
+    // Rare: of a flood only a sample comes here.
+    #[cold]
+    pub(super) fn note(&self, request: &PostbackRequest<'_>, answer: &Answer, asker: &Asker) {
+        let catalog = self.catalog.load();
+        let sender = Sender::at(request.address, &catalog, &mut { AnswerForm::Json });
+        // A path that leads to nobody says nothing of names.
+        let nobody = Sender { names: Names::STANDARD, advertiser: None };
+        let sender = sender.unwrap_or(nobody);
+        let mut fields = Fields::default();
+        let is_read = fields.read(&sender, request).is_ok();
+        if request.head || fields.is_dry_run() {
+            return;
+        }
+        let named = fields.get(Field::ClickId);
+        let named = || self.keyring.verify(named?.as_bytes()).ok().map(|click| click.record());
+        let (click, conversion, reason) = match answer {
+            Answer::Duplicate { original, click, .. } => {
+                (Some(click.record()), Some(original.conversion), None)
+            }
+            Answer::Refused(refused) => (asker.click.or_else(named), None, Some(refused.reason)),
+            _ => return,
+        };
+        let of_click = click.and_then(|click| catalog.offer_by_number(click.offer()));
+        let of_click = of_click.map(|offer| &*offer.advertiser);
+        let of_path = sender.advertiser.map(|advertiser| &*advertiser.id);
+        let as_received = AsReceived {
+            request,
+            names: sender.names,
+            others: of_click.map_or(&[][..], |advertiser| &advertiser.params),
+            fields: is_read.then_some(&fields),
+            auth: asker.auth,
+            advertiser: of_path.or(of_click.map(|it| &*it.id)).unwrap_or_default(),
+            catalog_version: catalog.version(),
+            kept_ip: &*self.kept_ip,
+        };
+        let of = CameOf {
+            result: answer.result(),
+            reason: reason.map_or("", Refusal::as_str),
+            click: click.map(|click| *click.as_bytes()),
+            conversion: conversion.map(|conversion| *conversion.as_bytes()),
+        };
+        as_received.arrival(&of, |arrival| self.store.note_arrival(arrival, reason));
+    }
+}

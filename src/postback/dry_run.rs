@@ -1,0 +1,36 @@
+//! What would come of a postback, if it were taken now.
+
+use super::answer::Answer;
+use super::decide::Verdict;
+use super::flow::{Postbacks, Received};
+
+impl Postbacks {
+    /// Answers a postback that only asks.
+    pub(super) async fn dry_run(
+        &self,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+    ) -> Result<Answer, Answer> {
+        self.metrics.postbacks.dry_runs.increment(1);
+        self.would_become(verdict, received).await
+    }
+
+    /// What would come of a postback, if it were taken now.
+    pub(super) async fn would_become(
+        &self,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+    ) -> Result<Answer, Answer> {
+        // As it would take its claims: by the time of its receipt.
+        let now_ms = received.as_received.request.now_ms;
+        let known = self.dedup.find(&self.store, verdict.claims(), now_ms).await?;
+        if let Some(known) = known {
+            return self.would_update(known, verdict, received).await;
+        }
+        verdict.refuse_if_new()?;
+        if verdict.event.is_negative() {
+            self.would_reverse(verdict, received).await?;
+        }
+        Ok(Answer::Accepted { conversion: None, click: verdict.click, status: verdict.status })
+    }
+}

@@ -1,0 +1,368 @@
+//! Refused postbacks judged again by today's catalog, from the log of what was received: to see
+//! what would come of them, or for real, through the same claims as everybody else.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use super::answer::Answer;
+use super::body::Body;
+use super::decide::{Asker, Verdict};
+use super::flow::{PostbackRequest, Postbacks, Sent};
+use super::mapping::Fields;
+use super::sender::{Address, Sender};
+use crate::click_id::RecordId;
+use crate::limits::{PAGE_ROWS_MAX, REPROCESS_REST, REPROCESS_ROWS_MAX, REPROCESS_SUMS_MAX};
+use crate::model::fields::Field;
+use crate::model::mask::is_masked;
+use crate::model::money::{Micros, Sum};
+use crate::model::reasons::{AuthOutcome, PostbackResult, Refusal, Unavailability, Unfit};
+use crate::model::status::Status;
+use crate::store::keys::{DedupeKey, InboundId};
+use crate::store::records::{InboundForm, InboundRow, StoredIp, inbound_flags, unpack_auth};
+use crate::store::ticket::Waiting;
+use crate::store::{ReadError, StoredInbound};
+
+/// What is known of a postback that was received before, beside its parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Again<'a> {
+    /// When it is judged again, Unix milliseconds.
+    pub now_ms: u64,
+    /// Which checks of its sender were passed then.
+    pub auth: AuthOutcome,
+    /// For which advertiser; empty if that was not known.
+    pub advertiser: &'a str,
+    /// What was kept of its sender's address.
+    pub ip: StoredIp,
+    /// What the request brought.
+    pub form: InboundForm,
+}
+
+/// Which refused postbacks are judged again, and whether for real.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Received at or after, Unix milliseconds.
+    pub from_ms: u64,
+    /// Received before.
+    pub to_ms: u64,
+    /// Only those that spoke for this advertiser.
+    pub advertiser: Option<String>,
+    /// Only those refused for this reason.
+    pub reason: Option<Refusal>,
+    /// Go on after this one.
+    pub after: Option<InboundId>,
+    /// For real.
+    pub apply: bool,
+}
+
+/// What comes of a postback that is judged again.
+enum Became {
+    Effect(PostbackResult, Option<Worth>),
+    Refused(Refusal),
+    Unfit(Unfit),
+    Unavailable(Unavailability),
+}
+
+/// What a new conversion is worth, and to whom.
+struct Worth {
+    affiliate: String,
+    currency: [u8; 3],
+    revenue: i64,
+    payout: i64,
+}
+
+/// Conversions of an affiliate in a currency.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gained {
+    /// How many.
+    pub conversions: u64,
+    /// What the network earns.
+    pub revenue: Sum,
+    /// What the affiliate earns.
+    pub payout: Sum,
+}
+
+/// What came of all that were looked at.
+#[derive(Debug, Default)]
+pub struct Reprocessed {
+    /// Refused postbacks that were selected.
+    pub postbacks: u64,
+    /// How many would now make a conversion, or have.
+    pub accepted: u64,
+    /// How many would change one, or have.
+    pub updated: u64,
+    /// How many are known by now.
+    pub duplicate: u64,
+    /// How many are refused again, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// How many cannot be judged again, by reason.
+    pub unfit: BTreeMap<&'static str, u64>,
+    /// What the accepted ones come to, by affiliate and currency.
+    pub gained: BTreeMap<(String, [u8; 3]), Gained>,
+    /// Accepted ones whose affiliate found no room there.
+    pub left_out: u64,
+    /// Where to go on, if there may be more.
+    pub next: Option<InboundId>,
+    /// Why it ended before that.
+    pub stopped: Option<&'static str>,
+}
+
+impl Postbacks {
+    /// Judges refused postbacks again, one after the other, in the order in which they came.
+    /// `now_ms` is asked for each, and `may_go_on` whether to go on.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn reprocess(
+        &self,
+        selection: &Selection,
+        now_ms: impl Fn() -> u64,
+        may_go_on: impl Fn() -> bool,
+    ) -> Result<Reprocessed, ReadError> {
+        if !selection.apply {
+            return self.judge_again(selection, now_ms, may_go_on).await;
+        }
+        // A worker of its own, for as long as there is something to wait for.
+        let waiting = Arc::new(Waiting::default());
+        let writer = self.store.writer();
+        writer.add_waiting(&waiting);
+        let own = Self { waiting: Arc::clone(&waiting), ..self.clone() };
+        let judged = tokio::select! {
+            judged = own.judge_again(selection, now_ms, may_go_on) => judged,
+            () = waiting.attend(|| writer.flush()) => Ok(Reprocessed::default()),
+        };
+        writer.remove_waiting(&waiting);
+        judged
+    }
+
+    async fn judge_again(
+        &self,
+        selection: &Selection,
+        now_ms: impl Fn() -> u64,
+        may_go_on: impl Fn() -> bool,
+    ) -> Result<Reprocessed, ReadError> {
+        let (mut done, mut seen) = (Reprocessed::default(), HashSet::new());
+        let mut after = selection.after;
+        loop {
+            let filter = selection.filter();
+            let page = self.store.inbound(
+                selection.from_ms,
+                selection.to_ms,
+                after,
+                PAGE_ROWS_MAX,
+                filter,
+            );
+            let page = page.await?;
+            for stored in &page.rows {
+                if !may_go_on() {
+                    (done.next, done.stopped) = (after, Some("the server stops"));
+                    return Ok(done);
+                }
+                let became = self.one_again(stored, selection.apply, now_ms(), &mut seen).await?;
+                if let Became::Unavailable(reason) = became {
+                    (done.next, done.stopped) = (after, Some(reason.as_str()));
+                    return Ok(done);
+                }
+                done.add(became);
+                after = Some(stored.id);
+                if done.postbacks >= REPROCESS_ROWS_MAX as u64 {
+                    done.next = after;
+                    return Ok(done);
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(done);
+            }
+            tokio::time::sleep(REPROCESS_REST).await;
+        }
+    }
+
+    async fn one_again(
+        &self,
+        stored: &StoredInbound,
+        apply: bool,
+        now_ms: u64,
+        seen: &mut HashSet<DedupeKey>,
+    ) -> Result<Became, ReadError> {
+        let row = stored.row()?;
+        if let Some(unfit) = unfit(&row) {
+            return Ok(Became::Unfit(unfit));
+        }
+        let again = Again {
+            now_ms,
+            auth: unpack_auth(row.head.auth),
+            advertiser: row.head.advertiser,
+            ip: row.head.ip,
+            form: InboundForm::from_code(row.head.form).unwrap_or(InboundForm::Other),
+        };
+        let request = PostbackRequest {
+            address: Address::of(row.head.path),
+            query: row.text.as_bytes(),
+            body: Body::None,
+            head: false,
+            post: false,
+            ip: &|| std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            now_ms: row.head.time_ms,
+            again: Some(&again),
+        };
+        if row.flags & inbound_flags::MASKED != 0 && self.is_masked_where_it_matters(&request) {
+            return Ok(Became::Unfit(Unfit::Masked));
+        }
+        Ok(match apply {
+            true => self.take_again(&request).await?,
+            false => match self.would_take(&request, seen).await {
+                Ok((result, worth)) => Became::Effect(result, worth),
+                Err(answer) => became(answer),
+            },
+        })
+    }
+
+    async fn take_again(&self, request: &PostbackRequest<'_>) -> Result<Became, ReadError> {
+        let mut asker = of_the_log();
+        // Boxed: it is large, and nobody is in a hurry.
+        let answer = match Box::pin(self.wait_and_try(request, &mut asker)).await {
+            Ok(committing) => self.confirmed(committing).await.answer,
+            Err(answer) => answer,
+        };
+        let Answer::Accepted { conversion: Some(conversion), .. } = answer else {
+            return Ok(became(answer));
+        };
+        Ok(Became::Effect(PostbackResult::Accepted, self.worth(conversion).await?))
+    }
+
+    /// What a conversion has earned that was taken just now.
+    async fn worth(&self, conversion: RecordId) -> Result<Option<Worth>, ReadError> {
+        let Some(stored) = self.store.conversion(conversion).await? else { return Ok(None) };
+        let record = stored.record()?;
+        let earned = record.earned();
+        Ok(Some(Worth {
+            affiliate: record.affiliate.to_owned(),
+            currency: record.currency,
+            revenue: earned.revenue,
+            payout: earned.payout,
+        }))
+    }
+
+    /// What would come of it; `seen` has the claims of those before it.
+    async fn would_take(
+        &self,
+        request: &PostbackRequest<'_>,
+        seen: &mut HashSet<DedupeKey>,
+    ) -> Result<(PostbackResult, Option<Worth>), Answer> {
+        let (catalog, mut asker) = (self.catalog.load_full(), of_the_log());
+        let mut fields = Fields::default();
+        let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
+        fields.read(&sender, request)?;
+        let admitted = self.admit_sender(&sender, &fields, request, &mut asker)?;
+        let bound = self.click_of_customer(&fields, &sender, &catalog, request.now_ms).await?;
+        let sent = Sent { fields: &fields, sender: &sender, request, admitted };
+        let mut verdict = self.judge(&sent, bound, &catalog, &mut asker)?;
+        self.suspect(&mut verdict, request.now_ms).await?;
+        let received = self.received(&sent, &verdict, &catalog, &asker);
+        let answer = self.would_become(&verdict, &received).await?;
+        if answer.result() != PostbackResult::Accepted {
+            return Ok((answer.result(), None));
+        }
+        let claims = verdict.claims();
+        let keys: Vec<_> = claims.hard().map(|claim| claim.store_key()).collect();
+        if keys.iter().any(|key| seen.contains(key)) {
+            return Ok((PostbackResult::Duplicate, None));
+        }
+        seen.extend(keys);
+        Ok((PostbackResult::Accepted, Some(verdict.worth())))
+    }
+
+    fn is_masked_where_it_matters(&self, request: &PostbackRequest<'_>) -> bool {
+        let (catalog, mut asker) = (self.catalog.load(), of_the_log());
+        let Ok(sender) = Sender::at(request.address, &catalog, &mut asker.form) else {
+            return true;
+        };
+        let mut fields = Fields::default();
+        // What cannot be read says so itself.
+        let is_read = fields.read(&sender, request).is_ok();
+        let matters = |field: &&Field| !Field::SUBS.contains(field) && **field != Field::DryRun;
+        let is_masked = |field: &Field| fields.get(*field).is_some_and(is_masked);
+        is_read && Field::ALL.iter().filter(matters).any(is_masked)
+    }
+}
+
+impl Verdict<'_> {
+    fn worth(&self) -> Worth {
+        let earns = self.status != Status::Rejected;
+        Worth {
+            affiliate: self.affiliate.map_or_else(String::new, |it| it.id.to_string()),
+            currency: self.event.currency.to_bytes(),
+            revenue: if earns { self.revenue.get() } else { 0 },
+            payout: if earns { self.payout.get() } else { 0 },
+        }
+    }
+}
+
+impl Selection {
+    fn filter(&self) -> Arc<dyn Fn(&InboundRow<'_>) -> bool + Send + Sync> {
+        let (advertiser, reason) = (self.advertiser.clone(), self.reason);
+        Arc::new(move |row| {
+            row.head.result() == Some(PostbackResult::Refused)
+                && advertiser.as_deref().is_none_or(|wanted| wanted == row.head.advertiser)
+                && reason.is_none_or(|wanted| wanted.as_str() == row.head.reason)
+        })
+    }
+}
+
+impl Reprocessed {
+    fn add(&mut self, became: Became) {
+        self.postbacks += 1;
+        match became {
+            Became::Effect(PostbackResult::Accepted, worth) => {
+                self.accepted += 1;
+                worth.into_iter().for_each(|worth| self.gain(worth));
+            }
+            Became::Effect(PostbackResult::Updated, _) => self.updated += 1,
+            Became::Effect(..) => self.duplicate += 1,
+            Became::Refused(reason) => *self.refused.entry(reason.as_str()).or_default() += 1,
+            Became::Unfit(reason) => *self.unfit.entry(reason.as_str()).or_default() += 1,
+            Became::Unavailable(_) => {}
+        }
+    }
+
+    fn gain(&mut self, worth: Worth) {
+        let key = (worth.affiliate, worth.currency);
+        if self.gained.len() >= REPROCESS_SUMS_MAX && !self.gained.contains_key(&key) {
+            self.left_out += 1;
+            return;
+        }
+        let gained = self.gained.entry(key).or_default();
+        gained.conversions += 1;
+        gained.revenue.add(Micros::new(worth.revenue));
+        gained.payout.add(Micros::new(worth.payout));
+    }
+}
+
+/// Why a row of the log cannot be judged again, by itself.
+fn unfit(row: &InboundRow<'_>) -> Option<Unfit> {
+    if Refusal::parse(row.head.reason).is_none_or(Refusal::is_of_sender) {
+        return Some(Unfit::NotAuthenticated);
+    }
+    let has = |flag| row.flags & flag != 0;
+    match (has(inbound_flags::CUT), has(inbound_flags::GARBLED)) {
+        (true, _) => Some(Unfit::Cut),
+        (_, true) => Some(Unfit::Garbled),
+        _ => None,
+    }
+}
+
+fn became(answer: Answer) -> Became {
+    match answer {
+        Answer::Refused(refused) if refused.reason.is_of_sender() => {
+            Became::Unfit(Unfit::NotAuthenticated)
+        }
+        Answer::Refused(refused) => Became::Refused(refused.reason),
+        Answer::Unavailable(reason) => Became::Unavailable(reason),
+        told => Became::Effect(told.result(), None),
+    }
+}
+
+/// What is read from the log was sent long ago; no rate limit is asked again.
+fn of_the_log() -> Asker {
+    Asker { is_counted: true, ..Asker::default() }
+}

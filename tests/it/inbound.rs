@@ -1,0 +1,513 @@
+//! Postbacks as received: each that makes or changes a conversion is in the log with it, of the
+//! others a bounded number; without secrets, with personal data masked. Refused ones are judged
+//! again, once.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Server, Setup, eventually};
+use crate::verify::run;
+
+const TOML: &str = "application/toml";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// An advertiser with a token, one without, and an offer of each; `events` are those of both.
+fn catalog(events: &[&str]) -> String {
+    let token = postbackd::auth::hash_text("t0ken");
+    let mut text = format!(
+        "[[advertisers]]\nid = \"acme\"\n[[advertisers]]\nid = \"safe\"\n\
+         auth = {{ tokens = [{{ secret = \"{token}\" }}] }}\n"
+    );
+    for offer in ["acme", "safe"] {
+        text += &format!(
+            "[[offers]]\nid = \"{offer}\"\nadvertiser = \"{offer}\"\n\
+             url = \"https://a.example/?c={{click_id}}\"\n"
+        );
+        for event in events {
+            text += &format!(
+                "[[offers.events]]\nid = \"{event}\"\nrevenue = {{ fixed = \"20\", currency = \"USD\" }}\n\
+                 payout = {{ percent = \"10\", fixed = \"1\", currency = \"USD\" }}\n"
+            );
+        }
+    }
+    text + "[[affiliates]]\nid = \"one\"\n[[affiliates]]\nid = \"two\"\n"
+}
+
+fn start() -> Server {
+    let server = Setup::new().without_catalog_file().start();
+    put(&server, &["sale"]);
+    server
+}
+
+fn put(server: &Server, events: &[&str]) {
+    let answer = server.put_catalog("", TOML, "If-Match: *\r\n", &catalog(events));
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+fn click(server: &Server, offer: &str, affiliate: &str) -> String {
+    server.click(&format!("offer={offer}&aff={affiliate}"))
+}
+
+/// All of the log, by every page.
+pub fn log(server: &Server, filter: &str) -> Vec<Value> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = server.api(&format!("inbound?limit=70&{filter}{cursor}"));
+        all.extend_from_slice(page["items"].as_array().expect("items"));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return all,
+        }
+    }
+}
+
+/// The log, once so many are in it: those that made nothing come with the next commit.
+fn log_of(server: &Server, filter: &str, count: usize) -> Vec<Value> {
+    let found = eventually("rows in the log", || {
+        let found = log(server, filter);
+        (found.len() >= count).then_some(found)
+    });
+    assert_eq!(found.len(), count, "{found:?}");
+    found
+}
+
+fn params(row: &Value) -> Vec<(&str, &str)> {
+    let params = row["params"].as_array().expect("parameters").iter();
+    params
+        .map(|it| (it["name"].as_str().expect("a name"), it["value"].as_str().expect("a value")))
+        .collect()
+}
+
+fn reprocess(server: &Server, asked: &Value) -> Value {
+    let begun = server.post_api("reprocess", "application/json", &asked.to_string());
+    assert_eq!(begun.status, 202, "{begun:?}");
+    let job = format!("jobs/{}", begun.json()["job_id"].as_str().expect("an ID"));
+    let ended = eventually("the job's end", || {
+        let job = server.api(&job);
+        (job["status"] != "running").then_some(job)
+    });
+    assert_eq!(ended["status"], "succeeded", "{ended}");
+    ended["result"].clone()
+}
+
+const ALL_TIME: &str = "2020-01-01T00:00:00Z";
+
+fn judged(server: &Server, apply: bool) -> Value {
+    reprocess(server, &json!({ "from": ALL_TIME, "apply": apply }))
+}
+
+#[test]
+fn each_postback_is_written_down_with_what_came_of_it() {
+    let server = start();
+    let (one, two) = (click(&server, "acme", "one"), click(&server, "acme", "two"));
+    let query =
+        format!("click_id={one}&event=sale&txn_id=T-1&amount=15.10&colour=blue&status=pending");
+    let sale = server.postback(&query);
+    assert_eq!(sale.verdict(), (200, "accepted", ""));
+    let at_once = log(&server, "result=accepted");
+    assert_eq!(at_once.len(), 1, "with the conversion, not behind it");
+    let [row] = at_once.as_slice() else { panic!() };
+    assert_eq!(row["conversion_id"], sale.word("conversion_id"));
+    assert_eq!((&row["click_id"], &row["advertiser"]), (&json!(one), &json!("acme")));
+    assert_eq!(
+        (&row["method"], &row["body"], &row["path"]),
+        (&json!("GET"), &Value::Null, &json!("/postback"))
+    );
+    assert_eq!(
+        (&row["ip"], &row["masked"], &row["reason"]),
+        (&json!("127.0.0.1"), &json!(false), &Value::Null)
+    );
+    assert_eq!(row["catalog_version"], server.catalog_version());
+    let expected = [
+        ("click_id", &*one),
+        ("event", "sale"),
+        ("txn_id", "T-1"),
+        ("amount", "15.10"),
+        ("colour", "blue"),
+        ("status", "pending"),
+    ];
+    assert_eq!(params(row), expected);
+
+    assert_eq!(server.postback(&query).verdict(), (200, "duplicate", ""));
+    let updated = format!("click_id={one}&event=sale&txn_id=T-1&status=approved");
+    server.postback(&updated);
+    let mut connection = server.connect();
+    let form = format!("click_id={two}&event=unheard&txn_id=T%202");
+    let answer =
+        connection.post("/postback/acme?sub1=a", FORM, form.as_bytes()).expect("an answer");
+    assert_eq!(Answer::of(answer).verdict(), (404, "refused", "unknown_event"));
+    let json =
+        json!({ "click_id": two, "event": "sale", "txn_id": "T-3", "amount": 7 }).to_string();
+    let answer =
+        connection.post("/postback", "application/json", json.as_bytes()).expect("an answer");
+    assert_eq!(Answer::of(answer).verdict(), (200, "accepted", ""));
+    // These write nothing.
+    server.postback(&format!("click_id={two}&event=sale&txn_id=T-4&dry_run=1"));
+    server.postback(&format!("click_id={two}&event=unheard&txn_id=T-4&dry_run=1"));
+    server.request("HEAD", &format!("/postback?click_id={two}&event=unheard"), "");
+
+    let all = log_of(&server, "", 5);
+    let results: Vec<_> = all.iter().map(|row| row["result"].as_str().expect("a word")).collect();
+    assert_eq!(results, ["accepted", "duplicate", "updated", "refused", "accepted"]);
+    let [_, duplicate, updated, refused, posted] = all.as_slice() else { panic!() };
+    for row in [duplicate, updated] {
+        assert_eq!(row["conversion_id"], sale.word("conversion_id"));
+    }
+    assert_eq!((&refused["reason"], &refused["click_id"]), (&json!("unknown_event"), &json!(two)));
+    assert_eq!(
+        (&refused["method"], &refused["body"], &refused["path"]),
+        (&json!("POST"), &json!("form"), &json!("/postback/acme"))
+    );
+    assert_eq!(params(refused)[0], ("sub1", "a"));
+    assert_eq!(params(refused)[3], ("txn_id", "T 2"));
+    assert_eq!((&posted["body"], params(posted)[3]), (&json!("json"), ("amount", "7")));
+
+    for (filter, count) in [
+        ("result=refused", 1),
+        ("reason=unknown_event", 1),
+        ("reason=bad_token", 0),
+        ("advertiser=acme", 5),
+        ("advertiser=safe", 0),
+        ("from=2020-01-01T00:00:00Z", 5),
+        ("to=2020-01-01T00:00:00Z", 0),
+    ] {
+        assert_eq!(log(&server, filter).len(), count, "{filter}");
+    }
+    for filter in ["result=unavailable", "reason=because", "cursor=x", "limit=0", "unknown=1"] {
+        assert_eq!(server.admin(&format!("/api/v1/inbound?{filter}")).status, 400, "{filter}");
+    }
+    let ended = verify_at(&server);
+    assert!(ended.contains("inbound_postbacks 5"), "{ended}");
+}
+
+/// Stops the server and verifies its store, which must be sound.
+fn verify_at(server: &Server) -> String {
+    let job = server.post_api("verify", "", "");
+    let job = format!("jobs/{}", job.json()["job_id"].as_str().expect("an ID"));
+    let ended = eventually("the job's end", || {
+        let job = server.api(&job);
+        (job["status"] != "running").then_some(job)
+    });
+    assert_eq!(ended["result"]["broken"], json!([]), "{ended}");
+    let checked = ended["result"]["checked"].as_object().expect("counts").iter();
+    checked.map(|(what, count)| format!("{what} {count}\n")).collect()
+}
+
+#[test]
+fn secrets_are_not_written_down_and_personal_data_is_masked() {
+    let mut server = start();
+    let click = click(&server, "safe", "one");
+    let secrets = "token=t0ken-wrong&sig=5ecre7sig&nonce=n0nce5&secure=affise5ecret&ts=1234567890";
+    let personal = "email=jane.doe%40private.example&phone=491701234567&note=%2B49+170+7654321";
+    let query = format!("click_id={click}&event=sale&txn_id=T-1&{secrets}&{personal}");
+    assert_eq!(server.postback(&query).verdict(), (401, "refused", "bad_token"));
+    let rows = log_of(&server, "", 1);
+    let expected = [
+        ("click_id", &*click),
+        ("event", "sale"),
+        ("txn_id", "T-1"),
+        ("email", "(email)"),
+        ("phone", "(phone)"),
+        ("note", "(phone)"),
+    ];
+    assert_eq!(params(&rows[0]), expected);
+    assert_eq!((&rows[0]["masked"], &rows[0]["click_id"]), (&json!(true), &json!(click)));
+    assert_eq!(rows[0]["auth"], json!([{ "check": "token", "result": "refused" }]));
+    server.stop();
+    let hidden = [
+        "t0ken-wrong",
+        "5ecre7sig",
+        "n0nce5",
+        "affise5ecret",
+        "1234567890",
+        "jane.doe",
+        "1701234567",
+    ];
+    let found = grep(&server.path("data"), &hidden);
+    assert!(found.is_empty(), "{found:?}");
+    assert!(!grep(&server.path("data"), &["T-1"]).is_empty(), "the search is blind");
+}
+
+/// Which of some texts are in the files of a folder.
+fn grep(folder: &Path, texts: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("readable") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(grep(&path, texts));
+            continue;
+        }
+        let bytes = std::fs::read(&path).expect("readable");
+        for text in texts {
+            if bytes.windows(text.len()).any(|window| window == text.as_bytes()) {
+                found.push(format!("{text} in {}", path.display()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn an_advertisers_own_name_of_a_secret_is_known_by_the_click_too() {
+    let mut server = start();
+    let text = catalog(&["sale"]).replacen(
+        "id = \"acme\"",
+        "id = \"acme\"\nparams = { token = \"apikey\" }",
+        1,
+    );
+    assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", &text).status, 200);
+    let click = click(&server, "acme", "one");
+    let query = format!("click_id={click}&event=unheard&apikey=5ecre7");
+    for path in ["/postback", "/postback/acme", "/postback/nobody"] {
+        server.get(&format!("{path}?{query}"));
+    }
+    for row in log_of(&server, "", 3) {
+        assert_eq!(params(&row), [("click_id", &*click), ("event", "unheard")]);
+    }
+    server.stop();
+    assert!(grep(&server.path("data"), &["5ecre7"]).is_empty());
+}
+
+#[test]
+fn a_flood_leaves_a_sample_and_its_number_and_hides_no_other_reason() {
+    let server = start();
+    let click = click(&server, "acme", "one");
+    let mut connection = server.connect();
+    for n in 0..2500 {
+        let target = format!("/postback?click_id=nonsense&txn_id={n}");
+        connection.request("GET", &target, "").expect("an answer");
+    }
+    server.postback(&format!("click_id={click}&event=unheard"));
+    let rare = log_of(&server, "reason=unknown_event", 1);
+    assert_eq!(rare[0]["click_id"], json!(click));
+    let kept = log(&server, "reason=malformed_click_id").len();
+    let dropped = server.metric("postbackd_inbound_dropped_total{result=\"refused\"}");
+    assert_eq!(kept as f64 + dropped, 2500.0);
+    assert!(kept >= 100 && dropped > 0.0, "{kept} kept");
+    assert_eq!(server.metric("postbackd_inbound_dropped_total{result=\"duplicate\"}"), 0.0);
+}
+
+#[test]
+fn a_trace_shows_what_was_refused_and_repeated_too() {
+    let mut server = start();
+    let click = click(&server, "acme", "one");
+    let query = format!("click_id={click}&event=sale&txn_id=T-1&customer_id=K-1");
+    let pending = format!("{query}&status=pending");
+    server.postback(&format!("click_id={click}&event=unheard&txn_id=T-1"));
+    let sale = server.postback(&pending);
+    server.postback(&pending);
+    server.postback(&format!("{query}&status=approved"));
+    log_of(&server, "", 4);
+    let traced = |server: &Server, id: &str| {
+        let trace = server.api(&format!("trace/{id}"));
+        let entries = trace["entries"].as_array().expect("entries").iter();
+        let word = |entry: &Value| {
+            let result = entry["record"]["result"].as_str().unwrap_or_default();
+            format!("{} {result}", entry["kind"].as_str().expect("a kind"))
+        };
+        entries.map(word).collect::<Vec<_>>()
+    };
+    let mut expected = vec![
+        "click ",
+        "conversion ",
+        "postback accepted",
+        "postback duplicate",
+        "postback refused",
+        "postback updated",
+    ];
+    for _ in 0..2 {
+        for id in [&*click, sale.word("conversion_id"), "T-1"] {
+            let mut found = traced(&server, id);
+            found.sort();
+            assert_eq!(found, expected, "{id}");
+        }
+        // What others did by the click is not the customer's.
+        let mut of_customer = traced(&server, "K-1");
+        of_customer.sort();
+        assert_eq!(of_customer, ["click ", "conversion ", "postback accepted", "postback updated"]);
+        server.kill();
+        server.start_again();
+        expected.sort_unstable();
+    }
+}
+
+#[test]
+fn what_was_refused_is_taken_once_when_it_is_judged_again() {
+    let server = start();
+    let (one, two) = (click(&server, "acme", "one"), click(&server, "acme", "two"));
+    let lead =
+        |click: &str, txn: &str| format!("click_id={click}&event=lead&txn_id={txn}&amount=50");
+    for (click, txn) in [(&one, "T-1"), (&one, "T-1"), (&two, "T-2"), (&two, "T-3")] {
+        let refused = server.postback(&lead(click, txn));
+        assert_eq!(refused.verdict(), (404, "refused", "unknown_event"));
+    }
+    server.postback("click_id=nonsense");
+    let rows = log_of(&server, "", 5);
+    let nothing = judged(&server, true);
+    assert_eq!((&nothing["accepted"], &nothing["postbacks"]), (&json!(0), &json!(5)));
+    assert_eq!(nothing["refused"], json!({ "malformed_click_id": 1, "unknown_event": 4 }));
+
+    put(&server, &["sale", "lead"]);
+    // The advertiser tries one of them again meanwhile.
+    let retried = server.postback(&lead(&two, "T-3"));
+    assert_eq!(retried.verdict(), (200, "accepted", ""));
+    let diff = judged(&server, false);
+    let expected = json!([
+        { "affiliate": "one", "currency": "USD", "conversions": 1, "revenue": "20.00", "payout": "6.00" },
+        { "affiliate": "two", "currency": "USD", "conversions": 1, "revenue": "20.00", "payout": "6.00" },
+    ]);
+    for judged in [&diff, &judged(&server, false), &judged(&server, true)] {
+        assert_eq!((&judged["accepted"], &judged["duplicate"]), (&json!(2), &json!(2)), "{judged}");
+        assert_eq!(judged["refused"], json!({ "malformed_click_id": 1 }));
+        assert_eq!(judged["affiliates"], expected);
+    }
+    let again = judged(&server, true);
+    assert_eq!((&again["accepted"], &again["duplicate"]), (&json!(0), &json!(4)), "{again}");
+
+    let kept = server.conversions("event=lead");
+    assert_eq!(kept.len(), 3);
+    for (txn, row) in [("T-1", &rows[0]), ("T-2", &rows[2])] {
+        let conversion = kept.iter().find(|it| it["txn_id"] == txn).expect("taken");
+        assert_eq!(conversion["received_time"], row["time"], "as it was received");
+        assert_eq!(conversion["event_time"], row["time"]);
+        assert_eq!(conversion["catalog_version"], server.catalog_version());
+        let retry = server.postback(&lead(if txn == "T-1" { &one } else { &two }, txn));
+        assert_eq!(retry.verdict(), (200, "duplicate", ""));
+        assert_eq!(retry.word("conversion_id"), conversion["conversion_id"]);
+        let logged = log(&server, "result=accepted");
+        let made = logged.iter().find(|it| it["conversion_id"] == conversion["conversion_id"]);
+        assert_eq!(made.expect("with the conversion")["reprocessed"], true);
+        let trace = server.api(&format!("trace/{txn}"));
+        let entries = trace["entries"].as_array().expect("entries").iter();
+        assert!(entries.clone().any(|it| it["record"]["reprocessed"] == true), "{trace}");
+    }
+    verify_at(&server);
+}
+
+#[test]
+fn what_is_judged_again_and_retried_at_the_same_moment_is_taken_once() {
+    let server = start();
+    let mut queries = Vec::new();
+    for n in 0..60 {
+        let click = click(&server, "acme", "one");
+        queries.push(format!("click_id={click}&event=lead&txn_id=R-{n}"));
+        server.postback(&queries[n]);
+    }
+    log_of(&server, "", 60);
+    put(&server, &["lead"]);
+    let result = std::thread::scope(|scope| {
+        let judging = scope.spawn(|| judged(&server, true));
+        for query in queries.iter().rev() {
+            let word = server.postback(query);
+            assert!(matches!(word.word("result"), "accepted" | "duplicate"), "{word:?}");
+        }
+        judging.join().expect("judged")
+    });
+    let kept = server.conversions("event=lead");
+    let mut txns: Vec<_> = kept.iter().map(|it| it["txn_id"].as_str().expect("a txn")).collect();
+    txns.sort_unstable();
+    txns.dedup();
+    assert_eq!((kept.len(), txns.len()), (60, 60));
+    let sum = |name: &str| result[name].as_u64().expect("a number");
+    assert_eq!(sum("accepted") + sum("duplicate"), 60, "{result}");
+    assert_eq!(judged(&server, true)["duplicate"], 60);
+    verify_at(&server);
+}
+
+#[test]
+fn who_did_not_show_who_it_is_or_whose_data_is_masked_is_not_taken_from_the_log() {
+    let server = start();
+    let (safe, acme) = (click(&server, "safe", "one"), click(&server, "acme", "one"));
+    let wrong = format!("click_id={safe}&event=sale&txn_id=T-1&token=wrong");
+    assert_eq!(server.postback(&wrong).verdict(), (401, "refused", "bad_token"));
+    let shown = format!("click_id={safe}&event=lead&txn_id=T-2&token=t0ken");
+    assert_eq!(server.postback(&shown).verdict(), (404, "refused", "unknown_event"));
+    // Nobody asked for its token: the placeholder came first.
+    server.postback(&format!("click_id={safe}&event=sale&txn_id={{txn}}&token=t0ken"));
+    let masked = format!("click_id={acme}&event=lead&customer_id=jane%40private.example");
+    assert_eq!(server.postback(&masked).verdict(), (404, "refused", "unknown_event"));
+    server.postback(&format!("click_id={acme}&event=lead&txn_id=T-3&note=jane%40private.example"));
+    server.postback(&format!("click_id={acme}&event=lead&txn_id=%zz"));
+    let long: String = (0..20).map(|n| format!("&p{n}={}", "x".repeat(500))).collect();
+    let long = format!("click_id={acme}&event=lead&txn_id=T-4{long}");
+    let answer = server.connect().post("/postback", FORM, long.as_bytes()).expect("an answer");
+    assert_eq!(Answer::of(answer).verdict(), (404, "refused", "unknown_event"));
+    log_of(&server, "", 7);
+    put(&server, &["sale", "lead"]);
+    let judged = judged(&server, true);
+    assert_eq!(judged["not_judged"]["not_authenticated"], 1, "{judged}");
+    assert_eq!(judged["not_judged"]["masked"], 1, "{judged}");
+    assert_eq!(judged["not_judged"]["garbled"], 1, "{judged}");
+    assert_eq!(judged["not_judged"]["cut"], 1, "{judged}");
+    assert_eq!(judged["refused"]["unresolved_macro"], 1, "{judged}");
+    let txns = server.conversions("");
+    let mut txns: Vec<_> = txns.iter().map(|it| it["txn_id"].as_str().expect("a txn")).collect();
+    txns.sort_unstable();
+    assert_eq!(txns, ["T-2", "T-3"]);
+    let noted = server.conversions("txn_id=T-3");
+    assert_eq!(noted[0]["params"]["note"], "(email)");
+    // The advertiser has no token any more; what had shown none is not taken for that.
+    let open = catalog(&["sale", "lead"]);
+    let from = open.find("auth = ").expect("credentials");
+    let to = from + open[from..].find('\n').expect("a line");
+    let open = format!("{}{}", &open[..from], &open[to..]);
+    assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", &open).status, 200);
+    assert_eq!(self::judged(&server, true)["not_judged"]["not_authenticated"], 1);
+    assert!(server.conversions("txn_id=T-1").is_empty());
+}
+
+#[test]
+fn old_news_does_not_undo_what_was_heard_since() {
+    let server = start();
+    let click = click(&server, "acme", "one");
+    let sale = format!("click_id={click}&event=sale&txn_id=T-1");
+    server.postback(&format!("{sale}&status=pending"));
+    let refused = server.postback(&format!("{sale}&status=declined"));
+    assert_eq!(refused.verdict(), (400, "refused", "bad_status"));
+    assert_eq!(server.postback(&format!("{sale}&status=approved")).verdict().1, "updated");
+    log_of(&server, "result=refused", 1);
+    let text = catalog(&["sale"]).replacen(
+        "id = \"acme\"",
+        "id = \"acme\"\nstatuses = { declined = \"rejected\" }",
+        1,
+    );
+    assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", &text).status, 200);
+    for apply in [false, true] {
+        let judged = judged(&server, apply);
+        assert_eq!(judged["refused"], json!({ "illegal_transition": 1 }), "{judged}");
+    }
+    assert_eq!(server.conversions("")[0]["status"], "approved");
+}
+
+#[test]
+fn the_command_line_traces_lists_and_judges_again() {
+    let server = start();
+    let click = click(&server, "acme", "one");
+    server.postback(&format!("click_id={click}&event=lead&txn_id=T-1"));
+    log_of(&server, "", 1);
+    put(&server, &["lead"]);
+    server.write("token", "an-admin-token-for-tests");
+    let admin = format!("http://{}", server.admin);
+    let command = |arguments: &[&str]| {
+        let folder = server.path("");
+        let all = [arguments, &["--admin", &admin, "--token-file", "token"]].concat();
+        let ended = run(&folder, &all);
+        assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{arguments:?}: {}", ended.out);
+        ended.out
+    };
+    let listed = command(&["inbound", "--from", "2020-01-01", "--reason", "unknown_event"]);
+    let row: Value = serde_json::from_str(listed.trim()).expect("one line of JSON");
+    assert_eq!(row["result"], "refused");
+    assert!(command(&["trace", &click]).contains("\"unknown_event\""));
+    let diff = command(&["reprocess", "--from", "2020-01-01"]);
+    assert!(diff.contains("accepted: 1") && diff.contains("nothing was changed"), "{diff}");
+    assert!(
+        diff.contains("affiliate one: 1 conversions, revenue 20.00 USD, payout 1.00 USD"),
+        "{diff}"
+    );
+    assert!(server.conversions("").is_empty());
+    let done = command(&["reprocess", "--from", "2020-01-01", "--apply"]);
+    assert!(done.contains("accepted: 1") && !done.contains("nothing was changed"), "{done}");
+    assert_eq!(server.conversions("").len(), 1);
+}
