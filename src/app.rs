@@ -293,6 +293,8 @@ impl Server {
         self.background.spawn(background::retention(self.config.clone(), Arc::clone(&self.store)));
         self.background
             .spawn(background::backups(Arc::clone(&self.admin), self.config.backup.every));
+        let erasing = Arc::clone(&self.admin);
+        self.background.spawn(async move { admin::resume_erasures(&erasing).await });
         self.background.spawn(background::sealing(Arc::clone(&self.store)));
         self.background.spawn(background::reprice(self.postbacks.clone(), self.reprice));
         self.background.spawn(async move { background::warm(&self.postbacks).await });

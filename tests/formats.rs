@@ -313,6 +313,8 @@ fn flags_keep_their_bits() {
             (4096, "by_customer"),
             (8192, "bound_elsewhere"),
             (16384, "unauthenticated"),
+            (32768, "erased"),
+            (65536, "without_consent"),
         ]
     );
 }

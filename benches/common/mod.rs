@@ -20,7 +20,9 @@ use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::period::Calendar;
 use postbackd::postback::{Address, Body, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
-use postbackd::store::engine::{Batch, Direction, Engine, EngineError, Lookup, Tier, Visit};
+use postbackd::store::engine::{
+    Batch, Direction, Engine, EngineError, KeyRange, Lookup, Tier, Visit,
+};
 use postbackd::store::schema::Table;
 use postbackd::store::{AppendBuffers, Appended, Numbers, Store, Unobserved};
 
@@ -90,6 +92,10 @@ impl Engine for Forgetful {
     }
 
     fn copy_to(&self, _: &std::path::Path) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn purge(&self, _ranges: &[KeyRange]) -> Result<(), EngineError> {
         Ok(())
     }
 

@@ -92,10 +92,10 @@ impl Jobs {
 
 /// Begins work, if none is under way, on a thread that yields to the traffic. It ends with the
 /// process if that ends first; what it leaves behind the next one removes.
-fn begin(
+pub(super) fn begin(
     state: &Arc<AdminState>,
     kind: &'static str,
-    work: fn(&AdminState) -> Result<Value, String>,
+    work: impl FnOnce(&AdminState) -> Result<Value, String> + Send + 'static,
 ) -> Result<(u64, Job, JoinHandle<()>), ApiError> {
     let (id, job) = state.jobs.begin(kind, state.clock.now_ms())?;
     let state = Arc::clone(state);
@@ -119,7 +119,7 @@ fn begin(
     Ok((id, job, ended))
 }
 
-fn accepted(id: u64, job: Job) -> Response {
+pub(super) fn accepted(id: u64, job: Job) -> Response {
     let mut response = (StatusCode::ACCEPTED, Json(job)).into_response();
     if let Ok(location) = HeaderValue::try_from(format!("/api/v1/jobs/{id}")) {
         response.headers_mut().insert(LOCATION, location);

@@ -6,6 +6,7 @@ mod catalog;
 mod client;
 mod conversions;
 mod customers;
+mod erase;
 mod error;
 mod fraud;
 mod held;
@@ -26,5 +27,6 @@ mod upload;
 
 pub use auth::AdminToken;
 pub use client::{AdminClient, Answer, Call, ClientError};
+pub use erase::resume_erasures;
 pub use jobs::{Jobs, back_up};
 pub use server::{AdminState, description, serve};

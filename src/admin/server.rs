@@ -20,8 +20,8 @@ use super::error::ApiError;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
 use super::{
-    catalog, conversions, customers, fraud, ledger, lookup, rates, reports, statements, system,
-    totals, upload,
+    catalog, conversions, customers, erase, fraud, ledger, lookup, rates, reports, statements,
+    system, totals, upload,
 };
 use crate::backup::Backups;
 use crate::catalog::{Catalog, CatalogSource};
@@ -107,6 +107,7 @@ fn api() -> Routes {
         .routes(routes!(jobs::verify))
         .routes(routes!(jobs::backup))
         .routes(routes!(jobs::job))
+        .routes(routes!(erase::erase))
         .routes(routes!(rates::get, rates::put))
         .routes(routes!(openapi::openapi))
 }

@@ -55,7 +55,16 @@ pub(super) fn print(report: &Value) -> Result<bool, u8> {
 
 /// The result of a job that a server is told to do.
 pub(super) fn by_server(client: &AdminClient, what: &str) -> Result<Value, u8> {
-    let begun = client.call(what, &Call { post: true, ..Call::default() }).map_err(failed)?;
+    by_server_with(client, what, &Call { post: true, ..Call::default() })
+}
+
+/// The same of a job that is told something.
+pub(super) fn by_server_with(
+    client: &AdminClient,
+    what: &str,
+    call: &Call<'_>,
+) -> Result<Value, u8> {
+    let begun = client.call(what, call).map_err(failed)?;
     let mut job: Value = serde_json::from_str(&succeeded(begun)?.text).map_err(failed)?;
     let path = format!("jobs/{}", job["job_id"].as_str().unwrap_or_default());
     loop {

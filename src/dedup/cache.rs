@@ -127,6 +127,18 @@ impl Cache {
         }
     }
 
+    /// Forgets a claim that a conversion holds, which the store knows.
+    pub fn forget(&self, key: &[u8; 16], conversion: RecordId) {
+        let generations = self.generations.load();
+        let is_its = |_: &[u8; 16], entry: &Packed| entry.conversion == *conversion.as_bytes();
+        if generations.current.remove_if(key, is_its).is_some() {
+            // The insert has counted it, here or, if the generation was exchanged since, elsewhere.
+            let less = |entries: usize| Some(entries.saturating_sub(1));
+            let _ = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+        generations.previous.remove_if(key, is_its);
+    }
+
     /// Remembers a claim that the store knows, if there is room: it may be forgotten at any time.
     pub fn insert_stored(&self, key: [u8; 16], original: Original) {
         if self.entries.load(Ordering::Relaxed) >= self.entries_max {

@@ -4,7 +4,8 @@
 //! (`capped`). News of a known
 //! conversion (`transition`, pure) changes it in turn (`update`); a negative event takes one back
 //! (`reversal`, pure, and `reverse`); a customer may stand for its click (`customer`); the network says itself what became of many (`upload`). What
-//! had no exchange rate is priced when it comes (`reprice`).
+//! had no exchange rate is priced when it comes (`reprice`). What told of a person is erased on
+//! request (`erase`).
 
 mod admit;
 mod answer;
@@ -12,6 +13,7 @@ mod body;
 mod capped;
 mod customer;
 mod decide;
+mod erase;
 mod flow;
 mod hints;
 mod mapping;
@@ -29,6 +31,7 @@ mod upload;
 pub use answer::{Answer, Told};
 pub use body::Body;
 pub use decide::{Refused, Verdict, decide};
+pub use erase::Erased;
 pub use flow::{Committing, PostbackRequest, Postbacks, Progress};
 pub use mapping::{Fields, Names};
 pub use sender::{Address, Sender};

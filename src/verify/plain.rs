@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::{Report, VerifyError};
 use crate::store::View;
 use crate::store::keys::{self, Numbered};
-use crate::store::records::{CatalogRecord, ClickRecord, RatesRecord};
+use crate::store::records::{CatalogRecord, ClickRecord, ErasureRecord, RatesRecord};
 use crate::store::schema::Table;
 
 const CONTINUE: ControlFlow<()> = ControlFlow::Continue(());
@@ -100,5 +100,16 @@ fn meta(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
             None => {}
         }
     }
+    let (from, to) = keys::erasures();
+    view.scan(Table::Meta, from, to, &mut |key, value| {
+        report.count(Table::Meta.name());
+        if keys::erasure_of(key).is_none() {
+            report.fault(Table::Meta, key, "the key names nobody whose data are erased");
+        }
+        if let Err(error) = ErasureRecord::decode(value) {
+            report.fault(Table::Meta, key, error.to_string());
+        }
+        CONTINUE
+    })?;
     Ok(())
 }
