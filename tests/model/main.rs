@@ -34,6 +34,10 @@
 //!   (`totals.rs`);
 //! - what a fraud rule of clicks rejects is rejected, however quickly it comes after its click, and
 //!   no advertiser undoes that;
+//! - what an erasure that has ended was to erase is erased, in every later life, and nothing else
+//!   of it has changed: whoever sends the erased texts again is answered as before, money and
+//!   customers stay where they were, and the sums by `sub1` are those of the clicks that are left
+//!   (`erased.rs`);
 //! - when the writer has run dry, no future waits, no claim is pending, every ticket is settled;
 //! - offers and affiliates keep their numbers; no ID is minted twice.
 //!
@@ -49,6 +53,7 @@ mod books;
 mod caps;
 mod counts;
 mod disk;
+mod erased;
 mod life;
 mod rng;
 mod totals;
@@ -63,9 +68,10 @@ use postbackd::model::currency::Currency;
 use postbackd::model::rate::{Day, Rate};
 use postbackd::model::status::Status;
 use postbackd::rates::{DayRates, Market, Rates};
+use postbackd::store::keys::Subject;
 use postbackd::store::{Store, Unobserved};
 
-use books::{Books, CATALOG, CUSTOMERS, EVENTS, OFFERS, RATES, Request, WINDOW_MS};
+use books::{Books, CATALOG, CUSTOMERS, EVENTS, OFFERS, RATES, Request, WINDOW_MS, customer_claim};
 use disk::{Disk, Faults, Tables};
 use life::{Life, Setup};
 use rng::Rng;
@@ -150,6 +156,7 @@ impl World {
                 }
                 life.run_dry(&self.sent, self.now_ms, &mut self.books);
             }
+            self.books.erasures.begun.extend(life.erasing());
             drop(life);
             durable = disk.crash();
             self.books.audit(&durable);
@@ -170,7 +177,7 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
-        match self.rng.below(119) {
+        match self.rng.below(122) {
             0..8 => self.send_new(life),
             8..20 => self.send_again(life),
             20..40 => life.poll_any(&mut self.rng, &mut self.books),
@@ -186,6 +193,7 @@ impl World {
             108..110 => life.look_at_sums(),
             110..113 => self.straggle(life),
             113..115 => life.catch_up(),
+            115..118 => self.erase(life),
             _ => self.step_rates(life),
         }
     }
@@ -231,6 +239,25 @@ impl World {
     /// An offer and a value of `sub1`.
     fn link(&mut self) -> (&'static str, &'static str) {
         (OFFERS[self.rng.below(OFFERS.len())], ["", "a", "b"][self.rng.below(3)])
+    }
+
+    /// Erases a click or a customer, or goes on with what a crash has cut short.
+    fn erase(&mut self, life: &mut Life) {
+        let subject = match self.rng.below(3) {
+            0 => self.books.erasures.begun.pop(),
+            1 => {
+                let customer = CUSTOMERS[self.rng.below(CUSTOMERS.len())];
+                Some(Subject::Customer(customer_claim(customer).store_key()))
+            }
+            _ if self.clicks.is_empty() => None,
+            _ => {
+                let (_, click) = self.clicks[self.rng.below(self.clicks.len())];
+                Some(Subject::Click(click.record()))
+            }
+        };
+        if let Some(subject) = subject {
+            life.erase(subject, self.now_ms);
+        }
     }
 
     fn straggle(&mut self, life: &mut Life) {
