@@ -22,7 +22,7 @@ use crate::caps::Meters;
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
 use crate::click::{Clicks, IpMode, Visitor};
 use crate::click_id::{Keyring, Minter};
-use crate::config::{Config, IpStorage, Secret};
+use crate::config::{Config, IpStorage, Secret, WithoutConsent};
 use crate::dedup::Deduplicator;
 use crate::files;
 use crate::fraud::Watch;
@@ -171,6 +171,7 @@ impl Server {
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             visitor: Visitor::new(ip_mode(config.click.ip), &identity.click_key),
+            strips_without_consent: config.privacy.without_consent == WithoutConsent::Strip,
             ack_deadline: config.click.ack_deadline,
             waiting: Arc::default(),
             fallback_url: config.network.fallback_url.clone(),

@@ -171,6 +171,7 @@ impl Bench {
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             visitor: Visitor::new(IpMode::Truncated, &[7; 32]),
+            strips_without_consent: false,
             ack_deadline: std::time::Duration::from_secs(1),
             waiting: Arc::default(),
             fallback_url: None,

@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 
 use super::settings::Settings;
 use super::{
-    Admin, Backup, Click, Config, Dedupe, IpStorage, Log, LogFormat, LogLevel, Network, RatesFile,
-    ReferrerPolicy, Retention, Secret, Server, Store,
+    Admin, Backup, Click, Config, Dedupe, IpStorage, Log, LogFormat, LogLevel, Network, Privacy,
+    RatesFile, ReferrerPolicy, Retention, Secret, Server, Store, WithoutConsent,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
 use crate::limits::BACKUPS_KEPT_MAX;
@@ -105,6 +105,13 @@ impl Config {
                     .optional("network.fallback_url", |i| Ok(HttpUrl::parse(i.text()?)?)),
             },
             click: click(settings),
+            privacy: Privacy {
+                without_consent: settings.word(
+                    "privacy.without_consent",
+                    WithoutConsent::Keep,
+                    &WithoutConsent::WORDS,
+                ),
+            },
             retention: Retention {
                 clicks: settings.duration("retention.clicks", "90d", ["1d", "36500d"]),
                 inbound: settings.duration("retention.inbound", "30d", ["1d", "36500d"]),

@@ -20,7 +20,7 @@ use crate::model::currency::Currency;
 use crate::model::url::HttpUrl;
 
 pub use secret::Secret;
-pub use words::{IpStorage, LogFormat, LogLevel, ReferrerPolicy};
+pub use words::{IpStorage, LogFormat, LogLevel, ReferrerPolicy, WithoutConsent};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -43,6 +43,8 @@ pub struct Config {
     pub network: Network,
     /// `[click]`
     pub click: Click,
+    /// `[privacy]`
+    pub privacy: Privacy,
     /// `[retention]`
     pub retention: Retention,
     /// `[log]`
@@ -155,6 +157,13 @@ pub struct Click {
     pub signing_key: Option<Secret<[u8; 32]>>,
     /// Earlier keys, whose click IDs are still accepted. Default none.
     pub verification_keys: Vec<Secret<[u8; 32]>>,
+}
+
+/// What is kept of people.
+#[derive(Clone, Debug)]
+pub struct Privacy {
+    /// What is kept of a click whose visitor has not consented. Default keep.
+    pub without_consent: WithoutConsent,
 }
 
 /// How long records are kept.

@@ -37,6 +37,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, router: Arc<Route
     let result = drain.serve(connection, |connection| connection.graceful_shutdown()).await;
     if let Err(error) = result {
         // Clients that break off or send no HTTP are everyday business, not ours to report.
-        tracing::debug!(%error, %peer, "connection ended early");
+        // Of whom is nobody's business.
+        tracing::debug!(%error, "connection ended early");
     }
 }
