@@ -183,7 +183,7 @@ fn what_was_erased_is_in_no_file_and_everything_else_is_as_it_was() {
         PERSON.iter().all(all).then_some(())
     });
     eventually("the sums", || {
-        let lag = server.metric("postbackd_counters_lag_seconds");
+        let lag = server.metric("postbackd_store_uncounted_seconds");
         (lag < 1.0).then_some(())
     });
     let before = told(&server);
