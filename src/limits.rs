@@ -214,6 +214,8 @@ pub const ERASED_CLICKS_KEPT_MAX: usize = 100_000;
 pub const ERASURE_PASSES_MAX: usize = 3;
 /// How long an erasure waits for a report that looks at the sums, before it tries again.
 pub const ERASURE_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// How long after an erasure that failed it is tried again.
+pub const ERASURES_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Erasures that a start takes up again at once.
 pub const ERASURES_UNDER_WAY_MAX: usize = 1000;
 /// Ranges of a table's keys that are written out after an erasure, one after the other: each may

@@ -9,14 +9,16 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::jobs::{Job, accepted, begin};
 use super::server::AdminState;
 use crate::dedup::Claim;
-use crate::limits::{BACKUP_AGAIN_AFTER, TXN_ID_BYTES_MAX};
+use crate::limits::{ERASURES_AGAIN_AFTER, TXN_ID_BYTES_MAX};
 use crate::model::ids::ID_BYTES_MAX;
+use crate::postback::Erased;
 use crate::store::keys::Subject;
 
 const ERASE: &str = "erase";
@@ -56,15 +58,29 @@ pub async fn erase(
 ) -> Result<Response, ApiError> {
     let Json(body) = body.map_err(|error| ApiError::bad_request("bad_body", error.body_text()))?;
     let (subject, dry_run) = (subject(&state, &body)?, body.dry_run);
-    if !dry_run {
-        // Before the answer: whoever is told that it has begun need not ask again after a crash.
-        state.store.begin_erasure(subject, state.clock.now_ms()).await.map_err(|error| {
-            ApiError::work_failed(format!("the erasure was not begun: {error}"))
-        })?;
-    }
     let runtime = Handle::current();
-    let (id, job, _) =
-        begin(&state, ERASE, move |state| runtime.block_on(erased(state, subject, dry_run)))?;
+    let (kept, is_kept) = oneshot::channel();
+    let (id, job, _) = begin(&state, ERASE, move |state| {
+        runtime.block_on(async {
+            if dry_run {
+                return would_erase(state, subject).await;
+            }
+            let begun = state.store.begin_erasure(subject, state.clock.now_ms()).await;
+            let error = begun.as_ref().err().map(|error| format!("not begun: {error}"));
+            // Who asked may have gone.
+            let _ = kept.send(begun);
+            error.map_or(Ok(()), Err)?;
+            erased(state, subject).await
+        })
+    })?;
+    if !dry_run {
+        // Whoever is told that it has begun need not ask again after a crash.
+        match is_kept.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(ApiError::work_failed(error)),
+            Err(_) => return Err(ApiError::work_failed("the erasure ended badly")),
+        }
+    }
     Ok(accepted(id, job))
 }
 
@@ -93,27 +109,34 @@ fn subject(state: &AdminState, body: &Erasure) -> Result<Subject, ApiError> {
     }
 }
 
-async fn erased(state: &AdminState, subject: Subject, dry_run: bool) -> Result<Value, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let found = if dry_run {
-        state.postbacks.would_erase(subject).await.map_err(|error| text(&error))?
-    } else {
-        let erased = state.postbacks.erase(subject, state.clock.now_ms()).await;
-        let (erased, touched) = erased.map_err(|error| text(&error))?;
-        state.store.purge(touched).map_err(|error| {
-            format!("what was erased is not out of all files yet, and will be tried again: {error}")
-        })?;
-        state.store.end_erasure(subject).await.map_err(|error| text(&error))?;
-        erased
-    };
-    let done = Done { clicks: found.clicks, conversions: found.conversions, dry_run };
-    serde_json::to_value(done).map_err(|error| text(&error))
+async fn would_erase(state: &AdminState, subject: Subject) -> Result<Value, String> {
+    let found = state.postbacks.would_erase(subject).await.map_err(text)?;
+    result(found, true)
+}
+
+async fn erased(state: &AdminState, subject: Subject) -> Result<Value, String> {
+    let erased = state.postbacks.erase(subject, state.clock.now_ms()).await;
+    let (erased, touched) = erased.map_err(text)?;
+    state.store.purge(touched).map_err(|error| {
+        format!("what was erased is not out of all files yet, and will be tried again: {error}")
+    })?;
+    state.store.end_erasure(subject).await.map_err(text)?;
+    result(erased, false)
+}
+
+fn result(erased: Erased, dry_run: bool) -> Result<Value, String> {
+    let Erased { clicks, conversions } = erased;
+    serde_json::to_value(Done { clicks, conversions, dry_run }).map_err(text)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
 /// Takes up erasures that were begun and have not come to their end: cut short by a stop or a
 /// crash, failed, or begun while another job was running.
 pub async fn resume_erasures(state: &Arc<AdminState>) {
-    let mut again = tokio::time::interval(BACKUP_AGAIN_AFTER);
+    let mut again = tokio::time::interval(ERASURES_AGAIN_AFTER);
     loop {
         again.tick().await;
         let under_way = match state.store.erasures().await {
@@ -125,8 +148,7 @@ pub async fn resume_erasures(state: &Arc<AdminState>) {
         };
         for subject in under_way {
             let runtime = Handle::current();
-            let begun =
-                begin(state, ERASE, move |state| runtime.block_on(erased(state, subject, false)));
+            let begun = begin(state, ERASE, move |state| runtime.block_on(erased(state, subject)));
             match begun {
                 Ok((.., ended)) => _ = ended.await,
                 // Another time.
