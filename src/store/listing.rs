@@ -30,7 +30,7 @@ struct Index {
     table: Table,
     /// Of its keys, which end with a conversion.
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
-    /// There are none before.
+    /// There are none before that it does not know.
     from: RecordKey,
 }
 
@@ -89,8 +89,25 @@ impl Store {
         &self,
         click: RecordId,
     ) -> Result<Vec<StoredConversion>, ReadError> {
-        let all = self.conversions_from(Subject::Click(click), None, TRACE_CONVERSIONS_MAX);
-        Ok(all.await?.rows)
+        // No conversion is older than its click, unless its record was lost and the clock set back.
+        let unfiled_from = keys::first_at(click.time_ms());
+        let limit = TRACE_CONVERSIONS_MAX;
+        Ok(self.conversions_of_click(click, RecordKey::default(), unfiled_from, limit).await?.rows)
+    }
+
+    async fn conversions_of_click(
+        &self,
+        click: RecordId,
+        from: RecordKey,
+        unfiled_from: RecordKey,
+        limit: usize,
+    ) -> Result<Page<StoredConversion>, ReadError> {
+        let first = keys::by_click(click, RecordId::from_bytes(from)).to_vec();
+        let end = keys::by_click_range(click).1.to_vec();
+        let (table, ranges) = (Table::ByClick, vec![(first, end)]);
+        let index = Index { table, ranges, from: unfiled_from };
+        let is_meant = move |record: &[u8]| records::click_of(record) == Some(click);
+        self.indexed(index, is_meant, limit).await
     }
 
     /// A page of the conversions of a click or a customer, from one on, oldest first.
@@ -103,20 +120,10 @@ impl Store {
         from: Option<RecordKey>,
         limit: usize,
     ) -> Result<Page<StoredConversion>, ReadError> {
+        let from = from.unwrap_or_default();
         match of {
-            Subject::Click(click) => {
-                // No conversion is older than its click.
-                let from = from.unwrap_or(keys::first_at(click.time_ms()));
-                let first = keys::by_click(click, RecordId::from_bytes(from)).to_vec();
-                let end = keys::by_click_range(click).1.to_vec();
-                let index = Index { table: Table::ByClick, ranges: vec![(first, end)], from };
-                let is_meant = move |record: &[u8]| records::click_of(record) == Some(click);
-                self.indexed(index, is_meant, limit).await
-            }
-            Subject::Customer(key) => {
-                let from = from.unwrap_or_default();
-                self.conversions_of_keys([key].into(), from, limit).await
-            }
+            Subject::Click(click) => self.conversions_of_click(click, from, from, limit).await,
+            Subject::Customer(key) => self.conversions_of_keys([key].into(), from, limit).await,
         }
     }
 
