@@ -165,7 +165,7 @@ fn what_was_erased_is_in_no_file_and_everything_else_is_as_it_was() {
     let by_sub1 = |server: &Server| {
         let rows = server.api("reports?group_by=sub1")["rows"].clone();
         let subs = rows.as_array().expect("rows").iter();
-        subs.filter_map(|row| row["sub1"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+        subs.filter_map(|row| row["group"]["sub1"].as_str().map(str::to_owned)).collect::<Vec<_>>()
     };
     assert!(by_sub1(&server).contains(&PERSON[3].to_owned()));
     server.stop();
@@ -298,7 +298,7 @@ fn an_erased_conversion_changes_status_and_is_taken_back_as_any_other() {
     let taken = server.api(&format!("conversions/{}", taken.word("conversion_id")));
     assert_eq!(taken["params"], json!({"reverses": ids[2]}), "what it took back is no person");
     let balance = server.api("balances?affiliate=ann");
-    assert_eq!(balance["balances"][0]["payable"], "0.00", "{balance}");
+    assert_eq!(balance["balances"][0]["owed"], "0.00", "{balance}");
     assert_sound(&server);
 }
 
@@ -363,7 +363,7 @@ fn an_erasure_under_way_is_taken_up_after_a_kill_whatever_comes_meanwhile() {
 fn erasing_leaves_the_log_whole_at_every_kill() {
     let mut server = server();
     let mut known = Vec::new();
-    for round in 0..6 {
+    for round in 0..3 {
         let clicks: Vec<_> = (0..10).map(|_| janes_click(&server)).collect();
         let is_over = AtomicBool::new(false);
         let sent = thread::scope(|scope| {
@@ -383,7 +383,7 @@ fn erasing_leaves_the_log_whole_at_every_kill() {
                 sent
             });
             // Each empties the logs that are over, while new ones begin.
-            for click in &clicks[..4] {
+            for click in &clicks[..3] {
                 erase(&server, &json!({"click_id": click}));
             }
             is_over.store(true, Ordering::Release);
@@ -393,8 +393,10 @@ fn erasing_leaves_the_log_whole_at_every_kill() {
         server.kill();
         server.start_again();
     }
+    let mut connection = server.connect();
     for (query, id) in &known {
-        let answer = server.postback(query);
+        let answer = connection.request("GET", &format!("/postback?{query}"), "");
+        let answer = Answer::of(answer.expect("an answer"));
         assert_eq!((answer.word("result"), answer.word("conversion_id")), ("duplicate", &**id));
     }
     assert_eq!(server.conversions("").len(), known.len());
