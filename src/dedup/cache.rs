@@ -217,6 +217,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forgotten_makes_room_and_another_conversions_claim_stays() {
+        let cache = Cache::new(3, Arc::default());
+        for n in [1, 2] {
+            cache.insert(key(n), original(n));
+        }
+        cache.forget(&key(1), original(2).conversion);
+        assert_eq!(cache.get(&key(1)), Some(original(1)), "it is another one's");
+        cache.forget(&key(1), original(1).conversion);
+        cache.forget(&key(1), original(1).conversion);
+        assert_eq!(cache.get(&key(1)), None);
+        // Room for one more before the generation is full.
+        cache.insert(key(3), original(3));
+        assert_eq!(cache.fill().1, 2);
+        assert_eq!(cache.get(&key(2)), Some(original(2)));
+        cache.insert(key(4), original(4));
+        cache.forget(&key(2), original(2).conversion);
+        assert_eq!((cache.get(&key(2)), cache.get(&key(4))), (None, Some(original(4))));
+    }
+
+    #[test]
     fn a_status_is_followed_in_either_generation_and_only_for_its_own_conversion() {
         let cache = Cache::new(2, Arc::default());
         let reversed = |n| Original { status: Status::Reversed, ..original(n) };
