@@ -58,7 +58,9 @@ pub fn of(subject: Subject, disk: &Tables) -> (Vec<RecordId>, BTreeSet<RecordId>
             clicks.insert(click);
         }
     }
-    if let Subject::Click(click) = subject {
+    if let Subject::Click(click) = subject
+        && disk.of(Table::Clicks).contains_key(&click.as_bytes()[..])
+    {
         clicks.insert(click);
     }
     (conversions, clicks)

@@ -180,9 +180,10 @@ impl Life {
     }
 
     /// Mints a click whose record is not on its way yet, as on another worker.
-    pub fn straggle(&mut self, offer: &'static str, sub1: &'static str, now_ms: u64) {
+    pub fn straggle(&mut self, offer: &'static str, sub1: &'static str, now_ms: u64) -> RecordId {
         let click = self.mint(offer, now_ms);
         self.stragglers.push((click, sub1));
+        click
     }
 
     /// Sends the records of such clicks on their way.

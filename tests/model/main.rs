@@ -62,7 +62,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use postbackd::catalog::{self, NetworkDefaults};
-use postbackd::click_id::ClickId;
+use postbackd::click_id::{ClickId, RecordId};
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::rate::{Day, Rate};
@@ -123,6 +123,8 @@ struct World {
     now_ms: u64,
     clicks: Vec<(&'static str, ClickId)>,
     sent: Vec<Request>,
+    /// Clicks that no postback names.
+    stragglers: Vec<RecordId>,
     /// The rates, which no crash takes away.
     market: Market,
 }
@@ -135,6 +137,7 @@ impl World {
             now_ms: 1_700_000_000_000,
             clicks: Vec::new(),
             sent: Vec::new(),
+            stragglers: Vec::new(),
             market: Market::closed(Currency::USD),
         }
     }
@@ -243,8 +246,9 @@ impl World {
 
     /// Erases a click or a customer, or goes on with what a crash has cut short.
     fn erase(&mut self, life: &mut Life) {
-        let subject = match self.rng.below(3) {
+        let subject = match self.rng.below(4) {
             0 => self.books.erasures.begun.pop(),
+            3 => self.stragglers.pop().map(Subject::Click),
             1 => {
                 let customer = CUSTOMERS[self.rng.below(CUSTOMERS.len())];
                 Some(Subject::Customer(customer_claim(customer).store_key()))
@@ -262,7 +266,8 @@ impl World {
 
     fn straggle(&mut self, life: &mut Life) {
         let (offer, sub1) = self.link();
-        life.straggle(offer, sub1, self.now_ms);
+        let click = life.straggle(offer, sub1, self.now_ms);
+        self.stragglers.push(click);
     }
 
     fn status(&mut self) -> Option<Status> {
