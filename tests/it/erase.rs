@@ -1,6 +1,7 @@
 //! Erasing what is known of a person: gone from every answer and every file, and still counted
 //! once, paid as before, and sound.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -40,18 +41,19 @@ reverses = ["deposit", "signup"]
 id = "ann"
 "#;
 
-/// What tells of the person that is erased: none of it may be found in a file afterwards.
+/// What tells of the person that is erased: none of it may be found in a file afterwards. No two
+/// have anything in common that a table file's blocks would be compressed by.
 const PERSON: [&str; 10] = [
-    "jane.roe+erased@mail.example",
-    "Mozilla/9.1 (Janes own browser 4711)",
-    "https://forum.example/janes-thread-4711",
-    "sub-one-of-jane-4711",
-    "sub-two-of-jane-4711",
-    "keyword-of-jane-4711",
-    "order-of-jane-4711",
-    "custom-value-of-jane-4711",
-    "consent-of-jane-4711",
-    "1YNN-of-jane-4711",
+    "Sk68+Yb31@mZ07.test",
+    "Uf73/9.1 (Vx5HwZ)",
+    "https://yP38.dcQ/17Rg",
+    "qzWm81vKdT",
+    "hLp62XcYrn",
+    "Bg94tNoAes",
+    "Oe46nIbSla",
+    "Mr29uGtFky",
+    "Jw85xCzQoh",
+    "Tv52aEpLdi",
 ];
 
 fn server() -> Server {
@@ -177,11 +179,15 @@ fn what_was_erased_is_in_no_file_and_everything_else_is_as_it_was() {
         PERSON[7]
     );
     let bet_id = accepted(&server, &bet);
-    eventually("the texts in files", || {
-        let texts: Vec<_> = found(&server.path("data"), &PERSON);
-        let all = |text: &&str| texts.iter().any(|found| found.starts_with(&format!("{text:?}")));
-        PERSON.iter().all(all).then_some(())
-    });
+    let texts = found(&server.path("data"), &PERSON);
+    for text in PERSON {
+        let is_there = texts.iter().any(|found| found.starts_with(&format!("{text:?}")));
+        assert!(is_there, "{text:?} would not be found: {texts:#?}");
+    }
+    let in_tables: BTreeSet<_> =
+        texts.iter().filter_map(|it| Some(it.split_once(" in ")?.1)).collect();
+    let in_tables = in_tables.into_iter().filter(|path| path.ends_with(".sst")).collect::<Vec<_>>();
+    assert!(in_tables.len() >= 2, "clicks and conversions: {texts:#?}");
     eventually("the sums", || {
         let lag = server.metric("postbackd_store_uncounted_seconds");
         (lag < 1.0).then_some(())
@@ -191,17 +197,17 @@ fn what_was_erased_is_in_no_file_and_everything_else_is_as_it_was() {
     let body = json!({"advertiser": "casino", "customer_id": PERSON[0], "dry_run": true});
     let wanted = json!({"clicks": 2, "conversions": 3, "dry_run": true});
     assert_eq!(erase(&server, &body), wanted);
-    assert_eq!(server.conversions("customer_id=jane.roe%2Berased@mail.example").len(), 2);
+    assert_eq!(server.conversions("customer_id=Sk68%2BYb31@mZ07.test").len(), 2);
     let body = json!({"advertiser": "casino", "customer_id": PERSON[0]});
     let wanted = json!({"clicks": 2, "conversions": 3, "dry_run": false});
     assert_eq!(erase(&server, &body), wanted);
     let nothing = json!({"clicks": 0, "conversions": 0, "dry_run": false});
+    // RocksDB may take a moment to remove what it needs no more.
     eventually("no text in any file", || {
         let left = found(&server.path("data"), &PERSON);
-        if !left.is_empty() {
-            eprintln!("{left:?}");
-        }
-        left.is_empty().then_some(())
+        // What is compressed better than a search can see is in no file of before either.
+        let is_gone = in_tables.iter().all(|path| !Path::new(path).exists());
+        (left.is_empty() && is_gone).then_some(())
     });
 
     let check = |server: &Server| {
