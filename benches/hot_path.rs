@@ -126,6 +126,7 @@ fn records(c: &mut Criterion) {
         claims: 1,
         exchanged: None,
         reversed_amount: 0,
+        erased: None,
     };
     let mut group = c.benchmark_group("records");
     let mut out = Vec::with_capacity(1024);

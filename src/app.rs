@@ -24,7 +24,7 @@ use crate::caps::Meters;
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
 use crate::click::{Clicks, IpMode, Visitor};
 use crate::click_id::{Keyring, Minter};
-use crate::config::{self, Config, IpStorage, Secret};
+use crate::config::{self, Config, IpStorage, Secret, WithoutConsent};
 use crate::dedup::Deduplicator;
 use crate::files;
 use crate::fraud::Watch;
@@ -207,6 +207,7 @@ impl Server {
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             visitor: Visitor::new(ip_mode(config.click.ip), &identity.click_key),
+            strips_without_consent: config.privacy.without_consent == WithoutConsent::Strip,
             ack_deadline: config.click.ack_deadline,
             waiting: Arc::default(),
             fallback_url: config.network.fallback_url.clone(),
@@ -348,6 +349,8 @@ impl Server {
         self.background.spawn(background::retention(self.config.clone(), Arc::clone(&self.store)));
         self.background
             .spawn(background::backups(Arc::clone(&self.admin), self.config.backup.every));
+        let erasing = Arc::clone(&self.admin);
+        self.background.spawn(async move { admin::resume_erasures(&erasing).await });
         self.background.spawn(background::sealing(Arc::clone(&self.store)));
         self.background.spawn(background::reprice(self.postbacks.clone(), self.reprice));
         self.background.spawn(async move { background::warm(&self.postbacks).await });

@@ -258,6 +258,21 @@ pub const RESTORE_NUMBERS_SKIPPED: u32 = 100_000;
 /// The part of the numbers left over which the time of a restore spreads where it begins: so that
 /// two stores restored from one backup give different ones. A sixteenth is a million at first.
 pub const RESTORE_NUMBERS_SPREAD: u32 = 16;
+/// Conversions of one person that are read at once to be erased.
+pub const ERASED_AT_ONCE_MAX: usize = 100;
+/// Clicks that an erasure remembers to have erased, so that it does not look at them again.
+pub const ERASED_CLICKS_KEPT_MAX: usize = 100_000;
+/// How often an erasure looks for what came while it was under way.
+pub const ERASURE_PASSES_MAX: usize = 3;
+/// How long an erasure waits for a report that looks at the sums, before it tries again.
+pub const ERASURE_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// How long after an erasure that failed it is tried again.
+pub const ERASURES_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
+/// Erasures that a start takes up again at once.
+pub const ERASURES_UNDER_WAY_MAX: usize = 1000;
+/// Ranges of a table's keys that are written out after an erasure, one after the other: each may
+/// cost a table file of every level, 64 MiB and more.
+pub const PURGED_RANGES_MAX: usize = 32;
 /// Long work that is remembered after it has ended.
 pub const JOBS_KEPT_MAX: usize = 16;
 

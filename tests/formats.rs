@@ -4,14 +4,15 @@
 use postbackd::click_id::RecordId;
 use postbackd::model::reasons::{AuthResult, Flag};
 use postbackd::model::status::Status;
+use postbackd::store::claim::ClaimSet;
 use postbackd::store::records::{
     AuditRecord, Balance, CapSum, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord,
-    Contribution, ConversionRecord, Converted, Counted, Counts, EarnedInBase, Entries, EventCounts,
-    Exchanged, FallbackCounts, HistoryEntry, InBase, InboundHead, InboundRow, LateClickRecord,
-    PlaceRecord, PostingRecord, RatesRecord, RecordError, RefusedCounts, RefusedRecord, SealRecord,
-    StoredIp, SubRecord, Tally, begin_inbound_page, click_flags, click_of, decode_dedupe,
-    decode_inbound_page, dedupe_minted_ms, encode_dedupe, encode_inbound, has_base_booked,
-    pack_auth,
+    Contribution, ConversionRecord, Converted, Counted, Counts, EarnedInBase, Entries, ErasedTexts,
+    EventCounts, Exchanged, FallbackCounts, HistoryEntry, InBase, InboundHead, InboundRow,
+    LateClickRecord, PlaceRecord, PostingRecord, RatesRecord, RecordError, RefusedCounts,
+    RefusedRecord, SealRecord, StoredIp, SubRecord, Tally, begin_inbound_page, click_flags,
+    click_of, decode_dedupe, decode_inbound_page, dedupe_minted_ms, encode_dedupe, encode_inbound,
+    has_base_booked, pack_auth,
 };
 use proptest::prelude::*;
 
@@ -22,6 +23,7 @@ const CONVERSION_V1: &str = include_str!("fixtures/conversion.v1.hex");
 const CONVERSION_V2: &str = include_str!("fixtures/conversion.v2.hex");
 const CONVERSION_V3: &str = include_str!("fixtures/conversion.v3.hex");
 const CONVERSION_V4: &str = include_str!("fixtures/conversion.v4.hex");
+const CONVERSION_V5: &str = include_str!("fixtures/conversion.v5.hex");
 const RATES_V1: &str = include_str!("fixtures/rates.v1.hex");
 const DEDUPE_V1: &str = include_str!("fixtures/dedupe.v1.hex");
 const POSTING_V1: &str = include_str!("fixtures/posting.v1.hex");
@@ -106,6 +108,7 @@ fn conversion_v1() -> ConversionRecord<'static> {
         claims: 0,
         exchanged: None,
         reversed_amount: 0,
+        erased: None,
     }
 }
 
@@ -333,8 +336,49 @@ fn flags_keep_their_bits() {
             (4096, "by_customer"),
             (8192, "bound_elsewhere"),
             (16384, "unauthenticated"),
+            (32768, "erased"),
+            (65536, "without_consent"),
         ]
     );
+}
+
+/// As version 4, without the texts that tell of a person.
+fn conversion_v5() -> ConversionRecord<'static> {
+    conversion_v4().erased(1_767_225_700_000)
+}
+
+#[test]
+fn an_erased_conversion_keeps_the_keys_of_its_claims_and_no_text_of_a_person() {
+    let stored = bytes(CONVERSION_V5);
+    assert_eq!(hex(&encoded(|out| conversion_v5().encode(out))), hex(&stored));
+    let erased = ConversionRecord::decode(&stored).expect("a record");
+    assert_eq!(erased, conversion_v5());
+    assert_eq!((erased.txn_id, erased.customer_id, &erased.params[..]), ("", "", &[][..]));
+    assert!(has_base_booked(&stored) && erased.flags().any(|flag| flag == Flag::Erased));
+    let keys = |record: &ConversionRecord<'_>| {
+        let claims = ClaimSet::of_record(record);
+        claims.iter().map(|claim| (claim.store_key(), claim.table())).collect::<Vec<_>>()
+    };
+    for customer_id in ["", "K-1"] {
+        for (claims, txn_id) in
+            [(0, "T-1"), (0, ""), (1, "T-1"), (2, ""), (5, "T-1"), (6, ""), (8, "T-1")]
+        {
+            let bound = if claims != 0 && !customer_id.is_empty() { 16 } else { 0 };
+            let claims = claims | bound;
+            let before = ConversionRecord { claims, txn_id, customer_id, ..conversion_v4() };
+            let after = before.erased(1_767_225_700_000);
+            assert_eq!(keys(&before), keys(&after), "{claims} {txn_id:?}");
+            let to_change = |record| {
+                let claims = ClaimSet::to_change(record);
+                claims.iter().map(|claim| claim.store_key()).collect::<Vec<_>>()
+            };
+            assert_eq!(to_change(&before), to_change(&after), "{claims} {txn_id:?}");
+            assert_eq!(before.customer_key(), after.customer_key());
+            assert_eq!(before.customer_key().is_some(), !customer_id.is_empty());
+            let money = |record: &ConversionRecord<'_>| (record.earned(), record.status);
+            assert_eq!(money(&before), money(&after));
+        }
+    }
 }
 
 #[test]
@@ -521,9 +565,9 @@ fn an_encoder_only_appends() {
 
 #[test]
 fn an_unknown_version_is_told_from_damage() {
-    for fixture in [CLICK_V3, CONVERSION_V4, RATES_V1, DEDUPE_V1] {
+    for fixture in [CLICK_V3, CONVERSION_V4, CONVERSION_V5, RATES_V1, DEDUPE_V1] {
         let mut newer = bytes(fixture);
-        for version in [0, 5, 255] {
+        for version in [0, 6, 255] {
             newer[0] = version;
             let expected = RecordError::Version(Some(version));
             assert_eq!(ClickRecord::decode(&newer), Err(expected));
@@ -545,7 +589,7 @@ fn a_record_cut_short_is_corrupt() {
             assert_eq!(ClickRecord::decode(&click[..end]), Err(RecordError::Corrupt), "{end}");
         }
     }
-    for fixture in [CONVERSION_V1, CONVERSION_V2, CONVERSION_V3, CONVERSION_V4] {
+    for fixture in [CONVERSION_V1, CONVERSION_V2, CONVERSION_V3, CONVERSION_V4, CONVERSION_V5] {
         let conversion = bytes(fixture);
         for end in 1..conversion.len() {
             let cut = ConversionRecord::decode(&conversion[..end]);
@@ -631,6 +675,7 @@ proptest! {
         history: Vec<(u8, [u64; 2], [i64; 2], Option<([u8; 3], i64, i64)>, String)>,
         exchanged in prop::option::of(exchanged()),
         reversed_amount: i64,
+        erased: Option<(Option<[u8; 16]>, Option<[u8; 16]>)>,
     ) {
         let [advertiser, offer, affiliate, event, txn_id, customer_id] = &texts;
         let (amount, amount_currency, revenue, payout, quantity) = amounts;
@@ -675,6 +720,7 @@ proptest! {
             claims,
             exchanged: exchanged.map(Box::new),
             reversed_amount,
+            erased: erased.map(|(txn, customer)| Box::new(ErasedTexts { txn, customer })),
         };
         let stored = encoded(|out| record.encode(out));
         prop_assert_eq!(ConversionRecord::decode(&stored), Ok(record));
@@ -688,7 +734,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_a_decoder_panic(version in 0u8..5, mut bytes: Vec<u8>) {
+    fn no_bytes_make_a_decoder_panic(version in 0u8..6, mut bytes: Vec<u8>) {
         bytes.insert(0, version);
         let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
         let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes), dedupe_minted_ms(&bytes));
@@ -701,7 +747,13 @@ proptest! {
     #[test]
     fn a_damaged_record_does_not_make_a_decoder_panic(place: prop::sample::Index, damage: u8) {
         let clicks = [CLICK_V1, CLICK_V2, CLICK_V3];
-        let conversions = [CONVERSION_V1, CONVERSION_V2, CONVERSION_V3, CONVERSION_V4];
+        let conversions = [
+            CONVERSION_V1,
+            CONVERSION_V2,
+            CONVERSION_V3,
+            CONVERSION_V4,
+            CONVERSION_V5,
+        ];
         for fixture in [&clicks[..], &conversions, &[RATES_V1, DEDUPE_V1, POSTING_V2, SEAL_V2, INBOUND_V1]].concat() {
             let mut bytes = bytes(fixture);
             let place = place.index(bytes.len());

@@ -80,6 +80,7 @@ fn conversion(click: RecordId, txn_id: &str) -> ConversionRecord<'_> {
         claims: ClaimSet::new(transaction(txn_id), None).bits(false),
         exchanged: None,
         reversed_amount: 0,
+        erased: None,
     }
 }
 

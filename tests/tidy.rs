@@ -402,6 +402,7 @@ fn is_pure(path: &str) -> bool {
         "src/postback/price.rs",
         "src/caps/counts.rs",
         "src/caps/terms.rs",
+        "src/click/consent.rs",
         "src/fraud/agents.rs",
         "src/fraud/report.rs",
         "src/fraud/rules.rs",
@@ -416,6 +417,7 @@ fn is_pure(path: &str) -> bool {
         "src/store/keys/counters.rs",
         "src/store/postings.rs",
         "src/store/records.rs",
+        "src/store/records/erased.rs",
     ];
     listed.contains(&path)
         || path.starts_with("src/click_id/")
@@ -679,6 +681,20 @@ fn the_store_page_lists_every_table_with_its_profile() {
     assert_eq!(listed, tables);
 }
 
+#[test]
+fn the_privacy_page_says_of_every_table_what_it_has_of_people() {
+    let page = read("docs/privacy.md");
+    let listed: Vec<_> =
+        table_under(&page, "## Where it is").into_iter().map(|mut row| row.remove(0)).collect();
+    assert_eq!(listed, Table::ALL.map(|table| table.name().to_owned()));
+    for key in Config::keys().iter().filter(|key| key.starts_with("retention.")) {
+        assert!(page.contains(&format!("`{key}`")), "{key}");
+    }
+    for key in ["click.ip", "privacy.without_consent"] {
+        assert!(Config::keys().contains(&key), "{key}");
+    }
+}
+
 /// The time series that a text names, in Prometheus' words.
 fn series_named(text: &str) -> BTreeSet<&str> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -726,6 +742,9 @@ fn what_the_examples_and_the_documentation_configure_is_accepted() {
     let page = read("docs/configuration.md");
     assert!(!toml_blocks(&page).is_empty());
     toml_blocks(&page).into_iter().for_each(|block| config("docs/configuration.md", block));
+    toml_blocks(&read("docs/privacy.md"))
+        .into_iter()
+        .for_each(|block| config("docs/privacy.md", block));
     let page = read("docs/catalog.md");
     assert!(!toml_blocks(&page).is_empty());
     toml_blocks(&page).into_iter().for_each(|block| catalog("docs/catalog.md", block));
@@ -798,6 +817,7 @@ fn every_page_that_is_linked_is_there() {
         "docs/presets.md",
         "docs/catalog.md",
         "docs/ledger.md",
+        "docs/privacy.md",
     ] {
         let folder = Path::new(page).parent().expect("a file");
         for link in read(page).split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0))

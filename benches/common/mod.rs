@@ -20,7 +20,9 @@ use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::period::Calendar;
 use postbackd::postback::{Address, Body, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
-use postbackd::store::engine::{Batch, Direction, Engine, EngineError, Lookup, Tier, Visit};
+use postbackd::store::engine::{
+    Batch, Direction, Engine, EngineError, KeyRange, Lookup, Tier, Visit,
+};
 use postbackd::store::records::StoredIp;
 use postbackd::store::schema::Table;
 use postbackd::store::{AppendBuffers, Appended, Numbers, Store, Unobserved};
@@ -97,6 +99,10 @@ impl Engine for Forgetful {
         Ok(())
     }
 
+    fn purge(&self, _ranges: &[KeyRange]) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     fn expire_rows(&self, _: u64) {}
 
     fn gauges(&self, _: &mut dyn FnMut(&'static str, Table, u64)) {}
@@ -169,6 +175,7 @@ impl Bench {
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
             visitor: Visitor::new(IpMode::Truncated, &[7; 32]),
+            strips_without_consent: false,
             ack_deadline: std::time::Duration::from_secs(1),
             waiting: Arc::default(),
             fallback_url: None,

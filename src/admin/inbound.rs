@@ -2,21 +2,24 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::response::Response;
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
+use super::audit;
 use super::error::ApiError;
 use super::jobs::{Job, accepted, begin};
 use super::server::AdminState;
 use super::shapes::{ip_text, present, rfc3339};
+use crate::audit::Author;
 use crate::catalog::version_text;
 use crate::click_id::{Keyring, RecordId};
 use crate::limits::PAGE_ROWS_MAX;
+use crate::model::admin::AuditAction;
 use crate::model::currency::Currency;
 use crate::model::ids::is_id;
 use crate::model::reasons::{AuthCheck, PostbackResult, Refusal};
@@ -235,6 +238,7 @@ pub struct Reprocess {
 )]
 pub async fn reprocess(
     State(state): State<Arc<AdminState>>,
+    Extension(by): Extension<Author>,
     asked: Result<Json<Reprocess>, JsonRejection>,
 ) -> Result<Response, ApiError> {
     let Json(asked) =
@@ -250,8 +254,19 @@ pub async fn reprocess(
         after: asked.cursor.as_deref().map(read_cursor).transpose()?,
         apply: asked.apply,
     };
+    let details = json!({
+        "from": rfc3339(selection.from_ms),
+        "to": rfc3339(selection.to_ms),
+        "advertiser": &selection.advertiser,
+        "reason": selection.reason.map(Refusal::as_str),
+    });
+    let apply = selection.apply;
     let work = move |state: &AdminState| judged_again(state, &selection);
     let (id, job, _) = begin(&state, "reprocess", work)?;
+    if apply {
+        let details = json!({ "job_id": job.job_id, "asked": details });
+        audit::keep_soon(&state, &by, AuditAction::Reprocess, &details);
+    }
     Ok(accepted(id, job))
 }
 

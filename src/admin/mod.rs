@@ -7,6 +7,7 @@ mod catalog;
 mod client;
 mod conversions;
 mod customers;
+mod erase;
 mod error;
 mod fraud;
 mod held;
@@ -28,5 +29,6 @@ mod upload;
 
 pub use auth::{AdminToken, AdminTokens, KnownToken};
 pub use client::{AdminClient, Answer, Call, ClientError};
+pub use erase::resume_erasures;
 pub use jobs::{Jobs, back_up};
 pub use server::{AdminState, description, serve};

@@ -22,7 +22,7 @@ use super::error::ApiError;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
 use super::{
-    audit, catalog, conversions, customers, fraud, inbound, ledger, lookup, rates, reports,
+    audit, catalog, conversions, customers, erase, fraud, inbound, ledger, lookup, rates, reports,
     statements, system, totals, upload,
 };
 use crate::backup::Backups;
@@ -132,6 +132,7 @@ fn writes() -> Routes {
         .routes(routes!(upload::post))
         .routes(routes!(jobs::verify))
         .routes(routes!(jobs::backup))
+        .routes(routes!(erase::erase))
         .routes(routes!(rates::put))
 }
 

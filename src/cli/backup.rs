@@ -73,7 +73,7 @@ fn configured(config: &Config) -> Result<Value, u8> {
 }
 
 /// A client of the server; `None` if nobody listens where it would.
-fn server(config: &Config) -> Result<Option<AdminClient>, u8> {
+pub(super) fn server(config: &Config) -> Result<Option<AdminClient>, u8> {
     let mut address = config.admin.listen;
     if address.ip().is_unspecified() {
         address.set_ip(match address {

@@ -5,6 +5,7 @@ mod backup;
 mod catalog;
 mod check;
 mod conversions;
+mod erase;
 mod fraud;
 mod inbound;
 mod ledger;
@@ -75,6 +76,8 @@ enum Command {
     Token(token::TokenCommand),
     /// Proves that a store is sound, or names what is broken.
     Verify(ledger::StoreArguments),
+    /// Has a running server erase what it knows of a click's visitor or an advertiser's customer.
+    Erase(erase::EraseArguments),
     /// Makes a verified copy of the store below backup.path, while the server runs or not.
     Backup(backup::BackupArguments),
     /// Makes a store of a backup, in a folder that is empty or not there, and verifies it.
@@ -159,6 +162,7 @@ pub fn run() -> ExitCode {
         Command::Sign(arguments) => token::sign(&arguments),
         Command::Token(command) => token::run(&command),
         Command::Verify(store) => verify::run(&store),
+        Command::Erase(arguments) => erase::run(&arguments),
         Command::Backup(arguments) => backup::back_up(&arguments),
         Command::Restore(arguments) => backup::run_restore(&arguments),
         Command::Catalog(CatalogCommand::Apply(arguments)) => catalog::apply(&arguments),

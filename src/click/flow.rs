@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use super::consent::is_withheld;
 use super::decide::{Choice, decide};
 use super::ip::Visitor;
 use super::params::{ClickParams, cut};
@@ -20,11 +21,11 @@ use crate::limits::{HEADER_VALUE_KEPT_BYTES_MAX, PARAMETERS_MAX};
 use crate::metrics::Metrics;
 use crate::model::country::Country;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
-use crate::model::reasons::ClickFallback;
+use crate::model::reasons::{ClickFallback, Flag};
 use crate::model::url::HttpUrl;
 use crate::query::Params;
 use crate::store::Store;
-use crate::store::records::ClickRecord;
+use crate::store::records::{ClickRecord, StoredIp};
 use crate::store::ticket::{Outcome, Settle, Ticket, Waiting};
 
 /// What a click's request brings.
@@ -85,6 +86,8 @@ pub struct Clicks {
     pub metrics: Arc<Metrics>,
     /// How much of an address is kept.
     pub visitor: Visitor,
+    /// Whether address, user agent and referrer of who has not consented are kept nowhere.
+    pub strips_without_consent: bool,
     /// How long a redirect waits for the disk.
     pub ack_deadline: Duration,
     /// The worker's tasks that wait for the disk.
@@ -153,11 +156,14 @@ impl Clicks {
 
     fn record(&self, click: ClickId, read: &Read<'_>) -> Option<Recording> {
         let Read { choice, params, passed, request } = read;
+        let is_stripped = self.strips_without_consent
+            && is_withheld(&params.gdpr, &params.gdpr_consent, &params.us_privacy);
+        let kept = |header| if is_stripped { "" } else { kept(header) };
         let present = passed.iter().filter(|(_, value)| !value.is_empty());
         let record = ClickRecord {
             subs: std::array::from_fn(|place| &*params.subs[place]),
             passed: present.map(|(name, value)| (*name, &**value)).collect(),
-            ip: self.visitor.keep(request.ip),
+            ip: if is_stripped { StoredIp::None } else { self.visitor.keep(request.ip) },
             user_agent: kept(request.user_agent),
             referrer: kept(request.referrer),
             gdpr: &params.gdpr,
@@ -165,7 +171,7 @@ impl Clicks {
             us_privacy: &params.us_privacy,
             fallback: choice.fallback.map_or("", ClickFallback::as_str),
             country: request.country.map(Country::to_bytes),
-            flags: self.suspicion(read),
+            flags: self.suspicion(read) | Flag::WithoutConsent.bit_if(is_stripped),
         };
         let ticket: Arc<dyn Settle> = Arc::new(Ticket::default());
         if let Err(error) = self.store.record_click(click.record(), &record, Arc::clone(&ticket)) {

@@ -1,6 +1,7 @@
 //! A click's way: parameters (`params`), which offer and affiliate (`decide`), the redirect
-//! and the record (`flow`).
+//! and the record (`flow`), of what the visitor lets be kept (`consent`).
 
+mod consent;
 mod decide;
 mod flow;
 mod ip;

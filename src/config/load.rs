@@ -12,7 +12,8 @@ use super::settings::Settings;
 use super::tokens::tokens;
 use super::{
     Admin, Backup, Click, Config, Dedupe, Inbound, IpStorage, Limits, Log, LogFormat, LogLevel,
-    Network, RatesFile, ReferrerPolicy, Retention, Secret, Server, Store, Tls,
+    Network, Privacy, RatesFile, ReferrerPolicy, Retention, Secret, Server, Store, Tls,
+    WithoutConsent,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
 use crate::limits::{BACKUPS_KEPT_MAX, LOG_FILES_READY_MAX};
@@ -113,6 +114,13 @@ impl Config {
             click: click(settings),
             inbound: Inbound {
                 ip: settings.word("inbound.ip", IpStorage::Full, &IpStorage::WORDS),
+            },
+            privacy: Privacy {
+                without_consent: settings.word(
+                    "privacy.without_consent",
+                    WithoutConsent::Keep,
+                    &WithoutConsent::WORDS,
+                ),
             },
             retention: Retention {
                 clicks: settings.duration("retention.clicks", "90d", ["1d", "36500d"]),

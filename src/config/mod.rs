@@ -28,7 +28,7 @@ pub use file::ReadError;
 pub use load::rate_limit;
 pub use secret::Secret;
 pub use secret_source::{SecretError, SecretSource, hash_text};
-pub use words::{IpStorage, LogFormat, LogLevel, ReferrerPolicy};
+pub use words::{IpStorage, LogFormat, LogLevel, ReferrerPolicy, WithoutConsent};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -55,6 +55,8 @@ pub struct Config {
     pub click: Click,
     /// `[inbound]`
     pub inbound: Inbound,
+    /// `[privacy]`
+    pub privacy: Privacy,
     /// `[retention]`
     pub retention: Retention,
     /// `[log]`
@@ -218,6 +220,13 @@ pub struct Click {
 pub struct Inbound {
     /// How the addresses of their senders are kept. Default full: they are advertisers' servers.
     pub ip: IpStorage,
+}
+
+/// What is kept of people.
+#[derive(Clone, Debug)]
+pub struct Privacy {
+    /// What is kept of a click whose visitor has not consented. Default keep.
+    pub without_consent: WithoutConsent,
 }
 
 /// How long records are kept.

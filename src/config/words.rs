@@ -22,6 +22,20 @@ impl IpStorage {
     ];
 }
 
+/// What is kept of a click whose visitor has not consented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutConsent {
+    /// The same as of any other.
+    Keep,
+    /// Neither address nor user agent nor referrer.
+    Strip,
+}
+
+impl WithoutConsent {
+    pub(super) const WORDS: [(&'static str, Self); 2] =
+        [("keep", Self::Keep), ("strip", Self::Strip)];
+}
+
 /// A value of the `Referrer-Policy` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReferrerPolicy(&'static str);

@@ -127,6 +127,18 @@ impl Cache {
         }
     }
 
+    /// Forgets a claim that a conversion holds, which the store knows.
+    pub fn forget(&self, key: &[u8; 16], conversion: RecordId) {
+        let generations = self.generations.load();
+        let is_its = |_: &[u8; 16], entry: &Packed| entry.conversion == *conversion.as_bytes();
+        if generations.current.remove_if(key, is_its).is_some() {
+            // The insert has counted it, here or, if the generation was exchanged since, elsewhere.
+            let less = |entries: usize| Some(entries.saturating_sub(1));
+            let _ = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+        generations.previous.remove_if(key, is_its);
+    }
+
     /// Remembers a claim that the store knows, if there is room: it may be forgotten at any time.
     pub fn insert_stored(&self, key: [u8; 16], original: Original) {
         if self.entries.load(Ordering::Relaxed) >= self.entries_max {
@@ -202,6 +214,26 @@ mod tests {
         cache.insert(key(1), original(1));
         cache.insert(key(1), original(2));
         assert_eq!(cache.get(&key(1)), Some(original(2)));
+    }
+
+    #[test]
+    fn what_is_forgotten_makes_room_and_another_conversions_claim_stays() {
+        let cache = Cache::new(3, Arc::default());
+        for n in [1, 2] {
+            cache.insert(key(n), original(n));
+        }
+        cache.forget(&key(1), original(2).conversion);
+        assert_eq!(cache.get(&key(1)), Some(original(1)), "it is another one's");
+        cache.forget(&key(1), original(1).conversion);
+        cache.forget(&key(1), original(1).conversion);
+        assert_eq!(cache.get(&key(1)), None);
+        // Room for one more before the generation is full.
+        cache.insert(key(3), original(3));
+        assert_eq!(cache.fill().1, 2);
+        assert_eq!(cache.get(&key(2)), Some(original(2)));
+        cache.insert(key(4), original(4));
+        cache.forget(&key(2), original(2).conversion);
+        assert_eq!((cache.get(&key(2)), cache.get(&key(4))), (None, Some(original(4))));
     }
 
     #[test]

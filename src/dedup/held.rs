@@ -8,6 +8,7 @@ use super::cache::Original;
 use super::pending::Pending;
 use crate::click_id::RecordId;
 use crate::model::status::Status;
+use crate::store::claim::ClaimSet;
 use crate::store::ticket::{Outcome, Settle, Waiting};
 
 /// Claims that are ours. Dropped before they are submitted, they are free again.
@@ -91,6 +92,24 @@ impl Held {
         self.submit(submit)?;
         Ok(Changing(pending))
     }
+
+    /// As [`Held::submit_change`], for a change that erases the texts of which some of `claims` are
+    /// made: memory forgets these, once the store is known to have them.
+    ///
+    /// # Errors
+    /// As [`Held::submit`].
+    pub fn submit_erasure<E>(
+        self,
+        claims: &ClaimSet<'_>,
+        status: Status,
+        submit: impl FnOnce(Arc<dyn Settle>) -> Result<(), E>,
+    ) -> Result<Changing, E> {
+        let pending = Arc::clone(&self.pending);
+        let seed = pending.memory.seed;
+        let mut of_text = claims.hard().filter(|claim| claim.is_of_text());
+        let forgotten = of_text.next().map(|claim| claim.cache_key(seed));
+        self.submit_change(status, |_| submit(Arc::new(Erasing { pending, forgotten })))
+    }
 }
 
 impl Drop for Held {
@@ -132,6 +151,26 @@ impl From<Changing> for Submitted {
 struct Together {
     own: Arc<dyn Settle>,
     others: Vec<Arc<Pending>>,
+}
+
+/// A change after which memory must not answer for a claim any more.
+struct Erasing {
+    pending: Arc<Pending>,
+    forgotten: Option<[u8; 16]>,
+}
+
+impl Settle for Erasing {
+    /// Forgotten while the claim is still pending: whoever comes next asks the store.
+    fn settle(&self, outcome: Outcome) {
+        if let (Outcome::Durable, Some(key)) = (outcome, &self.forgotten) {
+            self.pending.memory.settled.forget(key, self.pending.original.conversion);
+        }
+        self.pending.settle(outcome);
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.pending.outcome()
+    }
 }
 
 impl Settle for Together {

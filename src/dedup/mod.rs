@@ -14,6 +14,7 @@
 mod cache;
 mod held;
 mod pending;
+mod stored;
 mod warming;
 
 pub use cache::{Cache, Original};

@@ -9,6 +9,7 @@ use dashmap::mapref::entry::Entry;
 
 use super::cache::{Cache, Original};
 use super::held::Held;
+use super::stored::{stored, unless_poisoned};
 use super::warming::Warming;
 use crate::click_id::RecordId;
 use crate::limits::CLAIMS_PER_POSTBACK_MAX;
@@ -38,8 +39,8 @@ pub(super) struct Pending {
 
 /// What all claims share.
 pub(super) struct Memory {
-    seed: u64,
-    settled: Cache,
+    pub(super) seed: u64,
+    pub(super) settled: Cache,
     pending: PendingMap,
     pub(super) warming: Warming,
 }
@@ -56,6 +57,16 @@ enum Step {
     Pending(Arc<Pending>),
     /// It is ours unless the disk knows better.
     AskDisk,
+}
+
+/// How an attempt to take one claim ended.
+enum Taken {
+    /// It is ours.
+    ByNobody,
+    /// A conversion holds it.
+    By(Original),
+    /// A conversion holds it whose change has to be waited for.
+    Changing(Arc<Pending>),
 }
 
 /// How an attempt to take claims ended.
@@ -106,18 +117,40 @@ impl Deduplicator {
         original: Original,
         now_ms: u64,
     ) -> Result<Acquired, ReadError> {
+        loop {
+            let changing = match self.acquire_or_wait(store, claims, original, now_ms).await? {
+                Ok(acquired) => return Ok(acquired),
+                Err(changing) => changing,
+            };
+            // With nothing held, so that nobody waits in a circle.
+            changing.ticket.settled().await;
+        }
+    }
+
+    /// As [`Deduplicator::acquire`]; or, with nothing held, the change on its way of the conversion
+    /// that holds one of the claims by an erased text.
+    async fn acquire_or_wait(
+        &self,
+        store: &Store,
+        claims: ClaimSet<'_>,
+        original: Original,
+        now_ms: u64,
+    ) -> Result<Result<Acquired, Arc<Pending>>, ReadError> {
         let (ordered, held) = self.prepare(claims, original, None);
         let mut of_click = None;
         for (key, claim) in ordered.into_iter().flatten() {
-            if let Some(original) = self.take(store, key, &claim, &held, now_ms).await? {
-                match claim {
-                    Claim::Customer { .. } => held.pending().lose_soft(original.conversion),
-                    Claim::Click(_) => of_click = Some(original),
-                    _ => return Ok(Acquired::Duplicate(original)),
-                }
+            let original = match self.take(store, key, &claim, &held, now_ms).await? {
+                Taken::ByNobody => continue,
+                Taken::Changing(changing) => return Ok(Err(changing)),
+                Taken::By(original) => original,
+            };
+            match claim {
+                Claim::Customer { .. } => held.pending().lose_soft(original.conversion),
+                Claim::Click(_) => of_click = Some(original),
+                _ => return Ok(Ok(Acquired::Duplicate(original))),
             }
         }
-        Ok(of_click.map_or(Acquired::Held(held), Acquired::Duplicate))
+        Ok(Ok(of_click.map_or(Acquired::Held(held), Acquired::Duplicate)))
     }
 
     /// As [`Deduplicator::acquire`], without waiting: `None`, and nothing held, where another
@@ -233,7 +266,7 @@ impl Deduplicator {
         all
     }
 
-    /// Takes one claim, or returns the conversion that holds it.
+    /// Takes one claim, or finds the conversion that holds it.
     async fn take(
         &self,
         store: &Store,
@@ -241,11 +274,11 @@ impl Deduplicator {
         claim: &Claim<'_>,
         held: &Held,
         now_ms: u64,
-    ) -> Result<Option<Original>, ReadError> {
+    ) -> Result<Taken, ReadError> {
         loop {
             match self.step(store, key, claim, held, now_ms)? {
-                Step::Free => return Ok(None),
-                Step::Taken(original) => return Ok(Some(original)),
+                Step::Free => return Ok(Taken::ByNobody),
+                Step::Taken(original) => return Ok(Taken::By(original)),
                 Step::Pending(other) => {
                     let outcome = other.ticket.settled().await;
                     // A change leaves everything to whoever held the claim before.
@@ -254,18 +287,34 @@ impl Deduplicator {
                         // It may have changed since.
                         let now = self.memory.settled.get(&key);
                         let same = |now: &Original| now.conversion == other.original.conversion;
-                        return Ok(Some(now.filter(same).unwrap_or(other.original)));
+                        return Ok(Taken::By(now.filter(same).unwrap_or(other.original)));
                     }
                 }
-                Step::AskDisk => {
-                    let original = stored(store, claim, now_ms).await?;
-                    if let Some(original) = original {
+                Step::AskDisk => match stored(store, claim, now_ms).await? {
+                    None => return Ok(Taken::ByNobody),
+                    Some((original, true)) => return self.taken_by_erased(store, claim, original),
+                    Some((original, false)) => {
                         self.memory.settled.insert_stored(key, original);
+                        return Ok(Taken::By(original));
                     }
-                    return Ok(original);
-                }
+                },
             }
         }
+    }
+
+    /// A conversion that holds a claim by an erased text, as it was read. Memory does not keep it:
+    /// whoever changes it holds another key than the text's. For the same reason that change, which
+    /// may have been read before it was durable, is to be waited for.
+    fn taken_by_erased(
+        &self,
+        store: &Store,
+        claim: &Claim<'_>,
+        original: Original,
+    ) -> Result<Taken, ReadError> {
+        let key = self.key(&claim.without_text());
+        let changing = self.memory.pending.get(&key).map(|pending| Arc::clone(&pending));
+        unless_poisoned(store)?;
+        Ok(changing.map_or(Taken::By(original), Taken::Changing))
     }
 
     /// The conversion that holds one of the claims, the first one's before the click's, without
@@ -283,7 +332,7 @@ impl Deduplicator {
             if let Some(original) = self.known(&claim, now_ms) {
                 return Ok(Some(original));
             }
-            if let Some(original) = stored(store, &claim, now_ms).await? {
+            if let Some((original, _)) = stored(store, &claim, now_ms).await? {
                 return Ok(Some(original));
             }
         }
@@ -372,37 +421,6 @@ impl Deduplicator {
         let original = self.memory.settled.get(key)?;
         claim.is_held(original.conversion, now_ms).then_some(original)
     }
-}
-
-/// After a failed write or fsync, what was appended is still readable though it may be gone after
-/// the restart: nobody may be told of it. The store is poisoned before such a claim is withdrawn,
-/// so whoever takes the claim afterwards and reads sees the poison.
-fn unless_poisoned(store: &Store) -> Result<(), ReadError> {
-    match store.health().poison_reason() {
-        Some(_) => Err(ReadError::Poisoned),
-        None => Ok(()),
-    }
-}
-
-/// The conversion that holds a claim in the store.
-async fn stored(
-    store: &Store,
-    claim: &Claim<'_>,
-    now_ms: u64,
-) -> Result<Option<Original>, ReadError> {
-    let Some(conversion) = store.find_claim(claim).await? else { return Ok(None) };
-    unless_poisoned(store)?;
-    if !claim.is_held(conversion, now_ms) {
-        return Ok(None);
-    }
-    if claim.is_soft() {
-        // It outlives its conversion, and nobody asks for that one's status.
-        return Ok(Some(Original { conversion, status: Status::Pending }));
-    }
-    // One commit wrote both: a claim without its conversion has outlived it, and is as expired.
-    let Some(stored) = store.conversion(conversion).await? else { return Ok(None) };
-    let status = stored.record()?.status();
-    Ok(Some(Original { conversion, status: status.unwrap_or(Status::Pending) }))
 }
 
 impl Pending {

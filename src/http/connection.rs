@@ -40,7 +40,7 @@ pub(super) async fn serve(
             .serve_connection(TokioIo::new(stream), service)
     );
     let result = drain.serve(connection, |connection| connection.graceful_shutdown()).await;
-    ended(peer, result);
+    ended(result);
 }
 
 /// The same in HTTP/2.
@@ -56,12 +56,13 @@ pub(super) async fn serve_http2(
         let response = respond(&router, peer, request);
         async move { Ok::<_, Infallible>(response.await) }
     });
-    ended(peer, http2::serve(stream, service, allowance, &drain).await);
+    ended(http2::serve(stream, service, allowance, &drain).await);
 }
 
-fn ended(peer: IpAddr, result: hyper::Result<()>) {
+fn ended(result: hyper::Result<()>) {
     if let Err(error) = result {
         // Clients that break off or send no HTTP are everyday business, not ours to report.
-        tracing::debug!(%error, %peer, "connection ended early");
+        // Of whom is nobody's business.
+        tracing::debug!(%error, "connection ended early");
     }
 }

@@ -69,9 +69,8 @@ impl Entrance {
                 return Some((ip, Entered::Plain(stream)));
             };
             let shaken = certificates.accept(stream).await;
-            let shaken = count(&metrics.connections, shaken).inspect_err(
-                |error| tracing::debug!(%error, peer = %ip, "a TLS handshake came to nothing"),
-            );
+            let shaken = count(&metrics.connections, shaken)
+                .inspect_err(|error| tracing::debug!(%error, "a TLS handshake came to nothing"));
             Some((ip, Entered::Tls(Box::new(shaken.ok()?))))
         };
         // Who is still at the door when the drain begins has asked for nothing yet.

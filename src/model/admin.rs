@@ -49,6 +49,10 @@ words! {
         Verify = "verify",
         /// A backup is made.
         Backup = "backup",
+        /// Refused postbacks are judged again, for real.
+        Reprocess = "reprocess",
+        /// What is known of a person is erased.
+        Erase = "erase",
         /// Other tokens of the admin API came into force.
         Tokens = "tokens",
         /// The store was made of a backup.

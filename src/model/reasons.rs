@@ -244,6 +244,10 @@ words! {
         BoundElsewhere = "bound_elsewhere",
         /// A check of its advertiser's credentials that only looks on would have refused it.
         Unauthenticated = "unauthenticated",
+        /// What told of its visitor or customer was erased on request.
+        Erased = "erased",
+        /// Its visitor has not consented: address, user agent and referrer were never kept.
+        WithoutConsent = "without_consent",
     }
 }
 
@@ -296,6 +300,8 @@ words! {
 
 /// Why a negative event is there, in its history: so that its record alone tells that it is one.
 pub const NEGATIVE_EVENT: &str = "negative_event";
+/// Why a conversion was written anew without what told of its customer, in its history.
+pub const ERASED: &str = "erased";
 /// Why fraud rules have rejected a conversion, in its history, before a colon and the rules.
 pub const FRAUD: &str = "fraud";
 

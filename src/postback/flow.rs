@@ -487,5 +487,6 @@ pub(super) fn record<'a>(
         claims: verdict.claims().bits(binds),
         exchanged: verdict.exchanged.clone(),
         reversed_amount: 0,
+        erased: None,
     }
 }

@@ -6,7 +6,8 @@
 //! (`reversal`, pure, and `reverse`); a customer may stand for its click (`customer`); the network says itself what became of many (`upload`). What
 //! had no exchange rate is priced when it comes (`reprice`); what was refused is judged again
 //! from the log (`reprocess`). Who only asks is told what would come of it (`dry_run`). What is
-//! not even read, or too much, is `turned_away`.
+//! not even read, or too much, is `turned_away`. What told of a person is erased on request
+//! (`erase`).
 
 mod admit;
 mod answer;
@@ -16,6 +17,7 @@ mod capped;
 mod customer;
 mod decide;
 mod dry_run;
+mod erase;
 mod flow;
 mod hints;
 mod mapping;
@@ -36,6 +38,7 @@ pub use answer::{Answer, Told};
 pub use as_received::KeptIp;
 pub use body::Body;
 pub use decide::{Refused, Verdict, decide};
+pub use erase::Erased;
 pub use flow::{Committing, PostbackRequest, Postbacks, Progress};
 pub use mapping::{Fields, Names};
 pub use reprocess::{Again, Gained, Reprocessed, Selection};

@@ -81,6 +81,7 @@ pub fn record<'a>(event: &'a str, history: &'a str) -> ConversionRecord<'a> {
         claims: 1,
         exchanged: None,
         reversed_amount: 0,
+        erased: None,
     }
 }
 

@@ -147,8 +147,31 @@ impl Postbacks {
         for conversion in conversions {
             before.extend(self.store.conversion(conversion).await?);
         }
+        loop {
+            let held = self.hold_read(&before).await?;
+            let is_erased =
+                |stored: &StoredConversion| Ok::<_, RecordError>(stored.record()?.is_erased());
+            let mut is_same = true;
+            for (before, (_, stored)) in before.iter().zip(&held) {
+                let Some(stored) = stored else { continue };
+                is_same &= is_erased(before)? == is_erased(stored)?;
+            }
+            if is_same {
+                return Ok(held);
+            }
+            // One was erased since it was read, and is claimed by other keys now. That happens once
+            // to each.
+            before = held.into_iter().filter_map(|(_, stored)| stored).collect();
+        }
+    }
+
+    /// Holds conversions by the claims that they had when they were read, and reads them anew.
+    async fn hold_read(
+        &self,
+        before: &[StoredConversion],
+    ) -> Result<Vec<(Held, Option<StoredConversion>)>, ReadError> {
         let mut all = Vec::with_capacity(before.len());
-        for stored in &before {
+        for stored in before {
             let record = stored.record()?;
             let known = Original { conversion: stored.id, status: status_of(&record)? };
             all.push((ClaimSet::to_change(&record), known));

@@ -12,8 +12,8 @@ use super::{Arrival, Store, SubmitError, counting, filing};
 use crate::click_id::RecordId;
 
 /// A known conversion: its record as it is and as it becomes. Its history grows, and its click, its
-/// event, its transaction and its claims, of which its index rows are made, stay. Whoever changes
-/// it holds its claims, so that it is settled and nobody else changes it meanwhile.
+/// event, its transaction and its claims, of which its index rows are made, stay; or it is erased,
+/// and of the texts among these the keys stay that were made of them. Whoever changes it holds its claims, so that it is settled and nobody else changes it meanwhile.
 #[derive(Clone, Copy)]
 pub struct ConversionChange<'c> {
     /// Which.
@@ -70,6 +70,9 @@ impl ConversionChange<'_> {
         let Self { conversion, before, after } = *self;
         debug_assert!(after.history.len() > before.history.len(), "a change is a step");
         batch.put(Table::Conversions, conversion.as_bytes(), |out| after.encode(out));
+        if after.is_erased() && !before.is_erased() {
+            filing::put_erased_claim(batch, conversion, after);
+        }
         if conversion.as_bytes() < &bounds.filed {
             filing::put_postings(batch, conversion, after);
         }

@@ -63,6 +63,25 @@ pub enum Claim<'a> {
         /// For how long; `None`: for ever.
         windows: Option<&'a dyn CustomerWindows>,
     },
+    /// One of a conversion whose texts were erased, by its key in the store alone. In memory it has
+    /// a key of its own: who sends the text is answered by the store.
+    Erased {
+        /// Which kind it is of.
+        kind: ErasedKind,
+        /// Its key.
+        key: DedupeKey,
+    },
+}
+
+/// Kinds of claims that are made of texts that can be erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErasedKind {
+    /// [`Claim::Transaction`].
+    Transaction,
+    /// [`Claim::Reversal`].
+    Reversal,
+    /// [`Claim::Customer`].
+    Customer,
 }
 
 impl<'a> Claim<'a> {
@@ -83,28 +102,60 @@ impl<'a> Claim<'a> {
     #[must_use]
     pub fn customer_of(record: &ConversionRecord<'a>) -> Option<Self> {
         let [.., customer] = Self::all_of(record);
-        (!record.customer_id.is_empty()).then_some(customer)
+        let is_named = match &record.erased {
+            Some(erased) => erased.customer.is_some(),
+            None => !record.customer_id.is_empty(),
+        };
+        is_named.then_some(customer)
     }
 
     /// Whether a conversion can do without it.
     #[must_use]
     pub const fn is_soft(&self) -> bool {
-        matches!(self, Self::Customer { .. })
+        matches!(self, Self::Customer { .. } | Self::Erased { kind: ErasedKind::Customer, .. })
+    }
+
+    /// Whether it is made of a text that can be erased from its conversion.
+    #[must_use]
+    pub const fn is_of_text(&self) -> bool {
+        matches!(self, Self::Transaction { .. } | Self::Reversal { .. } | Self::Customer { .. })
+    }
+
+    /// The same claim after its text was erased.
+    #[must_use]
+    pub fn without_text(&self) -> Self {
+        let kind = match self {
+            Self::Transaction { .. } => ErasedKind::Transaction,
+            Self::Reversal { .. } => ErasedKind::Reversal,
+            Self::Customer { .. } => ErasedKind::Customer,
+            other => return *other,
+        };
+        Self::Erased { kind, key: self.store_key() }
     }
 
     /// The table that says which conversion holds it.
     #[must_use]
     pub const fn table(&self) -> Table {
-        match self {
-            Self::Customer { .. } => Table::Customers,
-            _ => Table::Dedupe,
-        }
+        if self.is_soft() { Table::Customers } else { Table::Dedupe }
     }
 
     /// The claims that a record may hold by what it names, whether it does or not.
     fn all_of(record: &ConversionRecord<'a>) -> [Self; 5] {
         let click = RecordId::from_bytes(record.click);
         let ConversionRecord { advertiser, event, txn_id, customer_id, .. } = *record;
+        if let Some(erased) = &record.erased {
+            let erased_of = |kind, key: Option<_>| Self::Erased {
+                kind,
+                key: DedupeKey(key.unwrap_or_default()),
+            };
+            return [
+                erased_of(ErasedKind::Transaction, erased.txn),
+                Claim::Event { click, event, window_ms: None },
+                erased_of(ErasedKind::Reversal, erased.txn),
+                Claim::Click(click),
+                erased_of(ErasedKind::Customer, erased.customer),
+            ];
+        }
         [
             Claim::Transaction { advertiser, event, txn_id },
             Claim::Event { click, event, window_ms: None },
@@ -117,11 +168,11 @@ impl<'a> Claim<'a> {
     /// The claim's bit in [`ConversionRecord::claims`]. Part of the store format.
     const fn bit(&self) -> u8 {
         match self {
-            Self::Transaction { .. } => 1,
+            Self::Transaction { .. } | Self::Erased { kind: ErasedKind::Transaction, .. } => 1,
             Self::Event { .. } => 2,
             Self::Click(_) => 4,
-            Self::Reversal { .. } => 8,
-            Self::Customer { .. } => 16,
+            Self::Reversal { .. } | Self::Erased { kind: ErasedKind::Reversal, .. } => 8,
+            Self::Customer { .. } | Self::Erased { kind: ErasedKind::Customer, .. } => 16,
         }
     }
 
@@ -134,6 +185,9 @@ impl<'a> Claim<'a> {
     /// The key in the store: 128 bits of BLAKE3.
     #[must_use]
     pub fn store_key(&self) -> DedupeKey {
+        if let Self::Erased { key, .. } = self {
+            return *key;
+        }
         self.canonical(|bytes| {
             let mut key = [0; 16];
             key.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
@@ -171,6 +225,11 @@ impl<'a> Claim<'a> {
                 buffer.push(b"u");
                 buffer.push_counted(advertiser);
                 buffer.push(customer_id.as_bytes());
+            }
+            // Only in memory.
+            Self::Erased { key, .. } => {
+                buffer.push(b"x");
+                buffer.push(&key.0);
             }
         }
         hash(&buffer.bytes[..buffer.len])
@@ -242,7 +301,11 @@ impl<'a> ClaimSet<'a> {
             return Self::of_record(record).without_customer();
         }
         let [transaction, event, ..] = Claim::all_of(record);
-        let first = if record.txn_id.is_empty() { event } else { transaction };
+        let has_txn = match &record.erased {
+            Some(erased) => erased.txn.is_some(),
+            None => !record.txn_id.is_empty(),
+        };
+        let first = if has_txn { transaction } else { event };
         Self::new(first, Some(RecordId::from_bytes(record.click)))
     }
 

@@ -31,7 +31,7 @@ use super::records::{
 };
 use super::schema::Table;
 use super::ticket::{Outcome, Settle, Ticket};
-use super::writer::Writer;
+use super::writer::{SubmitError, Writer};
 use crate::click_id::RecordId;
 use crate::limits::{COUNTED_AT_ONCE_MAX, COUNTED_ROWS_MAX, COUNTING_TURN, COUNTING_TURNS_IDLE};
 use crate::model::period::Quarter;
@@ -75,6 +75,16 @@ impl Default for AtOnce {
     fn default() -> Self {
         Self { records: COUNTED_AT_ONCE_MAX, rows: COUNTED_ROWS_MAX }
     }
+}
+
+/// How an attempt to change the sums has ended.
+pub(super) enum Exchange {
+    /// There was nothing to change.
+    Nothing,
+    /// The commit is on its way, and nobody else changes the sums before it is settled.
+    Submitted(Arc<Ticket>),
+    /// They are being changed by this commit, or looked at.
+    Later(Option<Arc<Ticket>>),
 }
 
 /// How far a turn has come.
@@ -211,6 +221,26 @@ impl Counting {
         }
         state.round = None;
         Ok(Turn::Ended)
+    }
+
+    /// Has a commit that changes the sums take its turn. It is made while nobody else changes them,
+    /// and hears how far they go and which of those by `sub1` are gone.
+    pub(super) fn exchange<E: From<SubmitError>>(
+        &self,
+        writer: &Writer,
+        make: impl FnOnce(Counted, Quarter) -> Result<Option<Batch>, E>,
+    ) -> Result<Exchange, E> {
+        let mut state = self.lock();
+        if state.is_changing() || state.held > 0 {
+            return Ok(Exchange::Later(state.commit.clone()));
+        }
+        let Some(batch) = make(self.counted(), self.subs_from())? else {
+            return Ok(Exchange::Nothing);
+        };
+        let ticket = Arc::new(Ticket::default());
+        writer.submit(Arc::clone(&ticket) as _, |all| all.append(&batch))?;
+        state.commit = Some(Arc::clone(&ticket));
+        Ok(Exchange::Submitted(ticket))
     }
 
     fn lock_counted(&self) -> MutexGuard<'_, Counted> {

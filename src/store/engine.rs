@@ -44,6 +44,17 @@ pub enum Direction {
 /// Called with each key and value of a scan.
 pub type Visit<'v> = &'v mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
+/// The keys of a table from one to another, both included.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyRange {
+    /// Of which table.
+    pub table: Table,
+    /// The first key.
+    pub from: Vec<u8>,
+    /// The last key.
+    pub to: Vec<u8>,
+}
+
 /// Keeps bytes under keys, in tables, in key order.
 pub trait Engine: Send + Sync + 'static {
     /// Applies a batch, whole or not at all: readable at once, durable after the next [`sync`].
@@ -124,6 +135,13 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Lets the engine drop rows that lead to conversions minted before `before_ms`, at its leisure.
     fn expire_rows(&self, before_ms: u64);
+
+    /// Writes out what lies in these ranges, so that nothing of what was there before is left in
+    /// the files, nor in the log of anything up to now. Blocks, long.
+    ///
+    /// # Errors
+    /// When the engine could not; what is readable stays as it is.
+    fn purge(&self, ranges: &[KeyRange]) -> Result<(), EngineError>;
 
     /// The engine's own gauges, as (name, table, value).
     fn gauges(&self, visit: &mut dyn FnMut(&'static str, Table, u64));

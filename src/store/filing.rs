@@ -178,6 +178,20 @@ pub(super) fn put_postings(batch: &mut Batch, conversion: RecordId, record: &Con
     }
 }
 
+/// Adds the row of the claim that a conversion holds by its erased text, filed or not: memory will
+/// not answer for it any more. Nobody else ever holds it.
+pub(super) fn put_erased_claim(
+    batch: &mut Batch,
+    conversion: RecordId,
+    record: &ConversionRecord<'_>,
+) {
+    let erased = |claim: &Claim<'_>| matches!(claim, Claim::Erased { .. });
+    for claim in ClaimSet::of_record(record).hard().filter(erased) {
+        let value = records::encode_dedupe(conversion);
+        batch.put(Table::Dedupe, &claim.store_key().0, |out| out.extend_from_slice(&value));
+    }
+}
+
 /// Files one range after the other.
 pub struct Filing {
     progress: Arc<Progress>,

@@ -10,7 +10,7 @@ pub use counters::{
     COUNTED, Place, cap_sums, cap_sums_end, cap_sums_from, cap_sums_of, change, change_of,
     changes_from, counter, counters, counters_from, late_click, late_click_of, late_clicks_from,
     place_of, refused, refused_from, refused_of, sub_counter, sub_counters_end, sub_counters_from,
-    sub_of,
+    sub_counters_of, sub_of,
 };
 pub use inbound::{
     INBOUND_CLICK_KEY_BYTES, INBOUND_PAGE_KEY_BYTES, InboundId, inbound_click, inbound_click_of,
@@ -55,6 +55,8 @@ pub const META_EXPIRED: &[u8] = b"expired";
 pub const META_EXPIRED_CLICKS: &[u8] = b"expired_clicks";
 /// `meta`: the first numbers that may be given to offers and affiliates, twice 4 bytes.
 pub const META_NUMBERS_FROM: &[u8] = b"numbers_from";
+/// `meta`: first bytes of the keys of erasures that are under way.
+const META_ERASURE: &[u8; 6] = b"erase_";
 /// First byte of the `ledger` keys of postings.
 const POSTING_TAG: u8 = b'p';
 /// First byte of the `ledger` keys of seals.
@@ -81,6 +83,58 @@ impl Numbered {
             Self::Offer => b'o',
             Self::Affiliate => b'a',
         }
+    }
+}
+
+/// Whose data are erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// Those of a click's visitor.
+    Click(RecordId),
+    /// Those of an advertiser's customer, by the key of its claim.
+    Customer(DedupeKey),
+}
+
+impl Subject {
+    /// Whose data they are, and nothing more.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Click(_) => "click",
+            Self::Customer(_) => "customer",
+        }
+    }
+}
+
+/// The `meta` key of an erasure that is under way.
+#[must_use]
+pub fn erasure(subject: Subject) -> [u8; 23] {
+    let mut key = [0; 23];
+    let (kind, id) = match &subject {
+        Subject::Click(click) => (b'c', click.as_bytes()),
+        Subject::Customer(customer) => (b'u', &customer.0),
+    };
+    key[..6].copy_from_slice(META_ERASURE);
+    key[6] = kind;
+    key[7..].copy_from_slice(id);
+    key
+}
+
+/// The range of all keys of [`erasure`].
+#[must_use]
+pub const fn erasures() -> (&'static [u8], &'static [u8]) {
+    (META_ERASURE, b"erase`")
+}
+
+/// Whose erasure a key of [`erasure`] is.
+#[must_use]
+pub fn erasure_of(key: &[u8]) -> Option<Subject> {
+    let (kind, id) = key.strip_prefix(META_ERASURE)?.split_first()?;
+    let id = <[u8; 16]>::try_from(id).ok()?;
+    match kind {
+        b'c' => Some(Subject::Click(RecordId::from_bytes(id))),
+        b'u' => Some(Subject::Customer(DedupeKey(id))),
+        _ => None,
     }
 }
 
@@ -327,6 +381,19 @@ mod tests {
         for other in [id(4, 0xFF), id(6, 0)] {
             let key = by_click(other, id(0xFF, 0xFF));
             assert!(key[..] < from[..] || key[..] >= to[..]);
+        }
+    }
+
+    #[test]
+    fn an_erasure_lies_in_its_range_and_names_its_subject() {
+        let (from, to) = erasures();
+        for subject in [Subject::Click(id(0, 0xFF)), Subject::Customer(DedupeKey([0xFF; 16]))] {
+            let key = erasure(subject);
+            assert!(&key[..] >= from && &key[..] < to);
+            assert_eq!(erasure_of(&key), Some(subject));
+        }
+        for other in [META_FORMAT, META_EXPIRED, META_EXPIRED_CLICKS, META_FILED, b"erase_x"] {
+            assert_eq!(erasure_of(other), None);
         }
     }
 

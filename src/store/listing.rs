@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::claim::Claim;
 use super::engine::{Direction, Engine};
-use super::keys::{DedupeKey, RecordKey};
+use super::keys::{DedupeKey, RecordKey, Subject};
 use super::records::ConversionRecord;
 use super::schema::Table;
 use super::{ReadError, Store, StoredConversion, keys, records};
@@ -30,7 +30,7 @@ struct Index {
     table: Table,
     /// Of its keys, which end with a conversion.
     ranges: Vec<(Vec<u8>, Vec<u8>)>,
-    /// There are none before.
+    /// There are none before that it does not know.
     from: RecordKey,
 }
 
@@ -89,15 +89,42 @@ impl Store {
         &self,
         click: RecordId,
     ) -> Result<Vec<StoredConversion>, ReadError> {
-        let (from, to) = keys::by_click_range(click);
-        let index = Index {
-            table: Table::ByClick,
-            ranges: vec![(from.to_vec(), to.to_vec())],
-            // No conversion is older than its click.
-            from: keys::first_at(click.time_ms()),
-        };
+        // No conversion is older than its click, unless its record was lost and the clock set back.
+        let unfiled_from = keys::first_at(click.time_ms());
+        let limit = TRACE_CONVERSIONS_MAX;
+        Ok(self.conversions_of_click(click, RecordKey::default(), unfiled_from, limit).await?.rows)
+    }
+
+    async fn conversions_of_click(
+        &self,
+        click: RecordId,
+        from: RecordKey,
+        unfiled_from: RecordKey,
+        limit: usize,
+    ) -> Result<Page<StoredConversion>, ReadError> {
+        let first = keys::by_click(click, RecordId::from_bytes(from)).to_vec();
+        let end = keys::by_click_range(click).1.to_vec();
+        let (table, ranges) = (Table::ByClick, vec![(first, end)]);
+        let index = Index { table, ranges, from: unfiled_from };
         let is_meant = move |record: &[u8]| records::click_of(record) == Some(click);
-        self.indexed(index, is_meant, TRACE_CONVERSIONS_MAX).await
+        self.indexed(index, is_meant, limit).await
+    }
+
+    /// A page of the conversions of a click or a customer, from one on, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    pub async fn conversions_from(
+        &self,
+        of: Subject,
+        from: Option<RecordKey>,
+        limit: usize,
+    ) -> Result<Page<StoredConversion>, ReadError> {
+        let from = from.unwrap_or_default();
+        match of {
+            Subject::Click(click) => self.conversions_of_click(click, from, from, limit).await,
+            Subject::Customer(key) => self.conversions_of_keys([key].into(), from, limit).await,
+        }
     }
 
     /// The conversions of one or more customers, oldest first, at most `limit`. Those that are not
@@ -111,9 +138,18 @@ impl Store {
         customers: impl Iterator<Item = Claim<'_>>,
         limit: usize,
     ) -> Result<Vec<StoredConversion>, ReadError> {
-        let customers: BTreeSet<_> = customers.map(|customer| customer.store_key()).collect();
+        let customers = customers.map(|customer| customer.store_key()).collect();
+        Ok(self.conversions_of_keys(customers, RecordKey::default(), limit).await?.rows)
+    }
+
+    async fn conversions_of_keys(
+        &self,
+        customers: BTreeSet<DedupeKey>,
+        from: RecordKey,
+        limit: usize,
+    ) -> Result<Page<StoredConversion>, ReadError> {
         // Rows of conversions that were let go stay until they are compacted.
-        let from = self.expired().conversions;
+        let from = self.expired().conversions.max(from);
         let range = |customer: &DedupeKey| {
             let (from, to) = keys::of_customer_range(*customer, from);
             (from.to_vec(), to.to_vec())
@@ -122,7 +158,7 @@ impl Store {
         let is_meant = move |record: &[u8]| {
             // One that does not decode is nobody's.
             let record = ConversionRecord::decode(record);
-            let named = record.ok().and_then(|it| Some(Claim::customer_of(&it)?.store_key()));
+            let named = record.ok().and_then(|it| it.customer_key());
             named.is_some_and(|named| customers.contains(&named))
         };
         let index = Index { table: Table::Customers, ranges, from };
@@ -136,34 +172,45 @@ impl Store {
         index: Index,
         is_meant: impl Fn(&[u8]) -> bool + Send + 'static,
         limit: usize,
-    ) -> Result<Vec<StoredConversion>, ReadError> {
+    ) -> Result<Page<StoredConversion>, ReadError> {
         // Looked at before the index: what is filed meanwhile is seen twice, never not at all.
         let from = self.filing.below().max(index.from);
         let read = move |engine: &dyn Engine| {
             let mut ids = BTreeSet::new();
-            let until_full = |ids: &BTreeSet<RecordId>| {
-                if ids.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            let until_full = |found: usize| {
+                if found < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
+            // The first of each: the first of all are among them.
             let up = Direction::Ascending;
             for (from, to) in &index.ranges {
+                let mut found = 0;
                 engine.scan(index.table, from, to, up, &mut |key, _| {
                     ids.extend(keys::conversion_of(key));
-                    until_full(&ids)
+                    found += 1;
+                    until_full(found)
                 })?;
             }
+            let mut found = 0;
             engine.scan(Table::Conversions, &from, &keys::KEY_END, up, &mut |key, value| {
                 if is_meant(value) {
                     ids.extend(keys::record(key));
+                    found += 1;
                 }
-                until_full(&ids)
+                until_full(found)
             })?;
             Ok::<_, ReadError>(ids)
         };
-        let mut conversions = Vec::new();
-        for id in self.readers.run(read).await?? {
-            conversions.extend(self.conversion(id).await?);
+        let mut ids = self.readers.run(read).await??;
+        // Not by what is there of them: one that was let go may have its row still.
+        let next = ids.iter().nth(limit.saturating_sub(1)).copied();
+        let mut page = Page { rows: Vec::new(), next };
+        if let Some(last) = next {
+            ids.split_off(&RecordId::from_bytes(keys::after(last)));
         }
-        Ok(conversions)
+        for id in ids {
+            page.rows.extend(self.conversion(id).await?);
+        }
+        Ok(page)
     }
 
     /// Shows `visit` the newest `count` of the conversions that were there when the store was

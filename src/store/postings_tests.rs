@@ -36,6 +36,7 @@ fn record(steps: &[(u64, i64, i64)]) -> ConversionRecord<'static> {
         amount: None,
         amount_currency: None,
         reversed_amount: 0,
+        erased: None,
         revenue: 0,
         payout: 0,
         currency: *b"USD",

@@ -11,6 +11,8 @@ use crate::model::status::Status;
 
 const CLICK_VERSION: u8 = 3;
 const CONVERSION_VERSION: u8 = 4;
+/// Of conversions whose texts were erased: version 4, and then what stands for the texts.
+const ERASED_CONVERSION_VERSION: u8 = 5;
 const RATES_VERSION: u8 = 1;
 const DEDUPE_VERSION: u8 = 1;
 const BINDING_VERSION: u8 = 1;
@@ -187,6 +189,10 @@ pub struct ConversionRecord<'a> {
     /// How much of `amount` has been taken back by negative events that did not take back all,
     /// micro-units. Price and amounts stay what they were; what is left of them is derived.
     pub reversed_amount: i64,
+    /// What stands for the texts that were erased; `None`: none was. Written behind all else, by
+    /// version 5 alone.
+    #[serde(skip)]
+    pub erased: Option<Box<ErasedTexts>>,
 }
 
 /// The rates of one day, as stored beside its key.
@@ -227,6 +233,7 @@ mod conversion_v2;
 mod conversion_v3;
 mod counters;
 mod earned;
+mod erased;
 mod inbound;
 mod ledger;
 
@@ -236,6 +243,7 @@ pub use counters::{
     LateClickRecord, PlaceRecord, RefusedCounts, RefusedRecord, SubRecord, Tally,
 };
 pub use earned::{Earned, EarnedInBase, Exchanged, HistoryEntry, InBase, PinnedRate};
+pub use erased::{ErasedTexts, ErasureRecord};
 pub use inbound::{
     InboundForm, InboundHead, InboundRow, begin_inbound_page, decode_inbound_page, encode_inbound,
     inbound_flags, pack_auth, unpack_auth,
@@ -245,7 +253,10 @@ pub use ledger::{Balance, Converted, Entries, Hash, PostingRecord, SealRecord};
 impl<'a> ConversionRecord<'a> {
     /// Appends the record's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        append(CONVERSION_VERSION, self, out);
+        match &self.erased {
+            None => append(CONVERSION_VERSION, self, out),
+            Some(erased) => append(ERASED_CONVERSION_VERSION, &(self, erased), out),
+        }
     }
 
     /// Reads a record back; texts borrow from `bytes`.
@@ -257,6 +268,7 @@ impl<'a> ConversionRecord<'a> {
             Some((&CONVERSION_VERSION, rest)) => {
                 postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
             }
+            Some((&ERASED_CONVERSION_VERSION, rest)) => erased::decode(rest),
             Some((&conversion_v3::VERSION, rest)) => conversion_v3::decode(rest),
             Some((&conversion_v2::VERSION, rest)) => conversion_v2::decode(rest),
             Some((&conversion_v1::VERSION, rest)) => conversion_v1::decode(rest),
@@ -287,7 +299,7 @@ pub fn click_flags(click: &[u8]) -> u32 {
 /// version 4 do not.
 #[must_use]
 pub fn has_base_booked(conversion: &[u8]) -> bool {
-    conversion.first() == Some(&CONVERSION_VERSION)
+    conversion.first().is_some_and(|version| *version >= CONVERSION_VERSION)
 }
 
 /// The click that an encoded conversion belongs to, without a look at the rest.

@@ -4,17 +4,17 @@ use std::fs;
 use std::io::ErrorKind as IoErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    Cache, ColumnFamily, DB, ErrorKind, IngestExternalFileOptions, ReadOptions, ReadTier,
-    SstFileWriter, WriteBatch, WriteOptions,
+    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, ErrorKind,
+    IngestExternalFileOptions, ReadOptions, ReadTier, SstFileWriter, WriteBatch, WriteOptions,
 };
 
-use super::engine::{Batch, Change, Direction, Engine, EngineError, Lookup, Tier, Visit};
+use super::engine::{Batch, Change, Direction, Engine, EngineError, KeyRange, Lookup, Tier, Visit};
 use super::options;
 use super::schema::{Profile, Table};
 use crate::limits::LOG_FILE_BYTES;
@@ -33,6 +33,10 @@ const GAUGES: [(&str, &str); 6] = [
 const NO_KEY: &[u8] = b"";
 /// What log files are filled with at once, bytes.
 const LOG_FILLER_BYTES: usize = 1 << 20;
+/// The property that counts failed flushes and compactions.
+const BACKGROUND_ERRORS: &str = "rocksdb.background-errors";
+/// The property that names the oldest log that is needed.
+const NEEDED_LOG: &str = "rocksdb.min-log-number-to-keep";
 
 /// A RocksDB database with all of the store's column families.
 pub struct RocksEngine {
@@ -41,6 +45,9 @@ pub struct RocksEngine {
     disk: ReadOptions,
     cache: Cache,
     rows_before_ms: Arc<AtomicU64>,
+    /// Held by whoever may make RocksDB begin another log, for which it takes an old one; alone by
+    /// who empties old ones.
+    logs: RwLock<()>,
 }
 
 impl RocksEngine {
@@ -59,7 +66,8 @@ impl RocksEngine {
         }
         let mut memory = ReadOptions::default();
         memory.set_read_tier(ReadTier::BlockCache);
-        Ok(Self { db, memory, disk: ReadOptions::default(), cache, rows_before_ms })
+        let (disk, logs) = (ReadOptions::default(), RwLock::default());
+        Ok(Self { db, memory, disk, cache, rows_before_ms, logs })
     }
 
     /// Opens the database in `path` to be read only: nothing in the folder changes. What is still
@@ -81,8 +89,8 @@ impl RocksEngine {
         let db = DB::open_cf_descriptors_read_only(&options, path, families, false);
         let mut memory = ReadOptions::default();
         memory.set_read_tier(ReadTier::BlockCache);
-        let disk = ReadOptions::default();
-        Ok(Self { db: db.map_err(failed)?, memory, disk, cache, rows_before_ms })
+        let (disk, logs) = (ReadOptions::default(), RwLock::default());
+        Ok(Self { db: db.map_err(failed)?, memory, disk, cache, rows_before_ms, logs })
     }
 
     /// Begins another log file: with the memtable, which must not be empty for it.
@@ -93,6 +101,41 @@ impl RocksEngine {
 
     fn family(&self, table: Table) -> &ColumnFamily {
         self.db.cf_handle(table.name()).expect("every table is opened as a column family")
+    }
+}
+
+impl RocksEngine {
+    /// Empties the logs that RocksDB needs no more and keeps to write over them, which may never
+    /// happen. Whoever begins a log takes one of them, first its content, then its name; in between
+    /// it must not be touched.
+    fn empty_old_logs(&self) -> Result<(), EngineError> {
+        let mut emptied = Vec::new();
+        let alone = self.logs.write().unwrap_or_else(PoisonError::into_inner);
+        let needed_from = self.db.property_int_value(NEEDED_LOG).map_err(failed)?.unwrap_or(0);
+        for entry in
+            fs::read_dir(self.db.path()).map_err(|error| unusable(self.db.path(), error))?
+        {
+            let path = entry.map_err(|error| unusable(self.db.path(), error))?.path();
+            let is_log = path.extension().is_some_and(|extension| extension == "log");
+            let number = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+            if !is_log || number.is_none_or(|number| number >= needed_from) {
+                continue;
+            }
+            match fs::OpenOptions::new().write(true).open(&path) {
+                // RocksDB has removed it meanwhile.
+                Err(error) if error.kind() == IoErrorKind::NotFound => {}
+                Err(error) => return Err(unusable(&path, error)),
+                Ok(file) => {
+                    file.set_len(0).map_err(|error| unusable(&path, error))?;
+                    emptied.push((path, file));
+                }
+            }
+        }
+        drop(alone);
+        for (path, file) in emptied {
+            file.sync_all().map_err(|error| unusable(&path, error))?;
+        }
+        Ok(())
     }
 }
 
@@ -114,6 +157,7 @@ impl Engine for RocksEngine {
                 }
             }
         }
+        let _logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
         self.db.write_opt(writes, &WriteOptions::default()).map_err(failed)
     }
 
@@ -169,6 +213,7 @@ impl Engine for RocksEngine {
         writer.finish().map_err(failed)?;
         let mut ingest = IngestExternalFileOptions::default();
         ingest.set_move_files(true);
+        let _logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
         self.db
             .ingest_external_file_cf_opts(self.family(table), &ingest, vec![path])
             .map_err(failed)
@@ -228,12 +273,34 @@ impl Engine for RocksEngine {
     }
 
     fn copy_to(&self, folder: &Path) -> Result<(), EngineError> {
+        let _logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
         let checkpoint = Checkpoint::new(&self.db).map_err(failed)?;
         checkpoint.create_checkpoint(folder).map_err(failed)
     }
 
     fn expire_rows(&self, before_ms: u64) {
         self.rows_before_ms.store(before_ms, Ordering::Relaxed);
+    }
+
+    fn purge(&self, ranges: &[KeyRange]) -> Result<(), EngineError> {
+        let failures = || self.db.property_int_value(BACKGROUND_ERRORS).map_err(failed);
+        let before = failures()?;
+        for table in Table::ALL {
+            // From then on the log needs none of what came before.
+            self.db.flush_cf(self.family(table)).map_err(failed)?;
+        }
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        for KeyRange { table, from, to } in ranges {
+            let family = self.family(*table);
+            self.db.compact_range_cf_opt(family, Some(from), Some(to), &options);
+        }
+        // A compaction itself does not say how it ended.
+        if failures()? != before {
+            return Err(EngineError("a compaction has failed".to_owned()));
+        }
+        self.empty_old_logs()
     }
 
     fn gauges(&self, visit: &mut dyn FnMut(&'static str, Table, u64)) {
@@ -262,6 +329,10 @@ fn remove_if_there(path: &Path) -> Result<(), EngineError> {
         }
         _ => Ok(()),
     }
+}
+
+fn unusable(path: &Path, error: std::io::Error) -> EngineError {
+    EngineError(format!("cannot use {}: {error}", path.display()))
 }
 
 fn failed(error: rocksdb::Error) -> EngineError {

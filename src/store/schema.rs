@@ -12,7 +12,7 @@ pub enum Profile {
 }
 
 /// One column family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Table {
     /// Click ID's first 16 bytes → click record. Written by clicks, read by postbacks and the

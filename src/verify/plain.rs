@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::{Report, VerifyError};
 use crate::store::View;
 use crate::store::keys::{self, AuditKey, Numbered};
-use crate::store::records::{AuditRecord, CatalogRecord, ClickRecord, RatesRecord};
+use crate::store::records::{AuditRecord, CatalogRecord, ClickRecord, ErasureRecord, RatesRecord};
 use crate::store::schema::Table;
 
 const CONTINUE: ControlFlow<()> = ControlFlow::Continue(());
@@ -103,7 +103,23 @@ fn meta(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
             None => {}
         }
     }
+    erasures(view, report)?;
     audit(view, report)
+}
+
+fn erasures(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
+    let (from, to) = keys::erasures();
+    view.scan(Table::Meta, from, to, &mut |key, value| {
+        report.count(Table::Meta.name());
+        if keys::erasure_of(key).is_none() {
+            report.fault(Table::Meta, key, "the key names nobody whose data are erased");
+        }
+        if let Err(error) = ErasureRecord::decode(value) {
+            report.fault(Table::Meta, key, error.to_string());
+        }
+        CONTINUE
+    })?;
+    Ok(())
 }
 
 fn audit(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {

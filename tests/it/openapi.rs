@@ -160,6 +160,7 @@ fn every_call_answers_as_its_description_says() {
         calls.check(&format!("GET /api/v1/{call}"), 400, &api(&format!("{call}?format=xml")));
     }
     check_money(&server, &mut calls, conversion);
+    check_erase(&server, &mut calls, &click);
     check_jobs(&server, &mut calls);
 
     calls.check("GET /api/v1/audit", 200, &api("audit"));
@@ -206,6 +207,21 @@ fn check_money(server: &Server, calls: &mut Calls, conversion: &str) {
         let statement = api(&format!("statements?{days}&format={format}"));
         calls.check("GET /api/v1/statements", 200, &statement);
     }
+}
+
+fn check_erase(server: &Server, calls: &mut Calls, click: &str) {
+    let erase = |body: Value| server.post_api("erase", "application/json", &body.to_string());
+    let begun = erase(json!({"click_id": click}));
+    calls.check("POST /api/v1/erase", 202, &begun);
+    calls.check("POST /api/v1/erase", 400, &erase(json!({"click_id": "nonsense"})));
+    let job = format!("/api/v1/jobs/{}", begun.json()["job_id"].as_str().expect("an ID"));
+    eventually("the end of the job", || {
+        let answer = server.admin(&job);
+        calls.check("GET /api/v1/jobs/{id}", 200, &answer);
+        (answer.json()["status"] == "succeeded").then_some(())
+    });
+    let erased = server.admin(&format!("/api/v1/clicks/{click}"));
+    calls.check("GET /api/v1/clicks/{click_id}", 200, &erased);
 }
 
 fn check_jobs(server: &Server, calls: &mut Calls) {

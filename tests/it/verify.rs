@@ -80,6 +80,7 @@ pub fn conversion<'a>(
         amount: None,
         amount_currency: None,
         reversed_amount: 0,
+        erased: None,
         revenue: 20 * MICROS,
         payout: 15 * MICROS,
         currency: *b"USD",

@@ -14,6 +14,7 @@ use postbackd::store::records::{
 use postbackd::store::schema::Table;
 
 use crate::disk::Tables;
+use crate::erased::{self, Erasures};
 use crate::{caps, inbound};
 
 /// The catalog that the simulation runs on. Its facts are stated again below, on purpose.
@@ -281,6 +282,7 @@ pub struct Books {
     bound: BTreeSet<&'static str>,
     /// Histories as they were when somebody was told of them.
     histories: BTreeMap<RecordId, Vec<Step>>,
+    pub erasures: Erasures,
 }
 
 /// One step of a history: status, time of receipt, revenue and payout in force.
@@ -389,6 +391,8 @@ impl Books {
             let bytes = bytes.unwrap_or_else(|| panic!("click {click:?} was lost"));
             assert!(ClickRecord::decode(bytes).is_ok());
         }
+        self.erasures.audit(disk);
+        erased::audit(disk);
         audit_refunds(disk);
         audit_customers(&filed_below(disk), disk);
         caps::audit(disk);
@@ -536,7 +540,10 @@ fn audit_conversions(filed_below: &[u8], disk: &Tables) -> BTreeMap<Key, Vec<Rec
 /// while it is approved, and nothing otherwise.
 fn audit_history(record: &ConversionRecord<'_>) {
     use Status::{Approved, Pending, Rejected, Reversed};
-    let history = history_of(record);
+    // `erased.rs` looks at the steps left out.
+    let mut record = record.clone();
+    record.history.retain(|step| step.reason != "erased");
+    let (record, history) = (&record, history_of(&record));
     let legal = |from: Status, to: Status| match (from, to) {
         (Pending, Approved | Rejected) | (Approved, Reversed) => true,
         (Rejected, Approved) => record.event == "deposit" && record.offer != "capped",
@@ -654,7 +661,8 @@ fn audit_refunds(disk: &Tables) {
         let (count, amount) = taken.remove(id.to_text().as_str()).unwrap_or_default();
         let steps = record.history.iter().filter(|step| step.reason == "refund").count();
         assert_eq!(steps, count, "{id:?}: refunds, and steps in its history");
-        let by_refund = record.history.last().is_some_and(|step| step.reason == "refund");
+        let last = record.history.iter().rfind(|step| step.reason != "erased");
+        let by_refund = last.is_some_and(|step| step.reason == "refund");
         if record.status() == Some(Status::Approved) {
             let is_shared = shared.contains(id.to_text().as_str());
             assert!(record.reversed_amount <= amount, "{id:?}: refunded");
@@ -689,9 +697,9 @@ fn audit_dedupe(holders: &BTreeMap<Key, Vec<RecordId>>, filed_below: &[u8], disk
     assert!(entries.is_empty(), "dedupe entries of no conversion: {entries:?}");
 }
 
-/// A conversion's record, which must be there.
+/// A conversion's record, which must be there, with the texts that were erased.
 pub fn on_disk(conversion: RecordId, disk: &Tables) -> ConversionRecord<'_> {
     let bytes = disk.of(Table::Conversions).get(&conversion.as_bytes()[..]);
     let bytes = bytes.unwrap_or_else(|| panic!("conversion {conversion:?} is not on disk"));
-    ConversionRecord::decode(bytes).expect("a conversion record")
+    erased::restored(ConversionRecord::decode(bytes).expect("a conversion record"))
 }

@@ -6,7 +6,7 @@ use std::ops::{ControlFlow, RangeBounds};
 use std::sync::{Mutex, MutexGuard};
 
 use postbackd::store::engine::{
-    Batch, Change, Direction, Engine, EngineError, Lookup, Tier, Visit,
+    Batch, Change, Direction, Engine, EngineError, KeyRange, Lookup, Tier, Visit,
 };
 use postbackd::store::schema::Table;
 
@@ -260,6 +260,10 @@ impl Engine for Disk {
 
     fn copy_to(&self, _folder: &std::path::Path) -> Result<(), EngineError> {
         Err(EngineError("a simulated disk has no folders".into()))
+    }
+
+    fn purge(&self, _ranges: &[KeyRange]) -> Result<(), EngineError> {
+        Ok(())
     }
 
     fn expire_rows(&self, _before_ms: u64) {}

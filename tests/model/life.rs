@@ -1,5 +1,6 @@
 //! One life of a server: from opening the store to the crash.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
@@ -19,19 +20,21 @@ use postbackd::model::period::Calendar;
 use postbackd::model::rate::Day;
 use postbackd::model::reasons::{Flag, Refusal, Unavailability};
 use postbackd::model::status::Status;
-use postbackd::postback::{Address, Answer, Body, PostbackRequest, Postbacks};
+use postbackd::postback::{Address, Answer, Body, ChangeError, Erased, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
 use postbackd::store::engine::Engine;
+use postbackd::store::keys::Subject;
 use postbackd::store::records::{ClickRecord, StoredIp};
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
 use postbackd::store::{
-    AppendBuffers, Appended, AtOnce, Numbers, Store, SubmitError, Turn, Unobserved,
+    AppendBuffers, Appended, AtOnce, Numbers, Store, SubmitError, Touched, Turn, Unobserved,
 };
 use postbackd::throttle::Throttle;
 
 use crate::books::{Books, CUSTOMERS, Key, OFFERS, Request, customer_claim, on_disk};
 use crate::counts;
 use crate::disk::{Disk, Faults};
+use crate::erased;
 use crate::rng::Rng;
 
 /// What all lives of all seeds share; making it takes longer than a life.
@@ -82,6 +85,13 @@ struct Client {
     task: Task<Answer>,
 }
 
+/// An erasure under way, and what there was to erase when it began.
+struct Erasing {
+    subject: Subject,
+    there: (Vec<RecordId>, BTreeSet<RecordId>),
+    task: Task<Result<(Erased, Touched), ChangeError>>,
+}
+
 /// The server's parts, as its composition root puts them together.
 pub struct Life {
     disk: Arc<Disk>,
@@ -92,6 +102,7 @@ pub struct Life {
     clients: Vec<Client>,
     warming: Option<Task<()>>,
     rewriting: Option<Task<()>>,
+    erasing: Option<Erasing>,
     waker: Task<()>,
     clicks: Vec<(RecordId, Arc<Ticket>)>,
     stragglers: Vec<(RecordId, &'static str)>,
@@ -139,6 +150,7 @@ impl Life {
             clients: Vec::new(),
             warming: None,
             rewriting: None,
+            erasing: None,
             waker: Task::new(async move { waiting.attend(|| ()).await }),
             clicks: Vec::new(),
             stragglers: Vec::new(),
@@ -171,9 +183,10 @@ impl Life {
     }
 
     /// Mints a click whose record is not on its way yet, as on another worker.
-    pub fn straggle(&mut self, offer: &'static str, sub1: &'static str, now_ms: u64) {
+    pub fn straggle(&mut self, offer: &'static str, sub1: &'static str, now_ms: u64) -> RecordId {
         let click = self.mint(offer, now_ms);
         self.stragglers.push((click, sub1));
+        click
     }
 
     /// Sends the records of such clicks on their way.
@@ -246,6 +259,10 @@ impl Life {
                 self.rewriting = None;
             }
         }
+        if self.erasing.as_ref().is_some_and(|erasing| erasing.task.wants_poll()) {
+            moved = true;
+            self.poll_erasing(books);
+        }
         if self.waker.wants_poll() {
             moved = true;
             assert!(self.waker.poll().is_none(), "it runs for ever");
@@ -279,6 +296,34 @@ impl Life {
             let postbacks = Arc::clone(&self.postbacks);
             let reprice = async move { drop(postbacks.reprice(&[day].into(), now_ms).await) };
             self.rewriting = Some(Task::new(reprice));
+        }
+    }
+
+    /// Erases what is known of a person, one after the other.
+    pub fn erase(&mut self, subject: Subject, now_ms: u64) {
+        if self.erasing.is_none() {
+            let postbacks = Arc::clone(&self.postbacks);
+            let there = self.disk.with_durable(|disk| erased::of(subject, disk));
+            let task = Task::new(async move { postbacks.erase(subject, now_ms).await });
+            self.erasing = Some(Erasing { subject, there, task });
+        }
+    }
+
+    /// Whose erasure is under way.
+    pub fn erasing(&self) -> Option<Subject> {
+        self.erasing.as_ref().map(|erasing| erasing.subject)
+    }
+
+    fn poll_erasing(&mut self, books: &mut Books) {
+        let ended = self.erasing.as_mut().and_then(|erasing| erasing.task.poll());
+        let Some(ended) = ended else { return };
+        let Some(Erasing { subject, there, .. }) = self.erasing.take() else { return };
+        match ended {
+            Ok(_) => {
+                books.erasures.done(there);
+                self.disk.with_durable(|disk| books.erasures.audit(disk));
+            }
+            Err(_) => books.erasures.begun.push(subject),
         }
     }
 
@@ -423,6 +468,7 @@ impl Life {
         assert!(self.clients.is_empty(), "stuck: {:?}", self.clients[0].request);
         assert!(self.warming.is_none(), "warming up is stuck");
         assert!(self.rewriting.is_none(), "a rewriting is stuck");
+        assert!(self.erasing.is_none(), "an erasure is stuck");
         let (.., pending) = self.postbacks.dedup.fill();
         assert_eq!(pending, 0, "claims are left behind");
         for (click, ticket) in self.clicks.drain(..) {

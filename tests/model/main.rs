@@ -36,6 +36,10 @@
 //!   (`totals.rs`);
 //! - what a fraud rule of clicks rejects is rejected, however quickly it comes after its click, and
 //!   no advertiser undoes that;
+//! - what an erasure that has ended was to erase is erased, in every later life, and nothing else
+//!   of it has changed: whoever sends the erased texts again is answered as before, money and
+//!   customers stay where they were, and the sums by `sub1` are those of the clicks that are left
+//!   (`erased.rs`);
 //! - when the writer has run dry, no future waits, no claim is pending, every ticket is settled;
 //! - offers and affiliates keep their numbers; no ID is minted twice.
 //!
@@ -51,6 +55,7 @@ mod books;
 mod caps;
 mod counts;
 mod disk;
+mod erased;
 mod inbound;
 mod life;
 mod rng;
@@ -60,15 +65,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use postbackd::catalog::{self, NetworkDefaults};
-use postbackd::click_id::ClickId;
+use postbackd::click_id::{ClickId, RecordId};
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::rate::{Day, Rate};
 use postbackd::model::status::Status;
 use postbackd::rates::{DayRates, Market, Rates};
+use postbackd::store::keys::Subject;
 use postbackd::store::{Store, Unobserved};
 
-use books::{Books, CATALOG, CUSTOMERS, EVENTS, OFFERS, RATES, Request, WINDOW_MS};
+use books::{Books, CATALOG, CUSTOMERS, EVENTS, OFFERS, RATES, Request, WINDOW_MS, customer_claim};
 use disk::{Disk, Faults, Tables};
 use life::{Life, Setup};
 use rng::Rng;
@@ -120,6 +126,8 @@ struct World {
     now_ms: u64,
     clicks: Vec<(&'static str, ClickId)>,
     sent: Vec<Request>,
+    /// Clicks that no postback names.
+    stragglers: Vec<RecordId>,
     /// The rates, which no crash takes away.
     market: Market,
 }
@@ -132,6 +140,7 @@ impl World {
             now_ms: 1_700_000_000_000,
             clicks: Vec::new(),
             sent: Vec::new(),
+            stragglers: Vec::new(),
             market: Market::closed(Currency::USD),
         }
     }
@@ -153,6 +162,7 @@ impl World {
                 }
                 life.run_dry(&self.sent, self.now_ms, &mut self.books);
             }
+            self.books.erasures.begun.extend(life.erasing());
             drop(life);
             durable = disk.crash();
             self.books.audit(&durable);
@@ -173,7 +183,7 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
-        match self.rng.below(119) {
+        match self.rng.below(122) {
             0..8 => self.send_new(life),
             8..20 => self.send_again(life),
             20..40 => life.poll_any(&mut self.rng, &mut self.books),
@@ -189,6 +199,7 @@ impl World {
             108..110 => life.look_at_sums(),
             110..113 => self.straggle(life),
             113..115 => life.catch_up(),
+            115..118 => self.erase(life),
             _ => self.step_rates(life),
         }
     }
@@ -236,9 +247,30 @@ impl World {
         (OFFERS[self.rng.below(OFFERS.len())], ["", "a", "b"][self.rng.below(3)])
     }
 
+    /// Erases a click or a customer, or goes on with what a crash has cut short.
+    fn erase(&mut self, life: &mut Life) {
+        let subject = match self.rng.below(4) {
+            0 => self.books.erasures.begun.pop(),
+            3 => self.stragglers.pop().map(Subject::Click),
+            1 => {
+                let customer = CUSTOMERS[self.rng.below(CUSTOMERS.len())];
+                Some(Subject::Customer(customer_claim(customer).store_key()))
+            }
+            _ if self.clicks.is_empty() => None,
+            _ => {
+                let (_, click) = self.clicks[self.rng.below(self.clicks.len())];
+                Some(Subject::Click(click.record()))
+            }
+        };
+        if let Some(subject) = subject {
+            life.erase(subject, self.now_ms);
+        }
+    }
+
     fn straggle(&mut self, life: &mut Life) {
         let (offer, sub1) = self.link();
-        life.straggle(offer, sub1, self.now_ms);
+        let click = life.straggle(offer, sub1, self.now_ms);
+        self.stragglers.push(click);
     }
 
     fn status(&mut self) -> Option<Status> {

@@ -125,6 +125,17 @@ pub fn sub_counters_from(quarter: Quarter) -> [u8; 5] {
     from(SUB_TAG, quarter)
 }
 
+/// The range of the keys of [`sub_counter`] of a place.
+#[must_use]
+pub fn sub_counters_of(place: Place) -> (Vec<u8>, Vec<u8>) {
+    let from = sub_counter(place, None);
+    let mut to = from.clone();
+    if let Some(kind) = to.last_mut() {
+        *kind = NAMED + 1;
+    }
+    (from, to)
+}
+
 /// Where all keys of [`sub_counter`] end.
 #[must_use]
 pub const fn sub_counters_end() -> [u8; 1] {
@@ -269,6 +280,8 @@ mod tests {
             for sub in [None, Some(""), Some("a"), Some("é\0")] {
                 let key = sub_counter(place, sub);
                 assert_eq!((sub_of(&key), place_of(&key)), (Some((place, sub)), None));
+                let (first, end) = sub_counters_of(place);
+                assert!((first..end).contains(&key));
                 let from = sub_counters_from(place.quarter);
                 assert!(
                     key[..] >= from[..] && key[..] < sub_counters_from(place.quarter.next())[..]

@@ -81,5 +81,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> 
         claims: 0,
         exchanged: None,
         reversed_amount: 0,
+        erased: None,
     })
 }

@@ -90,6 +90,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(ConversionRecord<'_>, &[u8]), Record
         claims: old.claims,
         exchanged: old.exchanged,
         reversed_amount: 0,
+        erased: None,
     };
     Ok((record, rest))
 }

@@ -1,0 +1,168 @@
+//! `POST /api/v1/erase`: what is known of a person is erased, as a job.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::response::Response;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use utoipa::ToSchema;
+
+use super::audit;
+use super::error::ApiError;
+use super::jobs::{Job, accepted, begin};
+use super::server::AdminState;
+use crate::audit::Author;
+use crate::dedup::Claim;
+use crate::limits::{ERASURES_AGAIN_AFTER, TXN_ID_BYTES_MAX};
+use crate::model::admin::AuditAction;
+use crate::model::ids::ID_BYTES_MAX;
+use crate::postback::Erased;
+use crate::store::keys::Subject;
+
+const ERASE: &str = "erase";
+
+/// Whose data are erased: those of a click's visitor, or of an advertiser's customer.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Erasure {
+    /// A click ID, 33 characters.
+    click_id: Option<String>,
+    /// An advertiser's ID.
+    advertiser: Option<String>,
+    /// The advertiser's own ID of the customer.
+    customer_id: Option<String>,
+    /// Only count what would be erased.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What a job has erased.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Done {
+    clicks: u64,
+    conversions: u64,
+    dry_run: bool,
+}
+
+/// Erases what is known of a click's visitor or an advertiser's customer.
+#[utoipa::path(
+    post, path = "/erase", operation_id = "post_erase", tag = "records",
+    request_body = Erasure,
+    responses((status = 202, description = "It has begun; `Location` is the job.", body = Job)),
+)]
+pub async fn erase(
+    State(state): State<Arc<AdminState>>,
+    Extension(by): Extension<Author>,
+    body: Result<Json<Erasure>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let Json(body) = body.map_err(|error| ApiError::bad_request("bad_body", error.body_text()))?;
+    let (subject, dry_run) = (subject(&state, &body)?, body.dry_run);
+    let runtime = Handle::current();
+    let (kept, is_kept) = oneshot::channel();
+    let (id, job, _) = begin(&state, ERASE, move |state| {
+        runtime.block_on(async {
+            if dry_run {
+                return would_erase(state, subject).await;
+            }
+            let begun = state.store.begin_erasure(subject, state.clock.now_ms()).await;
+            let error = begun.as_ref().err().map(|error| format!("not begun: {error}"));
+            // Who asked may have gone.
+            let _ = kept.send(begun);
+            error.map_or(Ok(()), Err)?;
+            erased(state, subject).await
+        })
+    })?;
+    if !dry_run {
+        // Whoever is told that it has begun need not ask again after a crash.
+        match is_kept.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(ApiError::work_failed(error)),
+            Err(_) => return Err(ApiError::work_failed("the erasure ended badly")),
+        }
+    }
+    if !dry_run {
+        // Nothing that would tell whose data they were.
+        let details = json!({ "job_id": job.job_id, "of": subject.kind() });
+        audit::keep_soon(&state, &by, AuditAction::Erase, &details);
+    }
+    Ok(accepted(id, job))
+}
+
+fn subject(state: &AdminState, body: &Erasure) -> Result<Subject, ApiError> {
+    match (&body.click_id, &body.advertiser, &body.customer_id) {
+        (Some(click), None, None) => {
+            let click = state.keyring.verify(click.as_bytes());
+            let click =
+                click.map_err(|error| ApiError::bad_request("bad_click_id", error.to_string()))?;
+            Ok(Subject::Click(click.record()))
+        }
+        (None, Some(advertiser), Some(customer_id)) => {
+            let fits = (1..=ID_BYTES_MAX).contains(&advertiser.len())
+                && (1..=TXN_ID_BYTES_MAX).contains(&customer_id.len());
+            if !fits {
+                let what = "an advertiser or a customer ID is never empty, nor as long as this";
+                return Err(ApiError::bad_request("bad_parameter", what));
+            }
+            let claim = Claim::Customer { advertiser, customer_id, windows: None };
+            Ok(Subject::Customer(claim.store_key()))
+        }
+        _ => {
+            let what = "say whose data: click_id, or advertiser and customer_id";
+            Err(ApiError::bad_request("bad_parameter", what))
+        }
+    }
+}
+
+async fn would_erase(state: &AdminState, subject: Subject) -> Result<Value, String> {
+    let found = state.postbacks.would_erase(subject).await.map_err(text)?;
+    result(found, true)
+}
+
+async fn erased(state: &AdminState, subject: Subject) -> Result<Value, String> {
+    let erased = state.postbacks.erase(subject, state.clock.now_ms()).await;
+    let (erased, touched) = erased.map_err(text)?;
+    state.store.purge(touched).map_err(|error| {
+        format!("what was erased is not out of all files yet, and will be tried again: {error}")
+    })?;
+    state.store.end_erasure(subject).await.map_err(text)?;
+    result(erased, false)
+}
+
+fn result(erased: Erased, dry_run: bool) -> Result<Value, String> {
+    let Erased { clicks, conversions } = erased;
+    serde_json::to_value(Done { clicks, conversions, dry_run }).map_err(text)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Takes up erasures that were begun and have not come to their end: cut short by a stop or a
+/// crash, failed, or begun while another job was running.
+pub async fn resume_erasures(state: &Arc<AdminState>) {
+    let mut again = tokio::time::interval(ERASURES_AGAIN_AFTER);
+    loop {
+        again.tick().await;
+        let under_way = match state.store.erasures().await {
+            Ok(under_way) => under_way,
+            Err(error) => {
+                tracing::warn!(%error, "erasures under way cannot be read");
+                continue;
+            }
+        };
+        for subject in under_way {
+            let runtime = Handle::current();
+            let begun = begin(state, ERASE, move |state| runtime.block_on(erased(state, subject)));
+            match begun {
+                Ok((.., ended)) => _ = ended.await,
+                // Another time.
+                Err(_) => break,
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `erase`: a running server erases what it knows of a person.
+
+use serde_json::json;
+
+use super::backup::server;
+use super::catalog::{ServerArguments, client, failed};
+use super::serve::load_config;
+use super::verify::by_server_with;
+use super::{ConfigFile, EXIT_OK};
+
+/// What `erase` is told.
+#[derive(clap::Args)]
+pub struct EraseArguments {
+    /// A click: its visitor's data and its conversions'.
+    #[arg(long, value_name = "CLICK_ID", required_unless_present = "customer")]
+    click: Option<String>,
+    /// A customer: the data of all its conversions and of their clicks.
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["ADVERTISER", "CUSTOMER_ID"],
+        conflicts_with = "click"
+    )]
+    customer: Option<Vec<String>>,
+    /// Only count what would be erased.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The admin listener of a running server, http://HOST:PORT, where no configuration is at hand.
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+/// Has the data erased, waits for the end, and prints how much it was.
+pub fn run(arguments: &EraseArguments) -> u8 {
+    erased(arguments).unwrap_or_else(|code| code)
+}
+
+fn erased(arguments: &EraseArguments) -> Result<u8, u8> {
+    let client = match &arguments.admin {
+        Some(address) => client(address, &arguments.server)?,
+        None => server(&load_config(arguments.config.config.as_deref())?)?
+            .ok_or_else(|| failed("no server runs: it erases, so start it"))?,
+    };
+    let dry_run = arguments.dry_run;
+    let body = match arguments.customer.as_deref() {
+        Some([advertiser, customer_id]) => {
+            json!({"advertiser": advertiser, "customer_id": customer_id, "dry_run": dry_run})
+        }
+        _ => json!({"click_id": arguments.click, "dry_run": dry_run}),
+    };
+    let body = body.to_string();
+    let content = Some(("application/json", &*body));
+    let done = by_server_with(&client, "erase", content)?;
+    let said = if dry_run { "would be erased" } else { "erased" };
+    println!("{said}: {} clicks, {} conversions", done["clicks"], done["conversions"]);
+    Ok(EXIT_OK)
+}

@@ -1,0 +1,232 @@
+//! Erasing what is known of a person: of a click's visitor, or of an advertiser's customer. What
+//! money needs stays: each conversion with its amounts, its history and the keys of its claims.
+//!
+//! A click is erased with its conversions; a customer with all conversions that name it, their
+//! clicks, and what else happened on these, unless it names another customer. Whoever erases a
+//! conversion holds its claims, as whoever changes one does. Erasing twice changes nothing, so
+//! what a crash has cut short is simply done again.
+
+use std::collections::HashSet;
+
+use super::flow::Postbacks;
+use super::update::{ChangeError, status_of};
+use crate::click_id::RecordId;
+use crate::dedup::ClaimSet;
+use crate::limits::{
+    ERASED_AT_ONCE_MAX, ERASED_CLICKS_KEPT_MAX, ERASURE_AGAIN_AFTER, ERASURE_PASSES_MAX,
+};
+use crate::model::reasons::Flag;
+use crate::store::keys::{self, DedupeKey, Subject};
+use crate::store::ticket::Outcome;
+use crate::store::{ClickErasure, ConversionChange, EraseError, SubmitError, Touched};
+
+/// What was erased, or would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Clicks.
+    pub clicks: u64,
+    /// Conversions.
+    pub conversions: u64,
+}
+
+/// An erasure under way.
+struct Erasing<'p> {
+    postbacks: &'p Postbacks,
+    /// When each conversion is said to have been erased, Unix milliseconds; `None`: nothing is.
+    at_ms: Option<u64>,
+    erased: Erased,
+    touched: Touched,
+    /// Clicks that need not be looked at again.
+    seen: HashSet<RecordId>,
+}
+
+impl Postbacks {
+    /// Erases what is known of a person. What is left of it in files has then to be written out:
+    /// [`Store::purge`].
+    ///
+    /// What arrives before this ends is erased with the rest, for as long as there is an end: what
+    /// arrives later is new.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; what was erased before stays so.
+    ///
+    /// [`Store::purge`]: crate::store::Store::purge
+    pub async fn erase(
+        &self,
+        subject: Subject,
+        now_ms: u64,
+    ) -> Result<(Erased, Touched), ChangeError> {
+        let mut erasing = Erasing::new(self, Some(now_ms));
+        for _ in 0..ERASURE_PASSES_MAX {
+            let before = erasing.erased;
+            self.store.all_appended().await.map_err(EraseError::from)?;
+            erasing.pass(subject).await?;
+            if erasing.erased == before {
+                break;
+            }
+        }
+        Ok((erasing.erased, erasing.touched))
+    }
+
+    /// What [`Postbacks::erase`] would erase.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn would_erase(&self, subject: Subject) -> Result<Erased, ChangeError> {
+        let mut erasing = Erasing::new(self, None);
+        erasing.pass(subject).await?;
+        Ok(erasing.erased)
+    }
+
+    /// Erases the texts of a conversion; false if that was done before, or it is gone.
+    async fn erase_conversion(&self, id: RecordId, now_ms: u64) -> Result<bool, ChangeError> {
+        let Some((claims, Some(stored))) = self.hold_as_is([id]).await?.pop() else {
+            return Ok(false);
+        };
+        let before = stored.record()?;
+        if before.is_erased() {
+            return Ok(false);
+        }
+        if self.store.health().is_disk_full() {
+            return Err(SubmitError::DiskFull.into());
+        }
+        let after = before.erased(now_ms);
+        let changing =
+            claims.submit_erasure(&ClaimSet::to_change(&before), status_of(&after)?, |ticket| {
+                let change = ConversionChange { conversion: id, before: &before, after: &after };
+                self.store.change_conversion(change, None, ticket)
+            })?;
+        self.store.writer().flush();
+        match changing.settled().await {
+            Outcome::Durable => Ok(true),
+            Outcome::NotDone | Outcome::Unknown => Err(ChangeError::NotDurable),
+        }
+    }
+
+    /// Erases a click's record; false if that was done before, or it is not there.
+    async fn erase_click(&self, click: RecordId) -> Result<bool, ChangeError> {
+        loop {
+            let (ticket, is_ours) = match self.store.erase_click(click)? {
+                ClickErasure::Absent | ClickErasure::Erased => return Ok(false),
+                ClickErasure::Submitted(ticket) => (ticket, true),
+                ClickErasure::Later(Some(ticket)) => (ticket, false),
+                ClickErasure::Later(None) => {
+                    tokio::time::sleep(ERASURE_AGAIN_AFTER).await;
+                    continue;
+                }
+            };
+            self.store.writer().flush();
+            match ticket.settled().await {
+                Outcome::Durable if is_ours => return Ok(true),
+                Outcome::Durable => {}
+                Outcome::NotDone | Outcome::Unknown => return Err(ChangeError::NotDurable),
+            }
+        }
+    }
+}
+
+impl<'p> Erasing<'p> {
+    fn new(postbacks: &'p Postbacks, at_ms: Option<u64>) -> Self {
+        let (touched, seen) = (Touched::default(), HashSet::new());
+        Self { postbacks, at_ms, erased: Erased::default(), touched, seen }
+    }
+
+    /// Goes over all that there is of a person.
+    async fn pass(&mut self, subject: Subject) -> Result<(), ChangeError> {
+        self.seen.clear();
+        match subject {
+            Subject::Click(click) => self.visit(click, None).await,
+            Subject::Customer(customer) => {
+                let bound = self.postbacks.store.binding_by_key(customer).await?;
+                if let Some(binding) = bound {
+                    self.visit(binding.click, Some(customer)).await?;
+                }
+                self.customer(customer).await
+            }
+        }
+    }
+
+    /// The conversions that name a customer, and their clicks.
+    async fn customer(&mut self, customer: DedupeKey) -> Result<(), ChangeError> {
+        let (of, mut from) = (Subject::Customer(customer), None);
+        loop {
+            let store = &self.postbacks.store;
+            let page = store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await?;
+            for stored in &page.rows {
+                let record = stored.record()?;
+                self.conversion(stored.id, record.is_erased()).await?;
+                self.visit(RecordId::from_bytes(record.click), Some(customer)).await?;
+            }
+            match page.next {
+                Some(last) => from = Some(keys::after(last)),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// A click and its conversions; of a customer's click, those that name nobody else.
+    async fn visit(
+        &mut self,
+        click: RecordId,
+        customer: Option<DedupeKey>,
+    ) -> Result<(), ChangeError> {
+        if self.seen.len() >= ERASED_CLICKS_KEPT_MAX {
+            self.seen.clear();
+        }
+        if !self.seen.insert(click) {
+            return Ok(());
+        }
+        let (of, mut from) = (Subject::Click(click), None);
+        loop {
+            let store = &self.postbacks.store;
+            let page = store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await?;
+            for stored in &page.rows {
+                let record = stored.record()?;
+                let named = record.customer_key();
+                if customer.is_none() || named.is_none() || named == customer {
+                    self.conversion(stored.id, record.is_erased()).await?;
+                }
+            }
+            match page.next {
+                Some(last) => from = Some(keys::after(last)),
+                None => break,
+            }
+        }
+        self.click(click).await
+    }
+
+    async fn conversion(&mut self, id: RecordId, is_erased: bool) -> Result<(), ChangeError> {
+        let Some(now_ms) = self.at_ms else {
+            self.erased.conversions += u64::from(!is_erased);
+            return Ok(());
+        };
+        // Also if it is erased already: a crash may have come before it was written out.
+        self.touched.conversion(id);
+        if !is_erased && self.postbacks.erase_conversion(id, now_ms).await? {
+            self.erased.conversions += 1;
+        }
+        Ok(())
+    }
+
+    async fn click(&mut self, click: RecordId) -> Result<(), ChangeError> {
+        if self.at_ms.is_none() {
+            let flags = self.postbacks.store.click_flags(click).await?;
+            let is_left = flags.is_some_and(|flags| flags & Flag::Erased.bit() == 0);
+            self.erased.clicks += u64::from(is_left);
+            return Ok(());
+        }
+        self.touched.click(click);
+        self.erased.clicks += u64::from(self.postbacks.erase_click(click).await?);
+        Ok(())
+    }
+}
+
+impl From<EraseError> for ChangeError {
+    fn from(error: EraseError) -> Self {
+        match error {
+            EraseError::Read(error) => error.into(),
+            EraseError::Submit(error) => error.into(),
+            EraseError::NotDurable => Self::NotDurable,
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Erasing what the store knows of a person: of a click here, of conversions by changing them, and
+//! at last from the files.
+//!
+//! A click's sums by `sub1` have to follow it, because a value of `sub1` may be personal and is
+//! part of their keys. So whoever erases a click takes a turn at counting: the click's record, the
+//! sums without it, and those of its conversions are one commit, and nobody else changes sums
+//! meanwhile. What of the click is not counted yet finds it without `sub1` when it is.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::counters::Sign;
+use super::counting::Exchange;
+use super::engine::{Batch, Direction, Engine, EngineError, KeyRange};
+use super::keys::{self, DedupeKey, Place, RecordKey, Subject};
+use super::records::{
+    self, Binding, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts,
+    ErasureRecord, LateClickRecord, SubRecord, click_of,
+};
+use super::schema::Table;
+use super::ticket::Ticket;
+use super::{ChangeError, ReadError, Store, SubmitError};
+use crate::click_id::RecordId;
+use crate::limits::{ERASURES_UNDER_WAY_MAX, PURGED_RANGES_MAX};
+use crate::model::period::Quarter;
+
+/// How far the erasure of a click has come.
+pub enum ClickErasure {
+    /// There is no such record.
+    Absent,
+    /// It was erased before.
+    Erased,
+    /// The commit is on its way.
+    Submitted(Arc<Ticket>),
+    /// The sums are being changed by this commit, or looked at: it must be tried again.
+    Later(Option<Arc<Ticket>>),
+}
+
+/// Why a click was not erased.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EraseError {
+    /// The store could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store takes no writes.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The disk did not confirm.
+    #[error("the disk did not confirm")]
+    NotDurable,
+}
+
+impl From<ChangeError> for EraseError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Submit(error) => Self::Submit(error),
+            ChangeError::NotDurable => Self::NotDurable,
+        }
+    }
+}
+
+impl From<EngineError> for EraseError {
+    fn from(error: EngineError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+/// Where rows were written anew or removed. Their number does not grow beyond a bound: neighbours
+/// are taken together.
+#[derive(Debug, Default)]
+pub struct Touched {
+    ranges: Vec<KeyRange>,
+}
+
+impl Touched {
+    /// A click's record, and what its sums may have been.
+    pub fn click(&mut self, click: RecordId) {
+        self.add(Table::Clicks, click.as_bytes().to_vec(), click.as_bytes().to_vec());
+        let late = keys::late_click(click).to_vec();
+        self.add(Table::Counters, late.clone(), late);
+        self.sums(click);
+    }
+
+    /// A conversion's record, and what its click's sums may have been.
+    pub fn conversion(&mut self, conversion: RecordId) {
+        let key = conversion.as_bytes().to_vec();
+        self.add(Table::Conversions, key.clone(), key);
+        self.sums(conversion);
+    }
+
+    /// The ranges, at most [`PURGED_RANGES_MAX`] of each table.
+    #[must_use]
+    pub fn ranges(mut self) -> Vec<KeyRange> {
+        self.take_together();
+        self.ranges
+    }
+
+    fn sums(&mut self, id: RecordId) {
+        let (from, to) = keys::sub_counters_of(Place::of(id));
+        self.add(Table::Counters, from, to);
+    }
+
+    fn add(&mut self, table: Table, from: Vec<u8>, to: Vec<u8>) {
+        let range = KeyRange { table, from, to };
+        if self.ranges.last() != Some(&range) {
+            self.ranges.push(range);
+        }
+        if self.ranges.len() >= 16 * PURGED_RANGES_MAX {
+            self.take_together();
+        }
+    }
+
+    fn take_together(&mut self) {
+        self.ranges.sort_unstable();
+        self.ranges.dedup();
+        for table in Table::ALL {
+            let number = self.ranges.iter().filter(|range| range.table == table).count();
+            let together = number.div_ceil(PURGED_RANGES_MAX);
+            if together <= 1 {
+                continue;
+            }
+            let (its, mut ranges): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.ranges).into_iter().partition(|it| it.table == table);
+            ranges.extend(its.chunks(together).map(|some| {
+                let to = some.iter().map(|range| &range.to).max().cloned().unwrap_or_default();
+                KeyRange { table, from: some[0].from.clone(), to }
+            }));
+            self.ranges = ranges;
+        }
+    }
+}
+
+impl Store {
+    /// Keeps durably that an erasure is under way, until [`Store::end_erasure`].
+    ///
+    /// # Errors
+    /// When the store takes no writes or the disk did not confirm.
+    pub async fn begin_erasure(&self, subject: Subject, now_ms: u64) -> Result<(), ChangeError> {
+        let record = ErasureRecord { asked_ms: now_ms };
+        let key = keys::erasure(subject);
+        self.change(|batch| batch.put(Table::Meta, &key, |out| record.encode(out))).await
+    }
+
+    /// Says that nothing is left to erase.
+    ///
+    /// # Errors
+    /// As [`Store::begin_erasure`].
+    pub async fn end_erasure(&self, subject: Subject) -> Result<(), ChangeError> {
+        let key = keys::erasure(subject);
+        self.change(|batch| batch.delete(Table::Meta, &key)).await
+    }
+
+    /// Erasures that are under way, or were when the server was stopped; some of them, if there
+    /// are many.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    pub async fn erasures(&self) -> Result<Vec<Subject>, ReadError> {
+        let read = |engine: &dyn Engine| {
+            let (mut subjects, (from, to)) = (Vec::new(), keys::erasures());
+            engine.scan(Table::Meta, from, to, Direction::Ascending, &mut |key, _| {
+                subjects.extend(keys::erasure_of(key));
+                if subjects.len() < ERASURES_UNDER_WAY_MAX {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+            Ok(subjects)
+        };
+        self.readers.run(read).await?
+    }
+
+    /// What the customer with this key is bound to, once that is filed.
+    ///
+    /// # Errors
+    /// When the store cannot tell now.
+    pub async fn binding_by_key(&self, customer: DedupeKey) -> Result<Option<Binding>, ReadError> {
+        Ok(self.read(Table::Customers, customer.0, Binding::decode).await?.transpose()?)
+    }
+
+    /// One attempt to have a click's record written anew without what tells of its visitor, and the
+    /// sums by `sub1` without it. Blocks while it reads; the commit has to be flushed.
+    ///
+    /// # Errors
+    /// When the store cannot be read or takes no writes.
+    pub fn erase_click(&self, click: RecordId) -> Result<ClickErasure, EraseError> {
+        if self.health.is_disk_full() {
+            return Err(SubmitError::DiskFull.into());
+        }
+        let engine = &*self.engine;
+        // Most clicks that are looked at have been erased already, with another conversion.
+        match engine.value(Table::Clicks, click.as_bytes())? {
+            None => return Ok(ClickErasure::Absent),
+            Some(bytes) if records::click_flags(&bytes) & ERASED != 0 => {
+                return Ok(ClickErasure::Erased);
+            }
+            Some(_) => {}
+        }
+        let filed_below = self.filing.below();
+        self.counting
+            .exchange(&self.writer, |counted, subs_from| {
+                let Some(bytes) = engine.value(Table::Clicks, click.as_bytes())? else {
+                    return Ok(None);
+                };
+                let record = ClickRecord::decode(&bytes).map_err(ReadError::from)?;
+                let it = Erasing { engine, click, filed_below, counted, subs_from };
+                if record.is_erased() { Ok(None) } else { it.batch(&record).map(Some) }
+            })
+            .map(ClickErasure::from)
+    }
+
+    /// Writes out everything that was touched, so that what was erased is in no file any more.
+    /// Blocks, for as long as it takes to read and write the files concerned.
+    ///
+    /// # Errors
+    /// When the engine could not.
+    pub fn purge(&self, touched: Touched) -> Result<(), EngineError> {
+        self.engine.purge(&touched.ranges())
+    }
+}
+
+const ERASED: u32 = crate::model::reasons::Flag::Erased.bit();
+
+/// A click that is about to be erased, while nobody else changes sums.
+struct Erasing<'e> {
+    engine: &'e dyn Engine,
+    click: RecordId,
+    filed_below: RecordKey,
+    counted: Counted,
+    subs_from: Quarter,
+}
+
+impl Erasing<'_> {
+    fn batch(&self, record: &ClickRecord<'_>) -> Result<Batch, EraseError> {
+        let mut batch = Batch::default();
+        batch.put(Table::Clicks, self.click.as_bytes(), |out| record.erased().encode(out));
+        let late = keys::late_click(self.click);
+        let is_late = self.engine.value(Table::Counters, &late)?.is_some();
+        if is_late {
+            let anew = LateClickRecord { fallback: record.fallback, sub1: "" };
+            batch.put(Table::Counters, &late, |out| anew.encode(out));
+        }
+        let sub1 = record.subs[0];
+        if sub1.is_empty() {
+            return Ok(batch);
+        }
+        let mut sums: HashMap<Place, Counts<'static>> = HashMap::new();
+        if !is_late && self.click.as_bytes() < &self.counted.clicks {
+            sums.entry(Place::of(self.click)).or_default().click(record.fallback);
+        }
+        self.conversions(&mut sums)?;
+        for (place, counted) in sums {
+            if place.quarter >= self.subs_from {
+                self.take_away(&mut batch, place, sub1, &counted)?;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Adds up what of the click's conversions is in the sums.
+    fn conversions(&self, sums: &mut HashMap<Place, Counts<'static>>) -> Result<(), EngineError> {
+        let (mut ids, up) = (Vec::new(), Direction::Ascending);
+        let (from, to) = keys::by_click_range(self.click);
+        self.engine.scan(Table::ByClick, &from, &to, up, &mut |key, _| {
+            ids.extend(keys::conversion_of(key));
+            ControlFlow::Continue(())
+        })?;
+        let counted = &self.counted.conversions;
+        if self.filed_below < *counted {
+            let unfiled = &mut |key: &[u8], value: &[u8]| {
+                ids.extend(keys::record(key).filter(|_| click_of(value) == Some(self.click)));
+                ControlFlow::Continue(())
+            };
+            self.engine.scan(Table::Conversions, &self.filed_below, counted, up, unfiled)?;
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids.into_iter().filter(|id| id.as_bytes() < counted) {
+            self.conversion(id, sums.entry(Place::of(id)).or_default())?;
+        }
+        Ok(())
+    }
+
+    /// Adds what of a conversion is in the sums: what it is, less its changes that are still to be
+    /// added.
+    fn conversion(&self, id: RecordId, counts: &mut Counts<'static>) -> Result<(), EngineError> {
+        let Some(bytes) = self.engine.value(Table::Conversions, id.as_bytes())? else {
+            return Ok(());
+        };
+        let Ok(record) = ConversionRecord::decode(&bytes) else { return Ok(()) };
+        counts.conversion(&Contribution::of(&record), Sign::Plus);
+        let (from, to) = (keys::changes_from(id.as_bytes()), keys::changes_from(&keys::after(id)));
+        let up = Direction::Ascending;
+        self.engine.scan(Table::Counters, &from, &to, up, &mut |_, value| {
+            if let Ok(change) = ChangeRecord::decode(value) {
+                counts.conversion(&change.after, Sign::Minus);
+                if let Some(before) = &change.before {
+                    counts.conversion(before, Sign::Plus);
+                }
+            }
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Takes what is counted for a value of `sub1` out of its row, or of that of all others.
+    fn take_away(
+        &self,
+        batch: &mut Batch,
+        place: Place,
+        sub1: &str,
+        counted: &Counts<'_>,
+    ) -> Result<(), EraseError> {
+        for sub in [Some(sub1), None] {
+            let key = keys::sub_counter(place, sub);
+            let Some(stored) = self.engine.value(Table::Counters, &key)? else { continue };
+            let mut counts = SubRecord::decode(&stored).map_err(ReadError::from)?.counts;
+            counts.add(counted, Sign::Minus);
+            if counts.is_zero() {
+                batch.delete(Table::Counters, &key);
+            } else {
+                batch.put(Table::Counters, &key, |out| SubRecord { counts }.encode(out));
+            }
+            break;
+        }
+        Ok(())
+    }
+}
+
+impl From<Exchange> for ClickErasure {
+    fn from(exchange: Exchange) -> Self {
+        match exchange {
+            Exchange::Nothing => Self::Erased,
+            Exchange::Submitted(ticket) => Self::Submitted(ticket),
+            Exchange::Later(ticket) => Self::Later(ticket),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(minute: u64, last: u8) -> RecordId {
+        let mut bytes = keys::first_at(1_700_000_000_000 + minute * 60_000);
+        bytes[15] = last;
+        RecordId::from_bytes(bytes)
+    }
+
+    #[test]
+    fn what_was_touched_lies_in_few_ranges_and_none_is_left_out() {
+        let mut touched = Touched::default();
+        let conversions: Vec<_> = (0..5000).map(|n| id(n * 7919 % 5000, n as u8)).collect();
+        touched.click(id(3, 9));
+        conversions.iter().for_each(|id| touched.conversion(*id));
+        let ranges = touched.ranges();
+        let is_in = |table, key: &[u8]| {
+            let mut its = ranges.iter().filter(|range| range.table == table);
+            its.any(|range| &range.from[..] <= key && key <= &range.to[..])
+        };
+        for id in &conversions {
+            assert!(is_in(Table::Conversions, id.as_bytes()));
+            assert!(is_in(Table::Counters, &keys::sub_counter(Place::of(*id), Some("x"))));
+        }
+        assert!(is_in(Table::Clicks, id(3, 9).as_bytes()));
+        assert!(is_in(Table::Counters, &keys::late_click(id(3, 9))));
+        for table in Table::ALL {
+            let number = ranges.iter().filter(|range| range.table == table).count();
+            assert!(number <= PURGED_RANGES_MAX, "{table:?}: {number}");
+        }
+    }
+}
