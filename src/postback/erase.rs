@@ -29,6 +29,15 @@ pub struct Erased {
     pub conversions: u64,
 }
 
+/// Which conversions of a click are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// All of them.
+    Everybodys,
+    /// Those that name no customer: whoever goes over a customer has those that name it.
+    Nobodys,
+}
+
 /// An erasure under way.
 struct Erasing<'p> {
     postbacks: &'p Postbacks,
@@ -135,11 +144,11 @@ impl<'p> Erasing<'p> {
     async fn pass(&mut self, subject: Subject) -> Result<(), ChangeError> {
         self.seen.clear();
         match subject {
-            Subject::Click(click) => self.visit(click, None).await,
+            Subject::Click(click) => self.visit(click, Whose::Everybodys).await,
             Subject::Customer(customer) => {
                 let bound = self.postbacks.store.binding_by_key(customer).await?;
                 if let Some(binding) = bound {
-                    self.visit(binding.click, Some(customer)).await?;
+                    self.visit(binding.click, Whose::Nobodys).await?;
                 }
                 self.customer(customer).await
             }
@@ -155,7 +164,7 @@ impl<'p> Erasing<'p> {
             for stored in &page.rows {
                 let record = stored.record()?;
                 self.conversion(stored.id, record.is_erased()).await?;
-                self.visit(RecordId::from_bytes(record.click), Some(customer)).await?;
+                self.visit(RecordId::from_bytes(record.click), Whose::Nobodys).await?;
             }
             match page.next {
                 Some(last) => from = Some(keys::after(last)),
@@ -164,12 +173,8 @@ impl<'p> Erasing<'p> {
         }
     }
 
-    /// A click and its conversions; of a customer's click, those that name nobody else.
-    async fn visit(
-        &mut self,
-        click: RecordId,
-        customer: Option<DedupeKey>,
-    ) -> Result<(), ChangeError> {
+    /// A click and those of its conversions that are meant.
+    async fn visit(&mut self, click: RecordId, whose: Whose) -> Result<(), ChangeError> {
         if self.seen.len() >= ERASED_CLICKS_KEPT_MAX {
             self.seen.clear();
         }
@@ -182,8 +187,7 @@ impl<'p> Erasing<'p> {
             let page = store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await?;
             for stored in &page.rows {
                 let record = stored.record()?;
-                let named = record.customer_key();
-                if customer.is_none() || named.is_none() || named == customer {
+                if whose == Whose::Everybodys || record.customer_key().is_none() {
                     self.conversion(stored.id, record.is_erased()).await?;
                 }
             }
