@@ -1,5 +1,6 @@
 //! One click, one conversion, and everything known about one of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -110,8 +111,9 @@ pub async fn trace(
         let by_postback =
             |(n, step): &(usize, &HistoryEntry<'_>)| *n == 0 || step.reason == "postback";
         let steps = record.history.iter().enumerate().filter(by_postback);
-        let steps = steps.map(|(_, step)| step.time_ms).collect();
-        postbacks.extend(state.store.inbound_of_conversion(conversion.id, steps).await?);
+        let mut steps_ms = BTreeMap::<u64, usize>::new();
+        steps.for_each(|(_, step)| *steps_ms.entry(step.time_ms).or_default() += 1);
+        postbacks.extend(state.store.inbound_of_conversion(conversion.id, steps_ms).await?);
         let record = TracedRecord::Conversion(Box::new(Conversion::of(&conversion)?));
         entries.push(entry("conversion", conversion.id, record));
     }

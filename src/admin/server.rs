@@ -103,7 +103,6 @@ fn reads() -> Routes {
         .routes(routes!(lookup::conversion))
         .routes(routes!(lookup::trace))
         .routes(routes!(inbound::list))
-        .routes(routes!(inbound::reprocess))
         .routes(routes!(customers::customer))
         .routes(routes!(totals::totals))
         .routes(routes!(fraud::report))
@@ -133,6 +132,7 @@ fn writes() -> Routes {
         .routes(routes!(jobs::verify))
         .routes(routes!(jobs::backup))
         .routes(routes!(erase::erase))
+        .routes(routes!(inbound::reprocess))
         .routes(routes!(rates::put))
 }
 

@@ -6,7 +6,7 @@
 //! insert each, and neighbours compress together. What leads from a click to a row is only there
 //! for rows that made nothing: what made a conversion or a step of it is found by its time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -316,18 +316,17 @@ impl Store {
     pub async fn inbound_of_conversion(
         &self,
         conversion: RecordId,
-        steps_ms: BTreeSet<u64>,
+        steps_ms: BTreeMap<u64, usize>,
     ) -> Result<Vec<StoredInbound>, ReadError> {
         let read = move |engine: &dyn Engine| {
             let mut found = Vec::new();
-            for time_ms in steps_ms {
+            for (time_ms, steps) in steps_ms {
                 let to = keys::first_at(time_ms.saturating_add(INBOUND_WAITED_MS_MAX));
                 let (from, to) =
                     (keys::inbound_page(&keys::first_at(time_ms)), keys::inbound_page(&to));
-                let mut looked_at = 0;
+                let (mut looked_at, all) = (0, found.len() + steps);
                 each_page(engine, &from, &to, |page, rows, bytes| {
                     looked_at += 1;
-                    let before = found.len();
                     for (row, place) in rows.iter().zip(0..) {
                         let is_it = row.head.conversion == Some(*conversion.as_bytes())
                             && row.head.time_ms == time_ms
@@ -337,7 +336,7 @@ impl Store {
                             found.push(StoredInbound { id, page: bytes.into() });
                         }
                     }
-                    let ends = found.len() > before || looked_at == INBOUND_PAGES_LOOKED_AT_MAX;
+                    let ends = found.len() >= all || looked_at == INBOUND_PAGES_LOOKED_AT_MAX;
                     if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 })?;
             }

@@ -57,7 +57,7 @@ fn use_all_of_it(server: &mut Server) {
 
 #[test]
 fn one_folder_to_write_to_and_no_privilege_are_enough() {
-    let setup = || Setup::new().key("backup.path", "data/backups");
+    let setup = || Setup::new().key("store.path", "data/store").key("backup.path", "data/backups");
     let mut server = setup().start();
     server.stop();
     let data = server.path("data");
