@@ -63,6 +63,8 @@ pub struct Inbound {
     garbled: bool,
     /// It was received before, and judged again now.
     reprocessed: bool,
+    /// Parameters, path and address were erased.
+    erased: bool,
 }
 
 /// A parameter.
@@ -205,6 +207,7 @@ impl Inbound {
             cut: has(inbound_flags::CUT),
             garbled: has(inbound_flags::GARBLED),
             reprocessed: has(inbound_flags::AGAIN),
+            erased: has(inbound_flags::ERASED),
         })
     }
 }

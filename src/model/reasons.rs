@@ -178,6 +178,8 @@ words! {
         Cut = "cut",
         /// It was not well encoded.
         Garbled = "garbled",
+        /// What it said was erased.
+        Erased = "erased",
     }
 }
 

@@ -6,7 +6,7 @@
 //! conversion holds its claims, as whoever changes one does. Erasing twice changes nothing, so
 //! what a crash has cut short is simply done again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::flow::Postbacks;
 use super::update::{ChangeError, status_of};
@@ -17,8 +17,11 @@ use crate::limits::{
 };
 use crate::model::reasons::Flag;
 use crate::store::keys::{self, DedupeKey, Subject};
+use crate::store::records::ConversionRecord;
 use crate::store::ticket::Outcome;
-use crate::store::{ClickErasure, ConversionChange, EraseError, SubmitError, Touched};
+use crate::store::{
+    ClickErasure, ConversionChange, EraseError, StoredInbound, SubmitError, Touched,
+};
 
 /// What was erased, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +47,8 @@ struct Erasing<'p> {
     /// When each conversion is said to have been erased, Unix milliseconds; `None`: nothing is.
     at_ms: Option<u64>,
     erased: Erased,
+    /// Postbacks as received.
+    arrivals: u64,
     touched: Touched,
     /// Clicks that need not be looked at again.
     seen: HashSet<RecordId>,
@@ -67,10 +72,10 @@ impl Postbacks {
     ) -> Result<(Erased, Touched), ChangeError> {
         let mut erasing = Erasing::new(self, Some(now_ms));
         for _ in 0..ERASURE_PASSES_MAX {
-            let before = erasing.erased;
+            let before = (erasing.erased, erasing.arrivals);
             self.store.all_appended().await.map_err(EraseError::from)?;
             erasing.pass(subject).await?;
-            if erasing.erased == before {
+            if (erasing.erased, erasing.arrivals) == before {
                 break;
             }
         }
@@ -137,7 +142,7 @@ impl Postbacks {
 impl<'p> Erasing<'p> {
     fn new(postbacks: &'p Postbacks, at_ms: Option<u64>) -> Self {
         let (touched, seen) = (Touched::default(), HashSet::new());
-        Self { postbacks, at_ms, erased: Erased::default(), touched, seen }
+        Self { postbacks, at_ms, erased: Erased::default(), arrivals: 0, touched, seen }
     }
 
     /// Goes over all that there is of a person.
@@ -163,7 +168,7 @@ impl<'p> Erasing<'p> {
             let page = store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await?;
             for stored in &page.rows {
                 let record = stored.record()?;
-                self.conversion(stored.id, record.is_erased()).await?;
+                self.conversion(stored.id, &record).await?;
                 self.visit(RecordId::from_bytes(record.click), Whose::Nobodys).await?;
             }
             match page.next {
@@ -188,7 +193,7 @@ impl<'p> Erasing<'p> {
             for stored in &page.rows {
                 let record = stored.record()?;
                 if whose == Whose::Everybodys || record.customer_key().is_none() {
-                    self.conversion(stored.id, record.is_erased()).await?;
+                    self.conversion(stored.id, &record).await?;
                 }
             }
             match page.next {
@@ -199,7 +204,12 @@ impl<'p> Erasing<'p> {
         self.click(click).await
     }
 
-    async fn conversion(&mut self, id: RecordId, is_erased: bool) -> Result<(), ChangeError> {
+    async fn conversion(
+        &mut self,
+        id: RecordId,
+        record: &ConversionRecord<'_>,
+    ) -> Result<(), ChangeError> {
+        let is_erased = record.is_erased();
         let Some(now_ms) = self.at_ms else {
             self.erased.conversions += u64::from(!is_erased);
             return Ok(());
@@ -209,19 +219,42 @@ impl<'p> Erasing<'p> {
         if !is_erased && self.postbacks.erase_conversion(id, now_ms).await? {
             self.erased.conversions += 1;
         }
+        let (store, click) = (&self.postbacks.store, RecordId::from_bytes(record.click));
+        let steps = record.history.iter().map(|step| step.time_ms).collect::<BTreeSet<_>>();
+        let mut found = store.inbound_of_conversion(id, steps).await?;
+        self.arrivals(&found).await?;
+        found = store.inbound_of_click(click, now_ms).await?;
+        self.arrivals_of(found, Some(id)).await
+    }
+
+    /// Of postbacks that made nothing those that repeated a conversion, or none.
+    async fn arrivals_of(
+        &mut self,
+        mut found: Vec<StoredInbound>,
+        conversion: Option<RecordId>,
+    ) -> Result<(), ChangeError> {
+        let wanted = conversion.map(|id| *id.as_bytes());
+        found.retain(|stored| stored.row().is_ok_and(|row| row.head.conversion == wanted));
+        self.arrivals(&found).await
+    }
+
+    async fn arrivals(&mut self, found: &[StoredInbound]) -> Result<(), ChangeError> {
+        found.iter().for_each(|stored| self.touched.inbound(&stored.id.page));
+        self.arrivals += self.postbacks.store.erase_inbound(found).await?;
         Ok(())
     }
 
     async fn click(&mut self, click: RecordId) -> Result<(), ChangeError> {
-        if self.at_ms.is_none() {
+        let Some(now_ms) = self.at_ms else {
             let flags = self.postbacks.store.click_flags(click).await?;
             let is_left = flags.is_some_and(|flags| flags & Flag::Erased.bit() == 0);
             self.erased.clicks += u64::from(is_left);
             return Ok(());
-        }
+        };
         self.touched.click(click);
         self.erased.clicks += u64::from(self.postbacks.erase_click(click).await?);
-        Ok(())
+        let found = self.postbacks.store.inbound_of_click(click, now_ms).await?;
+        self.arrivals_of(found, None).await
     }
 }
 

@@ -340,6 +340,9 @@ impl Reprocessed {
 
 /// Why a row of the log cannot be judged again, by itself.
 fn unfit(row: &InboundRow<'_>) -> Option<Unfit> {
+    if row.flags & inbound_flags::ERASED != 0 {
+        return Some(Unfit::Erased);
+    }
     if Refusal::parse(row.head.reason).is_none_or(Refusal::is_of_sender) {
         return Some(Unfit::NotAuthenticated);
     }

@@ -89,6 +89,12 @@ impl Touched {
         self.sums(conversion);
     }
 
+    /// A page of postbacks as received.
+    pub fn inbound(&mut self, page: &RecordKey) {
+        let key = keys::inbound_page(page).to_vec();
+        self.add(Table::Inbound, key.clone(), key);
+    }
+
     /// The ranges, at most [`PURGED_RANGES_MAX`] of each table.
     #[must_use]
     pub fn ranges(mut self) -> Vec<KeyRange> {

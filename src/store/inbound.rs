@@ -14,10 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::engine::{Batch, Direction, Engine};
 use super::keys::{self, InboundId, RecordKey};
 use super::records::{
-    InboundHead, InboundRow, begin_inbound_page, decode_inbound_page, encode_inbound,
+    InboundHead, InboundRow, StoredIp, begin_inbound_page, decode_inbound_page, encode_inbound,
+    inbound_flags,
 };
 use super::schema::Table;
-use super::{ReadError, Store, SubmitError};
+use super::{EraseError, ReadError, Store, SubmitError};
 use crate::click_id::RecordId;
 use crate::limits::{
     INBOUND_BYTES_PER_SECOND, INBOUND_DAYS_TRACED_MAX, INBOUND_FULL_PER_SECOND, INBOUND_PAGE_BYTES,
@@ -344,6 +345,57 @@ impl Store {
         };
         self.readers.run(read).await?
     }
+}
+
+impl Store {
+    /// Removes parameters, paths and addresses of rows that were just read; each page is a commit.
+    /// Returns how many were not erased before. Only one erasure may be under way.
+    ///
+    /// # Errors
+    /// When a page does not decode, the store takes no writes or the disk did not confirm.
+    pub async fn erase_inbound(&self, found: &[StoredInbound]) -> Result<u64, EraseError> {
+        let mut pages: BTreeMap<RecordKey, (&[u8], BTreeSet<u16>)> = BTreeMap::new();
+        for row in found {
+            let page = pages.entry(row.id.page).or_insert((&row.page, BTreeSet::new()));
+            page.1.insert(row.id.row);
+        }
+        let mut erased = 0;
+        for (id, (bytes, meant)) in pages {
+            let rows = decode_inbound_page(bytes).map_err(ReadError::from)?;
+            let is_left = |row: &InboundRow<'_>, place: u16| {
+                meant.contains(&place) && row.flags & inbound_flags::ERASED == 0
+            };
+            let left = rows.iter().zip(0..).filter(|(row, place)| is_left(row, *place)).count();
+            if left == 0 {
+                continue;
+            }
+            if self.health().is_disk_full() {
+                return Err(SubmitError::DiskFull.into());
+            }
+            let mut page = Vec::with_capacity(bytes.len());
+            begin_inbound_page(&mut page);
+            for (row, place) in rows.iter().zip(0..) {
+                let anew = if is_left(row, place) { erased_row(row) } else { *row };
+                let text = |out: &mut Vec<u8>| {
+                    out.extend_from_slice(anew.text.as_bytes());
+                    anew.flags
+                };
+                encode_inbound(&anew.head, text, &mut page);
+            }
+            let key = keys::inbound_page(&id);
+            let put = |batch: &mut Batch| {
+                batch.put(Table::Inbound, &key, |out| out.extend_from_slice(&page));
+            };
+            self.change(put).await?;
+            erased += left as u64;
+        }
+        Ok(erased)
+    }
+}
+
+fn erased_row<'a>(row: &InboundRow<'a>) -> InboundRow<'a> {
+    let head = InboundHead { ip: StoredIp::None, path: "", ..row.head };
+    InboundRow { head, flags: row.flags | inbound_flags::ERASED, text: "" }
 }
 
 /// Shows `visit` the pages of a range: ID, rows, bytes.

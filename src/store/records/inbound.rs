@@ -88,6 +88,8 @@ pub mod inbound_flags {
     pub const GARBLED: u8 = 4;
     /// It is one of the log that was run again.
     pub const AGAIN: u8 = 8;
+    /// Erased: parameters, path and address were removed.
+    pub const ERASED: u8 = 16;
 }
 
 /// A postback in a page.
