@@ -6,7 +6,7 @@
 //! conversion holds its claims, as whoever changes one does. Erasing twice changes nothing, so
 //! what a crash has cut short is simply done again.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::flow::Postbacks;
 use super::update::{ChangeError, status_of};
@@ -220,8 +220,9 @@ impl<'p> Erasing<'p> {
             self.erased.conversions += 1;
         }
         let (store, click) = (&self.postbacks.store, RecordId::from_bytes(record.click));
-        let steps = record.history.iter().map(|step| step.time_ms).collect::<BTreeSet<_>>();
-        let mut found = store.inbound_of_conversion(id, steps).await?;
+        let mut steps_ms = BTreeMap::<u64, usize>::new();
+        record.history.iter().for_each(|step| *steps_ms.entry(step.time_ms).or_default() += 1);
+        let mut found = store.inbound_of_conversion(id, steps_ms).await?;
         self.arrivals(&found).await?;
         found = store.inbound_of_click(click, now_ms).await?;
         self.arrivals_of(found, Some(id)).await
