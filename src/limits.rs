@@ -299,6 +299,8 @@ pub const AUDIT_TEXT_BYTES_MAX: usize = 256;
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// How long an admin request's head may take, and an idle admin connection live.
 pub const ADMIN_HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause after a failed accept (no descriptors left, say), so that it does not spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long the kernel tries to bring a client what it does not take, before the connection is
 /// dropped; of the public listener it is `server.header_read_timeout`.
 pub const ADMIN_STALLED_MAX: Duration = Duration::from_secs(60);

@@ -114,7 +114,7 @@ pub struct LoadArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     pub scenario: ScenarioName,
-    /// The public listener, http[s]://HOST:PORT.
+    /// The public listener, http://HOST:PORT or https://HOST:PORT.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub url: String,
     /// For https: the authorities that the server's certificate must come from, PEM.

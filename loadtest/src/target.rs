@@ -169,7 +169,7 @@ pub fn parse_url(url: &str) -> io::Result<(bool, String, SocketAddr)> {
     let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{url}: {why}"));
     let is_tls = url.starts_with("https://");
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let rest = rest.ok_or_else(|| invalid("not http[s]://HOST:PORT"))?;
+    let rest = rest.ok_or_else(|| invalid("not http://HOST:PORT or https://HOST:PORT"))?;
     let host = rest.trim_end_matches('/');
     let mut addresses = host.to_socket_addrs().map_err(|error| invalid(&error.to_string()))?;
     let address = addresses.next().ok_or_else(|| invalid("no address"))?;

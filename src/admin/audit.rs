@@ -157,7 +157,22 @@ pub async fn keep(
     Ok(state.store.keep_audit(&entry.as_stored()).await?)
 }
 
-/// Keeps an entry about work that has begun. Nobody waits for the disk: it may hang, and that is
+/// Keeps an entry about work that changes something, before it does; on the work's own thread.
+///
+/// # Errors
+/// When the entry is not on the disk; then nothing may be changed.
+pub async fn keep_first(
+    state: &AdminState,
+    by: &Author,
+    action: AuditAction,
+    details: &serde_json::Value,
+) -> Result<(), String> {
+    let entry = by.entry(state.clock.now_ms(), action, "", details);
+    let kept = state.store.keep_audit(&entry.as_stored()).await;
+    kept.map_err(|error| format!("not begun: {error}"))
+}
+
+/// Keeps an entry about work that has begun and changes nothing. Nobody waits for the disk: it may hang, and that is
 /// no reason not to say that the work is under way.
 pub fn keep_soon(
     state: &Arc<AdminState>,

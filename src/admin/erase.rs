@@ -69,6 +69,9 @@ pub async fn erase(
             if dry_run {
                 return would_erase(state, subject).await;
             }
+            // Nothing that would tell whose data they are.
+            let details = json!({ "of": subject.kind() });
+            audit::keep_first(state, &by, AuditAction::Erase, &details).await?;
             let begun = state.store.begin_erasure(subject, state.clock.now_ms()).await;
             let error = begun.as_ref().err().map(|error| format!("not begun: {error}"));
             // Who asked may have gone.
@@ -84,11 +87,6 @@ pub async fn erase(
             Ok(Err(error)) => return Err(ApiError::work_failed(error)),
             Err(_) => return Err(ApiError::work_failed("the erasure ended badly")),
         }
-    }
-    if !dry_run {
-        // Nothing that would tell whose data they were.
-        let details = json!({ "job_id": job.job_id, "of": subject.kind() });
-        audit::keep_soon(&state, &by, AuditAction::Erase, &details);
     }
     Ok(accepted(id, job))
 }

@@ -8,6 +8,7 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use utoipa::{IntoParams, ToSchema};
 
 use super::audit;
@@ -263,13 +264,15 @@ pub async fn reprocess(
         "advertiser": &selection.advertiser,
         "reason": selection.reason.map(Refusal::as_str),
     });
-    let apply = selection.apply;
-    let work = move |state: &AdminState| judged_again(state, &selection);
+    let runtime = Handle::current();
+    let work = move |state: &AdminState| {
+        if selection.apply {
+            let kept = audit::keep_first(state, &by, AuditAction::Reprocess, &details);
+            runtime.block_on(kept)?;
+        }
+        judged_again(state, &selection)
+    };
     let (id, job, _) = begin(&state, "reprocess", work)?;
-    if apply {
-        let details = json!({ "job_id": job.job_id, "asked": details });
-        audit::keep_soon(&state, &by, AuditAction::Reprocess, &details);
-    }
     Ok(accepted(id, job))
 }
 

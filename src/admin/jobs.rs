@@ -33,7 +33,7 @@ const BACKUP: &str = "backup";
 /// A job as the API shows it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Job {
-    pub(super) job_id: String,
+    job_id: String,
     kind: &'static str,
     /// `running`, `succeeded` (whatever it found) or `failed` (it could not be done).
     status: &'static str,

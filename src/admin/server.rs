@@ -30,7 +30,9 @@ use crate::catalog::{Catalog, CatalogSource};
 use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
 use crate::http2::{self, Allowance};
-use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT, ADMIN_HTTP2_WINDOW_BYTES};
+use crate::limits::{
+    ACCEPT_PAUSE, ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT, ADMIN_HTTP2_WINDOW_BYTES,
+};
 use crate::metrics::Metrics;
 use crate::model::admin::Role;
 use crate::postback::Postbacks;
@@ -201,7 +203,10 @@ pub async fn serve(
                     connections.spawn(connection(stream, peer, certificates, routes, drain.clone()));
                 }
                 Ok((_, peer)) => tracing::warn!(%peer, "too many admin connections"),
-                Err(error) => tracing::warn!(%error, "cannot accept an admin connection"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an admin connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             () = drain.begun() => break,

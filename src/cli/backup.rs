@@ -21,7 +21,7 @@ use crate::tls::Trust;
 pub struct BackupArguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// The admin listener of a running server, http[s]://HOST:PORT, where no configuration is at hand.
+    /// The admin listener of a running server, http://HOST:PORT or https://HOST:PORT, where no configuration is at hand.
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
     #[command(flatten)]

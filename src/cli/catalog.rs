@@ -31,7 +31,7 @@ pub struct ServerArguments {
 pub struct ApplyArguments {
     /// The catalog file; JSON if its name ends in .json.
     file: PathBuf,
-    /// The admin listener, http[s]://HOST:PORT.
+    /// The admin listener, http://HOST:PORT or https://HOST:PORT.
     #[arg(long)]
     admin: String,
     #[command(flatten)]

@@ -14,7 +14,7 @@ pub struct StatusArguments {
     /// The file: NDJSON if its name ends in .ndjson or .jsonl, else CSV with a header. Columns:
     /// conversion_id, or advertiser, event and txn_id; status; amount, currency, event_time.
     file: PathBuf,
-    /// The admin listener, http[s]://HOST:PORT.
+    /// The admin listener, http://HOST:PORT or https://HOST:PORT.
     #[arg(long)]
     admin: String,
     #[command(flatten)]

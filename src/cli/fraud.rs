@@ -23,7 +23,7 @@ const NUMBERS_FROM: usize = 4;
 /// Whose conversions, and of which time.
 #[derive(clap::Args)]
 pub struct FraudArguments {
-    /// The admin listener, http[s]://HOST:PORT.
+    /// The admin listener, http://HOST:PORT or https://HOST:PORT.
     #[arg(long, value_name = "URL")]
     admin: String,
     #[command(flatten)]

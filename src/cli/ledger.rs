@@ -19,7 +19,7 @@ pub struct StoreArguments {
     /// The folder that `store.path` names, of a server that does not run. It is only read.
     #[arg(long, value_name = "PATH", conflicts_with = "admin")]
     store: Option<PathBuf>,
-    /// The admin listener of a running server, http[s]://HOST:PORT.
+    /// The admin listener of a running server, http://HOST:PORT or https://HOST:PORT.
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
     #[command(flatten)]

@@ -119,7 +119,7 @@ enum CatalogCommand {
     Diff {
         /// The catalog file; JSON if its name ends in .json.
         file: PathBuf,
-        /// The catalog it is compared with: a file, or http[s]://HOST:PORT of a server's admin
+        /// The catalog it is compared with: a file, or http://HOST:PORT or https://HOST:PORT of a server's admin
         /// listener.
         #[arg(long, value_name = "FILE|URL")]
         against: String,

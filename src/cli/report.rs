@@ -9,7 +9,7 @@ use crate::query::encode_into;
 /// What `report` is told.
 #[derive(clap::Args)]
 pub struct ReportArguments {
-    /// The admin listener, http[s]://HOST:PORT.
+    /// The admin listener, http://HOST:PORT or https://HOST:PORT.
     #[arg(long, value_name = "URL")]
     admin: String,
     #[command(flatten)]

@@ -14,14 +14,13 @@ use super::client_ip::TrustedProxies;
 use super::connection;
 use super::entrance::Entrance;
 use super::router::Router;
+use crate::limits::ACCEPT_PAUSE;
 use crate::metrics::Metrics;
 use crate::shutdown::Drain;
 use crate::throttle::source;
 
 /// Connections the kernel queues before they are accepted.
 const BACKLOG: i32 = 1024;
-/// Pause after a failed accept (no descriptors left, say), so that it does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens a listening socket that shares its address with the other workers'. A client that takes
 /// nothing of what it is sent for `stalled_max` loses its connection.

@@ -34,25 +34,39 @@ impl Load {
         Self { throttle, clicks_per_ip, postbacks_per_ip, places, metrics }
     }
 
-    /// Lets a click in.
+    /// Lets a click in; from nobody in particular (`None`) always.
     ///
     /// # Errors
     /// When its address has sent enough.
-    pub fn click(&self, ip: impl FnOnce() -> IpAddr, now_ms: u64) -> Result<(), RetryAfter> {
+    pub fn click(
+        &self,
+        ip: impl FnOnce() -> Option<IpAddr>,
+        now_ms: u64,
+    ) -> Result<(), RetryAfter> {
         match self.clicks_per_ip {
             None => Ok(()),
-            Some(limit) => self.throttle.pass(Source::Clicks(ip()), limit, now_ms),
+            Some(limit) => match ip() {
+                None => Ok(()),
+                Some(ip) => self.throttle.pass(Source::Clicks(ip), limit, now_ms),
+            },
         }
     }
 
-    /// Lets a postback in.
+    /// Lets a postback in, as [`Load::click`].
     ///
     /// # Errors
     /// When its address has sent enough.
-    pub fn postback(&self, ip: impl FnOnce() -> IpAddr, now_ms: u64) -> Result<(), RetryAfter> {
+    pub fn postback(
+        &self,
+        ip: impl FnOnce() -> Option<IpAddr>,
+        now_ms: u64,
+    ) -> Result<(), RetryAfter> {
         match self.postbacks_per_ip {
             None => Ok(()),
-            Some(limit) => self.throttle.pass(Source::Postbacks(ip()), limit, now_ms),
+            Some(limit) => match ip() {
+                None => Ok(()),
+                Some(ip) => self.throttle.pass(Source::Postbacks(ip), limit, now_ms),
+            },
         }
     }
 

@@ -156,6 +156,12 @@ impl Router {
         }
     }
 
+    /// Whose requests are counted for rate limits. A proxy that does not say for whom it speaks
+    /// speaks for everybody.
+    fn counted(&self, ip: IpAddr) -> Option<IpAddr> {
+        (!self.trusted_proxies.trusts(ip.to_canonical())).then_some(ip)
+    }
+
     /// The answer to a request that is no click, and not read either.
     fn unread(&self, reason: Refusal, peer: IpAddr, request: &Request<Incoming>) -> Reply {
         let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
@@ -178,7 +184,7 @@ impl Router {
         };
         let (ip, now_ms) =
             (client_ip(peer, request.headers(), &self.trusted_proxies), self.clock.now_ms());
-        if let Err(retry_after) = self.load.click(|| ip, now_ms) {
+        if let Err(retry_after) = self.load.click(|| self.counted(ip), now_ms) {
             return self.too_many_clicks(request, retry_after, started);
         }
         let country = |header| country(peer, request.headers(), header, &self.trusted_proxies);
@@ -233,7 +239,7 @@ impl Router {
         let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
         let sent = || postback_request(&request, Body::None, &ip, now_ms);
         let refuse = |reason| replied(&self.postbacks.refuse(reason, &sent()));
-        if let Err(retry_after) = self.load.postback(ip, now_ms) {
+        if let Err(retry_after) = self.load.postback(|| self.counted(ip()), now_ms) {
             return replied(&self.postbacks.too_many(retry_after, &sent()));
         }
         if too_long(&request) {
