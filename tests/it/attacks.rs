@@ -112,7 +112,7 @@ fn a_click_id_cannot_be_made_of_another() {
         check(format!("{}{}", &mine[..place], &other[place..]));
         check(format!("{}{}", &other[..place], &mine[place..]));
     }
-    assert!(forgeries > 1500, "only {forgeries} looked genuine");
+    assert!(forgeries > 1000, "only {forgeries} looked genuine");
     for malformed in [
         "z".repeat(33),
         mine[..32].to_owned(),

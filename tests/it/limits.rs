@@ -72,9 +72,13 @@ fn clicks_over_an_addresss_limit_go_to_the_fallback_and_are_not_recorded() {
 fn a_visitor_over_the_limit_with_nowhere_to_go_is_told_when_to_come_again() {
     let setup = setup().without_network_fallback().key("limits.clicks_per_ip", "1/10s");
     let server = setup.start();
-    assert_eq!(server.get("/c/sp7").status, 302);
-    let answer = server.get("/c/sp7");
+    let visit = || from(&server, "203.0.113.1", "/c/sp7");
+    assert_eq!(visit().status, 302);
+    let answer = visit();
     assert!((1..=10).contains(&limited(&answer)));
+    // A proxy that does not say for whom it speaks speaks for everybody.
+    assert_eq!(server.get("/c/sp7").status, 302);
+    assert_eq!(server.get("/c/sp7").status, 302);
     assert!(answer.text().contains("not available"), "{answer:?}");
 }
 
