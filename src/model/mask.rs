@@ -160,6 +160,8 @@ fn phone_bytes(bytes: &[u8]) -> Option<usize> {
     let (mut digits, mut end) = (0, 0);
     for (at, byte) in bytes.iter().enumerate() {
         match byte {
+            // Visitors choose the text: no further than a number can go.
+            b'0'..=b'9' if digits >= *PHONE_DIGITS.end() => return None,
             b'0'..=b'9' => (digits, end) = (digits + 1, at + 1),
             // Two separators, as in `) `, and no more.
             b' ' | b'-' | b'.' | b'(' | b')' | b'/' if at < end + 2 => {}

@@ -164,6 +164,11 @@ impl Text<'_, '_> {
         if self.flags & inbound_flags::CUT != 0 || self.hides(name) {
             return;
         }
+        // Before it is looked at: what does not fit may be long.
+        if name.len() + value.len() > INBOUND_TEXT_BYTES_MAX {
+            self.flags |= inbound_flags::CUT;
+            return;
+        }
         let (masked_name, masked) = (mask(name), mask_named(name, value));
         let is_masked = masked_name.is_some() || masked.is_some();
         let before = self.out.len();
