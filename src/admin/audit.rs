@@ -9,16 +9,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
+use super::question::{cursor, millis, page_rows, understood};
 use super::server::AdminState;
 use super::shapes::rfc3339;
 use crate::audit::Author;
-use crate::limits::PAGE_ROWS_MAX;
 use crate::model::admin::AuditAction;
 use crate::store::StoredAudit;
 use crate::store::keys::{AUDIT_KEY_BYTES, AuditKey};
 use crate::store::records::AuditRecord;
-
-const PAGE_ROWS_DEFAULT: usize = 100;
 
 /// The filters; each narrows further.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -79,23 +77,15 @@ pub async fn list(
     State(state): State<Arc<AdminState>>,
     filters: Result<Query<Filters>, QueryRejection>,
 ) -> Result<Json<Listing>, ApiError> {
-    let Query(filters) =
-        filters.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
-    let limit = filters.limit.unwrap_or(PAGE_ROWS_DEFAULT);
-    if !(1..=PAGE_ROWS_MAX).contains(&limit) {
-        return Err(ApiError::bad_request("bad_limit", format!("limit is 1 to {PAGE_ROWS_MAX}")));
-    }
-    let cursor = filters.cursor.as_deref().map(|cursor| {
-        parsed(cursor).ok_or_else(|| ApiError::bad_request("bad_cursor", "not a cursor"))
-    });
-    let cursor = cursor.transpose()?;
+    let filters = understood(filters)?;
+    let limit = page_rows(filters.limit)?;
+    let cursor = cursor(filters.cursor.as_deref(), parsed)?;
     let is_unknown = |word: &&str| AuditAction::parse(word).is_none();
     if let Some(word) = filters.action.as_deref().filter(is_unknown) {
         let words: Vec<_> = AuditAction::ALL.iter().map(|action| action.as_str()).collect();
         let message = format!("{word:?} is not one of {}", words.join(", "));
         return Err(ApiError::bad_request("bad_parameter", message));
     }
-    let millis = |time: jiff::Timestamp| u64::try_from(time.as_millisecond()).unwrap_or_default();
     let (from_ms, to_ms) = (filters.from.map_or(0, millis), filters.to.map_or(u64::MAX, millis));
     let (who, action) = (filters.who, filters.action);
     let filter = move |record: &AuditRecord<'_>| {

@@ -17,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
 use super::held::Held;
+use super::question::understood;
 use super::server::AdminState;
 use super::shapes::rfc3339;
 use crate::audit::Author;
@@ -184,8 +185,7 @@ pub async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Query(options) =
-        options.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
+    let options = understood(options)?;
     let dry_run = match options.dry_run.as_deref() {
         None | Some("0" | "false") => false,
         Some("1" | "true") => true,

@@ -10,14 +10,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
+use super::question::{cursor, millis, page_rows, understood};
 use super::server::AdminState;
 use super::shapes::Conversion;
 use crate::click_id::RecordId;
-use crate::limits::PAGE_ROWS_MAX;
 use crate::model::status::Status;
 use crate::store::records::ConversionRecord;
-
-const PAGE_ROWS_DEFAULT: usize = 100;
 
 /// The filters; each narrows further.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -74,17 +72,10 @@ pub struct Selection {
 /// # Errors
 /// The first that is not understood.
 pub fn selection(filters: Result<Query<Filters>, QueryRejection>) -> Result<Selection, ApiError> {
-    let Query(filters) =
-        filters.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
-    let limit = filters.limit.unwrap_or(PAGE_ROWS_DEFAULT);
-    if !(1..=PAGE_ROWS_MAX).contains(&limit) {
-        return Err(ApiError::bad_request("bad_limit", format!("limit is 1 to {PAGE_ROWS_MAX}")));
-    }
-    let cursor = filters.cursor.as_deref().map(|cursor| {
-        RecordId::parse(cursor.as_bytes())
-            .ok_or_else(|| ApiError::bad_request("bad_cursor", "not a cursor"))
-    });
-    let cursor = cursor.transpose()?;
+    let filters = understood(filters)?;
+    let limit = page_rows(filters.limit)?;
+    let read_cursor = |text: &str| RecordId::parse(text.as_bytes());
+    let cursor = cursor(filters.cursor.as_deref(), read_cursor)?;
     let status = filters.status.as_deref().map(|word| {
         Status::parse(word).ok_or_else(|| {
             ApiError::bad_request("bad_status", "pending, approved, rejected or reversed")
@@ -132,8 +123,4 @@ pub async fn list(
         items: page.rows.iter().map(Conversion::of).collect::<Result<_, _>>()?,
         next_cursor: page.next.map(|last| last.to_text().to_string()),
     }))
-}
-
-fn millis(time: jiff::Timestamp) -> u64 {
-    u64::try_from(time.as_millisecond()).unwrap_or(0)
 }

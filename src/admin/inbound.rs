@@ -14,12 +14,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::audit;
 use super::error::ApiError;
 use super::jobs::{Job, accepted, begin};
+use super::question::{cursor, millis, page_rows, understood};
 use super::server::AdminState;
 use super::shapes::{ip_text, present, rfc3339};
 use crate::audit::Author;
 use crate::catalog::version_text;
 use crate::click_id::{Keyring, RecordId};
-use crate::limits::PAGE_ROWS_MAX;
 use crate::model::admin::AuditAction;
 use crate::model::currency::Currency;
 use crate::model::ids::is_id;
@@ -29,8 +29,6 @@ use crate::query::Params;
 use crate::store::StoredInbound;
 use crate::store::keys::InboundId;
 use crate::store::records::{InboundForm, RecordError, inbound_flags, unpack_auth};
-
-const PAGE_ROWS_DEFAULT: usize = 100;
 
 /// A postback as received, as the API shows it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -124,13 +122,9 @@ pub async fn list(
     State(state): State<Arc<AdminState>>,
     filters: Result<Query<InboundFilters>, QueryRejection>,
 ) -> Result<Json<InboundPage>, ApiError> {
-    let Query(filters) =
-        filters.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
-    let limit = filters.limit.unwrap_or(PAGE_ROWS_DEFAULT);
-    if !(1..=PAGE_ROWS_MAX).contains(&limit) {
-        return Err(ApiError::bad_request("bad_limit", format!("limit is 1 to {PAGE_ROWS_MAX}")));
-    }
-    let cursor = filters.cursor.as_deref().map(read_cursor).transpose()?;
+    let filters = understood(filters)?;
+    let limit = page_rows(filters.limit)?;
+    let cursor = cursor(filters.cursor.as_deref(), read_cursor)?;
     let result = filters.result.as_deref().map(|word| {
         let known = PostbackResult::parse(word).filter(|it| *it != PostbackResult::Unavailable);
         let message = "accepted, duplicate, updated or refused";
@@ -255,7 +249,7 @@ pub async fn reprocess(
         to_ms: asked.to.map_or_else(|| state.clock.now_ms(), millis),
         reason: read_reason(asked.reason.as_deref())?,
         advertiser: asked.advertiser,
-        after: asked.cursor.as_deref().map(read_cursor).transpose()?,
+        after: cursor(asked.cursor.as_deref(), read_cursor)?,
         apply: asked.apply,
     };
     let details = json!({
@@ -327,15 +321,8 @@ fn id_text(id: InboundId) -> String {
     format!("{}-{}", RecordId::from_bytes(id.page).to_text(), id.row)
 }
 
-fn read_cursor(text: &str) -> Result<InboundId, ApiError> {
-    let read = || {
-        let (page, row) = text.split_once('-')?;
-        let page = RecordId::parse(page.as_bytes())?;
-        Some(InboundId { page: *page.as_bytes(), row: row.parse().ok()? })
-    };
-    read().ok_or_else(|| ApiError::bad_request("bad_cursor", "not a cursor"))
-}
-
-fn millis(time: jiff::Timestamp) -> u64 {
-    u64::try_from(time.as_millisecond()).unwrap_or(0)
+fn read_cursor(text: &str) -> Option<InboundId> {
+    let (page, row) = text.split_once('-')?;
+    let page = RecordId::parse(page.as_bytes())?;
+    Some(InboundId { page: *page.as_bytes(), row: row.parse().ok()? })
 }

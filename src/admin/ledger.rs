@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
+use super::question::{self, page_rows, understood};
 use super::server::AdminState;
 use crate::click_id::RecordId;
 use crate::ledger::{self, Proof, ProveError, Sealed};
-use crate::limits::PAGE_ROWS_MAX;
 use crate::model::currency::Currency;
 use crate::model::ids::AffiliateNumber;
 use crate::model::money::Sum;
@@ -20,8 +20,6 @@ use crate::model::rate::Day;
 use crate::store::keys::PostingKey;
 use crate::store::postings::Posting;
 use crate::store::records::{Balance, Converted, Entries};
-
-const PAGE_ROWS_DEFAULT: usize = 100;
 
 /// Whose money, and which part of it.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -157,13 +155,9 @@ pub async fn postings(
 ) -> Result<Json<Postings>, ApiError> {
     let wanted = understood(wanted)?;
     let (_, number) = affiliate(&state, &wanted).await?;
-    let limit = wanted.limit.unwrap_or(PAGE_ROWS_DEFAULT);
-    if !(1..=PAGE_ROWS_MAX).contains(&limit) {
-        return Err(ApiError::bad_request("bad_limit", format!("limit is 1 to {PAGE_ROWS_MAX}")));
-    }
-    let not_a_cursor = || ApiError::bad_request("bad_cursor", "not a cursor");
-    let cursor = wanted.cursor.as_deref().map(|text| cursor(number, text).ok_or_else(not_a_cursor));
-    let page = ledger::page(&state.store, number, cursor.transpose()?, limit).await?;
+    let limit = page_rows(wanted.limit)?;
+    let cursor = question::cursor(wanted.cursor.as_deref(), |text| cursor(number, text))?;
+    let page = ledger::page(&state.store, number, cursor, limit).await?;
     let next = page.last().filter(|_| page.len() == limit);
     Ok(Json(Postings {
         items: page.iter().map(posting).collect(),
@@ -196,13 +190,6 @@ pub async fn proof(
         ProveError::Read(error) => error.into(),
         ProveError::Key(_) | ProveError::Missing(_) => ApiError::work_failed(error),
     })?))
-}
-
-/// The question, if it is well-formed.
-pub fn understood(wanted: WantedQuery) -> Result<Wanted, ApiError> {
-    let Query(wanted) =
-        wanted.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
-    Ok(wanted)
 }
 
 /// Whose money is asked for.

@@ -1,6 +1,5 @@
 //! One click, one conversion, and everything known about one of them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,7 +13,6 @@ use crate::click_id::{ClickId, RecordId};
 use crate::dedup::{Claim, ClaimSet};
 use crate::limits::{TRACE_CONVERSIONS_MAX, TXN_ID_BYTES_MAX};
 use crate::store::StoredConversion;
-use crate::store::records::HistoryEntry;
 
 /// A click's record.
 #[utoipa::path(
@@ -107,12 +105,7 @@ pub async fn trace(
     conversions.dedup_by_key(|conversion| conversion.id);
     for conversion in conversions {
         let record = conversion.record()?;
-        // Others were made by the network, or by a postback that made a conversion of its own.
-        let by_postback =
-            |(n, step): &(usize, &HistoryEntry<'_>)| *n == 0 || step.reason == "postback";
-        let steps = record.history.iter().enumerate().filter(by_postback);
-        let mut steps_ms = BTreeMap::<u64, usize>::new();
-        steps.for_each(|(_, step)| *steps_ms.entry(step.time_ms).or_default() += 1);
+        let steps_ms = record.steps_by_postback_ms();
         postbacks.extend(state.store.inbound_of_conversion(conversion.id, steps_ms).await?);
         let record = TracedRecord::Conversion(Box::new(Conversion::of(&conversion)?));
         entries.push(entry("conversion", conversion.id, record));

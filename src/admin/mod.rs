@@ -16,6 +16,7 @@ mod jobs;
 mod ledger;
 mod lookup;
 mod openapi;
+mod question;
 mod rates;
 mod report_shapes;
 mod reports;

@@ -19,6 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
 use super::held::Held;
+use super::question::understood;
 use super::report_shapes::{RefusedShape, RowShape, Sums};
 use super::server::AdminState;
 use crate::limits::{REPORT_DAYS_MAX, REPORT_WAIT_MAX};
@@ -167,8 +168,7 @@ struct Asked {
 
 impl Asked {
     fn of(state: &AdminState, wanted: WantedQuery) -> Result<Self, ApiError> {
-        let Query(wanted) =
-            wanted.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
+        let wanted = understood(wanted)?;
         let Wanted { offer, affiliate, advertiser, event, sub1, .. } = wanted;
         let csv = match wanted.format.as_deref() {
             None | Some("json") => false,

@@ -12,7 +12,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
-use super::ledger::{Wanted, WantedQuery, affiliate, code, text, understood};
+use super::ledger::{Wanted, WantedQuery, affiliate, code, text};
+use super::question::understood;
 use super::server::AdminState;
 use crate::ledger::{self, Statement};
 use crate::limits::STATEMENT_DAYS_MAX;

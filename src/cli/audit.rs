@@ -3,10 +3,8 @@
 use serde_json::Value;
 
 use super::EXIT_OK;
-use super::catalog::{Ended, ServerArguments, client, failed};
-use super::ledger::succeeded;
-use crate::admin::Call;
-use crate::query::encode_into;
+use super::catalog::{Ended, ServerArguments, client};
+use super::report::{each_page, encoded};
 
 /// Which entries.
 #[derive(clap::Args)]
@@ -51,11 +49,7 @@ fn printed(arguments: &AuditArguments) -> Result<u8, Ended> {
             asked.push_str(&format!("&{name}={}", encoded(value)));
         }
     }
-    let mut cursor = String::new();
-    loop {
-        let path = format!("{asked}{cursor}");
-        let answer = succeeded(client.call(&path, &Call::default()).map_err(failed)?)?;
-        let page: Value = serde_json::from_str(&answer.text).map_err(failed)?;
+    each_page(&client, &asked, |page| {
         for entry in page["items"].as_array().into_iter().flatten() {
             if arguments.json {
                 println!("{entry}");
@@ -63,11 +57,9 @@ fn printed(arguments: &AuditArguments) -> Result<u8, Ended> {
                 println!("{}", line(entry));
             }
         }
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(EXIT_OK),
-        }
-    }
+        Ok(())
+    })?;
+    Ok(EXIT_OK)
 }
 
 /// Time, who, what, of what; then the details, as JSON.
@@ -78,12 +70,6 @@ fn line(entry: &Value) -> String {
     };
     let words = ["time", "who", "action", "subject"].map(word);
     format!("{}  {}", words.join("  "), entry["details"])
-}
-
-fn encoded(value: &str) -> String {
-    let mut out = Vec::new();
-    encode_into(value.as_bytes(), &mut out);
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::catalog::{ServerArguments, client, failed};
-use super::ledger::succeeded;
+use super::report::each_page;
 use super::{EXIT_FAILED, EXIT_OK};
-use crate::admin::Call;
 use crate::model::currency::Currency;
 use crate::model::ids::is_id;
 use crate::model::money::{Micros, Sum};
@@ -84,17 +83,10 @@ fn printed(arguments: &FraudArguments) -> Result<u8, u8> {
     let ids = [("offer", &arguments.offer), ("affiliate", &arguments.affiliate)];
     let ids = ids.iter().filter_map(|(name, id)| Some((*name, (*id).clone()?)));
     let asked: Vec<_> = times.chain(ids).map(|(name, value)| format!("{name}={value}")).collect();
-    let (mut table, mut cursor) = (Table::default(), String::new());
-    loop {
-        let path = format!("fraud?{}{cursor}", asked.join("&"));
-        let answer = succeeded(client.call(&path, &Call::default()).map_err(failed)?)?;
-        let page: Value = serde_json::from_str(&answer.text).map_err(failed)?;
-        table.add(&page).ok_or_else(|| failed("the answer is no report"))?;
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => break,
-        }
-    }
+    let mut table = Table::default();
+    each_page(&client, &format!("fraud?{}", asked.join("&")), |page| {
+        table.add(page).ok_or_else(|| failed("the answer is no report"))
+    })?;
     table.print();
     if table.left_out > 0 {
         eprintln!("not in the table: {}; ask for one offer", table.left_out);

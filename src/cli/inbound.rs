@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::catalog::{ServerArguments, client, failed};
 use super::fraud::{id, moment};
 use super::ledger::succeeded;
-use super::report::encoded;
+use super::report::{each_page, encoded};
 use super::verify::by_server_with;
 use super::{EXIT_FAILED, EXIT_OK};
 use crate::admin::Call;
@@ -107,18 +107,12 @@ fn listed(arguments: &InboundArguments) -> Result<u8, u8> {
     ];
     let asked = asked.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
     let asked: String = asked.map(|(name, value)| format!("&{name}={}", encoded(value))).collect();
-    let mut cursor = String::new();
-    loop {
-        let path = format!("inbound?{PAGE_ROWS}{asked}{cursor}");
-        let answer = succeeded(client.call(&path, &Call::default()).map_err(failed)?)?;
-        let page: Value = serde_json::from_str(&answer.text).map_err(failed)?;
+    each_page(&client, &format!("inbound?{PAGE_ROWS}{asked}"), |page| {
         let items = page["items"].as_array().ok_or_else(|| failed("the answer is no page"))?;
         items.iter().for_each(|item| println!("{item}"));
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(EXIT_OK),
-        }
-    }
+        Ok(())
+    })?;
+    Ok(EXIT_OK)
 }
 
 /// Has refused postbacks judged again, and prints what came of them.

@@ -1,9 +1,11 @@
 //! `report`: sums of a running server, by its admin API.
 
+use serde_json::Value;
+
 use super::EXIT_OK;
-use super::catalog::{ServerArguments, client, failed};
+use super::catalog::{Ended, ServerArguments, client, failed};
 use super::ledger::succeeded;
-use crate::admin::Call;
+use crate::admin::{AdminClient, Call};
 use crate::query::encode_into;
 
 /// What `report` is told.
@@ -81,6 +83,25 @@ impl ReportArguments {
             }
         }
         call
+    }
+}
+
+/// Asks a call of the API that answers in pages for all of them, and shows each to `visit`.
+pub(super) fn each_page(
+    client: &AdminClient,
+    asked: &str,
+    mut visit: impl FnMut(&Value) -> Result<(), Ended>,
+) -> Result<(), Ended> {
+    let mut cursor = String::new();
+    loop {
+        let path = format!("{asked}{cursor}");
+        let answer = succeeded(client.call(&path, &Call::default()).map_err(failed)?)?;
+        let page: Value = serde_json::from_str(&answer.text).map_err(failed)?;
+        visit(&page)?;
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return Ok(()),
+        }
     }
 }
 

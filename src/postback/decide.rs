@@ -19,7 +19,7 @@ use crate::model::rate::Day;
 use crate::model::reasons::{AuthOutcome, Flag, Refusal};
 use crate::model::status::Status;
 use crate::rates::Market;
-use crate::store::records::Exchanged;
+use crate::store::records::{BY_POSTBACK, Exchanged};
 
 /// A refusal, and what the sender could do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl<'a> Verdict<'a> {
         }
         match (self.said_status, self.status) {
             (Some(Status::Approved), Status::Pending) => HELD.into(),
-            _ => "postback".into(),
+            _ => BY_POSTBACK.into(),
         }
     }
 }

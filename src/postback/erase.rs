@@ -6,7 +6,7 @@
 //! conversion holds its claims, as whoever changes one does. Erasing twice changes nothing, so
 //! what a crash has cut short is simply done again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use super::flow::Postbacks;
 use super::update::{ChangeError, status_of};
@@ -220,9 +220,7 @@ impl<'p> Erasing<'p> {
             self.erased.conversions += 1;
         }
         let (store, click) = (&self.postbacks.store, RecordId::from_bytes(record.click));
-        let mut steps_ms = BTreeMap::<u64, usize>::new();
-        record.history.iter().for_each(|step| *steps_ms.entry(step.time_ms).or_default() += 1);
-        let mut found = store.inbound_of_conversion(id, steps_ms).await?;
+        let mut found = store.inbound_of_conversion(id, record.steps_by_postback_ms()).await?;
         self.arrivals(&found).await?;
         found = store.inbound_of_click(click, now_ms).await?;
         self.arrivals_of(found, Some(id)).await

@@ -10,7 +10,7 @@ use crate::model::money::Micros;
 use crate::model::reasons::{FRAUD, Flag, Refusal};
 use crate::model::status::{Status, Step};
 use crate::rates::Market;
-use crate::store::records::{ConversionRecord, HistoryEntry};
+use crate::store::records::{BY_POSTBACK, ConversionRecord, HistoryEntry};
 
 /// What is heard of a known conversion.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,7 @@ pub enum Speaker {
 impl Speaker {
     const fn reason(self) -> &'static str {
         match self {
-            Self::Advertiser => "postback",
+            Self::Advertiser => BY_POSTBACK,
             Self::Network => "upload",
         }
     }

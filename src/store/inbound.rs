@@ -54,12 +54,18 @@ struct Row {
 impl Arrivals {
     /// Adds a postback that makes or changes a conversion, which leads to it.
     pub fn push(&mut self, arrival: &Arrival<'_>) {
-        self.add(arrival, None);
+        encode_inbound(&arrival.head, arrival.text, &mut self.bytes);
+        self.end_row(&arrival.head, None);
     }
 
-    fn add(&mut self, arrival: &Arrival<'_>, click: Option<RecordKey>) {
-        encode_inbound(&arrival.head, arrival.text, &mut self.bytes);
-        self.rows.push(Row { end: self.bytes.len(), time_ms: arrival.head.time_ms, click });
+    /// Adds a row that is encoded already, to which its click leads.
+    fn add(&mut self, head: &InboundHead<'_>, row: &[u8]) {
+        self.bytes.extend_from_slice(row);
+        self.end_row(head, head.click);
+    }
+
+    fn end_row(&mut self, head: &InboundHead<'_>, click: Option<RecordKey>) {
+        self.rows.push(Row { end: self.bytes.len(), time_ms: head.time_ms, click });
     }
 
     /// Their size.
@@ -227,11 +233,11 @@ impl Store {
         if !self.sampling.has_room(reason) {
             return Err(SubmitError::Full);
         }
-        self.writer().note(|arrivals| {
-            let before = arrivals.bytes();
-            arrivals.add(arrival, arrival.head.click);
-            arrivals.bytes() - before
-        })
+        // Before the writer's lock is taken: strangers choose how long it takes.
+        let mut row = Vec::new();
+        encode_inbound(&arrival.head, arrival.text, &mut row);
+        self.writer().note(|arrivals| arrivals.add(&arrival.head, &row))?;
+        Ok(row.len())
     }
 
     /// Postbacks received in `from_ms..to_ms` that `filter` lets through, at most `limit`, after
@@ -452,9 +458,11 @@ mod tests {
                 out.resize(out.len() + 200, b'x');
                 0
             };
-            let head = InboundHead { time_ms: n, ..InboundHead::default() };
             let click = (n % 100 == 0).then_some([n as u8; 16]);
-            arrivals.add(&Arrival { head, text: &text }, click);
+            let head = InboundHead { time_ms: n, click, ..InboundHead::default() };
+            let mut row = Vec::new();
+            encode_inbound(&head, text, &mut row);
+            arrivals.add(&head, &row);
         }
         arrivals.write(&mut batch, 1, 2);
         assert_eq!(arrivals.bytes(), 0);

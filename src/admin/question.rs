@@ -1,0 +1,39 @@
+//! What the questions of listings and reports have in common: how they are read, and their words.
+
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
+
+use super::error::ApiError;
+use crate::limits::PAGE_ROWS_MAX;
+
+const PAGE_ROWS_DEFAULT: usize = 100;
+
+/// The question, if it is well-formed.
+pub fn understood<T>(asked: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+    let Query(asked) =
+        asked.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
+    Ok(asked)
+}
+
+/// How many rows a page has.
+pub fn page_rows(asked: Option<usize>) -> Result<usize, ApiError> {
+    let rows = asked.unwrap_or(PAGE_ROWS_DEFAULT);
+    if !(1..=PAGE_ROWS_MAX).contains(&rows) {
+        return Err(ApiError::bad_request("bad_limit", format!("limit is 1 to {PAGE_ROWS_MAX}")));
+    }
+    Ok(rows)
+}
+
+/// Where the page before ended, as `read` understands it.
+pub fn cursor<T>(
+    asked: Option<&str>,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, ApiError> {
+    let not_a_cursor = || ApiError::bad_request("bad_cursor", "not a cursor");
+    asked.map(|text| read(text).ok_or_else(not_a_cursor)).transpose()
+}
+
+/// Unix milliseconds; a time before 1970 is their beginning.
+pub fn millis(time: jiff::Timestamp) -> u64 {
+    u64::try_from(time.as_millisecond()).unwrap_or(0)
+}
