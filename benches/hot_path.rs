@@ -100,7 +100,7 @@ fn records(c: &mut Criterion) {
         ..ClickRecord::default()
     };
     let earned = Earned::new(20_000_000, 15_000_000, None);
-    let history = vec![HistoryEntry::new(Status::Approved, NOW_MS, NOW_MS, earned, "postback")];
+    let history = vec![HistoryEntry::new(Status::Approved, NOW_MS, None, earned, "postback")];
     let conversion = ConversionRecord {
         click: [1; 16],
         click_mac: [2; 8],

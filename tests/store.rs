@@ -518,7 +518,7 @@ fn a_store_that_was_counted_without_sums_for_caps_gets_them_when_it_is_opened() 
     let ages = [80, 40, 0];
     let ids = ages.map(|age| mint(&minter, NOW_MS - age * DAY_MS));
     for (id, payout) in ids.into_iter().zip(1..) {
-        let step = |status| HistoryEntry::new(status, 0, 0, Earned::default(), "test");
+        let step = |status| HistoryEntry::new(status, 0, None, Earned::default(), "test");
         let mut record = ConversionRecord { payout, ..conversion(id, "T") };
         record.history.extend([step(Status::Rejected), step(Status::Approved)]);
         let ticket = Arc::new(Ticket::default());
@@ -572,7 +572,7 @@ fn what_caps_have_counted_is_read_for_the_offers_that_are_asked_for_alone() {
                 let id = minter.mint(NOW_MS - age * DAY_MS, number(offer), affiliate);
                 let mut record = ConversionRecord { payout: offer.into(), ..conversion(id, "T") };
                 let (status, earned) = (Status::Pending, Earned::default());
-                record.history.push(HistoryEntry::new(status, 0, 0, earned, "test"));
+                record.history.push(HistoryEntry::new(status, 0, None, earned, "test"));
                 store.commit_conversion(id, &record, Arc::<Ticket>::default()).expect("queued");
             }
         }
@@ -947,7 +947,7 @@ fn sums_that_a_later_release_has_written_are_not_begun_anew() {
 /// Commits a conversion that caps count.
 fn commit_counted(store: &Store, click: RecordId, id: RecordId, txn_id: &str, payout: i64) {
     let earned = Earned::new(0, payout, None);
-    let step = HistoryEntry::new(Status::Approved, NOW_MS, NOW_MS, earned, "postback");
+    let step = HistoryEntry::new(Status::Approved, NOW_MS, None, earned, "postback");
     let record = ConversionRecord { payout, history: vec![step], ..conversion(click, txn_id) };
     let ticket = Arc::new(Ticket::default());
     store.commit_conversion(id, &record, ticket.clone()).expect("queued");

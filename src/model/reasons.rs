@@ -304,6 +304,8 @@ words! {
 pub const NEGATIVE_EVENT: &str = "negative_event";
 /// Why a conversion was written anew without what told of its customer, in its history.
 pub const ERASED: &str = "erased";
+/// Why only a conversion's price was made anew, in its history.
+pub const REPRICED: &str = "repriced";
 /// Why fraud rules have rejected a conversion, in its history, before a colon and the rules.
 pub const FRAUD: &str = "fraud";
 

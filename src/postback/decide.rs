@@ -117,6 +117,12 @@ pub struct Verdict<'a> {
 }
 
 impl<'a> Verdict<'a> {
+    /// When it happened, Unix milliseconds, if the postback says so.
+    #[must_use]
+    pub fn said_ms(&self) -> Option<u64> {
+        self.is_timed.then_some(self.event_time_ms)
+    }
+
     /// The key that stands for what is reported: whoever holds it is the original.
     #[must_use]
     pub fn first_claim(&self) -> Claim<'a> {

@@ -367,8 +367,8 @@ impl Postbacks {
             | if elsewhere { Flag::BoundElsewhere.bit() } else { 0 };
         let (revenue, payout) = (verdict.revenue.get(), verdict.payout.get());
         let earned = Earned::new(revenue, payout, verdict.exchanged.as_deref());
-        let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
-        let history = [HistoryEntry::new(status, now_ms, event_ms, earned, reason)];
+        let said_ms = verdict.said_ms();
+        let history = [HistoryEntry::new(status, received.now_ms, said_ms, earned, reason)];
         let record = record(verdict, received, flags, bound_by.is_none(), &history);
         let submitted = held.submit(|ticket| {
             let ticket = match place {

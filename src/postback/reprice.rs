@@ -11,14 +11,11 @@ use crate::limits::{FUTURE_TIMESTAMP_MS_MAX, REPRICED_PER_COMMIT_MAX};
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
 use crate::model::rate::Day;
-use crate::model::reasons::Flag;
+use crate::model::reasons::{Flag, REPRICED};
 use crate::rates::Market;
 use crate::store::StoredConversion;
 use crate::store::records::{ConversionRecord, Exchanged, HistoryEntry};
 use crate::store::ticket::Outcome;
-
-/// The reason of a step in a conversion's history that only its price was made anew.
-pub(super) const REPRICED: &str = "repriced";
 
 impl Postbacks {
     /// Prices the conversions of these days that are flagged as having had no rate; returns how
@@ -115,7 +112,9 @@ fn priced_anew<'a>(
     let same = (anew.flags, &anew.exchanged) == (record.flags, &record.exchanged)
         && (anew.payout, anew.revenue) == (record.payout, record.revenue);
     let status = record.status()?;
-    let step = HistoryEntry::new(status, now_ms, record.event_time_ms, anew.earned(), REPRICED);
+    // News is still compared with the time that was said last.
+    let said_ms = record.history.last().and_then(HistoryEntry::said_ms);
+    let step = HistoryEntry::new(status, now_ms, said_ms, anew.earned(), REPRICED);
     anew.history.push(step);
     (!same).then_some(anew)
 }

@@ -1,13 +1,13 @@
 //! Refused postbacks judged again by today's catalog, from the log of what was received: to see
 //! what would come of them, or for real, through the same claims as everybody else.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::answer::Answer;
 use super::body::Body;
 use super::decide::{Asker, Verdict};
-use super::flow::{PostbackRequest, Postbacks, Sent};
+use super::flow::{PostbackRequest, Postbacks, Received, Sent, record};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
 use crate::click_id::RecordId;
@@ -18,7 +18,10 @@ use crate::model::money::{Micros, Sum};
 use crate::model::reasons::{AuthOutcome, PostbackResult, Refusal, Unavailability, Unfit};
 use crate::model::status::Status;
 use crate::store::keys::{DedupeKey, InboundId};
-use crate::store::records::{InboundForm, InboundRow, StoredIp, inbound_flags, unpack_auth};
+use crate::store::records::{
+    BY_POSTBACK, ConversionRecord, Earned, HistoryEntry, InboundForm, InboundRow, StoredIp,
+    inbound_flags, unpack_auth,
+};
 use crate::store::ticket::Waiting;
 use crate::store::{ReadError, StoredInbound};
 
@@ -140,7 +143,7 @@ impl Postbacks {
         now_ms: impl Fn() -> u64,
         may_go_on: impl Fn() -> bool,
     ) -> Result<Reprocessed, ReadError> {
-        let (mut done, mut seen) = (Reprocessed::default(), HashSet::new());
+        let (mut done, mut foreseen) = (Reprocessed::default(), Foreseen::default());
         let mut after = selection.after;
         loop {
             let filter = selection.filter();
@@ -157,7 +160,8 @@ impl Postbacks {
                     (done.next, done.stopped) = (after, Some("the server stops"));
                     return Ok(done);
                 }
-                let became = self.one_again(stored, selection.apply, now_ms(), &mut seen).await?;
+                let again = self.one_again(stored, selection.apply, now_ms(), &mut foreseen);
+                let became = again.await?;
                 if let Became::Unavailable(reason) = became {
                     (done.next, done.stopped) = (after, Some(reason.as_str()));
                     return Ok(done);
@@ -182,7 +186,7 @@ impl Postbacks {
         stored: &StoredInbound,
         apply: bool,
         now_ms: u64,
-        seen: &mut HashSet<DedupeKey>,
+        foreseen: &mut Foreseen,
     ) -> Result<Became, ReadError> {
         let row = stored.row()?;
         if let Some(unfit) = unfit(&row) {
@@ -210,7 +214,7 @@ impl Postbacks {
         }
         Ok(match apply {
             true => self.take_again(&request).await?,
-            false => match self.would_take(&request, seen).await {
+            false => match self.would_take(&request, foreseen).await {
                 Ok((result, worth)) => Became::Effect(result, worth),
                 Err(answer) => became(answer),
             },
@@ -243,11 +247,11 @@ impl Postbacks {
         }))
     }
 
-    /// What would come of it; `seen` has the claims of those before it.
+    /// What would come of it, after those before it.
     async fn would_take(
         &self,
         request: &PostbackRequest<'_>,
-        seen: &mut HashSet<DedupeKey>,
+        foreseen: &mut Foreseen,
     ) -> Result<(PostbackResult, Option<Worth>), Answer> {
         let (catalog, mut asker) = (self.catalog.load_full(), of_the_log());
         let mut fields = Fields::default();
@@ -259,17 +263,36 @@ impl Postbacks {
         let mut verdict = self.judge(&sent, bound, &catalog, &mut asker)?;
         self.suspect(&mut verdict, request.now_ms).await?;
         let received = self.received(&sent, &verdict, &catalog, &asker);
+        if foreseen.has(&verdict) {
+            return Ok((self.would_update_foreseen(&verdict, &received, foreseen)?, None));
+        }
         let answer = self.would_become(&verdict, &received).await?;
         if answer.result() != PostbackResult::Accepted {
             return Ok((answer.result(), None));
         }
-        let claims = verdict.claims();
-        let keys: Vec<_> = claims.hard().map(|claim| claim.store_key()).collect();
-        if keys.iter().any(|key| seen.contains(key)) {
-            return Ok((PostbackResult::Duplicate, None));
-        }
-        seen.extend(keys);
+        foreseen.take(&verdict, &received);
         Ok((PostbackResult::Accepted, Some(verdict.worth())))
+    }
+
+    /// As [`Postbacks::would_update`], of a conversion that is not there yet.
+    fn would_update_foreseen(
+        &self,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+        foreseen: &mut Foreseen,
+    ) -> Result<PostbackResult, Answer> {
+        let meant = foreseen.meant(verdict);
+        let Some((said, bytes)) = verdict.said_status.zip(meant) else {
+            return Ok(PostbackResult::Duplicate);
+        };
+        let before = ConversionRecord::decode(bytes).map_err(ReadError::from)?;
+        let Some(anew) = self.news(&before, said, verdict, received, BY_POSTBACK)? else {
+            return Ok(PostbackResult::Duplicate);
+        };
+        let mut after = Vec::with_capacity(bytes.len());
+        anew.encode(&mut after);
+        *bytes = after;
+        Ok(PostbackResult::Updated)
     }
 
     fn is_masked_where_it_matters(&self, request: &PostbackRequest<'_>) -> bool {
@@ -283,6 +306,41 @@ impl Postbacks {
         let matters = |field: &&Field| !Field::SUBS.contains(field) && **field != Field::DryRun;
         let is_masked = |field: &Field| fields.get(*field).is_some_and(is_masked);
         is_read && Field::ALL.iter().filter(matters).any(is_masked)
+    }
+}
+
+/// The conversions that a comparison would have made so far.
+#[derive(Debug, Default)]
+struct Foreseen {
+    /// Under each of its claims, a conversion's place.
+    claims: HashMap<DedupeKey, usize>,
+    /// As the store would keep them, without their parameters.
+    records: Vec<Vec<u8>>,
+}
+
+impl Foreseen {
+    fn has(&self, verdict: &Verdict<'_>) -> bool {
+        verdict.claims().hard().any(|claim| self.claims.contains_key(&claim.store_key()))
+    }
+
+    /// The conversion that it may have news of. One that only has the same click is not meant.
+    fn meant(&mut self, verdict: &Verdict<'_>) -> Option<&mut Vec<u8>> {
+        let at = self.claims.get(&verdict.first_claim().store_key())?;
+        self.records.get_mut(*at)
+    }
+
+    fn take(&mut self, verdict: &Verdict<'_>, received: &Received<'_>) {
+        let (revenue, payout) = (verdict.revenue.get(), verdict.payout.get());
+        let earned = Earned::new(revenue, payout, verdict.exchanged.as_deref());
+        let (now_ms, reason) = (received.now_ms, verdict.initial_reason());
+        let step = HistoryEntry::new(verdict.status, now_ms, verdict.said_ms(), earned, &reason);
+        let mut made = record(verdict, received, verdict.flags, false, &[step]);
+        made.params.clear();
+        let mut bytes = Vec::new();
+        made.encode(&mut bytes);
+        let at = self.records.len();
+        self.claims.extend(verdict.claims().hard().map(|claim| (claim.store_key(), at)));
+        self.records.push(bytes);
     }
 }
 

@@ -12,28 +12,28 @@ use crate::store::records::{ConversionRecord, HistoryEntry};
 /// What a negative event says.
 #[derive(Clone, Copy, Debug)]
 pub struct Reversal<'a> {
-    /// Its event's ID: the history's reason.
-    pub event: &'a str,
+    /// Its event's ID, or what else is the history's reason.
+    pub reason: &'a str,
     /// How much of the amount is taken back, its sign aside; `None`: all of it.
     pub amount: Option<Micros>,
     /// The amount's currency; `None`: that of the conversion's amount.
     pub currency: Option<Currency>,
-    /// When it happened, Unix milliseconds.
-    pub event_time_ms: u64,
-    /// When it was received, Unix milliseconds.
-    pub received_ms: u64,
+    /// When it happened, Unix milliseconds, if the sender says so.
+    pub said_ms: Option<u64>,
+    /// When it is booked, Unix milliseconds.
+    pub now_ms: u64,
 }
 
 impl<'a> Reversal<'a> {
     /// What the postback of a negative event says.
     #[must_use]
-    pub fn of(verdict: &Verdict<'a>, received_ms: u64) -> Self {
+    pub fn of(verdict: &Verdict<'_>, reason: &'a str, now_ms: u64) -> Self {
         Self {
-            event: &verdict.event.id,
+            reason,
             amount: verdict.said.amount,
             currency: verdict.said.currency,
-            event_time_ms: verdict.event_time_ms,
-            received_ms,
+            said_ms: verdict.said_ms(),
+            now_ms,
         }
     }
 }
@@ -68,10 +68,10 @@ pub fn reversed<'a>(
     anew.status = status.code();
     anew.history.push(HistoryEntry::new(
         status,
-        reversal.received_ms,
-        reversal.event_time_ms,
+        reversal.now_ms,
+        reversal.said_ms,
         anew.earned(),
-        reversal.event,
+        reversal.reason,
     ));
     Ok(anew)
 }

@@ -3,11 +3,11 @@ use super::*;
 
 fn reversal(text: &str) -> Reversal<'static> {
     let mut reversal = Reversal {
-        event: "refund",
+        reason: "refund",
         amount: None,
         currency: None,
-        event_time_ms: 8000,
-        received_ms: 9000,
+        said_ms: Some(8000),
+        now_ms: 9000,
     };
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         match Currency::parse(word) {

@@ -34,15 +34,17 @@ impl Postbacks {
         let stored = stored.into_iter().collect::<Option<Vec<_>>>();
         let stored = stored.ok_or(Refusal::UnknownConversion)?;
         let records = records(&stored)?;
-        let taken_back = reversed_of(&records, &Reversal::of(verdict, received.now_ms))?;
+        let reason = received.reason_of_step(&verdict.event.id);
+        let reversal = Reversal::of(verdict, &reason, received.now_ms);
+        let taken_back = reversed_of(&records, &reversal)?;
         let mut statuses: Vec<_> = records.iter().map(status_of).collect::<Result<_, _>>()?;
         for (at, anew) in &taken_back {
             statuses[*at] = status_of(anew)?;
         }
         let original = own.original();
-        let (now_ms, event_ms) = (received.now_ms, verdict.event_time_ms);
         let (status, earned) = (original.status, Earned::default());
-        let step = HistoryEntry::new(status, now_ms, event_ms, earned, NEGATIVE_EVENT);
+        let step =
+            HistoryEntry::new(status, received.now_ms, verdict.said_ms(), earned, NEGATIVE_EVENT);
         let flags = verdict.flags_of_click(has_click);
         let mut event = record(verdict, received, flags, false, &[step]);
         let reversed: Vec<_> = taken_back.iter().map(|(at, _)| stored[*at].id.to_text()).collect();
@@ -87,7 +89,8 @@ impl Postbacks {
             stored.extend(self.store.conversion(id).await?);
         }
         let records = records(&stored)?;
-        reversed_of(&records, &Reversal::of(verdict, received.now_ms))?;
+        let reversal = Reversal::of(verdict, &verdict.event.id, received.now_ms);
+        reversed_of(&records, &reversal)?;
         Ok(())
     }
 

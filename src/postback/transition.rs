@@ -10,23 +10,23 @@ use crate::model::money::Micros;
 use crate::model::reasons::{FRAUD, Flag, Refusal};
 use crate::model::status::{Status, Step};
 use crate::rates::Market;
-use crate::store::records::{BY_POSTBACK, ConversionRecord, HistoryEntry};
+use crate::store::records::{ConversionRecord, HistoryEntry};
 
 /// What is heard of a known conversion.
 #[derive(Clone, Copy, Debug)]
-pub struct Heard {
+pub struct Heard<'a> {
     /// The status that it is said to have.
     pub status: Status,
     /// What is said of money; only what is said can change.
     pub said: Said,
-    /// When it happened, Unix milliseconds.
-    pub event_time_ms: u64,
-    /// Whether the sender says when; else it is the time of receipt.
-    pub is_timed: bool,
-    /// When it was received, Unix milliseconds.
-    pub received_ms: u64,
-    /// Who says so: the history's reason.
+    /// When it happened, Unix milliseconds, if the sender says so.
+    pub said_ms: Option<u64>,
+    /// When it is booked, Unix milliseconds.
+    pub now_ms: u64,
+    /// Who says so.
     pub by: Speaker,
+    /// The history's reason.
+    pub reason: &'a str,
 }
 
 /// Who says that a conversion has changed.
@@ -38,15 +38,6 @@ pub enum Speaker {
     Network,
 }
 
-impl Speaker {
-    const fn reason(self) -> &'static str {
-        match self {
-            Self::Advertiser => BY_POSTBACK,
-            Self::Network => "upload",
-        }
-    }
-}
-
 /// The conversion with the change, its history longer by a step; `None` if what is heard is
 /// nothing new, or older than what is known.
 ///
@@ -55,7 +46,7 @@ impl Speaker {
 /// a price.
 pub fn changed<'a>(
     record: &ConversionRecord<'a>,
-    heard: &Heard,
+    heard: &Heard<'a>,
     catalog: &Catalog,
     market: &Market,
 ) -> Result<Option<ConversionRecord<'a>>, Refused> {
@@ -88,23 +79,21 @@ pub fn changed<'a>(
         return Err(Refused::with(Refusal::IllegalTransition, "it has changed too often"));
     }
     let (status, earned) = (if step == Step::Change { said } else { status }, anew.earned());
-    let (received_ms, event_ms) = (heard.received_ms, heard.event_time_ms);
-    let step = HistoryEntry::new(status, received_ms, event_ms, earned, heard.by.reason());
+    let step = HistoryEntry::new(status, heard.now_ms, heard.said_ms, earned, heard.reason);
     anew.history.push(step);
     Ok(Some(anew))
 }
 
 /// Whether it happened before the last step did. Only times that senders have sent are compared:
 /// the time of a receipt says nothing about the order of what happened.
-const fn is_older(heard: &Heard, last: &HistoryEntry<'_>) -> bool {
-    let both_timed = heard.is_timed && last.event_time_ms != last.time_ms;
-    both_timed && heard.event_time_ms < last.event_time_ms
+fn is_older(heard: &Heard<'_>, last: &HistoryEntry<'_>) -> bool {
+    heard.said_ms.zip(last.said_ms()).is_some_and(|(said_ms, last_ms)| said_ms < last_ms)
 }
 
 /// Whether an advertiser's approval changes nothing: it only repeats the one with which the
 /// conversion began, and which the offer held back; or fraud rules have rejected the conversion,
 /// which only the network takes back.
-fn is_void(record: &ConversionRecord<'_>, status: Status, heard: &Heard) -> bool {
+fn is_void(record: &ConversionRecord<'_>, status: Status, heard: &Heard<'_>) -> bool {
     if (heard.by, heard.status) != (Speaker::Advertiser, Status::Approved) {
         return false;
     }
@@ -120,7 +109,7 @@ fn is_void(record: &ConversionRecord<'_>, status: Status, heard: &Heard) -> bool
 /// Gives the conversion other amounts and the price that goes with them; whether they are others.
 fn revalue(
     record: &mut ConversionRecord<'_>,
-    heard: &Heard,
+    heard: &Heard<'_>,
     event: Option<&Event>,
     catalog: &Catalog,
     market: &Market,

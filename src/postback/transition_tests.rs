@@ -53,7 +53,7 @@ pub fn record<'a>(event: &'a str, history: &'a str) -> ConversionRecord<'a> {
     let words: Vec<_> = history.split(' ').collect();
     let step = |pair: &[&'a str]| {
         let status = Status::parse(pair[0]).expect("a status");
-        HistoryEntry::new(status, 1000, 1000, earned, pair[1])
+        HistoryEntry::new(status, 1000, None, earned, pair[1])
     };
     let history: Vec<_> = words.chunks(2).map(step).collect();
     ConversionRecord {
@@ -86,24 +86,22 @@ pub fn record<'a>(event: &'a str, history: &'a str) -> ConversionRecord<'a> {
 }
 
 /// What is heard at 9000, by `"status [amount=…] [payout=…] [at=…] [network]"`.
-fn heard(text: &str) -> Heard {
+fn heard(text: &str) -> Heard<'static> {
     let (status, rest) = text.split_once(' ').unwrap_or((text, ""));
     let mut heard = Heard {
         status: Status::parse(status).expect("a status"),
         said: Said::default(),
-        event_time_ms: 9000,
-        is_timed: false,
-        received_ms: 9000,
+        said_ms: None,
+        now_ms: 9000,
         by: Speaker::Advertiser,
+        reason: "postback",
     };
     for word in rest.split(' ').filter(|word| !word.is_empty()) {
         match word.split_once('=') {
             Some(("amount", value)) => heard.said.amount = Some(Micros::new(amount(value))),
             Some(("payout", value)) => heard.said.payout = Some(Micros::new(amount(value))),
-            Some((_, time)) => {
-                (heard.event_time_ms, heard.is_timed) = (time.parse().expect("a time"), true);
-            }
-            None => heard.by = Speaker::Network,
+            Some((_, time)) => heard.said_ms = Some(time.parse().expect("a time")),
+            None => (heard.by, heard.reason) = (Speaker::Network, "upload"),
         }
     }
     heard
@@ -257,6 +255,19 @@ fn what_happened_before_the_last_step_is_nothing_new_if_both_times_were_sent() {
     check(99_000, "reversed", reversed);
     // The last step's time is that of its receipt: a sender's clock says nothing about it.
     check(1000, "reversed at=999", reversed);
+}
+
+#[test]
+fn what_the_server_makes_of_earlier_words_is_none() {
+    let history = "approved postback approved repriced approved erased";
+    let mut record = record("sale", history);
+    assert_eq!(record.last_word(), Some(&record.history[0]));
+    record.received_ms = 500;
+    assert_eq!(record.last_word_received_ms(), Some(500), "before it was booked");
+    let reason = "postback@1970-01-01T00:00:00.7Z";
+    record.history.push(HistoryEntry { time_ms: 2000, reason, ..record.history[0] });
+    record.history.push(HistoryEntry { time_ms: 3000, ..record.history[1] });
+    assert_eq!(record.last_word_received_ms(), Some(700));
 }
 
 #[test]

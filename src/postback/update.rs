@@ -1,10 +1,11 @@
 //! Changes of known conversions, one after the other: whoever changes one holds its claims from
 //! reading its record until the disk has confirmed the new one.
 
+use std::borrow::Cow;
+
 use super::answer::{Answer, duplicate};
 use super::decide::{Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received};
-use super::reprice::REPRICED;
 use super::transition::{Heard, Speaker, changed};
 use crate::caps::{Counted, Metered, Still};
 use crate::catalog::Catalog;
@@ -12,7 +13,7 @@ use crate::click_id::RecordId;
 use crate::dedup::{Changing, ClaimSet, Held, Original};
 use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
-use crate::store::records::{ConversionRecord, RecordError};
+use crate::store::records::{BY_POSTBACK, ConversionRecord, RecordError, reason_from_log};
 use crate::store::{Arrival, ConversionChange, ReadError, StoredConversion, SubmitError};
 
 /// Why a change was not made.
@@ -60,14 +61,25 @@ impl Verdict<'_> {
         self.unless_known.map_or(Ok(()), |reason| Err(reason.into()))
     }
 
-    fn heard(&self, status: Status, now_ms: u64) -> Heard {
+    fn heard<'r>(&self, status: Status, now_ms: u64, reason: &'r str) -> Heard<'r> {
         Heard {
             status,
             said: self.said,
-            event_time_ms: self.event_time_ms,
-            is_timed: self.is_timed,
-            received_ms: now_ms,
+            said_ms: self.said_ms(),
+            now_ms,
             by: Speaker::Advertiser,
+            reason,
+        }
+    }
+}
+
+impl Received<'_> {
+    /// The reason of a step that it makes of a known conversion.
+    pub(super) fn reason_of_step<'s>(&self, reason: &'s str) -> Cow<'s, str> {
+        let request = self.as_received.request;
+        match request.again {
+            None => reason.into(),
+            Some(_) => reason_from_log(reason, request.now_ms),
         }
     }
 }
@@ -204,7 +216,8 @@ impl Postbacks {
             return Err(duplicate(known, verdict));
         };
         let record = read(&stored)?;
-        let Some(anew) = self.news(&record, said, verdict, received)? else {
+        let reason = received.reason_of_step(BY_POSTBACK);
+        let Some(anew) = self.news(&record, said, verdict, received, &reason)? else {
             return Err(duplicate(current(&stored, &record)?, verdict));
         };
         refuse_if_overtaken(received, &record)?;
@@ -239,7 +252,7 @@ impl Postbacks {
             return Ok(duplicate(known));
         };
         let record = read(&stored)?;
-        let Some(anew) = self.news(&record, said, verdict, received)? else {
+        let Some(anew) = self.news(&record, said, verdict, received, BY_POSTBACK)? else {
             return Ok(duplicate(current(&stored, &record)?));
         };
         refuse_if_overtaken(received, &record)?;
@@ -249,20 +262,20 @@ impl Postbacks {
     /// The conversion as a postback changes it; `None` if it does not. The very same signed postback
     /// once more is no news of a conversion that has changed since it came first: it would undo
     /// what was corrected meanwhile. If the first was not kept, nothing has, and the retry counts.
-    fn news<'r>(
+    pub(super) fn news<'r>(
         &self,
         record: &ConversionRecord<'r>,
         said: Status,
         verdict: &Verdict<'_>,
         received: &Received<'_>,
+        reason: &'r str,
     ) -> Result<Option<ConversionRecord<'r>>, Refused> {
-        // Prices that are made anew correct nothing.
-        let last = record.history.iter().rev().find(|step| step.reason != REPRICED);
-        let last_ms = last.map_or(0, |step| step.time_ms);
+        let last_ms = record.last_word().map_or(0, |step| step.time_ms);
         if received.replay_of_ms.is_some_and(|first_ms| last_ms >= first_ms) {
             return Ok(None);
         }
-        changed(record, &verdict.heard(said, received.now_ms), received.catalog, &self.market)
+        let heard = verdict.heard(said, received.now_ms, reason);
+        changed(record, &heard, received.catalog, &self.market)
     }
 
     /// The conversion that a postback may have news of, and the status it says; `None` if it is
@@ -291,8 +304,8 @@ fn refuse_if_overtaken(
     record: &ConversionRecord<'_>,
 ) -> Result<(), Refused> {
     let request = received.as_received.request;
-    let is_later = record.history.last().is_some_and(|last| last.time_ms > request.now_ms);
-    if request.again.is_none() || !is_later {
+    let is_later = |last_ms| last_ms > request.now_ms;
+    if request.again.is_none() || !record.last_word_received_ms().is_some_and(is_later) {
         return Ok(());
     }
     let hint = "the conversion has changed since this postback was received";

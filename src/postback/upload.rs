@@ -17,6 +17,9 @@ use crate::model::reasons::{Refusal, Unavailability};
 use crate::model::status::Status;
 use crate::store::ReadError;
 
+/// The reason of a step that the network's own word made.
+const BY_UPLOAD: &str = "upload";
+
 /// Which conversion is meant.
 #[derive(Clone, Copy, Debug)]
 pub enum Named<'a> {
@@ -102,7 +105,7 @@ impl Postbacks {
     }
 }
 
-fn heard(news: &News<'_>, status: Status, now_ms: u64) -> Result<Heard, Refusal> {
+fn heard(news: &News<'_>, status: Status, now_ms: u64) -> Result<Heard<'static>, Refusal> {
     let amount = news.amount.map(|text| Micros::parse(text).map_err(|_| Refusal::BadAmount));
     let currency =
         news.currency.map(|text| Currency::parse(text).map_err(|_| Refusal::BadCurrency));
@@ -113,10 +116,10 @@ fn heard(news: &News<'_>, status: Status, now_ms: u64) -> Result<Heard, Refusal>
     Ok(Heard {
         status,
         said: Said { amount, currency, ..Said::default() },
-        event_time_ms: time_ms.unwrap_or(now_ms),
-        is_timed: time_ms.is_some(),
-        received_ms: now_ms,
+        said_ms: time_ms,
+        now_ms,
         by: Speaker::Network,
+        reason: BY_UPLOAD,
     })
 }
 

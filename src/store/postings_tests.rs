@@ -274,7 +274,7 @@ proptest! {
             ..converted(&[])
         };
         let step = |record: &mut ConversionRecord<'static>, status| {
-            record.history.push(HistoryEntry::new(status, 0, 0, record.earned(), ""));
+            record.history.push(HistoryEntry::new(status, 0, None, record.earned(), ""));
         };
         step(&mut record, Status::Approved);
         for part in parts {

@@ -2,8 +2,6 @@
 //! wire format of the struct of that version. Old versions stay readable; `tests/fixtures` pins
 //! them.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::engine::EngineError;
@@ -236,6 +234,7 @@ mod conversion_v3;
 mod counters;
 mod earned;
 mod erased;
+mod history;
 mod inbound;
 mod ledger;
 
@@ -244,8 +243,9 @@ pub use counters::{
     CapSum, CapsRecord, ChangeRecord, Contribution, Counted, Counts, EventCounts, FallbackCounts,
     LateClickRecord, PlaceRecord, RefusedCounts, RefusedRecord, SubRecord, Tally,
 };
-pub use earned::{Earned, EarnedInBase, Exchanged, HistoryEntry, InBase, PinnedRate};
+pub use earned::{Earned, EarnedInBase, Exchanged, InBase, PinnedRate};
 pub use erased::{ErasedTexts, ErasureRecord};
+pub use history::{BY_POSTBACK, HistoryEntry, reason_from_log};
 pub use inbound::{
     InboundForm, InboundHead, InboundRow, begin_inbound_page, decode_inbound_page, encode_inbound,
     inbound_flags, pack_auth, unpack_auth,
@@ -288,23 +288,7 @@ impl<'a> ConversionRecord<'a> {
     pub fn flags(&self) -> impl Iterator<Item = Flag> {
         Flag::in_bits(self.flags)
     }
-
-    /// At which moments postbacks made a step of its history, Unix milliseconds, and how many did.
-    /// The other steps were made by the network, or by postbacks that made conversions of their own.
-    #[must_use]
-    pub fn steps_by_postback_ms(&self) -> BTreeMap<u64, usize> {
-        let mut steps_ms = BTreeMap::new();
-        for (n, step) in self.history.iter().enumerate() {
-            if n == 0 || step.reason == BY_POSTBACK {
-                *steps_ms.entry(step.time_ms).or_default() += 1;
-            }
-        }
-        steps_ms
-    }
 }
-
-/// The reason of a step that an advertiser's postback made, where there is none in particular.
-pub const BY_POSTBACK: &str = "postback";
 
 /// The bits of an encoded click's flags; none if it does not decode, which is no reason to lose a
 /// conversion.

@@ -133,7 +133,7 @@ fn time_ms(day: u64) -> u64 {
 }
 
 fn step(record: &mut ConversionRecord<'_>, status: Status, day: u64) {
-    let step = HistoryEntry::new(status, time_ms(day), time_ms(day), record.earned(), "test");
+    let step = HistoryEntry::new(status, time_ms(day), None, record.earned(), "test");
     record.status = step.status;
     record.history.push(step);
 }

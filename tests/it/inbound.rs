@@ -386,6 +386,94 @@ fn what_was_refused_is_taken_once_when_it_is_judged_again() {
 }
 
 #[test]
+fn a_whole_story_that_was_refused_is_taken_in_its_order() {
+    let server = start();
+    let click = click(&server, "acme", "one");
+    let sale = format!("click_id={click}&event=lead&txn_id=T-1");
+    let words = [
+        "&status=pending",
+        "&status=approved&amount=50",
+        "&status=approved&amount=60",
+        "&status=approved&amount=60",
+        "&status=reversed",
+        "&status=pending",
+    ];
+    for word in words {
+        let refused = server.postback(&format!("{sale}{word}"));
+        assert_eq!(refused.verdict(), (404, "refused", "unknown_event"));
+    }
+    let rows = log_of(&server, "", words.len());
+    put(&server, &["sale", "lead"]);
+    let story = |judged: &Value| {
+        let counts = ["accepted", "updated", "duplicate"].map(|what| judged[what].clone());
+        (counts.map(|count| count.as_u64().expect("a count")), judged["refused"].clone())
+    };
+    let whole = ([1, 3, 2], json!({}));
+    assert_eq!(story(&judged(&server, false)), whole);
+    // Two jobs: what the first has booked was heard before what the second looks at.
+    let middle = &rows[2]["time"];
+    let first = reprocess(&server, &json!({ "from": ALL_TIME, "to": middle, "apply": true }));
+    let second = reprocess(&server, &json!({ "from": middle, "apply": true }));
+    let mut sum = story(&first);
+    let (counts, refused) = story(&second);
+    sum.0.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    assert_eq!((sum.0, refused), whole, "{first} {second}");
+
+    let kept = server.conversions("event=lead").remove(0);
+    assert_eq!((&kept["status"], &kept["amount"]), (&json!("reversed"), &json!("60.00")));
+    let history = kept["history"].as_array().expect("a history");
+    assert_eq!(history[0]["reason"], "postback");
+    for (step, row) in history[1..].iter().zip([1, 2, 4]) {
+        let (reason, received) = (step["reason"].as_str(), rows[row]["time"].as_str());
+        let (word, said) = reason.expect("a reason").split_once('@').expect("when it came");
+        let ms = |time: &str| time.parse::<jiff::Timestamp>().expect("a time").as_millisecond();
+        assert_eq!((word, ms(said)), ("postback", ms(received.expect("a time"))));
+    }
+    let again = judged(&server, true);
+    assert_eq!((&again["accepted"], &again["updated"]), (&json!(0), &json!(0)), "{again}");
+    verify_at(&server);
+}
+
+#[test]
+fn what_a_refund_from_the_log_takes_back_can_be_told_what_came_after_it() {
+    let server = start();
+    let click = click(&server, "acme", "one");
+    let sale = format!("click_id={click}&event=lead&txn_id=T-1");
+    server.postback(&format!("{sale}&amount=50"));
+    server.postback(&format!("click_id={click}&event=refund&txn_id=T-1&amount=10"));
+    server.postback(&format!("{sale}&status=reversed"));
+    log_of(&server, "", 3);
+    let refund = "[[offers.events]]\nid = \"refund\"\nreverses = [\"lead\"]\n";
+    let other = "[[offers]]\nid = \"safe\"";
+    let events = catalog(&["sale", "lead"]).replacen(other, &format!("{refund}{other}"), 1);
+    assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", &events).status, 200);
+    let judged = judged(&server, true);
+    assert_eq!((&judged["accepted"], &judged["updated"]), (&json!(2), &json!(1)), "{judged}");
+    let sale = server.conversions("event=lead").remove(0);
+    let history = sale["history"].as_array().expect("a history");
+    let words = history.iter().map(|step| step["reason"].as_str().expect("a reason"));
+    let words: Vec<_> = words.map(|reason| reason.split('@').next()).collect();
+    assert_eq!(words, [Some("postback"), Some("refund"), Some("postback")]);
+    assert_eq!(sale["status"], "reversed");
+    verify_at(&server);
+}
+
+#[test]
+fn when_it_was_judged_again_says_nothing_of_when_it_happened() {
+    let server = start();
+    let click = click(&server, "acme", "one");
+    let sale = format!("click_id={click}&event=lead&txn_id=T-1");
+    server.postback(&sale);
+    let received = log_of(&server, "", 1)[0]["time"].clone();
+    put(&server, &["sale", "lead"]);
+    assert_eq!(judged(&server, true)["accepted"], 1);
+    let received: jiff::Timestamp = received.as_str().expect("a time").parse().expect("a time");
+    let before = received.as_millisecond() - 5;
+    let reversed = server.postback(&format!("{sale}&status=reversed&timestamp={before}"));
+    assert_eq!(reversed.verdict(), (200, "updated", ""), "nobody said when the sale happened");
+}
+
+#[test]
 fn what_is_judged_again_and_retried_at_the_same_moment_is_taken_once() {
     let server = start();
     let mut queries = Vec::new();

@@ -120,6 +120,14 @@ fn a_conversion_without_a_rate_is_flagged_and_priced_when_the_rate_comes() {
     assert_eq!(history.len(), 2);
     assert_eq!(history[1]["reason"], "repriced");
     assert_eq!(history[1]["status"], history[0]["status"]);
+    let click = priced["click_id"].as_str().expect("a click");
+    let event = priced["event"].as_str().expect("an event");
+    let received = priced["received_time"].as_str().expect("a time");
+    let received: jiff::Timestamp = received.parse().expect("a time");
+    let before = received.as_millisecond() - 1;
+    let news = format!("click_id={click}&event={event}&status=reversed&timestamp={before}");
+    let reversed = server.postback(&news);
+    assert_eq!(reversed.verdict(), (200, "updated", ""), "nobody said when it happened");
     let rate = json!({"from": "160", "to": "1"});
     assert_eq!(money(&server, &yen), json!(["1.00", "2.00", "USD", rate, null, []]));
     let (rate, back) = (json!({"from": "160", "to": "0.8"}), json!({"from": "0.8", "to": "1"}));

@@ -89,7 +89,7 @@ struct Plain {
 
 impl Plain {
     fn record(&self) -> ConversionRecord<'static> {
-        let step = |status: &Status| HistoryEntry::new(*status, 0, 0, Earned::default(), "test");
+        let step = |status: &Status| HistoryEntry::new(*status, 0, None, Earned::default(), "test");
         ConversionRecord {
             offer: "offer",
             event: self.event,

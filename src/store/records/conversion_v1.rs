@@ -50,7 +50,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> 
         ..HistoryEntry::new(
             Status::from_code(entry.status).unwrap_or(Status::Pending),
             entry.time_ms,
-            entry.time_ms,
+            None,
             earned,
             entry.reason,
         )

@@ -1,5 +1,4 @@
-//! What a conversion has earned, in its own currency and in the network's, and what of that each
-//! step of its history has booked.
+//! What a conversion has earned, in its own currency and in the network's.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,51 +6,6 @@ use super::ConversionRecord;
 use crate::model::money::Micros;
 use crate::model::rate::{Exchange, Rate};
 use crate::model::reasons::Flag;
-use crate::model::status::Status;
-
-/// One step of a conversion's status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryEntry<'a> {
-    /// [`Status::code`].
-    pub status: u8,
-    /// When it was received, Unix milliseconds.
-    pub time_ms: u64,
-    /// When it happened, Unix milliseconds.
-    pub event_time_ms: u64,
-    /// What the network has earned from this step on, micro-units; 0 while nothing is approved.
-    pub booked_revenue: i64,
-    /// What the affiliate has earned from this step on, micro-units; 0 while nothing is approved.
-    pub booked_payout: i64,
-    /// What both are in the network's currency, as [`Earned::base`]; `None` in records before
-    /// version 4.
-    pub booked_base: Option<EarnedInBase>,
-    /// Why, in one word.
-    pub reason: &'a str,
-}
-
-impl<'a> HistoryEntry<'a> {
-    /// A step of a conversion that has earned so much if it is approved, and nothing yet, or no
-    /// more, if it is not.
-    #[must_use]
-    pub fn new(
-        status: Status,
-        time_ms: u64,
-        event_time_ms: u64,
-        earned: Earned,
-        reason: &'a str,
-    ) -> Self {
-        let booked = if status == Status::Approved { earned } else { earned.void() };
-        Self {
-            status: status.code(),
-            time_ms,
-            event_time_ms,
-            booked_revenue: booked.revenue,
-            booked_payout: booked.payout,
-            booked_base: booked.base,
-            reason,
-        }
-    }
-}
 
 /// What a conversion has earned, micro-units of its currency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +29,7 @@ impl Earned {
 
     /// Nothing, in the same currencies.
     #[must_use]
-    fn void(self) -> Self {
+    pub(super) fn void(self) -> Self {
         let base = self.base.map(|base| EarnedInBase { revenue: 0, payout: 0, ..base });
         Self { base, ..Self::default() }
     }

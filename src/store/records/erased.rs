@@ -69,11 +69,10 @@ impl<'a> ConversionRecord<'a> {
 
     /// The last step once more, which news is still compared with.
     fn step_of_erasure(&self, last: &HistoryEntry<'a>, now_ms: u64) -> HistoryEntry<'a> {
-        let is_timed = last.event_time_ms != last.time_ms;
         let base = self.exchanged.as_deref().and_then(|exchanged| exchanged.base);
         HistoryEntry {
             time_ms: now_ms,
-            event_time_ms: if is_timed { last.event_time_ms } else { now_ms },
+            event_time_ms: last.said_ms().unwrap_or(now_ms),
             booked_base: base.and_then(|base| base.of(last.booked_revenue, last.booked_payout)),
             reason: ERASED,
             ..*last
