@@ -158,11 +158,12 @@ impl Cache {
         if !full || self.progress.filed() < *wanted {
             return;
         }
-        *wanted = self.progress.submitted();
         let filled = Arc::clone(&self.generations.load().current);
         let current = Arc::new(Generation::with_hasher_and_shard_amount(AsIs, SHARDS));
         self.entries.store(0, Ordering::Relaxed);
         self.generations.store(Arc::new(Generations { current, previous: filled }));
+        // Only now: whoever inserts into what was filled took it before, and submitted before that.
+        *wanted = self.progress.submitted();
     }
 
     /// Claims remembered at most, and about how many now.

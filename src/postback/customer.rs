@@ -1,8 +1,8 @@
 //! Postbacks that name a customer and no click: the customer's binding says which click it is.
 
 use super::answer::Answer;
-use super::decide::{Bound, Verdict, refuse_unresolved};
-use super::flow::Postbacks;
+use super::decide::{Bound, Refused, Verdict, refuse_unresolved};
+use super::flow::{PostbackRequest, Postbacks};
 use super::hints;
 use super::mapping::Fields;
 use super::sender::Sender;
@@ -11,8 +11,10 @@ use crate::click_id::ClickId;
 use crate::dedup::{Claim, CustomerWindows};
 use crate::model::fields::Field;
 use crate::model::ids::OfferNumber;
-use crate::model::reasons::Flag;
+use crate::model::reasons::{Flag, Refusal};
+use crate::store::ReadError;
 use crate::store::engine::Lookup;
+use crate::store::records::Binding;
 
 impl CustomerWindows for Catalog {
     /// While the offer is not in the catalog, its customers stay where they are.
@@ -75,14 +77,39 @@ impl Postbacks {
         fields: &Fields<'_>,
         sender: &Sender<'_>,
         catalog: &Catalog,
-        now_ms: u64,
+        request: &PostbackRequest<'_>,
     ) -> Result<Option<Bound>, Answer> {
+        let now_ms = request.now_ms;
         let Some(customer) = alone(fields, sender, catalog) else { return Ok(None) };
         refuse_unresolved(fields, sender)?;
         let Some(binding) = self.dedup.binding(&self.store, &customer, now_ms).await? else {
             return Err(hints::unknown_customer(fields, sender, &self.keyring).into());
         };
+        if request.again.is_some() && self.is_bound_anew(&customer, binding, now_ms).await? {
+            let hint = "the customer was bound anew since this postback was received";
+            return Err(Refused::with(Refusal::UnknownCustomer, hint).into());
+        }
         let is_over = !customer.is_held(binding.conversion, now_ms);
         Ok(Some(Bound { click: self.keyring.sign(binding.click), is_over }))
+    }
+
+    /// Whether a customer was bound to something else before, at the time given. Of that, nothing
+    /// is left.
+    async fn is_bound_anew(
+        &self,
+        customer: &Claim<'_>,
+        binding: Binding,
+        then_ms: u64,
+    ) -> Result<bool, ReadError> {
+        let Some(stored) = self.store.conversion(binding.conversion).await? else {
+            return Ok(false);
+        };
+        if stored.record()?.received_ms <= then_ms {
+            return Ok(false);
+        }
+        let first = self.store.conversions_of_customers([*customer].into_iter(), 1).await?;
+        Ok(first
+            .first()
+            .is_some_and(|first| first.record().is_ok_and(|record| record.received_ms <= then_ms)))
     }
 }

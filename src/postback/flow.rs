@@ -274,7 +274,7 @@ impl Postbacks {
         let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
         fields.read(&sender, request)?;
         let admitted = self.admit_sender(&sender, &fields, request, asker)?;
-        let bound = self.click_of_customer(&fields, &sender, &catalog, request.now_ms).await?;
+        let bound = self.click_of_customer(&fields, &sender, &catalog, request).await?;
         let sent = Sent { fields: &fields, sender: &sender, request, admitted };
         let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
         let now_ms = request.now_ms;

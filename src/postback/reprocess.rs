@@ -258,17 +258,20 @@ impl Postbacks {
         let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
         fields.read(&sender, request)?;
         let admitted = self.admit_sender(&sender, &fields, request, &mut asker)?;
-        let bound = self.click_of_customer(&fields, &sender, &catalog, request.now_ms).await?;
+        let bound = self.click_of_customer(&fields, &sender, &catalog, request).await?;
         let sent = Sent { fields: &fields, sender: &sender, request, admitted };
         let mut verdict = self.judge(&sent, bound, &catalog, &mut asker)?;
         self.suspect(&mut verdict, request.now_ms).await?;
         let received = self.received(&sent, &verdict, &catalog, &asker);
-        if foreseen.has(&verdict) {
+        if foreseen.meant(&verdict).is_some() {
             return Ok((self.would_update_foreseen(&verdict, &received, foreseen)?, None));
         }
         let answer = self.would_become(&verdict, &received).await?;
         if answer.result() != PostbackResult::Accepted {
             return Ok((answer.result(), None));
+        }
+        if foreseen.has(&verdict) {
+            return Ok((PostbackResult::Duplicate, None));
         }
         foreseen.take(&verdict, &received);
         Ok((PostbackResult::Accepted, Some(verdict.worth())))

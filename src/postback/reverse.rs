@@ -5,7 +5,7 @@ use super::answer::Answer;
 use super::decide::{Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received, record};
 use super::reversal::{Reversal, reversed_of};
-use super::update::{read, status_of};
+use super::update::{is_overtaken, overtaken, read, status_of};
 use crate::click_id::RecordId;
 use crate::dedup::{Claim, ClaimSet, Held};
 use crate::limits::{REVERSED_AT_ONCE_MAX, TRACE_CONVERSIONS_MAX};
@@ -17,6 +17,20 @@ use crate::store::{ConversionChange, StoredConversion};
 /// The kept parameter of a negative event that names what it has taken back, with commas between.
 const REVERSES: &str = "reverses";
 
+/// Leaves out conversions of which something was heard since an old postback came.
+fn unless_overtaken<T>(
+    received: &Received<'_>,
+    all: Vec<(T, StoredConversion)>,
+) -> Result<Vec<(T, StoredConversion)>, Answer> {
+    let (mut left, found) = (Vec::with_capacity(all.len()), all.len());
+    for (with, stored) in all {
+        if !is_overtaken(received, &read(&stored)?) {
+            left.push((with, stored));
+        }
+    }
+    if left.is_empty() && found > 0 { Err(overtaken().into()) } else { Ok(left) }
+}
+
 impl Postbacks {
     /// Hands a negative event, whose own claims are held, and what is left of what it takes back to
     /// the writer.
@@ -27,12 +41,13 @@ impl Postbacks {
         received: &Received<'_>,
         has_click: bool,
     ) -> Result<Committing, Answer> {
-        let meant = self.reversible(verdict, received.now_ms).await?;
-        let held = self.hold_as_is(meant).await?;
-        let (held, stored): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+        let meant = self.reversible(verdict, received).await?;
+        let held = self.hold_as_is(meant).await?.into_iter();
         // One that is gone by now was let go by retention: so old, none is taken back.
-        let stored = stored.into_iter().collect::<Option<Vec<_>>>();
-        let stored = stored.ok_or(Refusal::UnknownConversion)?;
+        let held = held.map(|(held, stored)| stored.map(|stored| (held, stored)));
+        let held = held.collect::<Option<Vec<_>>>().ok_or(Refusal::UnknownConversion)?;
+        let held = unless_overtaken(received, held)?;
+        let (held, stored): (Vec<_>, Vec<_>) = held.into_iter().unzip();
         let records = records(&stored)?;
         let reason = received.reason_of_step(&verdict.event.id);
         let reversal = Reversal::of(verdict, &reason, received.now_ms);
@@ -85,9 +100,11 @@ impl Postbacks {
         received: &Received<'_>,
     ) -> Result<(), Answer> {
         let mut stored = Vec::new();
-        for id in self.reversible(verdict, received.now_ms).await? {
-            stored.extend(self.store.conversion(id).await?);
+        for id in self.reversible(verdict, received).await? {
+            stored.extend(self.store.conversion(id).await?.map(|stored| ((), stored)));
         }
+        let stored = unless_overtaken(received, stored)?.into_iter().map(|((), stored)| stored);
+        let stored: Vec<_> = stored.collect();
         let records = records(&stored)?;
         let reversal = Reversal::of(verdict, &verdict.event.id, received.now_ms);
         reversed_of(&records, &reversal)?;
@@ -96,18 +113,18 @@ impl Postbacks {
 
     /// The conversions that a negative event names, the latest first: the one of its transaction;
     /// or those of its customer that are approved; or the latest of the click that is. None that is
-    /// approved, then the latest, which says why.
+    /// approved, then the latest, which says why. An old one means none that was received since.
     async fn reversible(
         &self,
         verdict: &Verdict<'_>,
-        now_ms: u64,
+        received: &Received<'_>,
     ) -> Result<Vec<RecordId>, Answer> {
         let (events, txn_id) = (&verdict.event.reverses, verdict.reversed_txn_id);
         let advertiser = &*verdict.offer.advertiser.id;
         if !txn_id.is_empty() {
             for event in events {
                 let claim = ClaimSet::new(Claim::Transaction { advertiser, event, txn_id }, None);
-                if let Some(known) = self.dedup.find(&self.store, claim, now_ms).await? {
+                if let Some(known) = self.dedup.find(&self.store, claim, received.now_ms).await? {
                     return Ok(vec![known.conversion]);
                 }
             }
@@ -121,11 +138,15 @@ impl Postbacks {
         } else {
             self.store.conversions_of(verdict.click.record()).await?
         };
-        let is_meant = |event: &str| events.iter().any(|meant| **meant == *event);
+        let request = received.as_received.request;
+        let is_since = |ms: u64| request.again.is_some() && ms > request.now_ms;
+        let is_meant = |record: &ConversionRecord<'_>| {
+            events.iter().any(|meant| **meant == *record.event) && !is_since(record.received_ms)
+        };
         let (mut approved, mut latest) = (Vec::new(), None);
         for row in all.iter().rev() {
             let Ok(record) = row.record() else { continue };
-            if !is_meant(record.event) {
+            if !is_meant(&record) {
                 continue;
             }
             latest = latest.or(Some(row.id));

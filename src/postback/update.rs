@@ -298,18 +298,24 @@ impl Postbacks {
     }
 }
 
-/// Old news that is judged again must not undo what was heard since.
+/// Whether something was heard of a conversion since a postback came that is judged again: old
+/// news must not undo it.
+pub(super) fn is_overtaken(received: &Received<'_>, record: &ConversionRecord<'_>) -> bool {
+    let request = received.as_received.request;
+    let is_later = |last_ms| last_ms > request.now_ms;
+    request.again.is_some() && record.last_word_received_ms().is_some_and(is_later)
+}
+
+pub(super) fn overtaken() -> Refused {
+    let hint = "the conversion has changed since this postback was received";
+    Refused::with(Refusal::IllegalTransition, hint)
+}
+
 fn refuse_if_overtaken(
     received: &Received<'_>,
     record: &ConversionRecord<'_>,
 ) -> Result<(), Refused> {
-    let request = received.as_received.request;
-    let is_later = |last_ms| last_ms > request.now_ms;
-    if request.again.is_none() || !record.last_word_received_ms().is_some_and(is_later) {
-        return Ok(());
-    }
-    let hint = "the conversion has changed since this postback was received";
-    Err(Refused::with(Refusal::IllegalTransition, hint))
+    if is_overtaken(received, record) { Err(overtaken()) } else { Ok(()) }
 }
 
 pub(super) fn read(stored: &StoredConversion) -> Result<ConversionRecord<'_>, Answer> {

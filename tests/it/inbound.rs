@@ -443,9 +443,7 @@ fn what_a_refund_from_the_log_takes_back_can_be_told_what_came_after_it() {
     server.postback(&format!("click_id={click}&event=refund&txn_id=T-1&amount=10"));
     server.postback(&format!("{sale}&status=reversed"));
     log_of(&server, "", 3);
-    let refund = "[[offers.events]]\nid = \"refund\"\nreverses = [\"lead\"]\n";
-    let other = "[[offers]]\nid = \"safe\"";
-    let events = catalog(&["sale", "lead"]).replacen(other, &format!("{refund}{other}"), 1);
+    let events = with_refunds(&["sale", "lead"], "refund");
     assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", &events).status, 200);
     let judged = judged(&server, true);
     assert_eq!((&judged["accepted"], &judged["updated"]), (&json!(2), &json!(1)), "{judged}");
@@ -455,6 +453,86 @@ fn what_a_refund_from_the_log_takes_back_can_be_told_what_came_after_it() {
     let words: Vec<_> = words.map(|reason| reason.split('@').next()).collect();
     assert_eq!(words, [Some("postback"), Some("refund"), Some("postback")]);
     assert_eq!(sale["status"], "reversed");
+    verify_at(&server);
+}
+
+/// The catalog with events of `acme` that take leads and sales back.
+fn with_refunds(events: &[&str], refund: &str) -> String {
+    let refund = format!("[[offers.events]]\nid = \"{refund}\"\nreverses = [\"lead\", \"sale\"]\n");
+    let other = "[[offers]]\nid = \"safe\"";
+    catalog(events).replacen(other, &format!("{refund}{other}"), 1)
+}
+
+#[test]
+fn a_refund_from_the_log_takes_back_what_there_was_then() {
+    let server = start();
+    let put = |text: &str| {
+        assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", text).status, 200);
+    };
+    put(&with_refunds(&["sale"], "refund"));
+    let [one, two] = [click(&server, "acme", "one"), click(&server, "acme", "two")];
+    let sale = |click: &str, txn: &str| format!("click_id={click}&event=sale&txn_id={txn}");
+    server.postback(&sale(&one, "T-1"));
+    // Refused for a mistake of ours, before another sale of the click.
+    let back = server.postback(&format!("click_id={one}&event=chargeback"));
+    assert_eq!(back.verdict(), (404, "refused", "unknown_event"));
+    server.postback(&sale(&one, "T-2"));
+    // Refused rightly, before what it names was approved.
+    server.postback(&format!("{}&status=pending", sale(&two, "T-3")));
+    let back = server.postback(&format!("click_id={two}&event=refund&txn_id=T-3"));
+    assert_eq!(back.verdict(), (409, "refused", "illegal_transition"));
+    server.postback(&format!("{}&status=approved", sale(&two, "T-3")));
+    log_of(&server, "result=refused", 2);
+    put(&with_refunds(&["sale"], "refund").replacen(
+        "[[offers.events]]\nid = \"refund\"",
+        "[[offers.events]]\nid = \"chargeback\"\nreverses = [\"sale\"]\n\
+         [[offers.events]]\nid = \"refund\"",
+        1,
+    ));
+    for apply in [false, true] {
+        let judged = judged(&server, apply);
+        assert_eq!(judged["accepted"], 1, "{judged}");
+        assert_eq!(judged["refused"], json!({ "illegal_transition": 1 }), "{judged}");
+    }
+    for (txn, status) in [("T-1", "reversed"), ("T-2", "approved"), ("T-3", "approved")] {
+        assert_eq!(server.conversions(&format!("txn_id={txn}"))[0]["status"], status, "{txn}");
+    }
+    verify_at(&server);
+}
+
+#[test]
+fn a_customer_from_the_log_is_bound_as_it_was_then() {
+    let server = start();
+    let text = |events: &[&str]| {
+        let window = "id = \"acme\"\nadvertiser = \"acme\"\ncustomer_window = \"1s\"";
+        catalog(events).replacen("id = \"acme\"\nadvertiser = \"acme\"", window, 1)
+    };
+    let put = |text: &str| {
+        assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", text).status, 200);
+    };
+    put(&text(&["sale"]));
+    let [one, two] = [click(&server, "acme", "one"), click(&server, "acme", "two")];
+    let lead = |customer: &str| {
+        server.get(&format!("/postback/acme?event=lead&txn_id=L-{customer}&customer_id={customer}"))
+    };
+    let sale = |click: &str, txn: &str, customer: &str| {
+        let query = format!("click_id={click}&event=sale&txn_id={txn}&customer_id={customer}");
+        assert_eq!(server.postback(&query).verdict(), (200, "accepted", ""));
+    };
+    sale(&one, "T-1", "K");
+    assert_eq!(lead("K").json()["reason"], "unknown_event");
+    assert_eq!(lead("new").json()["reason"], "unknown_customer");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    sale(&two, "T-2", "K");
+    sale(&two, "T-3", "new");
+    log_of(&server, "result=refused", 2);
+    put(&text(&["sale", "lead"]));
+    for apply in [false, true] {
+        let judged = judged(&server, apply);
+        assert_eq!(judged["accepted"], 1, "{judged}");
+        assert_eq!(judged["refused"], json!({ "unknown_customer": 1 }), "{judged}");
+    }
+    assert_eq!(server.conversions("event=lead")[0]["txn_id"], "L-new", "its first click's");
     verify_at(&server);
 }
 
