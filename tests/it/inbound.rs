@@ -456,9 +456,9 @@ fn what_a_refund_from_the_log_takes_back_can_be_told_what_came_after_it() {
     verify_at(&server);
 }
 
-/// The catalog with events of `acme` that take leads and sales back.
+/// The catalog with an event of `acme` that takes all others back.
 fn with_refunds(events: &[&str], refund: &str) -> String {
-    let refund = format!("[[offers.events]]\nid = \"{refund}\"\nreverses = [\"lead\", \"sale\"]\n");
+    let refund = format!("[[offers.events]]\nid = \"{refund}\"\nreverses = {events:?}\n");
     let other = "[[offers]]\nid = \"safe\"";
     catalog(events).replacen(other, &format!("{refund}{other}"), 1)
 }
