@@ -190,6 +190,10 @@ pub const FRAUD_REPORTS_AT_ONCE_MAX: usize = 1;
 /// with the fewest are forgotten. About 15 MiB when all are in use.
 pub const THROTTLED_SOURCES_MAX: usize = 256 << 10;
 
+/// The part of the places of postbacks that wait which one source may have: whoever wants all of
+/// them needs so many sources. An eighth of 4,096 are 512 bodies on their way at once.
+pub const WAITING_SHARE_OF_SOURCE: usize = 8;
+
 /// Days that have exchange rates, all of them in memory; about 3 KB each with every currency.
 pub const RATE_DAYS_MAX: usize = 4000;
 /// A file of rates, bytes: all days and currencies there may be take half of it.

@@ -181,7 +181,7 @@ pub struct Limits {
     /// Postbacks of one address; `None` (default): any number.
     pub postbacks_per_ip: Option<RateLimit>,
     /// Postbacks that wait at once for their body, for a read or for each other. Default 4,096:
-    /// with bodies of 64 KiB they take 256 MiB.
+    /// with bodies of 64 KiB they take 256 MiB. One source has an eighth of them at most.
     pub postbacks_waiting_max: u32,
 }
 
