@@ -158,6 +158,7 @@ impl Server {
         let store = Arc::new(store);
         prepare_log(&store, &config.store)?;
         warn_if_ahead(identity.newest_ms, clock.now_ms());
+        store.sampling().set_bytes_per_day(config.inbound.refused_bytes_per_day);
         store.minting_from(clock.now_ms().max(identity.newest_ms + 1));
         let keyring = Arc::new(keyring(&config, identity.click_key));
         let minter = Arc::new(Minter::new(config.server.node, identity.starts, identity.newest_ms));

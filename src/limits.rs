@@ -88,6 +88,13 @@ pub const INBOUND_FULL_PER_SECOND: u64 = 100;
 pub const INBOUND_SAMPLED_ONE_IN: u64 = 1000;
 /// Bytes of refused postbacks of each reason, and of duplicates, that are kept each second.
 pub const INBOUND_BYTES_PER_SECOND: u64 = 32 << 10;
+/// Bytes of refused postbacks and duplicates that are kept each day, before they are compressed,
+/// unless the configuration says otherwise: a flood of all reasons would be 96 GB without it.
+pub const INBOUND_REFUSED_BYTES_PER_DAY: u64 = 2 << 30;
+/// One part of so many of them is split evenly among reasons, the others are for all.
+pub const INBOUND_OWN_PART: u64 = 4;
+/// The part of a day's bytes that may be kept at once after a quiet time: an hour's.
+pub const INBOUND_BURST_PART: u64 = 24;
 /// How long a postback may have waited before it was written down, milliseconds: for its body, for
 /// the offer's conversions to be counted, for its turn.
 pub const INBOUND_WAITED_MS_MAX: u64 = 60 * 1000;

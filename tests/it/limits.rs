@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use postbackd::config::Config;
-use postbackd::limits::WAITING_SHARE_OF_SOURCE;
+use postbackd::limits::{INBOUND_REFUSED_BYTES_PER_DAY, WAITING_SHARE_OF_SOURCE};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::harness::tls::{
@@ -434,4 +434,26 @@ fn a_rate_limit_is_a_number_in_a_time() {
         let report = config(text).expect_err(text).to_string();
         assert!(report.contains("must be from 1 to 1000000000, in \"1s\" to \"1d\""), "{report}");
     }
+}
+
+#[test]
+fn where_nothing_of_refused_postbacks_is_to_be_kept_each_is_counted_and_conversions_are_kept() {
+    let server = Setup::new().key("inbound.refused_per_day", "0B").start();
+    for _ in 0..3 {
+        assert_eq!(server.postback("click_id=x&event=sale").http.status, 400);
+    }
+    let series = "postbackd_inbound_dropped_total{result=\"refused\"}";
+    assert_eq!(server.metric(series), 3.0);
+    let click = server.click("id=sp7");
+    let sale = server.postback(&format!("click_id={click}&event=sale&txn_id=T-1"));
+    assert_eq!(sale.verdict(), (200, "accepted", ""));
+    let kept = server.api("inbound");
+    let kept = kept["items"].as_array().expect("items");
+    assert_eq!(kept.iter().map(|row| &row["result"]).collect::<Vec<_>>(), ["accepted"]);
+    let config = |text: &str| Config::load(Some(text), "p.toml", std::iter::empty());
+    let bytes = |text: &str| config(text).expect(text).inbound.refused_bytes_per_day;
+    assert_eq!(bytes(""), INBOUND_REFUSED_BYTES_PER_DAY);
+    assert_eq!(bytes("[inbound]\nrefused_per_day = \"512MiB\"\n"), 512 << 20);
+    let report = config("[inbound]\nrefused_per_day = \"much\"\n").expect_err("no size");
+    assert!(report.to_string().contains("is not a size"), "{report}");
 }
