@@ -306,6 +306,12 @@ pub const AUDIT_LIST_BYTES_MAX: usize = 12 << 10;
 /// A call, or what it is about, in the audit log, bytes; longer ones are cut.
 pub const AUDIT_TEXT_BYTES_MAX: usize = 256;
 
+/// Table files that a store holds open; each costs a descriptor.
+pub const TABLE_FILES_OPEN_MAX: u32 = 512;
+/// Descriptors for each worker: its listener, its runtime's, a connection about to be closed.
+pub const FILES_OPEN_PER_WORKER: u32 = 8;
+/// Descriptors for all else: log files, files being written, the copy of a backup, the readers'.
+pub const FILES_OPEN_BESIDE: u32 = 128;
 /// Connections of the admin listener.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// How long an admin request's head may take, and an idle admin connection live.
