@@ -306,6 +306,9 @@ pub const AUDIT_LIST_BYTES_MAX: usize = 12 << 10;
 /// A call, or what it is about, in the audit log, bytes; longer ones are cut.
 pub const AUDIT_TEXT_BYTES_MAX: usize = 256;
 
+/// Signals to read files again that wait while the store takes nothing. Their certificates and
+/// tokens have taken effect; a change of tokens beyond is not in the audit log.
+pub const RELOADS_BEHIND_MAX: usize = 64;
 /// Table files that a store holds open; each costs a descriptor.
 pub const TABLE_FILES_OPEN_MAX: u32 = 512;
 /// Descriptors for each worker: its listener, its runtime's, a connection about to be closed.
