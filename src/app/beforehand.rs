@@ -12,6 +12,9 @@ use crate::store::Store;
 /// Makes log files ready, where the disk has room for them beside the reserve.
 pub(super) fn prepare_log(store: &Store, config: &config::Store) -> Result<(), ServerError> {
     let files = config.log_files_ready;
+    if files == 0 {
+        return Ok(());
+    }
     let wanted = config.free_space_reserve_bytes + 2 * u64::from(files) * LOG_FILE_BYTES;
     if free_bytes(&config.path).is_ok_and(|free| free >= wanted) {
         store.prepare_log(files as usize)?;

@@ -37,3 +37,16 @@ fn fewer_open_files_than_connections_and_store_can_need_are_warned_of() {
         assert_eq!(server.get("/c/sp7").status, 302);
     }
 }
+
+#[test]
+fn too_little_room_for_log_files_is_warned_of_only_where_some_are_wanted() {
+    let mut server = Setup::new().key("store.free_space_reserve", "1000TiB").start();
+    let warning = "too little room on the disk to make log files ready";
+    assert!(!server.log().contains(warning), "{}", server.log());
+    server.set_key("store.log_files_ready", "1");
+    let log = again(&mut server);
+    assert!(log.contains(warning), "{log}");
+    server.set_key("store.free_space_reserve", "1MiB");
+    let log = again(&mut server);
+    assert!(!log.contains(warning), "{log}");
+}
