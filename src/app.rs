@@ -373,6 +373,7 @@ impl Server {
         tracing::info!(?stopped, "draining");
         let stop = Stop::begin(self.config.server.drain_deadline, overdue);
         self.trigger.begin();
+        self.store.end_purges();
         let drained = self.background.block_on(async {
             tokio::time::timeout(stop.left_for_requests(), all_finished(workers)).await
         });

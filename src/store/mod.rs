@@ -455,7 +455,13 @@ impl Store {
         self.engine.gauges(&mut visit);
     }
 
-    /// Takes no more commits, waits until the queued ones are settled. Blocks.
+    /// Lets a purge that is under way come to an end before it is done.
+    pub fn end_purges(&self) {
+        self.engine.end_purges();
+    }
+
+    /// Takes no more commits, waits until the queued ones are settled, and ends what the engine
+    /// does beside. Blocks.
     pub fn close(&self) {
         self.writer.close();
         let threads = std::mem::take(&mut *self.lock_threads());
@@ -463,6 +469,7 @@ impl Store {
             // A writer thread that panicked has already reported it; its tickets stay unsettled.
             let _ = thread.join();
         }
+        self.engine.close();
     }
 
     fn lock_threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
