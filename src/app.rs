@@ -1,6 +1,7 @@
 //! The composition root: the only place where things are built and threads are started.
 
 mod background;
+mod beforehand;
 mod reload;
 mod stop;
 mod tokens;
@@ -24,14 +25,14 @@ use crate::caps::Meters;
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
 use crate::click::{Clicks, IpMode, Visitor};
 use crate::click_id::{Keyring, Minter};
-use crate::config::{self, Config, IpStorage, Secret, WithoutConsent};
+use crate::config::{Config, IpStorage, Secret, WithoutConsent};
 use crate::dedup::Deduplicator;
 use crate::files;
 use crate::fraud::Watch;
 use crate::http::{self, Admission, Entrance, Load, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{
     ADMIN_STALLED_MAX, BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX, FRAUD_REPORTS_AT_ONCE_MAX,
-    LOG_FILE_BYTES, PROOFS_AT_ONCE_MAX, REPORTS_AT_ONCE_MAX, UPLOADS_MAX,
+    PROOFS_AT_ONCE_MAX, REPORTS_AT_ONCE_MAX, UPLOADS_MAX,
 };
 use crate::metrics::{Metrics, TOKENS_LOADS};
 use crate::model::period::Calendar;
@@ -39,7 +40,7 @@ use crate::postback::Postbacks;
 use crate::rates::{Market, RatesSource, Reprice};
 use crate::readiness::Readiness;
 use crate::shutdown::{Drain, DrainTrigger, drain};
-use crate::space::free_bytes;
+use crate::space::open_files_max;
 use crate::store::{OpenError, ReadError, Store, database_folder};
 use crate::throttle::Throttle;
 use crate::time::{Clock, Randomness};
@@ -156,8 +157,9 @@ impl Server {
             Arc::new(metrics.store()),
         )?;
         let store = Arc::new(store);
-        prepare_log(&store, &config.store)?;
-        warn_if_ahead(identity.newest_ms, clock.now_ms());
+        beforehand::prepare_log(&store, &config.store)?;
+        beforehand::warn_if_ahead(identity.newest_ms, clock.now_ms());
+        store.sampling().set_bytes_per_day(config.inbound.refused_bytes_per_day);
         store.minting_from(clock.now_ms().max(identity.newest_ms + 1));
         let keyring = Arc::new(keyring(&config, identity.click_key));
         let minter = Arc::new(Minter::new(config.server.node, identity.starts, identity.newest_ms));
@@ -232,6 +234,7 @@ impl Server {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             workers => workers as usize,
         };
+        beforehand::warn_if_few_files(&config.server, workers, open_files_max());
         let mut routers = Vec::new();
         for _ in 0..workers {
             let waiting = Arc::default();
@@ -370,6 +373,7 @@ impl Server {
         tracing::info!(?stopped, "draining");
         let stop = Stop::begin(self.config.server.drain_deadline, overdue);
         self.trigger.begin();
+        self.store.end_purges();
         let drained = self.background.block_on(async {
             tokio::time::timeout(stop.left_for_requests(), all_finished(workers)).await
         });
@@ -460,27 +464,4 @@ fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Makes log files ready, where the disk has room for them beside the reserve.
-fn prepare_log(store: &Store, config: &config::Store) -> Result<(), ServerError> {
-    let files = config.log_files_ready;
-    let wanted = config.free_space_reserve_bytes + 2 * u64::from(files) * LOG_FILE_BYTES;
-    if free_bytes(&config.path).is_ok_and(|free| free >= wanted) {
-        store.prepare_log(files as usize)?;
-    } else {
-        tracing::warn!(files, "too little room on the disk to make log files ready");
-    }
-    Ok(())
-}
-
-/// IDs continue after the newest record; if the clock is behind it, they borrow from the future.
-fn warn_if_ahead(newest_ms: u64, now_ms: u64) {
-    let ahead_ms = newest_ms.saturating_sub(now_ms);
-    if ahead_ms > 1000 {
-        tracing::warn!(
-            ahead_ms,
-            "the clock is behind the newest record; IDs run ahead of it until it has caught up"
-        );
-    }
 }

@@ -88,6 +88,13 @@ pub const INBOUND_FULL_PER_SECOND: u64 = 100;
 pub const INBOUND_SAMPLED_ONE_IN: u64 = 1000;
 /// Bytes of refused postbacks of each reason, and of duplicates, that are kept each second.
 pub const INBOUND_BYTES_PER_SECOND: u64 = 32 << 10;
+/// Bytes of refused postbacks and duplicates that are kept each day, before they are compressed,
+/// unless the configuration says otherwise: a flood of all reasons would be 96 GB without it.
+pub const INBOUND_REFUSED_BYTES_PER_DAY: u64 = 2 << 30;
+/// One part of so many of them is split evenly among reasons, the others are for all.
+pub const INBOUND_OWN_PART: u64 = 4;
+/// The part of a day's bytes that may be kept at once after a quiet time: an hour's.
+pub const INBOUND_BURST_PART: u64 = 24;
 /// How long a postback may have waited before it was written down, milliseconds: for its body, for
 /// the offer's conversions to be counted, for its turn.
 pub const INBOUND_WAITED_MS_MAX: u64 = 60 * 1000;
@@ -189,6 +196,10 @@ pub const FRAUD_REPORTS_AT_ONCE_MAX: usize = 1;
 /// Addresses and advertisers whose requests are counted at once for rate limits; beyond, those
 /// with the fewest are forgotten. About 15 MiB when all are in use.
 pub const THROTTLED_SOURCES_MAX: usize = 256 << 10;
+
+/// The part of the places of postbacks that wait which one source may have: whoever wants all of
+/// them needs so many sources. An eighth of 4,096 are 512 bodies on their way at once.
+pub const WAITING_SHARE_OF_SOURCE: usize = 8;
 
 /// Days that have exchange rates, all of them in memory; about 3 KB each with every currency.
 pub const RATE_DAYS_MAX: usize = 4000;
@@ -295,6 +306,15 @@ pub const AUDIT_LIST_BYTES_MAX: usize = 12 << 10;
 /// A call, or what it is about, in the audit log, bytes; longer ones are cut.
 pub const AUDIT_TEXT_BYTES_MAX: usize = 256;
 
+/// Signals to read files again that wait while the store takes nothing. Their certificates and
+/// tokens have taken effect; a change of tokens beyond is not in the audit log.
+pub const RELOADS_BEHIND_MAX: usize = 64;
+/// Table files that a store holds open; each costs a descriptor.
+pub const TABLE_FILES_OPEN_MAX: u32 = 512;
+/// Descriptors for each worker: its listener, its runtime's, a connection about to be closed.
+pub const FILES_OPEN_PER_WORKER: u32 = 8;
+/// Descriptors for all else: log files, files being written, the copy of a backup, the readers'.
+pub const FILES_OPEN_BESIDE: u32 = 128;
 /// Connections of the admin listener.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// How long an admin request's head may take, and an idle admin connection live.

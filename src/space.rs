@@ -1,4 +1,4 @@
-//! What the machine has left: disk space and memory.
+//! What the machine has left, and what it lets the process have: disk space, memory, open files.
 
 use std::path::Path;
 
@@ -9,6 +9,12 @@ use std::path::Path;
 pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Files and sockets that this process may have open at once; `None`: any number.
+#[must_use]
+pub fn open_files_max() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
 /// Memory of this process that is in RAM; `None` where the system does not tell.

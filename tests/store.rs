@@ -14,7 +14,7 @@ use postbackd::model::period::Quarter;
 use postbackd::model::rate::Day;
 use postbackd::model::reasons::{PostbackResult, Refusal};
 use postbackd::model::status::Status;
-use postbackd::store::engine::{Batch, Direction, Engine};
+use postbackd::store::engine::{Batch, Direction, Engine, KeyRange};
 use postbackd::store::keys::Place;
 use postbackd::store::records::{
     AuditRecord, CatalogRecord, ClickRecord, ConversionRecord, Earned, HistoryEntry, InboundHead,
@@ -24,7 +24,7 @@ use postbackd::store::schema::{Profile, Table};
 use postbackd::store::ticket::{Outcome, Ticket};
 use postbackd::store::{
     Arrival, AuditEntry, FORMAT_VERSION, Identity, OpenError, Part, Retention, RocksEngine, Store,
-    StoredInbound, Unobserved, Wanted, copy_closed, keys, part_from_lost_time,
+    StoredInbound, Touched, Unobserved, Wanted, copy_closed, keys, part_from_lost_time,
 };
 use tempfile::TempDir;
 
@@ -1053,4 +1053,126 @@ fn postbacks_as_received_are_found_by_time_and_click_until_retention_lets_them_g
     };
     check(&store);
     check(&open(crash_image(folder.path()).path()).0);
+}
+
+/// So many rows of 64 KiB that nothing compresses, as clicks; the range that they take.
+fn fill(engine: &RocksEngine, rows: u64) -> KeyRange {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut word = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random.to_le_bytes()
+    };
+    for row in 0..rows {
+        let mut batch = Batch::default();
+        batch.put(Table::Clicks, &keys::first_at(row), |out| {
+            (0..8 << 10).for_each(|_| out.extend_from_slice(&word()));
+        });
+        engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    }
+    let (from, to) = (keys::first_at(0).to_vec(), keys::first_at(rows - 1).to_vec());
+    KeyRange { table: Table::Clicks, from, to }
+}
+
+fn rows_of(engine: &RocksEngine, range: &KeyRange) -> u64 {
+    let mut rows = 0;
+    let end = [&range.to[..], &[0]].concat();
+    let count = &mut |_: &[u8], _: &[u8]| {
+        rows += 1;
+        std::ops::ControlFlow::Continue(())
+    };
+    engine.scan(range.table, &range.from, &end, Direction::Ascending, count).expect("readable");
+    rows
+}
+
+fn tables_in(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    entries.filter(|entry| entry.path().extension().is_some_and(|it| it == "sst")).count()
+}
+
+#[test]
+fn a_purge_is_cut_short_by_a_stop_and_done_again_by_the_next_start() {
+    const ROWS: u64 = 3000;
+    let folder = folder();
+    let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
+    let range = fill(&engine, ROWS);
+    let ranges = [range.clone()];
+    let purge = |engine: &RocksEngine| {
+        let started = Instant::now();
+        engine.purge(&ranges).map(|()| started.elapsed())
+    };
+    let undisturbed = purge(&engine).expect("written out");
+    let before = tables_in(folder.path());
+    let (cut_short, took) = std::thread::scope(|scope| {
+        let purging = scope.spawn(|| purge(&engine));
+        // The next table is one that the compaction writes.
+        while tables_in(folder.path()) == before {
+            assert!(!purging.is_finished(), "it has ended already");
+            std::thread::yield_now();
+        }
+        let started = Instant::now();
+        engine.close();
+        let took = started.elapsed();
+        (purging.join().expect("no panic"), took)
+    });
+    println!("undisturbed {undisturbed:?}, cut short within {took:?}");
+    let error = cut_short.expect_err("it did not come to its end");
+    assert_eq!(error.to_string(), "the server stops");
+    assert!(took < undisturbed / 3, "{took:?} of {undisturbed:?}");
+    assert!(engine.purge(&ranges).is_err(), "none begins any more");
+    assert_eq!(rows_of(&engine, &range), ROWS);
+    drop(engine);
+    let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
+    assert_eq!(rows_of(&engine, &range), ROWS);
+    purge(&engine).expect("written out");
+    assert_eq!(rows_of(&engine, &range), ROWS);
+}
+
+#[test]
+fn while_a_drain_goes_on_purges_end_between_ranges_and_all_else_goes_on() {
+    let folder = folder();
+    let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
+    let range = fill(&engine, 200);
+    // Each is a compaction of its own: minutes altogether.
+    let many = vec![range.clone(); 5000];
+    let ended = std::thread::scope(|scope| {
+        let purging = scope.spawn(|| engine.purge(&many));
+        while tables_in(folder.path()) < 2 {
+            assert!(!purging.is_finished(), "it has ended already");
+            std::thread::yield_now();
+        }
+        let started = Instant::now();
+        engine.end_purges();
+        let ended = purging.join().expect("no panic");
+        ended.map_err(|error| (error, started.elapsed()))
+    });
+    let (_, took) = ended.expect_err("it did not come to its end");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    fill(&engine, 300);
+    assert_eq!(rows_of(&engine, &fill(&engine, 300)), 300);
+}
+
+#[test]
+fn a_store_that_is_about_to_close_writes_on_and_purges_nothing_more() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let minter = minter(&identity);
+    let click = mint(&minter, NOW_MS);
+    commit_click(&store, click);
+    let purge = |store: &Store| {
+        let mut touched = Touched::default();
+        touched.click(click);
+        store.purge(touched)
+    };
+    purge(&store).expect("written out");
+    store.end_purges();
+    assert!(purge(&store).is_err());
+    commit_click(&store, mint(&minter, NOW_MS));
+    drop(store);
+    let (store, _) = open(folder.path());
+    purge(&store).expect("written out");
+    store.close();
+    assert!(purge(&store).is_err());
+    assert!(wait(store.has_click(click)).expect("readable"));
 }

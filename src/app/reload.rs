@@ -4,14 +4,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::tokens;
 use crate::admin::AdminState;
 use crate::audit::Author;
 use crate::catalog::{CatalogSource, LoadError};
 use crate::config::{Config, Tls};
+use crate::limits::RELOADS_BEHIND_MAX;
 use crate::metrics::{CATALOG_LOADS, Metrics, RATES_LOADS, TOKENS_LOADS};
 use crate::model::admin::AuditAction;
 use crate::rates::RatesSource;
@@ -31,25 +34,49 @@ pub(super) struct Files {
     pub file: Option<PathBuf>,
 }
 
-/// Reads the files again at each signal, on threads that may take their time. Signals that come
-/// meanwhile are one.
+/// Reads the files again at each signal, on threads that may take their time. What takes effect
+/// without the store, and may be taken away from somebody, does so at each; what the store has to
+/// keep follows, so that a disk that hangs holds up nothing but that.
 pub(super) async fn on_signal(mut hangup: Signal, files: Files) {
+    let (at_once, behind) = mpsc::channel(RELOADS_BEHIND_MAX);
+    tokio::spawn(reload_behind(behind, files.clone()));
     while hangup.recv().await.is_some() {
-        let (files, runtime) = (files.clone(), Handle::current());
+        let files = files.clone();
         let load = move || {
-            for certificates in &files.certificates {
-                let loaded = certificates.reload(Clock::System.now_ms());
-                if let Err(error) = in_force(certificates.listener(), loaded, &files.admin.metrics)
-                {
-                    let listener = certificates.listener();
-                    tracing::error!(%error, listener, "certificates not reloaded; the old ones stay in force");
-                }
+            certificates_again(&files);
+            tokens_again(&files)
+        };
+        let changed = match tokio::task::spawn_blocking(load).await {
+            Ok(changed) => changed,
+            Err(error) => {
+                tracing::error!(%error, "the reload ended badly");
+                None
             }
+        };
+        // Where it is full, somebody is about to read the files who has not begun.
+        if let Err(TrySendError::Full(Some(_))) = at_once.try_send(changed) {
+            tracing::warn!("a change of tokens is not in the audit log: the disk takes nothing");
+        }
+    }
+}
+
+/// Reads again what the store has to keep. Signals that come meanwhile are one, but each change of
+/// tokens is kept.
+async fn reload_behind(mut signals: mpsc::Receiver<Option<TokensChanged>>, files: Files) {
+    let mut changes = Vec::new();
+    while signals.recv_many(&mut changes, RELOADS_BEHIND_MAX).await > 0 {
+        let (files, runtime) = (files.clone(), Handle::current());
+        let changes: Vec<_> = changes.drain(..).flatten().collect();
+        let load = move || {
             runtime.block_on(async {
-                let (by, now_ms) = (Author::file("SIGHUP"), Clock::System.now_ms());
-                let metrics = &files.admin.metrics;
-                // First what may be taken away from somebody.
-                admin_tokens(&files, &by, now_ms).await;
+                let by = Author::file("SIGHUP");
+                for TokensChanged { at_ms, details } in changes {
+                    let entry = by.entry(at_ms, AuditAction::Tokens, "", &details);
+                    if let Err(error) = files.admin.store.keep_audit(&entry.as_stored()).await {
+                        tracing::warn!(%error, "the change of tokens is not in the audit log");
+                    }
+                }
+                let (metrics, now_ms) = (&files.admin.metrics, Clock::System.now_ms());
                 // Rates before the catalog: what the new one prices is priced by them.
                 rates(&files.admin.rates, metrics, &by, now_ms).await;
                 catalog(&files.catalog, metrics, &by, now_ms).await
@@ -61,6 +88,16 @@ pub(super) async fn on_signal(mut hangup: Signal, files: Files) {
                 tracing::error!(%error, "catalog not reloaded; the old one stays in force");
             }
             Err(error) => tracing::error!(%error, "the reload ended badly"),
+        }
+    }
+}
+
+fn certificates_again(files: &Files) {
+    for certificates in &files.certificates {
+        let (listener, metrics) = (certificates.listener(), &files.admin.metrics);
+        let loaded = certificates.reload(Clock::System.now_ms());
+        if let Err(error) = in_force(listener, loaded, metrics) {
+            tracing::error!(%error, listener, "certificates not reloaded; the old ones stay in force");
         }
     }
 }
@@ -123,25 +160,26 @@ pub(super) async fn rates(source: &RatesSource, metrics: &Metrics, by: &Author, 
     }
 }
 
+/// A change of tokens that has taken effect, for the audit log: whoever is not to have one any more
+/// does not keep it because a disk is full.
+struct TokensChanged {
+    at_ms: u64,
+    details: Value,
+}
+
 /// Brings the tokens of the configuration as it is now into force; of what else it says nothing.
-async fn admin_tokens(files: &Files, by: &Author, now_ms: u64) {
+fn tokens_again(files: &Files) -> Option<TokensChanged> {
     let read = read_tokens(files);
     files.admin.metrics.loaded(TOKENS_LOADS, Some(read.is_ok()));
-    let fresh = match read {
-        Ok(fresh) => fresh,
-        Err(error) => {
-            return tracing::error!(error, "tokens not reloaded; the old ones stay in force");
-        }
-    };
+    let fresh = read
+        .inspect_err(|error| {
+            tracing::error!(error, "tokens not reloaded; the old ones stay in force");
+        })
+        .ok()?;
     let before = files.admin.tokens.replace(fresh);
-    let after = files.admin.tokens.all();
-    let Some(details) = tokens::changes(&before, &after) else { return };
+    let details = tokens::changes(&before, &files.admin.tokens.all())?;
     tracing::info!(%details, "tokens of the admin API in force");
-    // Afterwards: whoever is not to have one any more does not keep it because a disk is full.
-    let entry = by.entry(now_ms, AuditAction::Tokens, "", &details);
-    if let Err(error) = files.admin.store.keep_audit(&entry.as_stored()).await {
-        tracing::warn!(%error, "the change of tokens is not in the audit log");
-    }
+    Some(TokensChanged { at_ms: Clock::System.now_ms(), details })
 }
 
 fn read_tokens(files: &Files) -> Result<Vec<crate::admin::KnownToken>, String> {

@@ -16,7 +16,7 @@ use super::{
     WithoutConsent,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
-use crate::limits::{BACKUPS_KEPT_MAX, LOG_FILES_READY_MAX};
+use crate::limits::{BACKUPS_KEPT_MAX, INBOUND_REFUSED_BYTES_PER_DAY, LOG_FILES_READY_MAX};
 use crate::model::currency::Currency;
 use crate::model::rate_limit::RateLimit;
 use crate::model::url::HttpUrl;
@@ -113,6 +113,11 @@ impl Config {
             },
             click: click(settings),
             inbound: Inbound {
+                refused_bytes_per_day: settings.text(
+                    "inbound.refused_per_day",
+                    INBOUND_REFUSED_BYTES_PER_DAY,
+                    units::size,
+                ),
                 ip: settings.word("inbound.ip", IpStorage::Full, &IpStorage::WORDS),
             },
             privacy: Privacy {

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
+use super::by_source::BySource;
 use super::client_ip::TrustedProxies;
 use super::connection;
 use super::entrance::Entrance;
@@ -17,7 +16,6 @@ use super::router::Router;
 use crate::limits::ACCEPT_PAUSE;
 use crate::metrics::Metrics;
 use crate::shutdown::Drain;
-use crate::throttle::source;
 
 /// Connections the kernel queues before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -46,7 +44,7 @@ pub struct Admission {
     per_address_max: usize,
     trusted_proxies: TrustedProxies,
     total: AtomicUsize,
-    by_address: DashMap<IpAddr, usize>,
+    by_source: BySource,
     metrics: Arc<Metrics>,
 }
 
@@ -59,8 +57,8 @@ impl Admission {
         trusted_proxies: TrustedProxies,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let (total, by_address) = (AtomicUsize::new(0), DashMap::new());
-        Arc::new(Self { total_max, per_address_max, trusted_proxies, total, by_address, metrics })
+        let (total, by_source) = (AtomicUsize::new(0), BySource::default());
+        Arc::new(Self { total_max, per_address_max, trusted_proxies, total, by_source, metrics })
     }
 
     /// A place for one connection, given back when dropped; not counted under an address yet.
@@ -88,11 +86,8 @@ impl Admitted {
     /// Counts the connection under its address; whether that has room for it.
     pub(super) fn counts_under(&mut self, address: IpAddr) -> bool {
         let admission = &self.admission;
-        let source = source(address);
-        self.address = Some(source);
-        let mut here = admission.by_address.entry(source).or_insert(0);
-        *here += 1;
-        let has_room = *here <= admission.per_address_max
+        self.address = Some(address);
+        let has_room = admission.by_source.add(address) <= admission.per_address_max
             || admission.trusted_proxies.trusts(address.to_canonical());
         if !has_room {
             admission.metrics.connections.over_address.increment(1);
@@ -106,12 +101,8 @@ impl Drop for Admitted {
         let admission = &self.admission;
         admission.total.fetch_sub(1, Ordering::Relaxed);
         admission.metrics.connections.open.decrement(1.0);
-        let Some(address) = self.address else { return };
-        if let Entry::Occupied(mut here) = admission.by_address.entry(address) {
-            *here.get_mut() -= 1;
-            if *here.get() == 0 {
-                here.remove();
-            }
+        if let Some(address) = self.address {
+            admission.by_source.remove(address);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The public listener: sockets, HTTP, routes, and the one place that turns outcomes into bytes.
 
+mod by_source;
 mod client_ip;
 mod connection;
 mod entrance;

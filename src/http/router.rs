@@ -16,7 +16,7 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Request, Version};
 
 use super::client_ip::{TrustedProxies, client_ip, country};
-use super::load::Load;
+use super::load::{Load, NoPlace};
 use super::reply::{self, RefusedBodies, Reply};
 use crate::click::{ClickRequest, Clicks, Recording};
 use crate::limits::{BODY_BYTES_MAX, URL_BYTES_MAX};
@@ -25,6 +25,9 @@ use crate::model::reasons::{ClickFallback, Refusal, Unavailability};
 use crate::postback::{Address, Body, Committing, PostbackRequest, Postbacks, Progress, Told};
 use crate::throttle::RetryAfter;
 use crate::time::{Clock, Randomness};
+
+/// When a source may try again that has as many postbacks waiting as it may: most wait for less.
+const PLACE_AGAIN_AFTER: RetryAfter = RetryAfter(1);
 
 /// All that the public listener's requests need.
 pub struct Router {
@@ -254,34 +257,41 @@ impl Router {
             Progress::Answered(told) => replied(&told),
             Progress::Committing(committing) => Begun::Committing(committing),
             Progress::MustWait { is_counted } => {
-                let Some(place) = self.load.place() else {
-                    let reason = Unavailability::Overloaded;
-                    return replied(&self.postbacks.unavailable(reason, &sent()));
+                let place = match self.load.place(self.counted(ip())) {
+                    Ok(place) => place,
+                    Err(NoPlace::ForSource) => {
+                        return replied(&self.postbacks.too_many(PLACE_AGAIN_AFTER, &sent()));
+                    }
+                    Err(NoPlace::AtAll) => {
+                        let reason = Unavailability::Overloaded;
+                        return replied(&self.postbacks.unavailable(reason, &sent()));
+                    }
                 };
                 let router = Arc::clone(self);
                 let taken = async move {
-                    let told = router.wait_and_take(peer, request, now_ms, is_counted).await;
+                    let begun = router.wait_and_begin(peer, request, now_ms, is_counted).await;
+                    // Request and body are gone; what waits for the disk is bounded by the batch.
                     drop(place);
-                    told
+                    router.postbacks.ended(begun).await
                 };
                 Begun::Waiting(Box::pin(taken))
             }
         }
     }
 
-    /// A postback that needs its body, the disk, or another postback's outcome.
-    async fn wait_and_take(
+    /// A postback that needs its body, a read, or another postback's outcome.
+    async fn wait_and_begin(
         &self,
         peer: IpAddr,
         request: Request<Incoming>,
         now_ms: u64,
         is_counted: bool,
-    ) -> Told {
+    ) -> Result<Committing, Told> {
         if request.method() != Method::POST {
             let headers = request.headers();
             let ip = || client_ip(peer, headers, &self.trusted_proxies);
             let request = postback_request(&request, Body::None, &ip, now_ms);
-            return self.postbacks.take_patiently(&request, is_counted).await;
+            return self.postbacks.begin_patiently(&request, is_counted).await;
         }
         let (head, body) = request.into_parts();
         let read = read_body(&head.headers, body, self.body_read_timeout).await;
@@ -289,10 +299,10 @@ impl Router {
         let body = read.as_ref().map_err(|reason| *reason);
         let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
         match body.and_then(|read| body_kind(request.headers(), read)) {
-            Ok(body) => self.postbacks.take(&postback_request(&request, body, &ip, now_ms)).await,
+            Ok(body) => self.postbacks.begin(&postback_request(&request, body, &ip, now_ms)).await,
             Err(reason) => {
                 let sent = postback_request(&request, Body::None, &ip, now_ms);
-                self.postbacks.refuse(reason, &sent)
+                Err(self.postbacks.refuse(reason, &sent))
             }
         }
     }

@@ -162,7 +162,8 @@ words! {
         DiskFull = "disk_full",
         /// The store could not be read in time.
         StoreBusy = "store_busy",
-        /// The sender's address, or its advertiser, has sent what its limit gives it.
+        /// The sender's address, or its advertiser, has sent what its limit gives it; or its source
+        /// has as many waiting as one may.
         RateLimited = "rate_limited",
     }
 }

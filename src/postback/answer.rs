@@ -43,7 +43,8 @@ pub enum Answer {
     Refused(Refused),
     /// Nothing was kept; try again.
     Unavailable(Unavailability),
-    /// Nothing was kept; its address or advertiser has sent enough, try again later.
+    /// Nothing was kept; its address or advertiser has sent enough, or has enough waiting: try again
+    /// later.
     RateLimited(RetryAfter),
 }
 

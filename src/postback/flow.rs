@@ -25,7 +25,7 @@ use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::rates::Market;
 use crate::store::engine::Lookup;
 use crate::store::records::{ConversionRecord, Earned, HistoryEntry};
-use crate::store::ticket::{Outcome, Waiting};
+use crate::store::ticket::Waiting;
 use crate::store::{ReadError, Store};
 use crate::throttle::Throttle;
 
@@ -67,7 +67,7 @@ pub enum Progress {
     /// Into the writer's hands; [`Postbacks::confirmed`] waits for the disk.
     Committing(Committing),
     /// Nowhere: the disk has to be read, or another postback's outcome awaited; or it only asks
-    /// what would happen. [`Postbacks::take_patiently`] does so.
+    /// what would happen. [`Postbacks::begin_patiently`] does so.
     MustWait {
         /// Whether its advertiser's rate limit has counted it.
         is_counted: bool,
@@ -127,40 +127,6 @@ impl Postbacks {
             }
             Ok(None) => Progress::MustWait { is_counted: asker.is_counted },
             Err(answer) => Progress::Answered(self.counted(answer, asker, request)),
-        }
-    }
-
-    /// Waits until a conversion is on disk.
-    pub async fn confirmed(&self, committing: Committing) -> Told {
-        let Committing { submitted, answer, form, flags, rejected_by } = committing;
-        if submitted.outcome(&self.waiting).await != Outcome::Durable {
-            self.metrics.postbacks.unavailable(Unavailability::StorePoisoned);
-            let answer = Answer::Unavailable(Unavailability::StorePoisoned);
-            return Told { answer, form };
-        }
-        self.metrics.postbacks.flagged(flags, rejected_by);
-        Told { answer, form }
-    }
-
-    /// Takes one postback to its end, whatever has to be waited for.
-    pub async fn take(&self, request: &PostbackRequest<'_>) -> Told {
-        match self.take_now(request) {
-            Progress::Answered(told) => told,
-            Progress::Committing(committing) => self.confirmed(committing).await,
-            Progress::MustWait { is_counted } => self.take_patiently(request, is_counted).await,
-        }
-    }
-
-    /// As [`Postbacks::take`], for a request of which it is known that it must wait, and whether
-    /// its advertiser's rate limit has counted it.
-    pub async fn take_patiently(&self, request: &PostbackRequest<'_>, is_counted: bool) -> Told {
-        let mut asker = Asker { is_counted, ..Asker::default() };
-        match self.wait_and_try(request, &mut asker).await {
-            Ok(committing) => {
-                self.metrics.postbacks.authenticated(asker.auth);
-                self.confirmed(committing).await
-            }
-            Err(answer) => self.counted(answer, asker, request),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A postback's way: who sends it (`sender`) and whether it shows that (`admit`), parameters to meanings (`mapping`), meanings to a
 //! verdict (`decide`) with its price (`price`) or a refusal that helps (`hints`), verdict to a
-//! conversion on disk (`flow`), by way of the offer's fraud rules (`suspect`), caps and tiers
+//! conversion on disk (`flow`, and `wait` where it must), by way of the offer's fraud rules (`suspect`), caps and tiers
 //! (`capped`); written down `as_received`. News of a known
 //! conversion (`transition`, pure) changes it in turn (`update`); a negative event takes one back
 //! (`reversal`, pure, and `reverse`); a customer may stand for its click (`customer`); the network says itself what became of many (`upload`). What
@@ -33,6 +33,7 @@ mod transition;
 mod turned_away;
 mod update;
 mod upload;
+mod wait;
 
 pub use answer::{Answer, Told};
 pub use as_received::KeptIp;

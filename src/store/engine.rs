@@ -143,6 +143,14 @@ pub trait Engine: Send + Sync + 'static {
     /// When the engine could not; what is readable stays as it is.
     fn purge(&self, ranges: &[KeyRange]) -> Result<(), EngineError>;
 
+    /// Lets a purge come to no end: one that is under way fails between two ranges, and so does
+    /// every other from now on. All else goes on.
+    fn end_purges(&self) {}
+
+    /// Cuts short what the engine does beside, a purge too. Nothing is appended any more. Blocks
+    /// until it has ended; what is readable stays so.
+    fn close(&self) {}
+
     /// The engine's own gauges, as (name, table, value).
     fn gauges(&self, visit: &mut dyn FnMut(&'static str, Table, u64));
 }

@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::engine::{Batch, Direction, Engine};
 use super::keys::{self, InboundId, RecordKey};
@@ -17,13 +16,13 @@ use super::records::{
     InboundHead, InboundRow, StoredIp, begin_inbound_page, decode_inbound_page, encode_inbound,
     inbound_flags,
 };
+use super::sampling::Sampling;
 use super::schema::Table;
 use super::{EraseError, ReadError, Store, SubmitError};
 use crate::click_id::RecordId;
 use crate::limits::{
-    INBOUND_BYTES_PER_SECOND, INBOUND_DAYS_TRACED_MAX, INBOUND_FULL_PER_SECOND, INBOUND_PAGE_BYTES,
-    INBOUND_PAGES_LOOKED_AT_MAX, INBOUND_SAMPLED_ONE_IN, INBOUND_WAITED_MS_MAX,
-    PAGE_ROWS_SCANNED_MAX, TRACE_INBOUND_MAX,
+    INBOUND_DAYS_TRACED_MAX, INBOUND_PAGE_BYTES, INBOUND_PAGES_LOOKED_AT_MAX,
+    INBOUND_WAITED_MS_MAX, PAGE_ROWS_SCANNED_MAX, TRACE_INBOUND_MAX,
 };
 use crate::model::rate::Day;
 use crate::model::reasons::Refusal;
@@ -100,83 +99,6 @@ impl Arrivals {
     }
 }
 
-/// Which of the postbacks that make nothing are written down.
-pub struct Sampling {
-    kinds: [Seen; Refusal::ALL.len() + 1],
-}
-
-/// Of one reason, or duplicates.
-#[derive(Default)]
-struct Seen {
-    /// Since the start.
-    all: AtomicU64,
-    /// Of these, at the beginning of this second.
-    before: AtomicU64,
-    /// Written down.
-    kept: AtomicU64,
-    /// Bytes of these in this second.
-    bytes: AtomicU64,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self { kinds: std::array::from_fn(|_| Seen::default()) }
-    }
-}
-
-impl Sampling {
-    /// Whether one more is written down: refused for `reason`, or else a duplicate.
-    pub fn takes(&self, reason: Option<Refusal>) -> bool {
-        let seen = self.seen(reason);
-        let number = seen.all.fetch_add(1, Ordering::Relaxed);
-        let of_second = number.saturating_sub(seen.before.load(Ordering::Relaxed));
-        let takes =
-            of_second < INBOUND_FULL_PER_SECOND || number.is_multiple_of(INBOUND_SAMPLED_ONE_IN);
-        if takes {
-            seen.kept.fetch_add(1, Ordering::Relaxed);
-        }
-        takes
-    }
-
-    /// One that was to be written down could not be.
-    fn missed(&self, reason: Option<Refusal>) {
-        self.seen(reason).kept.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Whether so many more bytes may be written down in this second.
-    fn has_room(&self, reason: Option<Refusal>) -> bool {
-        self.seen(reason).bytes.load(Ordering::Relaxed) < INBOUND_BYTES_PER_SECOND
-    }
-
-    fn wrote(&self, bytes: usize, reason: Option<Refusal>) {
-        self.seen(reason).bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// A second is over.
-    pub(super) fn next_second(&self) {
-        for seen in &self.kinds {
-            seen.bytes.store(0, Ordering::Relaxed);
-            seen.before.store(seen.all.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-    }
-
-    /// How many were not written down since the start: refused ones, duplicates.
-    #[must_use]
-    pub fn dropped(&self) -> (u64, u64) {
-        let left = |seen: &Seen| {
-            // In this order: one that comes in between is not dropped.
-            let all = seen.all.load(Ordering::Acquire);
-            all.saturating_sub(seen.kept.load(Ordering::Relaxed))
-        };
-        let (duplicates, refused) = self.kinds.split_last().expect("there are kinds");
-        (refused.iter().map(left).sum(), left(duplicates))
-    }
-
-    fn seen(&self, reason: Option<Refusal>) -> &Seen {
-        &self.kinds[reason.map_or(Refusal::ALL.len(), Refusal::index)]
-    }
-}
-
 /// A page of postbacks as it was stored, and which of its rows is meant.
 #[derive(Clone, Debug)]
 pub struct StoredInbound {
@@ -237,7 +159,7 @@ impl Store {
         let mut row = Vec::new();
         encode_inbound(&arrival.head, arrival.text, &mut row);
         self.writer().note(|arrivals| arrivals.add(&arrival.head, &row))?;
-        Ok(row.len())
+        Ok(row.len() + arrival.head.click.map_or(0, |_| keys::INBOUND_CLICK_KEY_BYTES))
     }
 
     /// Postbacks received in `from_ms..to_ms` that `filter` lets through, at most `limit`, after
@@ -428,27 +350,6 @@ fn each_page(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_reason_has_a_budget_of_its_own_and_what_is_beyond_is_sampled_and_counted() {
-        let sampling = Sampling::default();
-        let flood = 10 * INBOUND_SAMPLED_ONE_IN;
-        let taken =
-            (0..flood).filter(|_| sampling.takes(Some(Refusal::ForgedClickId))).count() as u64;
-        // The first of the thousands after the first one.
-        assert_eq!(taken, INBOUND_FULL_PER_SECOND + 9);
-        assert!(sampling.takes(Some(Refusal::BadToken)), "a rare reason is not hidden");
-        assert!(sampling.takes(None));
-        assert_eq!(sampling.dropped(), (flood - taken, 0));
-        sampling.wrote(INBOUND_BYTES_PER_SECOND as usize, Some(Refusal::BadToken));
-        assert!(!sampling.has_room(Some(Refusal::BadToken)), "neither by number nor by size");
-        assert!(sampling.has_room(Some(Refusal::BadSignature)));
-        sampling.next_second();
-        assert!(sampling.has_room(Some(Refusal::BadToken)));
-        assert!(sampling.takes(Some(Refusal::ForgedClickId)));
-        sampling.missed(Some(Refusal::ForgedClickId));
-        assert_eq!(sampling.dropped(), (flood - taken + 1, 0));
-    }
 
     #[test]
     fn pages_hold_all_rows_in_order_and_clicks_lead_to_theirs() {

@@ -28,6 +28,7 @@ mod refusals;
 mod restored;
 mod retention;
 mod rocks;
+mod sampling;
 mod seals;
 mod sum_rows;
 mod sums;
@@ -59,7 +60,7 @@ pub use error::{OpenError, ReadError};
 pub use filing::{Progress, yield_to_others};
 pub use health::Health;
 pub use identity::Identity;
-pub use inbound::{Arrival, InboundFilter, InboundListing, Sampling, StoredInbound};
+pub use inbound::{Arrival, InboundFilter, InboundListing, StoredInbound};
 pub use listing::{ConversionFilter, Page};
 pub use numbers::{Numbers, NumbersError};
 pub use rates::ChangeError;
@@ -68,6 +69,7 @@ pub use refusals::Refusals;
 pub use restored::{copy_closed, part_from_lost_time};
 pub use retention::{Expired, Retention};
 pub use rocks::RocksEngine;
+pub use sampling::Sampling;
 pub use sums::{Part, Sums, SumsError, Wanted};
 pub use view::{Archive, View, database_folder, decode_posting};
 pub use writer::{AppendBuffers, Appended, Observe, SubmitError, Unobserved, Writer};
@@ -204,7 +206,7 @@ impl Store {
             filing,
             counting,
             refusals,
-            sampling: Sampling::default(),
+            sampling: Sampling::new(limits::INBOUND_REFUSED_BYTES_PER_DAY),
             readers,
             health,
             threads,
@@ -453,7 +455,13 @@ impl Store {
         self.engine.gauges(&mut visit);
     }
 
-    /// Takes no more commits, waits until the queued ones are settled. Blocks.
+    /// Lets a purge that is under way come to an end before it is done.
+    pub fn end_purges(&self) {
+        self.engine.end_purges();
+    }
+
+    /// Takes no more commits, waits until the queued ones are settled, and ends what the engine
+    /// does beside. Blocks.
     pub fn close(&self) {
         self.writer.close();
         let threads = std::mem::take(&mut *self.lock_threads());
@@ -461,6 +469,7 @@ impl Store {
             // A writer thread that panicked has already reported it; its tickets stay unsettled.
             let _ = thread.join();
         }
+        self.engine.close();
     }
 
     fn lock_threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {

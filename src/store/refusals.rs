@@ -132,7 +132,7 @@ impl Store {
         let refusals = self.refusals();
         let mut kept = refusals.kept.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.look(&mut kept, now_ms);
-        self.sampling().next_second();
+        self.sampling().tick(now_ms);
         let has_grown = kept.sums.values().any(|(_, has_grown)| *has_grown);
         if !has_grown && !self.writer().has_noted() {
             return Ok(());

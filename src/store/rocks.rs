@@ -4,8 +4,8 @@ use std::fs;
 use std::io::ErrorKind as IoErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rocksdb::checkpoint::Checkpoint;
@@ -48,6 +48,9 @@ pub struct RocksEngine {
     /// Held by whoever may make RocksDB begin another log, for which it takes an old one; alone by
     /// who empties old ones.
     logs: RwLock<()>,
+    /// Held by who purges.
+    purging: Mutex<()>,
+    is_ending: AtomicBool,
 }
 
 impl RocksEngine {
@@ -64,10 +67,14 @@ impl RocksEngine {
         for table in Table::ALL {
             remove_if_there(&filed_rows(path, table))?;
         }
-        let mut memory = ReadOptions::default();
+        Ok(Self::on(db, cache, rows_before_ms))
+    }
+
+    fn on(db: DB, cache: Cache, rows_before_ms: Arc<AtomicU64>) -> Self {
+        let (mut memory, disk) = (ReadOptions::default(), ReadOptions::default());
         memory.set_read_tier(ReadTier::BlockCache);
-        let (disk, logs) = (ReadOptions::default(), RwLock::default());
-        Ok(Self { db, memory, disk, cache, rows_before_ms, logs })
+        let (logs, purging, is_ending) = Default::default();
+        Self { db, memory, disk, cache, rows_before_ms, logs, purging, is_ending }
     }
 
     /// Opens the database in `path` to be read only: nothing in the folder changes. What is still
@@ -87,16 +94,20 @@ impl RocksEngine {
         options.create_if_missing(false);
         options.create_missing_column_families(false);
         let db = DB::open_cf_descriptors_read_only(&options, path, families, false);
-        let mut memory = ReadOptions::default();
-        memory.set_read_tier(ReadTier::BlockCache);
-        let (disk, logs) = (ReadOptions::default(), RwLock::default());
-        Ok(Self { db: db.map_err(failed)?, memory, disk, cache, rows_before_ms, logs })
+        Ok(Self::on(db.map_err(failed)?, cache, rows_before_ms))
     }
 
     /// Begins another log file: with the memtable, which must not be empty for it.
     fn switch_log(&self, family: &ColumnFamily) -> Result<(), EngineError> {
         self.db.delete_cf(family, NO_KEY).map_err(failed)?;
         self.db.flush_cf(family).map_err(failed)
+    }
+
+    fn unless_ending(&self) -> Result<(), EngineError> {
+        if self.is_ending.load(Ordering::SeqCst) {
+            return Err(EngineError("the server stops".to_owned()));
+        }
+        Ok(())
     }
 
     fn family(&self, table: Table) -> &ColumnFamily {
@@ -283,9 +294,11 @@ impl Engine for RocksEngine {
     }
 
     fn purge(&self, ranges: &[KeyRange]) -> Result<(), EngineError> {
+        let _purging = self.purging.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = || self.db.property_int_value(BACKGROUND_ERRORS).map_err(failed);
         let before = failures()?;
         for table in Table::ALL {
+            self.unless_ending()?;
             // From then on the log needs none of what came before.
             self.db.flush_cf(self.family(table)).map_err(failed)?;
         }
@@ -293,14 +306,28 @@ impl Engine for RocksEngine {
         options.set_exclusive_manual_compaction(false);
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         for KeyRange { table, from, to } in ranges {
+            self.unless_ending()?;
             let family = self.family(*table);
             self.db.compact_range_cf_opt(family, Some(from), Some(to), &options);
         }
+        // The last one may have been cut short.
+        self.unless_ending()?;
         // A compaction itself does not say how it ended.
         if failures()? != before {
             return Err(EngineError("a compaction has failed".to_owned()));
         }
         self.empty_old_logs()
+    }
+
+    fn end_purges(&self) {
+        self.is_ending.store(true, Ordering::SeqCst);
+    }
+
+    fn close(&self) {
+        self.end_purges();
+        // Only now: a memtable that is full could not be written out any more.
+        self.db.cancel_all_background_work(true);
+        drop(self.purging.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn gauges(&self, visit: &mut dyn FnMut(&'static str, Table, u64)) {

@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::harness::{Answer, CATALOG, Connection, Server, eventually};
+use serde_json::json;
+
+use crate::harness::{Answer, CATALOG, Connection, Fault, FileKind, Server, Setup, eventually};
 
 #[test]
 fn a_request_under_way_is_answered_while_readiness_is_gone() {
@@ -168,4 +170,29 @@ fn sighup_leaves_the_old_catalog_in_force_when_the_new_one_is_bad() {
     server.signal("HUP");
     eventually("the good one", || (loads(&server, "applied") == 2.0).then_some(()));
     assert!(server.is_alive());
+}
+
+#[test]
+fn a_stop_while_an_erasure_rewrites_files_is_clean_and_the_next_start_takes_it_up() {
+    let mut server = Setup::new().on_faulty_disk().start();
+    let click = server.click("id=sp7&sub1=somebody");
+    server.disk().break_down(Fault::SyncsHang, Some(FileKind::Table));
+    let whose = json!({ "click_id": click }).to_string();
+    assert_eq!(server.post_api("erase", "application/json", &whose).status, 202);
+    eventually("the click erased", || {
+        let kept = server.admin(&format!("/api/v1/clicks/{click}"));
+        (kept.json()["flags"] == json!(["erased"])).then_some(())
+    });
+    assert_eq!(server.api("jobs/1")["status"], "running");
+    server.signal("TERM");
+    eventually("the drain", || server.log().contains("draining").then_some(()));
+    server.disk().repair();
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    assert!(server.log().contains("will be tried again: the server stops"), "{}", server.log());
+    server.start_again();
+    let done = eventually("the erasure", || {
+        let job = server.admin("/api/v1/jobs/1");
+        (job.status == 200 && job.json()["status"] != "running").then(|| job.json())
+    });
+    assert_eq!((&done["kind"], &done["status"]), (&json!("erase"), &json!("succeeded")), "{done}");
 }

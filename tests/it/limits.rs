@@ -1,12 +1,17 @@
 //! How much is let in: of one address, of one advertiser, and of what waits.
 
+use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use postbackd::config::Config;
+use postbackd::limits::{INBOUND_REFUSED_BYTES_PER_DAY, WAITING_SHARE_OF_SOURCE};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::harness::{Answer, CATALOG, Connection, Response, Server, Setup, eventually};
+use crate::harness::tls::{
+    Authority, END_HEADERS, HEADERS, RawHttp2, Stream, frame, get, header, request_headers,
+};
+use crate::harness::{Answer, CATALOG, Connection, Fault, Response, Server, Setup, eventually};
 use crate::hostile::from_address;
 
 const FALLBACK: &str = "https://network.example/unavailable";
@@ -191,7 +196,10 @@ fn postbacks_that_wait_are_bounded_and_those_that_need_not_go_on() {
     let body = |txn: &str| format!("click_id={click}&event=sale&txn_id={txn}");
     let mut slow: Vec<_> = (0..PLACES)
         .map(|n| {
-            let (mut connection, body) = (server.connect(), body(&format!("slow-{n}")));
+            // Of so few places each source has one.
+            let address = Ipv4Addr::new(127, 0, 0, 2 + n as u8);
+            let mut connection = from_address(address, server.public);
+            let body = body(&format!("slow-{n}"));
             let head = "POST /postback HTTP/1.1\r\nHost: t\r\nContent-Length";
             let (begun, rest) = body.split_at(10);
             connection.send(format!("{head}: {}\r\n\r\n{begun}", body.len())).expect("sent");
@@ -229,6 +237,160 @@ fn postbacks_that_wait_are_bounded_and_those_that_need_not_go_on() {
     drop(gone);
     waiting(0.0);
     assert_eq!(server.conversions("").len(), PLACES + 2);
+}
+
+/// The head of a POST whose body does not come, over HTTP/1.1.
+fn begun_post(address: &str) -> String {
+    format!(
+        "POST /postback HTTP/1.1\r\nHost: t\r\nX-Forwarded-For: {address}\r\n\
+         Content-Length: 9\r\n\r\nx"
+    )
+}
+
+/// The same over HTTP/2.
+fn begun_stream(number: u32, address: &str) -> Vec<u8> {
+    let headers = [request_headers("POST", "/postback"), header("x-forwarded-for", address)];
+    frame(HEADERS, END_HEADERS, 2 * number + 1, &headers.concat())
+}
+
+#[test]
+fn one_source_takes_no_more_places_than_its_share_over_however_many_connections() {
+    const PLACES: usize = 80;
+    const SHARE: usize = PLACES / WAITING_SHARE_OF_SOURCE;
+    let authority = Authority::new();
+    let setup = authority.setup("server").key("server.trusted_proxies", "127.0.0.0/8");
+    let server = setup.key("limits.postbacks_waiting_max", &PLACES.to_string()).start();
+    let (client, plain) = (authority.client(&["h2"]), authority.client(&[]));
+    let waiting = |count: usize| {
+        eventually("postbacks that wait", || {
+            (server.metric("postbackd_postbacks_waiting") == count as f64).then_some(())
+        });
+    };
+    let post = |address: &str, body: &str| {
+        let mut connection = plain.open(server.public);
+        write!(
+            connection,
+            "POST /postback HTTP/1.1\r\nHost: t\r\nX-Forwarded-For: {address}\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("sent");
+        let mut answer = String::new();
+        // However the connection ends.
+        let _ = connection.read_to_string(&mut answer);
+        answer
+    };
+    let refused = |answer: &str| {
+        assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+        assert!(
+            answer.contains("retry-after: 1\r\n") && answer.contains("rate_limited"),
+            "{answer}"
+        );
+    };
+    let click = plain_click(&mut plain.open(server.public));
+    let sale = |txn: &str| format!("click_id={click}&event=sale&txn_id={txn}");
+
+    // A /64 is one source: half of its share over HTTP/1.1, and much more over HTTP/2.
+    let mut slow: Vec<_> = (0..SHARE / 2).map(|_| plain.open(server.public)).collect();
+    for (connection, n) in slow.iter_mut().zip(0..) {
+        connection.write_all(begun_post(&format!("2001:db8::{n}")).as_bytes()).expect("sent");
+    }
+    waiting(SHARE / 2);
+    let mut flood: Vec<_> = (0..3).map(|_| RawHttp2::open(&client, server.public, &[])).collect();
+    for raw in &mut flood {
+        let frames = (0..50).flat_map(|n| begun_stream(n, &format!("2001:db8::1:{n}")));
+        raw.send(&frames.collect::<Vec<_>>()).expect("sent");
+    }
+    let series = "postbackd_postback_unavailable_total{reason=\"rate_limited\"}";
+    let beyond = (150 - (SHARE - SHARE / 2)) as f64;
+    eventually("refusals", || (server.metric(series) == beyond).then_some(()));
+    waiting(SHARE);
+    // What that source sends whole is refused, too, unless it needs no place.
+    refused(&post("2001:db8::7", &sale("flood")));
+    let mut asking = plain.open(server.public);
+    let target = format!("/postback?{}", sale("get"));
+    assert_eq!(get(&mut asking, &target).expect("an answer"), 200);
+
+    // Others are served, by HTTP/1.1 and HTTP/2; whoever speaks for everybody has no share.
+    assert!(post("2001:db8:0:1::1", &sale("other")).contains("\"accepted\""));
+    let spoken_for: Vec<_> = (0..2 * SHARE)
+        .map(|_| {
+            let mut connection = plain.open(server.public);
+            connection.write_all(begun_post("127.0.0.1").as_bytes()).expect("sent");
+            connection
+        })
+        .collect();
+    waiting(3 * SHARE);
+    assert!(post("203.0.113.9", &sale("another")).contains("\"accepted\""));
+    let mut other = RawHttp2::open(&client, server.public, &[]);
+    other.send(&begun_stream(0, "203.0.113.8")).expect("sent");
+    waiting(3 * SHARE + 1);
+
+    // Places come back with the connections that held them, and the share with them.
+    drop((other, spoken_for));
+    waiting(SHARE);
+    drop(flood);
+    waiting(SHARE / 2);
+    assert!(post("2001:db8::7", &sale("flood")).contains("\"accepted\""));
+    drop(slow);
+    waiting(0);
+    assert_eq!(server.conversions("").len(), 4);
+}
+
+/// A click over TLS; its ID.
+fn plain_click(stream: &mut Stream) -> String {
+    write!(
+        stream,
+        "GET /click?id=sp7&redirect=false HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
+    )
+    .expect("sent");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    let (_, rest) = answer.split_once("\"click_id\":\"").expect("a click");
+    rest[..33].to_owned()
+}
+
+#[test]
+fn what_waits_for_the_disk_alone_holds_no_place() {
+    let setup = Setup::new().on_faulty_disk().key("limits.postbacks_waiting_max", "8");
+    let server = setup.start();
+    server.await_own_commits();
+    let click = server.click("id=sp7");
+    eventually("a fifth commit", || {
+        (server.metric("postbackd_store_commits_total") == 5.0).then_some(())
+    });
+    server.disk().break_down(Fault::SyncsHang, None);
+    let body = |n: usize| format!("click_id={click}&event=sale&txn_id={n}");
+    // One after the other: one source has one of these places.
+    let mut posted: Vec<_> = (0..20)
+        .map(|n| {
+            let (mut connection, body) = (server.connect(), body(n));
+            let head = format!(
+                "POST /postback HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            connection.send(format!("{head}{body}")).expect("sent");
+            let pending = (n + 1) as f64;
+            eventually("a claim on its way to the disk", || {
+                (server.metric("postbackd_dedupe_pending") == pending).then_some(())
+            });
+            assert_eq!(server.metric("postbackd_postbacks_waiting"), 0.0);
+            connection
+        })
+        .collect();
+    // The same again waits for another postback, by whatever method: it has a place.
+    let mut again = server.connect();
+    again.ask("GET", &format!("/postback?{}", body(0)), "").expect("sent");
+    eventually("a place", || (server.metric("postbackd_postbacks_waiting") == 1.0).then_some(()));
+    let beyond = server.connect().post("/postback", "", body(0).as_bytes());
+    limited(&beyond.expect("an answer"));
+    server.disk().repair();
+    for connection in &mut posted {
+        let answer = Answer::of(connection.receive("POST").expect("an answer"));
+        assert_eq!(answer.verdict(), (200, "accepted", ""));
+    }
+    let again = Answer::of(again.receive("GET").expect("an answer"));
+    assert_eq!(again.verdict(), (200, "duplicate", ""));
 }
 
 #[test]
@@ -272,4 +434,26 @@ fn a_rate_limit_is_a_number_in_a_time() {
         let report = config(text).expect_err(text).to_string();
         assert!(report.contains("must be from 1 to 1000000000, in \"1s\" to \"1d\""), "{report}");
     }
+}
+
+#[test]
+fn where_nothing_of_refused_postbacks_is_to_be_kept_each_is_counted_and_conversions_are_kept() {
+    let server = Setup::new().key("inbound.refused_per_day", "0B").start();
+    for _ in 0..3 {
+        assert_eq!(server.postback("click_id=x&event=sale").http.status, 400);
+    }
+    let series = "postbackd_inbound_dropped_total{result=\"refused\"}";
+    assert_eq!(server.metric(series), 3.0);
+    let click = server.click("id=sp7");
+    let sale = server.postback(&format!("click_id={click}&event=sale&txn_id=T-1"));
+    assert_eq!(sale.verdict(), (200, "accepted", ""));
+    let kept = server.api("inbound");
+    let kept = kept["items"].as_array().expect("items");
+    assert_eq!(kept.iter().map(|row| &row["result"]).collect::<Vec<_>>(), ["accepted"]);
+    let config = |text: &str| Config::load(Some(text), "p.toml", std::iter::empty());
+    let bytes = |text: &str| config(text).expect(text).inbound.refused_bytes_per_day;
+    assert_eq!(bytes(""), INBOUND_REFUSED_BYTES_PER_DAY);
+    assert_eq!(bytes("[inbound]\nrefused_per_day = \"512MiB\"\n"), 512 << 20);
+    let report = config("[inbound]\nrefused_per_day = \"much\"\n").expect_err("no size");
+    assert!(report.to_string().contains("is not a size"), "{report}");
 }

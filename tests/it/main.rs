@@ -8,6 +8,7 @@ mod audit;
 mod auth;
 mod backup;
 mod base;
+mod beforehand;
 mod caps;
 mod catalog_api;
 mod catalog_cli;

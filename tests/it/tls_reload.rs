@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use postbackd::config::hash_text;
+
 use crate::harness::tls::{Authority, get, shown};
-use crate::harness::{Server, Setup, binary, eventually};
+use crate::harness::{CATALOG, Connection, Fault, Server, Setup, binary, eventually};
 
 fn loads(server: &Server, result: &str) -> f64 {
     server.metric(&format!("postbackd_tls_loads_total{{listener=\"public\",result=\"{result}\"}}"))
@@ -52,6 +54,55 @@ fn certificates_change_under_load_without_a_request_that_fails() {
     assert_ne!(first, second);
     assert_eq!(get(&mut old, "/c/sp7").expect("it goes on"), 302);
     assert_eq!(loads(&server, "refused"), 0.0);
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_neither_certificates_nor_tokens_waiting() {
+    const FIRST: &str = "the-first-token-of-a-guest";
+    const SECOND: &str = "the-second-token-of-a-guest";
+    let authority = Authority::new();
+    let guest = format!(
+        "[[admin.tokens]]\nname = \"guest\"\nrole = \"read\"\nsecret = \"{}\"\n",
+        hash_text(FIRST)
+    );
+    let server = authority.setup("server").on_faulty_disk().lines(&guest).start();
+    server.await_own_commits();
+    let client = authority.client(&["http/1.1"]);
+    let config = std::fs::read_to_string(server.path("postbackd.toml")).expect("readable");
+    let may = |token: &str| {
+        let headers = format!("Authorization: Bearer {token}\r\nConnection: close\r\n");
+        let mut admin = Connection::open(server.admin);
+        let answer = admin.request("GET", "/api/v1/catalog/versions", &headers);
+        answer.expect("an answer").status == 200
+    };
+    let give = |token: &str, instead: &str| {
+        server.write("postbackd.toml", &config.replace(&hash_text(FIRST), &hash_text(token)));
+        server.signal("HUP");
+        eventually("the token", || (may(token) && !may(instead)).then_some(()));
+    };
+    let before = server.catalog_version();
+    server.disk().break_down(Fault::SyncsHang, None);
+    // The first signal's entry in the audit log waits for the disk, and behind it the catalog.
+    server.write_catalog(&format!(
+        "{CATALOG}\n[[links]]\ncode = \"new\"\noffer = \"spring\"\naffiliate = \"pub-8\"\n"
+    ));
+    give(SECOND, FIRST);
+    let shown_before = shown(&client.open(server.public));
+    replace(&server, &authority.issue());
+    assert_ne!(shown(&client.open(server.public)), shown_before);
+    give(FIRST, SECOND);
+    give(SECOND, FIRST);
+    assert_eq!(server.catalog_version(), before, "the store has not kept another");
+    server.disk().repair();
+    eventually("the catalog", || (server.catalog_version() != before).then_some(()));
+    eventually("all changes in the audit log", || {
+        let kept = server.api("audit?action=tokens");
+        (kept["items"].as_array().map(Vec::len) == Some(3)).then_some(())
+    });
+    let loads = "postbackd_catalog_loads_total{result=\"applied\"}";
+    eventually("the signals of meanwhile, which are one", || {
+        (server.metric(loads) == 3.0).then_some(())
+    });
 }
 
 #[test]

@@ -1,0 +1,75 @@
+//! What is looked at before a server serves: the log, the clock, the limit of open files.
+
+use super::ServerError;
+use crate::config;
+use crate::limits::{
+    ADMIN_CONNECTIONS_MAX, FILES_OPEN_BESIDE, FILES_OPEN_PER_WORKER, LOG_FILE_BYTES,
+    TABLE_FILES_OPEN_MAX,
+};
+use crate::space::free_bytes;
+use crate::store::Store;
+
+/// Makes log files ready, where the disk has room for them beside the reserve.
+pub(super) fn prepare_log(store: &Store, config: &config::Store) -> Result<(), ServerError> {
+    let files = config.log_files_ready;
+    if files == 0 {
+        return Ok(());
+    }
+    let wanted = config.free_space_reserve_bytes + 2 * u64::from(files) * LOG_FILE_BYTES;
+    if free_bytes(&config.path).is_ok_and(|free| free >= wanted) {
+        store.prepare_log(files as usize)?;
+    } else {
+        tracing::warn!(files, "too little room on the disk to make log files ready");
+    }
+    Ok(())
+}
+
+/// IDs continue after the newest record; if the clock is behind it, they borrow from the future.
+pub(super) fn warn_if_ahead(newest_ms: u64, now_ms: u64) {
+    let ahead_ms = newest_ms.saturating_sub(now_ms);
+    if ahead_ms > 1000 {
+        tracing::warn!(
+            ahead_ms,
+            "the clock is behind the newest record; IDs run ahead of it until it has caught up"
+        );
+    }
+}
+
+/// Where connections take the descriptors that the store needs, a table cannot be opened, and the
+/// store is poisoned by no fault of its disk.
+pub(super) fn warn_if_few_files(server: &config::Server, workers: usize, allowed: Option<u64>) {
+    let needed = files_needed(server.connections_max, workers);
+    if let Some(allowed) = allowed.filter(|allowed| *allowed < needed) {
+        tracing::warn!(
+            allowed,
+            needed,
+            connections_max = server.connections_max,
+            "fewer files may be open than connections and store can need: raise the limit \
+             (LimitNOFILE=, ulimit -n), or lower server.connections_max"
+        );
+    }
+}
+
+/// The files that may be open at once: a descriptor for each connection, the tables of the store
+/// and those of the copy that is verified.
+fn files_needed(connections_max: u32, workers: usize) -> u64 {
+    u64::from(connections_max)
+        + ADMIN_CONNECTIONS_MAX as u64
+        + 2 * u64::from(TABLE_FILES_OPEN_MAX)
+        + u64::from(FILES_OPEN_PER_WORKER) * workers as u64
+        + u64::from(FILES_OPEN_BESIDE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_need_less_than_the_unit_gives() {
+        let unit = include_str!("../../deploy/postbackd.service");
+        let given = unit.lines().find_map(|line| line.strip_prefix("LimitNOFILE="));
+        let given: u64 = given.and_then(|number| number.parse().ok()).expect("a number");
+        let needed = files_needed(10_000, 64);
+        assert!((11_000..given / 2).contains(&needed), "{needed} of {given}");
+    }
+}
