@@ -17,6 +17,7 @@ use super::error::ApiError;
 use super::jobs::{Job, accepted, begin};
 use super::server::AdminState;
 use crate::audit::Author;
+use crate::backup::remove_copies;
 use crate::dedup::Claim;
 use crate::limits::{ERASURES_AGAIN_AFTER, TXN_ID_BYTES_MAX};
 use crate::model::admin::AuditAction;
@@ -124,11 +125,15 @@ async fn would_erase(state: &AdminState, subject: Subject) -> Result<Value, Stri
 async fn erased(state: &AdminState, subject: Subject) -> Result<Value, String> {
     let erased = state.postbacks.erase(subject, state.clock.now_ms()).await;
     let (erased, touched) = erased.map_err(text)?;
-    state.store.purge(touched).map_err(|error| {
-        format!("what was erased is not out of all files yet, and will be tried again: {error}")
-    })?;
+    // No other job is under way, so what is there was left by a kill.
+    remove_copies(&state.store_path).map_err(not_out_of_files)?;
+    state.store.purge(touched).map_err(not_out_of_files)?;
     state.store.end_erasure(subject).await.map_err(text)?;
     result(erased, false)
+}
+
+fn not_out_of_files(error: impl std::fmt::Display) -> String {
+    format!("what was erased is not out of all files yet, and will be tried again: {error}")
 }
 
 fn result(erased: Erased, dry_run: bool) -> Result<Value, String> {

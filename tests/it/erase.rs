@@ -370,6 +370,50 @@ fn an_erasure_under_way_is_taken_up_after_a_kill_whatever_comes_meanwhile() {
 }
 
 #[test]
+fn copies_of_the_store_that_a_kill_has_left_keep_nothing_of_what_was_erased() {
+    let mut server = server();
+    let click = janes_click(&server);
+    let data = server.path("data");
+    let copies = ["verify", "verify.tmp", "backup.partial", "backup.partial.tmp"];
+    let copies = copies.map(|name| data.join(name));
+    let leave = || {
+        for copy in &copies {
+            std::fs::create_dir_all(copy).expect("a folder");
+            for entry in std::fs::read_dir(data.join("db")).expect("readable") {
+                let path = entry.expect("an entry").path();
+                let copied = copy.join(path.file_name().expect("a name"));
+                // One that was just removed is in no copy.
+                let _ = std::fs::copy(&path, copied);
+            }
+        }
+    };
+    let left = || copies.iter().filter(|copy| copy.exists()).collect::<Vec<_>>();
+    server.kill();
+    leave();
+    assert!(!found(&copies[0], &PERSON).is_empty(), "the copy has nothing of the person");
+    server.start_again();
+    assert!(left().is_empty(), "{:?}", left());
+
+    // What another process began to back up before the server was started is its own; while it is
+    // at it, nobody says that all is erased.
+    server.stop();
+    leave();
+    let other = std::fs::File::open(&data).expect("there");
+    other.lock().expect("locked");
+    server.start_again();
+    assert_eq!(left(), [&copies[2], &copies[3]]);
+    let body = json!({"click_id": click}).to_string();
+    let begun = server.post_api("erase", "application/json", &body);
+    let job = ended(&server, begun.json()["job_id"].as_str().expect("an ID"));
+    assert_eq!(job["status"], "failed", "{job}");
+    assert_eq!(left(), [&copies[2], &copies[3]]);
+    drop(other);
+    erase(&server, &json!({"click_id": click}));
+    eventually("no text in any file", || found(&data, &PERSON).is_empty().then_some(()));
+    assert!(left().is_empty(), "{:?}", left());
+}
+
+#[test]
 fn erasing_leaves_the_log_whole_at_every_kill() {
     let mut server = server();
     let mut known = Vec::new();
