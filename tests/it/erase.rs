@@ -43,7 +43,7 @@ id = "ann"
 
 /// What tells of the person that is erased: none of it may be found in a file afterwards. No two
 /// have anything in common that a table file's blocks would be compressed by.
-const PERSON: [&str; 10] = [
+pub const PERSON: [&str; 10] = [
     "Sk68+Yb31@mZ07.test",
     "Uf73/9.1 (Vx5HwZ)",
     "https://yP38.dcQ/17Rg",
@@ -56,16 +56,16 @@ const PERSON: [&str; 10] = [
     "Tv52aEpLdi",
 ];
 
-fn server() -> Server {
+pub fn server() -> Server {
     Setup::new().catalog(CATALOG.to_owned()).key("click.ip", "full").start()
 }
 
-fn casino(server: &Server, query: &str) -> Answer {
+pub fn casino(server: &Server, query: &str) -> Answer {
     Answer::of(server.get(&format!("/postback/casino?{query}")))
 }
 
 /// Accepted; its conversion's ID.
-fn accepted(server: &Server, query: &str) -> String {
+pub fn accepted(server: &Server, query: &str) -> String {
     let answer = casino(server, query);
     assert_eq!(answer.verdict(), (200, "accepted", ""), "{query}: {answer:?}");
     answer.word("conversion_id").to_owned()
@@ -78,7 +78,7 @@ fn duplicate_of(server: &Server, query: &str, conversion: &str) {
 }
 
 /// A click of the person.
-fn janes_click(server: &Server) -> String {
+pub fn janes_click(server: &Server) -> String {
     let target = format!(
         "/click?offer=roulette&aff=ann&redirect=false&sub1={}&sub2={}&kw={}&gdpr=1&gdpr_consent={}\
          &us_privacy={}",
@@ -90,7 +90,7 @@ fn janes_click(server: &Server) -> String {
 }
 
 /// Begins a job and waits for its end.
-fn erase(server: &Server, body: &Value) -> Value {
+pub fn erase(server: &Server, body: &Value) -> Value {
     let begun = server.post_api("erase", "application/json", &body.to_string());
     assert_eq!(begun.status, 202, "{begun:?}");
     let id = begun.json()["job_id"].as_str().expect("an ID").to_owned();
@@ -99,14 +99,14 @@ fn erase(server: &Server, body: &Value) -> Value {
     job["result"].clone()
 }
 
-fn ended(server: &Server, id: &str) -> Value {
+pub fn ended(server: &Server, id: &str) -> Value {
     eventually("the end of the job", || {
         let job = server.api(&format!("jobs/{id}"));
         (job["status"] != "running").then_some(job)
     })
 }
 
-fn assert_sound(server: &Server) {
+pub fn assert_sound(server: &Server) {
     let begun = server.post_api("verify", "", "");
     assert_eq!(begun.status, 202, "{begun:?}");
     let job = ended(server, begun.json()["job_id"].as_str().expect("an ID"));
@@ -114,7 +114,7 @@ fn assert_sound(server: &Server) {
 }
 
 /// Which of the texts are in which files below a folder.
-fn found(folder: &Path, texts: &[&str]) -> Vec<String> {
+pub fn found(folder: &Path, texts: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -254,6 +254,23 @@ fn what_was_erased_is_in_no_file_and_everything_else_is_as_it_was() {
     server.stop();
     server.start_again();
     check(&server);
+    // What was sent again is erased by asking again, also where a log was written over in part.
+    for round in 0..4 {
+        let left = found(&server.path("data"), &PERSON);
+        assert!(!left.is_empty(), "what is sent again is in the log of postbacks");
+        assert_eq!(erase(&server, &body), nothing);
+        eventually("no text in any file again", || {
+            found(&server.path("data"), &PERSON).is_empty().then_some(())
+        });
+        duplicate_of(&server, &deposit, &deposit_id);
+        eventually("it is on the disk", || {
+            (!found(&server.path("data"), &PERSON).is_empty()).then_some(())
+        });
+        let again = server.api("inbound?result=duplicate&limit=1000");
+        let erased = again["items"].as_array().expect("items").iter();
+        let left = erased.filter(|row| row["erased"] == json!(false)).count();
+        assert_eq!(left, 4, "round {round}: those of somebody else, and what came last: {again}");
+    }
     let log = server.log();
     assert!(PERSON.iter().all(|text| !log.contains(text)), "{log}");
 }
