@@ -200,13 +200,13 @@ fn what_was_erased_is_in_no_file_and_everything_else_is_as_it_was() {
     let before = told(&server);
 
     let body = json!({"advertiser": "casino", "customer_id": PERSON[0], "dry_run": true});
-    let wanted = json!({"clicks": 2, "conversions": 3, "dry_run": true});
+    let wanted = json!({"clicks": 2, "conversions": 3, "damaged": [], "dry_run": true});
     assert_eq!(erase(&server, &body), wanted);
     assert_eq!(server.conversions("customer_id=Sk68%2BYb31@mZ07.test").len(), 2);
     let body = json!({"advertiser": "casino", "customer_id": PERSON[0]});
-    let wanted = json!({"clicks": 2, "conversions": 3, "dry_run": false});
+    let wanted = json!({"clicks": 2, "conversions": 3, "damaged": [], "dry_run": false});
     assert_eq!(erase(&server, &body), wanted);
-    let nothing = json!({"clicks": 0, "conversions": 0, "dry_run": false});
+    let nothing = json!({"clicks": 0, "conversions": 0, "damaged": [], "dry_run": false});
     // RocksDB may take a moment to remove what it needs no more.
     eventually("no text in any file", || {
         let left = found(&server.path("data"), &PERSON);
@@ -490,7 +490,7 @@ fn what_names_nobody_is_not_erased_and_the_command_says_what_was() {
     check(json!({"click_id": "nonsense"}), "bad_click_id");
     check(json!({"click_id": click, "all": true}), "bad_body");
     let nobody = erase(&server, &json!({"advertiser": "casino", "customer_id": "nobody"}));
-    assert_eq!(nobody, json!({"clicks": 0, "conversions": 0, "dry_run": false}));
+    assert_eq!(nobody, json!({"clicks": 0, "conversions": 0, "damaged": [], "dry_run": false}));
 
     let run = |arguments: &[&str]| {
         let config = server.path("postbackd.toml");
