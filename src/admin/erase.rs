@@ -19,7 +19,9 @@ use super::server::AdminState;
 use crate::audit::Author;
 use crate::backup::remove_copies;
 use crate::dedup::Claim;
-use crate::limits::{ERASURES_AGAIN_AFTER, TXN_ID_BYTES_MAX};
+use crate::limits::{
+    ERASURE_WAITS_FOR_FILING, ERASURES_AGAIN_AFTER, FILING_TURN, TXN_ID_BYTES_MAX,
+};
 use crate::model::admin::AuditAction;
 use crate::model::ids::ID_BYTES_MAX;
 use crate::postback::{DamagedRecord, Erased};
@@ -127,13 +129,27 @@ fn subject(state: &AdminState, body: &Erasure) -> Result<Subject, ApiError> {
     }
 }
 
+/// Waits until the conversions that are there are filed: of those that are not, all would be looked
+/// through for each click. If it takes too long, so be it.
+async fn filed(state: &AdminState) {
+    let wanted = state.store.file_soon();
+    let filed = async {
+        while state.store.progress().filed() < wanted {
+            tokio::time::sleep(FILING_TURN).await;
+        }
+    };
+    let _ = tokio::time::timeout(ERASURE_WAITS_FOR_FILING, filed).await;
+}
+
 async fn would_erase(state: &AdminState, subject: Subject) -> Result<Value, String> {
+    filed(state).await;
     let found = state.postbacks.would_erase(subject).await.map_err(text)?;
     result(found, true)
 }
 
 /// `again` if it was begun before.
 async fn erased(state: &AdminState, subject: Subject, again: bool) -> Result<Value, String> {
+    filed(state).await;
     let erased = state.postbacks.erase(subject, state.clock.now_ms(), again).await;
     let (erased, touched) = erased.map_err(text)?;
     // No other job is under way, so what is there was left by a kill.

@@ -295,6 +295,13 @@ impl Store {
         }
     }
 
+    /// Has the conversions that were submitted so far filed soon, however few they are; returns how
+    /// many of [`Store::progress`] that is.
+    #[must_use]
+    pub fn file_soon(&self) -> u64 {
+        self.filing.want_all()
+    }
+
     fn spawn_filing(&self) -> std::io::Result<JoinHandle<()>> {
         let (filing, writer) = (Arc::clone(&self.filing), Arc::clone(&self.writer));
         let (engine, health) = (Arc::clone(&self.engine), Arc::clone(&self.health));
