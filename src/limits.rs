@@ -266,6 +266,9 @@ pub const ERASED_AT_ONCE_MAX: usize = 100;
 pub const ERASED_CLICKS_KEPT_MAX: usize = 100_000;
 /// Records that an erasure could not read and names.
 pub const ERASURE_DAMAGED_NAMED_MAX: usize = 100;
+/// So many conversions that are not filed are worth waiting for: looking through fewer takes about
+/// a millisecond.
+pub const ERASURE_UNFILED_MANY: u64 = 10_000;
 /// How long an erasure waits for conversions to be filed before it begins.
 pub const ERASURE_WAITS_FOR_FILING: Duration = Duration::from_secs(30);
 /// How often an erasure looks for what came while it was under way.

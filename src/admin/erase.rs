@@ -20,7 +20,8 @@ use crate::audit::Author;
 use crate::backup::remove_copies;
 use crate::dedup::Claim;
 use crate::limits::{
-    ERASURE_WAITS_FOR_FILING, ERASURES_AGAIN_AFTER, FILING_TURN, TXN_ID_BYTES_MAX,
+    ERASURE_UNFILED_MANY, ERASURE_WAITS_FOR_FILING, ERASURES_AGAIN_AFTER, FILING_TURN,
+    TXN_ID_BYTES_MAX,
 };
 use crate::model::admin::AuditAction;
 use crate::model::ids::ID_BYTES_MAX;
@@ -129,9 +130,12 @@ fn subject(state: &AdminState, body: &Erasure) -> Result<Subject, ApiError> {
     }
 }
 
-/// Waits until the conversions that are there are filed: of those that are not, all would be looked
-/// through for each click. If it takes too long, so be it.
+/// Waits until the conversions that are there are filed, unless they are few: of those that are not,
+/// all would be looked through for each click. If it takes too long, so be it.
 async fn filed(state: &AdminState) {
+    if state.store.progress().unfiled() < ERASURE_UNFILED_MANY {
+        return;
+    }
     let wanted = state.store.file_soon();
     let filed = async {
         while state.store.progress().filed() < wanted {
