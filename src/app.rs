@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use crate::admin::{self, AdminState, AdminTokens};
 use crate::audit::Author;
 use crate::auth::Nonces;
-use crate::backup::{Backups, unfinished_restore};
+use crate::backup::{Backups, remove_copies, unfinished_restore};
 use crate::caps::Meters;
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
 use crate::click::{Clicks, IpMode, Visitor};
@@ -157,6 +157,9 @@ impl Server {
             Arc::new(metrics.store()),
         )?;
         let store = Arc::new(store);
+        if let Err(error) = remove_copies(&config.store.path) {
+            tracing::warn!(%error, "a copy of the store that was left is still there");
+        }
         beforehand::prepare_log(&store, &config.store)?;
         beforehand::warn_if_ahead(identity.newest_ms, clock.now_ms());
         store.sampling().set_bytes_per_day(config.inbound.refused_bytes_per_day);
@@ -350,10 +353,12 @@ impl Server {
             Arc::clone(&self.metrics),
         ));
         self.background.spawn(background::retention(self.config.clone(), Arc::clone(&self.store)));
-        self.background
-            .spawn(background::backups(Arc::clone(&self.admin), self.config.backup.every));
-        let erasing = Arc::clone(&self.admin);
-        self.background.spawn(async move { admin::resume_erasures(&erasing).await });
+        let (admin, every) = (Arc::clone(&self.admin), self.config.backup.every);
+        self.background.spawn(async move {
+            // What a kill has left of a backup goes before an erasure says that it is done.
+            background::look_for_backups(&admin).await;
+            tokio::join!(admin::resume_erasures(&admin), background::backups(&admin, every));
+        });
         self.background.spawn(background::sealing(Arc::clone(&self.store)));
         self.background.spawn(background::reprice(self.postbacks.clone(), self.reprice));
         self.background.spawn(async move { background::warm(&self.postbacks).await });

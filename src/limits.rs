@@ -100,6 +100,8 @@ pub const INBOUND_BURST_PART: u64 = 24;
 pub const INBOUND_WAITED_MS_MAX: u64 = 60 * 1000;
 /// Pages that are looked at for the postback behind a step of a conversion: 4 MiB.
 pub const INBOUND_PAGES_LOOKED_AT_MAX: usize = 256;
+/// Rows that a listing takes a damaged page for: about what it had.
+pub const INBOUND_ROWS_OF_DAMAGED: usize = 100;
 /// Newest days whose refused and repeated postbacks of a click a trace shows.
 pub const INBOUND_DAYS_TRACED_MAX: u32 = 400;
 /// Postbacks of one click that a trace shows.
@@ -273,6 +275,13 @@ pub const RESTORE_NUMBERS_SPREAD: u32 = 16;
 pub const ERASED_AT_ONCE_MAX: usize = 100;
 /// Clicks that an erasure remembers to have erased, so that it does not look at them again.
 pub const ERASED_CLICKS_KEPT_MAX: usize = 100_000;
+/// Records that an erasure could not read and names.
+pub const ERASURE_DAMAGED_NAMED_MAX: usize = 100;
+/// So many conversions that are not filed are worth waiting for: looking through fewer takes about
+/// a millisecond.
+pub const ERASURE_UNFILED_MANY: u64 = 10_000;
+/// How long an erasure waits for conversions to be filed before it begins.
+pub const ERASURE_WAITS_FOR_FILING: Duration = Duration::from_secs(30);
 /// How often an erasure looks for what came while it was under way.
 pub const ERASURE_PASSES_MAX: usize = 3;
 /// How long an erasure waits for a report that looks at the sums, before it tries again.

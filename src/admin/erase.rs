@@ -17,11 +17,15 @@ use super::error::ApiError;
 use super::jobs::{Job, accepted, begin};
 use super::server::AdminState;
 use crate::audit::Author;
+use crate::backup::remove_copies;
 use crate::dedup::Claim;
-use crate::limits::{ERASURES_AGAIN_AFTER, TXN_ID_BYTES_MAX};
+use crate::limits::{
+    ERASURE_UNFILED_MANY, ERASURE_WAITS_FOR_FILING, ERASURES_AGAIN_AFTER, FILING_TURN,
+    TXN_ID_BYTES_MAX,
+};
 use crate::model::admin::AuditAction;
 use crate::model::ids::ID_BYTES_MAX;
-use crate::postback::Erased;
+use crate::postback::{DamagedRecord, Erased};
 use crate::store::keys::Subject;
 
 const ERASE: &str = "erase";
@@ -42,11 +46,19 @@ pub struct Erasure {
 }
 
 /// What a job has erased.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Debug, Serialize)]
 struct Done {
     clicks: u64,
     conversions: u64,
+    /// The first records that could not be read.
+    damaged: Vec<Damaged>,
     dry_run: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Damaged {
+    table: &'static str,
+    key: String,
 }
 
 /// Erases what is known of a click's visitor or an advertiser's customer.
@@ -72,12 +84,14 @@ pub async fn erase(
             // Nothing that would tell whose data they are.
             let details = json!({ "of": subject.kind() });
             audit::keep_first(state, &by, AuditAction::Erase, &details).await?;
+            // One that failed is done with this one.
+            let again = state.store.is_erasing(subject).await.map_err(text)?;
             let begun = state.store.begin_erasure(subject, state.clock.now_ms()).await;
             let error = begun.as_ref().err().map(|error| format!("not begun: {error}"));
             // Who asked may have gone.
             let _ = kept.send(begun);
             error.map_or(Ok(()), Err)?;
-            erased(state, subject).await
+            erased(state, subject, again).await
         })
     })?;
     if !dry_run {
@@ -116,24 +130,51 @@ fn subject(state: &AdminState, body: &Erasure) -> Result<Subject, ApiError> {
     }
 }
 
+/// Waits until the conversions that are there are filed, unless they are few: of those that are not,
+/// all would be looked through for each click. If it takes too long, so be it.
+async fn filed(state: &AdminState) {
+    if state.store.progress().unfiled() < ERASURE_UNFILED_MANY {
+        return;
+    }
+    let wanted = state.store.file_soon();
+    let filed = async {
+        while state.store.progress().filed() < wanted {
+            tokio::time::sleep(FILING_TURN).await;
+        }
+    };
+    let _ = tokio::time::timeout(ERASURE_WAITS_FOR_FILING, filed).await;
+}
+
 async fn would_erase(state: &AdminState, subject: Subject) -> Result<Value, String> {
+    filed(state).await;
     let found = state.postbacks.would_erase(subject).await.map_err(text)?;
     result(found, true)
 }
 
-async fn erased(state: &AdminState, subject: Subject) -> Result<Value, String> {
-    let erased = state.postbacks.erase(subject, state.clock.now_ms()).await;
+/// `again` if it was begun before.
+async fn erased(state: &AdminState, subject: Subject, again: bool) -> Result<Value, String> {
+    filed(state).await;
+    let erased = state.postbacks.erase(subject, state.clock.now_ms(), again).await;
     let (erased, touched) = erased.map_err(text)?;
-    state.store.purge(touched).map_err(|error| {
-        format!("what was erased is not out of all files yet, and will be tried again: {error}")
-    })?;
+    // No other job is under way, so what is there was left by a kill.
+    remove_copies(&state.store_path).map_err(not_out_of_files)?;
+    state.store.purge(touched).map_err(not_out_of_files)?;
     state.store.end_erasure(subject).await.map_err(text)?;
     result(erased, false)
 }
 
+fn not_out_of_files(error: impl std::fmt::Display) -> String {
+    format!("what was erased is not out of all files yet, and will be tried again: {error}")
+}
+
 fn result(erased: Erased, dry_run: bool) -> Result<Value, String> {
-    let Erased { clicks, conversions } = erased;
-    serde_json::to_value(Done { clicks, conversions, dry_run }).map_err(text)
+    let Erased { clicks, conversions, damaged } = erased;
+    if !damaged.is_empty() {
+        tracing::warn!(records = damaged.len(), "an erasure came across damaged records");
+    }
+    let name = |it: DamagedRecord| Damaged { table: it.table.name(), key: it.key };
+    let damaged = damaged.into_iter().map(name).collect();
+    serde_json::to_value(Done { clicks, conversions, damaged, dry_run }).map_err(text)
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -155,7 +196,8 @@ pub async fn resume_erasures(state: &Arc<AdminState>) {
         };
         for subject in under_way {
             let runtime = Handle::current();
-            let begun = begin(state, ERASE, move |state| runtime.block_on(erased(state, subject)));
+            let begun =
+                begin(state, ERASE, move |state| runtime.block_on(erased(state, subject, true)));
             match begun {
                 Ok((.., ended)) => _ = ended.await,
                 // Another time.

@@ -27,7 +27,7 @@ use crate::model::reasons::{AuthCheck, PostbackResult, Refusal};
 use crate::postback::{Gained, Reprocessed, Selection};
 use crate::query::Params;
 use crate::store::StoredInbound;
-use crate::store::keys::InboundId;
+use crate::store::keys::{InboundId, RecordKey, inbound_page};
 use crate::store::records::{InboundForm, RecordError, inbound_flags, unpack_auth};
 
 /// A postback as received, as the API shows it.
@@ -84,6 +84,8 @@ struct Check {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct InboundPage {
     items: Vec<Inbound>,
+    /// Keys of pages of the log that are damaged, and were passed over.
+    damaged: Vec<String>,
     /// Where the next page begins; `null` on the last.
     next_cursor: Option<String>,
 }
@@ -147,8 +149,14 @@ pub async fn list(
     let shape = |row: &StoredInbound| Inbound::of(row, &state.keyring);
     Ok(Json(InboundPage {
         items: listing.rows.iter().map(shape).collect::<Result<_, _>>()?,
+        damaged: listing.damaged.iter().map(page_key).collect(),
         next_cursor: listing.next.map(id_text),
     }))
+}
+
+/// A page's key as `verify` names it.
+pub fn page_key(page: &RecordKey) -> String {
+    inbound_page(page).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Inbound {
@@ -296,6 +304,7 @@ fn result(applied: bool, judged: &Reprocessed) -> Value {
     serde_json::json!({
         "applied": applied,
         "postbacks": judged.postbacks,
+        "damaged": judged.damaged,
         "accepted": judged.accepted,
         "updated": judged.updated,
         "duplicate": judged.duplicate,

@@ -20,7 +20,7 @@ use super::error::ApiError;
 use super::server::AdminState;
 use super::shapes::rfc3339;
 use crate::audit::Author;
-use crate::backup::BackupError;
+use crate::backup::{BackupError, verified_copy};
 use crate::files::remove_folder;
 use crate::limits::{JOBS_KEPT_MAX, VERIFY_CACHE_BYTES};
 use crate::model::admin::AuditAction;
@@ -137,7 +137,7 @@ pub async fn verify(
 ) -> Result<Response, ApiError> {
     let (id, job, _) = begin(&state, "verify", |state| {
         yield_to_others();
-        verify_copy(&state.store, &state.store_path.join("verify"))
+        verify_copy(&state.store, &verified_copy(&state.store_path))
     })?;
     audit::keep_soon(&state, &by, AuditAction::Verify, &json!({ "job_id": job.job_id }));
     Ok(accepted(id, job))

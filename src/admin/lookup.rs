@@ -6,13 +6,13 @@ use axum::Json;
 use axum::extract::{Path, State};
 
 use super::error::ApiError;
-use super::inbound::Inbound;
+use super::inbound::{Inbound, page_key};
 use super::server::AdminState;
 use super::shapes::{Click, Conversion, Trace, TraceEntry, TracedRecord, rfc3339};
 use crate::click_id::{ClickId, RecordId};
 use crate::dedup::{Claim, ClaimSet};
 use crate::limits::{TRACE_CONVERSIONS_MAX, TXN_ID_BYTES_MAX};
-use crate::store::StoredConversion;
+use crate::store::{FoundInbound, StoredConversion};
 
 /// A click's record.
 #[utoipa::path(
@@ -64,7 +64,7 @@ pub async fn trace(
 ) -> Result<Json<Trace>, ApiError> {
     let mut clicks = Vec::new();
     let mut conversions: Vec<StoredConversion> = Vec::new();
-    let mut postbacks = Vec::new();
+    let mut postbacks = FoundInbound::default();
     let mut is_customer = false;
     if let Ok(click) = state.keyring.verify(id.as_bytes()) {
         clicks.push(click);
@@ -110,7 +110,7 @@ pub async fn trace(
         let record = TracedRecord::Conversion(Box::new(Conversion::of(&conversion)?));
         entries.push(entry("conversion", conversion.id, record));
     }
-    for stored in postbacks {
+    for stored in postbacks.rows {
         let time_ms = stored.row()?.head.time_ms;
         let record = TracedRecord::Postback(Box::new(Inbound::of(&stored, &state.keyring)?));
         entries.push((time_ms, TraceEntry { time: rfc3339(time_ms), kind: "postback", record }));
@@ -122,7 +122,8 @@ pub async fn trace(
     }
     entries.sort_by_key(|(time_ms, _)| *time_ms);
     let entries = entries.into_iter().map(|(_, entry)| entry).collect();
-    Ok(Json(Trace { id, entries }))
+    let damaged = postbacks.damaged.iter().map(page_key).collect();
+    Ok(Json(Trace { id, entries, damaged }))
 }
 
 /// A line, and when it happened.

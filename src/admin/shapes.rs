@@ -125,6 +125,8 @@ pub struct Trace {
     pub id: String,
     /// In time order.
     pub entries: Vec<TraceEntry>,
+    /// Keys of pages of the log of postbacks that are damaged, and may have had further entries.
+    pub damaged: Vec<String>,
 }
 
 /// One line of a trace.

@@ -59,18 +59,25 @@ pub(super) async fn retention(config: Config, store: Arc<Store>) {
     }
 }
 
-/// Makes backups: every so often, counted from the newest that is there.
-pub(super) async fn backups(admin: Arc<AdminState>, every: Option<Duration>) {
+/// Looks for backups that are there, and removes what is left of others.
+pub(super) async fn look_for_backups(admin: &Arc<AdminState>) {
     if admin.backups.is_none() {
         return;
     }
     admin.metrics.backed_up(None);
-    let state = Arc::clone(&admin);
+    let state = Arc::clone(admin);
     let looked = tokio::task::spawn_blocking(move || {
         state.backups.as_ref().map(|backups| backups.look(state.clock.now_ms()))
     });
     if let Ok(Some(Err(error))) = looked.await {
         tracing::warn!(%error, "cannot look for backups");
+    }
+}
+
+/// Makes backups: every so often, counted from the newest that is there.
+pub(super) async fn backups(admin: &Arc<AdminState>, every: Option<Duration>) {
+    if admin.backups.is_none() {
+        return;
     }
     let Some(every) = every else { return };
     let mut tick = tokio::time::interval(BACKUP_LOOK_EVERY);
@@ -78,7 +85,7 @@ pub(super) async fn backups(admin: Arc<AdminState>, every: Option<Duration>) {
         tick.tick().await;
         let backups = admin.backups.as_ref();
         let is_due = || backups.is_some_and(|kept| kept.is_due(every, admin.clock.now_ms()));
-        if is_due() && admin::back_up(&admin).await && is_due() {
+        if is_due() && admin::back_up(admin).await && is_due() {
             // It failed, and will not succeed at once.
             tokio::time::sleep(BACKUP_AGAIN_AFTER).await;
         }

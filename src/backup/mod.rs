@@ -8,7 +8,7 @@ mod copy;
 mod list;
 mod restore;
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,6 +83,9 @@ pub enum BackupError {
         .0.display()
     )]
     Occupied(PathBuf),
+    /// Another process is at it.
+    #[error("another process is making a backup of the store")]
+    UnderWay,
     /// The server stops.
     #[error("the server stops; the backup was given up")]
     Stopping,
@@ -174,15 +177,17 @@ impl Backups {
     }
 
     /// Removes what backups left that were cut short, and looks for the newest complete one.
-    /// Blocks.
+    /// What they left in the store's folder is for [`remove_copies`]. Blocks.
     ///
     /// # Errors
     /// When the folders cannot be read or changed.
     pub fn look(&self, now_ms: u64) -> Result<(), BackupError> {
         // What another process is at is not cut short.
-        let lock = if self.path.is_dir() { Some(self.lock()?) } else { None };
-        if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
-            self.clean()?;
+        if self.path.is_dir() {
+            let lock = self.lock()?;
+            if lock.try_lock().is_ok() {
+                self.clean()?;
+            }
         }
         let taken_ms = kept(&self.path)?.into_iter().map(|kept| kept.list.taken_ms);
         let newest_ms = taken_ms.filter(|ms| *ms <= now_ms).max();
@@ -206,8 +211,12 @@ impl Backups {
         let lock = self.lock()?;
         lock.lock().map_err(BackupError::of(&self.path))?;
         self.clean()?;
+        let store = File::open(&self.store_path).map_err(BackupError::of(&self.store_path))?;
+        store.lock().map_err(BackupError::of(&self.store_path))?;
+        remove_each(staging(&self.store_path))?;
         let folder = self.path.join(list::name(now_ms));
-        let unfinished = Unfinished([self.staging(), unfinished(&folder)]);
+        let [made, _] = staging(&self.store_path);
+        let unfinished = Unfinished([made, unfinished(&folder)]);
         let [staging, partial] = &unfinished.0;
         has_room(&self.store_path, self.reserve, BACKUP_OVERHEAD_BYTES)?;
         copy(staging)?;
@@ -287,20 +296,46 @@ impl Backups {
     }
 
     fn clean(&self) -> Result<(), BackupError> {
-        let left = list::entries(&self.path)?.into_iter().filter(|folder| is_unfinished(folder));
-        // The second is the engine's own, while it makes the first.
-        let staging = self.staging();
-        let unnamed = staging.with_added_extension("tmp");
-        for folder in left.chain([staging, unnamed]) {
-            remove_folder(&folder).map_err(BackupError::of(&folder))?;
-        }
-        Ok(())
+        remove_each(list::entries(&self.path)?.into_iter().filter(|folder| is_unfinished(folder)))
     }
+}
 
-    /// Where the store's files get their second names: on the store's own disk.
-    fn staging(&self) -> PathBuf {
-        self.store_path.join(format!("backup{UNFINISHED}"))
+/// Where a server makes the copy of its store that it verifies.
+#[must_use]
+pub fn verified_copy(store_path: &Path) -> PathBuf {
+    store_path.join("verify")
+}
+
+/// Where the store's files get their second names, on the store's own disk; and the name that the
+/// engine gives that folder while it makes it.
+fn staging(store_path: &Path) -> [PathBuf; 2] {
+    with_engines_own(store_path.join(format!("backup{UNFINISHED}")))
+}
+
+fn with_engines_own(copy: PathBuf) -> [PathBuf; 2] {
+    let unnamed = copy.with_added_extension("tmp");
+    [copy, unnamed]
+}
+
+/// Removes the copies of a store in its folder that a kill has left there. Only for the process
+/// that has the store open, while it makes none itself. Blocks.
+///
+/// # Errors
+/// When one cannot be removed, or another process is making a backup, which it began before the
+/// store was opened: that copy stays.
+pub fn remove_copies(store_path: &Path) -> Result<(), BackupError> {
+    remove_each(with_engines_own(verified_copy(store_path)))?;
+    let store = File::open(store_path).map_err(BackupError::of(store_path))?;
+    match store.try_lock() {
+        Ok(()) => remove_each(staging(store_path)),
+        Err(TryLockError::WouldBlock) => Err(BackupError::UnderWay),
+        Err(TryLockError::Error(error)) => Err(BackupError::of(store_path)(error)),
     }
+}
+
+fn remove_each(folders: impl IntoIterator<Item = PathBuf>) -> Result<(), BackupError> {
+    let remove = |folder: PathBuf| remove_folder(&folder).map_err(BackupError::of(&folder));
+    folders.into_iter().try_for_each(remove)
 }
 
 /// Which of the others are more than are to be kept beside the new one: the oldest, but none that

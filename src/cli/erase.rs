@@ -57,5 +57,8 @@ fn erased(arguments: &EraseArguments) -> Result<u8, u8> {
     let done = by_server_with(&client, "erase", content)?;
     let said = if dry_run { "would be erased" } else { "erased" };
     println!("{said}: {} clicks, {} conversions", done["clicks"], done["conversions"]);
+    for record in done["damaged"].as_array().into_iter().flatten() {
+        eprintln!("damaged: {} {}", record["table"], record["key"]);
+    }
     Ok(EXIT_OK)
 }

@@ -110,6 +110,8 @@ fn listed(arguments: &InboundArguments) -> Result<u8, u8> {
     each_page(&client, &format!("inbound?{PAGE_ROWS}{asked}"), |page| {
         let items = page["items"].as_array().ok_or_else(|| failed("the answer is no page"))?;
         items.iter().for_each(|item| println!("{item}"));
+        let damaged = page["damaged"].as_array().into_iter().flatten();
+        damaged.for_each(|key| eprintln!("passed over, because it is damaged: inbound {key}"));
         Ok(())
     })?;
     Ok(EXIT_OK)

@@ -6,30 +6,51 @@
 //! conversion holds its claims, as whoever changes one does. Erasing twice changes nothing, so
 //! what a crash has cut short is simply done again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use super::flow::Postbacks;
+use super::body::Body;
+use super::flow::{PostbackRequest, Postbacks};
+use super::mapping::{Fields, Names};
+use super::sender::{Address, Sender};
 use super::update::{ChangeError, status_of};
+use crate::catalog::Catalog;
 use crate::click_id::RecordId;
-use crate::dedup::ClaimSet;
+use crate::dedup::{Claim, ClaimSet};
 use crate::limits::{
-    ERASED_AT_ONCE_MAX, ERASED_CLICKS_KEPT_MAX, ERASURE_AGAIN_AFTER, ERASURE_PASSES_MAX,
+    ERASED_AT_ONCE_MAX, ERASED_CLICKS_KEPT_MAX, ERASURE_AGAIN_AFTER, ERASURE_DAMAGED_NAMED_MAX,
+    ERASURE_PASSES_MAX, PAGE_ROWS_MAX, REPROCESS_REST,
 };
-use crate::model::reasons::Flag;
+use crate::model::fields::Field;
+use crate::model::preset::AnswerForm;
+use crate::model::reasons::{Flag, PostbackResult};
 use crate::store::keys::{self, DedupeKey, Subject};
-use crate::store::records::ConversionRecord;
+use crate::store::records::{ConversionRecord, InboundRow, inbound_flags};
+use crate::store::schema::Table;
 use crate::store::ticket::Outcome;
 use crate::store::{
-    ClickErasure, ConversionChange, EraseError, StoredInbound, SubmitError, Touched,
+    ClickErasure, ConversionChange, EraseError, FoundInbound, ReadError, SubmitError, Touched,
 };
 
 /// What was erased, or would be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Erased {
     /// Clicks.
     pub clicks: u64,
     /// Conversions.
     pub conversions: u64,
+    /// The first records that do not decode, which may have been of the person, too.
+    pub damaged: BTreeSet<DamagedRecord>,
+}
+
+/// A record that does not decode. Pages of postbacks were emptied, others are as they were.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DamagedRecord {
+    /// Its table.
+    pub table: Table,
+    /// Its key: a conversion's ID, or hex digits.
+    pub key: String,
 }
 
 /// Which conversions of a click are meant.
@@ -44,6 +65,7 @@ enum Whose {
 /// An erasure under way.
 struct Erasing<'p> {
     postbacks: &'p Postbacks,
+    subject: Subject,
     /// When each conversion is said to have been erased, Unix milliseconds; `None`: nothing is.
     at_ms: Option<u64>,
     erased: Erased,
@@ -52,6 +74,10 @@ struct Erasing<'p> {
     touched: Touched,
     /// Clicks that need not be looked at again.
     seen: HashSet<RecordId>,
+    /// Clicks whose postbacks are still to be looked for.
+    named: HashSet<RecordId>,
+    /// Postbacks that are still to be blanked.
+    found: FoundInbound,
 }
 
 impl Postbacks {
@@ -59,7 +85,8 @@ impl Postbacks {
     /// [`Store::purge`].
     ///
     /// What arrives before this ends is erased with the rest, for as long as there is an end: what
-    /// arrives later is new.
+    /// arrives later is new. A record that does not decode is named, and does not keep the others.
+    /// `again` if it was begun before and may have been cut short.
     ///
     /// # Errors
     /// When the store cannot be read or written; what was erased before stays so.
@@ -69,15 +96,20 @@ impl Postbacks {
         &self,
         subject: Subject,
         now_ms: u64,
+        again: bool,
     ) -> Result<(Erased, Touched), ChangeError> {
-        let mut erasing = Erasing::new(self, Some(now_ms));
+        let mut erasing = Erasing::new(self, subject, Some(now_ms));
         for _ in 0..ERASURE_PASSES_MAX {
-            let before = (erasing.erased, erasing.arrivals);
+            let before = erasing.done();
             self.store.all_appended().await.map_err(EraseError::from)?;
-            erasing.pass(subject).await?;
-            if (erasing.erased, erasing.arrivals) == before {
+            erasing.pass().await?;
+            if erasing.done() == before {
                 break;
             }
+        }
+        if let Subject::Customer(customer) = subject {
+            self.store.all_appended().await.map_err(EraseError::from)?;
+            erasing.log(customer, again).await?;
         }
         Ok((erasing.erased, erasing.touched))
     }
@@ -87,8 +119,8 @@ impl Postbacks {
     /// # Errors
     /// When the store cannot be read.
     pub async fn would_erase(&self, subject: Subject) -> Result<Erased, ChangeError> {
-        let mut erasing = Erasing::new(self, None);
-        erasing.pass(subject).await?;
+        let mut erasing = Erasing::new(self, subject, None);
+        erasing.pass().await?;
         Ok(erasing.erased)
     }
 
@@ -140,24 +172,38 @@ impl Postbacks {
 }
 
 impl<'p> Erasing<'p> {
-    fn new(postbacks: &'p Postbacks, at_ms: Option<u64>) -> Self {
-        let (touched, seen) = (Touched::default(), HashSet::new());
-        Self { postbacks, at_ms, erased: Erased::default(), arrivals: 0, touched, seen }
+    fn new(postbacks: &'p Postbacks, subject: Subject, at_ms: Option<u64>) -> Self {
+        Self {
+            postbacks,
+            subject,
+            at_ms,
+            erased: Erased::default(),
+            arrivals: 0,
+            touched: Touched::default(),
+            seen: HashSet::new(),
+            named: HashSet::new(),
+            found: FoundInbound::default(),
+        }
+    }
+
+    const fn done(&self) -> (u64, u64, u64) {
+        (self.erased.clicks, self.erased.conversions, self.arrivals)
     }
 
     /// Goes over all that there is of a person.
-    async fn pass(&mut self, subject: Subject) -> Result<(), ChangeError> {
+    async fn pass(&mut self) -> Result<(), ChangeError> {
         self.seen.clear();
-        match subject {
-            Subject::Click(click) => self.visit(click, Whose::Everybodys).await,
+        match self.subject {
+            Subject::Click(click) => self.visit(click, Whose::Everybodys).await?,
             Subject::Customer(customer) => {
                 let bound = self.postbacks.store.binding_by_key(customer).await?;
                 if let Some(binding) = bound {
                     self.visit(binding.click, Whose::Nobodys).await?;
                 }
-                self.customer(customer).await
+                self.customer(customer).await?;
             }
         }
+        self.by_clicks().await
     }
 
     /// The conversions that name a customer, and their clicks.
@@ -167,7 +213,10 @@ impl<'p> Erasing<'p> {
             let store = &self.postbacks.store;
             let page = store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await?;
             for stored in &page.rows {
-                let record = stored.record()?;
+                let Ok(record) = stored.record() else {
+                    self.damaged(Table::Conversions, stored.id.to_text().to_string());
+                    continue;
+                };
                 self.conversion(stored.id, &record).await?;
                 self.visit(RecordId::from_bytes(record.click), Whose::Nobodys).await?;
             }
@@ -191,7 +240,10 @@ impl<'p> Erasing<'p> {
             let store = &self.postbacks.store;
             let page = store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await?;
             for stored in &page.rows {
-                let record = stored.record()?;
+                let Ok(record) = stored.record() else {
+                    self.damaged(Table::Conversions, stored.id.to_text().to_string());
+                    continue;
+                };
                 if whose == Whose::Everybodys || record.customer_key().is_none() {
                     self.conversion(stored.id, &record).await?;
                 }
@@ -216,45 +268,182 @@ impl<'p> Erasing<'p> {
         };
         // Also if it is erased already: a crash may have come before it was written out.
         self.touched.conversion(id);
-        if !is_erased && self.postbacks.erase_conversion(id, now_ms).await? {
-            self.erased.conversions += 1;
+        if !is_erased {
+            let done = self.postbacks.erase_conversion(id, now_ms).await;
+            let key = || id.to_text().to_string();
+            self.erased.conversions += self.unless_damaged(done, Table::Conversions, key)?;
         }
-        let (store, click) = (&self.postbacks.store, RecordId::from_bytes(record.click));
-        let mut found = store.inbound_of_conversion(id, record.steps_by_postback_ms()).await?;
-        self.arrivals(&found).await?;
-        found = store.inbound_of_click(click, now_ms).await?;
-        self.arrivals_of(found, Some(id)).await
-    }
-
-    /// Of postbacks that made nothing those that repeated a conversion, or none.
-    async fn arrivals_of(
-        &mut self,
-        mut found: Vec<StoredInbound>,
-        conversion: Option<RecordId>,
-    ) -> Result<(), ChangeError> {
-        let wanted = conversion.map(|id| *id.as_bytes());
-        found.retain(|stored| stored.row().is_ok_and(|row| row.head.conversion == wanted));
-        self.arrivals(&found).await
-    }
-
-    async fn arrivals(&mut self, found: &[StoredInbound]) -> Result<(), ChangeError> {
-        found.iter().for_each(|stored| self.touched.inbound(&stored.id.page));
-        self.arrivals += self.postbacks.store.erase_inbound(found).await?;
-        Ok(())
+        let (store, steps_ms) = (&self.postbacks.store, record.steps_by_postback_ms());
+        self.found.extend(store.inbound_of_conversion(id, steps_ms).await?);
+        if self.found.rows.len() >= ERASED_AT_ONCE_MAX {
+            self.blank().await?;
+        }
+        self.look_for(RecordId::from_bytes(record.click)).await
     }
 
     async fn click(&mut self, click: RecordId) -> Result<(), ChangeError> {
-        let Some(now_ms) = self.at_ms else {
+        if self.at_ms.is_none() {
             let flags = self.postbacks.store.click_flags(click).await?;
             let is_left = flags.is_some_and(|flags| flags & Flag::Erased.bit() == 0);
             self.erased.clicks += u64::from(is_left);
             return Ok(());
-        };
+        }
         self.touched.click(click);
-        self.erased.clicks += u64::from(self.postbacks.erase_click(click).await?);
-        let found = self.postbacks.store.inbound_of_click(click, now_ms).await?;
-        self.arrivals_of(found, None).await
+        let done = self.postbacks.erase_click(click).await;
+        let key = || hex(click.as_bytes());
+        self.erased.clicks += self.unless_damaged(done, Table::Clicks, key)?;
+        self.look_for(click).await
     }
+
+    /// Has the postbacks that name a click looked for: once, however many conversions it has.
+    async fn look_for(&mut self, click: RecordId) -> Result<(), ChangeError> {
+        self.named.insert(click);
+        match self.named.len() < ERASED_CLICKS_KEPT_MAX {
+            true => Ok(()),
+            false => self.by_clicks().await,
+        }
+    }
+
+    /// The postbacks that made nothing and name a click: those that were refused, and those that
+    /// repeated a conversion which is meant.
+    async fn by_clicks(&mut self) -> Result<(), ChangeError> {
+        let store = &self.postbacks.store;
+        for click in std::mem::take(&mut self.named) {
+            let Some(now_ms) = self.at_ms else { break };
+            let mut found = store.inbound_of_click(click, now_ms).await?;
+            let rows = std::mem::take(&mut found.rows);
+            self.found.extend(found);
+            let (mut meant, mut others) = (HashSet::new(), HashSet::new());
+            for stored in rows {
+                let repeated = stored.row()?.head.conversion;
+                let is_meant = match repeated {
+                    None => true,
+                    Some(id) if others.contains(&id) => false,
+                    Some(id) if meant.contains(&id) => true,
+                    Some(id) => {
+                        let is_meant = self.means(RecordId::from_bytes(id)).await?;
+                        if is_meant {
+                            meant.insert(id)
+                        } else {
+                            others.insert(id)
+                        };
+                        is_meant
+                    }
+                };
+                if is_meant {
+                    self.found.rows.push(stored);
+                }
+            }
+            if self.found.rows.len() >= ERASED_AT_ONCE_MAX {
+                self.blank().await?;
+            }
+        }
+        self.blank().await
+    }
+
+    /// Whether a conversion of a click that is looked at is one that is erased with it.
+    async fn means(&self, conversion: RecordId) -> Result<bool, ChangeError> {
+        let Subject::Customer(customer) = self.subject else { return Ok(true) };
+        let stored = self.postbacks.store.conversion(conversion).await?;
+        let record = stored.as_ref().map(|stored| stored.record());
+        let Some(Ok(record)) = record else { return Ok(false) };
+        Ok(record.customer_key().is_none_or(|named| named == customer))
+    }
+
+    /// Postbacks that made nothing and name a customer, whatever click they name: the log is
+    /// looked through as a whole. Where one was blanked before, what was cut short has to be
+    /// written out.
+    async fn log(&mut self, customer: DedupeKey, again: bool) -> Result<(), ChangeError> {
+        let (catalog, mut after) = (self.postbacks.catalog.load_full(), None);
+        loop {
+            let catalog = Arc::clone(&catalog);
+            let filter = Arc::new(move |row: &InboundRow<'_>| match row.head.result() {
+                Some(PostbackResult::Refused | PostbackResult::Duplicate) => {
+                    let is_blank = row.flags & inbound_flags::ERASED != 0;
+                    if is_blank { again } else { names(row, customer, &catalog) }
+                }
+                _ => false,
+            });
+            let store = &self.postbacks.store;
+            let page = store.inbound(0, u64::MAX, after, PAGE_ROWS_MAX, filter).await?;
+            self.found.rows = page.rows;
+            self.found.damaged.extend(page.damaged);
+            self.found.emptied.extend(page.emptied);
+            self.blank().await?;
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(REPROCESS_REST).await;
+        }
+    }
+
+    /// Blanks what was found. What does not decode may be of the person, and tells nobody
+    /// anything.
+    async fn blank(&mut self) -> Result<(), ChangeError> {
+        let FoundInbound { rows, damaged, emptied } = std::mem::take(&mut self.found);
+        let store = &self.postbacks.store;
+        // Those that were emptied before, too: a crash may have come before they were written out.
+        emptied.iter().for_each(|page| self.touched.inbound(page));
+        rows.iter().for_each(|stored| self.touched.inbound(&stored.id.page));
+        self.arrivals += store.erase_inbound(&rows).await?;
+        for page in damaged {
+            if store.empty_inbound(page).await? {
+                self.touched.inbound(&page);
+            }
+            self.damaged(Table::Inbound, hex(&keys::inbound_page(&page)));
+        }
+        Ok(())
+    }
+
+    fn unless_damaged(
+        &mut self,
+        done: Result<bool, ChangeError>,
+        table: Table,
+        key: impl FnOnce() -> String,
+    ) -> Result<u64, ChangeError> {
+        match done {
+            Err(ChangeError::Read(ReadError::Record(_))) => {
+                self.damaged(table, key());
+                Ok(0)
+            }
+            done => done.map(u64::from),
+        }
+    }
+
+    fn damaged(&mut self, table: Table, key: String) {
+        if self.erased.damaged.len() < ERASURE_DAMAGED_NAMED_MAX {
+            self.erased.damaged.insert(DamagedRecord { table, key });
+        }
+    }
+}
+
+/// Whether a postback names a customer of the advertiser that it spoke for, by the names of today.
+fn names(row: &InboundRow<'_>, customer: DedupeKey, catalog: &Catalog) -> bool {
+    let address = Address::of(row.head.path);
+    let sender = Sender::at(address, catalog, &mut { AnswerForm::Json });
+    let sender = sender.unwrap_or(Sender { names: Names::STANDARD, advertiser: None });
+    let request = PostbackRequest {
+        address,
+        query: row.text.as_bytes(),
+        body: Body::None,
+        head: false,
+        post: false,
+        ip: &|| IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        now_ms: row.head.time_ms,
+        again: None,
+    };
+    let mut fields = Fields::default();
+    // One that was refused for how it was put has been read as far as it goes.
+    let _ = fields.read(&sender, &request);
+    fields.get(Field::CustomerId).is_some_and(|customer_id| {
+        let advertiser = row.head.advertiser;
+        Claim::Customer { advertiser, customer_id, windows: None }.store_key() == customer
+    })
+}
+
+fn hex(key: &[u8]) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl From<EraseError> for ChangeError {

@@ -39,7 +39,7 @@ pub use answer::{Answer, Told};
 pub use as_received::KeptIp;
 pub use body::Body;
 pub use decide::{Refused, Verdict, decide};
-pub use erase::Erased;
+pub use erase::{DamagedRecord, Erased};
 pub use flow::{Committing, PostbackRequest, Postbacks, Progress};
 pub use mapping::{Fields, Names};
 pub use reprocess::{Again, Gained, Reprocessed, Selection};

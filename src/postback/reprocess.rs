@@ -105,6 +105,8 @@ pub struct Reprocessed {
     pub left_out: u64,
     /// Where to go on, if there may be more.
     pub next: Option<InboundId>,
+    /// Pages of the log that are damaged, and were passed over.
+    pub damaged: u64,
     /// Why it ended before that.
     pub stopped: Option<&'static str>,
 }
@@ -155,6 +157,7 @@ impl Postbacks {
                 filter,
             );
             let page = page.await?;
+            done.damaged += page.damaged.len() as u64;
             for stored in &page.rows {
                 if !may_go_on() {
                     (done.next, done.stopped) = (after, Some("the server stops"));

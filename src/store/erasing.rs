@@ -148,6 +148,16 @@ impl Store {
         self.change(|batch| batch.put(Table::Meta, &key, |out| record.encode(out))).await
     }
 
+    /// Whether an erasure was begun and has not come to its end.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    pub async fn is_erasing(&self, subject: Subject) -> Result<bool, ReadError> {
+        let key = keys::erasure(subject);
+        let read = move |engine: &dyn Engine| engine.value(Table::Meta, &key);
+        Ok(self.readers.run(read).await??.is_some())
+    }
+
     /// Says that nothing is left to erase.
     ///
     /// # Errors

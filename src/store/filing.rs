@@ -195,6 +195,8 @@ pub(super) fn put_erased_claim(
 /// Files one range after the other.
 pub struct Filing {
     progress: Arc<Progress>,
+    /// So many of the first that were submitted are to be filed, worth it or not.
+    wanted: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -224,12 +226,24 @@ impl Filing {
     /// Everything below `below` is filed.
     pub(super) fn new(below: RecordKey, progress: Arc<Progress>) -> Self {
         let mark = Mark { below, submitted: 0 };
-        Self { progress, state: Mutex::new(State { below, mark, round: None }) }
+        let state = Mutex::new(State { below, mark, round: None });
+        Self { progress, wanted: AtomicU64::new(0), state }
     }
 
     /// How far it is.
     pub fn progress(&self) -> &Arc<Progress> {
         &self.progress
+    }
+
+    /// Has all that was submitted so far filed soon, however few they are; returns how many.
+    pub fn want_all(&self) -> u64 {
+        let submitted = self.progress.submitted();
+        self.wanted.fetch_max(submitted, Ordering::AcqRel);
+        submitted
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.progress.filed() < self.wanted.load(Ordering::Acquire)
     }
 
     /// Everything below is filed.
@@ -309,7 +323,8 @@ pub(super) fn file_until_closed(
     let mut idle = 0;
     while !writer.wait_closed(FILING_TURN) && health.poison_reason().is_none() {
         let filed = filing.progress.filed();
-        if let Err(error) = filing.turn(writer, engine, idle >= FILING_TURNS_IDLE) {
+        let now = idle >= FILING_TURNS_IDLE || filing.is_wanted();
+        if let Err(error) = filing.turn(writer, engine, now) {
             health.poison("filing", &error);
         }
         idle = if filing.progress.filed() == filed { idle + 1 } else { 0 };

@@ -13,9 +13,9 @@ pub use counters::{
     sub_counters_of, sub_of,
 };
 pub use inbound::{
-    INBOUND_CLICK_KEY_BYTES, INBOUND_PAGE_KEY_BYTES, InboundId, inbound_click, inbound_click_of,
-    inbound_click_range, inbound_clicks_from, inbound_page, inbound_page_id, inbound_page_of,
-    inbound_pages_end,
+    INBOUND_CLICK_KEY_BYTES, INBOUND_PAGE_KEY_BYTES, InboundId, inbound_click, inbound_click_day,
+    inbound_click_of, inbound_click_range, inbound_clicks_from, inbound_page, inbound_page_id,
+    inbound_page_of, inbound_pages_end,
 };
 
 use crate::click_id::RecordId;

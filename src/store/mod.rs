@@ -5,6 +5,7 @@
 //! it is not yet settled.
 
 mod audit;
+mod blanking;
 mod bounds;
 mod cap_sums;
 mod catalogs;
@@ -24,6 +25,7 @@ mod options;
 mod origin;
 mod rates;
 mod reader;
+mod received;
 mod refusals;
 mod restored;
 mod retention;
@@ -60,11 +62,12 @@ pub use error::{OpenError, ReadError};
 pub use filing::{Progress, yield_to_others};
 pub use health::Health;
 pub use identity::Identity;
-pub use inbound::{Arrival, InboundFilter, InboundListing, StoredInbound};
+pub use inbound::Arrival;
 pub use listing::{ConversionFilter, Page};
 pub use numbers::{Numbers, NumbersError};
 pub use rates::ChangeError;
 pub use reader::Busy;
+pub use received::{FoundInbound, InboundFilter, InboundListing, StoredInbound};
 pub use refusals::Refusals;
 pub use restored::{copy_closed, part_from_lost_time};
 pub use retention::{Expired, Retention};
@@ -147,6 +150,8 @@ pub struct Store {
     clicks_from_ms: AtomicU64,
     /// What was let go.
     expired: Mutex<Expired>,
+    /// Postbacks as received before were let go, Unix milliseconds.
+    inbound_from_ms: AtomicU64,
     audit_keys: AuditKeys,
 }
 
@@ -213,6 +218,7 @@ impl Store {
             opened_newest_ms,
             clicks_from_ms,
             expired,
+            inbound_from_ms: AtomicU64::new(0),
             audit_keys,
         };
         Ok((store, identity))
@@ -289,6 +295,13 @@ impl Store {
         if let Err(error) = self.filing.turn(&self.writer, &*self.engine, now) {
             self.health.poison("filing", &error);
         }
+    }
+
+    /// Has the conversions that were submitted so far filed soon, however few they are; returns how
+    /// many of [`Store::progress`] that is.
+    #[must_use]
+    pub fn file_soon(&self) -> u64 {
+        self.filing.want_all()
     }
 
     fn spawn_filing(&self) -> std::io::Result<JoinHandle<()>> {

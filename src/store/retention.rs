@@ -83,6 +83,9 @@ impl Store {
         };
         let subs_before = expired.subs_before();
         self.counting.forget_subs_before(subs_before);
+        let received_ms = now_ms.saturating_sub(millis(retention.inbound));
+        // Before it is submitted: whoever writes a page anew after that must know.
+        self.inbound_from_ms.store(received_ms, Ordering::Release);
         self.writer.submit(Arc::clone(&ticket) as _, |batch| {
             for (table, below) in
                 [(Table::Clicks, expired.clicks), (Table::Conversions, expired.conversions)]
@@ -94,7 +97,6 @@ impl Store {
             let audit_from = now_ms.saturating_sub(millis(retention.audit));
             let [from, to] = [0, audit_from].map(keys::audit_from);
             batch.delete_range(Table::Meta, &from, &to);
-            let received_ms = now_ms.saturating_sub(millis(retention.inbound));
             let (from, to) = ([0; 16], keys::first_at(received_ms));
             let [from, to] = [from, to].map(|page| keys::inbound_page(&page));
             batch.delete_range(Table::Inbound, &from, &to);

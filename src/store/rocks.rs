@@ -1,8 +1,10 @@
 //! The engine on RocksDB. The only file, beside the options, that names it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind as IoErrorKind;
 use std::ops::ControlFlow;
+use std::os::unix::fs::DirEntryExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -33,6 +35,9 @@ const GAUGES: [(&str, &str); 6] = [
 const NO_KEY: &[u8] = b"";
 /// What log files are filled with at once, bytes.
 const LOG_FILLER_BYTES: usize = 1 << 20;
+/// How often logs are begun to be rid of old ones: once, unless there is so much traffic that those
+/// which were just emptied are full again.
+const LOGS_CLEARED_IN: usize = 8;
 /// The property that counts failed flushes and compactions.
 const BACKGROUND_ERRORS: &str = "rocksdb.background-errors";
 /// The property that names the oldest log that is needed.
@@ -116,20 +121,53 @@ impl RocksEngine {
 }
 
 impl RocksEngine {
+    /// Leaves nothing in the logs of what was written before, once it is in table files. RocksDB
+    /// begins a log by writing over an old one, whose end stays until it is written over, too. So
+    /// logs that are needed no more are emptied, and others are begun until none of those that
+    /// were being written to is needed.
+    fn clear_logs(&self) -> Result<(), EngineError> {
+        let mut old = self.empty_old_logs()?;
+        for _ in 0..LOGS_CLEARED_IN {
+            if old.is_empty() {
+                return Ok(());
+            }
+            self.switch_log(self.family(Table::Meta))?;
+            self.flush_all()?;
+            let needed = self.empty_old_logs()?;
+            old.retain(|log| needed.contains(log));
+        }
+        match old.is_empty() {
+            true => Ok(()),
+            false => Err(EngineError("logs are begun faster than old ones are emptied".to_owned())),
+        }
+    }
+
+    fn flush_all(&self) -> Result<(), EngineError> {
+        for table in Table::ALL {
+            self.unless_ending()?;
+            self.db.flush_cf(self.family(table)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Empties the logs that RocksDB needs no more and keeps to write over them, which may never
     /// happen. Whoever begins a log takes one of them, first its content, then its name; in between
-    /// it must not be touched.
-    fn empty_old_logs(&self) -> Result<(), EngineError> {
-        let mut emptied = Vec::new();
+    /// it must not be touched. Returns the others by what stays the same when they get another
+    /// name: their inodes.
+    fn empty_old_logs(&self) -> Result<BTreeSet<u64>, EngineError> {
+        let (mut emptied, mut needed) = (Vec::new(), BTreeSet::new());
         let alone = self.logs.write().unwrap_or_else(PoisonError::into_inner);
         let needed_from = self.db.property_int_value(NEEDED_LOG).map_err(failed)?.unwrap_or(0);
         for entry in
             fs::read_dir(self.db.path()).map_err(|error| unusable(self.db.path(), error))?
         {
-            let path = entry.map_err(|error| unusable(self.db.path(), error))?.path();
+            let entry = entry.map_err(|error| unusable(self.db.path(), error))?;
+            let path = entry.path();
             let is_log = path.extension().is_some_and(|extension| extension == "log");
             let number = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
-            if !is_log || number.is_none_or(|number| number >= needed_from) {
+            let Some(number) = number.filter(|_| is_log) else { continue };
+            if number >= needed_from {
+                needed.insert(entry.ino());
                 continue;
             }
             match fs::OpenOptions::new().write(true).open(&path) {
@@ -146,7 +184,7 @@ impl RocksEngine {
         for (path, file) in emptied {
             file.sync_all().map_err(|error| unusable(&path, error))?;
         }
-        Ok(())
+        Ok(needed)
     }
 }
 
@@ -297,11 +335,8 @@ impl Engine for RocksEngine {
         let _purging = self.purging.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = || self.db.property_int_value(BACKGROUND_ERRORS).map_err(failed);
         let before = failures()?;
-        for table in Table::ALL {
-            self.unless_ending()?;
-            // From then on the log needs none of what came before.
-            self.db.flush_cf(self.family(table)).map_err(failed)?;
-        }
+        // From then on the log needs none of what came before.
+        self.flush_all()?;
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
@@ -316,7 +351,7 @@ impl Engine for RocksEngine {
         if failures()? != before {
             return Err(EngineError("a compaction has failed".to_owned()));
         }
-        self.empty_old_logs()
+        self.clear_logs()
     }
 
     fn end_purges(&self) {

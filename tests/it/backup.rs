@@ -317,6 +317,32 @@ fn a_kill_during_a_backup_leaves_nothing_that_looks_like_one() {
 }
 
 #[test]
+fn a_backup_has_its_name_when_all_of_it_has_been_synced() {
+    let server = setup().on_faulty_disk().start();
+    let click = server.click("offer=spring&aff=pub-7");
+    sell(&server, &click, "T-1");
+    let backup = folder_of(&back_up(&server));
+    let synced = server.disk().synced_elsewhere();
+    let path = |path: &Path| path.display().to_string();
+    let while_unnamed = |inside: &str| {
+        let unnamed = format!("{}.partial{inside}", path(&backup));
+        assert!(synced.contains(&unnamed), "{unnamed} is not in {synced:#?}");
+    };
+    let mut own = 0;
+    for entry in std::fs::read_dir(backup.join("db")).expect("readable") {
+        let entry = entry.expect("an entry");
+        // Tables are the store's own files, which has synced them.
+        if entry.metadata().expect("metadata").nlink() == 1 {
+            while_unnamed(&format!("/db/{}", entry.file_name().display()));
+            own += 1;
+        }
+    }
+    assert!(own >= 3, "log, manifest and options at least: {own}");
+    ["/backup.json", "/db", ""].into_iter().for_each(while_unnamed);
+    assert_eq!(synced.last(), Some(&path(&server.path("backups"))), "its name: {synced:#?}");
+}
+
+#[test]
 fn backups_on_another_file_system_are_copied() {
     let Ok(other) = tempfile::tempdir_in("/dev/shm") else { return };
     let server = setup().key("backup.path", &other.path().display().to_string()).start();

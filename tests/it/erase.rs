@@ -43,7 +43,7 @@ id = "ann"
 
 /// What tells of the person that is erased: none of it may be found in a file afterwards. No two
 /// have anything in common that a table file's blocks would be compressed by.
-const PERSON: [&str; 10] = [
+pub const PERSON: [&str; 10] = [
     "Sk68+Yb31@mZ07.test",
     "Uf73/9.1 (Vx5HwZ)",
     "https://yP38.dcQ/17Rg",
@@ -56,16 +56,16 @@ const PERSON: [&str; 10] = [
     "Tv52aEpLdi",
 ];
 
-fn server() -> Server {
+pub fn server() -> Server {
     Setup::new().catalog(CATALOG.to_owned()).key("click.ip", "full").start()
 }
 
-fn casino(server: &Server, query: &str) -> Answer {
+pub fn casino(server: &Server, query: &str) -> Answer {
     Answer::of(server.get(&format!("/postback/casino?{query}")))
 }
 
 /// Accepted; its conversion's ID.
-fn accepted(server: &Server, query: &str) -> String {
+pub fn accepted(server: &Server, query: &str) -> String {
     let answer = casino(server, query);
     assert_eq!(answer.verdict(), (200, "accepted", ""), "{query}: {answer:?}");
     answer.word("conversion_id").to_owned()
@@ -78,7 +78,7 @@ fn duplicate_of(server: &Server, query: &str, conversion: &str) {
 }
 
 /// A click of the person.
-fn janes_click(server: &Server) -> String {
+pub fn janes_click(server: &Server) -> String {
     let target = format!(
         "/click?offer=roulette&aff=ann&redirect=false&sub1={}&sub2={}&kw={}&gdpr=1&gdpr_consent={}\
          &us_privacy={}",
@@ -90,7 +90,7 @@ fn janes_click(server: &Server) -> String {
 }
 
 /// Begins a job and waits for its end.
-fn erase(server: &Server, body: &Value) -> Value {
+pub fn erase(server: &Server, body: &Value) -> Value {
     let begun = server.post_api("erase", "application/json", &body.to_string());
     assert_eq!(begun.status, 202, "{begun:?}");
     let id = begun.json()["job_id"].as_str().expect("an ID").to_owned();
@@ -99,14 +99,14 @@ fn erase(server: &Server, body: &Value) -> Value {
     job["result"].clone()
 }
 
-fn ended(server: &Server, id: &str) -> Value {
+pub fn ended(server: &Server, id: &str) -> Value {
     eventually("the end of the job", || {
         let job = server.api(&format!("jobs/{id}"));
         (job["status"] != "running").then_some(job)
     })
 }
 
-fn assert_sound(server: &Server) {
+pub fn assert_sound(server: &Server) {
     let begun = server.post_api("verify", "", "");
     assert_eq!(begun.status, 202, "{begun:?}");
     let job = ended(server, begun.json()["job_id"].as_str().expect("an ID"));
@@ -114,7 +114,7 @@ fn assert_sound(server: &Server) {
 }
 
 /// Which of the texts are in which files below a folder.
-fn found(folder: &Path, texts: &[&str]) -> Vec<String> {
+pub fn found(folder: &Path, texts: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -200,13 +200,13 @@ fn what_was_erased_is_in_no_file_and_everything_else_is_as_it_was() {
     let before = told(&server);
 
     let body = json!({"advertiser": "casino", "customer_id": PERSON[0], "dry_run": true});
-    let wanted = json!({"clicks": 2, "conversions": 3, "dry_run": true});
+    let wanted = json!({"clicks": 2, "conversions": 3, "damaged": [], "dry_run": true});
     assert_eq!(erase(&server, &body), wanted);
     assert_eq!(server.conversions("customer_id=Sk68%2BYb31@mZ07.test").len(), 2);
     let body = json!({"advertiser": "casino", "customer_id": PERSON[0]});
-    let wanted = json!({"clicks": 2, "conversions": 3, "dry_run": false});
+    let wanted = json!({"clicks": 2, "conversions": 3, "damaged": [], "dry_run": false});
     assert_eq!(erase(&server, &body), wanted);
-    let nothing = json!({"clicks": 0, "conversions": 0, "dry_run": false});
+    let nothing = json!({"clicks": 0, "conversions": 0, "damaged": [], "dry_run": false});
     // RocksDB may take a moment to remove what it needs no more.
     eventually("no text in any file", || {
         let left = found(&server.path("data"), &PERSON);
@@ -254,6 +254,23 @@ fn what_was_erased_is_in_no_file_and_everything_else_is_as_it_was() {
     server.stop();
     server.start_again();
     check(&server);
+    // What was sent again is erased by asking again, also where a log was written over in part.
+    for round in 0..4 {
+        let left = found(&server.path("data"), &PERSON);
+        assert!(!left.is_empty(), "what is sent again is in the log of postbacks");
+        assert_eq!(erase(&server, &body), nothing);
+        eventually("no text in any file again", || {
+            found(&server.path("data"), &PERSON).is_empty().then_some(())
+        });
+        duplicate_of(&server, &deposit, &deposit_id);
+        eventually("it is on the disk", || {
+            (!found(&server.path("data"), &PERSON).is_empty()).then_some(())
+        });
+        let again = server.api("inbound?result=duplicate&limit=1000");
+        let erased = again["items"].as_array().expect("items").iter();
+        let left = erased.filter(|row| row["erased"] == json!(false)).count();
+        assert_eq!(left, 4, "round {round}: those of somebody else, and what came last: {again}");
+    }
     let log = server.log();
     assert!(PERSON.iter().all(|text| !log.contains(text)), "{log}");
 }
@@ -370,6 +387,50 @@ fn an_erasure_under_way_is_taken_up_after_a_kill_whatever_comes_meanwhile() {
 }
 
 #[test]
+fn copies_of_the_store_that_a_kill_has_left_keep_nothing_of_what_was_erased() {
+    let mut server = server();
+    let click = janes_click(&server);
+    let data = server.path("data");
+    let copies = ["verify", "verify.tmp", "backup.partial", "backup.partial.tmp"];
+    let copies = copies.map(|name| data.join(name));
+    let leave = || {
+        for copy in &copies {
+            std::fs::create_dir_all(copy).expect("a folder");
+            for entry in std::fs::read_dir(data.join("db")).expect("readable") {
+                let path = entry.expect("an entry").path();
+                let copied = copy.join(path.file_name().expect("a name"));
+                // One that was just removed is in no copy.
+                let _ = std::fs::copy(&path, copied);
+            }
+        }
+    };
+    let left = || copies.iter().filter(|copy| copy.exists()).collect::<Vec<_>>();
+    server.kill();
+    leave();
+    assert!(!found(&copies[0], &PERSON).is_empty(), "the copy has nothing of the person");
+    server.start_again();
+    assert!(left().is_empty(), "{:?}", left());
+
+    // What another process began to back up before the server was started is its own; while it is
+    // at it, nobody says that all is erased.
+    server.stop();
+    leave();
+    let other = std::fs::File::open(&data).expect("there");
+    other.lock().expect("locked");
+    server.start_again();
+    assert_eq!(left(), [&copies[2], &copies[3]]);
+    let body = json!({"click_id": click}).to_string();
+    let begun = server.post_api("erase", "application/json", &body);
+    let job = ended(&server, begun.json()["job_id"].as_str().expect("an ID"));
+    assert_eq!(job["status"], "failed", "{job}");
+    assert_eq!(left(), [&copies[2], &copies[3]]);
+    drop(other);
+    erase(&server, &json!({"click_id": click}));
+    eventually("no text in any file", || found(&data, &PERSON).is_empty().then_some(()));
+    assert!(left().is_empty(), "{:?}", left());
+}
+
+#[test]
 fn erasing_leaves_the_log_whole_at_every_kill() {
     let mut server = server();
     let mut known = Vec::new();
@@ -429,7 +490,7 @@ fn what_names_nobody_is_not_erased_and_the_command_says_what_was() {
     check(json!({"click_id": "nonsense"}), "bad_click_id");
     check(json!({"click_id": click, "all": true}), "bad_body");
     let nobody = erase(&server, &json!({"advertiser": "casino", "customer_id": "nobody"}));
-    assert_eq!(nobody, json!({"clicks": 0, "conversions": 0, "dry_run": false}));
+    assert_eq!(nobody, json!({"clicks": 0, "conversions": 0, "damaged": [], "dry_run": false}));
 
     let run = |arguments: &[&str]| {
         let config = server.path("postbackd.toml");

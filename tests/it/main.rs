@@ -18,6 +18,7 @@ mod customers;
 mod drain;
 mod endurance;
 mod erase;
+mod erase_log;
 mod faults;
 mod framing;
 mod fraud;

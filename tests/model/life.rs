@@ -304,7 +304,7 @@ impl Life {
         if self.erasing.is_none() {
             let postbacks = Arc::clone(&self.postbacks);
             let there = self.disk.with_durable(|disk| erased::of(subject, disk));
-            let task = Task::new(async move { postbacks.erase(subject, now_ms).await });
+            let task = Task::new(async move { postbacks.erase(subject, now_ms, true).await });
             self.erasing = Some(Erasing { subject, there, task });
         }
     }

@@ -95,6 +95,13 @@ pub fn inbound_click_of(key: &[u8]) -> Option<(RecordId, InboundId)> {
     (place[0] == CLICK_TAG).then_some((record(&place[5..])?, row))
 }
 
+/// The day in a key of [`inbound_click`].
+#[must_use]
+pub fn inbound_click_day(key: &[u8]) -> Option<Day> {
+    let day = key.strip_prefix(&[CLICK_TAG])?.first_chunk()?;
+    Some(Day::new(u32::from_be_bytes(*day)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +127,7 @@ mod tests {
         let inside = inbound_click(Day::new(7), click(5).as_bytes(), row);
         assert!(inside[..] >= from[..] && inside[..] < to[..]);
         assert_eq!(inbound_click_of(&inside), Some((click(5), row)));
+        assert_eq!(inbound_click_day(&inside), Some(Day::new(7)));
         for (day, other) in [(6, 5), (8, 5), (7, 4), (7, 6)] {
             let key = inbound_click(Day::new(day), click(other).as_bytes(), row);
             assert!(key[..] < from[..] || key[..] >= to[..]);

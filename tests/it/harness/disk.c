@@ -273,10 +273,19 @@ size_t fread_unlocked(void *bytes, size_t size, size_t count, FILE *stream) {
 /* What a sync makes durable is what was written before it began. It is not asked of the real disk:
  * no power is cut, and what the process may rely on is what the undo file says. */
 static int synced(int fd, int (*sync)(int)) {
-    char path[PATH_MAX];
+    char path[PATH_MAX] = "";
     struct stat status;
     int kind = kind_of_open(fd, path, &status);
-    if (!kind) return sync(fd);
+    if (!kind) {
+        /* What is none of the database's is synced, and that is noted. */
+        int result = sync(fd);
+        if (result == 0 && path[0] == '/') {
+            pthread_mutex_lock(&turn);
+            note('o', path, 0, 0, 0, 0, NULL, 0);
+            pthread_mutex_unlock(&turn);
+        }
+        return result;
+    }
     int folder = kind == FOLDER;
     pthread_mutex_lock(&turn);
     note(folder ? 'B' : 'b', path, status.st_ino, 0, 0, 0, NULL, 0);

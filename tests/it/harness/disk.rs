@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::power::{Cut, FileKind, Losses, Names, names};
+use super::power::{Cut, FileKind, Losses, Names, names, synced_elsewhere};
 use crate::rng::Rng;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/harness/disk.c");
@@ -132,6 +132,11 @@ impl Disk {
         for at in [SYNCS, WRITES, READS, STEP, IS_SMALL] {
             self.set(at, &[0]);
         }
+    }
+
+    /// What was synced beside the database's files: see [`synced_elsewhere`].
+    pub fn synced_elsewhere(&self) -> Vec<String> {
+        synced_elsewhere(&std::fs::read(&self.undo).expect("notes"))
     }
 
     fn set(&self, at: u64, bytes: &[u8]) {

@@ -34,6 +34,17 @@ pub fn names(folder: &Path) -> Names {
     entries.map(entry).filter(|(name, _)| !name.starts_with("LO")).collect()
 }
 
+/// Files and folders that are none of the database's and were synced, in order, by the names that
+/// they had then.
+pub fn synced_elsewhere(mut notes: &[u8]) -> Vec<String> {
+    let mut paths = Vec::new();
+    while let Some((note, rest)) = Note::first(notes) {
+        notes = rest;
+        paths.extend((note.kind == b'o').then(|| note.path.to_owned()));
+    }
+    paths
+}
+
 /// Kinds of files of the database; `disk.c` has the same numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileKind {
@@ -185,7 +196,7 @@ impl<'n> Done<'n> {
             b'S' if Path::new(path).ends_with("data/db") => {
                 self.synced = self.synced.max(self.syncing)
             }
-            b'B' => {}
+            b'B' | b'o' => {}
             b'S' => self.made.retain(|made| made.parent() != Some(Path::new(path))),
             kind => panic!("no kind of note: {kind}"),
         }

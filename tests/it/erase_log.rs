@@ -1,0 +1,214 @@
+//! Erasing somebody from the log of postbacks as received: refused ones that name the customer
+//! alone, and pages that cannot be read.
+
+use postbackd::store::engine::{Batch, Direction, Engine};
+use postbackd::store::keys::{inbound_page, inbound_page_of, inbound_pages_end};
+use postbackd::store::records::decode_inbound_page;
+use postbackd::store::schema::Table;
+use postbackd::store::{RocksEngine, database_folder};
+use serde_json::{Value, json};
+
+use crate::erase::{
+    PERSON, accepted, assert_sound, casino, ended, erase, found, janes_click, server,
+};
+use crate::harness::{Server, Setup, eventually};
+
+fn items(server: &Server, filter: &str) -> Vec<Value> {
+    let page = server.api(&format!("inbound?limit=1000&{filter}"));
+    page["items"].as_array().expect("items").clone()
+}
+
+/// Refused, and in the log.
+fn refused(server: &Server, target: &str, reason: &str) {
+    let before = items(server, "result=refused").len();
+    let answer = server.get(target).json();
+    assert_eq!(answer["reason"], reason, "{target}: {answer}");
+    eventually("it is in the log", || {
+        (items(server, "result=refused").len() > before).then_some(())
+    });
+}
+
+#[test]
+fn refused_postbacks_that_name_the_customer_alone_are_erased_with_it_and_no_others() {
+    let catalog = "[[advertisers]]\nid = \"casino\"\n[[advertisers]]\nid = \"poker\"\n\
+                   params = { customer_id = \"player\" }\n";
+    let server = Setup::new().catalog(catalog.to_owned()).key("inbound.ip", "full").start();
+    let customer = PERSON[3];
+    for advertiser in ["casino", "poker"] {
+        for name in ["customer_id", "player", "own"] {
+            let target = format!("/postback/{advertiser}?event=bet&{name}={customer}&own2=1");
+            let reason = match (advertiser, name) {
+                ("casino", "customer_id") | ("poker", "player") => "unknown_customer",
+                _ => "missing_click_id",
+            };
+            refused(&server, &target, reason);
+        }
+    }
+    // Percent-encoded.
+    refused(&server, "/postback/casino?customer_id=%71zWm81vKdT&event=bet", "unknown_customer");
+    refused(&server, "/postback/casino?customer_id=other&event=bet", "unknown_customer");
+    let body = json!({"advertiser": "casino", "customer_id": customer});
+    erase(&server, &body);
+    let rows = items(&server, "result=refused");
+    assert_eq!(rows.len(), 8, "{rows:#?}");
+    for row in &rows {
+        let names = row["params"].as_array().expect("parameters").iter();
+        let names: Vec<_> = names.map(|it| it["name"].as_str().expect("a name")).collect();
+        let is_erased = row["erased"] == json!(true);
+        assert_eq!(is_erased, names.is_empty(), "{row}");
+        assert_eq!(is_erased, row["ip"].is_null(), "{row}");
+        assert_eq!(is_erased, row["path"] == json!(""), "{row}");
+        let is_of_other = row["advertiser"] == json!("poker")
+            || names.contains(&"own")
+            || names.contains(&"player")
+            || row["params"].to_string().contains("other");
+        assert_eq!(is_erased, !is_of_other, "{row}");
+    }
+    let erased = rows.iter().filter(|row| row["erased"] == json!(true)).count();
+    assert_eq!(erased, 2, "{rows:#?}");
+    // What is left is the other advertiser's customer, and what no name of the mapping says.
+    erase(&server, &json!({"advertiser": "poker", "customer_id": customer}));
+    let rows = items(&server, "advertiser=poker");
+    let left: Vec<_> = rows.iter().filter(|row| row["erased"] == json!(false)).collect();
+    assert_eq!(left.len(), 2, "{rows:#?}");
+    assert!(left.iter().all(|row| !row["params"].to_string().contains("player")), "{left:#?}");
+}
+
+#[test]
+fn what_others_did_by_the_same_click_stays_in_the_log() {
+    let server = server();
+    let click = janes_click(&server);
+    let sale = |who: &str| {
+        format!("click_id={click}&event=deposit&txn_id=of-{who}&amount=1&customer_id={who}")
+    };
+    for who in ["jane", "jack"] {
+        accepted(&server, &sale(who));
+    }
+    // In one page, as a rule.
+    for who in ["jane", "jack", "jane", "jack"] {
+        assert_eq!(casino(&server, &sale(who)).verdict(), (200, "duplicate", ""));
+    }
+    eventually("they are in the log", || {
+        (items(&server, "result=duplicate").len() == 4).then_some(())
+    });
+    erase(&server, &json!({"advertiser": "casino", "customer_id": "jane"}));
+    let rows = items(&server, "");
+    assert_eq!(rows.len(), 6, "{rows:#?}");
+    let of_jack = |row: &&Value| row["params"].to_string().contains("of-jack");
+    let kept: Vec<_> = rows.iter().filter(of_jack).collect();
+    assert_eq!(kept.len(), 3, "{rows:#?}");
+    assert!(kept.iter().all(|row| row["erased"] == json!(false)), "{rows:#?}");
+    assert!(!rows.iter().any(|row| row["params"].to_string().contains("jane")), "{rows:#?}");
+}
+
+#[test]
+fn what_was_blanked_before_an_erasure_was_cut_short_is_written_out_by_the_next() {
+    let mut server = server();
+    let customer = PERSON[3];
+    let target = format!("/postback/casino?event=bet&customer_id={customer}");
+    refused(&server, &target, "unknown_customer");
+    // Into table files, which a start leaves alone.
+    server.stop();
+    server.start_again();
+    server.stop();
+    let data = server.path("data");
+    let other = std::fs::File::open(&data).expect("there");
+    other.lock().expect("locked");
+    server.start_again();
+    let body = json!({"advertiser": "casino", "customer_id": customer});
+    for round in ["a start", "who asks again"] {
+        // After a start, the erasure that was begun before has its turn first.
+        let begun = eventually("a turn", || {
+            let begun = server.post_api("erase", "application/json", &body.to_string());
+            (begun.status == 202).then_some(begun)
+        });
+        let job = ended(&server, begun.json()["job_id"].as_str().expect("an ID"));
+        assert_eq!(job["status"], "failed", "a backup seems to be under way: {job}");
+        assert_eq!(items(&server, "")[0]["erased"], json!(true), "{round}");
+        assert!(!found(&data, &[customer]).is_empty(), "{round}");
+        if round == "a start" {
+            server.kill();
+            server.start_again();
+        }
+    }
+    drop(other);
+    erase(&server, &body);
+    eventually("no text in any file", || found(&data, &[customer]).is_empty().then_some(()));
+}
+
+/// Damages each page of the log that `is_meant` by its postbacks' parameters; their keys.
+fn damage(server: &Server, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
+    let database = database_folder(&server.path("data"));
+    let engine = RocksEngine::open(&database, 8 << 20).expect("nobody has it open");
+    let (mut batch, mut keys) = (Batch::default(), Vec::new());
+    let (from, to) = (inbound_page(&[0; 16]), inbound_pages_end());
+    let mut visit = |key: &[u8], value: &[u8]| {
+        assert!(inbound_page_of(key).is_some());
+        let rows = decode_inbound_page(value).expect("sound");
+        if rows.iter().any(|row| is_meant(row.text)) {
+            batch.put(Table::Inbound, key, |out| out.extend_from_slice(&value[..value.len() - 1]));
+            keys.push(key.iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        std::ops::ControlFlow::Continue(())
+    };
+    let up = Direction::Ascending;
+    engine.scan(Table::Inbound, &from, &to, up, &mut visit).expect("readable");
+    engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    keys
+}
+
+#[test]
+fn a_damaged_page_hides_no_other_and_keeps_nobody_from_being_erased() {
+    let mut server = server();
+    let click = janes_click(&server);
+    let customer = "customer_id=Jw85xCzQoh";
+    let sale =
+        |txn: &str| format!("click_id={click}&event=deposit&txn_id={txn}&amount=1&{customer}");
+    let ids: Vec<_> = ["D-1", "D-2", "D-3"].iter().map(|it| accepted(&server, &sale(it))).collect();
+    let again = casino(&server, &sale("D-2"));
+    assert_eq!(again.verdict(), (200, "duplicate", ""));
+    eventually("it is in the log", || {
+        (items(&server, "result=duplicate").len() == 1).then_some(())
+    });
+    server.stop();
+    let damaged = damage(&server, |text| text.contains("txn_id=D-2"));
+    assert_eq!(damaged.len(), 2, "what it made, and what repeated it");
+    server.start_again();
+    let page = server.api("inbound");
+    assert_eq!(page["damaged"], json!(damaged), "{page}");
+    assert_eq!(page["items"].as_array().map(Vec::len), Some(2), "{page}");
+    let first = server.api("inbound?limit=1");
+    let next = first["next_cursor"].as_str().expect("a next one");
+    let rest = server.api(&format!("inbound?limit=10&cursor={next}"));
+    assert_eq!((&first["damaged"], &rest["damaged"]), (&json!([]), &json!(damaged)));
+    // A trace shows all of its click, and what may be missing of it.
+    for id in [&ids[0], &ids[1], &click] {
+        let trace = server.api(&format!("trace/{id}"));
+        let entries = trace["entries"].as_array().expect("entries").iter();
+        let postbacks = entries.filter(|entry| entry["kind"] == json!("postback")).count();
+        assert_eq!((postbacks, &trace["damaged"]), (2, &json!(damaged)), "{id}: {trace}");
+    }
+    let judged = json!({"from": "2020-01-01T00:00:00Z"}).to_string();
+    let begun = server.post_api("reprocess", "application/json", &judged);
+    let job = ended(&server, begun.json()["job_id"].as_str().expect("an ID"));
+    assert_eq!(job["result"]["damaged"], 2, "{job}");
+
+    let done = erase(&server, &json!({"advertiser": "casino", "customer_id": "Jw85xCzQoh"}));
+    assert_eq!((&done["clicks"], &done["conversions"]), (&json!(1), &json!(3)), "{done}");
+    let named = damaged.iter().map(|key| json!({"table": "inbound", "key": key}));
+    assert_eq!(done["damaged"], Value::from_iter(named), "{done}");
+    let rows = items(&server, "");
+    assert!(rows.iter().all(|row| row["erased"] == json!(true)), "{rows:#?}");
+    eventually("no text in any file", || {
+        found(&server.path("data"), &["Jw85xCzQoh"]).is_empty().then_some(())
+    });
+    // What could not be read is no fault any more, and nothing is left to do.
+    assert_sound(&server);
+    let trace = server.api(&format!("trace/{click}"));
+    assert_eq!(trace["damaged"], json!([]), "{trace}");
+    server.kill();
+    server.start_again();
+    assert_sound(&server);
+    let done = erase(&server, &json!({"click_id": click}));
+    assert_eq!(done["damaged"], json!([]), "{done}");
+}
