@@ -91,6 +91,11 @@ fn reprocess(server: &Server, asked: &Value) -> Value {
     ended["result"].clone()
 }
 
+/// So that what comes now has come later, by the millisecond.
+fn let_the_clock_move_on() {
+    std::thread::sleep(std::time::Duration::from_millis(2));
+}
+
 const ALL_TIME: &str = "2020-01-01T00:00:00Z";
 
 fn judged(server: &Server, apply: bool) -> Value {
@@ -476,11 +481,13 @@ fn a_refund_from_the_log_takes_back_what_there_was_then() {
     // Refused for a mistake of ours, before another sale of the click.
     let back = server.postback(&format!("click_id={one}&event=chargeback"));
     assert_eq!(back.verdict(), (404, "refused", "unknown_event"));
+    let_the_clock_move_on();
     server.postback(&sale(&one, "T-2"));
     // Refused rightly, before what it names was approved.
     server.postback(&format!("{}&status=pending", sale(&two, "T-3")));
     let back = server.postback(&format!("click_id={two}&event=refund&txn_id=T-3"));
     assert_eq!(back.verdict(), (409, "refused", "illegal_transition"));
+    let_the_clock_move_on();
     server.postback(&format!("{}&status=approved", sale(&two, "T-3")));
     log_of(&server, "result=refused", 2);
     put(&with_refunds(&["sale"], "refund").replacen(
@@ -631,6 +638,7 @@ fn old_news_does_not_undo_what_was_heard_since() {
     server.postback(&format!("{sale}&status=pending"));
     let refused = server.postback(&format!("{sale}&status=declined"));
     assert_eq!(refused.verdict(), (400, "refused", "bad_status"));
+    let_the_clock_move_on();
     assert_eq!(server.postback(&format!("{sale}&status=approved")).verdict().1, "updated");
     log_of(&server, "result=refused", 1);
     let text = catalog(&["sale"]).replacen(
