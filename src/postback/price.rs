@@ -1,4 +1,5 @@
-// Hot path: pure. No clock, no randomness, no I/O; it allocates only where something is exchanged.
+// Hot path: pure. No clock, no randomness, no I/O; it allocates only where something is exchanged
+// or the postback's own payout or revenue counts.
 //! What a conversion earns, by the event's terms and by what the postback says of money.
 
 use std::borrow::Cow;
@@ -32,7 +33,7 @@ pub struct Said {
 
 impl Said {
     /// What the postback of a stored conversion said, as far as it is kept: of its own payout and
-    /// revenue, what counts and had to be exchanged.
+    /// revenue, what counted.
     #[must_use]
     pub fn of_record(record: &ConversionRecord<'_>) -> Self {
         let own = record.exchanged.as_deref().copied().unwrap_or_default();
@@ -55,7 +56,7 @@ pub struct Price {
     pub revenue: Micros,
     /// What could not be taken into account, as bits of [`Flag`].
     pub flags: u32,
-    /// What other currencies had to do with it, rates pinned.
+    /// What it took from the postback's own amounts and from other currencies, rates pinned.
     pub exchanged: Option<Box<Exchanged>>,
 }
 
@@ -108,8 +109,7 @@ pub fn price_again(
 
 /// The terms of a stored conversion: of the tier that the reason of its first step names, or else
 /// the event's for its affiliate.
-#[must_use]
-pub fn terms_again(event: &Event, record: &ConversionRecord<'_>) -> Terms {
+fn terms_again(event: &Event, record: &ConversionRecord<'_>) -> Terms {
     let reason = record.history.first().map_or("", |first| first.reason);
     let held = reason.strip_prefix(HELD).and_then(|rest| rest.strip_prefix(':'));
     let chosen = held.unwrap_or(reason);
@@ -145,6 +145,9 @@ impl Price {
             exchanged.own_payout = None;
             if let Some(base) = &mut exchanged.base {
                 base.payout = 0;
+            }
+            if **exchanged == Exchanged::default() {
+                self.exchanged = None;
             }
         }
     }
@@ -191,12 +194,11 @@ fn elaborate(
     };
     let exchanged = Exchanged {
         amounts: exchange.filter(|_| pricing.exchanged && foreign.is_some()).map(pinned),
-        own_payout: own_payout.filter(|_| foreign.is_some()).map(Micros::get),
-        own_revenue: own_revenue.filter(|_| foreign.is_some()).map(Micros::get),
+        own_payout: own_payout.map(Micros::get),
+        own_revenue: own_revenue.map(Micros::get),
         base,
     };
-    let exchanged = (exchanged != Exchanged::default()).then(|| Box::new(exchanged));
-    Ok(Price { payout, revenue, flags, exchanged })
+    Ok(Price { payout, revenue, flags, exchanged: exchanged.boxed() })
 }
 
 /// What was earned, as the network counts it.

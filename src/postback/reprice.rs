@@ -86,7 +86,9 @@ fn priced_anew<'a>(
     // What came too late earns nothing, at any rate.
     let late = record.flags & Flag::Late.bit() != 0;
     let foreign = !late && record.amount_currency.is_some_and(|other| other != record.currency);
-    let price = if foreign {
+    let known = record.exchanged.as_deref().copied().unwrap_or_default();
+    // What was exchanged keeps its rate.
+    let price = if foreign && known.amounts.is_none() {
         let event = catalog.offer(record.offer)?.event(record.event)?;
         if event.currency.to_bytes() != record.currency && record.was_booked() {
             // What is in the books is in the currency of its day, and stays there.
@@ -96,16 +98,15 @@ fn priced_anew<'a>(
         anew.catalog_version = catalog.version();
         price_again(event, record, &Said::of_record(record), market).ok()?
     } else {
-        // Its own amounts stand; only those in the network's currency were missing.
+        // Its amounts stand; only those in the network's currency were missing.
         let currency = Currency::from_bytes(record.currency)?;
         let (payout, revenue) = (Micros::new(record.payout), Micros::new(record.revenue));
-        let exchanged = match in_base(market, day, currency, payout, revenue).ok()? {
+        let base = match in_base(market, day, currency, payout, revenue).ok()? {
             Base::Same => None,
-            Base::Exchanged(base) => {
-                Some(Box::new(Exchanged { base: Some(base), ..Exchanged::default() }))
-            }
+            Base::Exchanged(base) => Some(base),
             Base::NoRate => return None,
         };
+        let exchanged = Exchanged { base, ..known }.boxed();
         Price { payout, revenue, flags: record.flags & Flag::AmountMissing.bit(), exchanged }
     };
     price.set(&mut anew);
