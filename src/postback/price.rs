@@ -290,7 +290,7 @@ const TOO_LARGE: Refused = Refused {
 };
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::catalog::{Override, Repeat, Terms, Trust};
     use crate::model::rate::Rate;
@@ -299,21 +299,25 @@ mod tests {
     use crate::rates::{DayRates, Rates};
 
     const NUMBER: AffiliateNumber = AffiliateNumber::NONE;
-    const DAY: Day = Day::new(7);
+    pub const DAY: Day = Day::new(7);
 
     fn closed() -> Market {
         Market::closed(Currency::USD)
     }
 
     /// USD buys 0.5 EUR or 150 JPY on [`DAY`].
-    fn open(base: Currency) -> Market {
-        let rates = [("EUR", "0.5"), ("JPY", "150")].map(|(code, rate)| {
-            let currency = Currency::parse(code).expect("a currency");
-            (currency, Rate::parse(rate).expect("a rate"))
-        });
+    pub fn open(network: Currency) -> Market {
+        market(network, "USD", &[("EUR", "0.5"), ("JPY", "150")])
+    }
+
+    /// What one of `base` buys on [`DAY`].
+    pub fn market(network: Currency, base: &str, rates: &[(&str, &str)]) -> Market {
+        let currency = |code| Currency::parse(code).expect("a currency");
+        let rates =
+            rates.iter().map(|(code, rate)| (currency(code), Rate::parse(rate).expect("a rate")));
         let mut table = Rates::default();
-        table.set(DAY, DayRates::new(Currency::USD, rates).expect("a base of one"));
-        let market = Market::closed(base);
+        table.set(DAY, DayRates::new(currency(base), rates).expect("a base of one"));
+        let market = Market::closed(network);
         market.rates.store(std::sync::Arc::new(table));
         market
     }
@@ -460,10 +464,27 @@ mod tests {
             InBase { currency: *b"EUR", rate: billions(2, 1), revenue: 1_500_000, payout: 500_000 };
         let both = Exchanged { base: Some(base), ..own };
         check(&euros, DAY, text, ("1", "3"), (Some(both), false));
+        let at_home = Exchanged { own_revenue: Some(44_000_000), ..Exchanged::default() };
+        check(&dollars, DAY, "amount=100 revenue=44", ("10", "44"), (Some(at_home), false));
+        check(&dollars, DAY, "amount=100 payout=22", ("10", "20"), (None, false));
         let unpriced = Exchanged { amounts: None, ..own };
         check(&dollars, Day::new(8), text, ("0", "0"), (Some(unpriced), true));
         check(&euros, Day::new(8), "amount=100", ("10", "20"), (None, true));
         check(&euros, Day::new(8), "amount=0", ("0", "0"), (None, false));
         check(&dollars, DAY, "amount=5 currency=GBP", ("0", "0"), (None, true));
+    }
+    #[test]
+    fn who_forfeits_the_payout_forfeits_an_own_one() {
+        let mut event = event(share("10"), share("20"));
+        event.trust = Trust { payout: true, revenue: true };
+        let left = |text: &str| {
+            let mut price = price(&event, NUMBER, &said(text), &closed(), DAY).expect("fits");
+            price.forfeit_payout();
+            (price.payout, price.revenue, price.exchanged.map(|exchanged| *exchanged))
+        };
+        let revenue = Exchanged { own_revenue: Some(44_000_000), ..Exchanged::default() };
+        assert_eq!(left("amount=100 payout=22"), (Micros::ZERO, amount("20"), None));
+        let both = left("amount=100 payout=22 revenue=44");
+        assert_eq!(both, (Micros::ZERO, amount("44"), Some(revenue)));
     }
 }

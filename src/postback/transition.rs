@@ -263,3 +263,7 @@ fn illegal(status: Status, said: Status) -> Refused {
 #[cfg(test)]
 #[path = "transition_tests.rs"]
 pub(super) mod tests;
+
+#[cfg(test)]
+#[path = "transition_money_tests.rs"]
+pub(super) mod money_tests;
