@@ -113,9 +113,7 @@ fn priced_anew<'a>(
     let same = (anew.flags, &anew.exchanged) == (record.flags, &record.exchanged)
         && (anew.payout, anew.revenue) == (record.payout, record.revenue);
     let status = record.status()?;
-    // News is still compared with the time that was said last.
-    let said_ms = record.history.last().and_then(HistoryEntry::said_ms);
-    let step = HistoryEntry::new(status, now_ms, said_ms, anew.earned(), REPRICED);
+    let step = HistoryEntry::new(status, now_ms, None, anew.earned(), REPRICED);
     anew.history.push(step);
     (!same).then_some(anew)
 }
