@@ -84,7 +84,9 @@ fn tell(
             *record = anew;
             Ok(true)
         }
-        Err(refused) => Err(format!("{} {}", refused.reason.as_str(), refused.hint.unwrap())),
+        Err(refused) => {
+            Err(format!("{} {}", refused.reason.as_str(), refused.hint.unwrap_or_default()))
+        }
     }
 }
 
