@@ -23,6 +23,7 @@ const CONVERSION_V1: &str = include_str!("fixtures/conversion.v1.hex");
 const CONVERSION_V2: &str = include_str!("fixtures/conversion.v2.hex");
 const CONVERSION_V3: &str = include_str!("fixtures/conversion.v3.hex");
 const CONVERSION_V4: &str = include_str!("fixtures/conversion.v4.hex");
+const CONVERSION_V4_OWN: &str = include_str!("fixtures/conversion.v4-own.hex");
 const CONVERSION_V5: &str = include_str!("fixtures/conversion.v5.hex");
 const RATES_V1: &str = include_str!("fixtures/rates.v1.hex");
 const DEDUPE_V1: &str = include_str!("fixtures/dedupe.v1.hex");
@@ -404,6 +405,15 @@ fn conversions_of_version_4_are_read_and_written_unchanged() {
     assert_eq!(hex(&encoded(|out| conversion_v4().encode(out))), hex(&stored));
     assert_eq!(click_of(&stored).map(|click| *click.as_bytes()), Some(conversion_v4().click));
     assert!(has_base_booked(&stored));
+}
+
+#[test]
+fn an_own_payout_in_the_conversions_currency_is_kept_with_nothing_exchanged() {
+    let exchanged = Exchanged { own_payout: Some(-13_800_000), ..Exchanged::default() };
+    let record = ConversionRecord { exchanged: exchanged.boxed(), ..conversion_v3() };
+    let stored = bytes(CONVERSION_V4_OWN);
+    assert_eq!(ConversionRecord::decode(&stored), Ok(record.clone()));
+    assert_eq!(hex(&encoded(|out| record.encode(out))), hex(&stored));
 }
 
 #[test]

@@ -106,7 +106,7 @@ pub struct Verdict<'a> {
     pub revenue: Micros,
     /// Flags known so far.
     pub flags: u32,
-    /// What other currencies had to do with it.
+    /// What the price took from its own amounts and from other currencies.
     pub exchanged: Option<Box<Exchanged>>,
     /// When it happened, Unix milliseconds.
     pub event_time_ms: u64,

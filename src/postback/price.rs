@@ -1,4 +1,5 @@
-// Hot path: pure. No clock, no randomness, no I/O; it allocates only where something is exchanged.
+// Hot path: pure. No clock, no randomness, no I/O; it allocates only where something is exchanged
+// or the postback's own payout or revenue counts.
 //! What a conversion earns, by the event's terms and by what the postback says of money.
 
 use std::borrow::Cow;
@@ -32,7 +33,7 @@ pub struct Said {
 
 impl Said {
     /// What the postback of a stored conversion said, as far as it is kept: of its own payout and
-    /// revenue, what counts and had to be exchanged.
+    /// revenue, what counted.
     #[must_use]
     pub fn of_record(record: &ConversionRecord<'_>) -> Self {
         let own = record.exchanged.as_deref().copied().unwrap_or_default();
@@ -55,7 +56,7 @@ pub struct Price {
     pub revenue: Micros,
     /// What could not be taken into account, as bits of [`Flag`].
     pub flags: u32,
-    /// What other currencies had to do with it, rates pinned.
+    /// What it took from the postback's own amounts and from other currencies, rates pinned.
     pub exchanged: Option<Box<Exchanged>>,
 }
 
@@ -108,8 +109,7 @@ pub fn price_again(
 
 /// The terms of a stored conversion: of the tier that the reason of its first step names, or else
 /// the event's for its affiliate.
-#[must_use]
-pub fn terms_again(event: &Event, record: &ConversionRecord<'_>) -> Terms {
+fn terms_again(event: &Event, record: &ConversionRecord<'_>) -> Terms {
     let reason = record.history.first().map_or("", |first| first.reason);
     let held = reason.strip_prefix(HELD).and_then(|rest| rest.strip_prefix(':'));
     let chosen = held.unwrap_or(reason);
@@ -145,6 +145,9 @@ impl Price {
             exchanged.own_payout = None;
             if let Some(base) = &mut exchanged.base {
                 base.payout = 0;
+            }
+            if **exchanged == Exchanged::default() {
+                self.exchanged = None;
             }
         }
     }
@@ -191,12 +194,11 @@ fn elaborate(
     };
     let exchanged = Exchanged {
         amounts: exchange.filter(|_| pricing.exchanged && foreign.is_some()).map(pinned),
-        own_payout: own_payout.filter(|_| foreign.is_some()).map(Micros::get),
-        own_revenue: own_revenue.filter(|_| foreign.is_some()).map(Micros::get),
+        own_payout: own_payout.map(Micros::get),
+        own_revenue: own_revenue.map(Micros::get),
         base,
     };
-    let exchanged = (exchanged != Exchanged::default()).then(|| Box::new(exchanged));
-    Ok(Price { payout, revenue, flags, exchanged })
+    Ok(Price { payout, revenue, flags, exchanged: exchanged.boxed() })
 }
 
 /// What was earned, as the network counts it.
@@ -288,7 +290,7 @@ const TOO_LARGE: Refused = Refused {
 };
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::catalog::{Override, Repeat, Terms, Trust};
     use crate::model::rate::Rate;
@@ -297,21 +299,25 @@ mod tests {
     use crate::rates::{DayRates, Rates};
 
     const NUMBER: AffiliateNumber = AffiliateNumber::NONE;
-    const DAY: Day = Day::new(7);
+    pub const DAY: Day = Day::new(7);
 
     fn closed() -> Market {
         Market::closed(Currency::USD)
     }
 
     /// USD buys 0.5 EUR or 150 JPY on [`DAY`].
-    fn open(base: Currency) -> Market {
-        let rates = [("EUR", "0.5"), ("JPY", "150")].map(|(code, rate)| {
-            let currency = Currency::parse(code).expect("a currency");
-            (currency, Rate::parse(rate).expect("a rate"))
-        });
+    pub fn open(network: Currency) -> Market {
+        market(network, "USD", &[("EUR", "0.5"), ("JPY", "150")])
+    }
+
+    /// What one of `base` buys on [`DAY`].
+    pub fn market(network: Currency, base: &str, rates: &[(&str, &str)]) -> Market {
+        let currency = |code| Currency::parse(code).expect("a currency");
+        let rates =
+            rates.iter().map(|(code, rate)| (currency(code), Rate::parse(rate).expect("a rate")));
         let mut table = Rates::default();
-        table.set(DAY, DayRates::new(Currency::USD, rates).expect("a base of one"));
-        let market = Market::closed(base);
+        table.set(DAY, DayRates::new(currency(base), rates).expect("a base of one"));
+        let market = Market::closed(network);
         market.rates.store(std::sync::Arc::new(table));
         market
     }
@@ -458,10 +464,27 @@ mod tests {
             InBase { currency: *b"EUR", rate: billions(2, 1), revenue: 1_500_000, payout: 500_000 };
         let both = Exchanged { base: Some(base), ..own };
         check(&euros, DAY, text, ("1", "3"), (Some(both), false));
+        let at_home = Exchanged { own_revenue: Some(44_000_000), ..Exchanged::default() };
+        check(&dollars, DAY, "amount=100 revenue=44", ("10", "44"), (Some(at_home), false));
+        check(&dollars, DAY, "amount=100 payout=22", ("10", "20"), (None, false));
         let unpriced = Exchanged { amounts: None, ..own };
         check(&dollars, Day::new(8), text, ("0", "0"), (Some(unpriced), true));
         check(&euros, Day::new(8), "amount=100", ("10", "20"), (None, true));
         check(&euros, Day::new(8), "amount=0", ("0", "0"), (None, false));
         check(&dollars, DAY, "amount=5 currency=GBP", ("0", "0"), (None, true));
+    }
+    #[test]
+    fn who_forfeits_the_payout_forfeits_an_own_one() {
+        let mut event = event(share("10"), share("20"));
+        event.trust = Trust { payout: true, revenue: true };
+        let left = |text: &str| {
+            let mut price = price(&event, NUMBER, &said(text), &closed(), DAY).expect("fits");
+            price.forfeit_payout();
+            (price.payout, price.revenue, price.exchanged.map(|exchanged| *exchanged))
+        };
+        let revenue = Exchanged { own_revenue: Some(44_000_000), ..Exchanged::default() };
+        assert_eq!(left("amount=100 payout=22"), (Micros::ZERO, amount("20"), None));
+        let both = left("amount=100 payout=22 revenue=44");
+        assert_eq!(both, (Micros::ZERO, amount("44"), Some(revenue)));
     }
 }

@@ -86,7 +86,9 @@ fn priced_anew<'a>(
     // What came too late earns nothing, at any rate.
     let late = record.flags & Flag::Late.bit() != 0;
     let foreign = !late && record.amount_currency.is_some_and(|other| other != record.currency);
-    let price = if foreign {
+    let known = record.exchanged.as_deref().copied().unwrap_or_default();
+    // What was exchanged keeps its rate.
+    let price = if foreign && known.amounts.is_none() {
         let event = catalog.offer(record.offer)?.event(record.event)?;
         if event.currency.to_bytes() != record.currency && record.was_booked() {
             // What is in the books is in the currency of its day, and stays there.
@@ -96,25 +98,87 @@ fn priced_anew<'a>(
         anew.catalog_version = catalog.version();
         price_again(event, record, &Said::of_record(record), market).ok()?
     } else {
-        // Its own amounts stand; only those in the network's currency were missing.
+        // Its amounts stand; only those in the network's currency were missing.
         let currency = Currency::from_bytes(record.currency)?;
         let (payout, revenue) = (Micros::new(record.payout), Micros::new(record.revenue));
-        let exchanged = match in_base(market, day, currency, payout, revenue).ok()? {
+        let base = match in_base(market, day, currency, payout, revenue).ok()? {
             Base::Same => None,
-            Base::Exchanged(base) => {
-                Some(Box::new(Exchanged { base: Some(base), ..Exchanged::default() }))
-            }
+            Base::Exchanged(base) => Some(base),
             Base::NoRate => return None,
         };
+        let exchanged = Exchanged { base, ..known }.boxed();
         Price { payout, revenue, flags: record.flags & Flag::AmountMissing.bit(), exchanged }
     };
     price.set(&mut anew);
     let same = (anew.flags, &anew.exchanged) == (record.flags, &record.exchanged)
         && (anew.payout, anew.revenue) == (record.payout, record.revenue);
     let status = record.status()?;
-    // News is still compared with the time that was said last.
-    let said_ms = record.history.last().and_then(HistoryEntry::said_ms);
-    let step = HistoryEntry::new(status, now_ms, said_ms, anew.earned(), REPRICED);
+    let step = HistoryEntry::new(status, now_ms, None, anew.earned(), REPRICED);
     anew.history.push(step);
     (!same).then_some(anew)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::price::tests::market;
+    use super::super::transition::money_tests::{catalog, sale};
+    use super::super::transition::tests::amount;
+    use super::*;
+    use crate::store::records::InBase;
+
+    const ABROAD: &str = r#"
+        payout = { percent = "10", currency = "EUR" }
+        revenue = { percent = "20" }
+        trust_revenue = true"#;
+    const NETWORK: Currency = Currency::USD;
+
+    /// What becomes of a sale in euros, sold at rates of `then`, when there are those of `now` and
+    /// other terms: payout, revenue, and what is pinned. The rates are of one euro.
+    fn repriced(
+        text: &str,
+        then: &[(&str, &str)],
+        now: &[(&str, &str)],
+    ) -> Option<(i64, i64, Exchanged)> {
+        let before = sale(text, &catalog(1, ABROAD), &market(NETWORK, "EUR", then));
+        let anew = catalog(2, &ABROAD.replace("20", "40"));
+        let anew = priced_anew(&before, &anew, &market(NETWORK, "EUR", now), 9000)?;
+        let last = anew.history.last().expect("a step");
+        assert_eq!((last.reason, anew.flags), (REPRICED, 0));
+        assert_eq!((last.booked_revenue, last.booked_payout), (anew.revenue, anew.payout));
+        Some((anew.payout, anew.revenue, *anew.exchanged.expect("dollars")))
+    }
+
+    fn dollars(payout: &str, revenue: &str) -> Exchanged {
+        let (payout, revenue) = (amount(payout), amount(revenue));
+        let rate = (1_000_000_000, 2_000_000_000);
+        let base = InBase { currency: *b"USD", rate, revenue, payout };
+        Exchanged { base: Some(base), ..Exchanged::default() }
+    }
+
+    #[test]
+    fn what_was_exchanged_keeps_its_rate_when_the_one_to_the_networks_currency_comes() {
+        let now = [("JPY", "200"), ("USD", "2")];
+        let pinned = |yen: u64| Some((yen * 1_000_000_000, 1_000_000_000));
+        let check = |text: &str, then: &[(&str, &str)], payout, revenue, expected| {
+            let expected = Some((amount(payout), amount(revenue), expected));
+            assert_eq!(repriced(text, then, &now), expected, "{text}");
+        };
+        let (yen, nothing) = (&[("JPY", "100")][..], &[][..]);
+        let text = "amount=1500 currency=JPY";
+        let kept = Exchanged { amounts: pinned(100), ..dollars("3", "6") };
+        check(text, yen, "1.5", "3", kept);
+        // By today's rates and terms where there was no rate at all.
+        let priced = Exchanged { amounts: pinned(200), ..dollars("1.5", "6") };
+        check(text, nothing, "0.75", "3", priced);
+        let own = Exchanged { own_revenue: Some(amount("200")), ..dollars("3", "4") };
+        let own = Exchanged { amounts: pinned(100), ..own };
+        check("amount=1500 revenue=200 currency=JPY", yen, "1.5", "2", own);
+    }
+
+    #[test]
+    fn an_own_revenue_stays_known_when_a_rate_comes() {
+        let own = Exchanged { own_revenue: Some(amount("9")), ..dollars("6", "18") };
+        let expected = Some((amount("3"), amount("9"), own));
+        assert_eq!(repriced("amount=30 revenue=9", &[], &[("USD", "2")]), expected);
+    }
 }

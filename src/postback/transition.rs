@@ -2,7 +2,7 @@
 //! From what is heard of a known conversion to the conversion as it is then.
 
 use super::decide::{HELD, Refused};
-use super::price::{Price, Said, price_again, terms_again};
+use super::price::{Said, price_again};
 use crate::catalog::{Catalog, Event, Trust};
 use crate::limits::HISTORY_STEPS_MAX;
 use crate::model::currency::Currency;
@@ -50,12 +50,9 @@ pub fn changed<'a>(
     catalog: &Catalog,
     market: &Market,
 ) -> Result<Option<ConversionRecord<'a>>, Refused> {
-    let (Some(status), Some(last)) = (record.status(), record.history.last()) else {
+    let Some(status) = record.status().filter(|_| !is_older(heard, record)) else {
         return Ok(None);
     };
-    if is_older(heard, last) {
-        return Ok(None);
-    }
     let event = catalog.offer(record.offer).and_then(|offer| offer.event(record.event));
     if event.is_some_and(Event::is_negative) {
         // It has happened; nobody takes taking back back.
@@ -84,10 +81,11 @@ pub fn changed<'a>(
     Ok(Some(anew))
 }
 
-/// Whether it happened before the last step did. Only times that senders have sent are compared:
-/// the time of a receipt says nothing about the order of what happened.
-fn is_older(heard: &Heard<'_>, last: &HistoryEntry<'_>) -> bool {
-    heard.said_ms.zip(last.said_ms()).is_some_and(|(said_ms, last_ms)| said_ms < last_ms)
+/// Whether it happened before the last step whose time is known did. Only times that senders have
+/// sent are compared: the time of a receipt says nothing about the order of what happened.
+fn is_older(heard: &Heard<'_>, record: &ConversionRecord<'_>) -> bool {
+    let last_ms = record.history.iter().rev().find_map(HistoryEntry::said_ms);
+    heard.said_ms.zip(last_ms).is_some_and(|(said_ms, last_ms)| said_ms < last_ms)
 }
 
 /// Whether an advertiser's approval changes nothing: it only repeats the one with which the
@@ -114,20 +112,19 @@ fn revalue(
     catalog: &Catalog,
     market: &Market,
 ) -> Result<bool, Refused> {
-    let trust = event.map_or(Trust::default(), |event| event.trust);
-    let is_late = record.flags & Flag::Late.bit() != 0;
-    let kept = Said::of_record(record);
-    let said = merged(&kept, &heard.said, trust);
     if record.reversed_amount != 0 {
         // What has been taken back was a share of the amount that is known.
         return Ok(false);
     }
-    // A currency that is not said is the event's.
-    let currency = |said: &Said| said.currency.or(event.map(|event| event.currency));
-    let same = (said.amount, currency(&said), said.quantity)
-        == (kept.amount, currency(&kept), kept.quantity);
-    let own = !is_late && event.is_some_and(|event| has_other_own(record, &said, &kept, event));
-    if same && !own {
+    let said = counting(heard.said, record, event);
+    let mut kept = counting(Said::of_record(record), record, event);
+    if let Some(event) = event.filter(|_| catalog.version() == record.catalog_version) {
+        kept = with_unkept(kept, record, event, market);
+    }
+    // A currency that is not said is the event's, that of today or that of then.
+    let theirs = said.currency.or(event.map(|event| event.currency));
+    let is_same_currency = said.currency == kept.currency || theirs == record.currency_of_amounts();
+    if !has_others(&said, &kept) && (is_same_currency || !has_amounts(&said)) {
         return Ok(false);
     }
     let event = event.ok_or(Refusal::UnknownEvent)?;
@@ -138,89 +135,113 @@ fn revalue(
             "it is in the books in the currency that the event had then; its amounts stay",
         ));
     }
-    let said = if is_late { said } else { with_own(record, said, &kept, event, market) };
+    let said = merged(&kept, &said, record.currency_of_amounts(), event.currency)?;
     record.amount = said.amount.map(Micros::get);
     record.amount_currency = said.currency.map(Currency::to_bytes);
     record.quantity = said.quantity;
-    if is_late {
-        return Ok(true);
+    if !is_late(record) {
+        let price = price_again(event, record, &said, market)?;
+        record.catalog_version = catalog.version();
+        price.set(record);
     }
-    let price: Price = price_again(event, record, &said, market)?;
     record.currency = event.currency.to_bytes();
-    record.catalog_version = catalog.version();
-    price.set(record);
     Ok(true)
 }
 
-/// With the sender's own payout and revenue of before, where they counted and are not said again:
-/// another amount does not unsay them. Own ones in the event's currency are not kept apart; they
-/// are known by differing from what the rules make of the amount.
-fn with_own(
-    record: &ConversionRecord<'_>,
-    said: Said,
-    kept: &Said,
-    event: &Event,
-    market: &Market,
-) -> Said {
-    let foreign = kept.currency.is_some_and(|currency| currency != event.currency);
-    let by_rules = || {
-        let kept = Said { payout: None, revenue: None, ..*kept };
-        price_again(event, record, &kept, market).ok().filter(|_| !foreign)
-    };
-    let own = |counts: bool,
-               said: Option<Micros>,
-               kept: Option<Micros>,
-               of: fn(&Price) -> i64,
-               earned: i64| {
-        if !counts || said.is_some() {
-            return said;
-        }
-        kept.or_else(|| by_rules().filter(|price| of(price) != earned).map(|_| Micros::new(earned)))
-    };
-    let unpaid = record.flags & Flag::OverCap.bit() != 0;
-    let payout = |price: &Price| price.payout.get();
-    let revenue = |price: &Price| price.revenue.get();
+const fn is_late(record: &ConversionRecord<'_>) -> bool {
+    record.flags & Flag::Late.bit() != 0
+}
+
+const fn is_unpaid(record: &ConversionRecord<'_>) -> bool {
+    record.flags & Flag::OverCap.bit() != 0
+}
+
+/// What is said, the sender's own payout and revenue only where they count for the conversion.
+fn counting(said: Said, record: &ConversionRecord<'_>, event: Option<&Event>) -> Said {
+    let trust = event.filter(|_| !is_late(record)).map_or(Trust::default(), |event| event.trust);
     Said {
-        payout: own(event.trust.payout && !unpaid, said.payout, kept.payout, payout, record.payout),
-        revenue: own(event.trust.revenue, said.revenue, kept.revenue, revenue, record.revenue),
+        payout: said.payout.filter(|_| trust.payout && !is_unpaid(record)),
+        revenue: said.revenue.filter(|_| trust.revenue),
         ..said
     }
 }
 
-/// What is kept, with what is said instead. A currency goes with the amounts it comes with.
-fn merged(kept: &Said, said: &Said, trust: Trust) -> Said {
-    let payout = said.payout.filter(|_| trust.payout);
-    let revenue = said.revenue.filter(|_| trust.revenue);
-    let says_amounts = said.amount.is_some() || payout.is_some() || revenue.is_some();
+/// With own amounts in the event's currency, which earlier builds did not keep: as long as the
+/// catalog is the one that the price is by, they are known by differing from what its rules make
+/// of the amount.
+fn with_unkept(kept: Said, record: &ConversionRecord<'_>, event: &Event, market: &Market) -> Said {
+    let any = Some(Micros::ZERO);
+    let may_be = counting(Said { payout: any, revenue: any, ..kept }, record, Some(event));
+    let is_kept = |may_be: Option<Micros>, kept: Option<Micros>| may_be.is_none() || kept.is_some();
+    if is_kept(may_be.payout, kept.payout) && is_kept(may_be.revenue, kept.revenue)
+        || record.currency_of_amounts() != Some(event.currency)
+        || record.currency != event.currency.to_bytes()
+    {
+        return kept;
+    }
+    let by_rules = Said { payout: None, revenue: None, ..kept };
+    let Ok(price) = price_again(event, record, &by_rules, market) else { return kept };
+    let own = |may_be: Option<Micros>, by_rules: Micros, earned: i64| {
+        may_be.map(|_| Micros::new(earned)).filter(|earned| *earned != by_rules)
+    };
     Said {
-        amount: said.amount.or(kept.amount),
-        currency: if says_amounts { said.currency } else { kept.currency },
-        quantity: said.quantity.or(kept.quantity),
-        payout,
-        revenue,
+        payout: kept.payout.or(own(may_be.payout, price.payout, record.payout)),
+        revenue: kept.revenue.or(own(may_be.revenue, price.revenue, record.revenue)),
+        ..kept
     }
 }
 
-/// Whether the sender's own payout or revenue, where it counts, is not the one that counted.
-fn has_other_own(record: &ConversionRecord<'_>, said: &Said, kept: &Said, event: &Event) -> bool {
-    let terms = terms_again(event, record);
-    let is_unpaid = record.flags & Flag::OverCap.bit() != 0;
-    let is_foreign = said.currency.is_some_and(|currency| currency != event.currency);
-    let differs =
-        |said: Option<Micros>, kept: Option<Micros>, counted: Micros, earned: i64| {
-            said.is_some_and(|theirs| {
-                if is_foreign { kept != Some(theirs) } else { counted.get() != earned }
-            })
-        };
-    let within = |theirs: Option<Micros>| theirs.unwrap_or_default();
-    let payout = terms.payout.within(within(said.payout));
-    !is_unpaid && differs(said.payout, kept.payout, payout, record.payout)
-        || differs(
-            said.revenue,
-            kept.revenue,
-            terms.revenue.within(within(said.revenue)),
-            record.revenue,
-        )
+/// Whether anything that is said is another than what is kept.
+fn has_others(said: &Said, kept: &Said) -> bool {
+    let is_other = |(said, kept): (Option<Micros>, Option<Micros>)| said.is_some() && said != kept;
+    amounts(said).into_iter().zip(amounts(kept)).any(is_other)
+        || said.quantity.is_some() && said.quantity != kept.quantity
+}
+
+fn has_amounts(said: &Said) -> bool {
+    amounts(said).iter().any(Option::is_some)
+}
+
+const fn amounts(said: &Said) -> [Option<Micros>; 3] {
+    [said.amount, said.payout, said.revenue]
+}
+
+/// What is kept, with what is said instead; another amount does not unsay an own payout or revenue.
+/// All of a conversion's amounts are in one currency, and none ever changes it without being said
+/// again.
+fn merged(
+    kept: &Said,
+    said: &Said,
+    kept_in: Option<Currency>,
+    events: Currency,
+) -> Result<Said, Refused> {
+    let currency = if has_amounts(said) {
+        let stays =
+            |(said, kept): (Option<Micros>, Option<Micros>)| said.is_none() && kept.is_some();
+        let any_stays = amounts(said).into_iter().zip(amounts(kept)).any(stays);
+        if any_stays && Some(said.currency.unwrap_or(events)) != kept_in {
+            return Err(other_currency(kept_in));
+        }
+        said.currency
+    } else {
+        // The event may have had another one then.
+        kept.currency.or(kept_in.filter(|kept_in| *kept_in != events && has_amounts(kept)))
+    };
+    Ok(Said {
+        amount: said.amount.or(kept.amount),
+        currency,
+        quantity: said.quantity.or(kept.quantity),
+        payout: said.payout.or(kept.payout),
+        revenue: said.revenue.or(kept.revenue),
+    })
+}
+
+fn other_currency(kept_in: Option<Currency>) -> Refused {
+    let kept_in = kept_in.as_ref().map_or("another currency", Currency::as_str);
+    let hint = format!(
+        "the conversion has amounts in {kept_in} that are not sent again: send these in it, too, or all of them in one currency"
+    );
+    Refused::with(Refusal::BadCurrency, hint)
 }
 
 fn final_event() -> Refused {
@@ -242,3 +263,7 @@ fn illegal(status: Status, said: Status) -> Refused {
 #[cfg(test)]
 #[path = "transition_tests.rs"]
 pub(super) mod tests;
+
+#[cfg(test)]
+#[path = "transition_money_tests.rs"]
+pub(super) mod money_tests;

@@ -155,7 +155,7 @@ pub struct ConversionRecord<'a> {
     pub status: u8,
     /// What the customer spent, micro-units; `None` if not sent.
     pub amount: Option<i64>,
-    /// Currency of `amount`, if sent.
+    /// Currency of `amount`, if sent; else that is `currency`.
     pub amount_currency: Option<[u8; 3]>,
     /// What the network earns by its price, micro-units of `currency`; see [`Self::earned`].
     pub revenue: i64,
@@ -184,7 +184,8 @@ pub struct ConversionRecord<'a> {
     ///
     /// [`ClaimSet::bits`]: super::claim::ClaimSet::bits
     pub claims: u8,
-    /// What other currencies had to do with it; `None` if nothing.
+    /// What its price took from the postback's own amounts and from other currencies; `None` if
+    /// nothing.
     pub exchanged: Option<Box<Exchanged>>,
     /// How much of `amount` has been taken back by negative events that did not take back all,
     /// micro-units. Price and amounts stay what they were; what is left of them is derived.

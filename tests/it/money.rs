@@ -32,13 +32,17 @@ payout = { per_unit = "1000000" }
 
 fn server() -> Server {
     let server = Server::start();
+    load(&server, SHARES);
+    server
+}
+
+fn load(server: &Server, shares: &str) {
     let version = server.api("catalog/versions")["in_force"].clone();
-    server.write_catalog(&format!("{CATALOG}{SHARES}"));
+    server.write_catalog(&format!("{CATALOG}{shares}"));
     server.signal("HUP");
     eventually("the reload", || {
         (server.api("catalog/versions")["in_force"] != version).then_some(())
     });
-    server
 }
 
 /// What is kept of an accepted postback of this affiliate's click: payout, revenue, flags.
@@ -89,6 +93,44 @@ fn a_postbacks_own_payout_counts_where_it_is_trusted_and_within_bounds() {
     check(&format!("event=deposit&{own}"), json!(["7.25", "15.25", []]));
     check("event=sale&amount=50&payout=70", json!(["20.00", "10.00", []]));
     check("event=sale&amount=50", json!(["5.00", "10.00", []]));
+}
+
+#[test]
+fn a_retry_is_a_duplicate_after_the_terms_have_changed() {
+    let server = server();
+    let click = server.click("offer=games&aff=pub-7");
+    let own = format!("click_id={click}&event=sale&txn_id=O&amount=100&payout=20&status=approved");
+    let ruled = format!("click_id={click}&event=sale&txn_id=R&amount=100&status=approved");
+    let ids = [&own, &ruled].map(|query| {
+        let answer = server.postback(query);
+        assert_eq!(answer.verdict(), (200, "accepted", ""), "{query}");
+        answer.word("conversion_id").to_owned()
+    });
+    let money = || {
+        ids.each_ref().map(|id| {
+            let kept = server.api(&format!("conversions/{id}"));
+            ["payout", "revenue", "amount_rate", "base"].map(|name| kept[name].clone())
+        })
+    };
+    let before = json!([["20.00", "20.00", null, null], ["10.00", "20.00", null, null]]);
+    assert_eq!(json!(money()), before);
+    let anew = r#"payout = { percent = "12", min = "1", max = "15" }"#;
+    load(&server, &SHARES.replace(r#"payout = { percent = "10", min = "1", max = "20" }"#, anew));
+    for query in [&own, &ruled] {
+        assert_eq!(server.postback(query).verdict(), (200, "duplicate", ""), "{query}");
+    }
+    assert_eq!(json!(money()), before);
+    for query in [&own, &ruled] {
+        let corrected = query.replace("amount=100&payout=20", "amount=50").replace("=100", "=50");
+        assert_eq!(server.postback(&corrected).verdict(), (200, "updated", ""), "{corrected}");
+    }
+    // By the terms of today: at most so much of what is its own.
+    assert_eq!(
+        json!(money()),
+        json!([["15.00", "10.00", null, null], ["6.00", "10.00", null, null]])
+    );
+    let balances = server.api("balances?affiliate=pub-7");
+    assert_eq!(balances["balances"][0]["owed"], "21.00");
 }
 
 #[test]

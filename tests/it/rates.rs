@@ -187,6 +187,59 @@ fn a_conversion_may_be_approved_and_taken_back_in_part_while_it_waits_for_its_ra
 }
 
 #[test]
+fn what_was_exchanged_keeps_its_rate_while_it_waits_for_that_of_the_network() {
+    let server = server();
+    let rates = |yen: &str, dollars: &str| {
+        let rates = format!(r#"{{"base":"EUR","rates":{{"JPY":"{yen}"{dollars}}}}}"#);
+        assert_eq!(put(&server, &today(), &rates).status, 200);
+    };
+    rates("200", "");
+    let id = convert(&server, "event=deposit&amount=1600&revenue=480&currency=JPY");
+    let rate = json!({"from": "200", "to": "1"});
+    let waiting = json!(["1.80", "2.40", "EUR", rate, null, ["rate_missing"]]);
+    assert_eq!(money(&server, &id), waiting);
+    rates("400", r#","USD":"1.25""#);
+    let priced = eventually("the worth in dollars", || {
+        let money = money(&server, &id);
+        (money[4] != json!(null)).then_some(money)
+    });
+    let base = json!({
+        "currency": "USD", "rate": {"from": "1", "to": "1.25"},
+        "revenue": "3.00", "payout": "2.25",
+    });
+    assert_eq!(priced, json!(["1.80", "2.40", "EUR", rate, base, []]));
+}
+
+#[test]
+fn news_in_another_currency_is_refused_if_amounts_would_stay_in_theirs() {
+    let server = server();
+    assert_eq!(put(&server, &today(), TODAY).status, 200);
+    let own = "event=deposit&txn_id=T&amount=1600&revenue=480&currency=JPY";
+    let id = convert(&server, own);
+    let kept = server.api(&format!("conversions/{id}"));
+    let click = kept["click_id"].as_str().expect("a click");
+    let tell = |news: &str| {
+        let news = format!("click_id={click}&event=deposit&txn_id=T&status=approved&{news}");
+        server.postback(&news)
+    };
+    for news in ["amount=100", "revenue=3", "amount=100&currency=USD"] {
+        let answer = tell(news);
+        assert_eq!(answer.verdict(), (400, "refused", "bad_currency"), "{news}");
+        assert!(answer.word("hint").contains("in JPY"), "{answer:?}");
+    }
+    let upload = format!("conversion_id,status,amount\n{id},approved,100\n");
+    let answer = server.post_api("conversions/status", "text/csv", &upload);
+    assert!(String::from_utf8_lossy(&answer.body).contains("bad_currency"), "{answer:?}");
+    assert_eq!(server.api(&format!("conversions/{id}")), kept, "nothing has changed");
+    let again = "amount=1600&revenue=480&currency=JPY";
+    assert_eq!(tell(again).verdict(), (200, "duplicate", ""));
+    assert_eq!(tell("amount=3200&currency=JPY").verdict(), (200, "updated", ""));
+    assert_eq!(json!([money(&server, &id)[0], money(&server, &id)[1]]), json!(["2.60", "2.40"]));
+    assert_eq!(tell("amount=100&revenue=3").verdict(), (200, "updated", ""));
+    assert_eq!(json!([money(&server, &id)[0], money(&server, &id)[1]]), json!(["11.00", "3.00"]));
+}
+
+#[test]
 fn rates_that_are_not_well_formed_change_nothing_and_say_why() {
     let server = server();
     let check = |date: &str, body: &str, code: &str| {

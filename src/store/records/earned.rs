@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ConversionRecord;
+use crate::model::currency::Currency;
 use crate::model::money::Micros;
 use crate::model::rate::{Exchange, Rate};
 use crate::model::reasons::Flag;
@@ -49,18 +50,29 @@ pub struct EarnedInBase {
 /// A rate by which an amount was exchanged: times the second, by the first.
 pub type PinnedRate = (u64, u64);
 
-/// The exchange of a conversion's amounts, with the rates pinned.
+/// What a price took from the postback's own amounts and from other currencies, with the rates
+/// pinned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exchanged {
     /// The postback's amounts, from `amount_currency` to `currency`; `None` if there was no need
     /// or no rate.
     pub amounts: Option<PinnedRate>,
-    /// The postback's own payout where it counts, micro-units of `amount_currency`.
+    /// The postback's own payout where it counts, in the currency of the amount: micro-units of
+    /// `amount_currency`, or else of `currency`. Earlier builds kept it only where that is not
+    /// `currency`.
     pub own_payout: Option<i64>,
-    /// The postback's own revenue where it counts, micro-units of `amount_currency`.
+    /// The same of its own revenue.
     pub own_revenue: Option<i64>,
     /// Revenue and payout in the network's currency; `None` if it is `currency` or has no rate.
     pub base: Option<InBase>,
+}
+
+impl Exchanged {
+    /// As a record keeps it: `None` if there is nothing to keep.
+    #[must_use]
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
 }
 
 /// What was earned by the price, in the network's currency.
@@ -92,6 +104,12 @@ impl InBase {
 }
 
 impl ConversionRecord<'_> {
+    /// The currency of its amount, and of an own payout and revenue.
+    #[must_use]
+    pub fn currency_of_amounts(&self) -> Option<Currency> {
+        Currency::from_bytes(self.amount_currency.unwrap_or(self.currency))
+    }
+
     /// Whether anything of it was ever in the books: its currency must stay then.
     #[must_use]
     pub fn was_booked(&self) -> bool {

@@ -67,12 +67,12 @@ impl<'a> ConversionRecord<'a> {
         anew
     }
 
-    /// The last step once more, which news is still compared with.
+    /// The last step once more.
     fn step_of_erasure(&self, last: &HistoryEntry<'a>, now_ms: u64) -> HistoryEntry<'a> {
         let base = self.exchanged.as_deref().and_then(|exchanged| exchanged.base);
         HistoryEntry {
             time_ms: now_ms,
-            event_time_ms: last.said_ms().unwrap_or(now_ms),
+            event_time_ms: now_ms,
             booked_base: base.and_then(|base| base.of(last.booked_revenue, last.booked_payout)),
             reason: ERASED,
             ..*last
