@@ -44,7 +44,7 @@ pub mod schema;
 pub mod ticket;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -146,6 +146,8 @@ pub struct Store {
     /// What was let go.
     expired: Mutex<Expired>,
     audit_keys: AuditKeys,
+    /// The day after the newest seal of all.
+    unsealed: AtomicU32,
 }
 
 impl Store {
@@ -185,6 +187,7 @@ impl Store {
         let writer = Arc::new(Writer::new(Arc::clone(&engine), Arc::clone(&health), observe));
         writer.close_below(identity.filed_below);
         writer.number_start(identity.starts);
+        writer.close_days(identity.unsealed);
         let filing = Arc::new(Filing::new(identity.filed_below, Arc::clone(writer.progress())));
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
         let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
@@ -212,6 +215,7 @@ impl Store {
             clicks_from_ms,
             expired,
             audit_keys,
+            unsealed: AtomicU32::new(identity.unsealed.get()),
         };
         Ok((store, identity))
     }
