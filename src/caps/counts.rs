@@ -195,17 +195,10 @@ impl Counts {
         if time_ms < self.days[0].to_ms {
             return;
         }
-        let with_before = |period| {
-            let span = self.calendar.span(period, time_ms);
-            [span, self.calendar.span(period, span.from_ms.saturating_sub(1))]
-        };
-        let (days, months) = (with_before(Period::Day), with_before(Period::Month));
-        let is_next = days[1] == self.days[0];
-        self.days = days;
+        let is_next = move_on(&mut self.days, &self.calendar, Period::Day, time_ms);
         self.events.iter_mut().for_each(|event| event.move_on(|tally| tally.day.move_on(is_next)));
         if time_ms >= self.months[0].to_ms {
-            let is_next = months[1] == self.months[0];
-            self.months = months;
+            let is_next = move_on(&mut self.months, &self.calendar, Period::Month, time_ms);
             let change = |tally: &mut Tally| tally.month.move_on(is_next);
             self.events.iter_mut().for_each(|event| event.move_on(change));
         }
@@ -338,6 +331,15 @@ impl Counts {
         }
         sum
     }
+}
+
+/// Moves on to the period of a moment, and to the one before that; whether that is the one that was
+/// current.
+fn move_on(spans: &mut [Span; 2], calendar: &Calendar, period: Period, time_ms: u64) -> bool {
+    let current = calendar.span(period, time_ms);
+    let before = calendar.span(period, current.from_ms.saturating_sub(1));
+    let was = std::mem::replace(spans, [current, before]);
+    was[0] == before
 }
 
 #[cfg(test)]
