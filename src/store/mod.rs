@@ -146,8 +146,7 @@ pub struct Store {
     /// What was let go.
     expired: Mutex<Expired>,
     audit_keys: AuditKeys,
-    /// The day after the newest seal of all.
-    unsealed: AtomicU32,
+    unsealed_from: AtomicU32,
 }
 
 impl Store {
@@ -215,7 +214,7 @@ impl Store {
             clicks_from_ms,
             expired,
             audit_keys,
-            unsealed: AtomicU32::new(identity.unsealed.get()),
+            unsealed_from: AtomicU32::new(identity.unsealed.get()),
         };
         Ok((store, identity))
     }

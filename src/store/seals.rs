@@ -51,13 +51,13 @@ impl Store {
             batch.put(Table::Meta, keys::META_UNSEALED, |out| out.extend(encoded(unsealed)));
         };
         self.change(put).await?;
-        self.unsealed.fetch_max(unsealed.get(), Ordering::AcqRel);
+        self.unsealed_from.fetch_max(unsealed.get(), Ordering::AcqRel);
         Ok(())
     }
 
     /// The day after the newest seal of all.
     fn unsealed(&self) -> Day {
-        Day::new(self.unsealed.load(Ordering::Acquire))
+        Day::new(self.unsealed_from.load(Ordering::Acquire))
     }
 }
 
