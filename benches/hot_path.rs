@@ -127,6 +127,7 @@ fn records(c: &mut Criterion) {
         exchanged: None,
         reversed_amount: 0,
         erased: None,
+        deferred: Vec::new(),
     };
     let mut group = c.benchmark_group("records");
     let mut out = Vec::with_capacity(1024);

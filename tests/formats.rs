@@ -7,12 +7,12 @@ use postbackd::model::status::Status;
 use postbackd::store::claim::ClaimSet;
 use postbackd::store::records::{
     AuditRecord, Balance, CapSum, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord,
-    Contribution, ConversionRecord, Converted, Counted, Counts, EarnedInBase, Entries, ErasedTexts,
-    EventCounts, Exchanged, FallbackCounts, HistoryEntry, InBase, InboundHead, InboundRow,
-    LateClickRecord, PlaceRecord, PostingRecord, RatesRecord, RecordError, RefusedCounts,
-    RefusedRecord, SealRecord, StoredIp, SubRecord, Tally, begin_inbound_page, click_flags,
-    click_of, decode_dedupe, decode_inbound_page, dedupe_minted_ms, encode_dedupe, encode_inbound,
-    has_base_booked, pack_auth,
+    Contribution, ConversionRecord, Converted, Counted, Counts, Deferred, EarnedInBase, Entries,
+    ErasedTexts, EventCounts, Exchanged, FallbackCounts, HistoryEntry, InBase, InboundHead,
+    InboundRow, LateClickRecord, PlaceRecord, PostingRecord, RatesRecord, RecordError,
+    RefusedCounts, RefusedRecord, SealRecord, StoredIp, SubRecord, Tally, begin_inbound_page,
+    click_flags, click_of, decode_dedupe, decode_inbound_page, dedupe_minted_ms, encode_dedupe,
+    encode_inbound, has_base_booked, pack_auth,
 };
 use proptest::prelude::*;
 
@@ -25,6 +25,7 @@ const CONVERSION_V3: &str = include_str!("fixtures/conversion.v3.hex");
 const CONVERSION_V4: &str = include_str!("fixtures/conversion.v4.hex");
 const CONVERSION_V4_OWN: &str = include_str!("fixtures/conversion.v4-own.hex");
 const CONVERSION_V5: &str = include_str!("fixtures/conversion.v5.hex");
+const CONVERSION_V6: &str = include_str!("fixtures/conversion.v6.hex");
 const RATES_V1: &str = include_str!("fixtures/rates.v1.hex");
 const DEDUPE_V1: &str = include_str!("fixtures/dedupe.v1.hex");
 const POSTING_V1: &str = include_str!("fixtures/posting.v1.hex");
@@ -110,6 +111,7 @@ fn conversion_v1() -> ConversionRecord<'static> {
         exchanged: None,
         reversed_amount: 0,
         erased: None,
+        deferred: Vec::new(),
     }
 }
 
@@ -380,6 +382,23 @@ fn an_erased_conversion_keeps_the_keys_of_its_claims_and_no_text_of_a_person() {
             assert_eq!(money(&before), money(&after));
         }
     }
+}
+
+/// As version 5, its second step deferred.
+fn conversion_v6() -> ConversionRecord<'static> {
+    ConversionRecord { deferred: vec![Deferred { step: 1, day: 20_455 }], ..conversion_v5() }
+}
+
+#[test]
+fn a_conversion_of_version_6_is_read_and_written_unchanged_erased_or_not() {
+    let stored = bytes(CONVERSION_V6);
+    assert_eq!(ConversionRecord::decode(&stored), Ok(conversion_v6()));
+    assert_eq!(hex(&encoded(|out| conversion_v6().encode(out))), hex(&stored));
+    assert_eq!(click_of(&stored).map(|click| *click.as_bytes()), Some(conversion_v6().click));
+    assert!(has_base_booked(&stored));
+    let whole = ConversionRecord { deferred: conversion_v6().deferred, ..conversion_v4() };
+    let stored = encoded(|out| whole.encode(out));
+    assert_eq!(ConversionRecord::decode(&stored), Ok(whole));
 }
 
 #[test]
@@ -686,6 +705,7 @@ proptest! {
         exchanged in prop::option::of(exchanged()),
         reversed_amount: i64,
         erased: Option<(Option<[u8; 16]>, Option<[u8; 16]>)>,
+        deferred: Vec<(u16, u32)>,
     ) {
         let [advertiser, offer, affiliate, event, txn_id, customer_id] = &texts;
         let (amount, amount_currency, revenue, payout, quantity) = amounts;
@@ -731,6 +751,7 @@ proptest! {
             exchanged: exchanged.map(Box::new),
             reversed_amount,
             erased: erased.map(|(txn, customer)| Box::new(ErasedTexts { txn, customer })),
+            deferred: deferred.into_iter().map(|(step, day)| Deferred { step, day }).collect(),
         };
         let stored = encoded(|out| record.encode(out));
         prop_assert_eq!(ConversionRecord::decode(&stored), Ok(record));
@@ -744,7 +765,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_a_decoder_panic(version in 0u8..6, mut bytes: Vec<u8>) {
+    fn no_bytes_make_a_decoder_panic(version in 0u8..7, mut bytes: Vec<u8>) {
         bytes.insert(0, version);
         let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
         let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes), dedupe_minted_ms(&bytes));
@@ -763,6 +784,7 @@ proptest! {
             CONVERSION_V3,
             CONVERSION_V4,
             CONVERSION_V5,
+            CONVERSION_V6,
         ];
         for fixture in [&clicks[..], &conversions, &[RATES_V1, DEDUPE_V1, POSTING_V2, SEAL_V2, INBOUND_V1]].concat() {
             let mut bytes = bytes(fixture);

@@ -81,6 +81,7 @@ fn conversion(click: RecordId, txn_id: &str) -> ConversionRecord<'_> {
         exchanged: None,
         reversed_amount: 0,
         erased: None,
+        deferred: Vec::new(),
     }
 }
 

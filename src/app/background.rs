@@ -121,7 +121,7 @@ pub(super) async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
             }
             _ = again.tick() => std::mem::replace(&mut settled, std::mem::take(&mut fresh)),
         };
-        match postbacks.reprice(&days, Clock::System.now_ms()).await {
+        match postbacks.reprice(&days, || Clock::System.now_ms()).await {
             Ok(0) => {}
             Ok(conversions) => tracing::info!(conversions, ?days, "priced by new rates"),
             Err(error) => {

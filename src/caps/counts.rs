@@ -1,6 +1,7 @@
 // Hot path of offers with caps or tiers: no clock, no I/O; it allocates for new affiliates only.
 //! What one offer has paid for: by event and affiliate, in the day and month of the newest
-//! conversion and in those before, and if it is wanted, in total.
+//! conversion and in those right before, whether they had any or not, and if it is wanted, in
+//! total.
 //!
 //! A conversion belongs to the day and month in which its ID was minted. IDs never go back, not
 //! even with the clock, so periods only ever move on; the ones before are kept for conversions
@@ -89,8 +90,9 @@ impl Sums {
         self.0.get(age).copied().unwrap_or_default()
     }
 
-    fn move_on(&mut self) {
-        self.0 = [Sum::ZERO, self.0[0]];
+    /// Begins with another period; the current one is the one before it, or older.
+    fn move_on(&mut self, is_next: bool) {
+        self.0 = [Sum::ZERO, if is_next { self.0[0] } else { Sum::ZERO }];
     }
 }
 
@@ -108,7 +110,7 @@ impl Tally {
     }
 }
 
-/// Which day and month a conversion belongs to: 0 the newest, 1 the one before, 2 none of them.
+/// Which day and month a conversion belongs to: 0 the newest, 1 the one before, 2 none of these.
 #[derive(Clone, Copy, Debug)]
 struct Age {
     day: usize,
@@ -165,7 +167,7 @@ impl EventCounts {
 #[derive(Debug)]
 pub struct Counts {
     calendar: Calendar,
-    /// The day of the newest conversion, and the one before that had any.
+    /// The day of the newest conversion, and the one before.
     days: [Span; 2],
     /// The same of months.
     months: [Span; 2],
@@ -193,17 +195,20 @@ impl Counts {
         if time_ms < self.days[0].to_ms {
             return;
         }
-        self.days = [self.calendar.span(Period::Day, time_ms), self.days[0]];
-        self.events.iter_mut().for_each(|event| event.move_on(|tally| tally.day.move_on()));
+        let is_next = move_on(&mut self.days, &self.calendar, Period::Day, time_ms);
+        self.events.iter_mut().for_each(|event| event.move_on(|tally| tally.day.move_on(is_next)));
         if time_ms >= self.months[0].to_ms {
-            self.months = [self.calendar.span(Period::Month, time_ms), self.months[0]];
-            self.events.iter_mut().for_each(|event| event.move_on(|tally| tally.month.move_on()));
+            let is_next = move_on(&mut self.months, &self.calendar, Period::Month, time_ms);
+            let change = |tally: &mut Tally| tally.month.move_on(is_next);
+            self.events.iter_mut().for_each(|event| event.move_on(change));
         }
     }
 
     fn age(&self, time_ms: u64) -> Age {
-        let after = |spans: &[Span; 2]| spans.iter().filter(|span| time_ms < span.from_ms).count();
-        Age { day: after(&self.days), month: after(&self.months) }
+        let among = |spans: &[Span; 2]| {
+            spans.iter().position(|span| span.contains(time_ms)).unwrap_or(spans.len())
+        };
+        Age { day: among(&self.days), month: among(&self.months) }
     }
 
     /// Takes a conversion in whose total is counted apart, by [`Self::add_total`].
@@ -326,6 +331,15 @@ impl Counts {
         }
         sum
     }
+}
+
+/// Moves on to the period of a moment, and to the one before that; whether that is the one that was
+/// current.
+fn move_on(spans: &mut [Span; 2], calendar: &Calendar, period: Period, time_ms: u64) -> bool {
+    let current = calendar.span(period, time_ms);
+    let before = calendar.span(period, current.from_ms.saturating_sub(1));
+    let was = std::mem::replace(spans, [current, before]);
+    was[0] == before
 }
 
 #[cfg(test)]

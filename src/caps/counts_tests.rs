@@ -56,6 +56,30 @@ fn a_cap_opens_anew_at_the_midnight_of_the_time_zone() {
 }
 
 #[test]
+fn days_and_months_without_conversions_are_not_those_before() {
+    let mut counts = berlin();
+    let (day, month) = (a_day(1), Cap::new(Whose::Offer, Vec::new(), Period::Month, Some(1), None));
+    let mut check = |minted: &str, room: [bool; 2], of_month: u64| {
+        let one = one(minted, 1);
+        counts.move_on(one.minted_ms);
+        let has_room = [&day, &month].map(|cap| counts.lacks_room(cap, &one).is_none());
+        assert_eq!(has_room, room, "{minted}");
+        assert_eq!(counts.in_month("sale", one.affiliate, one.minted_ms), of_month, "{minted}");
+        counts.add(&one);
+    };
+    check("2026-01-10T12:00:00Z", [true, true], 0);
+    check("2026-03-31T22:00:00Z", [true, true], 0);
+    // Minted before the change, counted after it, and the first of its day and of its month.
+    check("2026-03-31T21:59:59.999Z", [true, true], 0);
+    check("2026-03-31T21:59:59.999Z", [false, false], 1);
+    check("2026-04-03T22:00:00Z", [true, false], 1);
+    check("2026-04-03T21:59:59.999Z", [true, false], 2);
+    check("2026-04-03T21:59:59.999Z", [false, false], 3);
+    // So late that nobody knows.
+    check("2026-03-31T22:00:00Z", [true, false], 4);
+}
+
+#[test]
 fn what_is_given_back_after_the_change_of_day_makes_no_room_in_the_next() {
     let (mut counts, cap) = (berlin(), a_day(1));
     let before = counts.add(&one("2026-03-28T22:59:59Z", 1));
@@ -135,7 +159,14 @@ proptest! {
     #[test]
     fn counts_agree_with_a_count_of_everything(
         steps in prop::collection::vec(
-            (0..40_000_000_u64, 0..3_usize, any::<bool>(), 1..4_u32, -3..20_i64, any::<u8>()),
+            (
+                (0..40_000_000_u64, 0..8_u8, 0..3_000_u64),
+                0..3_usize,
+                any::<bool>(),
+                1..4_u32,
+                -3..20_i64,
+                any::<u8>(),
+            ),
             1..120,
         ),
     ) {
@@ -143,16 +174,29 @@ proptest! {
         let mut now_ms = one("2026-03-27T12:00:00Z", 0).minted_ms;
         let (mut counts, caps) = (berlin(), caps());
         let (mut taken, mut places) = (BTreeMap::new(), BTreeMap::new());
-        for (number, (step, event, euros, who, payout, choice)) in steps.into_iter().enumerate() {
-            now_ms += step;
-            let next = (now_ms, event, euros, who, payout);
-            counts.move_on(now_ms);
+        for (number, (moment, event, euros, who, payout, choice)) in steps.into_iter().enumerate() {
+            let (step, pause, late) = moment;
+            now_ms += match pause {
+                // Days without any, and the first moment after them.
+                0 => counts.calendar.span(Period::Day, now_ms + 9 * step).to_ms - now_ms,
+                1..4 => step % 1_000,
+                _ => step,
+            };
+            // Its ID was minted just before that of another, which took its place first.
+            let minted_ms = now_ms - late;
+            let next = (minted_ms, event, euros, who, payout);
+            if pause == 0 {
+                let earlier = (now_ms, event, !euros, who, 0);
+                places.insert(usize::MAX - number, counts.add(&counted(earlier)));
+                taken.insert(usize::MAX - number, earlier);
+            }
+            counts.move_on(minted_ms);
             for cap in &caps {
                 let lacks = counts.lacks_room(cap, &counted(next)).is_some();
                 prop_assert_eq!(lacks, lacks_room_plainly(cap, &taken, next), "{:?}", cap);
             }
             let month = Cap::new(Whose::EachAffiliate, vec![EVENTS[event].into()], Period::Month, None, None);
-            let of_month = counts.in_month(EVENTS[event], affiliate(who), now_ms);
+            let of_month = counts.in_month(EVENTS[event], affiliate(who), minted_ms);
             prop_assert_eq!(of_month, counts.sum(&month, &counted(next)).count);
             places.insert(number, counts.add(&counted(next)));
             taken.insert(number, next);

@@ -35,10 +35,14 @@ type Seals = Vec<(AffiliateNumber, Day, SealRecord)>;
 /// Seals every day of every affiliate that was over an hour ago, if all that happened on it is
 /// filed; returns how many seals were made. Only one task may do so at a time.
 ///
+/// The clock may be wrong: what comes when its day is sealed is posted to a later one. Where this
+/// fails, that goes for all days that were over, until it succeeds.
+///
 /// # Errors
 /// When the ledger cannot be read or the seals were not kept.
 pub async fn seal_due(store: &Arc<Store>, now_ms: u64) -> Result<usize, SealError> {
     let today = Day::of_ms(now_ms.saturating_sub(SEAL_AFTER_MS));
+    store.close_days(today).await?;
     let (mut sealed, mut next) = (0, Some(0));
     while let Some(number) = next {
         let store_there = Arc::clone(store);
@@ -49,6 +53,7 @@ pub async fn seal_due(store: &Arc<Store>, now_ms: u64) -> Result<usize, SealErro
         }
         (sealed, next) = (sealed + seals.len(), after);
     }
+    store.open_days();
     Ok(sealed)
 }
 

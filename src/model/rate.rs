@@ -13,7 +13,7 @@ const MS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
 const EPOCH: Date = jiff::civil::date(1970, 1, 1);
 
 /// A day in UTC, counted from 1970-01-01.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(u32);
 
 impl Day {

@@ -454,5 +454,6 @@ pub(super) fn record<'a>(
         exchanged: verdict.exchanged.clone(),
         reversed_amount: 0,
         erased: None,
+        deferred: Vec::new(),
     }
 }

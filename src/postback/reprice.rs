@@ -23,7 +23,11 @@ impl Postbacks {
     ///
     /// # Errors
     /// When the store cannot be read or written; what was changed before stays so.
-    pub async fn reprice(&self, days: &BTreeSet<Day>, now_ms: u64) -> Result<usize, ChangeError> {
+    pub async fn reprice(
+        &self,
+        days: &BTreeSet<Day>,
+        now_ms: impl Fn() -> u64,
+    ) -> Result<usize, ChangeError> {
         let Some(first) = days.first() else { return Ok(0) };
         // A conversion is minted when it is reported, at most this long before it happened.
         let from_ms = first.begins_ms().saturating_sub(FUTURE_TIMESTAMP_MS_MAX);
@@ -35,7 +39,7 @@ impl Postbacks {
             });
             let limit = REPRICED_PER_COMMIT_MAX;
             let page = self.store.conversions(from_ms, u64::MAX, cursor, limit, filter).await?;
-            changed += self.reprice_all(&page.rows, now_ms).await?;
+            changed += self.reprice_all(&page.rows, now_ms()).await?;
             if page.next.is_none() {
                 return Ok(changed);
             }

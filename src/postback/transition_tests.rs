@@ -83,6 +83,7 @@ pub fn record<'a>(event: &'a str, history: &'a str) -> ConversionRecord<'a> {
         exchanged: None,
         reversed_amount: 0,
         erased: None,
+        deferred: Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::keys::RecordKey;
 use super::records::Counted;
+use crate::model::rate::Day;
 
 /// Where the conversions submitted so far end.
 #[derive(Clone, Copy, Debug)]
@@ -12,11 +13,14 @@ pub(super) struct Mark {
     pub submitted: u64,
 }
 
-/// What is committed below a bound brings along what is derived from it: no round in bulk will.
+/// What is committed below a bound brings along what is derived from it: no round in bulk will. And
+/// what would be posted below one is posted there.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bounds {
     /// Conversions: their index rows and postings.
     pub filed: RecordKey,
     /// Clicks and conversions: what they add to the sums.
     pub counted: Counted,
+    /// Days: those before are sealed, or about to be.
+    pub unsealed: Day,
 }

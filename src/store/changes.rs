@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::bounds::Bounds;
 use super::engine::Batch;
 use super::origin::Origin;
+use super::postings::deferred;
 use super::records::ConversionRecord;
 use super::schema::Table;
 use super::ticket::Settle;
@@ -69,6 +70,7 @@ impl ConversionChange<'_> {
     fn put(&self, batch: &mut Batch, bounds: &Bounds) {
         let Self { conversion, before, after } = *self;
         debug_assert!(after.history.len() > before.history.len(), "a change is a step");
+        let after = &*deferred(conversion, after, before.history.len(), bounds.unsealed);
         batch.put(Table::Conversions, conversion.as_bytes(), |out| after.encode(out));
         if after.is_erased() && !before.is_erased() {
             filing::put_erased_claim(batch, conversion, after);

@@ -30,7 +30,7 @@ use super::health::Health;
 use super::keys::{
     self, BY_CLICK_KEY_BYTES, DEDUPE_KEY_BYTES, OF_CUSTOMER_KEY_BYTES, POSTING_KEY_BYTES, RecordKey,
 };
-use super::postings::postings;
+use super::postings::{deferred, postings};
 use super::records::{
     self, BINDING_VALUE_BYTES, Binding, ConversionRecord, DEDUPE_VALUE_BYTES, WalkError,
 };
@@ -145,12 +145,13 @@ pub(super) fn put_conversion(
     record: &ConversionRecord<'_>,
     bounds: &Bounds,
 ) {
+    let record = deferred(conversion, record, 0, bounds.unsealed);
     batch.put(Table::Conversions, conversion.as_bytes(), |out| record.encode(out));
     if conversion.as_bytes() < &bounds.filed {
-        put_rows(batch, conversion, record);
+        put_rows(batch, conversion, &record);
     }
     if conversion.as_bytes() < &bounds.counted.conversions {
-        counting::put_change(batch, conversion, None, record);
+        counting::put_change(batch, conversion, None, &record);
     }
 }
 

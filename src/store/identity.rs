@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use super::engine::{Batch, Direction, Engine, EngineError, Tier};
 use super::keys::{self, RecordKey};
 use super::schema::Table;
-use super::{FILED_SINCE_FORMAT, FORMAT_VERSION, OpenError, filing};
+use super::{FILED_SINCE_FORMAT, FORMAT_VERSION, OpenError, filing, seals};
 use crate::click_id::RecordId;
+use crate::model::rate::Day;
 
 /// What the store knows of its own past when a server opens it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Identity {
     pub newest_ms: u64,
     /// Index rows of all conversions below are filed: of all that were there.
     pub filed_below: RecordKey,
+    /// The first day that may be posted to: none from it on is sealed.
+    pub unsealed: Day,
 }
 
 /// Reads and advances what `meta` keeps; durable before it returns.
@@ -37,6 +40,7 @@ pub(super) fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Ident
     let filed = meta(engine, keys::META_FILED, "filed")?;
     let filed = filed.filter(|_| format >= Some(FILED_SINCE_FORMAT));
     filing::file(engine, filed.unwrap_or_default(), filed_below)?;
+    let unsealed = seals::unsealed(engine)?;
     let mut batch = Batch::default();
     let mut put = |key: &[u8], value: &[u8]| {
         batch.put(Table::Meta, key, |out| out.extend_from_slice(value));
@@ -45,9 +49,10 @@ pub(super) fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Ident
     put(keys::META_STARTS, &starts.to_be_bytes());
     put(keys::META_CLICK_KEY, &click_key);
     put(keys::META_FILED, &filed_below);
+    put(keys::META_UNSEALED, &seals::encoded(unsealed));
     engine.append(&batch)?;
     engine.sync()?;
-    Ok(Identity { starts, click_key, newest_ms, filed_below })
+    Ok(Identity { starts, click_key, newest_ms, filed_below, unsealed })
 }
 
 pub(super) fn meta<const N: usize>(

@@ -55,6 +55,8 @@ pub const META_EXPIRED: &[u8] = b"expired";
 pub const META_EXPIRED_CLICKS: &[u8] = b"expired_clicks";
 /// `meta`: the first numbers that may be given to offers and affiliates, twice 4 bytes.
 pub const META_NUMBERS_FROM: &[u8] = b"numbers_from";
+/// `meta`: the first day to which may be posted, since none from it on is sealed, 4 bytes.
+pub const META_UNSEALED: &[u8] = b"unsealed";
 /// `meta`: first bytes of the keys of erasures that are under way.
 const META_ERASURE: &[u8; 6] = b"erase_";
 /// First byte of the `ledger` keys of postings.

@@ -47,7 +47,7 @@ pub mod schema;
 pub mod ticket;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -153,6 +153,7 @@ pub struct Store {
     /// Postbacks as received before were let go, Unix milliseconds.
     inbound_from_ms: AtomicU64,
     audit_keys: AuditKeys,
+    unsealed_from: AtomicU32,
 }
 
 impl Store {
@@ -192,6 +193,7 @@ impl Store {
         let writer = Arc::new(Writer::new(Arc::clone(&engine), Arc::clone(&health), observe));
         writer.close_below(identity.filed_below);
         writer.number_start(identity.starts);
+        writer.close_days(identity.unsealed);
         let filing = Arc::new(Filing::new(identity.filed_below, Arc::clone(writer.progress())));
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
         let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
@@ -220,6 +222,7 @@ impl Store {
             expired,
             inbound_from_ms: AtomicU64::new(0),
             audit_keys,
+            unsealed_from: AtomicU32::new(identity.unsealed.get()),
         };
         Ok((store, identity))
     }

@@ -10,11 +10,13 @@
 //! So what is taken back in many parts, each rounded, sums to nothing in the end; and a rate that
 //! comes late makes a posting of its own, without entries, which converts those before it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::keys::PostingKey;
 use super::records::{
-    Balance, ConversionRecord, Converted, Entries, HistoryEntry, PostingRecord, SealRecord,
+    Balance, ConversionRecord, Converted, Deferred, Entries, HistoryEntry, PostingRecord,
+    SealRecord,
 };
 use crate::click_id::RecordId;
 use crate::model::rate::Day;
@@ -30,23 +32,55 @@ pub struct Posting {
 
 /// The postings of a conversion, oldest first.
 ///
-/// A step is posted on the day of its receipt, in UTC. A clock that was set back posts to no
-/// earlier day than the conversion's own ID or an earlier step names.
+/// A step is posted on the day of its receipt, in UTC, or the one to which it was deferred. A clock
+/// that was set back posts to no earlier day than the conversion's own ID or an earlier step names.
 pub fn postings<'r>(
     conversion: RecordId,
     record: &'r ConversionRecord<'_>,
 ) -> impl Iterator<Item = Posting> + 'r {
     let affiliate = RecordId::from_bytes(record.click).affiliate();
-    let (mut booked, mut time_ms) = (Booked::default(), conversion.time_ms());
-    (0..=u16::MAX).zip(&record.history).filter_map(move |(step, entry)| {
-        time_ms = time_ms.max(entry.time_ms);
+    let mut booked = Booked::default();
+    days(conversion, record).zip(&record.history).filter_map(move |((step, day), entry)| {
         let (entries, converted) = booked.step(entry)?;
-        let key = PostingKey { affiliate, day: Day::of_ms(time_ms), conversion, step };
+        let key = PostingKey { affiliate, day, conversion, step };
         Some(Posting {
             key,
             record: PostingRecord { currency: record.currency, entries, converted },
         })
     })
+}
+
+/// The steps of a conversion, and the day to which each is posted if it posts anything.
+fn days<'r>(
+    conversion: RecordId,
+    record: &'r ConversionRecord<'_>,
+) -> impl Iterator<Item = (u16, Day)> + 'r {
+    let mut day = Day::of_ms(conversion.time_ms());
+    (0..=u16::MAX).zip(&record.history).map(move |(step, entry)| {
+        let deferred = record.deferred.iter().filter(|deferred| deferred.step == step);
+        let deferred = deferred.map(|deferred| Day::new(deferred.day));
+        day = deferred.fold(day.max(Day::of_ms(entry.time_ms)), Day::max);
+        (step, day)
+    })
+}
+
+/// The conversion with its steps from the `first` new one on deferred to a day, if they would be
+/// posted before it. Those before the first keep their days.
+#[must_use]
+pub fn deferred<'r, 'a>(
+    conversion: RecordId,
+    record: &'r ConversionRecord<'a>,
+    first: usize,
+    to: Day,
+) -> Cow<'r, ConversionRecord<'a>> {
+    match days(conversion, record).nth(first) {
+        Some((step, day)) if day < to => {
+            let mut deferred = record.clone();
+            deferred.deferred.push(Deferred { step, day: to.get() });
+            Cow::Owned(deferred)
+        }
+        _ => Cow::Borrowed(record),
+    }
 }
 
 /// What a conversion has in the books.

@@ -37,6 +37,7 @@ fn record(steps: &[(u64, i64, i64)]) -> ConversionRecord<'static> {
         amount_currency: None,
         reversed_amount: 0,
         erased: None,
+        deferred: Vec::new(),
         revenue: 0,
         payout: 0,
         currency: *b"USD",
@@ -50,6 +51,40 @@ fn record(steps: &[(u64, i64, i64)]) -> ConversionRecord<'static> {
         claims: 0,
         exchanged: None,
     }
+}
+
+#[test]
+fn a_step_whose_day_is_sealed_is_deferred_with_those_after_it() {
+    let days = |record: &ConversionRecord<'_>| {
+        postings(id(), record).map(|posting| posting.key.day.get()).collect::<Vec<_>>()
+    };
+    let at = |days: u64| MINTED_MS + days * DAY_MS;
+    let check = |steps: &[u64], first: usize, to: u32, expected: &[u32]| {
+        let steps: Vec<_> = steps.iter().zip(1..).map(|(time_ms, n)| (*time_ms, n, n)).collect();
+        let record = record(&steps);
+        let later = deferred(id(), &record, first, Day::new(to));
+        assert_eq!(days(&later), expected, "{steps:?} {first} {to}");
+        assert_eq!(later.history, record.history, "times stay those of the receipt");
+        assert_eq!(later.deferred.len(), usize::from(*later != record));
+        // It is decided once.
+        assert_eq!(deferred(id(), &later, first, Day::new(to)), later);
+        later.into_owned()
+    };
+    check(&[at(0)], 0, 0, &[20_000]);
+    check(&[at(0)], 0, 20_000, &[20_000]);
+    check(&[at(0)], 0, 20_001, &[20_001]);
+    // A clock that was set back posts to the day of the ID, if that is not sealed.
+    check(&[at(0) - 9 * DAY_MS], 0, 20_000, &[20_000]);
+    check(&[at(0), at(1), at(3)], 1, 20_001, &[20_000, 20_001, 20_003]);
+    check(&[at(0), at(1), at(3)], 2, 20_003, &[20_000, 20_001, 20_003]);
+    check(&[at(0), at(1), at(1), at(3)], 1, 20_002, &[20_000, 20_002, 20_002, 20_003]);
+    // Another seal later.
+    let mut twice = check(&[at(0), at(1)], 1, 20_002, &[20_000, 20_002]);
+    twice.history.push(HistoryEntry { booked_payout: 7, ..twice.history[1] });
+    assert_eq!(days(&deferred(id(), &twice, 2, Day::new(20_002))), [20_000, 20_002, 20_002]);
+    assert_eq!(days(&deferred(id(), &twice, 2, Day::new(20_005))), [20_000, 20_002, 20_005]);
+    // There is no such step.
+    check(&[at(0)], 1, 20_009, &[20_000]);
 }
 
 #[test]

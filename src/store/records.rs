@@ -13,6 +13,9 @@ const CLICK_VERSION: u8 = 3;
 const CONVERSION_VERSION: u8 = 4;
 /// Of conversions whose texts were erased: version 4, and then what stands for the texts.
 const ERASED_CONVERSION_VERSION: u8 = 5;
+/// Of conversions with steps that are posted later: version 4, and then whether texts were erased,
+/// and which steps.
+const DEFERRED_CONVERSION_VERSION: u8 = 6;
 const RATES_VERSION: u8 = 1;
 const DEDUPE_VERSION: u8 = 1;
 const BINDING_VERSION: u8 = 1;
@@ -191,9 +194,13 @@ pub struct ConversionRecord<'a> {
     /// micro-units. Price and amounts stay what they were; what is left of them is derived.
     pub reversed_amount: i64,
     /// What stands for the texts that were erased; `None`: none was. Written behind all else, by
-    /// version 5 alone.
+    /// versions 5 and 6.
     #[serde(skip)]
     pub erased: Option<Box<ErasedTexts>>,
+    /// Steps that are posted later than on the day of their receipt, in order; hardly ever any.
+    /// Written behind all else, by version 6 alone.
+    #[serde(skip)]
+    pub deferred: Vec<Deferred>,
 }
 
 /// The rates of one day, as stored beside its key.
@@ -233,6 +240,7 @@ mod conversion_v2;
 /// Conversions as version 3 wrote them.
 mod conversion_v3;
 mod counters;
+mod deferred;
 mod earned;
 mod erased;
 mod history;
@@ -244,6 +252,7 @@ pub use counters::{
     CapSum, CapsRecord, ChangeRecord, Contribution, Counted, Counts, EventCounts, FallbackCounts,
     LateClickRecord, PlaceRecord, RefusedCounts, RefusedRecord, SubRecord, Tally,
 };
+pub use deferred::Deferred;
 pub use earned::{Earned, EarnedInBase, Exchanged, InBase, PinnedRate};
 pub use erased::{ErasedTexts, ErasureRecord};
 pub use history::{BY_POSTBACK, HistoryEntry, reason_from_log};
@@ -257,6 +266,10 @@ impl<'a> ConversionRecord<'a> {
     /// Appends the record's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match &self.erased {
+            _ if !self.deferred.is_empty() => {
+                let behind = (&self.erased, &self.deferred);
+                append(DEFERRED_CONVERSION_VERSION, &(self, behind), out);
+            }
             None => append(CONVERSION_VERSION, self, out),
             Some(erased) => append(ERASED_CONVERSION_VERSION, &(self, erased), out),
         }
@@ -272,6 +285,7 @@ impl<'a> ConversionRecord<'a> {
                 postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
             }
             Some((&ERASED_CONVERSION_VERSION, rest)) => erased::decode(rest),
+            Some((&DEFERRED_CONVERSION_VERSION, rest)) => deferred::decode(rest),
             Some((&conversion_v3::VERSION, rest)) => conversion_v3::decode(rest),
             Some((&conversion_v2::VERSION, rest)) => conversion_v2::decode(rest),
             Some((&conversion_v1::VERSION, rest)) => conversion_v1::decode(rest),

@@ -31,6 +31,7 @@ use super::records::Counted;
 use super::ticket::{Outcome, Settle, Waiting};
 use crate::click_id::RecordId;
 use crate::limits;
+use crate::model::rate::Day;
 pub use state::Appended;
 use state::{Collected, State, Tickets};
 
@@ -236,6 +237,12 @@ impl Writer {
         let mut state = self.lock();
         state.bounds.counted = below;
         state.batch
+    }
+
+    /// From now on nothing is posted to a day before `unsealed`. What was submitted before may be,
+    /// and is in the batch being collected or in earlier ones.
+    pub(super) fn close_days(&self, unsealed: Day) {
+        self.lock().bounds.unsealed = unsealed;
     }
 
     /// The batch being collected: whatever is readable by now is in it or in earlier ones.

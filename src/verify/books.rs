@@ -28,8 +28,11 @@ pub fn walk(
     report: &mut Report,
 ) -> Result<(), VerifyError> {
     let blinding = Blinding::new(&view.click_key()?);
-    let mut walk =
-        Walk { view, expired, report, blinding, found: Balances::default(), day: None, seal: None };
+    let unsealed = view.get(Table::Meta, keys::META_UNSEALED)?;
+    // What else it is made of is named with the table.
+    let unsealed = unsealed.and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
+    let (unsealed, found) = (unsealed.map(Day::new), Balances::default());
+    let mut walk = Walk { view, expired, report, blinding, unsealed, found, day: None, seal: None };
     each(view, Table::Ledger, &mut |key, value| walk.row(key, value))?;
     walk.end_day()?;
     walk.compare(booked);
@@ -41,6 +44,8 @@ struct Walk<'w> {
     expired: &'w Expired,
     report: &'w mut Report,
     blinding: Blinding,
+    /// No day from this one on is sealed.
+    unsealed: Option<Day>,
     /// What the postings of conversions that are there come to.
     found: Balances,
     /// The affiliate's day under way.
@@ -155,6 +160,9 @@ impl Walk<'_> {
         });
         if (seal.previous_day, seal.previous) != expected {
             self.report.fault(Table::Ledger, key, "does not follow the seal before it");
+        }
+        if self.unsealed.is_some_and(|unsealed| day >= unsealed) {
+            self.report.fault(Table::Ledger, key, "seals a day that is still posted to");
         }
         if !self.view.has_postings(affiliate, day)? {
             self.report.fault(Table::Ledger, key, "seals a day without postings");

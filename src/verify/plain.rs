@@ -90,6 +90,7 @@ fn meta(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
         (keys::META_EXPIRED, 16, false),
         (keys::META_EXPIRED_CLICKS, 16, false),
         (keys::META_NUMBERS_FROM, 8, false),
+        (keys::META_UNSEALED, 4, false),
     ];
     for (key, bytes, required) in wanted {
         match view.get(Table::Meta, key)? {

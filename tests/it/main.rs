@@ -44,6 +44,7 @@ mod report_sums;
 mod reports;
 #[path = "../model/rng.rs"]
 mod rng;
+mod sealing;
 mod status;
 mod steps;
 mod tls;

@@ -81,6 +81,7 @@ pub fn conversion<'a>(
         amount_currency: None,
         reversed_amount: 0,
         erased: None,
+        deferred: Vec::new(),
         revenue: 20 * MICROS,
         payout: 15 * MICROS,
         currency: *b"USD",

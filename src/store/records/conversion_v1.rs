@@ -82,5 +82,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> 
         exchanged: None,
         reversed_amount: 0,
         erased: None,
+        deferred: Vec::new(),
     })
 }

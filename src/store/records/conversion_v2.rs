@@ -91,6 +91,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(ConversionRecord<'_>, &[u8]), Record
         exchanged: old.exchanged,
         reversed_amount: 0,
         erased: None,
+        deferred: Vec::new(),
     };
     Ok((record, rest))
 }

@@ -1,0 +1,29 @@
+//! Steps whose day was sealed when they came: they are posted to a later one.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConversionRecord, ErasedTexts, RecordError};
+
+/// A step that is posted no earlier than on a day, and with it those after it, because what comes
+/// before that day may have been sealed when the step came: by a clock that was ahead, or before
+/// the clock was set back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deferred {
+    /// Which of the history's steps, from 0.
+    pub step: u16,
+    /// The day, counted from 1970-01-01.
+    pub day: u32,
+}
+
+/// What version 6 writes behind what version 4 does: what is erased, if anything, and what is
+/// deferred.
+pub(super) type Behind = (Option<Box<ErasedTexts>>, Vec<Deferred>);
+
+/// Reads a conversion of version 6 behind its version byte.
+pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> {
+    let (mut record, rest): (ConversionRecord<'_>, _) =
+        postcard::take_from_bytes(bytes).map_err(|_| RecordError::Corrupt)?;
+    let behind: Behind = postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)?;
+    (record.erased, record.deferred) = behind;
+    Ok(record)
+}
