@@ -594,9 +594,9 @@ fn an_encoder_only_appends() {
 
 #[test]
 fn an_unknown_version_is_told_from_damage() {
-    for fixture in [CLICK_V3, CONVERSION_V4, CONVERSION_V5, RATES_V1, DEDUPE_V1] {
+    for fixture in [CLICK_V3, CONVERSION_V4, CONVERSION_V5, CONVERSION_V6, RATES_V1, DEDUPE_V1] {
         let mut newer = bytes(fixture);
-        for version in [0, 6, 255] {
+        for version in [0, 7, 255] {
             newer[0] = version;
             let expected = RecordError::Version(Some(version));
             assert_eq!(ClickRecord::decode(&newer), Err(expected));

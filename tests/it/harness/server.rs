@@ -488,10 +488,10 @@ impl Server {
     }
 
     /// Waits for what a fresh server commits by itself (the numbers of its offers and affiliates,
-    /// the catalog, the first letting go of what is old), so that what comes after can be counted.
+    /// the catalog, the first letting go of what is old, the first look for days to seal), so that what comes after can be counted.
     pub fn await_own_commits(&self) {
-        eventually("four commits", || {
-            (self.metric("postbackd_store_commits_total") == 4.0).then_some(())
+        eventually("five commits", || {
+            (self.metric("postbackd_store_commits_total") == 5.0).then_some(())
         });
     }
 
