@@ -40,12 +40,10 @@ fn a_power_cut_takes_back_nothing_that_was_acknowledged() {
 #[test]
 fn no_answer_comes_before_the_sync_has_ended() {
     let server = Setup::new().on_faulty_disk().start();
-    server.await_own_commits();
+    let own = server.await_own_commits();
     let click = server.click("id=sp7");
     // No sync is under way that would have to end first.
-    eventually("a fifth commit", || {
-        (server.metric("postbackd_store_commits_total") == 5.0).then_some(())
-    });
+    server.await_commits(own + 1);
     server.disk().break_down(Fault::SyncsHang, None);
     let mut waiting: Vec<_> = (0..4)
         .map(|n| {

@@ -5,12 +5,16 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use postbackd::config::Config;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Connection, Disk, Response, eventually};
+
+/// How many commits a fresh server makes by itself, at least.
+const OWN_COMMITS: f64 = 5.0;
 
 /// Two advertisers, offers in every condition, affiliates, links.
 pub const CATALOG: &str = include_str!("catalog.toml");
@@ -488,10 +492,22 @@ impl Server {
     }
 
     /// Waits for what a fresh server commits by itself (the numbers of its offers and affiliates,
-    /// the catalog, the first letting go of what is old, the first look for days to seal), so that what comes after can be counted.
-    pub fn await_own_commits(&self) {
-        eventually("five commits", || {
-            (self.metric("postbackd_store_commits_total") == 5.0).then_some(())
+    /// the catalog, the first letting go of what is old, the first look for days to seal), so that
+    /// what comes after can be counted. Returns how many that are.
+    pub fn await_own_commits(&self) -> u32 {
+        let commits = || self.metric("postbackd_store_commits_total");
+        eventually("its own commits", || {
+            let before = commits();
+            // The last of them waits for the others, by as many as it takes.
+            std::thread::sleep(Duration::from_millis(100));
+            (before >= OWN_COMMITS && commits() == before).then_some(before as u32)
+        })
+    }
+
+    /// Waits until so many commits were made.
+    pub fn await_commits(&self, count: u32) {
+        eventually("commits", || {
+            (self.metric("postbackd_store_commits_total") == f64::from(count)).then_some(())
         });
     }
 
