@@ -231,7 +231,6 @@ impl Counts {
 
     /// Takes a conversion in. It can be taken out again.
     pub fn add(&mut self, one: &Counted<'_>) -> Added {
-        self.move_on(one.minted_ms);
         let added = self.prepare(one);
         self.add_prepared(&added);
         added
@@ -245,6 +244,7 @@ impl Counts {
 
     /// Takes in what was prepared; into its day and month if they are still known.
     pub fn add_prepared(&mut self, added: &Added) {
+        self.move_on(added.minted_ms);
         self.change(added, |total, sum| total.add(sum));
     }
 

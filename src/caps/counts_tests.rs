@@ -80,6 +80,19 @@ fn days_and_months_without_conversions_are_not_those_before() {
 }
 
 #[test]
+fn what_is_approved_before_its_day_has_counted_any_counts_in_it() {
+    let mut counts = berlin();
+    counts.add(&one("2026-06-01T12:00:00Z", 1));
+    // Minted today and rejected, so that it was not counted; then approved.
+    let approved = one("2026-06-02T12:00:00Z", 1);
+    let prepared = counts.prepare(&approved);
+    counts.add_prepared(&prepared);
+    let next = one("2026-06-02T13:00:00Z", 1);
+    counts.move_on(next.minted_ms);
+    assert!(counts.lacks_room(&a_day(1), &next).is_some(), "today's place is taken");
+}
+
+#[test]
 fn what_is_given_back_after_the_change_of_day_makes_no_room_in_the_next() {
     let (mut counts, cap) = (berlin(), a_day(1));
     let before = counts.add(&one("2026-03-28T22:59:59Z", 1));

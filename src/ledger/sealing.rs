@@ -35,13 +35,18 @@ type Seals = Vec<(AffiliateNumber, Day, SealRecord)>;
 /// Seals every day of every affiliate that was over an hour ago, if all that happened on it is
 /// filed; returns how many seals were made. Only one task may do so at a time.
 ///
-/// The clock may be wrong: what comes when its day is sealed is posted to a later one. Where this
-/// fails, that goes for all days that were over, until it succeeds.
+/// The clock may be wrong: what comes when its day is sealed is posted to a later one.
 ///
 /// # Errors
 /// When the ledger cannot be read or the seals were not kept.
 pub async fn seal_due(store: &Arc<Store>, now_ms: u64) -> Result<usize, SealError> {
-    let today = Day::of_ms(now_ms.saturating_sub(SEAL_AFTER_MS));
+    let sealed = seal_before(store, Day::of_ms(now_ms.saturating_sub(SEAL_AFTER_MS))).await;
+    // Also if it has failed: seals that are on the disk are known, and no others will be.
+    store.open_days();
+    sealed
+}
+
+async fn seal_before(store: &Arc<Store>, today: Day) -> Result<usize, SealError> {
     store.close_days(today).await?;
     let (mut sealed, mut next) = (0, Some(0));
     while let Some(number) = next {
@@ -53,7 +58,6 @@ pub async fn seal_due(store: &Arc<Store>, now_ms: u64) -> Result<usize, SealErro
         }
         (sealed, next) = (sealed + seals.len(), after);
     }
-    store.open_days();
     Ok(sealed)
 }
 

@@ -17,18 +17,26 @@ use crate::store::{ConversionChange, StoredConversion};
 /// The kept parameter of a negative event that names what it has taken back, with commas between.
 const REVERSES: &str = "reverses";
 
-/// Leaves out conversions of which something was heard since an old postback came.
-fn unless_overtaken<T>(
+/// The places of those of which nothing was heard since an old postback came.
+fn not_overtaken(
     received: &Received<'_>,
-    all: Vec<(T, StoredConversion)>,
-) -> Result<Vec<(T, StoredConversion)>, Answer> {
-    let (mut left, found) = (Vec::with_capacity(all.len()), all.len());
-    for (with, stored) in all {
-        if !is_overtaken(received, &read(&stored)?) {
-            left.push((with, stored));
-        }
-    }
-    if left.is_empty() && found > 0 { Err(overtaken().into()) } else { Ok(left) }
+    records: &[ConversionRecord<'_>],
+) -> Result<Vec<usize>, Refused> {
+    let is_left = |at: &usize| !is_overtaken(received, &records[*at]);
+    let left: Vec<_> = (0..records.len()).filter(is_left).collect();
+    if left.is_empty() && !records.is_empty() { Err(overtaken()) } else { Ok(left) }
+}
+
+/// As [`reversed_of`], of those of which nothing was heard since an old postback came.
+fn taken_back<'a>(
+    received: &Received<'_>,
+    records: &[ConversionRecord<'a>],
+    reversal: &Reversal<'a>,
+) -> Result<Vec<(usize, ConversionRecord<'a>)>, Refused> {
+    let left = not_overtaken(received, records)?;
+    let meant: Vec<_> = left.iter().map(|at| records[*at].clone()).collect();
+    let changed = reversed_of(&meant, reversal)?;
+    Ok(changed.into_iter().map(|(at, anew)| (left[at], anew)).collect())
 }
 
 impl Postbacks {
@@ -46,12 +54,11 @@ impl Postbacks {
         // One that is gone by now was let go by retention: so old, none is taken back.
         let held = held.map(|(held, stored)| stored.map(|stored| (held, stored)));
         let held = held.collect::<Option<Vec<_>>>().ok_or(Refusal::UnknownConversion)?;
-        let held = unless_overtaken(received, held)?;
         let (held, stored): (Vec<_>, Vec<_>) = held.into_iter().unzip();
         let records = records(&stored)?;
         let reason = received.reason_of_step(&verdict.event.id);
         let reversal = Reversal::of(verdict, &reason, received.now_ms);
-        let taken_back = reversed_of(&records, &reversal)?;
+        let taken_back = taken_back(received, &records, &reversal)?;
         let mut statuses: Vec<_> = records.iter().map(status_of).collect::<Result<_, _>>()?;
         for (at, anew) in &taken_back {
             statuses[*at] = status_of(anew)?;
@@ -101,13 +108,11 @@ impl Postbacks {
     ) -> Result<(), Answer> {
         let mut stored = Vec::new();
         for id in self.reversible(verdict, received).await? {
-            stored.extend(self.store.conversion(id).await?.map(|stored| ((), stored)));
+            stored.extend(self.store.conversion(id).await?);
         }
-        let stored = unless_overtaken(received, stored)?.into_iter().map(|((), stored)| stored);
-        let stored: Vec<_> = stored.collect();
         let records = records(&stored)?;
         let reversal = Reversal::of(verdict, &verdict.event.id, received.now_ms);
-        reversed_of(&records, &reversal)?;
+        taken_back(received, &records, &reversal)?;
         Ok(())
     }
 

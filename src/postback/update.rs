@@ -307,7 +307,7 @@ pub(super) fn is_overtaken(received: &Received<'_>, record: &ConversionRecord<'_
 }
 
 pub(super) fn overtaken() -> Refused {
-    let hint = "the conversion has changed since this postback was received";
+    let hint = "something was heard of the conversion since this postback was received";
     Refused::with(Refusal::IllegalTransition, hint)
 }
 

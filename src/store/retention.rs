@@ -85,7 +85,7 @@ impl Store {
         self.counting.forget_subs_before(subs_before);
         let received_ms = now_ms.saturating_sub(millis(retention.inbound));
         // Before it is submitted: whoever writes a page anew after that must know.
-        self.inbound_from_ms.store(received_ms, Ordering::Release);
+        self.inbound_from_ms.fetch_max(received_ms, Ordering::AcqRel);
         self.writer.submit(Arc::clone(&ticket) as _, |batch| {
             for (table, below) in
                 [(Table::Clicks, expired.clicks), (Table::Conversions, expired.conversions)]

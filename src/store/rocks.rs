@@ -302,7 +302,7 @@ impl Engine for RocksEngine {
         options.set_iterate_lower_bound(from);
         options.set_iterate_upper_bound(to);
         // What is read in long walks, and rarely: what it would push out is worth more.
-        let is_walked = matches!(table, Table::Clicks | Table::Counters);
+        let is_walked = matches!(table, Table::Clicks | Table::Counters | Table::Inbound);
         options.fill_cache(table.profile() != Profile::Small && !is_walked);
         let mut rows = self.db.raw_iterator_cf_opt(self.family(table), options);
         match direction {
