@@ -8,6 +8,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::crash::StopOnDrop;
 use crate::harness::{Answer, Server, Setup, binary, eventually};
 
 const CATALOG: &str = r#"
@@ -453,11 +454,13 @@ fn erasing_leaves_the_log_whole_at_every_kill() {
                 }
                 sent
             });
+            // Also if an erasure fails: the sender would go on for ever.
+            let ends = StopOnDrop(&is_over);
             // Each empties the logs that are over, while new ones begin.
             for click in &clicks[..3] {
                 erase(&server, &json!({"click_id": click}));
             }
-            is_over.store(true, Ordering::Release);
+            drop(ends);
             sender.join().expect("a sender")
         });
         known.extend(sent);
