@@ -221,7 +221,11 @@ fn sealing_waits_for_what_was_submitted_before_and_defers_what_is_after() {
         commit(&store, id, &record);
         known.push((id, record));
     }
-    file_all(&store);
+    eventually("filing", || {
+        // No thread does it here.
+        store.file_once(true);
+        (store.progress().unfiled() == 0).then_some(())
+    });
     let reverse = |n: usize| {
         let (id, before) = &known[n];
         let mut after = before.clone();
