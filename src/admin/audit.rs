@@ -15,7 +15,7 @@ use super::shapes::rfc3339;
 use crate::audit::Author;
 use crate::model::admin::AuditAction;
 use crate::store::StoredAudit;
-use crate::store::keys::{AUDIT_KEY_BYTES, AuditKey};
+use crate::store::keys::{AUDIT_KEY_BYTES, AuditKey, hex};
 use crate::store::records::AuditRecord;
 
 /// The filters; each narrows further.
@@ -115,7 +115,7 @@ fn shape(row: &StoredAudit) -> Result<Shape, ApiError> {
 
 /// A key in hex digits.
 pub fn text_of(key: AuditKey) -> String {
-    key.encode().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&key.encode())
 }
 
 fn parsed(text: &str) -> Option<AuditKey> {

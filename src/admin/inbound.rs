@@ -27,7 +27,7 @@ use crate::model::reasons::{AuthCheck, PostbackResult, Refusal};
 use crate::postback::{Gained, Reprocessed, Selection};
 use crate::query::Params;
 use crate::store::StoredInbound;
-use crate::store::keys::{InboundId, RecordKey, inbound_page};
+use crate::store::keys::{InboundId, RecordKey, hex, inbound_page};
 use crate::store::records::{InboundForm, RecordError, inbound_flags, unpack_auth};
 
 /// A postback as received, as the API shows it.
@@ -156,7 +156,7 @@ pub async fn list(
 
 /// A page's key as `verify` names it.
 pub fn page_key(page: &RecordKey) -> String {
-    inbound_page(page).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&inbound_page(page))
 }
 
 impl Inbound {

@@ -9,7 +9,8 @@ use super::money::{Micros, MoneyError, rounded_quotient, scaled};
 
 /// Digits after the point that a rate can have.
 const DECIMALS_MAX: usize = 9;
-const MS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
+/// Milliseconds of a day in UTC.
+pub const MS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
 const EPOCH: Date = jiff::civil::date(1970, 1, 1);
 
 /// A day in UTC, counted from 1970-01-01.

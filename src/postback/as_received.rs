@@ -15,7 +15,6 @@ use crate::click_id::RecordId;
 use crate::limits::{INBOUND_PATH_BYTES_MAX, INBOUND_TEXT_BYTES_MAX};
 use crate::model::fields::Field;
 use crate::model::mask::{is_phone_name, mask, mask_named};
-use crate::model::preset::AnswerForm;
 use crate::model::reasons::{AuthOutcome, PostbackResult, Refusal};
 use crate::query::{Params, encode_into};
 use crate::store::Arrival;
@@ -270,10 +269,7 @@ impl Postbacks {
     #[cold]
     pub(super) fn note(&self, request: &PostbackRequest<'_>, answer: &Answer, asker: &Asker) {
         let catalog = self.catalog.load();
-        let sender = Sender::at(request.address, &catalog, &mut { AnswerForm::Json });
-        // A path that leads to nobody says nothing of names.
-        let nobody = Sender { names: Names::STANDARD, advertiser: None };
-        let sender = sender.unwrap_or(nobody);
+        let sender = Sender::at_or_nobody(request.address, &catalog);
         let mut fields = Fields::default();
         let is_read = fields.read(&sender, request).is_ok();
         if request.head || fields.is_dry_run() {

@@ -19,7 +19,7 @@ use crate::model::rate::Day;
 use crate::model::reasons::{AuthOutcome, Flag, Refusal};
 use crate::model::status::Status;
 use crate::rates::Market;
-use crate::store::records::{BY_POSTBACK, Exchanged};
+use crate::store::records::{BY_POSTBACK, Earned, Exchanged, HistoryEntry};
 
 /// A refusal, and what the sender could do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +121,14 @@ impl<'a> Verdict<'a> {
     #[must_use]
     pub fn said_ms(&self) -> Option<u64> {
         self.is_timed.then_some(self.event_time_ms)
+    }
+
+    /// The step with which its conversion begins; `now_ms` is when it is booked, Unix milliseconds.
+    #[must_use]
+    pub fn first_step<'r>(&self, status: Status, now_ms: u64, reason: &'r str) -> HistoryEntry<'r> {
+        let (revenue, payout) = (self.revenue.get(), self.payout.get());
+        let earned = Earned::new(revenue, payout, self.exchanged.as_deref());
+        HistoryEntry::new(status, now_ms, self.said_ms(), earned, reason)
     }
 
     /// The key that stands for what is reported: whoever holds it is the original.

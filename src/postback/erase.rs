@@ -6,14 +6,12 @@
 //! conversion holds its claims, as whoever changes one does. Erasing twice changes nothing, so
 //! what a crash has cut short is simply done again.
 
-use std::collections::{BTreeSet, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::body::Body;
 use super::flow::{PostbackRequest, Postbacks};
-use super::mapping::{Fields, Names};
-use super::sender::{Address, Sender};
+use super::mapping::Fields;
+use super::sender::Sender;
 use super::update::{ChangeError, status_of};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
@@ -23,14 +21,14 @@ use crate::limits::{
     ERASURE_PASSES_MAX, PAGE_ROWS_MAX, REPROCESS_REST,
 };
 use crate::model::fields::Field;
-use crate::model::preset::AnswerForm;
 use crate::model::reasons::{Flag, PostbackResult};
-use crate::store::keys::{self, DedupeKey, Subject};
+use crate::store::keys::{self, DedupeKey, Subject, hex};
 use crate::store::records::{ConversionRecord, InboundRow, inbound_flags};
 use crate::store::schema::Table;
 use crate::store::ticket::Outcome;
 use crate::store::{
-    ClickErasure, ConversionChange, EraseError, FoundInbound, ReadError, SubmitError, Touched,
+    ClickErasure, ConversionChange, EraseError, FoundInbound, ReadError, StoredConversion,
+    SubmitError, Touched,
 };
 
 /// What was erased, or would be.
@@ -213,10 +211,7 @@ impl<'p> Erasing<'p> {
             let store = &self.postbacks.store;
             let page = store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await?;
             for stored in &page.rows {
-                let Ok(record) = stored.record() else {
-                    self.damaged(Table::Conversions, stored.id.to_text().to_string());
-                    continue;
-                };
+                let Some(record) = self.readable(stored) else { continue };
                 self.conversion(stored.id, &record).await?;
                 self.visit(RecordId::from_bytes(record.click), Whose::Nobodys).await?;
             }
@@ -240,10 +235,7 @@ impl<'p> Erasing<'p> {
             let store = &self.postbacks.store;
             let page = store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await?;
             for stored in &page.rows {
-                let Ok(record) = stored.record() else {
-                    self.damaged(Table::Conversions, stored.id.to_text().to_string());
-                    continue;
-                };
+                let Some(record) = self.readable(stored) else { continue };
                 if whose == Whose::Everybodys || record.customer_key().is_none() {
                     self.conversion(stored.id, &record).await?;
                 }
@@ -313,22 +305,18 @@ impl<'p> Erasing<'p> {
             let mut found = store.inbound_of_click(click, now_ms).await?;
             let rows = std::mem::take(&mut found.rows);
             self.found.extend(found);
-            let (mut meant, mut others) = (HashSet::new(), HashSet::new());
+            let mut judged = HashMap::new();
             for stored in rows {
-                let repeated = stored.row()?.head.conversion;
-                let is_meant = match repeated {
+                let is_meant = match stored.row()?.head.conversion {
                     None => true,
-                    Some(id) if others.contains(&id) => false,
-                    Some(id) if meant.contains(&id) => true,
-                    Some(id) => {
-                        let is_meant = self.means(RecordId::from_bytes(id)).await?;
-                        if is_meant {
-                            meant.insert(id)
-                        } else {
-                            others.insert(id)
-                        };
-                        is_meant
-                    }
+                    Some(id) => match judged.get(&id) {
+                        Some(is_meant) => *is_meant,
+                        None => {
+                            let is_meant = self.means(RecordId::from_bytes(id)).await?;
+                            judged.insert(id, is_meant);
+                            is_meant
+                        }
+                    },
                 };
                 if is_meant {
                     self.found.rows.push(stored);
@@ -396,6 +384,15 @@ impl<'p> Erasing<'p> {
         Ok(())
     }
 
+    /// The record of a conversion; one that does not decode is named.
+    fn readable<'s>(&mut self, stored: &'s StoredConversion) -> Option<ConversionRecord<'s>> {
+        let record = stored.record();
+        if record.is_err() {
+            self.damaged(Table::Conversions, stored.id.to_text().to_string());
+        }
+        record.ok()
+    }
+
     fn unless_damaged(
         &mut self,
         done: Result<bool, ChangeError>,
@@ -420,19 +417,8 @@ impl<'p> Erasing<'p> {
 
 /// Whether a postback names a customer of the advertiser that it spoke for, by the names of today.
 fn names(row: &InboundRow<'_>, customer: DedupeKey, catalog: &Catalog) -> bool {
-    let address = Address::of(row.head.path);
-    let sender = Sender::at(address, catalog, &mut { AnswerForm::Json });
-    let sender = sender.unwrap_or(Sender { names: Names::STANDARD, advertiser: None });
-    let request = PostbackRequest {
-        address,
-        query: row.text.as_bytes(),
-        body: Body::None,
-        head: false,
-        post: false,
-        ip: &|| IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        now_ms: row.head.time_ms,
-        again: None,
-    };
+    let request = PostbackRequest::of_the_log(row, None);
+    let sender = Sender::at_or_nobody(request.address, catalog);
     let mut fields = Fields::default();
     // One that was refused for how it was put has been read as far as it goes.
     let _ = fields.read(&sender, &request);
@@ -440,10 +426,6 @@ fn names(row: &InboundRow<'_>, customer: DedupeKey, catalog: &Catalog) -> bool {
         let advertiser = row.head.advertiser;
         Claim::Customer { advertiser, customer_id, windows: None }.store_key() == customer
     })
-}
-
-fn hex(key: &[u8]) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl From<EraseError> for ChangeError {

@@ -24,7 +24,7 @@ use crate::model::preset::AnswerForm;
 use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::rates::Market;
 use crate::store::engine::Lookup;
-use crate::store::records::{ConversionRecord, Earned, HistoryEntry};
+use crate::store::records::{ConversionRecord, HistoryEntry};
 use crate::store::ticket::Waiting;
 use crate::store::{ReadError, Store};
 use crate::throttle::Throttle;
@@ -331,10 +331,7 @@ impl Postbacks {
         let flags = verdict.flags
             | verdict.flags_of_click(has_click)
             | if elsewhere { Flag::BoundElsewhere.bit() } else { 0 };
-        let (revenue, payout) = (verdict.revenue.get(), verdict.payout.get());
-        let earned = Earned::new(revenue, payout, verdict.exchanged.as_deref());
-        let said_ms = verdict.said_ms();
-        let history = [HistoryEntry::new(status, received.now_ms, said_ms, earned, reason)];
+        let history = [verdict.first_step(status, received.now_ms, reason)];
         let record = record(verdict, received, flags, bound_by.is_none(), &history);
         let submitted = held.submit(|ticket| {
             let ticket = match place {

@@ -2,6 +2,7 @@
 //! what would come of them, or for real, through the same claims as everybody else.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::answer::Answer;
@@ -19,8 +20,7 @@ use crate::model::reasons::{AuthOutcome, PostbackResult, Refusal, Unavailability
 use crate::model::status::Status;
 use crate::store::keys::{DedupeKey, InboundId};
 use crate::store::records::{
-    BY_POSTBACK, ConversionRecord, Earned, HistoryEntry, InboundForm, InboundRow, StoredIp,
-    inbound_flags, unpack_auth,
+    BY_POSTBACK, ConversionRecord, InboundForm, InboundRow, StoredIp, inbound_flags, unpack_auth,
 };
 use crate::store::ticket::Waiting;
 use crate::store::{ReadError, StoredInbound};
@@ -55,6 +55,22 @@ pub struct Selection {
     pub after: Option<InboundId>,
     /// For real.
     pub apply: bool,
+}
+
+impl<'a> PostbackRequest<'a> {
+    /// A postback as the log has it.
+    pub(super) fn of_the_log(row: &InboundRow<'a>, again: Option<&'a Again<'a>>) -> Self {
+        Self {
+            address: Address::of(row.head.path),
+            query: row.text.as_bytes(),
+            body: Body::None,
+            head: false,
+            post: false,
+            ip: &|| IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            now_ms: row.head.time_ms,
+            again,
+        }
+    }
 }
 
 /// What comes of a postback that is judged again.
@@ -202,16 +218,7 @@ impl Postbacks {
             ip: row.head.ip,
             form: InboundForm::from_code(row.head.form).unwrap_or(InboundForm::Other),
         };
-        let request = PostbackRequest {
-            address: Address::of(row.head.path),
-            query: row.text.as_bytes(),
-            body: Body::None,
-            head: false,
-            post: false,
-            ip: &|| std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-            now_ms: row.head.time_ms,
-            again: Some(&again),
-        };
+        let request = PostbackRequest::of_the_log(&row, Some(&again));
         if row.flags & inbound_flags::MASKED != 0 && self.is_masked_where_it_matters(&request) {
             return Ok(Became::Unfit(Unfit::Masked));
         }
@@ -266,8 +273,8 @@ impl Postbacks {
         let mut verdict = self.judge(&sent, bound, &catalog, &mut asker)?;
         self.suspect(&mut verdict, request.now_ms).await?;
         let received = self.received(&sent, &verdict, &catalog, &asker);
-        if foreseen.meant(&verdict).is_some() {
-            return Ok((self.would_update_foreseen(&verdict, &received, foreseen)?, None));
+        if let Some(known) = foreseen.meant(&verdict) {
+            return Ok((self.would_update_foreseen(known, &verdict, &received)?, None));
         }
         let answer = self.would_become(&verdict, &received).await?;
         if answer.result() != PostbackResult::Accepted {
@@ -283,21 +290,18 @@ impl Postbacks {
     /// As [`Postbacks::would_update`], of a conversion that is not there yet.
     fn would_update_foreseen(
         &self,
+        known: &mut Vec<u8>,
         verdict: &Verdict<'_>,
         received: &Received<'_>,
-        foreseen: &mut Foreseen,
     ) -> Result<PostbackResult, Answer> {
-        let meant = foreseen.meant(verdict);
-        let Some((said, bytes)) = verdict.said_status.zip(meant) else {
-            return Ok(PostbackResult::Duplicate);
-        };
-        let before = ConversionRecord::decode(bytes).map_err(ReadError::from)?;
+        let Some(said) = verdict.said_status else { return Ok(PostbackResult::Duplicate) };
+        let before = ConversionRecord::decode(known).map_err(ReadError::from)?;
         let Some(anew) = self.news(&before, said, verdict, received, BY_POSTBACK)? else {
             return Ok(PostbackResult::Duplicate);
         };
-        let mut after = Vec::with_capacity(bytes.len());
+        let mut after = Vec::with_capacity(known.len());
         anew.encode(&mut after);
-        *bytes = after;
+        *known = after;
         Ok(PostbackResult::Updated)
     }
 
@@ -336,10 +340,8 @@ impl Foreseen {
     }
 
     fn take(&mut self, verdict: &Verdict<'_>, received: &Received<'_>) {
-        let (revenue, payout) = (verdict.revenue.get(), verdict.payout.get());
-        let earned = Earned::new(revenue, payout, verdict.exchanged.as_deref());
-        let (now_ms, reason) = (received.now_ms, verdict.initial_reason());
-        let step = HistoryEntry::new(verdict.status, now_ms, verdict.said_ms(), earned, &reason);
+        let reason = verdict.initial_reason();
+        let step = verdict.first_step(verdict.status, received.now_ms, &reason);
         let mut made = record(verdict, received, verdict.flags, false, &[step]);
         made.params.clear();
         let mut bytes = Vec::new();

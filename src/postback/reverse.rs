@@ -17,23 +17,20 @@ use crate::store::{ConversionChange, StoredConversion};
 /// The kept parameter of a negative event that names what it has taken back, with commas between.
 const REVERSES: &str = "reverses";
 
-/// The places of those of which nothing was heard since an old postback came.
-fn not_overtaken(
-    received: &Received<'_>,
-    records: &[ConversionRecord<'_>],
-) -> Result<Vec<usize>, Refused> {
-    let is_left = |at: &usize| !is_overtaken(received, &records[*at]);
-    let left: Vec<_> = (0..records.len()).filter(is_left).collect();
-    if left.is_empty() && !records.is_empty() { Err(overtaken()) } else { Ok(left) }
-}
-
-/// As [`reversed_of`], of those of which nothing was heard since an old postback came.
+/// As [`reversed_of`]; an old postback takes back nothing of which something was heard since.
 fn taken_back<'a>(
     received: &Received<'_>,
     records: &[ConversionRecord<'a>],
     reversal: &Reversal<'a>,
 ) -> Result<Vec<(usize, ConversionRecord<'a>)>, Refused> {
-    let left = not_overtaken(received, records)?;
+    let is_left = |at: &usize| !is_overtaken(received, &records[*at]);
+    let left: Vec<_> = (0..records.len()).filter(is_left).collect();
+    if left.len() == records.len() {
+        return reversed_of(records, reversal);
+    }
+    if left.is_empty() {
+        return Err(overtaken());
+    }
     let meant: Vec<_> = left.iter().map(|at| records[*at].clone()).collect();
     let changed = reversed_of(&meant, reversal)?;
     Ok(changed.into_iter().map(|(at, anew)| (left[at], anew)).collect())

@@ -50,6 +50,13 @@ pub struct Sender<'c> {
 }
 
 impl<'c> Sender<'c> {
+    /// As [`Sender::at`]; a path that leads to nobody says nothing of names.
+    #[must_use]
+    pub fn at_or_nobody(address: Address<'_>, catalog: &'c Catalog) -> Self {
+        let nobody = Self { names: Names::STANDARD, advertiser: None };
+        Self::at(address, catalog, &mut { AnswerForm::Json }).unwrap_or(nobody)
+    }
+
     /// Looks the sender up. `form` is set to the one in which to answer, also if that fails.
     ///
     /// # Errors

@@ -240,9 +240,7 @@ pub(super) fn mend(engine: &dyn Engine, expired: &Expired) -> Result<(), OpenErr
         let from = keys::first_at(place.quarter.begins_ms());
         let to = place.after_caps().map_or(below, |after| keys::first_at(after.begins_ms()));
         if from < expired.conversions || damaged.len() == CAP_SUMS_MENDED_MAX {
-            return Err(OpenError::DamagedCaps(
-                row.iter().map(|byte| format!("{byte:02x}")).collect(),
-            ));
+            return Err(OpenError::DamagedCaps(keys::hex(&row)));
         }
         let mut sums = CapsRecord::default();
         if from < to.min(below) {

@@ -12,11 +12,11 @@ use crate::limits::{
     INBOUND_BURST_PART, INBOUND_BYTES_PER_SECOND, INBOUND_FULL_PER_SECOND, INBOUND_OWN_PART,
     INBOUND_SAMPLED_ONE_IN,
 };
+use crate::model::rate::MS_PER_DAY;
 use crate::model::reasons::Refusal;
 
 /// Reasons, and duplicates.
 const KINDS: usize = Refusal::ALL.len() + 1;
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Which of the postbacks that make nothing are written down.
 pub struct Sampling {
@@ -79,7 +79,7 @@ impl Part {
     /// however often somebody looks.
     fn until(self, ms: u64, per_day: u64) -> u128 {
         let all = u128::from(per_day) * u128::from(ms) * u128::from(self.of);
-        all / (u128::from(DAY_MS) * u128::from(self.whole))
+        all / (u128::from(MS_PER_DAY) * u128::from(self.whole))
     }
 
     fn between(self, from_ms: u64, to_ms: u64, per_day: u64) -> i64 {
@@ -89,7 +89,7 @@ impl Part {
 
     /// The most that waits to be used.
     fn most(self, per_day: u64) -> i64 {
-        self.between(0, DAY_MS / INBOUND_BURST_PART, per_day)
+        self.between(0, MS_PER_DAY / INBOUND_BURST_PART, per_day)
     }
 }
 
@@ -329,7 +329,7 @@ mod tests {
                 for _ in 0..20 {
                     written += if comes(&sampling, kind(index), bytes) { bytes as u64 } else { 0 };
                 }
-                let most = u128::from(per_day) * u128::from(forward_ms + HOUR_MS) / u128::from(DAY_MS);
+                let most = u128::from(per_day) * u128::from(forward_ms + HOUR_MS) / u128::from(MS_PER_DAY);
                 let rows = (KINDS as u64 + 1) * 9000;
                 prop_assert!(u128::from(written) <= most + u128::from(rows));
             }

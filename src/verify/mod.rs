@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::click_id::RecordId;
 use crate::limits::BROKEN_NAMED_MAX;
+use crate::store::keys;
 use crate::store::schema::Table;
 use crate::store::{OpenError, ReadError, View};
 
@@ -66,8 +67,7 @@ impl Report {
     }
 
     fn fault(&mut self, table: Table, key: &[u8], fault: impl Into<String>) {
-        let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.add(table.name(), key, fault.into());
+        self.add(table.name(), keys::hex(key), fault.into());
     }
 
     fn fault_of(&mut self, conversion: RecordId, fault: impl Into<String>) {

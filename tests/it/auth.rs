@@ -2,12 +2,14 @@
 //! or looked on at.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use postbackd::auth::{Canonical, SecretSource, SigningKey, hash_text};
 use tempfile::TempDir;
 
-use crate::harness::{Answer, Connection, Response, Server, Setup, binary, eventually};
+use crate::harness::{
+    Answer, Connection, Response, Server, Setup, binary, eventually, let_the_clock_move_on,
+};
 
 const KEY: &str = "a-key-that-signs";
 const NEXT_KEY: &str = "the-next-key";
@@ -394,7 +396,7 @@ fn world_of_replays(reapprove: bool) -> (World, impl Fn(bool) -> String) {
 /// Signs parameters with a nonce.
 fn once(click: &str, nonce: &str, more: &[(&str, &str)]) -> String {
     // Times of the history are milliseconds; what follows is to be later.
-    std::thread::sleep(Duration::from_millis(2));
+    let_the_clock_move_on();
     let pairs = [("click_id", click), ("event", "sale"), ("txn_id", "T"), ("nonce", nonce)];
     signed(&[&pairs[..], more].concat())
 }
@@ -409,7 +411,7 @@ fn a_signed_postback_sent_again_undoes_no_correction() {
     assert_eq!(world.ask("a", &new), is(200, "accepted"));
     assert_eq!(world.ask("a", &higher), is(200, "updated"));
     assert_eq!(world.ask("a", &higher), is(200, "duplicate"), "a retry");
-    std::thread::sleep(Duration::from_millis(2));
+    let_the_clock_move_on();
     assert_eq!(world.ask("a", &lower), is(200, "updated"));
     for again in [&higher, &new, &lower, &higher] {
         let head = world.server.request("HEAD", &format!("/postback/a?{again}"), "");
@@ -441,7 +443,7 @@ fn a_signed_postback_sent_again_approves_nothing_that_the_network_has_rejected()
     let kept = world.server.conversions("");
     assert_eq!(kept[0]["status"], "pending", "the offer holds it back");
     let id = kept[0]["conversion_id"].as_str().expect("an ID");
-    std::thread::sleep(Duration::from_millis(2));
+    let_the_clock_move_on();
     let file = format!("conversion_id,status\n{id},rejected\n");
     let uploaded = world.server.post_api("conversions/status", "text/csv", &file);
     assert_eq!(uploaded.status, 200, "{}", uploaded.text());

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server, Setup, eventually};
+use crate::harness::{Answer, Server, Setup, eventually, let_the_clock_move_on};
 use crate::verify::run;
 
 const TOML: &str = "application/toml";
@@ -41,7 +41,11 @@ fn start() -> Server {
 }
 
 fn put(server: &Server, events: &[&str]) {
-    let answer = server.put_catalog("", TOML, "If-Match: *\r\n", &catalog(events));
+    put_text(server, &catalog(events));
+}
+
+fn put_text(server: &Server, text: &str) {
+    let answer = server.put_catalog("", TOML, "If-Match: *\r\n", text);
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
@@ -89,11 +93,6 @@ fn reprocess(server: &Server, asked: &Value) -> Value {
     });
     assert_eq!(ended["status"], "succeeded", "{ended}");
     ended["result"].clone()
-}
-
-/// So that what comes now has come later, by the millisecond.
-fn let_the_clock_move_on() {
-    std::thread::sleep(std::time::Duration::from_millis(2));
 }
 
 const ALL_TIME: &str = "2020-01-01T00:00:00Z";
@@ -261,7 +260,7 @@ fn an_advertisers_own_name_of_a_secret_is_known_by_the_click_too() {
         "id = \"acme\"\nparams = { token = \"apikey\" }",
         1,
     );
-    assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", &text).status, 200);
+    put_text(&server, &text);
     let click = click(&server, "acme", "one");
     let query = format!("click_id={click}&event=unheard&apikey=5ecre7");
     for path in ["/postback", "/postback/acme", "/postback/nobody"] {
@@ -449,7 +448,7 @@ fn what_a_refund_from_the_log_takes_back_can_be_told_what_came_after_it() {
     server.postback(&format!("{sale}&status=reversed"));
     log_of(&server, "", 3);
     let events = with_refunds(&["sale", "lead"], "refund");
-    assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", &events).status, 200);
+    put_text(&server, &events);
     let judged = judged(&server, true);
     assert_eq!((&judged["accepted"], &judged["updated"]), (&json!(2), &json!(1)), "{judged}");
     let sale = server.conversions("event=lead").remove(0);
@@ -471,10 +470,7 @@ fn with_refunds(events: &[&str], refund: &str) -> String {
 #[test]
 fn a_refund_from_the_log_takes_back_what_there_was_then() {
     let server = start();
-    let put = |text: &str| {
-        assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", text).status, 200);
-    };
-    put(&with_refunds(&["sale"], "refund"));
+    put_text(&server, &with_refunds(&["sale"], "refund"));
     let [one, two] = [click(&server, "acme", "one"), click(&server, "acme", "two")];
     let sale = |click: &str, txn: &str| format!("click_id={click}&event=sale&txn_id={txn}");
     server.postback(&sale(&one, "T-1"));
@@ -490,12 +486,15 @@ fn a_refund_from_the_log_takes_back_what_there_was_then() {
     let_the_clock_move_on();
     server.postback(&format!("{}&status=approved", sale(&two, "T-3")));
     log_of(&server, "result=refused", 2);
-    put(&with_refunds(&["sale"], "refund").replacen(
-        "[[offers.events]]\nid = \"refund\"",
-        "[[offers.events]]\nid = \"chargeback\"\nreverses = [\"sale\"]\n\
+    put_text(
+        &server,
+        &with_refunds(&["sale"], "refund").replacen(
+            "[[offers.events]]\nid = \"refund\"",
+            "[[offers.events]]\nid = \"chargeback\"\nreverses = [\"sale\"]\n\
          [[offers.events]]\nid = \"refund\"",
-        1,
-    ));
+            1,
+        ),
+    );
     for apply in [false, true] {
         let judged = judged(&server, apply);
         assert_eq!(judged["accepted"], 1, "{judged}");
@@ -514,10 +513,7 @@ fn a_customer_from_the_log_is_bound_as_it_was_then() {
         let window = "id = \"acme\"\nadvertiser = \"acme\"\ncustomer_window = \"1s\"";
         catalog(events).replacen("id = \"acme\"\nadvertiser = \"acme\"", window, 1)
     };
-    let put = |text: &str| {
-        assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", text).status, 200);
-    };
-    put(&text(&["sale"]));
+    put_text(&server, &text(&["sale"]));
     let [one, two] = [click(&server, "acme", "one"), click(&server, "acme", "two")];
     let lead = |customer: &str| {
         server.get(&format!("/postback/acme?event=lead&txn_id=L-{customer}&customer_id={customer}"))
@@ -533,7 +529,7 @@ fn a_customer_from_the_log_is_bound_as_it_was_then() {
     sale(&two, "T-2", "K");
     sale(&two, "T-3", "new");
     log_of(&server, "result=refused", 2);
-    put(&text(&["sale", "lead"]));
+    put_text(&server, &text(&["sale", "lead"]));
     for apply in [false, true] {
         let judged = judged(&server, apply);
         assert_eq!(judged["accepted"], 1, "{judged}");
@@ -625,7 +621,7 @@ fn who_did_not_show_who_it_is_or_whose_data_is_masked_is_not_taken_from_the_log(
     let from = open.find("auth = ").expect("credentials");
     let to = from + open[from..].find('\n').expect("a line");
     let open = format!("{}{}", &open[..from], &open[to..]);
-    assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", &open).status, 200);
+    put_text(&server, &open);
     assert_eq!(self::judged(&server, true)["not_judged"]["not_authenticated"], 1);
     assert!(server.conversions("txn_id=T-1").is_empty());
 }
@@ -646,7 +642,7 @@ fn old_news_does_not_undo_what_was_heard_since() {
         "id = \"acme\"\nstatuses = { declined = \"rejected\" }",
         1,
     );
-    assert_eq!(server.put_catalog("", TOML, "If-Match: *\r\n", &text).status, 200);
+    put_text(&server, &text);
     for apply in [false, true] {
         let judged = judged(&server, apply);
         assert_eq!(judged["refused"], json!({ "illegal_transition": 1 }), "{judged}");

@@ -106,11 +106,9 @@ pub fn open(folder: &Path) -> Arc<Store> {
 }
 
 pub fn file_all(store: &Store) {
-    eventually("filing", || {
-        // The thread does it: turns are one thread's alone.
-        let _ = store.file_soon();
-        (store.progress().unfiled() == 0).then_some(())
-    });
+    // The thread does it: turns are one thread's alone.
+    let _ = store.file_soon();
+    eventually("filing", || (store.progress().unfiled() == 0).then_some(()));
 }
 
 pub fn seal(store: &Arc<Store>, now_ms: u64) -> usize {

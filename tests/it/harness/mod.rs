@@ -18,6 +18,11 @@ use std::time::{Duration, Instant};
 /// Nothing in these tests takes longer than this unless it is broken.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// So that what comes now has come later, by the millisecond.
+pub fn let_the_clock_move_on() {
+    std::thread::sleep(Duration::from_millis(2));
+}
+
 /// Asks until there is an answer.
 ///
 /// # Panics
