@@ -22,6 +22,9 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const HEADER_VALUE_KEPT_BYTES_MAX: usize = 512;
 /// How far in the future a postback's own timestamp may lie, milliseconds: clocks differ.
 pub const FUTURE_TIMESTAMP_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// How far before its click an event may be said to have happened, milliseconds: clocks and time
+/// zones differ.
+pub const BEFORE_CLICK_MS_MAX: u64 = FUTURE_TIMESTAMP_MS_MAX;
 
 /// Commits in the batch being collected. One batch is one append; at 100,000 a second and an
 /// fsync of 10 ms a batch has 1,000.
@@ -120,6 +123,8 @@ pub const READ_QUEUE_ADMIN_MAX: usize = READ_QUEUE_MAX / 2;
 pub const HARD_CLAIMS_MAX: usize = 2;
 /// Claims that one postback may hold at once: also its customer.
 pub const CLAIMS_PER_POSTBACK_MAX: usize = HARD_CLAIMS_MAX + 1;
+/// Events that a negative event without a click may take back, beyond which none is tried.
+pub const REVERSED_EVENTS_TRIED_MAX: usize = 16;
 /// Conversions that one negative event of a customer may take back.
 pub const REVERSED_AT_ONCE_MAX: usize = 100;
 /// Steps in a conversion's history. A few are usual; a sender whose amounts never rest is stopped.

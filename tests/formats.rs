@@ -341,6 +341,7 @@ fn flags_keep_their_bits() {
             (16384, "unauthenticated"),
             (32768, "erased"),
             (65536, "without_consent"),
+            (131_072, "base_rate_missing"),
         ]
     );
 }

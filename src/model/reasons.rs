@@ -223,7 +223,7 @@ words! {
         Late = "late",
         /// The event pays a share of the amount, and none was sent; the share counts as zero.
         AmountMissing = "amount_missing",
-        /// An amount came in a currency for which there is no rate; what depends on it is zero.
+        /// An amount came in a currency without a rate to the event's; what depends on it is zero.
         RateMissing = "rate_missing",
         /// A cap was full; kept with zero payout.
         OverCap = "over_cap",
@@ -251,6 +251,8 @@ words! {
         Erased = "erased",
         /// Its visitor has not consented: address, user agent and referrer were never kept.
         WithoutConsent = "without_consent",
+        /// It earned in a currency without a rate to the network's; its worth there is not known.
+        BaseRateMissing = "base_rate_missing",
     }
 }
 

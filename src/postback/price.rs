@@ -71,7 +71,8 @@ impl Price {
 }
 
 /// The flags that a price brings.
-pub const PRICE_FLAGS: u32 = Flag::AmountMissing.bit() | Flag::RateMissing.bit();
+pub const PRICE_FLAGS: u32 =
+    Flag::AmountMissing.bit() | Flag::RateMissing.bit() | Flag::BaseRateMissing.bit();
 
 /// Prices a conversion by the rates of its day. What depends on an amount that was not sent, or
 /// that cannot be exchanged, counts as zero and is flagged: the conversion is never lost for it.
@@ -188,7 +189,7 @@ fn elaborate(
         Base::Same => None,
         Base::Exchanged(base) => Some(base),
         Base::NoRate => {
-            flags |= Flag::RateMissing.bit();
+            flags |= Flag::BaseRateMissing.bit();
             None
         }
     };
@@ -443,35 +444,38 @@ pub(super) mod tests {
         let mut event = event(share("10"), share("20"));
         event.trust.revenue = true;
         let (dollars, euros) = (open(Currency::USD), open(Currency::parse("EUR").expect("listed")));
+        let (none, price, worth): (&[Flag], &[Flag], &[Flag]) =
+            (&[], &[Flag::RateMissing], &[Flag::BaseRateMissing]);
         let check = |market: &Market, day, text: &str, earned: (&str, &str), expected| {
-            let price = price(&event, NUMBER, &said(text), market, day).expect("fits");
+            let price = super::price(&event, NUMBER, &said(text), market, day).expect("fits");
             assert_eq!(
                 (price.payout, price.revenue),
                 (amount(earned.0), amount(earned.1)),
                 "{text}"
             );
-            let missing = price.flags == Flag::RateMissing.bit();
-            assert_eq!((price.exchanged.map(|exchanged| *exchanged), missing), expected, "{text}");
+            let missing: Vec<_> = Flag::in_bits(price.flags).collect();
+            let exchanged = price.exchanged.map(|exchanged| *exchanged);
+            assert_eq!((exchanged, &missing[..]), expected, "{text}");
         };
         let billions = |from: u64, to: u64| (from * 1_000_000_000 / 2, to * 1_000_000_000 / 2);
         let yen = Exchanged { amounts: Some(billions(300, 2)), ..Exchanged::default() };
-        check(&dollars, DAY, "amount=100", ("10", "20"), (None, false));
-        check(&dollars, DAY, "amount=1500 currency=JPY", ("1", "2"), (Some(yen), false));
+        check(&dollars, DAY, "amount=100", ("10", "20"), (None, none));
+        check(&dollars, DAY, "amount=1500 currency=JPY", ("1", "2"), (Some(yen), none));
         let own = Exchanged { own_revenue: Some(450_000_000), ..yen };
         let text = "amount=1500 revenue=450 currency=JPY";
-        check(&dollars, DAY, text, ("1", "3"), (Some(own), false));
+        check(&dollars, DAY, text, ("1", "3"), (Some(own), none));
         let base =
             InBase { currency: *b"EUR", rate: billions(2, 1), revenue: 1_500_000, payout: 500_000 };
         let both = Exchanged { base: Some(base), ..own };
-        check(&euros, DAY, text, ("1", "3"), (Some(both), false));
+        check(&euros, DAY, text, ("1", "3"), (Some(both), none));
         let at_home = Exchanged { own_revenue: Some(44_000_000), ..Exchanged::default() };
-        check(&dollars, DAY, "amount=100 revenue=44", ("10", "44"), (Some(at_home), false));
-        check(&dollars, DAY, "amount=100 payout=22", ("10", "20"), (None, false));
+        check(&dollars, DAY, "amount=100 revenue=44", ("10", "44"), (Some(at_home), none));
+        check(&dollars, DAY, "amount=100 payout=22", ("10", "20"), (None, none));
         let unpriced = Exchanged { amounts: None, ..own };
-        check(&dollars, Day::new(8), text, ("0", "0"), (Some(unpriced), true));
-        check(&euros, Day::new(8), "amount=100", ("10", "20"), (None, true));
-        check(&euros, Day::new(8), "amount=0", ("0", "0"), (None, false));
-        check(&dollars, DAY, "amount=5 currency=GBP", ("0", "0"), (None, true));
+        check(&dollars, Day::new(8), text, ("0", "0"), (Some(unpriced), price));
+        check(&euros, Day::new(8), "amount=100", ("10", "20"), (None, worth));
+        check(&euros, Day::new(8), "amount=0", ("0", "0"), (None, none));
+        check(&dollars, DAY, "amount=5 currency=GBP", ("0", "0"), (None, price));
     }
     #[test]
     fn who_forfeits_the_payout_forfeits_an_own_one() {

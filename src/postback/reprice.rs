@@ -72,7 +72,7 @@ impl Postbacks {
 }
 
 fn waits_for(record: &ConversionRecord<'_>, days: &BTreeSet<Day>) -> bool {
-    record.flags & Flag::RateMissing.bit() != 0 && days.contains(&Day::of_ms(record.event_time_ms))
+    record.waits_for_rate() && days.contains(&Day::of_ms(record.event_time_ms))
 }
 
 /// The conversion with its price by the rates there are now; `None` if they change nothing.
@@ -82,7 +82,7 @@ fn priced_anew<'a>(
     market: &Market,
     now_ms: u64,
 ) -> Option<ConversionRecord<'a>> {
-    if record.flags & Flag::RateMissing.bit() == 0 {
+    if !record.waits_for_rate() {
         return None;
     }
     let mut anew = record.clone();
@@ -91,8 +91,10 @@ fn priced_anew<'a>(
     let late = record.flags & Flag::Late.bit() != 0;
     let foreign = !late && record.amount_currency.is_some_and(|other| other != record.currency);
     let known = record.exchanged.as_deref().copied().unwrap_or_default();
-    // What was exchanged keeps its rate.
-    let price = if foreign && known.amounts.is_none() {
+    // What was exchanged keeps its rate, and what asked for none its terms. Earlier builds had one
+    // flag for both rates.
+    let unpriced = record.flags & Flag::RateMissing.bit() != 0;
+    let price = if unpriced && foreign && known.amounts.is_none() {
         let event = catalog.offer(record.offer)?.event(record.event)?;
         if event.currency.to_bytes() != record.currency && record.was_booked() {
             // What is in the books is in the currency of its day, and stays there.
@@ -177,6 +179,18 @@ mod tests {
         let own = Exchanged { own_revenue: Some(amount("200")), ..dollars("3", "4") };
         let own = Exchanged { amounts: pinned(100), ..own };
         check("amount=1500 revenue=200 currency=JPY", yen, "1.5", "2", own);
+    }
+
+    #[test]
+    fn terms_that_asked_for_no_rate_stay_as_they_were_when_one_comes() {
+        let (then, now) = (ABROAD.replace("percent", "fixed"), ABROAD);
+        let market = |rates: &[(&str, &str)]| market(NETWORK, "EUR", rates);
+        let before = sale("amount=1500 currency=JPY", &catalog(1, &then), &market(&[]));
+        assert_eq!(before.flags, Flag::BaseRateMissing.bit());
+        let rates = market(&[("JPY", "100"), ("USD", "2")]);
+        let anew = priced_anew(&before, &catalog(2, now), &rates, 9000).expect("a worth");
+        assert_eq!((anew.payout, anew.revenue), (amount("10"), amount("20")));
+        assert_eq!((anew.flags, anew.exchanged.as_deref()), (0, Some(&dollars("20", "40"))));
     }
 
     #[test]

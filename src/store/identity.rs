@@ -5,9 +5,14 @@ use std::ops::ControlFlow;
 use super::engine::{Batch, Direction, Engine, EngineError, Tier};
 use super::keys::{self, RecordKey};
 use super::schema::Table;
-use super::{FILED_SINCE_FORMAT, FORMAT_VERSION, OpenError, filing, seals};
+use super::{FORMAT_VERSION, OpenError, filing, seals};
 use crate::click_id::RecordId;
 use crate::model::rate::Day;
+
+/// From this format on, `meta`'s `filed` says what it does today.
+const FILED_SINCE_FORMAT: u32 = 4;
+/// From this format on, no release seals without `meta`'s `unsealed`.
+const UNSEALED_SINCE_FORMAT: u32 = 6;
 
 /// What the store knows of its own past when a server opens it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +45,11 @@ pub(super) fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Ident
     let filed = meta(engine, keys::META_FILED, "filed")?;
     let filed = filed.filter(|_| format >= Some(FILED_SINCE_FORMAT));
     filing::file(engine, filed.unwrap_or_default(), filed_below)?;
-    let unsealed = seals::unsealed(engine)?;
+    // Builds of earlier formats may have sealed since it was written.
+    let unsealed = match meta(engine, keys::META_UNSEALED, "unsealed")? {
+        Some(kept) if format >= Some(UNSEALED_SINCE_FORMAT) => Day::new(u32::from_be_bytes(kept)),
+        _ => seals::unsealed(engine)?,
+    };
     let mut batch = Batch::default();
     let mut put = |key: &[u8], value: &[u8]| {
         batch.put(Table::Meta, key, |out| out.extend_from_slice(value));

@@ -96,9 +96,8 @@ use ticket::{Outcome, Settle, Ticket};
 /// 3: every conversion that is filed has its postings in `ledger`.
 /// 4: every conversion that is filed and names a customer has its row in `customers`.
 /// 5: records have versions that releases before do not know.
-pub const FORMAT_VERSION: u32 = 5;
-/// From this format on, `meta`'s `filed` says what it does today.
-const FILED_SINCE_FORMAT: u32 = 4;
+/// 6: every seal is before the day that `meta`'s `unsealed` says.
+pub const FORMAT_VERSION: u32 = 6;
 
 /// A click's record as it was stored.
 #[derive(Clone, Debug)]

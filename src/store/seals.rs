@@ -9,11 +9,10 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
-use super::engine::{Batch, Direction, Engine};
-use super::identity::meta;
+use super::engine::{Batch, Direction, Engine, EngineError};
 use super::records::SealRecord;
 use super::schema::Table;
-use super::{OpenError, Store, keys, rates::ChangeError};
+use super::{Store, keys, rates::ChangeError};
 use crate::model::ids::AffiliateNumber;
 use crate::model::rate::Day;
 
@@ -61,12 +60,8 @@ impl Store {
     }
 }
 
-/// The day after the newest seal of all: as it is kept, or, where releases before this one have
-/// sealed, as the seals of each affiliate say.
-pub(super) fn unsealed(engine: &dyn Engine) -> Result<Day, OpenError> {
-    if let Some(kept) = meta(engine, keys::META_UNSEALED, "unsealed")? {
-        return Ok(Day::new(u32::from_be_bytes(kept)));
-    }
+/// The day after the newest seal of all, as the seals of each affiliate say.
+pub(super) fn unsealed(engine: &dyn Engine) -> Result<Day, EngineError> {
     let ([from], [to]) = keys::all_seals();
     let (mut unsealed, mut to) = (Day::new(0), vec![to]);
     loop {

@@ -154,7 +154,7 @@ fn books() -> Books {
     };
     let (click, id) = mint(&store, 0);
     let mut record = in_euros(click, "T-1");
-    record.flags = Flag::RateMissing.bit();
+    record.flags = Flag::BaseRateMissing.bit();
     step(&mut record, Status::Approved, 0);
     crate::verify::commit(&store, id, &record);
     let store = filed(store, folder.path());

@@ -284,7 +284,7 @@ fn an_affiliates_conversion_rate_is_judged_once_it_has_enough_clicks() {
     let off = json!(["rejected", ["conversion_rate"], "fraud:conversion_rate"]);
     assert_eq!(convert(&server, &clicks[0], "event=sale"), fine);
     let lead = convert(&server, &clicks[0], "event=lead");
-    assert_eq!(lead, json!(["approved", ["rate_missing"], "postback"]), "it is not counted");
+    assert_eq!(lead, json!(["approved", ["base_rate_missing"], "postback"]), "it is not counted");
     // Neither a duplicate nor a dry run counts.
     for query in ["event=sale", "event=sale&dry_run=1"] {
         assert_eq!(

@@ -98,10 +98,11 @@ fn a_conversion_without_a_rate_is_flagged_and_priced_when_the_rate_comes() {
     let own = convert(&server, "event=deposit&amount=1600&revenue=480&currency=JPY");
     let euros = convert(&server, "event=deposit&amount=30&revenue=9");
     let pounds = convert(&server, "event=sale&amount=1600&currency=GBP");
-    let flags = json!(["rate_missing"]);
-    let unpriced = json!(["0.00", "0.00", "USD", null, null, flags]);
+    let unpriced = json!(["0.00", "0.00", "USD", null, null, ["rate_missing"]]);
     assert_eq!(money(&server, &yen), unpriced);
+    let flags = json!(["rate_missing", "base_rate_missing"]);
     assert_eq!(money(&server, &own), json!(["1.00", "0.00", "EUR", null, null, flags]));
+    let flags = json!(["base_rate_missing"]);
     assert_eq!(money(&server, &euros), json!(["4.00", "9.00", "EUR", null, null, flags]));
     let totals = server.api("totals");
     assert_eq!((&totals["conversions"], &totals["unpriced"]), (&json!(4), &json!(4)));
@@ -196,7 +197,7 @@ fn what_was_exchanged_keeps_its_rate_while_it_waits_for_that_of_the_network() {
     rates("200", "");
     let id = convert(&server, "event=deposit&amount=1600&revenue=480&currency=JPY");
     let rate = json!({"from": "200", "to": "1"});
-    let waiting = json!(["1.80", "2.40", "EUR", rate, null, ["rate_missing"]]);
+    let waiting = json!(["1.80", "2.40", "EUR", rate, null, ["base_rate_missing"]]);
     assert_eq!(money(&server, &id), waiting);
     rates("400", r#","USD":"1.25""#);
     let priced = eventually("the worth in dollars", || {

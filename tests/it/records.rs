@@ -30,7 +30,7 @@ fn a_conversions_record_says_what_was_sent_and_what_was_made_of_it() {
         "status": "pending", "amount": "12.5", "amount_currency": "JPY",
         "reversed_amount": null,
         "revenue": "0.00", "payout": "2.50", "currency": "EUR", "quantity": 3,
-        "amount_rate": null, "base": null, "flags": ["rate_missing"],
+        "amount_rate": null, "base": null, "flags": ["base_rate_missing"],
         "event_time": null, "received_time": null, "catalog_version": null,
         "params": {"sub3": "three", "own": "x y"},
         "history": [{"status": "pending", "time": received, "reason": "postback"}],

@@ -116,6 +116,12 @@ impl ConversionRecord<'_> {
         self.history.iter().any(|step| (step.booked_revenue, step.booked_payout) != (0, 0))
     }
 
+    /// Whether an exchange rate was missing: for its price, or for its worth to the network.
+    #[must_use]
+    pub const fn waits_for_rate(&self) -> bool {
+        self.flags & (Flag::RateMissing.bit() | Flag::BaseRateMissing.bit()) != 0
+    }
+
     /// Revenue and payout by its price, less the share of them that has been taken back.
     #[must_use]
     pub fn earned(&self) -> Earned {
