@@ -160,7 +160,7 @@ impl Diff {
 }
 
 /// The entries of one list, by name, in the order written.
-fn named<'e, 't>(
+pub(super) fn named<'e, 't>(
     root: &'e Entries<'t>,
     list: &str,
     name: &'static str,

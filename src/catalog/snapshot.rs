@@ -3,9 +3,9 @@
 //! The catalog as flows see it: immutable, swapped whole, one version stamped on every decision.
 
 use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use super::by_number::ByNumber;
 use super::template::Template;
 use crate::auth::Auth;
 use crate::caps::{Cap, Metered, Tier, Whose};
@@ -299,7 +299,11 @@ pub struct Catalog {
     affiliates_by_id: HashMap<Arc<str>, usize>,
     affiliates_by_number: ByNumber,
     links: HashMap<Box<str>, (usize, usize)>,
+    reversed: Reversed,
 }
+
+/// By advertiser and negative event: the events that it takes back in any of the offers.
+type Reversed = HashMap<Arc<str>, HashMap<Box<str>, BTreeSet<Box<str>>>>;
 
 impl Catalog {
     /// Stamped on every decision.
@@ -358,6 +362,12 @@ impl Catalog {
             .iter()
             .flat_map(|offer| offer.events.iter().map(|event| (&*offer.advertiser.id, &*event.id)))
             .collect()
+    }
+
+    /// The events that a negative event of an advertiser takes back, in any of its offers.
+    pub fn reversed_by(&self, advertiser: &str, event: &str) -> impl Iterator<Item = &str> {
+        let reversed = self.reversed.get(advertiser).and_then(|events| events.get(event));
+        reversed.into_iter().flatten().map(|id| &**id)
     }
 
     /// The advertisers' IDs.
@@ -453,6 +463,11 @@ impl Checked {
                 return Err(NumbersError::Shared(Arc::clone(&offer.id)));
             }
             catalog.offers_by_id.insert(Arc::clone(&offer.id), place);
+            for event in offer.events.iter().filter(|event| event.is_negative()) {
+                let of_advertiser = catalog.reversed.entry(Arc::clone(&offer.advertiser.id));
+                let reversed = of_advertiser.or_default().entry(event.id.clone()).or_default();
+                reversed.extend(event.reverses.iter().cloned());
+            }
         }
         for (place, affiliate) in self.affiliates.iter_mut().enumerate() {
             let missing = || NumbersError::Missing(Arc::clone(&affiliate.id));
@@ -470,30 +485,5 @@ impl Checked {
         catalog.advertisers = named.collect();
         (catalog.offers, catalog.affiliates) = (self.offers, self.affiliates);
         Ok(catalog)
-    }
-}
-
-/// Places by offer or affiliate number. The numbers are our own, so no one can choose colliding
-/// ones, and one multiplication spreads them.
-type ByNumber = HashMap<u32, usize, BuildHasherDefault<NumberHasher>>;
-
-#[derive(Debug, Default)]
-struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        // 2^64 divided by the golden ratio: neighbours land far apart, in high and low bits.
-        let mixed = (self.0 ^ u64::from(number)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

@@ -17,6 +17,7 @@ use super::diff::Diff;
 use super::document::Document;
 use super::file::ROOT;
 use super::file_offer::NetworkDefaults;
+use super::owners::refuse_moved;
 use super::retire::outlive;
 use super::snapshot::{self, Catalog, Numbers};
 use crate::audit::Author;
@@ -206,6 +207,10 @@ impl CatalogSource {
             return Err(LoadError::Mistakes(new.into_report()));
         }
         let old = kept.source("the catalog in force").map_err(LoadError::Mistakes)?;
+        refuse_moved(old.tree(), &new);
+        if new.has_errors() {
+            return Err(LoadError::Mistakes(new.into_report()));
+        }
         let diff = Diff::between(old.tree(), new.tree());
         Ok(Comparison { version: document.version(), in_force, diff, warnings: new.into_report() })
     }
@@ -229,9 +234,12 @@ impl CatalogSource {
         from: Given<'_>,
     ) -> Result<Report, LoadError> {
         let Given { name, now_ms, .. } = from;
-        let change = self.change(document).await?;
+        let mut change = self.change(document, name).await?;
         let (checked, warnings) =
             document.check(name, &self.defaults).map_err(LoadError::Mistakes)?;
+        if let Some(moved) = change.as_mut().and_then(|change| change.moved.take()) {
+            return Err(LoadError::Mistakes(moved));
+        }
         // At a start there is nothing better: clicks, and the other advertisers, go on.
         if checked.lacks_a_secret() && self.in_force.load().version() != 0 {
             return Err(LoadError::Mistakes(warnings));
@@ -263,21 +271,24 @@ impl CatalogSource {
 
     /// What `document` changes in the catalog that is kept, for the audit log; `None` if it is that
     /// one. Looked at first: afterwards it would be in memory beside the checked catalog.
-    async fn change(&self, document: &Document) -> Result<Option<Change>, LoadError> {
+    async fn change(&self, document: &Document, name: &str) -> Result<Option<Change>, LoadError> {
         let newest = self.store.catalog_versions().await?.first().map(|kept| kept.version);
         if newest == Some(document.version()) {
             return Ok(None);
         }
-        let nothing_listed = Change { before: newest, diff: None };
+        let nothing_listed = Change { before: newest, diff: None, moved: None };
         // One that cannot be read does not keep another from taking its place.
         let kept = if newest.is_some() { self.store.catalog().await.ok().flatten() } else { None };
         let Some(Ok(kept)) = kept.map(|(record, text)| document_of(record, text)) else {
             return Ok(Some(nothing_listed));
         };
         // Mistakes are for the check to report.
-        Ok(Some(match (kept.source("the kept catalog"), document.source("catalog")) {
+        Ok(Some(match (kept.source("the kept catalog"), document.source(name)) {
             (Ok(old), Ok(new)) => {
-                Change { before: newest, diff: Some(Diff::between(old.tree(), new.tree())) }
+                let diff = Some(Diff::between(old.tree(), new.tree()));
+                refuse_moved(old.tree(), &new);
+                let moved = new.has_errors().then(|| new.into_report());
+                Change { before: newest, diff, moved }
             }
             _ => nothing_listed,
         }))
@@ -335,6 +346,8 @@ struct Change {
     before: Option<u64>,
     /// Nothing if there was none before, or it cannot be read.
     diff: Option<Diff>,
+    /// Mistakes, of offers that would have another advertiser.
+    moved: Option<Report>,
 }
 
 /// Counts the offers that have come to have caps or tiers, until it succeeds.

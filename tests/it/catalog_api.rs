@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Connection, Response, Server, Setup};
+use crate::harness::{CATALOG, Connection, Response, Server, Setup, eventually};
 
 const TOML: &str = "application/toml";
 const JSON: &str = "application/json";
@@ -277,6 +277,48 @@ fn who_leaves_the_catalog_and_comes_back_has_the_number_of_before() {
     assert_eq!(status, 200);
     let kept = server.api(&format!("conversions/{id}"));
     assert_eq!((&kept["offer"], &kept["affiliate"]), (&"spring".into(), &"pub-8".into()));
+}
+
+#[test]
+fn an_offer_stays_with_its_advertiser() {
+    let server = empty();
+    let version = replace(&server, CATALOG);
+    let click = server.click("offer=spring&aff=pub-7");
+    let sale = format!("click_id={click}&event=sale&txn_id=T-1");
+    assert_eq!(server.postback(&sale).verdict(), (200, "accepted", ""));
+    let at = CATALOG.find("id = \"spring\"").expect("the offer");
+    let (before, offer) = CATALOG.split_at(at);
+    let moved = format!("{before}{}", offer.replacen("\"acme\"", "\"mapped\"", 1));
+    for query in ["", "?dry_run=1"] {
+        let answer = server.put_catalog(query, TOML, "If-Match: *\r\n", &moved);
+        assert_eq!(code(&answer), (400, "invalid_catalog".to_owned()));
+        let mistake = &answer.json()["error"]["mistakes"][0];
+        assert!(mistake["key"].as_str().expect("a key").ends_with("\"spring\".advertiser"));
+        assert!(mistake["message"].as_str().expect("a text").contains("is of \"acme\""));
+    }
+    assert_eq!(server.api("catalog/versions")["in_force"], version);
+    assert_eq!(server.postback(&sale).verdict(), (200, "duplicate", ""));
+}
+
+#[test]
+fn a_file_that_moves_an_offer_is_refused_at_reload_and_at_start() {
+    let mut server = Server::start();
+    let version = server.catalog_version();
+    let click = server.click("offer=spring&aff=pub-7");
+    server.postback(&format!("click_id={click}&event=sale&txn_id=T-1"));
+    let at = CATALOG.find("id = \"spring\"").expect("the offer");
+    let (before, offer) = CATALOG.split_at(at);
+    let moved = format!("{before}{}", offer.replacen("\"acme\"", "\"mapped\"", 1));
+    server.write_catalog(&moved);
+    server.signal("HUP");
+    eventually("the refusal", || server.log().contains("is of \"acme\"").then_some(()));
+    assert_eq!(server.catalog_version(), version);
+    server.kill();
+    let ended = crate::verify::run(&server.path("."), &["serve", "--config", "postbackd.toml"]);
+    assert_eq!(ended.code, Some(1), "{}{}", ended.out, ended.err);
+    server.write_catalog(CATALOG);
+    server.start_again();
+    assert_eq!(server.catalog_version(), version);
 }
 
 #[test]
