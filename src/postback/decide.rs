@@ -11,6 +11,7 @@ use super::timestamp;
 use crate::catalog::{Advertiser, Affiliate, Catalog, Event, Late, Offer, Repeat};
 use crate::click_id::{ClickId, Keyring, RecordId};
 use crate::dedup::{Claim, ClaimSet, CustomerWindows};
+use crate::limits::BEFORE_CLICK_MS_MAX;
 use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::money::Micros;
@@ -193,19 +194,31 @@ pub struct Rules<'a> {
     pub market: &'a Market,
 }
 
-/// What the customer that is named instead of a click is bound to.
+/// The click of what is named instead of one.
 #[derive(Clone, Copy)]
 pub struct Bound {
     /// The click.
     pub click: ClickId,
-    /// The customer's window is over: only what is known already can be meant.
-    pub is_over: bool,
+    /// What is named.
+    pub named: Named,
 }
 
-/// Judges a postback by the catalog in force. `bound` is there if it names a customer and no
-/// click. `asker` learns the click as soon as that is known to be genuine, and the form of the
-/// offer's advertiser as soon as the offer is known to be the sender's. Then `admit` is asked
-/// whether the sender may speak for it, before anything else is said; it returns flags.
+/// What a postback names instead of a click.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// A customer, who is bound to the click.
+    Customer {
+        /// The customer's window is over: only what is known already can be meant.
+        is_over: bool,
+    },
+    /// The transaction of a known conversion: only that one can be meant.
+    Transaction,
+}
+
+/// Judges a postback by the catalog in force. `bound` is there if it names a customer or a known
+/// transaction, and no click. `asker` learns the click as soon as that is known to be genuine, and
+/// the form of the offer's advertiser as soon as the offer is known to be the sender's. Then `admit`
+/// is asked whether the sender may speak for it, before anything else is said; it returns flags.
 ///
 /// # Errors
 /// The reason and a hint, if it will never succeed as sent.
@@ -240,6 +253,8 @@ pub fn decide<'a>(
         Some(text) => Some(timestamp::parse(text, now_ms).ok_or(Refusal::BadTimestamp)?),
     };
     let event_time_ms = sent_ms.unwrap_or(now_ms);
+    let earliest_ms = record.time_ms().saturating_sub(BEFORE_CLICK_MS_MAX);
+    let is_too_early = bound.is_none() && sent_ms.is_some_and(|sent_ms| sent_ms < earliest_ms);
     // How long a customer stays bound is the customer's window to say.
     let late = bound.is_none() && is_late(event, record.time_ms(), event_time_ms);
     // A mistake in what does not count is the sender's to know, too.
@@ -258,11 +273,14 @@ pub fn decide<'a>(
     let own_id = fields.get(Field::ReversalId).filter(|_| is_negative);
     let customer_id = fields.get(Field::CustomerId).unwrap_or_default();
     let binds = !customer_id.is_empty() && bound.is_none() && !is_negative && !late;
-    let is_over = bound.is_some_and(|bound| bound.is_over);
-    let unless_known = match (late, said_status) {
-        (true, _) if offer.late == Late::Refuse => Some(Refusal::ClickExpired),
-        (_, Some(Status::Reversed)) => Some(Refusal::BadStatus),
-        _ if is_over && !is_negative => Some(Refusal::UnknownCustomer),
+    let named = bound.map(|bound| bound.named);
+    let unless_known = match (late, said_status, named) {
+        (true, ..) if offer.late == Late::Refuse => Some(Refusal::ClickExpired),
+        _ if is_too_early => Some(Refusal::BadTimestamp),
+        (_, Some(Status::Reversed), _) => Some(Refusal::BadStatus),
+        _ if is_negative => None,
+        (.., Some(Named::Customer { is_over: true })) => Some(Refusal::UnknownCustomer),
+        (.., Some(Named::Transaction)) => Some(Refusal::MissingClickId),
         _ => None,
     };
     Ok(Verdict {
@@ -274,7 +292,7 @@ pub fn decide<'a>(
         is_own_id: own_id.is_some(),
         reversed_txn_id: txn_id.filter(|_| is_negative).unwrap_or_default(),
         customer_id,
-        is_by_customer: bound.is_some(),
+        is_by_customer: matches!(named, Some(Named::Customer { .. })),
         binds: binds.then_some(catalog as _),
         status: initial_status(said_status, event),
         said_status,
@@ -415,7 +433,9 @@ const fn hint(reason: Refusal) -> Option<&'static str> {
         Refusal::MissingEvent => "name the event, as event=sale",
         Refusal::BadAmount => "a decimal number with a point and at most 6 decimals, as 15.00",
         Refusal::BadCurrency => "a three-letter ISO 4217 code, as USD",
-        Refusal::BadTimestamp => "Unix seconds, Unix milliseconds or RFC 3339, not in the future",
+        Refusal::BadTimestamp => {
+            "Unix seconds, Unix milliseconds or RFC 3339, not in the future nor before the click"
+        }
         Refusal::BadStatus => {
             "pending, approved or rejected, or a word that the catalog maps to one"
         }

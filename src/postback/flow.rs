@@ -176,8 +176,8 @@ impl Postbacks {
         let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
         fields.read(&sender, request)?;
         let admitted = self.admit_sender(&sender, &fields, request, asker)?;
-        let bound = match self.click_of_customer_now(&fields, &sender, &catalog, request.now_ms)? {
-            Lookup::Found(click) => Some(Bound { click, is_over: false }),
+        let bound = match self.bound_now(&fields, &sender, &catalog, request.now_ms)? {
+            Lookup::Found(bound) => Some(bound),
             Lookup::Absent => None,
             Lookup::Unknown => return Ok(None),
         };
@@ -240,7 +240,7 @@ impl Postbacks {
         let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
         fields.read(&sender, request)?;
         let admitted = self.admit_sender(&sender, &fields, request, asker)?;
-        let bound = self.click_of_customer(&fields, &sender, &catalog, request).await?;
+        let bound = self.bound(&fields, &sender, &catalog, request).await?;
         let sent = Sent { fields: &fields, sender: &sender, request, admitted };
         let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
         let now_ms = request.now_ms;

@@ -3,7 +3,7 @@
 //! conversion on disk (`flow`, and `wait` where it must), by way of the offer's fraud rules (`suspect`), caps and tiers
 //! (`capped`); written down `as_received`. News of a known
 //! conversion (`transition`, pure) changes it in turn (`update`); a negative event takes one back
-//! (`reversal`, pure, and `reverse`); a customer may stand for its click (`customer`); the network says itself what became of many (`upload`). What
+//! (`reversal`, pure, and `reverse`); what names no click may name a customer or a known transaction instead (`bound`, `customer`); the network says itself what became of many (`upload`). What
 //! had no exchange rate is priced when it comes (`reprice`); what was refused is judged again
 //! from the log (`reprocess`). Who only asks is told what would come of it (`dry_run`). What is
 //! not even read, or too much, is `turned_away`. What told of a person is erased on request
@@ -13,6 +13,7 @@ mod admit;
 mod answer;
 mod as_received;
 mod body;
+mod bound;
 mod capped;
 mod customer;
 mod decide;

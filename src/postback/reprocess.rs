@@ -11,6 +11,7 @@ use super::decide::{Asker, Verdict};
 use super::flow::{PostbackRequest, Postbacks, Received, Sent, record};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
+use super::update::status_of;
 use crate::click_id::RecordId;
 use crate::limits::{PAGE_ROWS_MAX, REPROCESS_REST, REPROCESS_ROWS_MAX, REPROCESS_SUMS_MAX};
 use crate::model::fields::Field;
@@ -20,7 +21,8 @@ use crate::model::reasons::{AuthOutcome, PostbackResult, Refusal, Unavailability
 use crate::model::status::Status;
 use crate::store::keys::{DedupeKey, InboundId};
 use crate::store::records::{
-    BY_POSTBACK, ConversionRecord, InboundForm, InboundRow, StoredIp, inbound_flags, unpack_auth,
+    BY_POSTBACK, ConversionRecord, Earned, InboundForm, InboundRow, StoredIp, inbound_flags,
+    unpack_auth,
 };
 use crate::store::ticket::Waiting;
 use crate::store::{ReadError, StoredInbound};
@@ -248,7 +250,10 @@ impl Postbacks {
     async fn worth(&self, conversion: RecordId) -> Result<Option<Worth>, ReadError> {
         let Some(stored) = self.store.conversion(conversion).await? else { return Ok(None) };
         let record = stored.record()?;
-        let earned = record.earned();
+        let earned = match status_of(&record)? {
+            Status::Rejected => Earned::default(),
+            _ => record.earned(),
+        };
         Ok(Some(Worth {
             affiliate: record.affiliate.to_owned(),
             currency: record.currency,
@@ -268,7 +273,7 @@ impl Postbacks {
         let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
         fields.read(&sender, request)?;
         let admitted = self.admit_sender(&sender, &fields, request, &mut asker)?;
-        let bound = self.click_of_customer(&fields, &sender, &catalog, request).await?;
+        let bound = self.bound(&fields, &sender, &catalog, request).await?;
         let sent = Sent { fields: &fields, sender: &sender, request, admitted };
         let mut verdict = self.judge(&sent, bound, &catalog, &mut asker)?;
         self.suspect(&mut verdict, request.now_ms).await?;

@@ -38,19 +38,25 @@ impl<'a> Reversal<'a> {
     }
 }
 
-/// The conversion with all of it taken back, or the share that the amount is of its own.
+/// Whether there is anything to take back of a conversion.
+pub const fn is_open(status: Status) -> bool {
+    matches!(status, Status::Pending | Status::Approved)
+}
+
+/// The conversion with all of it taken back, or the share that the amount is of its own: one that
+/// is still pending is rejected then, and of a part that is gone nothing is earned when it is
+/// approved.
 ///
 /// # Errors
-/// [`Refusal::IllegalTransition`] if it has earned nothing that could be taken back, or
+/// [`Refusal::IllegalTransition`] if there is nothing of it that could be taken back, or
 /// [`Refusal::BadAmount`] and [`Refusal::BadCurrency`] if the share cannot be told.
 pub fn reversed<'a>(
     record: &ConversionRecord<'a>,
     reversal: &Reversal<'a>,
 ) -> Result<ConversionRecord<'a>, Refused> {
-    let status = record.status().unwrap_or(Status::Pending);
-    if status != Status::Approved {
-        let hint =
-            format!("the conversion is {}: only what is approved is taken back", status.as_str());
+    let status = record.status().unwrap_or(Status::Rejected);
+    if !is_open(status) {
+        let hint = format!("the conversion is {}: nothing is left of it", status.as_str());
         return Err(Refused::with(Refusal::IllegalTransition, hint));
     }
     let mut anew = record.clone();
@@ -61,8 +67,9 @@ pub fn reversed<'a>(
         }
         Some(part) => {
             anew.reversed_amount += part.get();
-            Status::Approved
+            status
         }
+        None if status == Status::Pending => Status::Rejected,
         None => Status::Reversed,
     };
     anew.status = status.code();
@@ -95,7 +102,7 @@ pub fn reversed_of<'a>(
     let mut changed = Vec::new();
     for (at, record) in records.iter().enumerate() {
         // What somebody else has taken back meanwhile is no reason to leave the others.
-        if record.status() != Some(Status::Approved) {
+        if !record.status().is_some_and(is_open) {
             continue;
         }
         let mut part = *reversal;

@@ -58,13 +58,26 @@ fn what_cannot_be_taken_back_is_refused() {
     let check = |history: &str, texts: &[&str], expected: &str| {
         assert_eq!(outcome(history, texts), expected, "{history}: {texts:?}");
     };
-    check("pending postback", &[""], "illegal_transition");
     check("rejected postback", &[""], "illegal_transition");
     check("reversed refund", &["1"], "illegal_transition");
     check("approved postback", &["", "1"], "illegal_transition");
     check("approved postback", &["100", "1"], "illegal_transition");
     check("approved postback", &["0"], "bad_amount");
     check("approved postback", &["25 EUR"], "bad_currency");
+}
+
+#[test]
+fn what_is_pending_is_rejected_or_keeps_what_is_left_for_its_approval() {
+    let check = |texts: &[&str], expected: &str| {
+        assert_eq!(outcome("pending postback", texts), expected, "{texts:?}");
+    };
+    check(&[""], "rejected 0.00 0.00");
+    check(&["100"], "rejected 0.00 0.00");
+    check(&["25"], "pending 0.00 0.00");
+    check(&["25", "75"], "rejected 0.00 0.00");
+    check(&["", "1"], "illegal_transition");
+    let part = reversed(&record("sale", "pending postback"), &reversal("25")).expect("a part");
+    assert_eq!((part.earned().revenue, part.earned().payout), (amount("15"), amount("7.5")));
 }
 
 #[test]
@@ -128,7 +141,8 @@ fn of_several_those_that_can_be_are_taken_back_the_latest_first() {
     check(&three, "130 EUR", "bad_currency");
     // Somebody was quicker with the latest.
     check(&["reversed", approved, approved], "50", "1 approved 50.00");
-    check(&["reversed", approved, pending], "", "1 reversed 0.00");
+    check(&["reversed", approved, pending], "", "1 reversed 0.00, 2 rejected 0.00");
+    check(&[pending, "rejected postback", approved], "130", "0 rejected 0.00, 2 approved 30.00");
     check(&["reversed", "reversed"], "", "illegal_transition");
     check(&["reversed", "reversed"], "50", "illegal_transition");
     check(&[], "", "unknown_conversion");

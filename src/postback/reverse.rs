@@ -114,8 +114,9 @@ impl Postbacks {
     }
 
     /// The conversions that a negative event names, the latest first: the one of its transaction;
-    /// or those of its customer that are approved; or the latest of the click that is. None that is
-    /// approved, then the latest, which says why. An old one means none that was received since.
+    /// or those of its customer that are pending or approved; or the latest of the click that is
+    /// approved, or else pending. None of either, then the latest, which says why. An old one means
+    /// none that was received since.
     async fn reversible(
         &self,
         verdict: &Verdict<'_>,
@@ -145,15 +146,18 @@ impl Postbacks {
         let is_meant = |record: &ConversionRecord<'_>| {
             events.iter().any(|meant| **meant == *record.event) && !is_since(record.received_ms)
         };
-        let (mut approved, mut latest) = (Vec::new(), None);
+        let (mut open, mut pending, mut latest) = (Vec::new(), None, None);
         for row in all.iter().rev() {
             let Ok(record) = row.record() else { continue };
             if !is_meant(&record) {
                 continue;
             }
             latest = latest.or(Some(row.id));
-            if record.status() == Some(Status::Approved) {
-                approved.push(row.id);
+            match record.status() {
+                Some(Status::Approved) => open.push(row.id),
+                Some(Status::Pending) if verdict.is_by_customer => open.push(row.id),
+                Some(Status::Pending) => pending = pending.or(Some(row.id)),
+                _ => {}
             }
         }
         let is_all_seen = match verdict.is_by_customer {
@@ -161,16 +165,16 @@ impl Postbacks {
             false => all.len() < TRACE_CONVERSIONS_MAX,
         };
         if !verdict.is_by_customer {
-            approved.truncate(1);
+            open.truncate(1);
         }
-        if approved.len() > REVERSED_AT_ONCE_MAX || !is_all_seen {
+        if open.len() > REVERSED_AT_ONCE_MAX || !is_all_seen {
             let hint = "there are too many conversions to choose from: name a txn_id";
             return Err(Refused::with(Refusal::IllegalTransition, hint).into());
         }
-        if approved.is_empty() {
-            approved.extend(latest);
+        if open.is_empty() {
+            open.extend(pending.or(latest));
         }
-        Ok(approved)
+        Ok(open)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::decide::{HELD, Refused};
 use super::price::{Said, price_again};
-use crate::catalog::{Catalog, Event, Trust};
+use crate::catalog::{Catalog, Event, Offer, Trust};
 use crate::limits::HISTORY_STEPS_MAX;
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
@@ -53,12 +53,13 @@ pub fn changed<'a>(
     let Some(status) = record.status().filter(|_| !is_older(heard, record)) else {
         return Ok(None);
     };
-    let event = catalog.offer(record.offer).and_then(|offer| offer.event(record.event));
+    let offer = catalog.offer(record.offer);
+    let event = offer.and_then(|offer| offer.event(record.event));
     if event.is_some_and(Event::is_negative) {
         // It has happened; nobody takes taking back back.
         return if heard.status == status { Ok(None) } else { Err(final_event()) };
     }
-    let said = if is_void(record, status, heard) { status } else { heard.status };
+    let said = if is_void(record, status, heard, offer) { status } else { heard.status };
     let step = status.step(said, event.is_some_and(|event| event.reapprove));
     if step == Step::Illegal {
         return Err(illegal(status, said));
@@ -89,19 +90,26 @@ fn is_older(heard: &Heard<'_>, record: &ConversionRecord<'_>) -> bool {
 }
 
 /// Whether an advertiser's approval changes nothing: it only repeats the one with which the
-/// conversion began, and which the offer held back; or fraud rules have rejected the conversion,
-/// which only the network takes back.
-fn is_void(record: &ConversionRecord<'_>, status: Status, heard: &Heard<'_>) -> bool {
+/// conversion began, and which the offer held back; or fraud rules or a negative event have
+/// rejected the conversion, which only the network takes back.
+fn is_void(
+    record: &ConversionRecord<'_>,
+    status: Status,
+    heard: &Heard<'_>,
+    offer: Option<&Offer>,
+) -> bool {
     if (heard.by, heard.status) != (Speaker::Advertiser, Status::Approved) {
         return false;
     }
-    let void = match status {
-        Status::Pending => HELD,
-        Status::Rejected => FRAUD,
-        Status::Approved | Status::Reversed => return false,
-    };
-    // A tier, a cap or the rules may follow.
-    record.history.iter().any(|step| step.reason.split(':').next() == Some(void))
+    let is_negative =
+        |reason: &str| offer.and_then(|offer| offer.event(reason)).is_some_and(Event::is_negative);
+    // A tier, a cap or the rules may follow, or when it was received.
+    let mut reasons = record.history.iter().filter_map(|step| step.reason.split([':', '@']).next());
+    match status {
+        Status::Pending => reasons.any(|reason| reason == HELD),
+        Status::Rejected => reasons.any(|reason| reason == FRAUD || is_negative(reason)),
+        Status::Approved | Status::Reversed => false,
+    }
 }
 
 /// Gives the conversion other amounts and the price that goes with them; whether they are others.

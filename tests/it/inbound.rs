@@ -479,10 +479,10 @@ fn a_refund_from_the_log_takes_back_what_there_was_then() {
     assert_eq!(back.verdict(), (404, "refused", "unknown_event"));
     let_the_clock_move_on();
     server.postback(&sale(&one, "T-2"));
-    // Refused rightly, before what it names was approved.
+    // The same, before what it names was approved.
     server.postback(&format!("{}&status=pending", sale(&two, "T-3")));
-    let back = server.postback(&format!("click_id={two}&event=refund&txn_id=T-3"));
-    assert_eq!(back.verdict(), (409, "refused", "illegal_transition"));
+    let back = server.postback(&format!("click_id={two}&event=chargeback&txn_id=T-3"));
+    assert_eq!(back.verdict(), (404, "refused", "unknown_event"));
     let_the_clock_move_on();
     server.postback(&format!("{}&status=approved", sale(&two, "T-3")));
     log_of(&server, "result=refused", 2);

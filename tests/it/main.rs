@@ -9,6 +9,7 @@ mod auth;
 mod backup;
 mod base;
 mod beforehand;
+mod by_transaction;
 mod caps;
 mod catalog_api;
 mod catalog_cli;

@@ -54,6 +54,7 @@ fn every_refusal_has_its_status_and_its_reason_however_it_is_sent() {
     let single = server.click("offer=theirs&aff=pub-7");
     let forged = forge(&click);
     let tomorrow = "2999-01-01T00:00:00Z";
+    let yesterday = "2026-01-01T00:00:00Z";
     let long = "x".repeat(257);
     let many: String = (0..21).map(|n| format!("&own{n}=1")).collect();
     let cases = [
@@ -82,6 +83,7 @@ fn every_refusal_has_its_status_and_its_reason_however_it_is_sent() {
         (format!("click_id={click}&event=sale&currency=ZZZ"), 400, "bad_currency"),
         (format!("click_id={click}&event=sale&timestamp=yesterday"), 400, "bad_timestamp"),
         (format!("click_id={click}&event=sale&timestamp={tomorrow}"), 400, "bad_timestamp"),
+        (format!("click_id={click}&event=sale&timestamp={yesterday}"), 400, "bad_timestamp"),
         (format!("click_id={click}&event=sale&status=maybe"), 400, "bad_status"),
         (format!("click_id={click}&event=sale&status=undone"), 400, "bad_status"),
         (format!("click_id={click}&event=sale&quantity=1.5"), 400, "bad_quantity"),

@@ -1,0 +1,154 @@
+//! Negative events, and news of known conversions, that name a transaction and no click: refunds
+//! and chargebacks come weeks later, from systems that have never seen a click ID.
+
+use serde_json::json;
+
+use crate::harness::{Answer, Server, Setup};
+
+const CATALOG: &str = r#"
+[[advertisers]]
+id = "acme"
+events = { rueckgabe = "refund" }
+
+[[advertisers]]
+id = "other"
+
+[[offers]]
+id = "shoes"
+advertiser = "acme"
+url = "https://shoes.example/?c={click_id}"
+[[offers.events]]
+id = "sale"
+initial_status = "pending"
+reapprove = true
+payout = { percent = "10", currency = "USD" }
+revenue = { percent = "20" }
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
+
+[[offers]]
+id = "club"
+advertiser = "acme"
+url = "https://club.example/?c={click_id}"
+[[offers.events]]
+id = "sale"
+[[offers.events]]
+id = "deposit"
+payout = { percent = "10", currency = "USD" }
+[[offers.events]]
+id = "refund"
+reverses = ["deposit"]
+
+[[affiliates]]
+id = "pub-7"
+"#;
+
+fn acme(server: &Server, query: &str) -> Answer {
+    Answer::of(server.get(&format!("/postback/acme?{query}")))
+}
+
+fn sell(server: &Server, offer: &str, query: &str) -> String {
+    let click = server.click(&format!("offer={offer}&aff=pub-7"));
+    let answer = acme(server, &format!("click_id={click}&{query}"));
+    assert_eq!(answer.verdict(), (200, "accepted", ""), "{query}");
+    click
+}
+
+fn states(server: &Server, event: &str) -> Vec<serde_json::Value> {
+    let kept = server.conversions(&format!("event={event}"));
+    kept.iter().map(|c| json!([c["txn_id"], c["status"], c["reversed_amount"]])).collect()
+}
+
+#[test]
+fn a_transaction_alone_is_approved_and_taken_back() {
+    let mut server = Setup::new().catalog(CATALOG.to_owned()).start();
+    let click = sell(&server, "shoes", "event=sale&txn_id=T-1&amount=100");
+    let approved = acme(&server, "event=sale&txn_id=T-1&status=approved");
+    assert_eq!(approved.verdict(), (200, "updated", ""));
+    assert_eq!(approved.word("click_id"), click);
+    let again = acme(&server, "event=sale&txn_id=T-1&amount=100");
+    assert_eq!((again.verdict(), again.word("status")), ((200, "duplicate", ""), "approved"));
+
+    let dry = acme(&server, "event=refund&txn_id=T-1&amount=25&dry_run=1");
+    assert_eq!(dry.verdict(), (200, "accepted", ""));
+    let part = acme(&server, "event=rueckgabe&txn_id=T-1&reversal_id=R-1&amount=25");
+    assert_eq!((part.verdict(), part.word("click_id")), ((200, "accepted", ""), &*click));
+    assert_eq!(states(&server, "sale"), [json!(["T-1", "approved", "25.00"])]);
+    server.kill();
+    server.start_again();
+    for result in ["accepted", "duplicate"] {
+        let whole = acme(&server, "event=refund&txn_id=T-1");
+        assert_eq!(whole.verdict(), (200, result, ""));
+    }
+    assert_eq!(states(&server, "sale"), [json!(["T-1", "reversed", "25.00"])]);
+    assert_eq!(server.api("totals?status=approved")["payout"], "0.00");
+    let flags = server.conversions("event=refund").into_iter().map(|c| c["flags"].clone());
+    assert_eq!(flags.collect::<Vec<_>>(), [json!([]), json!([])]);
+}
+
+#[test]
+fn a_transaction_that_is_not_known_or_anothers_stands_for_no_click() {
+    let server = Setup::new().catalog(CATALOG.to_owned()).start();
+    sell(&server, "shoes", "event=sale&txn_id=T-1&amount=100");
+    let missing = (400, "refused", "missing_click_id");
+    for query in [
+        "event=sale&txn_id=T-2&amount=5",
+        "event=refund&txn_id=T-2",
+        // Of another event.
+        "event=deposit&txn_id=T-1",
+        "txn_id=T-1",
+        "event=refund&txn_id=",
+    ] {
+        assert_eq!(acme(&server, query).verdict(), missing, "{query}");
+    }
+    let refund = "event=refund&txn_id=T-1";
+    assert_eq!(server.postback(refund).verdict(), missing);
+    let others = Answer::of(server.get(&format!("/postback/other?{refund}")));
+    assert_eq!(others.verdict(), missing);
+    let placeholder = acme(&server, "event=refund&txn_id={order}");
+    assert_eq!(placeholder.verdict(), (400, "refused", "unresolved_macro"));
+    assert_eq!(states(&server, "sale"), [json!(["T-1", "pending", null])]);
+}
+
+#[test]
+fn each_offer_says_what_its_negative_event_takes_back() {
+    let server = Setup::new().catalog(CATALOG.to_owned()).start();
+    // The club's refund does not take sales back, the shop's has no deposits.
+    sell(&server, "club", "event=sale&txn_id=T-1");
+    let refused = acme(&server, "event=refund&txn_id=T-1");
+    assert_eq!(refused.verdict(), (400, "refused", "missing_click_id"));
+    sell(&server, "club", "event=deposit&txn_id=T-1&amount=50");
+    assert_eq!(acme(&server, "event=refund&txn_id=T-1").verdict(), (200, "accepted", ""));
+    assert_eq!(states(&server, "sale"), [json!(["T-1", "approved", null])]);
+    assert_eq!(states(&server, "deposit"), [json!(["T-1", "reversed", null])]);
+}
+
+#[test]
+fn a_customer_who_is_not_known_does_not_hide_the_transaction() {
+    let server = Setup::new().catalog(CATALOG.to_owned()).start();
+    sell(&server, "shoes", "event=sale&txn_id=T-1&amount=100");
+    let refund = acme(&server, "customer_id=K-1&event=refund&txn_id=T-1&amount=100");
+    assert_eq!(refund.verdict(), (200, "accepted", ""));
+    let nobody = acme(&server, "customer_id=K-1&event=refund&txn_id=T-2");
+    assert_eq!(nobody.verdict(), (404, "refused", "unknown_customer"));
+}
+
+#[test]
+fn what_is_taken_back_while_it_is_pending_is_not_approved_by_its_advertiser() {
+    let server = Setup::new().catalog(CATALOG.to_owned()).start();
+    for (txn, back, left, status, payout) in [
+        ("T-1", "", "duplicate", "rejected", "0.00"),
+        ("T-2", "&amount=25", "updated", "approved", "7.50"),
+        ("T-3", "&amount=100", "duplicate", "rejected", "0.00"),
+    ] {
+        sell(&server, "shoes", &format!("event=sale&txn_id={txn}&amount=100"));
+        let refund = acme(&server, &format!("event=refund&txn_id={txn}{back}"));
+        assert_eq!(refund.verdict(), (200, "accepted", ""), "{txn}");
+        let approved = acme(&server, &format!("event=sale&txn_id={txn}&status=approved"));
+        assert_eq!((approved.verdict().1, approved.word("status")), (left, status), "{txn}");
+        let kept = &server.conversions(&format!("event=sale&txn_id={txn}"))[0];
+        let owed = server.api(&format!("totals?status=approved&txn_id={txn}"));
+        assert_eq!((&kept["status"], &owed["payout"]), (&json!(status), &json!(payout)), "{txn}");
+    }
+}
