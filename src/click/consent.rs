@@ -11,6 +11,9 @@
 //!   restrictions) is not looked at: which vendor a network is, is not known here.
 //! - The US Privacy string, `1` and three letters, opts out of the sale by its third character, `Y`;
 //!   or `ccpa_optout` says so itself.
+//!
+//! Where something is said more than once, by a repeated parameter or by its two names, what
+//! withholds consent counts.
 
 /// The first purpose's place in a TC string, bits.
 const PURPOSE_1_BIT: usize = 152;
@@ -26,7 +29,12 @@ const CORE_DIGITS_MIN: usize = 36;
 /// Whether the visitor has not consented to be kept.
 #[must_use]
 pub fn is_withheld(gdpr: &str, gdpr_consent: &str, us_privacy: &str) -> bool {
-    (is_yes(gdpr) && !consents(gdpr_consent)) || opts_out(us_privacy)
+    (applies(gdpr) && !consents(gdpr_consent)) || opts_out(us_privacy)
+}
+
+/// Whether `gdpr` says that the visitor has to be asked.
+pub(super) fn applies(gdpr: &str) -> bool {
+    is_yes(gdpr)
 }
 
 fn is_yes(word: &str) -> bool {
@@ -34,7 +42,7 @@ fn is_yes(word: &str) -> bool {
 }
 
 /// Whether a TC string consents to purpose 1.
-fn consents(text: &str) -> bool {
+pub(super) fn consents(text: &str) -> bool {
     let core = text.split('.').next().unwrap_or_default().as_bytes();
     if core.len() < CORE_DIGITS_MIN || core.iter().any(|byte| digit(*byte).is_none()) {
         return false;
@@ -59,7 +67,8 @@ const fn digit(byte: u8) -> Option<u8> {
     }
 }
 
-fn opts_out(text: &str) -> bool {
+/// Whether `us_privacy` or `ccpa_optout` opts out of the sale.
+pub(super) fn opts_out(text: &str) -> bool {
     match text.as_bytes() {
         [b'1', _, opted_out, _] => opted_out.eq_ignore_ascii_case(&b'Y'),
         _ => is_yes(text),

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::consent::is_withheld;
 use super::decide::{Choice, decide};
 use super::ip::Visitor;
 use super::params::{ClickParams, cut};
@@ -156,8 +155,7 @@ impl Clicks {
 
     fn record(&self, click: ClickId, read: &Read<'_>) -> Option<Recording> {
         let Read { choice, params, passed, request } = read;
-        let is_stripped = self.strips_without_consent
-            && is_withheld(&params.gdpr, &params.gdpr_consent, &params.us_privacy);
+        let is_stripped = self.strips_without_consent && params.withhold_consent();
         let kept = |header| if is_stripped { "" } else { kept(header) };
         let present = passed.iter().filter(|(_, value)| !value.is_empty());
         let record = ClickRecord {

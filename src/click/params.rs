@@ -3,12 +3,14 @@
 
 use std::borrow::Cow;
 
+use super::consent::{applies, consents, is_withheld, opts_out};
 use crate::limits::{PARAMETERS_MAX, VALUE_BYTES_MAX};
 use crate::query::Params;
 use crate::store::records::SUBS;
 
-/// The parameters of a click. The first of a repeated name wins, an empty value counts as
-/// absent, and broken encoding is read as well as it goes: a visitor is never turned away for it.
+/// The parameters of a click. The first of a repeated name wins, but of consent what withholds it;
+/// an empty value counts as absent, and broken encoding is read as well as it goes: a visitor is
+/// never turned away for it.
 #[derive(Debug, Default)]
 pub struct ClickParams<'a> {
     /// The offer's ID.
@@ -53,9 +55,13 @@ impl<'a> ClickParams<'a> {
                 }
                 "id" => first_option(&mut params.link, value),
                 "subid" | "aff_sub" => first(&mut params.subs[0], value),
-                "gdpr" => first(&mut params.gdpr, value),
-                "gdpr_consent" => first(&mut params.gdpr_consent, value),
-                "us_privacy" | "ccpa_optout" => first(&mut params.us_privacy, value),
+                "gdpr" => strictest(&mut params.gdpr, value, applies),
+                "gdpr_consent" => {
+                    strictest(&mut params.gdpr_consent, value, |text| !consents(text));
+                }
+                "us_privacy" | "ccpa_optout" => {
+                    strictest(&mut params.us_privacy, value, opts_out);
+                }
                 "redirect" => params.as_json |= param.value.is("false"),
                 other => {
                     if let Some(place) = sub_place(other) {
@@ -65,6 +71,13 @@ impl<'a> ClickParams<'a> {
             }
         }
         params
+    }
+
+    /// Whether the visitor has not consented to be kept. Of more parameters than are read, one of
+    /// the others may say so.
+    #[must_use]
+    pub fn withhold_consent(&self) -> bool {
+        self.too_many || is_withheld(&self.gdpr, &self.gdpr_consent, &self.us_privacy)
     }
 }
 
@@ -80,6 +93,22 @@ fn sub_place(name: &str) -> Option<usize> {
 fn first<'a>(place: &mut Cow<'a, str>, value: impl FnOnce() -> Cow<'a, str>) {
     if place.is_empty() {
         *place = value();
+    }
+}
+
+/// As [`first`], but one that withholds consent takes the place of one that does not.
+fn strictest<'a>(
+    place: &mut Cow<'a, str>,
+    value: impl FnOnce() -> Cow<'a, str>,
+    withholds: impl Fn(&str) -> bool,
+) {
+    if place.is_empty() {
+        *place = value();
+    } else if !withholds(place) {
+        let later = value();
+        if withholds(&later) {
+            *place = later;
+        }
     }
 }
 
@@ -134,6 +163,42 @@ mod tests {
         let params = ClickParams::read(b"sub1=&sub1=a&subid=b&sub0=x&sub11=y");
         assert_eq!(params.subs[0], "a");
         assert!(params.subs[1..].iter().all(|sub| sub.is_empty()));
+    }
+
+    #[test]
+    fn of_consent_the_strictest_value_wins_in_whatever_order() {
+        let check = |query: &str, expected: [&str; 3]| {
+            let params = ClickParams::read(query.as_bytes());
+            let read = [&params.gdpr, &params.gdpr_consent, &params.us_privacy];
+            assert_eq!(read.map(|value| &**value), expected, "{query}");
+        };
+        check("us_privacy=1YNN&ccpa_optout=1", ["", "", "1"]);
+        check("ccpa_optout=1&us_privacy=1YNN", ["", "", "1"]);
+        check("ccpa_optout=0&us_privacy=1YYN", ["", "", "1YYN"]);
+        check("us_privacy=%7Bus_privacy%7D&us_privacy=1YYN&us_privacy=1YNN", ["", "", "1YYN"]);
+        // Among equals the first.
+        check("us_privacy=1YYN&ccpa_optout=1", ["", "", "1YYN"]);
+        check("us_privacy=1YNN&ccpa_optout=0", ["", "", "1YNN"]);
+        check("gdpr=0&gdpr=1&gdpr=0", ["1", "", ""]);
+        check("gdpr=%7Bgdpr%7D&gdpr=&gdpr=0", ["{gdpr}", "", ""]);
+        let (given, refused) = ("COvFyGBOvFyGBAbAAAENAPCAAOAAAAAAAAAAAEEUACCKAAA", "junk");
+        for query in [
+            format!("gdpr_consent={given}&gdpr_consent={refused}"),
+            format!("gdpr_consent={refused}&gdpr_consent={given}"),
+        ] {
+            check(&query, ["", refused, ""]);
+        }
+    }
+
+    #[test]
+    fn what_stands_behind_too_much_to_read_may_withhold_consent() {
+        let withholds = |filler: usize| {
+            let query = "x=1&".repeat(filler) + "ccpa_optout=1";
+            ClickParams::read(query.as_bytes()).withhold_consent()
+        };
+        assert!(withholds(PARAMETERS_MAX - 1) && withholds(PARAMETERS_MAX));
+        let all_read = "x=1&".repeat(PARAMETERS_MAX - 1) + "x=1";
+        assert!(!ClickParams::read(all_read.as_bytes()).withhold_consent());
     }
 
     #[test]

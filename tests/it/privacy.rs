@@ -30,7 +30,15 @@ fn a_click_without_consent_is_kept_without_its_visitor_where_the_network_says_so
     let given = format!("gdpr=1&gdpr_consent={CONSENT}");
     let refused = format!("gdpr=1&gdpr_consent={REFUSAL}");
     let without = ["gdpr=1", "gdpr=1&gdpr_consent=", "gdpr=1&gdpr_consent=junk", &refused];
-    let opted_out = ["us_privacy=1YYN", "ccpa_optout=1"];
+    let opted_out = [
+        "us_privacy=1YYN",
+        "ccpa_optout=1",
+        "us_privacy=1YNN&ccpa_optout=1",
+        "ccpa_optout=0&us_privacy=1YYN",
+        "us_privacy=%7Bus_privacy%7D&ccpa_optout=1",
+        "us_privacy=1YNN&us_privacy=1YYN",
+        "gdpr=0&gdpr=1",
+    ];
     let strict = Setup::new().key("privacy.without_consent", "strip").start();
     for query in ["", "gdpr=0", "us_privacy=1YNN", &given] {
         check(&strict, query, false);
@@ -38,6 +46,11 @@ fn a_click_without_consent_is_kept_without_its_visitor_where_the_network_says_so
     for query in without.iter().chain(&opted_out) {
         check(&strict, query, true);
     }
+    // What is stored is what counted.
+    let kept = click(&strict, "us_privacy=1YNN&ccpa_optout=1");
+    assert_eq!(kept["us_privacy"], "1");
+    // A consent that is sent beside a refusal is none.
+    check(&strict, &format!("{given}&gdpr_consent=junk"), true);
     // Its conversion is counted as any other, and says nothing of it.
     let kept = click(&strict, "gdpr=1");
     let sale = format!("click_id={}&event=sale", kept["click_id"].as_str().expect("an ID"));
