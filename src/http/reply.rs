@@ -209,12 +209,14 @@ fn bare_body(result: PostbackResult, reason: &str) -> Json {
     body
 }
 
-/// The answer to a click that is neither GET nor HEAD.
+/// The answer to a click that is no request of HTTP as it has to be, or neither GET nor HEAD.
 #[must_use]
-pub fn click_method_not_allowed(refused_bodies: &RefusedBodies) -> Reply {
-    let told = Told { answer: Refusal::MethodNotAllowed.into(), form: AnswerForm::Json };
+pub fn refused_click(reason: Refusal, refused_bodies: &RefusedBodies) -> Reply {
+    let told = Told { answer: reason.into(), form: AnswerForm::Json };
     let mut reply = postback(&told, false, refused_bodies);
-    reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    if reason == Refusal::MethodNotAllowed {
+        reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
     reply
 }
 

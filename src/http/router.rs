@@ -59,25 +59,15 @@ pub struct Router {
 
 /// Where a path leads.
 enum Route<'a> {
-    Click {
-        code: Option<&'a str>,
-    },
+    Click { code: Option<&'a str> },
     Postback,
-    /// Nowhere, unless the catalog gives the path to an advertiser.
-    Other(&'a str),
+    Nowhere,
 }
 
-fn route(path: &str) -> Route<'_> {
-    if path == "/click" {
-        return Route::Click { code: None };
-    }
-    if let Some(code) = path.strip_prefix("/c/").filter(|rest| !rest.contains('/')) {
-        return Route::Click { code: Some(code) };
-    }
-    match Address::of(path) {
-        Address::Own(path) => Route::Other(path),
-        Address::Shared { .. } => Route::Postback,
-    }
+/// Whether a visitor comes by a link that was put wrong, such as `/click&offer=…`. No code has a
+/// slash, so it is one of an unknown link. `/click.php` is where a preset's postbacks go.
+fn is_misplaced_click(path: &str) -> bool {
+    path == "/c" || (path.starts_with("/click") && !path.starts_with("/click.php"))
 }
 
 /// Answers one request. All that needs no waiting is done before this returns; what the future
@@ -144,18 +134,37 @@ impl Router {
         request: Request<Incoming>,
         started: Instant,
     ) -> Begun {
+        let route = self.route(request.uri().path());
         if !has_one_host(&request) {
-            let reply = self.unread(Refusal::BadHost, peer, &request);
+            let reply = match route {
+                // Counted, but not written down: it is a visitor's.
+                Route::Click { .. } => {
+                    self.metrics.postbacks.refused(Refusal::BadHost);
+                    reply::refused_click(Refusal::BadHost, &self.refused_bodies)
+                }
+                Route::Postback | Route::Nowhere => self.unread(Refusal::BadHost, peer, &request),
+            };
             return Begun::Replied(closing(reply, true));
         }
-        match route(request.uri().path()) {
+        match route {
             Route::Click { code } => self.click(peer, &request, code, started),
-            Route::Other(path) if !self.postbacks.has_path(path) => {
-                Begun::Replied(self.unread(Refusal::UnknownPath, peer, &request))
-            }
-            Route::Postback | Route::Other(_) => {
-                self.postback(peer, request, self.clock.now_ms(), started)
-            }
+            Route::Nowhere => Begun::Replied(self.unread(Refusal::UnknownPath, peer, &request)),
+            Route::Postback => self.postback(peer, request, self.clock.now_ms(), started),
+        }
+    }
+
+    fn route<'p>(&self, path: &'p str) -> Route<'p> {
+        if matches!(path, "/click" | "/click/") {
+            return Route::Click { code: None };
+        }
+        if let Some(code) = path.strip_prefix("/c/") {
+            return Route::Click { code: Some(code.strip_suffix('/').unwrap_or(code)) };
+        }
+        match Address::of(path) {
+            Address::Shared { .. } => Route::Postback,
+            Address::Own(path) if self.postbacks.has_path(path) => Route::Postback,
+            Address::Own(path) if is_misplaced_click(path) => Route::Click { code: Some(path) },
+            Address::Own(_) => Route::Nowhere,
         }
     }
 
@@ -183,7 +192,10 @@ impl Router {
         let head = match *request.method() {
             Method::GET => false,
             Method::HEAD => true,
-            _ => return Begun::Replied(reply::click_method_not_allowed(&self.refused_bodies)),
+            _ => {
+                let reason = Refusal::MethodNotAllowed;
+                return Begun::Replied(reply::refused_click(reason, &self.refused_bodies));
+            }
         };
         let (ip, now_ms) =
             (client_ip(peer, request.headers(), &self.trusted_proxies), self.clock.now_ms());

@@ -147,7 +147,8 @@ impl Postbacks {
             Answer::Refused(refused) => {
                 self.metrics.postbacks.refused(refused.reason);
                 self.store.refusals().count(refused.reason, asker.click);
-                if self.store.sampling().takes(Some(refused.reason)) {
+                let reason = refused.reason;
+                if request.may_be_missed(reason) && self.store.sampling().takes(Some(reason)) {
                     self.note(request, &answer, &asker);
                 }
             }

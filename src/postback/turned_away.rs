@@ -3,10 +3,20 @@
 use super::answer::{Answer, Told};
 use super::decide::Asker;
 use super::flow::{PostbackRequest, Postbacks};
-use super::sender::Sender;
+use super::sender::{Address, Sender};
 use crate::catalog::Advertiser;
 use crate::model::reasons::{Refusal, Unavailability};
 use crate::throttle::{RetryAfter, Source};
+
+impl PostbackRequest<'_> {
+    /// Whether it may be somebody's postback that is looked for later. To paths that lead nowhere
+    /// browsers come for icons and scanners for pages; what went astray brings parameters.
+    pub(super) fn may_be_missed(&self, reason: Refusal) -> bool {
+        let is_strange = matches!(reason, Refusal::UnknownPath | Refusal::BadHost)
+            && matches!(self.address, Address::Own(_));
+        !is_strange || self.post || !self.query.is_empty()
+    }
+}
 
 impl Postbacks {
     /// Refuses a request that is not even read.

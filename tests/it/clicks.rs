@@ -65,6 +65,18 @@ fn a_redirect_has_exactly_these_headers() {
 }
 
 #[test]
+fn a_slash_at_the_end_of_a_link_leads_to_the_same_offer() {
+    let server = Server::start();
+    for link in ["/click/?offer=spring&aff=pub-7&sub1=x", "/c/sp7/?sub1=x", "/c/sp7?sub1=x"] {
+        let answer = server.get(link);
+        let url = location(&answer);
+        assert!(url.starts_with("https://shop.example/landing?subid=0"), "{link}: {url}");
+        assert!(url.ends_with("&src=x"), "{link}: {url}");
+    }
+    assert_eq!(server.metric("postbackd_clicks_total"), 3.0);
+}
+
+#[test]
 fn redirect_false_answers_json_instead() {
     let server = Server::start();
     let answer = server.get("/click?offer=spring&aff=pub-7&sub1=a%22b%5C&redirect=false");
@@ -147,6 +159,12 @@ fn each_fallback_has_its_place_and_its_reason() {
         ("/click?offer=macros&aff=pub-9", NETWORK, "blocked_affiliate"),
         ("/c/nothing", NETWORK, "unknown_link"),
         ("/c/", NETWORK, "unknown_link"),
+        ("/c", NETWORK, "unknown_link"),
+        ("/c/sp7/more?sub1=x", NETWORK, "unknown_link"),
+        ("/click/", NETWORK, "missing_offer"),
+        ("/click/sp7", NETWORK, "unknown_link"),
+        ("/click&offer=spring&aff=pub-7", NETWORK, "unknown_link"),
+        ("/clicks?offer=spring&aff=pub-7", NETWORK, "unknown_link"),
         ("/click?id=nothing", NETWORK, "unknown_link"),
         (&many, ENDED, "too_many_parameters"),
         (&long, NETWORK, "url_too_long"),

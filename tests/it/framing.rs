@@ -189,7 +189,8 @@ fn other_forms_of_a_request_lead_nowhere_else() {
         ("get /c/sp7 HTTP/1.1", 405),
         ("BREW /c/sp7 HTTP/1.1", 405),
         ("GET //c/sp7 HTTP/1.1", 404),
-        ("GET /c/../click?id=sp7 HTTP/1.1", 404),
+        // A link whose code nobody knows: to the fallback, and minted for no offer.
+        ("GET /c/../click?id=sp7 HTTP/1.1", 302),
         ("GET /./c/sp7 HTTP/1.1", 404),
         ("GET /%63/sp7 HTTP/1.1", 404),
         ("GET /C/sp7 HTTP/1.1", 404),

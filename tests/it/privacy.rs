@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Connection, Server, Setup};
+use crate::harness::{Connection, Server, Setup, eventually};
+use crate::inbound::log;
 
 /// Purposes 1 to 3 of a TC string, and the same without purpose 1.
 const CONSENT: &str = "COvFyGBOvFyGBAbAAAENAPCAAOAAAAAAAAAAAEEUACCKAAA";
@@ -62,6 +63,57 @@ fn a_click_without_consent_is_kept_without_its_visitor_where_the_network_says_so
     for query in without.iter().chain(&opted_out) {
         check(&lenient, query, false);
     }
+}
+
+#[test]
+fn a_visitor_leaves_nothing_in_the_log_of_postbacks_however_its_link_was_put() {
+    let server = Server::start();
+    let of_visitors = [
+        "/click?sub1=jane",
+        "/click/?sub1=jane",
+        "/click/sp7?sub1=jane",
+        "/click&sub1=jane",
+        "/clicks?sub1=jane",
+        "/c?sub1=jane",
+        "/c/?sub1=jane",
+        "/c/sp7?sub1=jane",
+        "/c/sp7/more?sub1=jane",
+    ];
+    for target in of_visitors {
+        for method in ["GET", "HEAD", "POST", "PUT"] {
+            for hosts in ["Host: t\r\n", "", "Host: t\r\nHost: u\r\n"] {
+                let head = "User-Agent: jane\r\nConnection: close\r\n";
+                let mut connection = server.connect();
+                let request = format!("{method} {target} HTTP/1.1\r\n{hosts}{head}\r\n");
+                connection.send(request).expect("sent");
+                connection.receive(method).expect("an answer");
+            }
+        }
+    }
+    // Nor does what browsers and scanners ask for by themselves, which brings no parameters.
+    let by_themselves = ["/", "/favicon.ico", "/robots.txt", "/wp-login.php"];
+    for target in by_themselves {
+        assert_eq!(server.get(target).status, 404, "{target}");
+    }
+    // A postback that has lost its way is found, by whatever method it came.
+    assert_eq!(server.get("/postbak?click_id=x&event=sale").status, 404);
+    let posted = server.connect().post("/postbak", "application/json", b"{\"click_id\": \"x\"}");
+    assert_eq!(posted.expect("an answer").status, 404);
+    let lost = eventually("lost postbacks in the log", || {
+        let rows = log(&server, "");
+        (rows.len() >= 2).then_some(rows)
+    });
+    let shown: Vec<_> = lost.iter().map(|row| (&row["path"], &row["method"], &row["ip"])).collect();
+    let (path, ip) = (json!("/postbak"), json!("127.0.0.1"));
+    assert_eq!(shown, [(&path, &json!("GET"), &ip), (&path, &json!("POST"), &ip)], "{lost:?}");
+    // All of them are counted.
+    let refused = |reason: &str| {
+        server.metric(&format!("postbackd_postback_refusals_total{{reason=\"{reason}\"}}"))
+    };
+    assert_eq!(refused("unknown_path"), by_themselves.len() as f64 + 2.0);
+    assert_eq!(refused("bad_host"), of_visitors.len() as f64 * 4.0 * 2.0);
+    assert_eq!(server.metric("postbackd_postbacks_total{result=\"refused\"}"), 0.0);
+    assert_eq!(server.metric("postbackd_postback_seconds_count"), 0.0);
 }
 
 #[test]
