@@ -24,7 +24,7 @@ use crate::model::admin::AuditAction;
 use crate::model::currency::Currency;
 use crate::model::ids::is_id;
 use crate::model::reasons::{AuthCheck, PostbackResult, Refusal};
-use crate::postback::{Gained, Reprocessed, Selection};
+use crate::postback::{Gained, Mention, Reprocessed, Selection};
 use crate::query::Params;
 use crate::store::StoredInbound;
 use crate::store::keys::{InboundId, RecordKey, hex, inbound_page};
@@ -107,6 +107,12 @@ pub struct InboundFilters {
     reason: Option<String>,
     /// An advertiser's ID.
     advertiser: Option<String>,
+    /// The transaction that it names, by the parameter names that its sender has today.
+    txn_id: Option<String>,
+    /// The customer that it names, likewise.
+    customer_id: Option<String>,
+    /// The click that it names, likewise: the text that was sent, genuine or not.
+    click_id: Option<String>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
     /// Rows of a page, 1 to 1000; 100 if absent.
@@ -133,7 +139,9 @@ pub async fn list(
         known.ok_or_else(|| ApiError::bad_request("bad_result", message))
     });
     let (result, reason) = (result.transpose()?, read_reason(filters.reason.as_deref())?);
-    let advertiser = filters.advertiser;
+    let InboundFilters { advertiser, txn_id, customer_id, click_id, .. } = filters;
+    let mention = Mention { txn_id, customer_id, click_id };
+    let catalog = state.catalog.load_full();
     let listing = state.store.inbound(
         filters.from.map_or(0, millis),
         filters.to.map_or(u64::MAX, millis),
@@ -143,6 +151,7 @@ pub async fn list(
             result.is_none_or(|wanted| row.head.result() == Some(wanted))
                 && reason.is_none_or(|wanted| row.head.reason == wanted.as_str())
                 && advertiser.as_deref().is_none_or(|wanted| row.head.advertiser == wanted)
+                && mention.is_in(row, &catalog)
         }),
     );
     let listing = listing.await?;

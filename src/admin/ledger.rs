@@ -80,9 +80,10 @@ struct TotalShape {
     not_converted: Vec<BalanceShape>,
 }
 
+/// A posting, as the API shows it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Posting)]
-struct PostingShape {
+pub struct PostingShape {
     day: String,
     conversion_id: String,
     step: u16,
@@ -229,7 +230,8 @@ fn balance(balance: &Balance) -> BalanceShape {
     }
 }
 
-fn posting(posting: &Posting) -> PostingShape {
+/// The shape of a posting.
+pub fn posting(posting: &Posting) -> PostingShape {
     let currency = posting.record.currency;
     let converted = |converted: &Converted| ConvertedShape {
         base: code(converted.base),

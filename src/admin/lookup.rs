@@ -7,11 +7,15 @@ use axum::extract::{Path, State};
 
 use super::error::ApiError;
 use super::inbound::{Inbound, page_key};
+use super::ledger;
 use super::server::AdminState;
 use super::shapes::{Click, Conversion, Trace, TraceEntry, TracedRecord, rfc3339};
 use crate::click_id::{ClickId, RecordId};
 use crate::dedup::{Claim, ClaimSet};
-use crate::limits::{TRACE_CONVERSIONS_MAX, TXN_ID_BYTES_MAX};
+use crate::limits::{TRACE_CONVERSIONS_MAX, TRACE_INBOUND_MAX, TXN_ID_BYTES_MAX};
+use crate::postback::mentions;
+use crate::store::postings::postings;
+use crate::store::records::InboundRow;
 use crate::store::{FoundInbound, StoredConversion};
 
 /// A click's record.
@@ -52,7 +56,7 @@ pub async fn conversion(
     Ok(Json(Conversion::of(&stored)?))
 }
 
-/// Everything known by an ID: clicks, postbacks and conversions in time order.
+/// Everything known by an ID: clicks, postbacks, conversions and postings in time order.
 #[utoipa::path(
     get, path = "/trace/{id}", operation_id = "trace", tag = "records",
     params(("id" = String, Path, description = "A click ID, a conversion ID, a `txn_id` or a customer's ID.")),
@@ -107,17 +111,26 @@ pub async fn trace(
         let record = conversion.record()?;
         let steps_ms = record.steps_by_postback_ms();
         postbacks.extend(state.store.inbound_of_conversion(conversion.id, steps_ms).await?);
-        let record = TracedRecord::Conversion(Box::new(Conversion::of(&conversion)?));
-        entries.push(entry("conversion", conversion.id, record));
+        let shape = TracedRecord::Conversion(Box::new(Conversion::of(&conversion)?));
+        entries.push(entry("conversion", conversion.id, shape));
+        for posting in postings(conversion.id, &record) {
+            let step = record.history.get(usize::from(posting.key.step));
+            let time_ms = step.map_or(conversion.id.time_ms(), |step| step.time_ms);
+            let record = TracedRecord::Posting(Box::new(ledger::posting(&posting)));
+            entries.push(entry_at("posting", time_ms, record));
+        }
+    }
+    if entries.is_empty() && postbacks.rows.is_empty() {
+        postbacks.extend(mentioned(&state, &id).await?);
     }
     for stored in postbacks.rows {
         let time_ms = stored.row()?.head.time_ms;
         let record = TracedRecord::Postback(Box::new(Inbound::of(&stored, &state.keyring)?));
-        entries.push((time_ms, TraceEntry { time: rfc3339(time_ms), kind: "postback", record }));
+        entries.push(entry_at("postback", time_ms, record));
     }
     if entries.is_empty() {
         return Err(ApiError::not_found(
-            "nothing is known by this ID: neither click, conversion, transaction nor customer",
+            "nothing is known by this ID: neither click, conversion, transaction nor customer; nor do the newest postbacks of the log name it, which can be looked through whole by the parameters txn_id, customer_id and click_id of GET /api/v1/inbound",
         ));
     }
     entries.sort_by_key(|(time_ms, _)| *time_ms);
@@ -128,7 +141,18 @@ pub async fn trace(
 
 /// A line, and when it happened.
 fn entry(kind: &'static str, id: RecordId, record: TracedRecord) -> (u64, TraceEntry) {
-    (id.time_ms(), TraceEntry { time: rfc3339(id.time_ms()), kind, record })
+    entry_at(kind, id.time_ms(), record)
+}
+
+fn entry_at(kind: &'static str, time_ms: u64, record: TracedRecord) -> (u64, TraceEntry) {
+    (time_ms, TraceEntry { time: rfc3339(time_ms), kind, record })
+}
+
+/// Those of the newest postbacks that name something of which nothing is known: they were refused.
+async fn mentioned(state: &AdminState, id: &str) -> Result<FoundInbound, ApiError> {
+    let (id, catalog) = (id.to_owned(), state.catalog.load_full());
+    let filter = Arc::new(move |row: &InboundRow<'_>| mentions(row, &id, &catalog));
+    Ok(state.store.newest_inbound(TRACE_INBOUND_MAX, filter).await?)
 }
 
 /// The conversions of a transaction ID under every advertiser and event of the catalog.

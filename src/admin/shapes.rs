@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::inbound::Inbound;
+use super::ledger::PostingShape;
 use crate::click_id::{ClickId, RecordId};
 use crate::model::country::Country;
 use crate::model::currency::Currency;
@@ -134,7 +135,7 @@ pub struct Trace {
 pub struct TraceEntry {
     /// When.
     pub time: String,
-    /// `click`, `conversion` or `postback`.
+    /// `click`, `conversion`, `posting` or `postback`.
     pub kind: &'static str,
     /// The record.
     pub record: TracedRecord,
@@ -148,6 +149,8 @@ pub enum TracedRecord {
     Click(Box<Click>),
     /// A conversion.
     Conversion(Box<Conversion>),
+    /// What a step of a conversion's history has posted to the ledger.
+    Posting(Box<PostingShape>),
     /// A postback as received.
     Postback(Box<Inbound>),
 }

@@ -49,6 +49,15 @@ pub struct InboundArguments {
     /// Only of this advertiser.
     #[arg(long, value_name = "ID", value_parser = id)]
     advertiser: Option<String>,
+    /// Only those that name this transaction, by the parameter names that their sender has today.
+    #[arg(long, value_name = "ID")]
+    txn_id: Option<String>,
+    /// Only those that name this customer.
+    #[arg(long, value_name = "ID")]
+    customer_id: Option<String>,
+    /// Only those that name this click: the text that was sent, genuine or not.
+    #[arg(long, value_name = "ID")]
+    click_id: Option<String>,
 }
 
 /// Which refused postbacks are judged again.
@@ -104,6 +113,9 @@ fn listed(arguments: &InboundArguments) -> Result<u8, u8> {
         ("result", arguments.result.clone()),
         ("reason", arguments.reason.clone()),
         ("advertiser", arguments.advertiser.clone()),
+        ("txn_id", arguments.txn_id.clone()),
+        ("customer_id", arguments.customer_id.clone()),
+        ("click_id", arguments.click_id.clone()),
     ];
     let asked = asked.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
     let asked: String = asked.map(|(name, value)| format!("&{name}={}", encoded(value))).collect();

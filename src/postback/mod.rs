@@ -6,7 +6,7 @@
 //! (`reversal`, pure, and `reverse`); what names no click may name a customer or a known transaction instead (`bound`, `customer`); the network says itself what became of many (`upload`). What
 //! had no exchange rate is priced when it comes (`reprice`); what was refused is judged again
 //! from the log (`reprocess`). Who only asks is told what would come of it (`dry_run`). What is
-//! not even read, or too much, is `turned_away`. What told of a person is erased on request
+//! not even read, or too much, is `turned_away`. What the log names is found again (`mention`); what told of a person is erased on request
 //! (`erase`).
 
 mod admit;
@@ -22,6 +22,7 @@ mod erase;
 mod flow;
 mod hints;
 mod mapping;
+mod mention;
 mod price;
 mod reprice;
 mod reprocess;
@@ -43,6 +44,7 @@ pub use decide::{Refused, Verdict, decide};
 pub use erase::{DamagedRecord, Erased};
 pub use flow::{Committing, PostbackRequest, Postbacks, Progress};
 pub use mapping::{Fields, Names};
+pub use mention::{Mention, mentions};
 pub use reprocess::{Again, Gained, Reprocessed, Selection};
 pub use sender::{Address, Sender};
 pub use update::ChangeError;

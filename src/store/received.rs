@@ -137,6 +137,49 @@ impl Store {
         self.readers.run(read).await?
     }
 
+    /// The newest postbacks that `filter` lets through, at most `limit`, of as many as a page of
+    /// [`Store::inbound`] looks at.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    pub async fn newest_inbound(
+        &self,
+        limit: usize,
+        filter: InboundFilter,
+    ) -> Result<FoundInbound, ReadError> {
+        let (from, to) = (keys::first_at(0), keys::first_at(u64::MAX));
+        let read = move |engine: &dyn Engine| {
+            let (mut found, mut scanned) = (FoundInbound::default(), 0);
+            let (from, to) = (keys::inbound_page(&from), keys::inbound_page(&to));
+            let down = Direction::Descending;
+            each_page_towards(engine, &from, &to, down, |page, rows, bytes| {
+                match rows {
+                    Err(_) => {
+                        found.damaged.insert(page);
+                        scanned += INBOUND_ROWS_OF_DAMAGED;
+                    }
+                    Ok(rows) => {
+                        let mut shared = None;
+                        for (place, row) in rows.iter().enumerate().rev() {
+                            scanned += 1;
+                            let Ok(place) = u16::try_from(place) else { continue };
+                            if found.rows.len() < limit && filter(row) {
+                                let id = InboundId { page, row: place };
+                                let page = shared.get_or_insert_with(|| Arc::from(bytes));
+                                found.rows.push(StoredInbound { id, page: Arc::clone(page) });
+                            }
+                        }
+                    }
+                }
+                let ends = found.rows.len() == limit || scanned >= PAGE_ROWS_SCANNED_MAX;
+                if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            found.rows.reverse();
+            Ok(found)
+        };
+        self.readers.run(read).await?
+    }
+
     /// The postbacks that name a click and made nothing, oldest first, of the days up to `now_ms`.
     ///
     /// # Errors
@@ -246,9 +289,19 @@ fn each_page(
     engine: &dyn Engine,
     from: &[u8],
     to: &[u8],
+    visit: impl FnMut(RecordKey, Result<&[InboundRow<'_>], RecordError>, &[u8]) -> ControlFlow<()>,
+) -> Result<(), EngineError> {
+    each_page_towards(engine, from, to, Direction::Ascending, visit)
+}
+
+fn each_page_towards(
+    engine: &dyn Engine,
+    from: &[u8],
+    to: &[u8],
+    direction: Direction,
     mut visit: impl FnMut(RecordKey, Result<&[InboundRow<'_>], RecordError>, &[u8]) -> ControlFlow<()>,
 ) -> Result<(), EngineError> {
-    engine.scan(Table::Inbound, from, to, Direction::Ascending, &mut |key, value| {
+    engine.scan(Table::Inbound, from, to, direction, &mut |key, value| {
         let Some(page) = keys::inbound_page_of(key) else { return ControlFlow::Continue(()) };
         let rows = decode_inbound_page(value);
         visit(page, rows.as_deref().map_err(|error| *error), value)

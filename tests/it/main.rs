@@ -51,5 +51,6 @@ mod steps;
 mod tls;
 mod tls_reload;
 mod totals;
+mod trace;
 mod upgrade;
 mod verify;

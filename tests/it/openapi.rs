@@ -146,6 +146,8 @@ fn every_call_answers_as_its_description_says() {
     }
     server.postback(&format!("click_id={sold}&event=unheard"));
     calls.check("GET /api/v1/inbound", 200, &api("inbound?limit=1"));
+    let named = format!("inbound?txn_id=T1&customer_id=K-7&click_id={sold}");
+    calls.check("GET /api/v1/inbound", 200, &api(&named));
     calls.check("GET /api/v1/inbound", 400, &api("inbound?limit=0"));
     calls.check("GET /api/v1/totals", 200, &api("totals?offer=spring"));
     check_fraud(&server, &mut calls);

@@ -118,7 +118,7 @@ fn a_trace_finds_everything_by_any_of_its_names() {
     let mut kinds: Vec<_> = lines.iter().filter_map(|line| line["kind"].as_str()).collect();
     assert_eq!(kinds[0], "click");
     kinds.sort_unstable();
-    assert_eq!(kinds, ["click", "conversion", "conversion", "postback", "postback"]);
+    assert_eq!(kinds, ["click", "conversion", "conversion", "postback", "postback", "posting"]);
     assert_eq!(lines[0]["record"], server.api(&format!("clicks/{click}")));
     let conversions = lines.iter().filter(|line| line["kind"] == "conversion");
     for (line, answer) in conversions.zip([&sale, &deposit]) {
