@@ -8,7 +8,6 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
 use utoipa::{IntoParams, ToSchema};
 
 use super::audit;
@@ -17,7 +16,7 @@ use super::jobs::{Job, accepted, begin};
 use super::question::{cursor, millis, page_rows, understood};
 use super::server::AdminState;
 use super::shapes::{ip_text, present, rfc3339};
-use crate::audit::Author;
+use crate::audit::{Author, Listed};
 use crate::catalog::version_text;
 use crate::click_id::{Keyring, RecordId};
 use crate::model::admin::AuditAction;
@@ -275,27 +274,53 @@ pub async fn reprocess(
         "advertiser": &selection.advertiser,
         "reason": selection.reason.map(Refusal::as_str),
     });
-    let runtime = Handle::current();
     let work = move |state: &AdminState| {
-        if selection.apply {
-            let kept = audit::keep_first(state, &by, AuditAction::Reprocess, &details);
-            runtime.block_on(kept)?;
-        }
-        judged_again(state, &selection)
+        // At the thread's own priority: what it commits holds locks for which workers wait.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        runtime.block_on(async {
+            if !selection.apply {
+                let (result, ended) = judged_again(state, &selection).await;
+                return ended.map(|()| result);
+            }
+            audit::keep_first(state, &by, AuditAction::Reprocess, &details).await?;
+            let (result, ended) = judged_again(state, &selection).await;
+            let details = outcome(&result, ended.as_ref().err());
+            let kept = audit::keep(state, &by, AuditAction::ReprocessDone, "", &details).await;
+            if kept.is_err() {
+                tracing::warn!(%details, "what was judged again is not in the audit log");
+            }
+            ended.map(|()| result)
+        })
     };
     let (id, job, _) = begin(&state, "reprocess", work)?;
     Ok(accepted(id, job))
 }
 
-/// At the thread's own priority: what it commits holds locks for which workers wait.
-fn judged_again(state: &AdminState, selection: &Selection) -> Result<Value, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
+/// What came of the postbacks, as far as it went.
+async fn judged_again(state: &AdminState, selection: &Selection) -> (Value, Result<(), String>) {
     let now_ms = || state.clock.now_ms();
     let may_go_on = || !state.drain.has_begun();
-    let judged = state.postbacks.reprocess(selection, now_ms, may_go_on);
-    let judged = runtime.block_on(judged).map_err(|error| error.to_string())?;
-    serde_json::to_value(result(selection.apply, &judged)).map_err(|error| error.to_string())
+    let mut judged = Reprocessed::default();
+    let ended = state.postbacks.reprocess(selection, &mut judged, now_ms, may_go_on).await;
+    (result(selection.apply, &judged), ended.map_err(|error| error.to_string()))
+}
+
+/// What the audit log says of a job's result: as many affiliates as it has room for.
+fn outcome(result: &Value, error: Option<&String>) -> Value {
+    let mut affiliates = Listed::default();
+    result["affiliates"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .cloned()
+        .for_each(|it| affiliates.push(it));
+    let (listed, not_listed) = affiliates.into_parts();
+    let mut details = result.clone();
+    details["affiliates"] = listed.into();
+    details["affiliates_left_out"] = not_listed.into();
+    details["error"] = error.cloned().into();
+    details
 }
 
 fn result(applied: bool, judged: &Reprocessed) -> Value {

@@ -51,6 +51,8 @@ words! {
         Backup = "backup",
         /// Refused postbacks are judged again, for real.
         Reprocess = "reprocess",
+        /// What came of it.
+        ReprocessDone = "reprocess_done",
         /// What is known of a person is erased.
         Erase = "erase",
         /// Other tokens of the admin API came into force.

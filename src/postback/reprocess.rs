@@ -131,18 +131,19 @@ pub struct Reprocessed {
 
 impl Postbacks {
     /// Judges refused postbacks again, one after the other, in the order in which they came.
-    /// `now_ms` is asked for each, and `may_go_on` whether to go on.
+    /// `now_ms` is asked for each, and `may_go_on` whether to go on. `done` is what came of them.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// When the log cannot be read; `done` is what came of those before.
     pub async fn reprocess(
         &self,
         selection: &Selection,
+        done: &mut Reprocessed,
         now_ms: impl Fn() -> u64,
         may_go_on: impl Fn() -> bool,
-    ) -> Result<Reprocessed, ReadError> {
+    ) -> Result<(), ReadError> {
         if !selection.apply {
-            return self.judge_again(selection, now_ms, may_go_on).await;
+            return self.judge_again(selection, done, now_ms, may_go_on).await;
         }
         // A worker of its own, for as long as there is something to wait for.
         let waiting = Arc::new(Waiting::default());
@@ -150,8 +151,8 @@ impl Postbacks {
         writer.add_waiting(&waiting);
         let own = Self { waiting: Arc::clone(&waiting), ..self.clone() };
         let judged = tokio::select! {
-            judged = own.judge_again(selection, now_ms, may_go_on) => judged,
-            () = waiting.attend(|| writer.flush()) => Ok(Reprocessed::default()),
+            judged = own.judge_again(selection, done, now_ms, may_go_on) => judged,
+            () = waiting.attend(|| writer.flush()) => Ok(()),
         };
         writer.remove_waiting(&waiting);
         judged
@@ -160,10 +161,11 @@ impl Postbacks {
     async fn judge_again(
         &self,
         selection: &Selection,
+        done: &mut Reprocessed,
         now_ms: impl Fn() -> u64,
         may_go_on: impl Fn() -> bool,
-    ) -> Result<Reprocessed, ReadError> {
-        let (mut done, mut foreseen) = (Reprocessed::default(), Foreseen::default());
+    ) -> Result<(), ReadError> {
+        let mut foreseen = Foreseen::default();
         let mut after = selection.after;
         loop {
             let filter = selection.filter();
@@ -179,24 +181,24 @@ impl Postbacks {
             for stored in &page.rows {
                 if !may_go_on() {
                     (done.next, done.stopped) = (after, Some("the server stops"));
-                    return Ok(done);
+                    return Ok(());
                 }
                 let again = self.one_again(stored, selection.apply, now_ms(), &mut foreseen);
                 let became = again.await?;
                 if let Became::Unavailable(reason) = became {
                     (done.next, done.stopped) = (after, Some(reason.as_str()));
-                    return Ok(done);
+                    return Ok(());
                 }
                 done.add(became);
                 after = Some(stored.id);
                 if done.postbacks >= REPROCESS_ROWS_MAX as u64 {
                     done.next = after;
-                    return Ok(done);
+                    return Ok(());
                 }
             }
             after = page.next;
             if after.is_none() {
-                return Ok(done);
+                return Ok(());
             }
             tokio::time::sleep(REPROCESS_REST).await;
         }

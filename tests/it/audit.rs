@@ -169,6 +169,80 @@ fn a_long_file_of_statuses_leaves_a_short_entry() {
     assert!(listed > 50 && listed < updated, "{listed} of {updated}");
 }
 
+/// Refused postbacks of an event that the catalog then has, so many at least.
+fn refused_for_want_of_an_event(count: usize) -> Server {
+    let server = setup().without_catalog_file().start();
+    let put = |catalog: &str| {
+        let answer = server.put_catalog("", "application/toml", "If-Match: *\r\n", catalog);
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let event = "[[offers.events]]\nid = \"lead\"\n\
+                 payout = { fixed = \"1.50\", currency = \"USD\" }\nrevenue = { fixed = \"2\" }\n";
+    let offer = "[[offers]]\nid = \"late\"\nadvertiser = \"acme\"\n\
+                 url = \"https://a.example/?c={click_id}\"\n\
+                 [[offers.events]]\nid = \"sale\"\n";
+    put(&format!("{CATALOG}\n{offer}"));
+    let click = server.click("offer=late&aff=pub-7");
+    let mut sent = 0;
+    eventually("refused postbacks", || {
+        for _ in 0..50 {
+            sent += 1;
+            let answer = server.postback(&format!("click_id={click}&event=lead&txn_id=L-{sent}"));
+            assert_eq!(answer.verdict().2, "unknown_event");
+        }
+        (crate::inbound::log(&server, "result=refused").len() >= count).then_some(())
+    });
+    put(&format!("{CATALOG}\n{offer}{event}"));
+    server
+}
+
+#[test]
+fn what_was_judged_again_is_summed_up_when_it_ends() {
+    let server = refused_for_want_of_an_event(1);
+    for apply in [false, true] {
+        let body = json!({"from": "2020-01-01T00:00:00Z", "apply": apply}).to_string();
+        let begun = ask(&server, OPS, "POST", "/api/v1/reprocess", &body);
+        assert_eq!(begun.status, 202, "{begun:?}");
+        let job = format!("jobs/{}", begun.json()["job_id"].as_str().expect("an ID"));
+        eventually("its end", || (server.api(&job)["status"] == "succeeded").then_some(()));
+    }
+    let kept = entries(&server, "who=ops");
+    let actions: Vec<_> = kept.iter().map(|entry| &entry["action"]).collect();
+    assert_eq!(actions, ["reprocess", "reprocess_done"], "a comparison changes nothing");
+    assert_eq!(kept[1]["call"], "POST /api/v1/reprocess");
+    let (details, made) = (&kept[1]["details"], server.conversions("").len());
+    assert!(made >= 1);
+    let earns = |each: f64| format!("{:.2}", each * made as f64);
+    let by_affiliate = json!([{
+        "affiliate": "pub-7", "currency": "USD", "conversions": made,
+        "revenue": earns(2.0), "payout": earns(1.5),
+    }]);
+    let said = [&details["postbacks"], &details["accepted"], &details["affiliates"]];
+    assert_eq!(said, [&json!(made), &json!(made), &by_affiliate], "{details}");
+    let none = ["stopped", "error", "next_cursor"].map(|name| details[name].is_null());
+    assert_eq!((none, &details["affiliates_left_out"]), ([true; 3], &json!(0)), "{details}");
+}
+
+#[test]
+fn what_was_judged_again_is_summed_up_though_the_server_stops() {
+    let mut server = refused_for_want_of_an_event(200);
+    let body = json!({"from": "2020-01-01T00:00:00Z", "apply": true}).to_string();
+    let begun = ask(&server, OPS, "POST", "/api/v1/reprocess", &body);
+    assert_eq!(begun.status, 202, "{begun:?}");
+    eventually("the first", || (!server.conversions("").is_empty()).then_some(()));
+    server.stop();
+    server.start_again();
+    let made = server.conversions("").len();
+    let kept = entries(&server, "action=reprocess_done");
+    let [entry] = kept.as_slice() else { panic!("one entry: {kept:#?}") };
+    let details = &entry["details"];
+    assert_eq!((&details["accepted"], &entry["who"]), (&json!(made), &json!("ops")), "{details}");
+    // As good as always it has not got to the end.
+    let is_early = details["stopped"] == "the server stops";
+    assert!(is_early || details["stopped"].is_null(), "{details}");
+    assert_eq!(is_early, !details["next_cursor"].is_null(), "{details}");
+}
+
 #[test]
 fn jobs_and_refusals() {
     let server = setup().start();
