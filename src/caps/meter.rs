@@ -39,15 +39,21 @@ pub enum Place<'a> {
 pub struct Meter {
     counts: Mutex<Counts>,
     in_total: bool,
-    /// Until when clicks go to the fallback because a cap is full, Unix milliseconds.
+    /// Until when clicks go to the fallback because a cap is full, Unix milliseconds; or
+    /// [`UNKNOWN`] or [`OPEN`].
     full_until_ms: AtomicU64,
 }
+
+/// Nobody has looked yet whether a cap is full.
+const UNKNOWN: u64 = 0;
+/// None is, until a conversion fills it.
+const OPEN: u64 = 1;
 
 impl Meter {
     /// A meter that has counted so much.
     pub(super) const fn new(counts: Counts) -> Self {
         let in_total = counts.in_total();
-        Self { counts: Mutex::new(counts), in_total, full_until_ms: AtomicU64::new(0) }
+        Self { counts: Mutex::new(counts), in_total, full_until_ms: AtomicU64::new(UNKNOWN) }
     }
 
     /// Whether it serves an offer that is counted so.
@@ -83,23 +89,44 @@ impl Meter {
     }
 
     fn notice_full(&self, counts: &Counts, caps: &[Cap], one: &Counted<'_>) {
-        let redirecting = caps.iter().filter(|cap| cap.redirect_when_full);
-        let counting = redirecting.filter(|cap| cap.counts_event(one.event));
+        let counting = redirecting(caps).filter(|cap| cap.counts_event(one.event));
         if let Some(until_ms) = counting.filter_map(|cap| counts.full_until(cap, one)).max() {
             self.full_until_ms.fetch_max(until_ms, Ordering::Relaxed);
         }
     }
 
-    /// Whether a cap that sends clicks to the fallback is full, as far as the last conversion
-    /// has shown.
+    /// Whether a cap that sends clicks to the fallback is full. `currency` is that of the events
+    /// that a cap counts, if it counts any. The counts are looked at where that is not known: after
+    /// a start, another catalog, a change that may have made room, or the end of a period.
     #[must_use]
-    pub fn is_full(&self, now_ms: u64) -> bool {
-        now_ms < self.full_until_ms.load(Ordering::Relaxed)
+    pub fn is_full(
+        &self,
+        caps: &[Cap],
+        currency: impl Fn(&Cap) -> Option<[u8; 3]>,
+        now_ms: u64,
+    ) -> bool {
+        match self.full_until_ms.load(Ordering::Relaxed) {
+            OPEN => return false,
+            until_ms if now_ms < until_ms => return true,
+            _ => {}
+        }
+        let counts = self.lock();
+        let full_until = |cap: &Cap| {
+            let (event, affiliate) = ("", AffiliateNumber::NONE);
+            let currency = currency(cap)?;
+            let next = Counted { minted_ms: now_ms, event, currency, affiliate, payout: 0 };
+            counts.full_until(cap, &next)
+        };
+        let until_ms = redirecting(caps).filter_map(full_until).max().unwrap_or(OPEN);
+        // Under the lock: whoever takes a place or gives one back comes before or after.
+        self.full_until_ms.store(until_ms, Ordering::Relaxed);
+        drop(counts);
+        now_ms < until_ms
     }
 
-    /// Clicks go to the offer again, until a conversion finds it full.
+    /// There may be room again: the next click looks.
     pub(super) fn reopen(&self) {
-        self.full_until_ms.store(0, Ordering::Relaxed);
+        self.full_until_ms.store(UNKNOWN, Ordering::Relaxed);
     }
 
     /// Goes with the commit of a change, which was begun while nobody counts the store: when the
@@ -124,6 +151,11 @@ impl Meter {
         // A panic under this lock leaves sums behind that are whole.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The caps that send clicks to the fallback; they are all of the whole offer.
+fn redirecting(caps: &[Cap]) -> impl Iterator<Item = &Cap> {
+    caps.iter().filter(|cap| cap.redirect_when_full)
 }
 
 /// A place in the counts. It is given back when this is dropped, unless the disk has confirmed
@@ -255,6 +287,38 @@ mod tests {
         // It never came to the writer.
         check(&drop, true);
         check(&|place| drop(place.with(Arc::new(Ticket::default()))), true);
+    }
+
+    #[test]
+    fn clicks_know_whether_a_cap_is_full_without_a_conversion() {
+        const NOW_MS: u64 = 1_700_000_000_000;
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        let redirecting = |period, count| {
+            let mut cap = Cap::new(Whose::Offer, Vec::new(), period, Some(count), None);
+            cap.redirect_when_full = true;
+            cap
+        };
+        let meter = meter();
+        let is_full = |caps: &[Cap], now_ms| meter.is_full(caps, |_| Some(*b"USD"), now_ms);
+        let Place::Taken(place) = take(&meter, &[]) else { panic!("no cap") };
+        // Counted without that cap, as after a start.
+        let day = [redirecting(Period::Day, 1)];
+        assert!(is_full(&day, NOW_MS) && is_full(&day, NOW_MS + 1));
+        assert!(!is_full(&day, NOW_MS + DAY_MS), "its day is over");
+        // Another catalog; of two caps the one that is full for longer counts.
+        meter.reopen();
+        assert!(!is_full(&[redirecting(Period::Day, 2)], NOW_MS));
+        meter.reopen();
+        let both = [redirecting(Period::Day, 1), redirecting(Period::Month, 1)];
+        assert!(is_full(&both, NOW_MS + DAY_MS));
+        // What is not of the whole offer, or says nothing of clicks, closes nothing.
+        meter.reopen();
+        assert!(!is_full(&one_a_day(), NOW_MS));
+        // Given back: there is room.
+        meter.reopen();
+        assert!(is_full(&day, NOW_MS));
+        drop(place);
+        assert!(!is_full(&day, NOW_MS));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-// Hot path of offers with caps or tiers: the look-up. No allocation, no locks.
+// Hot path of offers with caps or tiers: the look-up. No allocation, no locks but a meter's own.
 //! The meters of all offers that have one: how they come, by a count of the store, and go.
 
 use std::collections::{BTreeSet, HashMap};
@@ -9,7 +9,7 @@ use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
 
 use super::counts::{Counted, Counts};
 use super::meter::Meter;
-use super::terms::Metered;
+use super::terms::{Cap, Metered};
 use crate::click_id::RecordId;
 use crate::model::ids::OfferNumber;
 use crate::model::period::{Calendar, Period};
@@ -78,10 +78,18 @@ impl Meters {
         ready.get(&offer.offer).filter(|meter| meter.serves(offer.in_total)).map(Arc::clone)
     }
 
-    /// Whether clicks of an offer go to the fallback because a cap is full.
+    /// Whether clicks of an offer go to the fallback because one of its caps is full, as
+    /// [`Meter::is_full`]. While the offer is being counted, nobody knows, and they do not.
     #[must_use]
-    pub fn is_full(&self, offer: OfferNumber, now_ms: u64) -> bool {
-        self.ready.load().get(&offer).is_some_and(|meter| meter.is_full(now_ms))
+    pub fn is_full(
+        &self,
+        offer: OfferNumber,
+        caps: &[Cap],
+        currency: impl Fn(&Cap) -> Option<[u8; 3]>,
+        now_ms: u64,
+    ) -> bool {
+        let ready = self.ready.load();
+        ready.get(&offer).is_some_and(|meter| meter.is_full(caps, currency, now_ms))
     }
 
     /// As [`Self::of`], waiting for the count.

@@ -3,7 +3,6 @@
 
 use super::params::ClickParams;
 use crate::catalog::{Affiliate, Catalog, Offer};
-use crate::model::ids::OfferNumber;
 use crate::model::reasons::ClickFallback;
 
 /// Where a click leads.
@@ -25,7 +24,7 @@ pub fn decide<'c>(
     params: &ClickParams<'_>,
     code: Option<&str>,
     now_ms: u64,
-    is_full: impl FnOnce(OfferNumber) -> bool,
+    is_full: impl FnOnce(&Offer) -> bool,
 ) -> Choice<'c> {
     let named = |offer, affiliate, fallback| Choice { offer, affiliate, fallback: Some(fallback) };
     let by_code = code.or_else(|| params.link.as_deref().filter(|_| params.offer.is_none()));
@@ -58,7 +57,7 @@ pub fn decide<'c>(
         Some(ClickFallback::PausedOffer)
     } else if offer.expires_ms.is_some_and(|expires| now_ms >= expires) {
         Some(ClickFallback::ExpiredOffer)
-    } else if offer.redirects_when_full && is_full(offer.number) {
+    } else if offer.redirects_when_full && is_full(offer) {
         Some(ClickFallback::CappedOffer)
     } else if !affiliate.active {
         Some(ClickFallback::BlockedAffiliate)

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use super::decide::{Choice, decide};
 use super::ip::Visitor;
 use super::params::{ClickParams, cut};
-use crate::caps::Meters;
+use crate::caps::{Cap, Meters};
 use crate::catalog::{Affiliate, Catalog, Macro, MacroValues, Offer, Slot};
 use crate::click_id::{ClickId, Keyring, Minter, Text};
 use crate::fraud::{Visit, Watch};
@@ -101,7 +101,7 @@ impl Clicks {
     pub fn take(&self, request: &ClickRequest<'_>) -> (ClickAnswer, Option<Recording>) {
         let catalog = self.catalog.load();
         let params = ClickParams::read(request.query);
-        let is_full = |offer| self.meters.is_full(offer, request.now_ms);
+        let is_full = |offer: &Offer| self.is_full(offer, request.now_ms);
         let choice = decide(&catalog, &params, request.code, request.now_ms, is_full);
         let names = choice.offer.map_or(&[][..], |offer| &offer.pass_params);
         let passed: Vec<_> = names
@@ -127,6 +127,15 @@ impl Clicks {
         let ticket = self.record(click, &read);
         let click = choice.fallback.is_none().then_some(click);
         (ClickAnswer { url, click, fallback: choice.fallback, as_json: params.as_json }, ticket)
+    }
+
+    /// Whether a cap of an offer is full that then sends its clicks to the fallback.
+    fn is_full(&self, offer: &Offer, now_ms: u64) -> bool {
+        let currency = |cap: &Cap| {
+            let counted = offer.events.iter().find(|event| cap.counts_event(&event.id))?;
+            Some(counted.currency.to_bytes())
+        };
+        self.meters.is_full(offer.number, &offer.caps, currency, now_ms)
     }
 
     fn url(&self, read: &Read<'_>, click: Option<ClickId>) -> Option<Vec<u8>> {

@@ -226,8 +226,24 @@ fn check_fallback(period: &str) {
     check(&server, &json!("capped_offer"));
     let counted = "postbackd_click_fallbacks_total{reason=\"capped_offer\"}";
     assert_eq!(server.metric(counted), 1.0);
+    let becomes = |server: &Server, expected: &Value| {
+        eventually("clicks that know", || {
+            let click = server.get("/click?offer=limited&aff=pub-7&redirect=false").json();
+            (click["reason"] == *expected).then_some(())
+        });
+    };
+    // It is full without a conversion that would find it so: after a start, and by another catalog.
     server.kill();
     server.start_again();
+    becomes(&server, &json!("capped_offer"));
+    for (count, expected) in [("3", Value::Null), ("1", json!("capped_offer"))] {
+        let version = server.catalog_version();
+        let other = redirecting.replace("count = 2", &format!("count = {count}"));
+        server.write_catalog(&catalog(&format!("{SALE}{other}")));
+        server.signal("HUP");
+        eventually("the reload", || (server.catalog_version() != version).then_some(()));
+        becomes(&server, &expected);
+    }
     all_accepted(&server, &second[1..]);
     check(&server, &json!("capped_offer"));
 }
