@@ -11,11 +11,14 @@ use postbackd::admin::description;
 use postbackd::catalog::{NetworkDefaults, parse};
 use postbackd::config::Config;
 use postbackd::metrics::{DESCRIPTIONS, Kind};
-use postbackd::model::admin::AuditAction;
+use postbackd::model::admin::{AdminResult, AuditAction};
 use postbackd::model::currency::Currency;
 use postbackd::model::fields::Field;
 use postbackd::model::preset::{AnswerForm, Preset};
-use postbackd::model::reasons::{ClickFallback, Flag, PostbackResult, Refusal, Unavailability};
+use postbackd::model::reasons::{
+    AuthCheck, AuthResult, ClickFallback, Flag, FraudAction, PostbackResult, Refusal,
+    Unavailability,
+};
 use postbackd::store::schema::Table;
 
 /// Which module may use which others; what is not listed is refused. From the top of the house
@@ -203,6 +206,13 @@ const UNFINISHED: &[&str] = &[
     concat!("FIX", "ME"),
     concat!("TO", "DO"),
 ];
+
+/// All words of an enum of words.
+macro_rules! all_words {
+    ($words:ty) => {
+        <$words>::ALL.iter().map(|word| word.as_str()).collect::<Vec<&'static str>>()
+    };
+}
 
 struct File {
     path: String,
@@ -718,6 +728,81 @@ fn alerts_and_dashboard_name_only_metrics_that_exist() {
     }
     let _: serde_json::Value =
         serde_json::from_str(&read("deploy/grafana.json")).expect("the dashboard is JSON");
+}
+
+/// What is in back-quotes.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// The values that the metrics page gives to each metric's labels.
+fn documented_values() -> BTreeMap<(String, String), BTreeSet<String>> {
+    let page = read("docs/metrics.md");
+    let rows = section(&page, "Values of labels");
+    let rows = rows.iter().filter_map(|line| line.strip_prefix("| `")?.split_once(" | "));
+    let mut documented = BTreeMap::new();
+    for (names, values) in rows {
+        let (label, of) = names.split_once('`').expect("a label");
+        let of = quoted(of);
+        let (linked, values) = (linked_words(values), quoted(values));
+        let values = if linked.is_empty() { values } else { linked };
+        let values: BTreeSet<_> = values.into_iter().map(str::to_owned).collect();
+        let has_it = |metric: &&postbackd::metrics::Description| {
+            metric.labels.split(',').any(|its| its == label)
+                && (of.is_empty() || of.contains(&metric.name))
+        };
+        let metrics: Vec<_> = DESCRIPTIONS.iter().filter(has_it).collect();
+        assert!(metrics.len() >= of.len().max(1), "{names}: a metric that has no such label");
+        for metric in metrics {
+            let key = (metric.name.to_owned(), label.to_owned());
+            let known = documented.insert(key, values.clone());
+            assert!(known.is_none(), "{label} of {} is there twice", metric.name);
+        }
+    }
+    documented
+}
+
+/// The words of the list to which values of labels are linked; the page of each is held to it.
+fn linked_words(values: &str) -> Vec<&'static str> {
+    let lists: [(&str, Vec<&'static str>); 6] = [
+        ("api.md#results", all_words!(PostbackResult)),
+        ("api.md#refusals", all_words!(Refusal)),
+        ("api.md#unavailable", all_words!(Unavailability)),
+        ("api.md#flags", all_words!(Flag)),
+        ("api.md#fallbacks", all_words!(ClickFallback)),
+        ("store-format.md#tables", Table::ALL.iter().map(|table| table.name()).collect()),
+    ];
+    let is_linked = |(page, _): &(&str, _)| values.contains(&format!("]({page})"));
+    lists.into_iter().find(is_linked).map(|(_, words)| words).unwrap_or_default()
+}
+
+#[test]
+fn the_metrics_page_lists_exactly_the_values_of_labels() {
+    let documented = documented_values();
+    for metric in DESCRIPTIONS {
+        for label in metric.labels.split(',').filter(|label| !matches!(*label, "" | "version")) {
+            let key = (metric.name.to_owned(), label.to_owned());
+            assert!(documented.contains_key(&key), "{label} of {}", metric.name);
+        }
+    }
+    let rules = |rules: &[Flag]| rules.iter().map(|rule| rule.as_str()).collect::<Vec<_>>();
+    for (metric, label, words) in [
+        ("postbackd_click_fallbacks_total", "reason", all_words!(ClickFallback)),
+        ("postbackd_click_flags_total", "rule", rules(&Flag::CLICK_RULES)),
+        ("postbackd_postbacks_total", "result", all_words!(PostbackResult)),
+        ("postbackd_postback_refusals_total", "reason", all_words!(Refusal)),
+        ("postbackd_postback_unavailable_total", "reason", all_words!(Unavailability)),
+        ("postbackd_auth_checks_total", "check", all_words!(AuthCheck)),
+        ("postbackd_auth_checks_total", "result", all_words!(AuthResult)),
+        ("postbackd_conversion_flags_total", "flag", all_words!(Flag)),
+        ("postbackd_fraud_total", "rule", rules(&Flag::FRAUD_RULES)),
+        ("postbackd_fraud_total", "action", all_words!(FraudAction)),
+        ("postbackd_admin_requests_total", "result", all_words!(AdminResult)),
+    ] {
+        let listed = &documented[&(metric.to_owned(), label.to_owned())];
+        let words: BTreeSet<_> = words.into_iter().map(str::to_owned).collect();
+        assert_eq!(*listed, words, "{label} of {metric}");
+    }
 }
 
 /// The blocks of a page that are marked as TOML.

@@ -1,6 +1,6 @@
 //! Metrics: every one is described, and they say what happened.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use postbackd::metrics::{DESCRIPTIONS, Kind};
 
@@ -43,6 +43,79 @@ fn every_exposed_metric_is_described_with_its_kind_labels_and_help() {
         let help = format!("# HELP {} {}", metric.name, metric.help);
         assert!(lines().any(|line| line == help), "{help}");
     }
+}
+
+fn page() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    std::fs::read_to_string(path).expect("the page")
+}
+
+/// The page's words for a label of a metric, unless it leads to another page's list.
+fn listed(label: &str, metric: &str) -> Option<Vec<String>> {
+    let page = page();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | "));
+    let quoted =
+        |text: &str| -> Vec<_> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let mut rows = rows.filter_map(|(names, values)| {
+        let of = quoted(names.strip_prefix(label)?.strip_prefix('`')?);
+        let is_it = of.is_empty() || of.iter().any(|name| name == metric);
+        (is_it && !values.starts_with('[') && !values.starts_with("the names")).then_some(values)
+    });
+    rows.next().map(quoted)
+}
+
+#[test]
+fn the_values_of_labels_are_those_that_the_page_lists() {
+    let server = crate::backup::setup().key("rates", "rates.toml").start();
+    let with_tls = crate::harness::tls::Authority::new().setup("server").start();
+    let mut exposed: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    for answer in [server.admin("/metrics"), with_tls.admin("/metrics")] {
+        for line in answer.text().lines().filter(|line| !line.starts_with('#')) {
+            let Some((name, labels)) = line.split_once('{') else { continue };
+            let (labels, _) = labels.rsplit_once('}').expect("an end");
+            for (label, value) in labels.split(',').filter_map(|label| label.split_once('=')) {
+                let key = (name.to_owned(), label.to_owned());
+                exposed.entry(key).or_default().insert(value.trim_matches('"').to_owned());
+            }
+        }
+    }
+    let mut count = 0;
+    for ((metric, label), values) in &exposed {
+        let Some(listed) = listed(label, metric) else { continue };
+        count += 1;
+        // One of the listeners speaks TLS here.
+        let missing = |value: &&String| label != "listener" && !values.contains(*value);
+        let missing: Vec<_> = listed.iter().filter(missing).collect();
+        let unlisted: Vec<_> = values.iter().filter(|value| !listed.contains(value)).collect();
+        assert!(missing.is_empty() && unlisted.is_empty(), "{metric} {label}: {values:?}");
+    }
+    assert!(count > 15, "{count} of {exposed:?}");
+}
+
+#[test]
+fn the_buckets_of_times_are_those_that_the_page_lists() {
+    let page = page();
+    let row = page.lines().find_map(|line| line.strip_prefix("| `…_seconds` | ")).expect("a row");
+    let mut listed = Vec::new();
+    for group in row.trim_end_matches([' ', '|']).split(';') {
+        let (numbers, unit) = group.trim().rsplit_once(' ').expect("a unit");
+        let unit = match unit {
+            "µs" => 1e-6,
+            "ms" => 1e-3,
+            _ => 1.0,
+        };
+        let number = |text: &str| text.trim().parse::<f64>().expect("a number") * unit;
+        listed.extend(numbers.split(',').map(number));
+    }
+    let answer = Server::start().admin("/metrics");
+    let bound = |line: &str| {
+        let (_, rest) = line.split_once("postbackd_click_seconds_bucket{le=\"")?;
+        rest.split_once('"')?.0.parse::<f64>().ok().filter(|bound| bound.is_finite())
+    };
+    let exposed: Vec<_> = answer.text().lines().filter_map(bound).collect();
+    let is_near = |(one, other): (&f64, &f64)| (one - other).abs() < one * 1e-9;
+    assert!(!exposed.is_empty() && exposed.len() == listed.len(), "{exposed:?} {listed:?}");
+    assert!(exposed.iter().zip(&listed).all(is_near), "{exposed:?} {listed:?}");
 }
 
 /// The description of a metric, or of the histogram that a series is part of.
