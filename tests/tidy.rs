@@ -730,6 +730,106 @@ fn alerts_and_dashboard_name_only_metrics_that_exist() {
         serde_json::from_str(&read("deploy/grafana.json")).expect("the dashboard is JSON");
 }
 
+/// What a query asks of a label of a metric.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Matcher<'t> {
+    metric: &'t str,
+    label: &'t str,
+    operator: &'t str,
+    values: Vec<&'t str>,
+}
+
+/// All matchers of the queries in a text, such as `metric{label=~"one|other"}`.
+fn matchers(text: &str) -> Vec<Matcher<'_>> {
+    let mut found = Vec::new();
+    let starts = text.match_indices("postbackd_").map(|(at, _)| &text[at..]);
+    for rest in starts {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (metric, rest) = rest.split_at(rest.find(|c| !is_part(c)).unwrap_or(rest.len()));
+        let inside = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        for matcher in inside.map_or("", |(inside, _)| inside).split(',') {
+            let Some((asked, value)) = matcher.trim().split_once('"') else { continue };
+            let label = asked.trim_end_matches(['=', '!', '~']);
+            let (operator, value) = (&asked[label.len()..], value.trim_end_matches('"'));
+            found.push(Matcher { metric, label, operator, values: value.split('|').collect() });
+        }
+    }
+    found
+}
+
+/// The queries of the alerts and of the dashboard, as text.
+fn queries() -> [(&'static str, String); 2] {
+    // In JSON, quotes are escaped.
+    let dashboard = read("deploy/grafana.json").replace("\\\"", "\"");
+    [("deploy/alerts.yml", read("deploy/alerts.yml")), ("deploy/grafana.json", dashboard)]
+}
+
+#[test]
+fn alerts_and_dashboard_ask_only_for_values_that_labels_have() {
+    let sample = "sum(rate(postbackd_x{a=~\"b|c\", d!=\"e\"}[5m])) / postbackd_y";
+    let expected = [("a", "=~", vec!["b", "c"]), ("d", "!=", vec!["e"])];
+    let expected = expected.map(|(label, operator, values)| {
+        let metric = "postbackd_x";
+        Matcher { metric, label, operator, values }
+    });
+    assert_eq!(matchers(sample), expected);
+    let documented = documented_values();
+    for (file, text) in queries() {
+        let all = matchers(&text);
+        assert!(all.len() > 3, "{file}: {all:?}");
+        for Matcher { metric, label, values, .. } in all.iter().filter(|it| it.label != "instance")
+        {
+            let known = documented.get(&((*metric).to_owned(), (*label).to_owned()));
+            let known = known.unwrap_or_else(|| panic!("{file}: {metric} has no label {label}"));
+            let unknown: Vec<_> = values.iter().filter(|value| !known.contains(**value)).collect();
+            assert!(unknown.is_empty(), "{file}: {label} of {metric} is never {unknown:?}");
+        }
+    }
+}
+
+#[test]
+fn the_match_rate_is_of_all_refusals_that_lead_to_no_click_and_of_no_others() {
+    let words = |is_it: fn(&Refusal) -> bool| -> Vec<_> {
+        Refusal::ALL.iter().filter(|word| is_it(word)).map(|word| word.as_str()).collect()
+    };
+    let unmatched = words(|reason| reason.is_unmatched());
+    let matched = ["accepted", "duplicate", "updated"];
+    for (file, text) in queries() {
+        let all = matchers(&text);
+        let of = |metric: &str| -> Vec<_> {
+            let is_it = |it: &&Matcher<'_>| it.metric == metric && it.operator == "=~";
+            all.iter().filter(is_it).filter(|it| it.label != "instance").collect()
+        };
+        let refused = of("postbackd_postback_refusals_total");
+        assert!(!refused.is_empty(), "{file}");
+        assert!(refused.iter().all(|it| it.values == unmatched), "{file}: {refused:?}");
+        let answered = of("postbackd_postbacks_total");
+        assert!(answered.len() > 1, "{file}: above and below the line");
+        assert!(answered.iter().all(|it| it.values == matched), "{file}: {answered:?}");
+    }
+    let page = read("docs/metrics.md");
+    let paragraph = page.lines().find(|line| line.contains("**match rate**")).expect("its words");
+    for word in words(|_| true) {
+        let is_named = paragraph.contains(&format!("`{word}`"));
+        assert_eq!(is_named, unmatched.contains(&word), "{word}");
+    }
+}
+
+#[test]
+fn the_alert_of_failing_postbacks_counts_what_is_answered_503() {
+    let alerts = read("deploy/alerts.yml");
+    let mut rules = alerts.split("- alert: ");
+    let rule = rules.find(|rule| rule.starts_with("PostbackdPostbacksUnavailable\n"));
+    let asked = matchers(rule.expect("the rule"));
+    let expected = Matcher {
+        metric: "postbackd_postback_unavailable_total",
+        label: "reason",
+        operator: "!=",
+        values: vec![Unavailability::RateLimited.as_str()],
+    };
+    assert_eq!(asked, [expected], "all that is not 429 is 503");
+}
+
 /// What is in back-quotes.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()

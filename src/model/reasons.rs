@@ -112,6 +112,19 @@ impl Refusal {
         )
     }
 
+    /// Whether it leads to no click: what the match rate of postbacks counts against them.
+    #[must_use]
+    pub const fn is_unmatched(self) -> bool {
+        matches!(
+            self,
+            Self::MissingClickId
+                | Self::MalformedClickId
+                | Self::UnresolvedMacro
+                | Self::ForgedClickId
+                | Self::UnknownCustomer
+        )
+    }
+
     /// The HTTP status that goes with the refusal.
     #[must_use]
     pub const fn http_status(self) -> u16 {
