@@ -224,6 +224,20 @@ pub const REPRICE_QUEUE_MAX: usize = 64;
 /// Conversions that are priced anew in one commit.
 pub const REPRICED_PER_COMMIT_MAX: usize = 100;
 
+/// How far the clock may be from the time that has passed for retention to believe it at once,
+/// milliseconds: more than a server is off for an upgrade, less than the shortest retention.
+pub const RETENTION_BELIEVES_MS: u64 = 6 * 60 * 60 * 1000;
+/// How long retention does not believe a clock that is further off, milliseconds of serving: long
+/// enough for somebody to hear of it.
+pub const RETENTION_DOUBTS_MS: u64 = 24 * 60 * 60 * 1000;
+/// How much faster than time retention then follows the clock: a server that was off for a month
+/// has caught up in a day and a quarter, and a clock that is a month ahead is not believed in less.
+pub const RETENTION_CATCHES_UP: u64 = 24;
+/// How long retention is behind a clock at most, milliseconds of serving: by then somebody has
+/// corrected it, or it was right.
+pub const RETENTION_YIELDS_MS: u64 = 10 * 24 * 60 * 60 * 1000;
+const _: () = assert!(RETENTION_DOUBTS_MS < RETENTION_YIELDS_MS);
+
 /// How long after midnight a day is sealed, milliseconds: what was received before has been
 /// committed by then, and a clock that is set back by less does not post to a sealed day.
 pub const SEAL_AFTER_MS: u64 = 60 * 60 * 1000;

@@ -618,11 +618,11 @@ fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
     let days = |days: u64| Duration::from_millis(days * DAY_MS);
     let kept =
         Retention { clicks: days(90), conversions: days(40), audit: days(40), inbound: days(30) };
-    assert_eq!(wait(store.expire(NOW_MS, kept)), Ok(true));
+    assert_eq!(wait(store.expire(NOW_MS, Duration::ZERO, kept)), Ok(true));
     let has = |click| wait(store.has_click(click)).expect("readable");
     assert_eq!(clicks.map(has), [true; 5], "what is not counted is kept");
     count(&store);
-    assert_eq!(wait(store.expire(NOW_MS, kept)), Ok(true));
+    assert_eq!(wait(store.expire(NOW_MS, Duration::ZERO, kept)), Ok(true));
 
     let check = |store: &Store| {
         let has = |click| wait(store.has_click(click)).expect("readable");
@@ -722,12 +722,60 @@ fn the_audit_log_is_kept_for_its_own_time() {
     let days = |days: u64| Duration::from_millis(days * DAY_MS);
     let kept =
         Retention { clicks: days(1), conversions: days(1), audit: days(40), inbound: days(1) };
-    assert_eq!(wait(store.expire(NOW_MS, kept)), Ok(true));
+    assert_eq!(wait(store.expire(NOW_MS, Duration::ZERO, kept)), Ok(true));
     assert_eq!(audited(&store), [NOW_MS - 39 * DAY_MS, NOW_MS]);
     let image = crash_image(folder.path());
     let (again, identity) = open(image.path());
     assert_eq!(audited(&again), [NOW_MS - 39 * DAY_MS, NOW_MS]);
     assert_eq!(identity.starts, 2, "what else is in meta is there");
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_lets_nothing_go_unless_it_stays_so_for_a_day_of_serving() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let minter = minter(&identity);
+    let (click, id) = (mint(&minter, NOW_MS), mint(&minter, NOW_MS));
+    commit_click(&store, click);
+    commit_conversion(&store, click, id, "T-1");
+    wait(store.keep_audit(&entry(NOW_MS))).expect("kept");
+    count(&store);
+    let days = |days: u64| Duration::from_millis(days * DAY_MS);
+    let kept =
+        Retention { clicks: days(90), conversions: days(400), audit: days(400), inbound: days(30) };
+    let there = |store: &Store| {
+        let click = wait(store.has_click(click)).expect("readable");
+        let conversion = wait(store.conversion(id)).expect("readable").is_some();
+        (click, conversion, audited(store).len())
+    };
+    let (all, none) = ((true, true, 1), (false, false, 0));
+    let expire = |store: &Store, passed| {
+        assert_eq!(wait(store.expire(NOW_MS + 401 * DAY_MS, passed, kept)), Ok(true));
+        there(store)
+    };
+    // A store that knows the time only by its newest record; one that has kept its own time.
+    for own in [false, true] {
+        let image = crash_image(folder.path());
+        let (again, _) = open(image.path());
+        if own {
+            assert_eq!(wait(again.expire(NOW_MS, Duration::ZERO, kept)), Ok(true));
+        }
+        for _ in 0..10 {
+            assert_eq!(expire(&again, Duration::ZERO), all, "{own}");
+            assert_eq!(again.clock_disbelieved_ms(), 401 * DAY_MS);
+        }
+        assert_eq!(expire(&again, days(1) - Duration::from_millis(1)), all, "{own}");
+        let after = crash_image(image.path());
+        let (after, _) = open(after.path());
+        assert_eq!(expire(&after, Duration::ZERO), all, "{own}");
+        let followed = days(17);
+        assert_eq!(expire(&after, followed), none, "it has stayed so");
+        assert_eq!(after.clock_disbelieved_ms(), 0);
+    }
+    // What is configured counts at once.
+    let shorter = Retention { clicks: Duration::ZERO, ..kept };
+    assert_eq!(wait(store.expire(NOW_MS + 2, Duration::ZERO, shorter)), Ok(true));
+    assert_eq!(there(&store), (false, true, 1));
 }
 
 #[test]
@@ -1047,7 +1095,7 @@ fn postbacks_as_received_are_found_by_time_and_click_until_retention_lets_them_g
         let [all, inbound] = [400, days].map(|days| Duration::from_millis(days * DAY_MS));
         Retention { clicks: all, conversions: all, audit: all, inbound }
     };
-    assert_eq!(wait(store.expire(NOW_MS, kept(30))), Ok(true));
+    assert_eq!(wait(store.expire(NOW_MS, Duration::ZERO, kept(30))), Ok(true));
     let check = |store: &Store| {
         let all = Arc::new(|_: &InboundRow<'_>| true);
         let listed = wait(store.inbound(0, u64::MAX, None, 10, all)).expect("readable");

@@ -428,6 +428,7 @@ fn is_pure(path: &str) -> bool {
         "src/store/postings.rs",
         "src/store/records.rs",
         "src/store/records/erased.rs",
+        "src/store/retention_time.rs",
     ];
     listed.contains(&path)
         || path.starts_with("src/click_id/")

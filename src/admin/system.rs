@@ -70,6 +70,8 @@ fn set_gauges(state: &AdminState) {
         gauge!("postbackd_store_uncounted_seconds").set(uncounted_ms as f64 / 1000.0);
     }
     gauge!("postbackd_dedupe_pending").set(pending as f64);
+    let disbelieved_ms = state.store.clock_disbelieved_ms();
+    gauge!("postbackd_retention_clock_ahead_seconds").set(disbelieved_ms as f64 / 1000.0);
     state.store.gauges(|name, table, value| {
         gauge!(format!("postbackd_rocksdb_{name}"), "table" => table.name()).set(value as f64);
     });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::admin::{self, AdminState};
 use crate::config::{self, Config};
@@ -49,9 +49,20 @@ pub(super) async fn retention(config: Config, store: Arc<Store>) {
     let config::Retention { clicks, conversions, audit, inbound, .. } = config.retention;
     let kept = Retention { clicks, conversions, audit, inbound };
     let mut tick = tokio::time::interval(RETENTION_EVERY);
+    let mut last = Instant::now();
     loop {
         tick.tick().await;
-        match store.expire(Clock::System.now_ms(), kept).await {
+        let passed = std::mem::replace(&mut last, Instant::now()).elapsed();
+        let outcome = store.expire(Clock::System.now_ms(), passed, kept).await;
+        let ahead_ms = store.clock_disbelieved_ms();
+        if ahead_ms > 0 {
+            tracing::warn!(
+                ahead_ms,
+                "the clock is ahead of the time that has passed: old records are kept for longer, \
+                 until it is corrected or has been so for a day"
+            );
+        }
+        match outcome {
             Ok(true) => {}
             Ok(false) => tracing::warn!("old records were not let go"),
             Err(error) => tracing::warn!(%error, "old records were not let go"),

@@ -178,6 +178,12 @@ pub const DESCRIPTIONS: &[Description] = &[
         "",
         "How far the sums of reports are behind the newest click or conversion; reports add the rest.",
     ),
+    metric(
+        Gauge,
+        "postbackd_retention_clock_ahead_seconds",
+        "",
+        "How far the clock is ahead of the time that retention goes by, while it is not believed.",
+    ),
     metric(Gauge, "postbackd_store_poisoned", "", "1 after a failed write or fsync."),
     metric(Gauge, "postbackd_store_free_bytes", "", "Free space on the store's disk."),
     metric(Gauge, "postbackd_store_disk_full", "", "1 while free space is below the reserve."),

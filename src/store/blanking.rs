@@ -83,7 +83,7 @@ impl Store {
         let (key, time_ms) = (keys::inbound_page(id), RecordId::from_bytes(*id).time_ms());
         let put = |batch: &mut Batch| {
             // Under the writer's lock: retention may have let go of it since it was read.
-            if time_ms < self.inbound_from_ms.load(Ordering::Acquire) {
+            if time_ms < self.let_go.inbound_before_ms.load(Ordering::Acquire) {
                 batch.delete(Table::Inbound, &key);
             } else {
                 batch.put(Table::Inbound, &key, |out| out.extend_from_slice(page));

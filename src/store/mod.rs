@@ -29,6 +29,7 @@ mod received;
 mod refusals;
 mod restored;
 mod retention;
+mod retention_time;
 mod rocks;
 mod sampling;
 mod seals;
@@ -87,6 +88,7 @@ use identity::{identify, meta, newest};
 use origin::Origin;
 use reader::ReaderPool;
 use records::{ClickRecord, ConversionRecord, RecordError};
+use retention::LetGo;
 use schema::Table;
 use ticket::{Outcome, Settle, Ticket};
 
@@ -147,10 +149,7 @@ pub struct Store {
     /// Every click that this process minted from this time on has its record, Unix milliseconds.
     /// The end of time until [`Store::minting_from`]; later once a click went unrecorded.
     clicks_from_ms: AtomicU64,
-    /// What was let go.
-    expired: Mutex<Expired>,
-    /// Postbacks as received before were let go, Unix milliseconds.
-    inbound_from_ms: AtomicU64,
+    let_go: LetGo,
     audit_keys: AuditKeys,
     unsealed_from: AtomicU32,
 }
@@ -197,7 +196,8 @@ impl Store {
         let readers = ReaderPool::spawn(&engine, reader_threads)?;
         let (threads, opened_newest_ms) = (Mutex::default(), identity.newest_ms);
         let clicks_from_ms = AtomicU64::new(u64::MAX);
-        let expired = Expired::read(&*engine)?;
+        let let_go = LetGo::read(&*engine, identity.newest_ms)?;
+        let expired = let_go.expired();
         cap_sums::make(&*engine)?;
         cap_sums::mend(&*engine, &expired)?;
         let counted = sums::counted(&*engine)?;
@@ -205,7 +205,6 @@ impl Store {
         let counting = Arc::new(Counting::new(counted, expired.subs_before()));
         let refusals = Refusals::new(identity.starts);
         let audit_keys = AuditKeys::of_start(identity.starts);
-        let expired = Mutex::new(expired);
         let store = Self {
             engine,
             writer,
@@ -218,8 +217,7 @@ impl Store {
             threads,
             opened_newest_ms,
             clicks_from_ms,
-            expired,
-            inbound_from_ms: AtomicU64::new(0),
+            let_go,
             audit_keys,
             unsealed_from: AtomicU32::new(identity.unsealed.get()),
         };

@@ -1,11 +1,12 @@
 //! Letting go of what is old: range deletes by time, and a cut-off for the rows that lead to it.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::engine::Engine;
 use super::keys::{self, RecordKey};
+use super::retention_time::RetentionTime;
 use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
 use super::{OpenError, Store, SubmitError, meta};
@@ -57,15 +58,64 @@ impl Expired {
     }
 }
 
+/// What was let go, and by which time.
+pub(super) struct LetGo {
+    expired: Mutex<Expired>,
+    /// Postbacks as received before, Unix milliseconds.
+    pub inbound_before_ms: AtomicU64,
+    /// `None` until a store without records is first looked through.
+    time: Mutex<Option<RetentionTime>>,
+}
+
+impl LetGo {
+    /// `newest_ms` is when the newest record was minted, 0 if there is none.
+    pub(super) fn read(engine: &dyn Engine, newest_ms: u64) -> Result<Self, OpenError> {
+        let time = meta(engine, keys::META_RETENTION_TIME, "retention_time")?;
+        let newest = (newest_ms > 0).then(|| RetentionTime::at(newest_ms));
+        Ok(Self {
+            expired: Mutex::new(Expired::read(engine)?),
+            inbound_before_ms: AtomicU64::new(0),
+            time: Mutex::new(time.map(RetentionTime::decode).or(newest)),
+        })
+    }
+
+    pub(super) fn expired(&self) -> Expired {
+        *self.lock_expired()
+    }
+
+    fn lock_expired(&self) -> MutexGuard<'_, Expired> {
+        self.expired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_time(&self) -> MutexGuard<'_, Option<RetentionTime>> {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Store {
     /// Drops what was minted longer ago than `retention` says; true when that is durable.
+    ///
+    /// So much time has `passed` since this was last called in this process, whatever the clock
+    /// says; by how much the clock is believed, [`RetentionTime`] says.
     ///
     /// Rows that lead to a conversion go when they are next compacted. What is not counted yet is
     /// kept until it is: sums of reports and of caps in total have to outlive it.
     ///
     /// # Errors
     /// When the store takes no writes.
-    pub async fn expire(&self, now_ms: u64, retention: Retention) -> Result<bool, SubmitError> {
+    pub async fn expire(
+        &self,
+        clock_ms: u64,
+        passed: Duration,
+        retention: Retention,
+    ) -> Result<bool, SubmitError> {
+        let time = {
+            let mut time = self.let_go.lock_time();
+            let first = RetentionTime::at(clock_ms);
+            let later = time.map_or(first, |time| time.later(clock_ms, millis(passed)));
+            *time.insert(later)
+        };
+        let now_ms = time.of_cut_offs(clock_ms);
         let counted = self.counting.counted();
         let before = |age: Duration, counted: RecordKey| {
             let counted_ms = RecordId::from_bytes(counted).time_ms();
@@ -74,7 +124,7 @@ impl Store {
         let ticket = Arc::new(Ticket::default());
         // What was let go once is gone, even if from now on more is kept.
         let expired = {
-            let mut expired = self.lock_expired();
+            let mut expired = self.let_go.lock_expired();
             expired.raise(&Expired {
                 clicks: before(retention.clicks, counted.clicks),
                 conversions: before(retention.conversions, counted.conversions),
@@ -85,7 +135,7 @@ impl Store {
         self.counting.forget_subs_before(subs_before);
         let received_ms = now_ms.saturating_sub(millis(retention.inbound));
         // Before it is submitted: whoever writes a page anew after that must know.
-        self.inbound_from_ms.fetch_max(received_ms, Ordering::AcqRel);
+        self.let_go.inbound_before_ms.fetch_max(received_ms, Ordering::AcqRel);
         self.writer.submit(Arc::clone(&ticket) as _, |batch| {
             for (table, below) in
                 [(Table::Clicks, expired.clicks), (Table::Conversions, expired.conversions)]
@@ -108,6 +158,7 @@ impl Store {
             ] {
                 batch.put(Table::Meta, name, |out| out.extend_from_slice(&below));
             }
+            batch.put(Table::Meta, keys::META_RETENTION_TIME, |out| out.extend(time.encode()));
         })?;
         let time_ms = |below| RecordId::from_bytes(below).time_ms();
         self.clicks_from_ms.fetch_max(time_ms(expired.clicks), Ordering::Relaxed);
@@ -117,11 +168,13 @@ impl Store {
 
     /// What was let go so far.
     pub(super) fn expired(&self) -> Expired {
-        *self.lock_expired()
+        self.let_go.expired()
     }
 
-    fn lock_expired(&self) -> MutexGuard<'_, Expired> {
-        self.expired.lock().unwrap_or_else(PoisonError::into_inner)
+    /// By how much the clock was ahead of what [`Store::expire`] believed of it last, milliseconds.
+    #[must_use]
+    pub fn clock_disbelieved_ms(&self) -> u64 {
+        self.let_go.lock_time().map_or(0, |time| time.disbelieved_ms())
     }
 }
 

@@ -89,6 +89,7 @@ fn meta(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
         (keys::META_FILED, 16, true),
         (keys::META_EXPIRED, 16, false),
         (keys::META_EXPIRED_CLICKS, 16, false),
+        (keys::META_RETENTION_TIME, 16, false),
         (keys::META_NUMBERS_FROM, 8, false),
         (keys::META_UNSEALED, 4, false),
     ];

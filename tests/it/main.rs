@@ -43,6 +43,7 @@ mod rates_file;
 mod records;
 mod report_sums;
 mod reports;
+mod retention;
 #[path = "../model/rng.rs"]
 mod rng;
 mod sealing;

@@ -55,7 +55,7 @@ fn let_everything_go(server: &mut Server) {
             inbound: 30 * day,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        assert_eq!(runtime.block_on(store.expire(now_ms, kept)), Ok(true));
+        assert_eq!(runtime.block_on(store.expire(now_ms, 500 * day, kept)), Ok(true));
         store.close();
     }
     server.start_again();

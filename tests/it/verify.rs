@@ -638,7 +638,8 @@ fn what_retention_has_let_go_is_no_fault_and_stays_in_the_books() {
         inbound: std::time::Duration::from_millis(DAY_MS),
     };
     store.catch_up(Instant::now() + PATIENCE).expect("counted");
-    assert_eq!(wait(store.expire(NOON_MS + 2 * DAY_MS, kept)), Ok(true));
+    let passed = std::time::Duration::from_millis(2 * DAY_MS);
+    assert_eq!(wait(store.expire(NOON_MS + 2 * DAY_MS, passed, kept)), Ok(true));
     store.close();
     drop(store);
     let ended = verify(books.folder.path());
