@@ -217,8 +217,6 @@ pub const RATES_FILE_BYTES_MAX: u64 = 16 << 20;
 pub const RATE_GAP_DAYS_MAX: u32 = 7;
 /// Days whose rates are kept in one commit.
 pub const RATE_DAYS_PER_COMMIT_MAX: usize = 100;
-/// Days before a start whose conversions are looked at for want of a rate: what a kill left undone.
-pub const REPRICE_DAYS_AT_START: u32 = 7;
 /// Changes of rates whose conversions are still to be priced anew.
 pub const REPRICE_QUEUE_MAX: usize = 64;
 /// Conversions that are priced anew in one commit.

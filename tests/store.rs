@@ -667,10 +667,10 @@ fn what_somebody_changed_is_on_disk_with_its_entry_or_not_at_all() {
     let folder = folder();
     let (store, _) = open(folder.path());
     let rates = |rate| RatesRecord { base: *b"USD", rates: vec![(*b"EUR", rate)] };
-    wait(store.set_rates(&[(Day::new(1), rates(1))], &[entry(10)])).expect("kept");
+    wait(store.set_rates(&[(Day::new(1), rates(1))], 0, &[entry(10)])).expect("kept");
     wait(store.keep_catalog("first", catalog(1), &entry(20))).expect("kept");
     wait(store.keep_audit(&entry(20))).expect("kept");
-    wait(store.set_rates(&[(Day::new(1), rates(2))], &[entry(15), entry(15)])).expect("kept");
+    wait(store.set_rates(&[(Day::new(1), rates(2))], 1, &[entry(15), entry(15)])).expect("kept");
     assert_eq!(audited(&store), [10, 15, 15, 20, 20]);
     let image = crash_image(folder.path());
     let (again, _) = open(image.path());
@@ -686,7 +686,7 @@ fn what_somebody_changed_is_on_disk_with_its_entry_or_not_at_all() {
     assert_eq!((listed(20, 20, "ops"), listed(21, 20, "ops")), (0, 0));
 
     again.close();
-    assert!(wait(again.set_rates(&[(Day::new(1), rates(3))], &[entry(30)])).is_err());
+    assert!(wait(again.set_rates(&[(Day::new(1), rates(3))], 2, &[entry(30)])).is_err());
     assert_eq!(audited(&again).len(), 6, "no change, no entry");
 }
 
@@ -698,7 +698,7 @@ fn a_change_and_its_entry_are_one_commit() {
     let (store, _) = Store::on(engine, 0, [7; 32], Arc::new(Unobserved)).expect("opens");
     let rates = [(Day::new(1), RatesRecord { base: *b"USD", rates: Vec::new() })];
     let entries = [entry(10)];
-    let mut change = std::pin::pin!(store.set_rates(&rates, &entries));
+    let mut change = std::pin::pin!(store.set_rates(&rates, 0, &entries));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(change.as_mut().poll(&mut context).is_pending());
     assert_eq!(store.writer().queued(), (1, 0));

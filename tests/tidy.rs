@@ -425,6 +425,7 @@ fn is_pure(path: &str) -> bool {
         "src/store/keys.rs",
         "src/store/keys/audit.rs",
         "src/store/keys/counters.rs",
+        "src/store/keys/pricing.rs",
         "src/store/postings.rs",
         "src/store/records.rs",
         "src/store/records/erased.rs",

@@ -7,15 +7,13 @@ use std::time::{Duration, Instant};
 use crate::admin::{self, AdminState};
 use crate::config::{self, Config};
 use crate::ledger;
-use crate::limits::{
-    BACKUP_AGAIN_AFTER, BACKUP_LOOK_EVERY, REPRICE_DAYS_AT_START, WARM_CONVERSIONS_MAX,
-};
+use crate::limits::{BACKUP_AGAIN_AFTER, BACKUP_LOOK_EVERY, WARM_CONVERSIONS_MAX};
 use crate::metrics::Metrics;
 use crate::model::rate::Day;
 use crate::postback::Postbacks;
 use crate::rates::Reprice;
 use crate::space::free_bytes;
-use crate::store::{Retention, Store};
+use crate::store::{Retention, Store, ToPrice};
 use crate::time::Clock;
 
 /// How often free space is looked at, recorded samples are sorted into buckets, and the sums of
@@ -119,26 +117,30 @@ pub(super) async fn sealing(store: Arc<Store>) {
 /// Prices conversions that had no rate: at once when rates have come, and again later.
 pub(super) async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
     let mut again = tokio::time::interval(REPRICE_AGAIN_AFTER);
-    // What a killed server left undone, after a weekend without rates, say.
-    let today = Day::of_ms(Clock::System.now_ms());
-    let first = today.get().saturating_sub(REPRICE_DAYS_AT_START - 1);
-    let mut fresh: BTreeSet<_> = (first..=today.get()).map(Day::new).collect();
-    let mut settled = BTreeSet::new();
+    let (mut fresh, mut settled) = (ToPrice::new(), ToPrice::new());
     loop {
-        let days = tokio::select! {
-            Some(days) = changed.recv() => {
-                fresh.extend(&days);
-                days
+        let (round, is_last) = tokio::select! {
+            Some(to_price) = changed.recv() => {
+                fresh.extend(to_price.clone());
+                (to_price, false)
             }
-            _ = again.tick() => std::mem::replace(&mut settled, std::mem::take(&mut fresh)),
+            _ = again.tick() => {
+                (std::mem::replace(&mut settled, std::mem::take(&mut fresh)), true)
+            }
         };
+        let days: BTreeSet<Day> = round.values().flatten().copied().collect();
         match postbacks.reprice(&days, || Clock::System.now_ms()).await {
             Ok(0) => {}
             Ok(conversions) => tracing::info!(conversions, ?days, "priced by new rates"),
             Err(error) => {
                 tracing::warn!(%error, ?days, "conversions without a rate were not priced");
-                fresh.extend(days);
+                fresh.extend(round);
+                continue;
             }
+        }
+        if is_last && !round.is_empty() {
+            // What is not noted as done the next start does once more.
+            let _ = postbacks.store.priced(round.into_keys()).await;
         }
     }
 }

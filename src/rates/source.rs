@@ -16,10 +16,10 @@ use crate::model::admin::AuditAction;
 use crate::model::currency::Currency;
 use crate::model::rate::{Day, Rate};
 use crate::store::records::{RatesRecord, RecordError};
-use crate::store::{ChangeError, ReadError, Store};
+use crate::store::{ChangeError, ReadError, Store, ToPrice};
 
 /// Days whose rates have changed, for whoever prices their conversions anew.
-pub type Reprice = mpsc::Receiver<BTreeSet<Day>>;
+pub type Reprice = mpsc::Receiver<ToPrice>;
 
 /// Why the rates of a day did not come into force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,14 +51,22 @@ pub struct RatesSource {
     market: Market,
     store: Arc<Store>,
     file: Option<RatesFile>,
-    changed: mpsc::Sender<BTreeSet<Day>>,
-    /// The days that the file named last: they are its own. Who changes rates takes turns here, so
-    /// that each change is made to the table that the last one left.
-    turn: Mutex<BTreeSet<Day>>,
+    changed: mpsc::Sender<ToPrice>,
+    /// Who changes rates takes turns here, so that each change is made to the table that the last
+    /// one left.
+    turn: Mutex<Turn>,
+}
+
+struct Turn {
+    /// The days that the file named last: they are its own.
+    in_file: BTreeSet<Day>,
+    /// No commit of rates had this number or a higher one, of those that the store remembers.
+    next_commit: u64,
 }
 
 impl RatesSource {
-    /// Reads the rates that the store keeps, and brings them into force.
+    /// Reads the rates that the store keeps, and brings them into force. What a killed server left
+    /// to be priced is the first to be heard of.
     ///
     /// # Errors
     /// When the store cannot be read or a day is damaged.
@@ -72,8 +80,13 @@ impl RatesSource {
             rates.set(day, day_rates(&record).ok_or(RecordError::Corrupt)?);
         }
         market.rates.store(Arc::new(rates));
+        let left = store.to_price().await?;
+        let next_commit = left.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
         let (changed, reprice) = mpsc::channel(REPRICE_QUEUE_MAX);
-        Ok((Self { market, store, file, changed, turn: Mutex::default() }, reprice))
+        let turn = Mutex::new(Turn { in_file: BTreeSet::new(), next_commit });
+        let source = Self { market, store, file, changed, turn };
+        source.announce(left).await;
+        Ok((source, reprice))
     }
 
     /// The network's currency.
@@ -106,13 +119,13 @@ impl RatesSource {
         by: &Author,
         now_ms: u64,
     ) -> Result<(), PutError> {
-        let turn = self.turn.lock().await;
-        if turn.contains(&day) {
+        let mut turn = self.turn.lock().await;
+        if turn.in_file.contains(&day) {
             return Err(PutError::InFile);
         }
-        self.keep(Days::from([(day, rates)]), by, now_ms).await?;
+        let kept = self.keep(&mut turn, Days::from([(day, rates)]), by, now_ms).await?;
         drop(turn);
-        self.announce(BTreeSet::from([day])).await;
+        self.announce(kept).await;
         Ok(())
     }
 
@@ -128,20 +141,23 @@ impl RatesSource {
         let named: BTreeSet<Day> = days.keys().copied().collect();
         let in_force = self.market.rates.load_full();
         days.retain(|day, rates| in_force.of(*day).is_none_or(|known| **known != *rates));
-        let changed: BTreeSet<Day> = days.keys().copied().collect();
-        self.keep(days, by, now_ms).await?;
-        *turn = named;
+        let count = days.len();
+        let kept = self.keep(&mut turn, days, by, now_ms).await?;
+        turn.in_file = named;
         drop(turn);
-        let count = changed.len();
-        if count > 0 {
-            self.announce(changed).await;
-        }
+        self.announce(kept).await;
         Ok(count)
     }
 
     /// Keeps the rates of some days and brings them into force. After an error some are kept, which
     /// the next start brings into force, and all may be kept again.
-    async fn keep(&self, days: Days, by: &Author, now_ms: u64) -> Result<(), PutError> {
+    async fn keep(
+        &self,
+        turn: &mut Turn,
+        days: Days,
+        by: &Author,
+        now_ms: u64,
+    ) -> Result<ToPrice, PutError> {
         let in_force = self.market.rates.load_full();
         let mut table = Rates::clone(&in_force);
         let fresh = days.keys().filter(|day| table.of(**day).is_none()).count();
@@ -156,19 +172,25 @@ impl RatesSource {
         let entries: Vec<_> = days.iter().map(entry).collect();
         let entries: Vec<_> = entries.iter().map(Entry::as_stored).collect();
         let entries = entries.chunks(RATE_DAYS_PER_COMMIT_MAX);
+        let mut to_price = ToPrice::new();
         for (records, entries) in records.chunks(RATE_DAYS_PER_COMMIT_MAX).zip(entries) {
-            self.store.set_rates(records, entries).await?;
+            let commit = turn.next_commit;
+            turn.next_commit += 1;
+            self.store.set_rates(records, commit, entries).await?;
+            to_price.insert(commit, records.iter().map(|(day, _)| *day).collect());
         }
         for (day, rates) in days {
             table.set(day, rates);
         }
         self.market.rates.store(Arc::new(table));
-        Ok(())
+        Ok(to_price)
     }
 
-    async fn announce(&self, days: BTreeSet<Day>) {
-        // Without a receiver the server is about to stop; the next start prices what is left.
-        let _ = self.changed.send(days).await;
+    async fn announce(&self, to_price: ToPrice) {
+        if !to_price.is_empty() {
+            // Without a receiver the server is about to stop; the next start prices what is left.
+            let _ = self.changed.send(to_price).await;
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod audit;
 mod counters;
 mod inbound;
+mod pricing;
 
 pub use audit::{AUDIT_KEY_BYTES, AuditKey, all_audit, audit_from};
 pub use counters::{
@@ -17,6 +18,7 @@ pub use inbound::{
     inbound_click_of, inbound_click_range, inbound_clicks_from, inbound_page, inbound_page_id,
     inbound_page_of, inbound_pages_end,
 };
+pub use pricing::{all_to_price, to_price, to_price_of};
 
 use crate::click_id::RecordId;
 use crate::model::ids::AffiliateNumber;

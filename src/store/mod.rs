@@ -66,7 +66,7 @@ pub use identity::Identity;
 pub use inbound::Arrival;
 pub use listing::{ConversionFilter, Page};
 pub use numbers::{Numbers, NumbersError};
-pub use rates::ChangeError;
+pub use rates::{ChangeError, ToPrice, days_to_price};
 pub use reader::Busy;
 pub use received::{FoundInbound, InboundFilter, InboundListing, StoredInbound};
 pub use refusals::Refusals;

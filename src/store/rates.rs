@@ -1,15 +1,19 @@
 //! Exchange rates, by day.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::engine::{Batch, Direction, Engine};
-use super::records::RatesRecord;
+use super::records::{RatesRecord, RecordError};
 use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
 use super::{AuditEntry, ReadError, Store, SubmitError, keys};
 use crate::limits::RATE_DAYS_PER_COMMIT_MAX;
 use crate::model::rate::Day;
+
+/// Days whose conversions are still to be priced, by the commits that have set their rates.
+pub type ToPrice = BTreeMap<u64, Vec<Day>>;
 
 /// Why a change was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,13 +46,15 @@ impl Store {
     }
 
     /// Sets the rates of some days, in one commit with the entries about it; durable when this
-    /// returns.
+    /// returns. `commit` is a number that is not among those of [`Store::to_price`]: the days are
+    /// there under it until [`Store::priced`].
     ///
     /// # Errors
     /// When the store takes no writes or the disk did not confirm.
     pub async fn set_rates(
         &self,
         days: &[(Day, RatesRecord)],
+        commit: u64,
         audit: &[AuditEntry<'_>],
     ) -> Result<(), ChangeError> {
         debug_assert!(days.len() <= RATE_DAYS_PER_COMMIT_MAX, "one commit holds no more");
@@ -56,7 +62,41 @@ impl Store {
             for (day, rates) in days {
                 batch.put(Table::Catalog, &keys::rates(*day), |out| rates.encode(out));
             }
+            batch.put(Table::Meta, &keys::to_price(commit), |out| {
+                days.iter().for_each(|(day, _)| out.extend(day.get().to_be_bytes()));
+            });
             audit.iter().for_each(|entry| self.audit_keys.put(batch, entry));
+        })
+        .await
+    }
+
+    /// What rates were set for and is still to be priced, or was when a server was killed.
+    ///
+    /// # Errors
+    /// When the store cannot be read or a row is damaged.
+    pub async fn to_price(&self) -> Result<ToPrice, ReadError> {
+        let read = |engine: &dyn Engine| {
+            let (from, to) = keys::all_to_price();
+            let (mut all, mut damaged) = (ToPrice::new(), false);
+            engine.scan(Table::Meta, from, to, Direction::Ascending, &mut |key, value| {
+                match keys::to_price_of(key).zip(days_to_price(value)) {
+                    Some((commit, days)) => drop(all.insert(commit, days)),
+                    None => damaged = true,
+                }
+                ControlFlow::Continue(())
+            })?;
+            if damaged { Err(ReadError::from(RecordError::Corrupt)) } else { Ok(all) }
+        };
+        self.readers.run(read).await?
+    }
+
+    /// Says that the conversions of these commits are priced, as far as there are rates.
+    ///
+    /// # Errors
+    /// When the store takes no writes or the disk did not confirm.
+    pub async fn priced(&self, commits: impl Iterator<Item = u64>) -> Result<(), ChangeError> {
+        self.change(|batch| {
+            commits.for_each(|commit| batch.delete(Table::Meta, &keys::to_price(commit)));
         })
         .await
     }
@@ -88,4 +128,12 @@ impl Store {
             Outcome::NotDone | Outcome::Unknown => Err(ChangeError::NotDurable),
         }
     }
+}
+
+/// The days in a row of what is to be priced.
+#[must_use]
+pub fn days_to_price(row: &[u8]) -> Option<Vec<Day>> {
+    let (days, rest) = row.as_chunks();
+    let day = |bytes: &[u8; 4]| Day::new(u32::from_be_bytes(*bytes));
+    rest.is_empty().then(|| days.iter().map(day).collect())
 }

@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 use serde_json::value::RawValue;
 
 use super::{Report, VerifyError};
-use crate::store::View;
 use crate::store::keys::{self, AuditKey, Numbered};
 use crate::store::records::{AuditRecord, CatalogRecord, ClickRecord, ErasureRecord, RatesRecord};
 use crate::store::schema::Table;
+use crate::store::{View, days_to_price};
 
 const CONTINUE: ControlFlow<()> = ControlFlow::Continue(());
 
@@ -106,7 +106,23 @@ fn meta(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
         }
     }
     erasures(view, report)?;
+    to_price(view, report)?;
     audit(view, report)
+}
+
+fn to_price(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
+    let (from, to) = keys::all_to_price();
+    view.scan(Table::Meta, from, to, &mut |key, value| {
+        report.count(Table::Meta.name());
+        if keys::to_price_of(key).is_none() {
+            report.fault(Table::Meta, key, "the key names no commit of rates");
+        }
+        if days_to_price(value).is_none() {
+            report.fault(Table::Meta, key, "the value is no list of days");
+        }
+        CONTINUE
+    })?;
+    Ok(())
 }
 
 fn erasures(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {

@@ -5,7 +5,7 @@ use std::process::Output;
 use jiff::ToSpan;
 use serde_json::json;
 
-use crate::harness::{Server, Setup, binary, eventually};
+use crate::harness::{FileKind, Server, Setup, Step, binary, eventually};
 use crate::rates::{convert, money, put, today, with_shares};
 
 /// A TOML file that says what a US dollar was worth in yen on some days.
@@ -54,6 +54,28 @@ fn a_file_is_in_force_from_the_start_on_and_bad_ones_leave_what_was() {
         assert_eq!(money(&server, &pinned)[0], "1.00", "what was exchanged keeps its rate");
     }
     assert_eq!(server.api("rates/2020-01-01")["rates"]["JPY"], "100", "kept, though not named");
+}
+
+#[test]
+fn what_waits_for_rates_is_priced_though_the_server_is_killed_as_they_come_and_is_off_for_long() {
+    let setup = Setup::new().key("rates", "rates.toml").on_faulty_disk();
+    let mut server = with_shares(setup.start());
+    let waiting = convert(&server, "event=sale&amount=1600&currency=JPY");
+    assert_eq!(money(&server, &waiting)[5], json!(["rate_missing"]));
+    eventually("the sums", || {
+        (server.metric("postbackd_store_uncounted_seconds") == 0.0).then_some(())
+    });
+    server.await_own_commits();
+    server.write("rates.toml", &yen(&[(&today(), "160")]));
+    // The rates are on disk, and nobody has heard of it.
+    server.disk().kill_at(Step::Synced, FileKind::Log, 1);
+    server.signal("HUP");
+    server.wait();
+    server.disk().repair();
+    server.disk().shift_clock(30 * 24 * 60 * 60 * 1000);
+    server.start_again();
+    eventually("the price", || (money(&server, &waiting)[0] == "1.00").then_some(()));
+    assert_eq!(money(&server, &waiting)[5], json!([]));
 }
 
 #[test]

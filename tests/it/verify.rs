@@ -138,7 +138,7 @@ pub fn books() -> Books {
     let minter = Minter::new(0, 1, 0);
     let (mut ids, mut clicks) = (Vec::new(), Vec::new());
     let rates = RatesRecord { base: *b"USD", rates: vec![(*b"EUR", 920_000_000)] };
-    wait(store.set_rates(&[(Day::new(20_000), rates)], &[])).expect("kept");
+    wait(store.set_rates(&[(Day::new(20_000), rates)], 0, &[])).expect("kept");
     for day in 0..3 {
         let now_ms = NOON_MS + day * DAY_MS;
         for affiliate in [first, other] {
@@ -592,6 +592,19 @@ fn what_caps_have_counted_is_what_the_conversions_come_to() {
         // The first day's is let go.
         put(batch, Table::Meta, keys::META_EXPIRED, &keys::first_at(NOON_MS + DAY_MS / 2));
         delete(batch, Table::Conversions, books.ids[0].as_bytes());
+    });
+}
+
+#[test]
+fn what_retention_and_pricing_have_noted_can_be_read() {
+    check("a time cut short", "the value has not 16 bytes", |_, _, batch| {
+        put(batch, Table::Meta, keys::META_RETENTION_TIME, &[0; 8]);
+    });
+    check("days cut short", "the value is no list of days", |_, _, batch| {
+        put(batch, Table::Meta, &keys::to_price(1), &[0; 6]);
+    });
+    check("no number", "the key names no commit of rates", |_, _, batch| {
+        put(batch, Table::Meta, b"reprice_", &[0; 4]);
     });
 }
 
