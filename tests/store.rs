@@ -14,7 +14,7 @@ use postbackd::model::period::Quarter;
 use postbackd::model::rate::Day;
 use postbackd::model::reasons::{PostbackResult, Refusal};
 use postbackd::model::status::Status;
-use postbackd::store::engine::{Batch, Direction, Engine, KeyRange};
+use postbackd::store::engine::{Batch, Direction, Engine, KeyRange, Lookup};
 use postbackd::store::keys::Place;
 use postbackd::store::records::{
     AuditRecord, CatalogRecord, ClickRecord, ConversionRecord, Earned, HistoryEntry, InboundHead,
@@ -23,8 +23,8 @@ use postbackd::store::records::{
 use postbackd::store::schema::{Profile, Table};
 use postbackd::store::ticket::{Outcome, Ticket};
 use postbackd::store::{
-    Arrival, AuditEntry, FORMAT_VERSION, Identity, OpenError, Part, Retention, RocksEngine, Store,
-    StoredInbound, Touched, Unobserved, Wanted, copy_closed, keys, part_from_lost_time,
+    Arrival, AtOnce, AuditEntry, FORMAT_VERSION, Identity, OpenError, Part, Retention, RocksEngine,
+    Store, StoredInbound, Touched, Unobserved, Wanted, copy_closed, keys, part_from_lost_time,
 };
 use tempfile::TempDir;
 
@@ -638,6 +638,38 @@ fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
     };
     check(&store);
     check(&open(crash_image(folder.path()).path()).0);
+}
+
+#[test]
+fn retention_waits_until_what_was_counted_is_on_disk() {
+    let folder = folder();
+    let engine = Arc::new(RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens"));
+    // Nobody appends, syncs or counts but this test.
+    let (store, identity) = Store::on(engine, 0, [7; 32], Arc::new(Unobserved)).expect("opens");
+    let round = || {
+        store.writer().append_once(&mut Default::default());
+        store.writer().sync_once(&mut Default::default());
+    };
+    let click = mint(&minter(&identity), NOW_MS - 2 * DAY_MS);
+    let ticket = Arc::new(Ticket::default());
+    store.record_click(click, &ClickRecord::default(), ticket).expect("queued");
+    round();
+    while store.writer().queued() == (0, 0) {
+        store.count_once(true, AtOnce::default()).expect("readable");
+    }
+    let day = Duration::from_millis(DAY_MS);
+    let kept = Retention { clicks: day, conversions: day, audit: day, inbound: day };
+    let mut expire = std::pin::pin!(store.expire(NOW_MS, Duration::ZERO, kept));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(expire.as_mut().poll(&mut context).is_pending());
+    let has = || store.has_click_now(click).expect("readable") == Lookup::Found(());
+    // The sums, which another thread than the removal might be writing.
+    round();
+    assert!(has());
+    while expire.as_mut().poll(&mut context).is_pending() {
+        round();
+    }
+    assert!(!has());
 }
 
 /// An entry of the audit log that says nothing.

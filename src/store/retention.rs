@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::engine::Engine;
 use super::keys::{self, RecordKey};
+use super::rates::ChangeError;
 use super::retention_time::RetentionTime;
 use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
@@ -117,6 +118,12 @@ impl Store {
         };
         let now_ms = time.of_cut_offs(clock_ms);
         let counted = self.counting.counted();
+        // Two threads append: what is let go must not be off the disk before its sums are on it.
+        match self.all_appended().await {
+            Ok(()) => {}
+            Err(ChangeError::Submit(error)) => return Err(error),
+            Err(ChangeError::NotDurable) => return Ok(false),
+        }
         let before = |age: Duration, counted: RecordKey| {
             let counted_ms = RecordId::from_bytes(counted).time_ms();
             keys::first_at(now_ms.saturating_sub(millis(age)).min(counted_ms))
@@ -162,8 +169,12 @@ impl Store {
         })?;
         let time_ms = |below| RecordId::from_bytes(below).time_ms();
         self.clicks_from_ms.fetch_max(time_ms(expired.clicks), Ordering::Relaxed);
-        self.engine.expire_rows(time_ms(expired.conversions));
-        Ok(self.settled(&ticket).await == Outcome::Durable)
+        let is_durable = self.settled(&ticket).await == Outcome::Durable;
+        if is_durable {
+            // Not before: a conversion that a crash brings back has to be found by its claims.
+            self.engine.expire_rows(time_ms(expired.conversions));
+        }
+        Ok(is_durable)
     }
 
     /// What was let go so far.
