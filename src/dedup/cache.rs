@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 
 use crate::click_id::RecordId;
 use crate::model::status::Status;
@@ -102,14 +103,31 @@ impl Cache {
 
     /// Remembers a settled claim, newest wins.
     pub fn insert(&self, key: [u8; 16], original: Original) {
-        let packed =
-            Packed { conversion: *original.conversion.as_bytes(), status: original.status.code() };
-        let full = {
+        if self.generations.load().current.insert(key, Packed::of(original)).is_none() {
+            self.one_more();
+        }
+    }
+
+    /// Remembers a claim as it was settled once, where none is remembered. Looks and inserts under
+    /// one lock: who settles it meanwhile is newer.
+    pub fn insert_if_vacant(&self, key: [u8; 16], original: Original) {
+        let inserted = {
             let generations = self.generations.load();
-            let new = generations.current.insert(key, packed).is_none();
-            new && self.entries.fetch_add(1, Ordering::Relaxed) + 1 >= self.entries_max
+            match generations.current.entry(key) {
+                Entry::Vacant(vacant) if !generations.previous.contains_key(&key) => {
+                    vacant.insert(Packed::of(original));
+                    true
+                }
+                _ => false,
+            }
         };
-        if full {
+        if inserted {
+            self.one_more();
+        }
+    }
+
+    fn one_more(&self) {
+        if self.entries.fetch_add(1, Ordering::Relaxed) + 1 >= self.entries_max {
             self.rotate();
         }
     }
@@ -175,6 +193,10 @@ impl Cache {
 }
 
 impl Packed {
+    fn of(original: Original) -> Self {
+        Self { conversion: *original.conversion.as_bytes(), status: original.status.code() }
+    }
+
     fn unpack(self) -> Option<Original> {
         let status = Status::from_code(self.status)?;
         Some(Original { conversion: RecordId::from_bytes(self.conversion), status })
@@ -215,6 +237,36 @@ mod tests {
         cache.insert(key(1), original(1));
         cache.insert(key(1), original(2));
         assert_eq!(cache.get(&key(1)), Some(original(2)));
+    }
+
+    #[test]
+    fn what_was_read_earlier_displaces_nothing_that_is_newer() {
+        let cache = Cache::new(3, Arc::default());
+        for n in 1..=4 {
+            cache.insert(key(n), original(n));
+        }
+        for n in 1..=5 {
+            cache.insert_if_vacant(key(n), original(9));
+        }
+        let found = [1, 2, 3, 4, 5].map(|n| cache.get(&key(n)));
+        assert_eq!(found, [1, 2, 3, 4, 9].map(|n| Some(original(n))), "in either generation");
+        // Nor what comes at the same moment.
+        const KEYS: u64 = 20_000;
+        let cache = Cache::new(2 * KEYS as usize, Arc::default());
+        let together = std::sync::Barrier::new(2);
+        let each = |enter: &dyn Fn(u64)| {
+            for n in 0..KEYS {
+                together.wait();
+                enter(n);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| each(&|n| cache.insert_if_vacant(key(n), original(n + KEYS))));
+            scope.spawn(|| each(&|n| cache.insert(key(n), original(n))));
+        });
+        for n in 0..KEYS {
+            assert_eq!(cache.get(&key(n)), Some(original(n)), "{n}");
+        }
     }
 
     #[test]

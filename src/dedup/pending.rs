@@ -393,10 +393,7 @@ impl Deduplicator {
     pub fn remember(&self, claims: &ClaimSet<'_>, original: Original) {
         self.memory.warming.unless_changed(original.conversion, || {
             for claim in claims.iter() {
-                let key = self.key(&claim);
-                if self.memory.settled.get(&key).is_none() {
-                    self.memory.settled.insert(key, original);
-                }
+                self.memory.settled.insert_if_vacant(self.key(&claim), original);
             }
         });
     }
