@@ -90,6 +90,8 @@ fn set_gauges(state: &AdminState) {
         gauge!("postbackd_backup_age_seconds").set(age);
     }
     let (catalog, now_ms) = (state.catalog.load(), state.clock.now_ms());
+    let ahead_ms = state.postbacks.minter.ahead_ms(now_ms);
+    gauge!("postbackd_ids_ahead_seconds").set(ahead_ms as f64 / 1000.0);
     let oldest_ms = catalog.auths().flat_map(|auth| auth.valid_since(now_ms)).min();
     let age_ms = oldest_ms.map_or(0, |since| now_ms.saturating_sub(since));
     gauge!("postbackd_auth_secret_age_seconds").set((age_ms / 1000) as f64);

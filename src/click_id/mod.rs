@@ -240,6 +240,12 @@ impl Minter {
         limb(&id.0, 6) & !((1 << SEQUENCE_BITS) - 1) == self.origin
     }
 
+    /// How far the next ID runs ahead of a clock that shows `now_ms`, milliseconds.
+    #[must_use]
+    pub fn ahead_ms(&self, now_ms: u64) -> u64 {
+        ((self.last.load(Ordering::Relaxed) + 1) >> SEQUENCE_BITS).saturating_sub(now_ms)
+    }
+
     /// The next record ID at `now_ms`.
     pub fn mint(&self, now_ms: u64, offer: OfferNumber, affiliate: AffiliateNumber) -> RecordId {
         let floor = now_ms.min(TIME_MS_MAX) << SEQUENCE_BITS;
@@ -365,6 +371,18 @@ mod tests {
                 last = next;
             }
         }
+    }
+
+    #[test]
+    fn ids_run_ahead_of_a_clock_that_was_set_back_until_it_has_caught_up() {
+        let minter = Minter::new(5, 1, 0);
+        assert_eq!(minter.ahead_ms(0), 0);
+        minter.mint(10_000, offer(1), affiliate(1));
+        let ahead = [10_000, 9_000, 10_001].map(|now_ms| minter.ahead_ms(now_ms));
+        assert_eq!(ahead, [0, 1_000, 0]);
+        let again = Minter::new(5, 2, 10_000);
+        assert_eq!(again.ahead_ms(4_000), 6_001, "after the last ID of that millisecond");
+        assert_eq!(again.mint(4_000, offer(1), affiliate(1)).time_ms(), 10_001);
     }
 
     #[test]

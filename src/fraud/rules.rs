@@ -100,7 +100,10 @@ impl Fraud {
     pub fn of_time(&self, click_ms: u64, event_ms: u64, is_timed: bool) -> u32 {
         // Whole seconds were cut off: it may have happened up to the next one.
         let at_most = event_ms + if is_timed && event_ms.is_multiple_of(1000) { 999 } else { 0 };
-        let fast = self.too_fast.is_some_and(|min| at_most.saturating_sub(click_ms) < min);
+        // Received before it was clicked: the clock was ahead, and how long it took nobody knows.
+        let is_known = is_timed || event_ms >= click_ms;
+        let too_fast = self.too_fast.filter(|_| is_known);
+        let fast = too_fast.is_some_and(|min| at_most.saturating_sub(click_ms) < min);
         let slow = self.too_slow.is_some_and(|max| event_ms.saturating_sub(click_ms) > max);
         Flag::TooFast.bit_if(fast) | Flag::TooSlow.bit_if(slow)
     }
@@ -156,9 +159,12 @@ mod tests {
             check(6_500, is_timed, &[]);
             check(65_500, is_timed, &[]);
             check(65_501, is_timed, &[Flag::TooSlow]);
-            check(4_900, is_timed, &[Flag::TooFast]);
         }
-        // Before the click by the sender's clock; and whole seconds, as most clocks have them.
+        // Before the click by the sender's clock; by ours, which was ahead when it was clicked.
+        check(4_900, true, &[Flag::TooFast]);
+        check(4_900, false, &[]);
+        check(5_499, false, &[]);
+        // Whole seconds, as most clocks have them.
         check(6_000, true, &[]);
         check(6_000, false, &[Flag::TooFast]);
         check(5_000, true, &[Flag::TooFast]);

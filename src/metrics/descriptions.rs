@@ -180,6 +180,12 @@ pub const DESCRIPTIONS: &[Description] = &[
     ),
     metric(
         Gauge,
+        "postbackd_ids_ahead_seconds",
+        "",
+        "How far the times of new click IDs are ahead of the clock, which was ahead once.",
+    ),
+    metric(
+        Gauge,
         "postbackd_retention_clock_ahead_seconds",
         "",
         "How far the clock is ahead of the time that retention goes by, while it is not believed.",

@@ -116,6 +116,27 @@ fn a_rule_is_off_flags_or_rejects_and_offers_without_rules_are_as_ever() {
 }
 
 #[test]
+fn clicks_minted_under_a_clock_that_was_ahead_are_not_taken_for_fast_ones() {
+    let rules = "too_fast = { action = \"reject\" }";
+    let server = setup(&[("rejecting", rules)]).on_faulty_disk().start();
+    assert_eq!(server.metric("postbackd_ids_ahead_seconds"), 0.0);
+    let sale = || convert(&server, &click(&server, "rejecting", BROWSER), "event=sale");
+    let rejected = json!(["rejected", ["too_fast"], "fraud:too_fast"]);
+    assert_eq!(sale(), rejected);
+    server.disk().shift_clock(2 * 60 * 60 * 1000);
+    assert_eq!(sale(), rejected);
+    // Corrected: IDs go on from where they are.
+    server.disk().shift_clock(0);
+    let ahead = server.metric("postbackd_ids_ahead_seconds");
+    assert!((7100.0..=7200.0).contains(&ahead), "{ahead}");
+    assert_eq!(sale(), json!(["approved", [], "postback"]));
+    // What the sender says of the time is compared with the click's.
+    let click = click(&server, "rejecting", BROWSER);
+    let query = format!("event=sale&timestamp={}", now_ms());
+    assert_eq!(convert(&server, &click, &query), rejected);
+}
+
+#[test]
 fn a_customers_later_events_are_not_judged_by_their_time() {
     let server = setup(&[("flagging", "too_fast = {}, too_slow = { max = \"30m\" }")]).start();
     let click = click(&server, "flagging", BROWSER);
