@@ -650,9 +650,12 @@ fn retention_waits_until_what_was_counted_is_on_disk() {
         store.writer().append_once(&mut Default::default());
         store.writer().sync_once(&mut Default::default());
     };
-    let click = mint(&minter(&identity), NOW_MS - 2 * DAY_MS);
-    let ticket = Arc::new(Ticket::default());
-    store.record_click(click, &ClickRecord::default(), ticket).expect("queued");
+    let minter = minter(&identity);
+    let [click, later] = [2, 0].map(|age| mint(&minter, NOW_MS - age * DAY_MS));
+    for click in [click, later] {
+        let ticket = Arc::new(Ticket::default());
+        store.record_click(click, &ClickRecord::default(), ticket).expect("queued");
+    }
     round();
     while store.writer().queued() == (0, 0) {
         store.count_once(true, AtOnce::default()).expect("readable");
@@ -767,9 +770,13 @@ fn a_clock_that_jumps_ahead_lets_nothing_go_unless_it_stays_so_for_a_day_of_serv
     let folder = folder();
     let (store, identity) = open(folder.path());
     let minter = minter(&identity);
-    let (click, id) = (mint(&minter, NOW_MS), mint(&minter, NOW_MS));
-    commit_click(&store, click);
-    commit_conversion(&store, click, id, "T-1");
+    let (click, id) = (mint(&minter, NOW_MS - 1), mint(&minter, NOW_MS - 1));
+    // What came in the last millisecond is never let go.
+    let (last_click, last_id) = (mint(&minter, NOW_MS), mint(&minter, NOW_MS));
+    for (click, id, txn_id) in [(click, id, "T-1"), (last_click, last_id, "T-2")] {
+        commit_click(&store, click);
+        commit_conversion(&store, click, id, txn_id);
+    }
     wait(store.keep_audit(&entry(NOW_MS))).expect("kept");
     count(&store);
     let days = |days: u64| Duration::from_millis(days * DAY_MS);
@@ -789,6 +796,7 @@ fn a_clock_that_jumps_ahead_lets_nothing_go_unless_it_stays_so_for_a_day_of_serv
     for own in [false, true] {
         let image = crash_image(folder.path());
         let (again, _) = open(image.path());
+        count(&again);
         if own {
             assert_eq!(wait(again.expire(NOW_MS, Duration::ZERO, kept)), Ok(true));
         }
@@ -799,9 +807,9 @@ fn a_clock_that_jumps_ahead_lets_nothing_go_unless_it_stays_so_for_a_day_of_serv
         assert_eq!(expire(&again, days(1) - Duration::from_millis(1)), all, "{own}");
         let after = crash_image(image.path());
         let (after, _) = open(after.path());
+        count(&after);
         assert_eq!(expire(&after, Duration::ZERO), all, "{own}");
-        let followed = days(17);
-        assert_eq!(expire(&after, followed), none, "it has stayed so");
+        assert_eq!(expire(&after, days(17)), none, "it has stayed so");
         assert_eq!(after.clock_disbelieved_ms(), 0);
     }
     // What is configured counts at once.

@@ -251,12 +251,16 @@ mod tests {
         let found = [1, 2, 3, 4, 5].map(|n| cache.get(&key(n)));
         assert_eq!(found, [1, 2, 3, 4, 9].map(|n| Some(original(n))), "in either generation");
         // Nor what comes at the same moment.
-        const KEYS: u64 = 20_000;
+        const KEYS: u64 = 50_000;
         let cache = Cache::new(2 * KEYS as usize, Arc::default());
-        let together = std::sync::Barrier::new(2);
+        let arrived = AtomicUsize::new(0);
         let each = |enter: &dyn Fn(u64)| {
             for n in 0..KEYS {
-                together.wait();
+                arrived.fetch_add(1, Ordering::Relaxed);
+                // Both have arrived: a barrier would wake one after the other.
+                while arrived.load(Ordering::Relaxed) < 2 * (n as usize + 1) {
+                    std::thread::yield_now();
+                }
                 enter(n);
             }
         };

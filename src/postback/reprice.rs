@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::decide::Refused;
 use super::flow::Postbacks;
 use super::price::{Base, Price, Said, in_base, price_again};
 use super::update::ChangeError;
@@ -102,12 +103,14 @@ fn priced_anew<'a>(
         }
         anew.currency = event.currency.to_bytes();
         anew.catalog_version = catalog.version();
-        price_again(event, record, &Said::of_record(record), market).ok()?
+        let price = price_again(event, record, &Said::of_record(record), market);
+        price.inspect_err(|refused| warn_of(record, refused)).ok()?
     } else {
         // Its amounts stand; only those in the network's currency were missing.
         let currency = Currency::from_bytes(record.currency)?;
         let (payout, revenue) = (Micros::new(record.payout), Micros::new(record.revenue));
-        let base = match in_base(market, day, currency, payout, revenue).ok()? {
+        let base = in_base(market, day, currency, payout, revenue);
+        let base = match base.inspect_err(|refused| warn_of(record, refused)).ok()? {
             Base::Same => None,
             Base::Exchanged(base) => Some(base),
             Base::NoRate => return None,
@@ -122,6 +125,17 @@ fn priced_anew<'a>(
     let step = HistoryEntry::new(status, now_ms, None, anew.earned(), REPRICED);
     anew.history.push(step);
     (!same).then_some(anew)
+}
+
+/// It keeps its flag, though it waits for nothing any more: somebody has to hear of it.
+fn warn_of(record: &ConversionRecord<'_>, refused: &Refused) {
+    tracing::warn!(
+        offer = record.offer,
+        event = record.event,
+        received_ms = record.received_ms,
+        reason = refused.reason.as_str(),
+        "a conversion cannot be priced by the rates that have come: its amounts would be too large"
+    );
 }
 
 #[cfg(test)]

@@ -241,6 +241,18 @@ fn news_in_another_currency_is_refused_if_amounts_would_stay_in_theirs() {
 }
 
 #[test]
+fn a_conversion_that_the_rates_make_too_large_is_named_in_the_log() {
+    let server = server();
+    let waiting = convert(&server, "event=sale&amount=9000000000000&currency=JPY");
+    let body = r#"{"base":"USD","rates":{"EUR":"0.80","JPY":"0.000001"}}"#;
+    assert_eq!(put(&server, &today(), body).status, 200);
+    eventually("a warning", || {
+        server.log().contains("a conversion cannot be priced by the rates").then_some(())
+    });
+    assert_eq!(money(&server, &waiting)[5], json!(["rate_missing"]));
+}
+
+#[test]
 fn rates_that_are_not_well_formed_change_nothing_and_say_why() {
     let server = server();
     let check = |date: &str, body: &str, code: &str| {
