@@ -253,7 +253,9 @@ pub fn decide<'a>(
         Some(text) => Some(timestamp::parse(text, now_ms).ok_or(Refusal::BadTimestamp)?),
     };
     let event_time_ms = sent_ms.unwrap_or(now_ms);
-    let earliest_ms = record.time_ms().saturating_sub(BEFORE_CLICK_MS_MAX);
+    // A click of the time to come was minted under a clock that was ahead, and came by now.
+    let clicked_ms = record.time_ms().min(now_ms);
+    let earliest_ms = clicked_ms.saturating_sub(BEFORE_CLICK_MS_MAX);
     let is_too_early = bound.is_none() && sent_ms.is_some_and(|sent_ms| sent_ms < earliest_ms);
     // How long a customer stays bound is the customer's window to say.
     let late = bound.is_none() && is_late(event, record.time_ms(), event_time_ms);
