@@ -288,23 +288,40 @@ pub const RESTORE_NUMBERS_SKIPPED: u32 = 100_000;
 /// The part of the numbers left over which the time of a restore spreads where it begins: so that
 /// two stores restored from one backup give different ones. A sixteenth is a million at first.
 pub const RESTORE_NUMBERS_SPREAD: u32 = 16;
-/// Conversions of one person that are read at once to be erased.
+/// Conversions of one person that are read at once to be erased, and are on their way to the disk at
+/// the same time.
 pub const ERASED_AT_ONCE_MAX: usize = 100;
+/// Conversions whose postbacks one read looks for: a reader's thread is back in a moment.
+pub const ERASED_LOOKED_FOR_AT_ONCE_MAX: usize = 10;
+/// Clicks that one commit erases, while nobody else changes sums.
+pub const ERASED_CLICKS_AT_ONCE_MAX: usize = 32;
+/// Conversions that an erasure remembers to have looked for: 4 MiB.
+pub const ERASED_CONVERSIONS_KEPT_MAX: usize = 100_000;
 /// Clicks that an erasure remembers to have erased, so that it does not look at them again.
 pub const ERASED_CLICKS_KEPT_MAX: usize = 100_000;
 /// Records that an erasure could not read and names.
 pub const ERASURE_DAMAGED_NAMED_MAX: usize = 100;
-/// So many conversions that are not filed are worth waiting for: looking through fewer takes about
-/// a millisecond.
+/// So many conversions that are not filed are worth waiting for before an erasure begins: looking
+/// through fewer takes a tenth of a millisecond, twice for each click.
+pub const ERASURE_UNFILED_FEW: u64 = 1000;
+/// So many are worth being filed while it is under way: more often would make many small files.
 pub const ERASURE_UNFILED_MANY: u64 = 10_000;
 /// How long an erasure waits for conversions to be filed before it begins.
 pub const ERASURE_WAITS_FOR_FILING: Duration = Duration::from_secs(30);
 /// How often an erasure looks for what came while it was under way.
 pub const ERASURE_PASSES_MAX: usize = 3;
-/// How long an erasure waits for a report that looks at the sums, before it tries again.
+/// How long an erasure waits for a report that looks at the sums, or for room in the store's queues,
+/// before it tries again.
 pub const ERASURE_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// How often it tries for which the queues have no room: a minute.
+pub const ERASURE_TRIES_MAX: usize = 3000;
 /// How long after an erasure that failed it is tried again.
 pub const ERASURES_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
+/// How long an erasure that was taken up waits before the next one is: long enough for a backup that
+/// is due.
+pub const ERASURES_REST: Duration = Duration::from_secs(3);
+/// The same if somebody has asked for another job meanwhile, and has to ask again.
+pub const ERASURES_GIVE_WAY: Duration = Duration::from_secs(30);
 /// Erasures that a start takes up again at once.
 pub const ERASURES_UNDER_WAY_MAX: usize = 1000;
 /// Ranges of a table's keys that are written out after an erasure, one after the other: each may
@@ -407,5 +424,9 @@ const _: () = assert!(
 const _: () = assert!(UNFILED_WORTH_FILING < UNFILED_MAX, "filing begins before it must");
 const _: () = assert!(COUNTED_ROWS_MAX * 1024 < BATCH_BYTES_MAX, "what is counted fits a batch");
 const _: () = assert!(TXN_ID_BYTES_MAX <= VALUE_BYTES_MAX);
+const _: () = assert!(
+    ERASURES_REST.as_secs() > BACKUP_LOOK_EVERY.as_secs(),
+    "whoever looks whether a backup is due finds no erasure under way"
+);
 const _: () =
     assert!(AUDIT_LIST_BYTES_MAX < AUDIT_DETAILS_BYTES_MAX, "room for what is not listed");

@@ -20,12 +20,12 @@ use crate::audit::Author;
 use crate::backup::remove_copies;
 use crate::dedup::Claim;
 use crate::limits::{
-    ERASURE_UNFILED_MANY, ERASURE_WAITS_FOR_FILING, ERASURES_AGAIN_AFTER, FILING_TURN,
-    TXN_ID_BYTES_MAX,
+    ERASURE_UNFILED_FEW, ERASURE_WAITS_FOR_FILING, ERASURES_AGAIN_AFTER, ERASURES_GIVE_WAY,
+    ERASURES_REST, FILING_TURN, TXN_ID_BYTES_MAX,
 };
 use crate::model::admin::AuditAction;
 use crate::model::ids::ID_BYTES_MAX;
-use crate::postback::{DamagedRecord, Erased};
+use crate::postback::{DamagedRecord, Erased, patiently};
 use crate::store::keys::Subject;
 
 const ERASE: &str = "erase";
@@ -133,7 +133,7 @@ fn subject(state: &AdminState, body: &Erasure) -> Result<Subject, ApiError> {
 /// Waits until the conversions that are there are filed, unless they are few: of those that are not,
 /// all would be looked through for each click. If it takes too long, so be it.
 async fn filed(state: &AdminState) {
-    if state.store.progress().unfiled() < ERASURE_UNFILED_MANY {
+    if state.store.progress().unfiled() < ERASURE_UNFILED_FEW {
         return;
     }
     let wanted = state.store.file_soon();
@@ -153,13 +153,18 @@ async fn would_erase(state: &AdminState, subject: Subject) -> Result<Value, Stri
 
 /// `again` if it was begun before.
 async fn erased(state: &AdminState, subject: Subject, again: bool) -> Result<Value, String> {
+    // No other job is under way, so what is there was left by a kill.
+    let no_copies = || remove_copies(&state.store_path).map_err(not_out_of_files);
+    if again {
+        // It would keep others from their turn, and fail all the same.
+        no_copies()?;
+    }
     filed(state).await;
     let erased = state.postbacks.erase(subject, state.clock.now_ms(), again).await;
     let (erased, touched) = erased.map_err(text)?;
-    // No other job is under way, so what is there was left by a kill.
-    remove_copies(&state.store_path).map_err(not_out_of_files)?;
+    no_copies()?;
     state.store.purge(touched).map_err(not_out_of_files)?;
-    state.store.end_erasure(subject).await.map_err(text)?;
+    patiently(async || state.store.end_erasure(subject).await).await.map_err(text)?;
     result(erased, false)
 }
 
@@ -182,27 +187,36 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 /// Takes up erasures that were begun and have not come to their end: cut short by a stop or a
-/// crash, failed, or begun while another job was running.
+/// crash, failed, or begun while another job was running. Others have their turn between them.
 pub async fn resume_erasures(state: &Arc<AdminState>) {
-    let mut again = tokio::time::interval(ERASURES_AGAIN_AFTER);
     loop {
-        again.tick().await;
-        let under_way = match state.store.erasures().await {
-            Ok(under_way) => under_way,
-            Err(error) => {
-                tracing::warn!(%error, "erasures under way cannot be read");
-                continue;
+        match state.store.erasures().await {
+            Ok(under_way) => {
+                for subject in under_way {
+                    resume(state, subject).await;
+                }
             }
+            Err(error) => tracing::warn!(%error, "erasures under way cannot be read"),
+        }
+        tokio::time::sleep(ERASURES_AGAIN_AFTER).await;
+    }
+}
+
+/// Takes up one of them, when no other job is under way.
+async fn resume(state: &Arc<AdminState>, subject: Subject) {
+    // Somebody may have asked for it again meanwhile. If that cannot be read, it is simply done.
+    while !matches!(state.store.is_erasing(subject).await, Ok(false)) {
+        let runtime = Handle::current();
+        let begun =
+            begin(state, ERASE, move |state| runtime.block_on(erased(state, subject, true)));
+        let is_over = match begun {
+            Ok((.., ended)) => ended.await.is_ok(),
+            Err(_) => false,
         };
-        for subject in under_way {
-            let runtime = Handle::current();
-            let begun =
-                begin(state, ERASE, move |state| runtime.block_on(erased(state, subject, true)));
-            match begun {
-                Ok((.., ended)) => _ = ended.await,
-                // Another time.
-                Err(_) => break,
-            }
+        let rest = if state.jobs.take_refused() { ERASURES_GIVE_WAY } else { ERASURES_REST };
+        tokio::time::sleep(rest).await;
+        if is_over {
+            return;
         }
     }
 }

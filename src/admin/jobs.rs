@@ -50,6 +50,8 @@ pub struct Jobs(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     begun: u64,
+    /// Whether somebody wanted to begin one while another was under way.
+    has_refused: bool,
     jobs: VecDeque<Job>,
 }
 
@@ -58,6 +60,7 @@ impl Jobs {
     fn begin(&self, kind: &'static str, now_ms: u64) -> Result<(u64, Job), ApiError> {
         let mut kept = self.lock();
         if kept.jobs.back().is_some_and(|job| job.status == "running") {
+            kept.has_refused = true;
             return Err(ApiError::job_running(kept.begun));
         }
         kept.begun += 1;
@@ -86,6 +89,11 @@ impl Jobs {
                 Err(error) => (job.status, job.error) = ("failed", Some(error)),
             }
         }
+    }
+
+    /// Whether somebody was refused since this was asked last, because another was under way.
+    pub(super) fn take_refused(&self) -> bool {
+        std::mem::take(&mut self.lock().has_refused)
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

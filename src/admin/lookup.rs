@@ -110,7 +110,8 @@ pub async fn trace(
     for conversion in conversions {
         let record = conversion.record()?;
         let steps_ms = record.steps_by_postback_ms();
-        postbacks.extend(state.store.inbound_of_conversion(conversion.id, steps_ms).await?);
+        let made = state.store.inbound_of_conversions(vec![(conversion.id, steps_ms)]);
+        postbacks.extend(made.await?);
         let shape = TracedRecord::Conversion(Box::new(Conversion::of(&conversion)?));
         entries.push(entry("conversion", conversion.id, shape));
         for posting in postings(conversion.id, &record) {

@@ -2,33 +2,33 @@
 //! money needs stays: each conversion with its amounts, its history and the keys of its claims.
 //!
 //! A click is erased with its conversions; a customer with all conversions that name it, their
-//! clicks, and what else happened on these, unless it names another customer. Whoever erases a
-//! conversion holds its claims, as whoever changes one does. Erasing twice changes nothing, so
-//! what a crash has cut short is simply done again.
+//! clicks, and what else happened on these, unless it names another customer; and what the log of
+//! postbacks as received has of all that (`log`). Whoever erases a conversion holds its claims, as
+//! whoever changes one does; those of a page are on their way to the disk at the same time. Erasing
+//! twice changes nothing, so what a crash has cut short is simply done again, and so is a step for
+//! which the store had no room.
+
+mod log;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 
-use super::flow::{PostbackRequest, Postbacks};
-use super::mapping::Fields;
-use super::sender::Sender;
+use super::flow::Postbacks;
 use super::update::{ChangeError, status_of};
-use crate::catalog::Catalog;
 use crate::click_id::RecordId;
-use crate::dedup::{Claim, ClaimSet};
+use crate::dedup::{Changing, ClaimSet};
 use crate::limits::{
-    ERASED_AT_ONCE_MAX, ERASED_CLICKS_KEPT_MAX, ERASURE_AGAIN_AFTER, ERASURE_DAMAGED_NAMED_MAX,
-    ERASURE_PASSES_MAX, PAGE_ROWS_MAX, REPROCESS_REST,
+    ERASED_AT_ONCE_MAX, ERASED_CLICKS_AT_ONCE_MAX, ERASED_CLICKS_KEPT_MAX,
+    ERASED_LOOKED_FOR_AT_ONCE_MAX, ERASURE_AGAIN_AFTER, ERASURE_DAMAGED_NAMED_MAX,
+    ERASURE_PASSES_MAX, ERASURE_TRIES_MAX, ERASURE_UNFILED_MANY,
 };
-use crate::model::fields::Field;
-use crate::model::reasons::{Flag, PostbackResult};
-use crate::store::keys::{self, DedupeKey, Subject, hex};
-use crate::store::records::{ConversionRecord, InboundRow, inbound_flags};
+use crate::model::reasons::Flag;
+use crate::store::keys::{self, DedupeKey, RecordKey, Subject, hex};
+use crate::store::records::ConversionRecord;
 use crate::store::schema::Table;
 use crate::store::ticket::Outcome;
 use crate::store::{
-    ClickErasure, ConversionChange, EraseError, FoundInbound, ReadError, StoredConversion,
-    SubmitError, Touched,
+    self, ClickErasure, ConversionChange, EraseError, ErasedClicks, FoundInbound, Page, ReadError,
+    StoredConversion, SubmitError, Touched,
 };
 
 /// What was erased, or would be.
@@ -72,6 +72,10 @@ struct Erasing<'p> {
     touched: Touched,
     /// Clicks that need not be looked at again.
     seen: HashSet<RecordId>,
+    /// Clicks whose records are still to be erased.
+    clicks: Vec<RecordId>,
+    /// For how many steps of a conversion the postbacks were looked for that made them.
+    looked_for: HashMap<RecordId, usize>,
     /// Clicks whose postbacks are still to be looked for.
     named: HashSet<RecordId>,
     /// Postbacks that are still to be blanked.
@@ -99,14 +103,14 @@ impl Postbacks {
         let mut erasing = Erasing::new(self, subject, Some(now_ms));
         for _ in 0..ERASURE_PASSES_MAX {
             let before = erasing.done();
-            self.store.all_appended().await.map_err(EraseError::from)?;
+            patiently(async || self.store.all_appended().await).await?;
             erasing.pass().await?;
             if erasing.done() == before {
                 break;
             }
         }
         if let Subject::Customer(customer) = subject {
-            self.store.all_appended().await.map_err(EraseError::from)?;
+            patiently(async || self.store.all_appended().await).await?;
             erasing.log(customer, again).await?;
         }
         Ok((erasing.erased, erasing.touched))
@@ -122,14 +126,18 @@ impl Postbacks {
         Ok(erasing.erased)
     }
 
-    /// Erases the texts of a conversion; false if that was done before, or it is gone.
-    async fn erase_conversion(&self, id: RecordId, now_ms: u64) -> Result<bool, ChangeError> {
+    /// Has the texts of a conversion erased; `None` if that was done before, or it is gone.
+    async fn erase_conversion(
+        &self,
+        id: RecordId,
+        now_ms: u64,
+    ) -> Result<Option<Changing>, ChangeError> {
         let Some((claims, Some(stored))) = self.hold_as_is([id]).await?.pop() else {
-            return Ok(false);
+            return Ok(None);
         };
         let before = stored.record()?;
         if before.is_erased() {
-            return Ok(false);
+            return Ok(None);
         }
         if self.store.health().is_disk_full() {
             return Err(SubmitError::DiskFull.into());
@@ -140,30 +148,28 @@ impl Postbacks {
                 let change = ConversionChange { conversion: id, before: &before, after: &after };
                 self.store.change_conversion(change, None, ticket)
             })?;
+        // At once: the next one may be claimed by the same, and wait for it.
         self.store.writer().flush();
-        match changing.settled().await {
-            Outcome::Durable => Ok(true),
-            Outcome::NotDone | Outcome::Unknown => Err(ChangeError::NotDurable),
-        }
+        Ok(Some(changing))
     }
 
-    /// Erases a click's record; false if that was done before, or it is not there.
-    async fn erase_click(&self, click: RecordId) -> Result<bool, ChangeError> {
+    /// Erases clicks' records.
+    async fn erase_clicks(&self, clicks: &[RecordId]) -> Result<ErasedClicks, ChangeError> {
         loop {
-            let (ticket, is_ours) = match self.store.erase_click(click)? {
-                ClickErasure::Absent | ClickErasure::Erased => return Ok(false),
-                ClickErasure::Submitted(ticket) => (ticket, true),
-                ClickErasure::Later(Some(ticket)) => (ticket, false),
+            let (ticket, erased) = match self.store.erase_clicks(clicks)? {
+                ClickErasure::Begun(None, erased) => return Ok(erased),
+                ClickErasure::Begun(Some(ticket), erased) => (ticket, Some(erased)),
+                ClickErasure::Later(Some(ticket)) => (ticket, None),
                 ClickErasure::Later(None) => {
                     tokio::time::sleep(ERASURE_AGAIN_AFTER).await;
                     continue;
                 }
             };
             self.store.writer().flush();
-            match ticket.settled().await {
-                Outcome::Durable if is_ours => return Ok(true),
-                Outcome::Durable => {}
-                Outcome::NotDone | Outcome::Unknown => return Err(ChangeError::NotDurable),
+            match (ticket.settled().await, erased) {
+                (Outcome::Durable, Some(erased)) => return Ok(erased),
+                (Outcome::Durable, None) => {}
+                (Outcome::NotDone | Outcome::Unknown, _) => return Err(ChangeError::NotDurable),
             }
         }
     }
@@ -179,6 +185,8 @@ impl<'p> Erasing<'p> {
             arrivals: 0,
             touched: Touched::default(),
             seen: HashSet::new(),
+            clicks: Vec::new(),
+            looked_for: HashMap::new(),
             named: HashSet::new(),
             found: FoundInbound::default(),
         }
@@ -194,25 +202,32 @@ impl<'p> Erasing<'p> {
         match self.subject {
             Subject::Click(click) => self.visit(click, Whose::Everybodys).await?,
             Subject::Customer(customer) => {
-                let bound = self.postbacks.store.binding_by_key(customer).await?;
-                if let Some(binding) = bound {
-                    self.visit(binding.click, Whose::Nobodys).await?;
+                if let Some(click) = self.bound(customer).await? {
+                    self.visit(click, Whose::Nobodys).await?;
                 }
                 self.customer(customer).await?;
             }
         }
+        self.erase_clicks().await?;
         self.by_clicks().await
+    }
+
+    /// The click that a customer is bound to.
+    async fn bound(&mut self, customer: DedupeKey) -> Result<Option<RecordId>, ChangeError> {
+        let store = &self.postbacks.store;
+        let bound = patiently(async || store.binding_by_key(customer).await).await;
+        let bound = self.unless_damaged(bound, Table::Customers, || hex(&customer.0))?;
+        Ok(bound.flatten().map(|binding| binding.click))
     }
 
     /// The conversions that name a customer, and their clicks.
     async fn customer(&mut self, customer: DedupeKey) -> Result<(), ChangeError> {
         let (of, mut from) = (Subject::Customer(customer), None);
         loop {
-            let store = &self.postbacks.store;
-            let page = store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await?;
-            for stored in &page.rows {
-                let Some(record) = self.readable(stored) else { continue };
-                self.conversion(stored.id, &record).await?;
+            let page = self.page(of, from).await?;
+            let meant = self.all_readable(&page);
+            self.conversions(&meant).await?;
+            for (_, record) in &meant {
                 self.visit(RecordId::from_bytes(record.click), Whose::Nobodys).await?;
             }
             match page.next {
@@ -232,14 +247,12 @@ impl<'p> Erasing<'p> {
         }
         let (of, mut from) = (Subject::Click(click), None);
         loop {
-            let store = &self.postbacks.store;
-            let page = store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await?;
-            for stored in &page.rows {
-                let Some(record) = self.readable(stored) else { continue };
-                if whose == Whose::Everybodys || record.customer_key().is_none() {
-                    self.conversion(stored.id, &record).await?;
-                }
-            }
+            let page = self.page(of, from).await?;
+            let mut meant = self.all_readable(&page);
+            meant.retain(|(_, record)| {
+                whose == Whose::Everybodys || record.customer_key().is_none()
+            });
+            self.conversions(&meant).await?;
             match page.next {
                 Some(last) => from = Some(keys::after(last)),
                 None => break,
@@ -248,140 +261,105 @@ impl<'p> Erasing<'p> {
         self.click(click).await
     }
 
-    async fn conversion(
-        &mut self,
-        id: RecordId,
-        record: &ConversionRecord<'_>,
-    ) -> Result<(), ChangeError> {
-        let is_erased = record.is_erased();
-        let Some(now_ms) = self.at_ms else {
-            self.erased.conversions += u64::from(!is_erased);
-            return Ok(());
-        };
-        // Also if it is erased already: a crash may have come before it was written out.
-        self.touched.conversion(id);
-        if !is_erased {
-            let done = self.postbacks.erase_conversion(id, now_ms).await;
-            let key = || id.to_text().to_string();
-            self.erased.conversions += self.unless_damaged(done, Table::Conversions, key)?;
+    async fn page(
+        &self,
+        of: Subject,
+        from: Option<RecordKey>,
+    ) -> Result<Page<StoredConversion>, ChangeError> {
+        let store = &self.postbacks.store;
+        // What came since it began: all that are not filed would be looked through for each page.
+        if store.progress().unfiled() >= ERASURE_UNFILED_MANY {
+            let _ = store.file_soon();
         }
-        let (store, steps_ms) = (&self.postbacks.store, record.steps_by_postback_ms());
-        self.found.extend(store.inbound_of_conversion(id, steps_ms).await?);
-        if self.found.rows.len() >= ERASED_AT_ONCE_MAX {
-            self.blank().await?;
-        }
-        self.look_for(RecordId::from_bytes(record.click)).await
+        patiently(async || store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await).await
     }
 
+    /// Conversions of a page, and the postbacks that made and changed them.
+    async fn conversions(
+        &mut self,
+        meant: &[(RecordId, ConversionRecord<'_>)],
+    ) -> Result<(), ChangeError> {
+        let left = meant.iter().filter(|(_, record)| !record.is_erased()).map(|(id, _)| *id);
+        let Some(now_ms) = self.at_ms else {
+            self.erased.conversions += left.count() as u64;
+            return Ok(());
+        };
+        self.erase_each(left, now_ms).await?;
+        for some in meant.chunks(ERASED_LOOKED_FOR_AT_ONCE_MAX) {
+            self.behind(some).await?;
+        }
+        for (id, record) in meant {
+            // Also if it is erased already: a crash may have come before it was written out.
+            self.touched.conversion(*id);
+            self.look_for(RecordId::from_bytes(record.click)).await?;
+        }
+        Ok(())
+    }
+
+    /// Erases conversions, and waits for the disk once all are on their way.
+    async fn erase_each(
+        &mut self,
+        conversions: impl Iterator<Item = RecordId>,
+        now_ms: u64,
+    ) -> Result<(), ChangeError> {
+        let (mut on_their_way, mut failed) = (Vec::with_capacity(ERASED_AT_ONCE_MAX), None);
+        for id in conversions {
+            let postbacks = self.postbacks;
+            let begun = patiently(async || postbacks.erase_conversion(id, now_ms).await).await;
+            match self.unless_damaged(begun, Table::Conversions, || id.to_text().to_string()) {
+                Ok(begun) => on_their_way.extend(begun.flatten()),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        for changing in on_their_way {
+            match changing.settled().await {
+                Outcome::Durable => self.erased.conversions += 1,
+                Outcome::NotDone | Outcome::Unknown => failed = Some(ChangeError::NotDurable),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// A click's record, which is erased with those of other clicks.
     async fn click(&mut self, click: RecordId) -> Result<(), ChangeError> {
         if self.at_ms.is_none() {
-            let flags = self.postbacks.store.click_flags(click).await?;
+            let store = &self.postbacks.store;
+            let flags = patiently(async || store.click_flags(click).await).await?;
             let is_left = flags.is_some_and(|flags| flags & Flag::Erased.bit() == 0);
             self.erased.clicks += u64::from(is_left);
             return Ok(());
         }
         self.touched.click(click);
-        let done = self.postbacks.erase_click(click).await;
-        let key = || hex(click.as_bytes());
-        self.erased.clicks += self.unless_damaged(done, Table::Clicks, key)?;
+        self.clicks.push(click);
+        if self.clicks.len() >= ERASED_CLICKS_AT_ONCE_MAX {
+            self.erase_clicks().await?;
+        }
         self.look_for(click).await
     }
 
-    /// Has the postbacks that name a click looked for: once, however many conversions it has.
-    async fn look_for(&mut self, click: RecordId) -> Result<(), ChangeError> {
-        self.named.insert(click);
-        match self.named.len() < ERASED_CLICKS_KEPT_MAX {
-            true => Ok(()),
-            false => self.by_clicks().await,
+    async fn erase_clicks(&mut self) -> Result<(), ChangeError> {
+        let (postbacks, clicks) = (self.postbacks, std::mem::take(&mut self.clicks));
+        if clicks.is_empty() {
+            return Ok(());
         }
-    }
-
-    /// The postbacks that made nothing and name a click: those that were refused, and those that
-    /// repeated a conversion which is meant.
-    async fn by_clicks(&mut self) -> Result<(), ChangeError> {
-        let store = &self.postbacks.store;
-        for click in std::mem::take(&mut self.named) {
-            let Some(now_ms) = self.at_ms else { break };
-            let mut found = store.inbound_of_click(click, now_ms).await?;
-            let rows = std::mem::take(&mut found.rows);
-            self.found.extend(found);
-            let mut judged = HashMap::new();
-            for stored in rows {
-                let is_meant = match stored.row()?.head.conversion {
-                    None => true,
-                    Some(id) => match judged.get(&id) {
-                        Some(is_meant) => *is_meant,
-                        None => {
-                            let is_meant = self.means(RecordId::from_bytes(id)).await?;
-                            judged.insert(id, is_meant);
-                            is_meant
-                        }
-                    },
-                };
-                if is_meant {
-                    self.found.rows.push(stored);
-                }
-            }
-            if self.found.rows.len() >= ERASED_AT_ONCE_MAX {
-                self.blank().await?;
-            }
-        }
-        self.blank().await
-    }
-
-    /// Whether a conversion of a click that is looked at is one that is erased with it.
-    async fn means(&self, conversion: RecordId) -> Result<bool, ChangeError> {
-        let Subject::Customer(customer) = self.subject else { return Ok(true) };
-        let stored = self.postbacks.store.conversion(conversion).await?;
-        let record = stored.as_ref().map(|stored| stored.record());
-        let Some(Ok(record)) = record else { return Ok(false) };
-        Ok(record.customer_key().is_none_or(|named| named == customer))
-    }
-
-    /// Postbacks that made nothing and name a customer, whatever click they name: the log is
-    /// looked through as a whole. Where one was blanked before, what was cut short has to be
-    /// written out.
-    async fn log(&mut self, customer: DedupeKey, again: bool) -> Result<(), ChangeError> {
-        let (catalog, mut after) = (self.postbacks.catalog.load_full(), None);
-        loop {
-            let catalog = Arc::clone(&catalog);
-            let filter = Arc::new(move |row: &InboundRow<'_>| match row.head.result() {
-                Some(PostbackResult::Refused | PostbackResult::Duplicate) => {
-                    let is_blank = row.flags & inbound_flags::ERASED != 0;
-                    if is_blank { again } else { names(row, customer, &catalog) }
-                }
-                _ => false,
-            });
-            let store = &self.postbacks.store;
-            let page = store.inbound(0, u64::MAX, after, PAGE_ROWS_MAX, filter).await?;
-            self.found.rows = page.rows;
-            self.found.damaged.extend(page.damaged);
-            self.found.emptied.extend(page.emptied);
-            self.blank().await?;
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
-            tokio::time::sleep(REPROCESS_REST).await;
-        }
-    }
-
-    /// Blanks what was found. What does not decode may be of the person, and tells nobody
-    /// anything.
-    async fn blank(&mut self) -> Result<(), ChangeError> {
-        let FoundInbound { rows, damaged, emptied } = std::mem::take(&mut self.found);
-        let store = &self.postbacks.store;
-        // Those that were emptied before, too: a crash may have come before they were written out.
-        emptied.iter().for_each(|page| self.touched.inbound(page));
-        rows.iter().for_each(|stored| self.touched.inbound(&stored.id.page));
-        self.arrivals += store.erase_inbound(&rows).await?;
-        for page in damaged {
-            if store.empty_inbound(page).await? {
-                self.touched.inbound(&page);
-            }
-            self.damaged(Table::Inbound, hex(&keys::inbound_page(&page)));
+        let erased = patiently(async || postbacks.erase_clicks(&clicks).await).await?;
+        self.erased.clicks += erased.clicks;
+        for click in erased.damaged {
+            self.damaged(Table::Clicks, hex(click.as_bytes()));
         }
         Ok(())
+    }
+
+    /// The records of a page that decode.
+    fn all_readable<'s>(
+        &mut self,
+        page: &'s Page<StoredConversion>,
+    ) -> Vec<(RecordId, ConversionRecord<'s>)> {
+        let rows = page.rows.iter();
+        rows.filter_map(|stored| Some((stored.id, self.readable(stored)?))).collect()
     }
 
     /// The record of a conversion; one that does not decode is named.
@@ -393,18 +371,18 @@ impl<'p> Erasing<'p> {
         record.ok()
     }
 
-    fn unless_damaged(
+    fn unless_damaged<T>(
         &mut self,
-        done: Result<bool, ChangeError>,
+        done: Result<T, ChangeError>,
         table: Table,
         key: impl FnOnce() -> String,
-    ) -> Result<u64, ChangeError> {
+    ) -> Result<Option<T>, ChangeError> {
         match done {
             Err(ChangeError::Read(ReadError::Record(_))) => {
                 self.damaged(table, key());
-                Ok(0)
+                Ok(None)
             }
-            done => done.map(u64::from),
+            done => done.map(Some),
         }
     }
 
@@ -415,17 +393,24 @@ impl<'p> Erasing<'p> {
     }
 }
 
-/// Whether a postback names a customer of the advertiser that it spoke for, by the names of today.
-fn names(row: &InboundRow<'_>, customer: DedupeKey, catalog: &Catalog) -> bool {
-    let request = PostbackRequest::of_the_log(row, None);
-    let sender = Sender::at_or_nobody(request.address, catalog);
-    let mut fields = Fields::default();
-    // One that was refused for how it was put has been read as far as it goes.
-    let _ = fields.read(&sender, &request);
-    fields.get(Field::CustomerId).is_some_and(|customer_id| {
-        let advertiser = row.head.advertiser;
-        Claim::Customer { advertiser, customer_id, windows: None }.store_key() == customer
-    })
+/// Takes a step again and again, for a while, as long as the store has no room for it: an erasure
+/// that gave up would have to begin anew.
+///
+/// # Errors
+/// What the step fails with otherwise, or at last.
+pub async fn patiently<T, E>(mut step: impl AsyncFnMut() -> Result<T, E>) -> Result<T, ChangeError>
+where
+    ChangeError: From<E>,
+{
+    for _ in 1..ERASURE_TRIES_MAX {
+        match step().await.map_err(ChangeError::from) {
+            Err(ChangeError::Read(ReadError::Busy(_)) | ChangeError::Submit(SubmitError::Full)) => {
+                tokio::time::sleep(ERASURE_AGAIN_AFTER).await
+            }
+            done => return done,
+        }
+    }
+    Ok(step().await?)
 }
 
 impl From<EraseError> for ChangeError {
@@ -435,5 +420,11 @@ impl From<EraseError> for ChangeError {
             EraseError::Submit(error) => error.into(),
             EraseError::NotDurable => Self::NotDurable,
         }
+    }
+}
+
+impl From<store::ChangeError> for ChangeError {
+    fn from(error: store::ChangeError) -> Self {
+        EraseError::from(error).into()
     }
 }

@@ -5,7 +5,7 @@
 //! conversion (`transition`, pure) changes it in turn (`update`); a negative event takes one back
 //! (`reversal`, pure, and `reverse`); what names no click may name a customer or a known transaction instead (`bound`, `customer`); the network says itself what became of many (`upload`). What
 //! had no exchange rate is priced when it comes (`reprice`); what was refused is judged again
-//! from the log (`reprocess`). Who only asks is told what would come of it (`dry_run`). What is
+//! from the log (`reprocess`). What cannot be read is read as far as anybody can (`garbled`). Who only asks is told what would come of it (`dry_run`). What is
 //! not even read, or too much, is `turned_away`. What the log names is found again (`mention`); what told of a person is erased on request
 //! (`erase`).
 
@@ -20,6 +20,7 @@ mod decide;
 mod dry_run;
 mod erase;
 mod flow;
+mod garbled;
 mod hints;
 mod mapping;
 mod mention;
@@ -41,7 +42,7 @@ pub use answer::{Answer, Told};
 pub use as_received::KeptIp;
 pub use body::Body;
 pub use decide::{Refused, Verdict, decide};
-pub use erase::{DamagedRecord, Erased};
+pub use erase::{DamagedRecord, Erased, patiently};
 pub use flow::{Committing, PostbackRequest, Postbacks, Progress};
 pub use mapping::{Fields, Names};
 pub use mention::{Mention, mentions};

@@ -1,25 +1,29 @@
 //! Postbacks as received of somebody who is erased, blanked in the pages they are in.
 //!
-//! A page is written anew in one commit, under its name. Nobody else changes a page that is
-//! written, and erasures come one after the other.
+//! A page is written anew in one commit, under its name; many are on their way to the disk at the
+//! same time. Nobody else changes a page that is written, and erasures come one after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::engine::{Batch, Engine};
 use super::keys::{self, RecordKey};
 use super::received::StoredInbound;
 use super::records::{
-    InboundHead, InboundRow, StoredIp, begin_inbound_page, decode_inbound_page, encode_inbound,
-    inbound_flags,
+    InboundHead, InboundRow, RecordError, StoredIp, begin_inbound_page, decode_inbound_page,
+    encode_inbound, inbound_flags,
 };
 use super::schema::Table;
+use super::ticket::Ticket;
 use super::{EraseError, ReadError, Store, SubmitError};
 use crate::click_id::RecordId;
+use crate::limits::ERASED_AT_ONCE_MAX;
 
 impl Store {
     /// Removes parameters, paths and addresses of rows that were just read; each page is a commit.
-    /// Returns how many were not erased before. Only one erasure may be under way.
+    /// Done once more with the same rows, it changes nothing. Returns how many were not erased
+    /// before. Only one erasure may be under way.
     ///
     /// # Errors
     /// When a page does not decode, the store takes no writes or the disk did not confirm.
@@ -29,28 +33,19 @@ impl Store {
             let page = pages.entry(row.id.page).or_insert((row.page(), BTreeSet::new()));
             page.1.insert(row.id.row);
         }
-        let mut erased = 0;
-        for (id, (bytes, meant)) in pages {
-            let rows = decode_inbound_page(bytes).map_err(ReadError::from)?;
-            let is_left = |row: &InboundRow<'_>, place: u16| {
-                meant.contains(&place) && row.flags & inbound_flags::ERASED == 0
-            };
-            let left = rows.iter().zip(0..).filter(|(row, place)| is_left(row, *place)).count();
-            if left == 0 {
-                continue;
+        let (pages, mut erased): (Vec<_>, _) = (pages.into_iter().collect(), 0);
+        for some in pages.chunks(ERASED_AT_ONCE_MAX) {
+            let mut on_their_way = Vec::with_capacity(some.len());
+            for (id, (bytes, meant)) in some {
+                let (page, left) = blanked(bytes, meant).map_err(ReadError::from)?;
+                if left > 0 {
+                    on_their_way.push(self.write_anew(id, &page)?);
+                    erased += left;
+                }
             }
-            let mut page = Vec::with_capacity(bytes.len());
-            begin_inbound_page(&mut page);
-            for (row, place) in rows.iter().zip(0..) {
-                let anew = if is_left(row, place) { blank(row) } else { *row };
-                let text = |out: &mut Vec<u8>| {
-                    out.extend_from_slice(anew.text.as_bytes());
-                    anew.flags
-                };
-                encode_inbound(&anew.head, text, &mut page);
+            for ticket in on_their_way {
+                self.durable(&ticket).await?;
             }
-            self.write_anew(&id, &page).await?;
-            erased += left as u64;
         }
         Ok(erased)
     }
@@ -70,15 +65,16 @@ impl Store {
             Some(Err(_)) => {
                 let mut empty = Vec::new();
                 begin_inbound_page(&mut empty);
-                self.write_anew(&page, &empty).await?;
+                self.durable(&*self.write_anew(&page, &empty)?).await?;
                 Ok(true)
             }
         }
     }
 
-    async fn write_anew(&self, id: &RecordKey, page: &[u8]) -> Result<(), EraseError> {
+    /// The commit has to be flushed.
+    fn write_anew(&self, id: &RecordKey, page: &[u8]) -> Result<Arc<Ticket>, SubmitError> {
         if self.health().is_disk_full() {
-            return Err(SubmitError::DiskFull.into());
+            return Err(SubmitError::DiskFull);
         }
         let (key, time_ms) = (keys::inbound_page(id), RecordId::from_bytes(*id).time_ms());
         let put = |batch: &mut Batch| {
@@ -89,8 +85,27 @@ impl Store {
                 batch.put(Table::Inbound, &key, |out| out.extend_from_slice(page));
             }
         };
-        Ok(self.change(put).await?)
+        let ticket = Arc::new(Ticket::default());
+        self.writer.submit(Arc::clone(&ticket) as _, put)?;
+        Ok(ticket)
     }
+}
+
+/// A page without what tells of the rows that are meant, and how many of them had not been erased.
+fn blanked(bytes: &[u8], meant: &BTreeSet<u16>) -> Result<(Vec<u8>, u64), RecordError> {
+    let (mut page, mut left) = (Vec::with_capacity(bytes.len()), 0);
+    begin_inbound_page(&mut page);
+    for (row, place) in decode_inbound_page(bytes)?.iter().zip(0..) {
+        let is_left = meant.contains(&place) && row.flags & inbound_flags::ERASED == 0;
+        let anew = if is_left { blank(row) } else { *row };
+        left += u64::from(is_left);
+        let text = |out: &mut Vec<u8>| {
+            out.extend_from_slice(anew.text.as_bytes());
+            anew.flags
+        };
+        encode_inbound(&anew.head, text, &mut page);
+    }
+    Ok((page, left))
 }
 
 fn blank<'a>(row: &InboundRow<'a>) -> InboundRow<'a> {

@@ -2,9 +2,9 @@
 //! at last from the files.
 //!
 //! A click's sums by `sub1` have to follow it, because a value of `sub1` may be personal and is
-//! part of their keys. So whoever erases a click takes a turn at counting: the click's record, the
-//! sums without it, and those of its conversions are one commit, and nobody else changes sums
-//! meanwhile. What of the click is not counted yet finds it without `sub1` when it is.
+//! part of their keys. So whoever erases clicks takes a turn at counting: their records, the sums
+//! without them, and those of their conversions are one commit, and nobody else changes sums
+//! meanwhile. What of a click is not counted yet finds it without `sub1` when it is.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -19,22 +19,29 @@ use super::records::{
     ErasureRecord, LateClickRecord, SubRecord, click_of,
 };
 use super::schema::Table;
+use super::sum_rows::sub_counts;
 use super::ticket::Ticket;
 use super::{ChangeError, ReadError, Store, SubmitError};
 use crate::click_id::RecordId;
 use crate::limits::{ERASURES_UNDER_WAY_MAX, PURGED_RANGES_MAX};
 use crate::model::period::Quarter;
 
-/// How far the erasure of a click has come.
+/// How far the erasure of some clicks has come.
 pub enum ClickErasure {
-    /// There is no such record.
-    Absent,
-    /// It was erased before.
-    Erased,
-    /// The commit is on its way.
-    Submitted(Arc<Ticket>),
+    /// What is left of them is to be erased by this commit, which is on its way, unless there is
+    /// none.
+    Begun(Option<Arc<Ticket>>, ErasedClicks),
     /// The sums are being changed by this commit, or looked at: it must be tried again.
     Later(Option<Arc<Ticket>>),
+}
+
+/// What one commit erases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErasedClicks {
+    /// How many clicks.
+    pub clicks: u64,
+    /// Those that are left as they are, because they, or sums that they are in, do not decode.
+    pub damaged: Vec<RecordId>,
 }
 
 /// Why a click was not erased.
@@ -196,35 +203,45 @@ impl Store {
         Ok(self.read(Table::Customers, customer.0, Binding::decode).await?.transpose()?)
     }
 
-    /// One attempt to have a click's record written anew without what tells of its visitor, and the
-    /// sums by `sub1` without it. Blocks while it reads; the commit has to be flushed.
+    /// One attempt to have clicks' records written anew without what tells of their visitors, and
+    /// the sums by `sub1` without them. Blocks while it reads; the commit has to be flushed.
     ///
     /// # Errors
     /// When the store cannot be read or takes no writes.
-    pub fn erase_click(&self, click: RecordId) -> Result<ClickErasure, EraseError> {
+    pub fn erase_clicks(&self, clicks: &[RecordId]) -> Result<ClickErasure, EraseError> {
         if self.health.is_disk_full() {
             return Err(SubmitError::DiskFull.into());
         }
         let engine = &*self.engine;
         // Most clicks that are looked at have been erased already, with another conversion.
-        match engine.value(Table::Clicks, click.as_bytes())? {
-            None => return Ok(ClickErasure::Absent),
-            Some(bytes) if records::click_flags(&bytes) & ERASED != 0 => {
-                return Ok(ClickErasure::Erased);
-            }
-            Some(_) => {}
+        let mut left = Vec::with_capacity(clicks.len());
+        for click in clicks {
+            let record = engine.value(Table::Clicks, click.as_bytes())?;
+            let is_left = |bytes: &Vec<u8>| records::click_flags(bytes) & ERASED == 0;
+            left.extend(record.filter(is_left).map(|_| *click));
         }
-        let filed_below = self.filing.below();
-        self.counting
-            .exchange(&self.writer, |counted, subs_from| {
-                let Some(bytes) = engine.value(Table::Clicks, click.as_bytes())? else {
-                    return Ok(None);
-                };
-                let record = ClickRecord::decode(&bytes).map_err(ReadError::from)?;
-                let it = Erasing { engine, click, filed_below, counted, subs_from };
-                if record.is_erased() { Ok(None) } else { it.batch(&record).map(Some) }
-            })
-            .map(ClickErasure::from)
+        left.sort_unstable();
+        left.dedup();
+        let (filed_below, mut erased) = (self.filing.below(), ErasedClicks::default());
+        if left.is_empty() {
+            return Ok(ClickErasure::Begun(None, erased));
+        }
+        let exchange = self.counting.exchange(&self.writer, |counted, subs_from| {
+            let mut it = Erasing::new(engine, filed_below, counted, subs_from);
+            for click in left {
+                match it.click(click) {
+                    Ok(is_erased) => erased.clicks += u64::from(is_erased),
+                    Err(EraseError::Read(ReadError::Record(_))) => erased.damaged.push(click),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok((erased.clicks > 0).then(|| it.batch()))
+        })?;
+        Ok(match exchange {
+            Exchange::Nothing => ClickErasure::Begun(None, erased),
+            Exchange::Submitted(ticket) => ClickErasure::Begun(Some(ticket), erased),
+            Exchange::Later(ticket) => ClickErasure::Later(ticket),
+        })
     }
 
     /// Writes out everything that was touched, so that what was erased is in no file any more.
@@ -239,46 +256,111 @@ impl Store {
 
 const ERASED: u32 = crate::model::reasons::Flag::Erased.bit();
 
-/// A click that is about to be erased, while nobody else changes sums.
+/// Clicks that are about to be erased, while nobody else changes sums.
 struct Erasing<'e> {
     engine: &'e dyn Engine,
-    click: RecordId,
     filed_below: RecordKey,
     counted: Counted,
     subs_from: Quarter,
+    batch: Batch,
+    /// Rows of the sums as they are to be, by their keys.
+    rows: HashMap<Vec<u8>, Counts<'static>>,
 }
 
-impl Erasing<'_> {
-    fn batch(&self, record: &ClickRecord<'_>) -> Result<Batch, EraseError> {
-        let mut batch = Batch::default();
-        batch.put(Table::Clicks, self.click.as_bytes(), |out| record.erased().encode(out));
-        let late = keys::late_click(self.click);
+impl<'e> Erasing<'e> {
+    fn new(
+        engine: &'e dyn Engine,
+        filed_below: RecordKey,
+        counted: Counted,
+        subs_from: Quarter,
+    ) -> Self {
+        let (batch, rows) = Default::default();
+        Self { engine, filed_below, counted, subs_from, batch, rows }
+    }
+
+    /// Erases one of them; false if it is gone, or that was done meanwhile.
+    fn click(&mut self, click: RecordId) -> Result<bool, EraseError> {
+        let Some(bytes) = self.engine.value(Table::Clicks, click.as_bytes())? else {
+            return Ok(false);
+        };
+        let record = ClickRecord::decode(&bytes).map_err(ReadError::from)?;
+        if record.is_erased() {
+            return Ok(false);
+        }
+        let late = keys::late_click(click);
         let is_late = self.engine.value(Table::Counters, &late)?.is_some();
+        let taken_away = self.counted(click, &record, is_late)?;
+        // Nothing fails any more.
+        self.batch.put(Table::Clicks, click.as_bytes(), |out| record.erased().encode(out));
         if is_late {
             let anew = LateClickRecord { fallback: record.fallback, sub1: "" };
-            batch.put(Table::Counters, &late, |out| anew.encode(out));
+            self.batch.put(Table::Counters, &late, |out| anew.encode(out));
         }
-        let sub1 = record.subs[0];
+        for (key, counts) in taken_away {
+            self.rows.entry(key).or_default().add(&counts, Sign::Minus);
+        }
+        Ok(true)
+    }
+
+    /// What of a click is in the sums by `sub1`, and in which rows.
+    fn counted(
+        &mut self,
+        click: RecordId,
+        record: &ClickRecord<'_>,
+        is_late: bool,
+    ) -> Result<Vec<(Vec<u8>, Counts<'static>)>, EraseError> {
+        let (sub1, mut rows) = (record.subs[0], Vec::new());
         if sub1.is_empty() {
-            return Ok(batch);
+            return Ok(rows);
         }
         let mut sums: HashMap<Place, Counts<'static>> = HashMap::new();
-        if !is_late && self.click.as_bytes() < &self.counted.clicks {
-            sums.entry(Place::of(self.click)).or_default().click(record.fallback);
+        if !is_late && click.as_bytes() < &self.counted.clicks {
+            sums.entry(Place::of(click)).or_default().click(record.fallback);
         }
-        self.conversions(&mut sums)?;
-        for (place, counted) in sums {
+        self.conversions(click, &mut sums)?;
+        for (place, counts) in sums {
             if place.quarter >= self.subs_from {
-                self.take_away(&mut batch, place, sub1, &counted)?;
+                rows.extend(self.row(place, sub1)?.map(|key| (key, counts)));
             }
         }
-        Ok(batch)
+        Ok(rows)
+    }
+
+    /// The row in which a value of `sub1` is counted: its own, or that of all others.
+    fn row(&mut self, place: Place, sub1: &str) -> Result<Option<Vec<u8>>, EraseError> {
+        for sub in [Some(sub1), None] {
+            let key = keys::sub_counter(place, sub);
+            if !self.rows.contains_key(&key) {
+                let Some(stored) = self.engine.value(Table::Counters, &key)? else { continue };
+                let mut counts = Counts::default();
+                counts.add(&sub_counts(&stored).map_err(ReadError::from)?, Sign::Plus);
+                self.rows.insert(key.clone(), counts);
+            }
+            return Ok(Some(key));
+        }
+        Ok(None)
+    }
+
+    fn batch(self) -> Batch {
+        let mut batch = self.batch;
+        for (key, counts) in self.rows {
+            if counts.is_zero() {
+                batch.delete(Table::Counters, &key);
+            } else {
+                batch.put(Table::Counters, &key, |out| SubRecord { counts }.encode(out));
+            }
+        }
+        batch
     }
 
     /// Adds up what of the click's conversions is in the sums.
-    fn conversions(&self, sums: &mut HashMap<Place, Counts<'static>>) -> Result<(), EngineError> {
+    fn conversions(
+        &self,
+        click: RecordId,
+        sums: &mut HashMap<Place, Counts<'static>>,
+    ) -> Result<(), EngineError> {
         let (mut ids, up) = (Vec::new(), Direction::Ascending);
-        let (from, to) = keys::by_click_range(self.click);
+        let (from, to) = keys::by_click_range(click);
         self.engine.scan(Table::ByClick, &from, &to, up, &mut |key, _| {
             ids.extend(keys::conversion_of(key));
             ControlFlow::Continue(())
@@ -286,7 +368,7 @@ impl Erasing<'_> {
         let counted = &self.counted.conversions;
         if self.filed_below < *counted {
             let unfiled = &mut |key: &[u8], value: &[u8]| {
-                ids.extend(keys::record(key).filter(|_| click_of(value) == Some(self.click)));
+                ids.extend(keys::record(key).filter(|_| click_of(value) == Some(click)));
                 ControlFlow::Continue(())
             };
             self.engine.scan(Table::Conversions, &self.filed_below, counted, up, unfiled)?;
@@ -318,39 +400,6 @@ impl Erasing<'_> {
             }
             ControlFlow::Continue(())
         })
-    }
-
-    /// Takes what is counted for a value of `sub1` out of its row, or of that of all others.
-    fn take_away(
-        &self,
-        batch: &mut Batch,
-        place: Place,
-        sub1: &str,
-        counted: &Counts<'_>,
-    ) -> Result<(), EraseError> {
-        for sub in [Some(sub1), None] {
-            let key = keys::sub_counter(place, sub);
-            let Some(stored) = self.engine.value(Table::Counters, &key)? else { continue };
-            let mut counts = SubRecord::decode(&stored).map_err(ReadError::from)?.counts;
-            counts.add(counted, Sign::Minus);
-            if counts.is_zero() {
-                batch.delete(Table::Counters, &key);
-            } else {
-                batch.put(Table::Counters, &key, |out| SubRecord { counts }.encode(out));
-            }
-            break;
-        }
-        Ok(())
-    }
-}
-
-impl From<Exchange> for ClickErasure {
-    fn from(exchange: Exchange) -> Self {
-        match exchange {
-            Exchange::Nothing => Self::Erased,
-            Exchange::Submitted(ticket) => Self::Submitted(ticket),
-            Exchange::Later(ticket) => Self::Later(ticket),
-        }
     }
 }
 

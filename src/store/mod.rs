@@ -58,7 +58,7 @@ pub use cap_sums::{ByAffiliate, CapSums};
 pub use catalogs::KeepError;
 pub use changes::ConversionChange;
 pub use counting::{AtOnce, Turn};
-pub use erasing::{ClickErasure, EraseError, Touched};
+pub use erasing::{ClickErasure, EraseError, ErasedClicks, Touched};
 pub use error::{OpenError, ReadError};
 pub use filing::{Progress, yield_to_others};
 pub use health::Health;

@@ -231,45 +231,91 @@ impl Store {
         self.readers.run(read).await?
     }
 
-    /// The postbacks behind the steps of a conversion, of which each has its time.
+    /// The postbacks behind the steps of some conversions, of which each has its time.
     ///
     /// # Errors
     /// When the store cannot be read now.
-    pub async fn inbound_of_conversion(
+    pub async fn inbound_of_conversions(
         &self,
-        conversion: RecordId,
-        steps_ms: BTreeMap<u64, usize>,
+        conversions: Vec<(RecordId, BTreeMap<u64, usize>)>,
     ) -> Result<FoundInbound, ReadError> {
         let read = move |engine: &dyn Engine| {
-            let mut found = FoundInbound::default();
-            for (time_ms, steps) in steps_ms {
-                let to = keys::first_at(time_ms.saturating_add(INBOUND_WAITED_MS_MAX));
-                let (from, to) =
-                    (keys::inbound_page(&keys::first_at(time_ms)), keys::inbound_page(&to));
-                let (mut looked_at, all) = (0, found.rows.len() + steps);
-                each_page(engine, &from, &to, |page, rows, bytes| {
-                    looked_at += 1;
-                    match rows {
-                        Err(_) => _ = found.damaged.insert(page),
-                        Ok([]) => _ = found.emptied.insert(page),
-                        Ok(_) => {}
-                    }
-                    for (row, place) in rows.unwrap_or_default().iter().zip(0..) {
-                        let is_it = row.head.conversion == Some(*conversion.as_bytes())
-                            && row.head.time_ms == time_ms
-                            && row.head.result().is_some_and(|result| result.is_effective());
-                        if is_it {
-                            let id = InboundId { page, row: place };
-                            found.rows.push(StoredInbound { id, page: bytes.into() });
-                        }
-                    }
-                    let ends = found.rows.len() >= all || looked_at == INBOUND_PAGES_LOOKED_AT_MAX;
-                    if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                })?;
+            let (mut found, mut last) = (FoundInbound::default(), None);
+            for (conversion, steps_ms) in conversions {
+                for (time_ms, steps) in steps_ms {
+                    let step = Step { conversion: *conversion.as_bytes(), time_ms, steps };
+                    step.find(engine, &mut last, &mut found)?;
+                }
             }
             Ok(found)
         };
         self.readers.run(read).await?
+    }
+}
+
+/// What happened to a conversion at a time.
+struct Step {
+    conversion: RecordKey,
+    time_ms: u64,
+    /// By so many postbacks.
+    steps: usize,
+}
+
+impl Step {
+    /// Finds the postbacks in a page that made it.
+    fn places(&self, rows: &[InboundRow<'_>]) -> impl Iterator<Item = u16> {
+        let is_it = |row: &InboundRow<'_>| {
+            row.head.conversion == Some(self.conversion)
+                && row.head.time_ms == self.time_ms
+                && row.head.result().is_some_and(|result| result.is_effective())
+        };
+        rows.iter().zip(0..).filter(move |(row, _)| is_it(row)).map(|(_, place)| place)
+    }
+
+    /// Looks first into the page in which the last one was found: neighbours in time are
+    /// neighbours there.
+    fn find(
+        &self,
+        engine: &dyn Engine,
+        last: &mut Option<(RecordKey, Arc<[u8]>)>,
+        found: &mut FoundInbound,
+    ) -> Result<(), EngineError> {
+        let take = |page: RecordKey, bytes: &Arc<[u8]>, row| StoredInbound {
+            id: InboundId { page, row },
+            page: Arc::clone(bytes),
+        };
+        if let Some((page, bytes)) = last
+            && let Ok(rows) = decode_inbound_page(bytes)
+        {
+            let places: Vec<_> = self.places(&rows).collect();
+            if places.len() >= self.steps {
+                found.rows.extend(places.into_iter().map(|place| take(*page, bytes, place)));
+                return Ok(());
+            }
+        }
+        let to = keys::first_at(self.time_ms.saturating_add(INBOUND_WAITED_MS_MAX));
+        let (from, to) =
+            (keys::inbound_page(&keys::first_at(self.time_ms)), keys::inbound_page(&to));
+        let (mut looked_at, all) = (0, found.rows.len() + self.steps);
+        each_page(engine, &from, &to, |page, rows, bytes| {
+            looked_at += 1;
+            match rows {
+                Err(_) => _ = found.damaged.insert(page),
+                Ok([]) => _ = found.emptied.insert(page),
+                Ok(rows) => {
+                    let mut shared = None;
+                    for place in self.places(rows) {
+                        let (_, bytes) = shared.get_or_insert_with(|| (page, Arc::from(bytes)));
+                        found.rows.push(take(page, bytes, place));
+                    }
+                    if shared.is_some() {
+                        *last = shared;
+                    }
+                }
+            }
+            let ends = found.rows.len() >= all || looked_at == INBOUND_PAGES_LOOKED_AT_MAX;
+            if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
     }
 }
 

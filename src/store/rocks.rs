@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, ErrorKind,
-    IngestExternalFileOptions, ReadOptions, ReadTier, SstFileWriter, WriteBatch, WriteOptions,
+    IngestExternalFileOptions, LiveFile, ReadOptions, ReadTier, SstFileWriter, WriteBatch,
+    WriteOptions,
 };
 
 use super::engine::{Batch, Change, Direction, Engine, EngineError, KeyRange, Lookup, Tier, Visit};
@@ -140,6 +141,13 @@ impl RocksEngine {
             true => Ok(()),
             false => Err(EngineError("logs are begun faster than old ones are emptied".to_owned())),
         }
+    }
+
+    /// The table files that have found their place; those that were just flushed lie everywhere.
+    fn sorted_files(&self) -> Result<Vec<LiveFile>, EngineError> {
+        let mut files = self.db.live_files().map_err(failed)?;
+        files.retain(|file| file.level > 0);
+        Ok(files)
     }
 
     fn flush_all(&self) -> Result<(), EngineError> {
@@ -340,10 +348,25 @@ impl Engine for RocksEngine {
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        for KeyRange { table, from, to } in ranges {
+        let mut ranges = ranges.to_vec();
+        ranges.sort_unstable();
+        let mut ranges = ranges.into_iter().peekable();
+        while let Some(KeyRange { table, from, mut to }) = ranges.next() {
             self.unless_ending()?;
-            let family = self.family(*table);
-            self.db.compact_range_cf_opt(family, Some(from), Some(to), &options);
+            // Those that lie in the same files go with it: each would have all of them rewritten.
+            let files = self.sorted_files()?;
+            let is_in_same = |to: &[u8], next: &KeyRange| {
+                let is_both = |file: &LiveFile| {
+                    file.start_key.as_deref() <= Some(to)
+                        && file.end_key.as_deref() >= Some(&next.from[..])
+                };
+                next.table == table
+                    && files.iter().any(|it| it.column_family_name == table.name() && is_both(it))
+            };
+            while let Some(next) = ranges.next_if(|next| is_in_same(&to, next)) {
+                to = next.to.max(to);
+            }
+            self.db.compact_range_cf_opt(self.family(table), Some(from), Some(to), &options);
         }
         // The last one may have been cut short.
         self.unless_ending()?;

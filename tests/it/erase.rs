@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::crash::StopOnDrop;
 use crate::harness::{Answer, Server, Setup, binary, eventually};
 
-const CATALOG: &str = r#"
+pub const CATALOG: &str = r#"
 [[advertisers]]
 id = "casino"
 
@@ -421,14 +421,54 @@ fn copies_of_the_store_that_a_kill_has_left_keep_nothing_of_what_was_erased() {
     server.start_again();
     assert_eq!(left(), [&copies[2], &copies[3]]);
     let body = json!({"click_id": click}).to_string();
-    let begun = server.post_api("erase", "application/json", &body);
-    let job = ended(&server, begun.json()["job_id"].as_str().expect("an ID"));
-    assert_eq!(job["status"], "failed", "{job}");
-    assert_eq!(left(), [&copies[2], &copies[3]]);
+    let fails = || {
+        let begun = server.post_api("erase", "application/json", &body);
+        let job = ended(&server, begun.json()["job_id"].as_str().expect("an ID"));
+        assert_eq!(job["status"], "failed", "{job}");
+        assert_eq!(left(), [&copies[2], &copies[3]]);
+        server.api(&format!("clicks/{click}"))["flags"] == json!(["erased"])
+    };
+    assert!(fails(), "erased, but not out of all files");
+    // Whoever tries again looks for copies first: others want the job's turn, too.
+    let id = accepted(&server, &format!("click_id={click}&event=signup"));
+    std::fs::create_dir(&copies[0]).expect("a folder");
+    fails();
+    assert_eq!(server.api(&format!("conversions/{id}"))["flags"], json!([]));
     drop(other);
     erase(&server, &json!({"click_id": click}));
+    assert_eq!(server.api(&format!("conversions/{id}"))["flags"], json!(["erased"]));
     eventually("no text in any file", || found(&data, &PERSON).is_empty().then_some(()));
     assert!(left().is_empty(), "{:?}", left());
+}
+
+#[test]
+fn others_have_their_turn_between_erasures_that_a_start_takes_up() {
+    let mut server = server();
+    let clicks: Vec<_> = (0..20).map(|_| janes_click(&server)).collect();
+    server.stop();
+    // While a backup seems to be under way, each is begun and fails.
+    let other = std::fs::File::open(server.path("data")).expect("there");
+    other.lock().expect("locked");
+    server.start_again();
+    for click in &clicks {
+        let body = json!({"click_id": click}).to_string();
+        let begun = server.post_api("erase", "application/json", &body);
+        let job = ended(&server, begun.json()["job_id"].as_str().expect("an ID"));
+        assert_eq!(job["status"], "failed", "{job}");
+    }
+    server.stop();
+    drop(other);
+    server.start_again();
+    eventually("the first of them", || {
+        (server.admin("/api/v1/jobs/1").status == 200).then_some(())
+    });
+    let begun = eventually("a turn", || {
+        let begun = server.post_api("verify", "", "");
+        (begun.status == 202).then(|| begun.json())
+    });
+    let before: usize = begun["job_id"].as_str().and_then(|id| id.parse().ok()).expect("a number");
+    assert!(before <= 3, "{before} jobs were begun before");
+    ended(&server, begun["job_id"].as_str().expect("an ID"));
 }
 
 #[test]

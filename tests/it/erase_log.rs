@@ -1,8 +1,10 @@
 //! Erasing somebody from the log of postbacks as received: refused ones that name the customer
 //! alone, and pages that cannot be read.
 
+use postbackd::click_id::RecordId;
+use postbackd::store::claim::Claim;
 use postbackd::store::engine::{Batch, Direction, Engine};
-use postbackd::store::keys::{inbound_page, inbound_page_of, inbound_pages_end};
+use postbackd::store::keys::{hex, inbound_page, inbound_page_of, inbound_pages_end};
 use postbackd::store::records::decode_inbound_page;
 use postbackd::store::schema::Table;
 use postbackd::store::{RocksEngine, database_folder};
@@ -74,6 +76,122 @@ fn refused_postbacks_that_name_the_customer_alone_are_erased_with_it_and_no_othe
     assert!(left.iter().all(|row| !row["params"].to_string().contains("player")), "{left:#?}");
 }
 
+/// The rows that are left as they were.
+fn whole(server: &Server) -> Vec<Value> {
+    let rows = items(server, "");
+    rows.into_iter().filter(|row| row["erased"] == json!(false)).collect()
+}
+
+#[test]
+fn a_person_is_found_behind_what_cannot_be_read_and_beside_others() {
+    let server = server();
+    let click = janes_click(&server);
+    let (customer, own) = (PERSON[6], PERSON[7]);
+    let many: String = (0..70).map(|n| format!("x{n}=1&")).collect();
+    let long = format!("sub1={}&", "x".repeat(600));
+    let unreadable = [
+        ("bad=%zz&", "bad_encoding"),
+        ("%zz=1&", "bad_encoding"),
+        ("bad=%ff&", "bad_encoding"),
+        (&*long, "bad_encoding"),
+        ("event=a&event=b&", "ambiguous_parameter"),
+        (&*many, "too_many_parameters"),
+    ];
+    let check = |who: &str, others: &str, body: &Value| {
+        for (before, reason) in unreadable {
+            for said in [format!("{who}&own={own}"), format!("{others}&own=1")] {
+                let answer = server.get(&format!("/postback/casino?{before}{said}")).json();
+                assert_eq!(answer["reason"], reason, "{before}{said}: {answer}");
+            }
+        }
+        eventually("they are in the log", || {
+            (whole(&server).len() == 2 * unreadable.len()).then_some(())
+        });
+        erase(&server, body);
+        let left = whole(&server);
+        assert_eq!(left.len(), unreadable.len(), "{left:#?}");
+        assert!(!Value::from(left).to_string().contains(own));
+        // The others, which are nobody's that is known.
+        erase(&server, &json!({"advertiser": "casino", "customer_id": "somebody-else"}));
+        assert_eq!(whole(&server), [Value::Null; 0]);
+    };
+    let body = json!({"advertiser": "casino", "customer_id": customer});
+    let others = "customer_id=somebody-else";
+    check(&format!("customer_id={customer}"), others, &body);
+    check(&format!("customer_id=%4Fe46nIbSla&{others}"), others, &body);
+    check(&format!("{others}&customer_id={customer}"), others, &body);
+    let body = json!({"click_id": click});
+    check(&format!("click_id={click}"), others, &body);
+    check(&format!("click_id=nonsense&click_id={click}"), others, &body);
+    eventually("no text in any file", || {
+        found(&server.path("data"), &[customer, own]).is_empty().then_some(())
+    });
+}
+
+#[test]
+fn what_repeated_a_conversion_that_nobody_can_read_is_blanked() {
+    let mut server = server();
+    let click = janes_click(&server);
+    let sale =
+        |txn: &str, who: &str| format!("click_id={click}&event=deposit&txn_id={txn}&amount=1{who}");
+    let ids = ["C-1", "C-2", "C-3", "C-4"].map(|txn| {
+        let who = if txn == "C-4" { "jack" } else { "jane" };
+        accepted(&server, &sale(txn, &format!("&customer_id={who}")))
+    });
+    // Nothing in it says whose it is.
+    for txn in ["C-1", "C-2", "C-3", "C-4"] {
+        let again = casino(&server, &sale(txn, &format!("&own={}-{txn}", PERSON[7])));
+        assert_eq!(again.verdict(), (200, "duplicate", ""));
+    }
+    eventually("they are in the log", || {
+        (items(&server, "result=duplicate").len() == 4).then_some(())
+    });
+    // A start files what is there.
+    server.stop();
+    server.start_again();
+    server.stop();
+    let key = |id: &str| *RecordId::parse(id.as_bytes()).expect("an ID").as_bytes();
+    change(&server, |batch| {
+        batch.put(Table::Conversions, &key(&ids[1]), |out| out.push(3));
+        batch.delete(Table::Conversions, &key(&ids[2]));
+    });
+    server.start_again();
+    let done = erase(&server, &json!({"advertiser": "casino", "customer_id": "jane"}));
+    assert_eq!(done["damaged"], json!([{"table": "conversions", "key": ids[1]}]), "{done}");
+    let left = items(&server, "result=duplicate");
+    let left: Vec<_> = left.iter().filter(|row| row["erased"] == json!(false)).collect();
+    assert_eq!(left.len(), 1, "{left:#?}");
+    assert!(left[0]["params"].to_string().contains("C-4"), "{left:#?}");
+}
+
+#[test]
+fn a_binding_that_cannot_be_read_is_named_and_keeps_nobody_from_being_erased() {
+    let mut server = server();
+    let click = janes_click(&server);
+    let customer = PERSON[6];
+    let sale = format!("click_id={click}&event=deposit&txn_id=B-1&amount=1&customer_id={customer}");
+    let id = accepted(&server, &sale);
+    server.stop();
+    server.start_again();
+    server.stop();
+    let claim = Claim::Customer { advertiser: "casino", customer_id: customer, windows: None };
+    let key = claim.store_key().0;
+    change(&server, |batch| batch.put(Table::Customers, &key, |out| out.push(1)));
+    server.start_again();
+    let body = json!({"advertiser": "casino", "customer_id": customer});
+    let done = erase(&server, &body);
+    let named = json!([{"table": "customers", "key": hex(&key)}]);
+    assert_eq!(
+        done,
+        json!({"clicks": 1, "conversions": 1, "damaged": named, "dry_run": false}),
+        "{done}"
+    );
+    assert_eq!(server.api(&format!("conversions/{id}"))["flags"], json!(["erased"]));
+    eventually("no text in any file", || {
+        found(&server.path("data"), &[customer]).is_empty().then_some(())
+    });
+}
+
 #[test]
 fn what_others_did_by_the_same_click_stays_in_the_log() {
     let server = server();
@@ -134,6 +252,15 @@ fn what_was_blanked_before_an_erasure_was_cut_short_is_written_out_by_the_next()
     drop(other);
     erase(&server, &body);
     eventually("no text in any file", || found(&data, &[customer]).is_empty().then_some(()));
+}
+
+/// Changes the database of a server that is stopped.
+fn change(server: &Server, change: impl FnOnce(&mut Batch)) {
+    let database = database_folder(&server.path("data"));
+    let engine = RocksEngine::open(&database, 8 << 20).expect("nobody has it open");
+    let mut batch = Batch::default();
+    change(&mut batch);
+    engine.append(&batch).and_then(|()| engine.sync()).expect("written");
 }
 
 /// Damages each page of the log that `is_meant` by its postbacks' parameters; their keys.

@@ -19,6 +19,7 @@ mod customers;
 mod drain;
 mod endurance;
 mod erase;
+mod erase_busy;
 mod erase_log;
 mod faults;
 mod framing;
