@@ -1185,6 +1185,36 @@ fn tables_in(folder: &Path) -> usize {
     entries.filter(|entry| entry.path().extension().is_some_and(|it| it == "sst")).count()
 }
 
+/// The highest number of a table file, which each new one has when it is made.
+fn newest_table(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    let number = |name: &std::ffi::OsStr| name.to_str()?.strip_suffix(".sst")?.parse::<u64>().ok();
+    entries.filter_map(|entry| number(&entry.file_name())).max().unwrap_or_default()
+}
+
+#[test]
+fn ranges_that_lie_in_the_same_files_are_purged_at_once() {
+    const ROWS: u64 = 320;
+    let folder = folder();
+    let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
+    let all = fill(&engine, ROWS);
+    engine.purge(std::slice::from_ref(&all)).expect("purged");
+    let before = newest_table(folder.path());
+    let parts: Vec<_> = (0..ROWS)
+        .step_by(10)
+        .map(|row| KeyRange {
+            table: Table::Clicks,
+            from: keys::first_at(row).to_vec(),
+            to: keys::first_at(row + 4).to_vec(),
+        })
+        .collect();
+    engine.purge(&parts).expect("purged");
+    let made = newest_table(folder.path()) - before;
+    // Logs have numbers, too.
+    assert!(0 < made && made < parts.len() as u64 / 2, "{made} files or more");
+    assert_eq!(rows_of(&engine, &all), ROWS);
+}
+
 #[test]
 fn a_purge_is_cut_short_by_a_stop_and_done_again_by_the_next_start() {
     const ROWS: u64 = 3000;
