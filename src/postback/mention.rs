@@ -2,7 +2,6 @@
 //! whether or not anything is known by it, under the parameter names that their sender has today.
 
 use super::flow::PostbackRequest;
-use super::mapping::Fields;
 use super::sender::Sender;
 use crate::catalog::Catalog;
 use crate::model::fields::Field;
@@ -31,9 +30,10 @@ impl Mention {
         if wanted.iter().all(|(_, text)| text.is_none()) {
             return true;
         }
-        let fields = fields(row, catalog);
-        let is = |field, text: &str| fields.get(field) == Some(text);
-        wanted.iter().all(|(field, text)| text.as_deref().is_none_or(|text| is(*field, text)))
+        let named = |(field, text): &(_, &Option<String>)| {
+            text.as_deref().is_none_or(|text| names(row, *field, text, catalog))
+        };
+        wanted.iter().all(named)
     }
 }
 
@@ -41,15 +41,11 @@ impl Mention {
 #[must_use]
 pub fn mentions(row: &InboundRow<'_>, text: &str, catalog: &Catalog) -> bool {
     const NAMES: [Field; 4] = [Field::TxnId, Field::ReversalId, Field::CustomerId, Field::ClickId];
-    let fields = fields(row, catalog);
-    NAMES.iter().any(|field| fields.get(*field) == Some(text))
+    NAMES.iter().any(|field| names(row, *field, text, catalog))
 }
 
-fn fields<'r>(row: &InboundRow<'r>, catalog: &Catalog) -> Fields<'r> {
+fn names(row: &InboundRow<'_>, field: Field, text: &str, catalog: &Catalog) -> bool {
     let request = PostbackRequest::of_the_log(row, None);
     let sender = Sender::at_or_nobody(request.address, catalog);
-    let mut fields = Fields::default();
-    // One that was refused for how it was put has been read as far as it goes.
-    let _ = fields.read(&sender, &request);
-    fields
+    request.pick(&sender.names, field, |value| (value == text).then_some(())).is_some()
 }
