@@ -9,7 +9,7 @@ use common::{Bench, NOW_MS, postback};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use postbackd::catalog::{Macro, MacroValues, Slot, Template};
 use postbackd::click_id::{Keyring, Minter, RecordId};
-use postbackd::dedup::{Acquired, Claim, ClaimSet, Deduplicator, Original};
+use postbackd::dedup::{Acquired, Claim, ClaimSet, Deduplicator, Known, Original, Receipt};
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::status::Status;
 use postbackd::store::RocksEngine;
@@ -75,13 +75,16 @@ fn claim(c: &mut Criterion) {
     let dedup = Deduplicator::new(1_000_000, 7, Arc::default());
     let original = Original { conversion: RecordId::from_bytes([1; 16]), status: Status::Approved };
     let known = claim("known");
-    dedup.remember(&ClaimSet::new(known, None), original);
-    group.bench_function("known", |b| b.iter(|| dedup.known(black_box(&known), NOW_MS)));
+    dedup.remember(&ClaimSet::new(known, None), Known { original, is_from_log: false });
+    group.bench_function("known", |b| {
+        b.iter(|| dedup.known(black_box(&known), Receipt::Now(NOW_MS)))
+    });
     let store = Arc::clone(&bench.clicks.store);
     let fresh = ClaimSet::new(claim("fresh"), None);
     group.bench_function("acquire_and_release", |b| {
         b.iter(|| {
-            let acquire = std::pin::pin!(dedup.acquire(&store, fresh, original, NOW_MS));
+            let acquire =
+                std::pin::pin!(dedup.acquire(&store, fresh, original, Receipt::Now(NOW_MS)));
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
             let std::task::Poll::Ready(Ok(Acquired::Held(held))) = acquire.poll(&mut context)
             else {

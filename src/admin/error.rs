@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::catalog::{Mistake, mistakes};
 use crate::catalog::{LoadError, version_text};
+use crate::dedup::ClaimError;
 use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT, UPLOAD_BYTES_MAX};
 use crate::rates::PutError;
 use crate::report::ReportError;
@@ -221,6 +222,15 @@ impl From<ReadError> for ApiError {
             ReadError::Engine(_) | ReadError::Record(_) | ReadError::Poisoned => {
                 Self::store_failed(error)
             }
+        }
+    }
+}
+
+impl From<ClaimError> for ApiError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Read(error) => error.into(),
+            ClaimError::TooMany => Self::store_failed(error),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::ledger;
 use super::server::AdminState;
 use super::shapes::{Click, Conversion, Trace, TraceEntry, TracedRecord, rfc3339};
 use crate::click_id::{ClickId, RecordId};
-use crate::dedup::{Claim, ClaimSet};
+use crate::dedup::{Claim, ClaimSet, Receipt};
 use crate::limits::{TRACE_CONVERSIONS_MAX, TRACE_INBOUND_MAX, TXN_ID_BYTES_MAX};
 use crate::postback::mentions;
 use crate::store::postings::postings;
@@ -172,7 +172,7 @@ async fn by_transaction(
             Claim::Reversal { advertiser, event, reversal_id: txn_id },
         ] {
             let claims = ClaimSet::new(claim, None);
-            let found = state.dedup.find(&state.store, claims, now_ms).await?;
+            let found = state.dedup.find(&state.store, claims, Receipt::Now(now_ms)).await?;
             if let Some(original) = found {
                 conversions.extend(state.store.conversion(original.conversion).await?);
             }

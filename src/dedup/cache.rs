@@ -26,6 +26,18 @@ pub struct Original {
     pub status: Status,
 }
 
+/// What is remembered of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The conversion that holds it.
+    pub original: Original,
+    /// Whether that was judged again: since when it holds, only its record says.
+    pub is_from_log: bool,
+}
+
+/// In [`Packed::status`], beside the status's code.
+const FROM_LOG: u8 = 0x80;
+
 /// 33 bytes with its key, aligned to one: 39 with the table's own overhead when full.
 #[derive(Clone, Copy)]
 struct Packed {
@@ -95,39 +107,37 @@ impl Cache {
 
     /// The conversion that holds the claim with this cache key, if remembered.
     #[must_use]
-    pub fn get(&self, key: &[u8; 16]) -> Option<Original> {
+    pub fn get(&self, key: &[u8; 16]) -> Option<Known> {
         let generations = self.generations.load();
         let find = |generation: &Generation| generation.get(key).and_then(|entry| entry.unpack());
         find(&generations.current).or_else(|| find(&generations.previous))
     }
 
     /// Remembers a settled claim, newest wins.
-    pub fn insert(&self, key: [u8; 16], original: Original) {
-        if self.generations.load().current.insert(key, Packed::of(original)).is_none() {
-            self.one_more();
-        }
+    pub fn insert(&self, key: [u8; 16], known: Known) {
+        let is_new = self.generations.load().current.insert(key, Packed::of(known)).is_none();
+        self.count(is_new);
     }
 
-    /// Remembers a claim as it was settled once, where none is remembered. Looks and inserts under
-    /// one lock: who settles it meanwhile is newer.
-    pub fn insert_if_vacant(&self, key: [u8; 16], original: Original) {
-        let inserted = {
+    /// Remembers a settled claim, unless one is remembered that may be newer.
+    pub fn insert_older(&self, key: [u8; 16], known: Known) {
+        let is_new = {
             let generations = self.generations.load();
+            let is_older = || generations.previous.contains_key(&key);
+            // In one step: a newer one may be settled at this moment.
             match generations.current.entry(key) {
-                Entry::Vacant(vacant) if !generations.previous.contains_key(&key) => {
-                    vacant.insert(Packed::of(original));
+                Entry::Vacant(vacant) if !is_older() => {
+                    drop(vacant.insert(Packed::of(known)));
                     true
                 }
-                _ => false,
+                Entry::Vacant(_) | Entry::Occupied(_) => false,
             }
         };
-        if inserted {
-            self.one_more();
-        }
+        self.count(is_new);
     }
 
-    fn one_more(&self) {
-        if self.entries.fetch_add(1, Ordering::Relaxed) + 1 >= self.entries_max {
+    fn count(&self, is_new: bool) {
+        if is_new && self.entries.fetch_add(1, Ordering::Relaxed) + 1 >= self.entries_max {
             self.rotate();
         }
     }
@@ -140,7 +150,7 @@ impl Cache {
             if let Some(mut entry) = generation.get_mut(key)
                 && entry.conversion == *original.conversion.as_bytes()
             {
-                entry.status = original.status.code();
+                entry.status = original.status.code() | entry.status & FROM_LOG;
             }
         }
     }
@@ -158,12 +168,12 @@ impl Cache {
     }
 
     /// Remembers a claim that the store knows, if there is room: it may be forgotten at any time.
-    pub fn insert_stored(&self, key: [u8; 16], original: Original) {
+    pub fn insert_stored(&self, key: [u8; 16], known: Known) {
         if self.entries.load(Ordering::Relaxed) >= self.entries_max {
             self.rotate();
         }
         if self.entries.load(Ordering::Relaxed) < self.entries_max {
-            self.insert(key, original);
+            self.insert(key, known);
         }
     }
 
@@ -193,13 +203,16 @@ impl Cache {
 }
 
 impl Packed {
-    fn of(original: Original) -> Self {
-        Self { conversion: *original.conversion.as_bytes(), status: original.status.code() }
+    const fn of(known: Known) -> Self {
+        let Known { original: Original { conversion, status }, is_from_log } = known;
+        let from_log = if is_from_log { FROM_LOG } else { 0 };
+        Self { conversion: *conversion.as_bytes(), status: status.code() | from_log }
     }
 
-    fn unpack(self) -> Option<Original> {
-        let status = Status::from_code(self.status)?;
-        Some(Original { conversion: RecordId::from_bytes(self.conversion), status })
+    fn unpack(self) -> Option<Known> {
+        let status = Status::from_code(self.status & !FROM_LOG)?;
+        let original = Original { conversion: RecordId::from_bytes(self.conversion), status };
+        Some(Known { original, is_from_log: self.status & FROM_LOG != 0 })
     }
 }
 
@@ -217,15 +230,19 @@ mod tests {
         Original { conversion, status: Status::Approved }
     }
 
+    fn known(n: u64) -> Known {
+        Known { original: original(n), is_from_log: false }
+    }
+
     #[test]
     fn the_newest_claims_are_remembered_and_their_number_is_bounded() {
         let cache = Cache::new(1000, Arc::default());
         for n in 0..10_500 {
-            cache.insert(key(n), original(n));
-            assert_eq!(cache.get(&key(n)), Some(original(n)));
+            cache.insert(key(n), known(n));
+            assert_eq!(cache.get(&key(n)), Some(known(n)));
         }
         for n in 9_500..10_500 {
-            assert_eq!(cache.get(&key(n)), Some(original(n)), "{n} is among the newest");
+            assert_eq!(cache.get(&key(n)), Some(known(n)), "{n} is among the newest");
         }
         assert_eq!(cache.get(&key(1)), None, "the oldest are forgotten");
         assert!(cache.fill().1 <= cache.fill().0);
@@ -234,22 +251,22 @@ mod tests {
     #[test]
     fn a_claim_taken_anew_names_the_newest_conversion() {
         let cache = Cache::new(10, Arc::default());
-        cache.insert(key(1), original(1));
-        cache.insert(key(1), original(2));
-        assert_eq!(cache.get(&key(1)), Some(original(2)));
+        cache.insert(key(1), known(1));
+        cache.insert(key(1), known(2));
+        assert_eq!(cache.get(&key(1)), Some(known(2)));
     }
 
     #[test]
     fn what_was_read_earlier_displaces_nothing_that_is_newer() {
         let cache = Cache::new(3, Arc::default());
         for n in 1..=4 {
-            cache.insert(key(n), original(n));
+            cache.insert(key(n), known(n));
         }
         for n in 1..=5 {
-            cache.insert_if_vacant(key(n), original(9));
+            cache.insert_older(key(n), known(9));
         }
         let found = [1, 2, 3, 4, 5].map(|n| cache.get(&key(n)));
-        assert_eq!(found, [1, 2, 3, 4, 9].map(|n| Some(original(n))), "in either generation");
+        assert_eq!(found, [1, 2, 3, 4, 9].map(|n| Some(known(n))), "in either generation");
         // Nor what comes at the same moment.
         const KEYS: u64 = 50_000;
         let cache = Cache::new(2 * KEYS as usize, Arc::default());
@@ -265,11 +282,11 @@ mod tests {
             }
         };
         std::thread::scope(|scope| {
-            scope.spawn(|| each(&|n| cache.insert_if_vacant(key(n), original(n + KEYS))));
-            scope.spawn(|| each(&|n| cache.insert(key(n), original(n))));
+            scope.spawn(|| each(&|n| cache.insert_older(key(n), known(n + KEYS))));
+            scope.spawn(|| each(&|n| cache.insert(key(n), known(n))));
         });
         for n in 0..KEYS {
-            assert_eq!(cache.get(&key(n)), Some(original(n)), "{n}");
+            assert_eq!(cache.get(&key(n)), Some(known(n)), "{n}");
         }
     }
 
@@ -277,34 +294,35 @@ mod tests {
     fn what_is_forgotten_makes_room_and_another_conversions_claim_stays() {
         let cache = Cache::new(3, Arc::default());
         for n in [1, 2] {
-            cache.insert(key(n), original(n));
+            cache.insert(key(n), known(n));
         }
         cache.forget(&key(1), original(2).conversion);
-        assert_eq!(cache.get(&key(1)), Some(original(1)), "it is another one's");
+        assert_eq!(cache.get(&key(1)), Some(known(1)), "it is another one's");
         cache.forget(&key(1), original(1).conversion);
         cache.forget(&key(1), original(1).conversion);
         assert_eq!(cache.get(&key(1)), None);
         // Room for one more before the generation is full.
-        cache.insert(key(3), original(3));
+        cache.insert(key(3), known(3));
         assert_eq!(cache.fill().1, 2);
-        assert_eq!(cache.get(&key(2)), Some(original(2)));
-        cache.insert(key(4), original(4));
+        assert_eq!(cache.get(&key(2)), Some(known(2)));
+        cache.insert(key(4), known(4));
         cache.forget(&key(2), original(2).conversion);
-        assert_eq!((cache.get(&key(2)), cache.get(&key(4))), (None, Some(original(4))));
+        assert_eq!((cache.get(&key(2)), cache.get(&key(4))), (None, Some(known(4))));
     }
 
     #[test]
     fn a_status_is_followed_in_either_generation_and_only_for_its_own_conversion() {
         let cache = Cache::new(2, Arc::default());
         let reversed = |n| Original { status: Status::Reversed, ..original(n) };
+        let from_log = |original| Known { original, is_from_log: true };
         for n in 1..=3 {
-            cache.insert(key(n), original(n));
+            cache.insert(key(n), from_log(original(n)));
         }
         for n in [1, 3] {
             cache.follow(&key(n), reversed(9));
-            assert_eq!(cache.get(&key(n)), Some(original(n)), "another conversion's status");
+            assert_eq!(cache.get(&key(n)), Some(from_log(original(n))), "another's status");
             cache.follow(&key(n), reversed(n));
-            assert_eq!(cache.get(&key(n)), Some(reversed(n)));
+            assert_eq!(cache.get(&key(n)), Some(from_log(reversed(n))));
         }
         cache.follow(&key(7), reversed(7));
         assert_eq!(cache.get(&key(7)), None);

@@ -1,15 +1,43 @@
 // Hot path: no allocation.
 //! Claims that are ours, and their way into the writer's hands.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use super::cache::Original;
-use super::pending::Pending;
+use super::cache::{Known, Original};
+use super::pending::Memory;
+use super::repeats::Receipt;
 use crate::click_id::RecordId;
+use crate::limits::CLAIMS_PER_POSTBACK_MAX;
 use crate::model::status::Status;
 use crate::store::claim::ClaimSet;
-use crate::store::ticket::{Outcome, Settle, Waiting};
+use crate::store::ticket::{Outcome, Settle, Ticket, Waiting};
+
+pub(super) type Key = [u8; 16];
+
+/// What claims are held for.
+pub(super) enum Purpose {
+    /// A new conversion.
+    New,
+    /// One that is taken from the log; the key by which memory has to know one of the same event
+    /// instead that was received later, if there is one.
+    FromLog(OnceLock<Key>),
+    /// The change of a known one: the code of its status afterwards.
+    Change(AtomicU8),
+}
+
+/// A claim whose conversion is on its way to the disk. The writer settles it.
+pub(super) struct Pending {
+    pub(super) ticket: Ticket,
+    keys: [Option<Key>; CLAIMS_PER_POSTBACK_MAX],
+    /// The one among them that it can do without.
+    soft: Option<Key>,
+    /// The other conversion that holds that one, if it does without.
+    lost_to: OnceLock<RecordId>,
+    pub(super) original: Original,
+    purpose: Purpose,
+    memory: Arc<Memory>,
+}
 
 /// Claims that are ours. Dropped before they are submitted, they are free again.
 pub struct Held {
@@ -18,8 +46,16 @@ pub struct Held {
 }
 
 impl Held {
-    pub(super) const fn new(pending: Arc<Pending>) -> Self {
-        Self { pending, submitted: false }
+    pub(super) fn new(
+        keys: [Option<Key>; CLAIMS_PER_POSTBACK_MAX],
+        soft: Option<Key>,
+        original: Original,
+        purpose: Purpose,
+        memory: Arc<Memory>,
+    ) -> Self {
+        let (ticket, lost_to) = (Ticket::default(), OnceLock::new());
+        let pending = Pending { ticket, keys, soft, lost_to, original, purpose, memory };
+        Self { pending: Arc::new(pending), submitted: false }
     }
 
     pub(super) const fn pending(&self) -> &Arc<Pending> {
@@ -30,6 +66,14 @@ impl Held {
     #[must_use]
     pub fn original(&self) -> Original {
         self.pending.original
+    }
+
+    /// Has memory know a claim by another conversion of the same event, which was received later.
+    pub(super) fn leave_to_later(&self, key: Key) {
+        if let Purpose::FromLog(left) = &self.pending.purpose {
+            // There is one such claim.
+            let _ = left.set(key);
+        }
     }
 
     /// The other conversion that holds the soft claim; `None` if it is ours, or none was wanted.
@@ -70,10 +114,10 @@ impl Held {
     }
 
     fn becomes(&self, status: Status) {
-        debug_assert!(self.pending.change.is_some(), "held to be changed");
+        debug_assert!(matches!(self.pending.purpose, Purpose::Change(_)), "held to be changed");
         // From the submission on it may be readable, and not durable.
         self.pending.memory.warming.changed(self.pending.original.conversion);
-        if let Some(code) = &self.pending.change {
+        if let Purpose::Change(code) = &self.pending.purpose {
             code.store(status.code(), Ordering::Release);
         }
     }
@@ -182,5 +226,83 @@ impl Settle for Together {
 
     fn outcome(&self) -> Option<Outcome> {
         self.own.outcome()
+    }
+}
+
+impl Purpose {
+    pub(super) const fn of(receipt: Receipt) -> Self {
+        match receipt {
+            Receipt::Now(_) => Self::New,
+            Receipt::Past(_) => Self::FromLog(OnceLock::new()),
+        }
+    }
+}
+
+impl Pending {
+    /// Leaves the soft claim to whoever holds it. Who waits for it here looks again.
+    pub(super) fn lose_soft(&self, holder: RecordId) {
+        // There is one soft claim, and it is lost once.
+        let _ = self.lost_to.set(holder);
+        if let Some(key) = &self.soft {
+            self.let_go(key);
+        }
+    }
+
+    /// The other conversion that holds the soft claim, if one does.
+    fn lost_to(&self) -> Option<RecordId> {
+        self.lost_to.get().copied()
+    }
+
+    fn has_lost(&self, key: &Key) -> bool {
+        self.soft.as_ref() == Some(key) && self.lost_to().is_some()
+    }
+
+    /// Whether it holds the claim once it is durable. A change leaves everything to whoever held
+    /// the claim before.
+    pub(super) fn is_holder(&self, key: &Key) -> bool {
+        !matches!(self.purpose, Purpose::Change(_)) && !self.has_lost(key)
+    }
+
+    pub(super) const fn is_from_log(&self) -> bool {
+        matches!(self.purpose, Purpose::FromLog(_))
+    }
+
+    fn let_go(&self, key: &Key) {
+        self.memory.pending.remove_if(key, |_, holder| std::ptr::eq(&**holder, self));
+    }
+
+    /// Lets memory know of what is on disk now.
+    fn remember(&self, key: &Key) {
+        let original = self.original;
+        let known = |is_from_log| Known { original, is_from_log };
+        match &self.purpose {
+            Purpose::New => self.memory.settled.insert(*key, known(false)),
+            Purpose::FromLog(left) if left.get() == Some(key) => {}
+            Purpose::FromLog(_) => self.memory.settled.insert(*key, known(true)),
+            Purpose::Change(code) => {
+                if let Some(status) = Status::from_code(code.load(Ordering::Acquire)) {
+                    self.memory.settled.follow(key, Original { status, ..original });
+                }
+            }
+        }
+    }
+}
+
+impl Settle for Pending {
+    /// First into the cache, then out of the pending map: whoever takes the key in between sees
+    /// one of the two.
+    fn settle(&self, outcome: Outcome) {
+        let durable = outcome == Outcome::Durable;
+        for key in self.keys.iter().flatten() {
+            if durable && !self.has_lost(key) {
+                self.remember(key);
+            }
+            self.let_go(key);
+        }
+        self.ticket.settle(outcome);
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.ticket.outcome()
     }
 }

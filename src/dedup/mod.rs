@@ -14,11 +14,13 @@
 mod cache;
 mod held;
 mod pending;
+mod repeats;
 mod stored;
 mod warming;
 
-pub use cache::{Cache, Original};
+pub use cache::{Cache, Known, Original};
 pub use held::{Changing, Held, Submitted};
 pub use pending::{Acquired, Deduplicator};
+pub use repeats::{ClaimError, Receipt};
 
 pub use crate::store::claim::{Claim, ClaimSet, CustomerWindows};

@@ -1,51 +1,46 @@
 // Hot path: one allocation per new conversion, no lock held across an await.
 //! Taking claims: cache, pending, store, in this order, and the wait for somebody else's outcome.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use super::cache::{Cache, Original};
-use super::held::Held;
+use super::cache::{Cache, Known, Original};
+use super::held::{Held, Key, Pending, Purpose};
+use super::repeats::{ClaimError, Receipt, Repeats};
 use super::stored::{stored, unless_poisoned};
 use super::warming::Warming;
 use crate::click_id::RecordId;
 use crate::limits::CLAIMS_PER_POSTBACK_MAX;
-use crate::model::status::Status;
 use crate::store::claim::{Claim, ClaimSet};
 use crate::store::engine::Lookup;
 use crate::store::records::Binding;
-use crate::store::ticket::{Outcome, Settle, Ticket};
+use crate::store::ticket::Outcome;
 use crate::store::{Progress, ReadError, Store};
 
-type Key = [u8; 16];
 type PendingMap = DashMap<Key, Arc<Pending>>;
-
-/// A claim whose conversion is on its way to the disk. The writer settles it.
-pub(super) struct Pending {
-    pub(super) ticket: Ticket,
-    keys: [Option<Key>; CLAIMS_PER_POSTBACK_MAX],
-    /// The one among them that it can do without.
-    soft: Option<Key>,
-    /// The other conversion that holds that one, if it does without.
-    lost_to: OnceLock<RecordId>,
-    pub(super) original: Original,
-    /// `None`: a new conversion. Else the change of one: the code of its status afterwards.
-    pub(super) change: Option<AtomicU8>,
-    pub(super) memory: Arc<Memory>,
-}
 
 /// What all claims share.
 pub(super) struct Memory {
     pub(super) seed: u64,
     pub(super) settled: Cache,
-    pending: PendingMap,
+    pub(super) pending: PendingMap,
     pub(super) warming: Warming,
 }
 
 type Ordered<'c> = [Option<(Key, Claim<'c>)>; CLAIMS_PER_POSTBACK_MAX];
+
+/// What memory says of a claim.
+enum Recalled {
+    /// A conversion holds it.
+    Held(Original),
+    /// Only the store can tell when what has the claim was received: this conversion, or another.
+    Unsure(Option<RecordId>),
+    /// Nothing.
+    Nothing,
+}
 
 /// How far one claim could be taken without waiting.
 enum Step {
@@ -55,8 +50,8 @@ enum Step {
     Taken(Original),
     /// Another postback's commit is on its way.
     Pending(Arc<Pending>),
-    /// It is ours unless the disk knows better.
-    AskDisk,
+    /// It is ours unless the disk knows better; first of this conversion, if memory names one.
+    AskDisk(Option<RecordId>),
 }
 
 /// How an attempt to take one claim ended.
@@ -67,6 +62,8 @@ enum Taken {
     By(Original),
     /// A conversion holds it whose change has to be waited for.
     Changing(Arc<Pending>),
+    /// As [`Acquired::MintAnew`].
+    MintAnew,
 }
 
 /// How an attempt to take claims ended.
@@ -75,12 +72,32 @@ pub enum Acquired {
     Held(Held),
     /// A conversion holds one of them.
     Duplicate(Original),
+    /// One of the same event was minted after the conversion that was to be taken from the log. Of
+    /// the two the store would take that one for the last.
+    MintAnew,
 }
 
 /// Keeps each conversion from being counted twice.
 #[derive(Clone)]
 pub struct Deduplicator {
     memory: Arc<Memory>,
+}
+
+impl Repeats {
+    /// How the attempt of one from the log to take its event ends.
+    fn taken(&self, key: Key, held: &Held) -> Taken {
+        if let Some(same) = self.same {
+            // Memory does not learn it: there may be a later one.
+            return Taken::By(same.original);
+        }
+        if self.newest > Some(held.original().conversion) {
+            return Taken::MintAnew;
+        }
+        if !self.is_last {
+            held.leave_to_later(key);
+        }
+        Taken::ByNobody
+    }
 }
 
 impl Deduplicator {
@@ -97,8 +114,8 @@ impl Deduplicator {
 
     /// The conversion that holds a claim, as far as memory knows.
     #[must_use]
-    pub fn known(&self, claim: &Claim<'_>, now_ms: u64) -> Option<Original> {
-        self.remembered(claim, &self.key(claim), now_ms)
+    pub fn known(&self, claim: &Claim<'_>, receipt: Receipt) -> Option<Original> {
+        self.remembered(claim, &self.key(claim), receipt)
     }
 
     /// Takes all claims for `original`, or finds the conversion that holds one: the first one's
@@ -115,10 +132,10 @@ impl Deduplicator {
         store: &Store,
         claims: ClaimSet<'_>,
         original: Original,
-        now_ms: u64,
-    ) -> Result<Acquired, ReadError> {
+        receipt: Receipt,
+    ) -> Result<Acquired, ClaimError> {
         loop {
-            let changing = match self.acquire_or_wait(store, claims, original, now_ms).await? {
+            let changing = match self.acquire_or_wait(store, claims, original, receipt).await? {
                 Ok(acquired) => return Ok(acquired),
                 Err(changing) => changing,
             };
@@ -134,14 +151,15 @@ impl Deduplicator {
         store: &Store,
         claims: ClaimSet<'_>,
         original: Original,
-        now_ms: u64,
-    ) -> Result<Result<Acquired, Arc<Pending>>, ReadError> {
-        let (ordered, held) = self.prepare(claims, original, None);
+        receipt: Receipt,
+    ) -> Result<Result<Acquired, Arc<Pending>>, ClaimError> {
+        let (ordered, held) = self.prepare(claims, original, Purpose::of(receipt));
         let mut of_click = None;
         for (key, claim) in ordered.into_iter().flatten() {
-            let original = match self.take(store, key, &claim, &held, now_ms).await? {
+            let original = match self.take(store, key, &claim, &held, receipt).await? {
                 Taken::ByNobody => continue,
                 Taken::Changing(changing) => return Ok(Err(changing)),
+                Taken::MintAnew => return Ok(Ok(Acquired::MintAnew)),
                 Taken::By(original) => original,
             };
             match claim {
@@ -153,8 +171,8 @@ impl Deduplicator {
         Ok(Ok(of_click.map_or(Acquired::Held(held), Acquired::Duplicate)))
     }
 
-    /// As [`Deduplicator::acquire`], without waiting: `None`, and nothing held, where another
-    /// postback's outcome or the disk would have to be waited for.
+    /// As [`Deduplicator::acquire`] of what was received now, without waiting: `None`, and nothing
+    /// held, where another postback's outcome or the disk would have to be waited for.
     ///
     /// # Errors
     /// As [`Deduplicator::acquire`].
@@ -165,17 +183,17 @@ impl Deduplicator {
         original: Original,
         now_ms: u64,
     ) -> Result<Option<Acquired>, ReadError> {
-        let (ordered, held) = self.prepare(claims, original, None);
+        let (ordered, held) = self.prepare(claims, original, Purpose::New);
         let mut of_click = None;
         for (key, claim) in ordered.into_iter().flatten() {
-            match (self.step(store, key, &claim, &held, now_ms)?, claim) {
+            match (self.step(store, key, &claim, &held, Receipt::Now(now_ms))?, claim) {
                 (Step::Free, _) => {}
                 (Step::Taken(original), Claim::Customer { .. }) => {
                     held.pending().lose_soft(original.conversion);
                 }
                 (Step::Taken(original), Claim::Click(_)) => of_click = Some(original),
                 (Step::Taken(original), _) => return Ok(Some(Acquired::Duplicate(original))),
-                (Step::Pending(_) | Step::AskDisk, _) => return Ok(None),
+                (Step::Pending(_) | Step::AskDisk(_), _) => return Ok(None),
             }
         }
         Ok(Some(of_click.map_or(Acquired::Held(held), Acquired::Duplicate)))
@@ -186,7 +204,7 @@ impl Deduplicator {
         &self,
         claims: ClaimSet<'c>,
         original: Original,
-        change: Option<AtomicU8>,
+        purpose: Purpose,
     ) -> (Ordered<'c>, Held) {
         let mut ordered = [None; CLAIMS_PER_POSTBACK_MAX];
         for (place, claim) in ordered.iter_mut().zip(claims.iter()) {
@@ -195,16 +213,9 @@ impl Deduplicator {
         let soft = ordered.iter().flatten().find(|(_, claim)| claim.is_soft());
         let soft = soft.map(|(key, _)| *key);
         ordered.sort_by_key(|place| place.map_or([0xFF; 16], |(key, _)| key));
-        let pending = Arc::new(Pending {
-            ticket: Ticket::default(),
-            keys: ordered.map(|place| place.map(|(key, _)| key)),
-            soft,
-            lost_to: OnceLock::new(),
-            original,
-            change,
-            memory: Arc::clone(&self.memory),
-        });
-        (ordered, Held::new(pending))
+        let keys = ordered.map(|place| place.map(|(key, _)| key));
+        let held = Held::new(keys, soft, original, purpose, Arc::clone(&self.memory));
+        (ordered, held)
     }
 
     /// Takes one claim as far as memory goes. `AskDisk` leaves it with `held`.
@@ -214,11 +225,11 @@ impl Deduplicator {
         key: Key,
         claim: &Claim<'_>,
         held: &Held,
-        now_ms: u64,
+        receipt: Receipt,
     ) -> Result<Step, ReadError> {
         // Nobody is kept waiting by a claim that is not to be had.
         if claim.is_soft()
-            && let Some(original) = self.remembered(claim, &key, now_ms)
+            && let Some(original) = self.remembered(claim, &key, receipt)
         {
             return Ok(Step::Taken(original));
         }
@@ -226,12 +237,14 @@ impl Deduplicator {
             return Ok(Step::Pending(other));
         }
         // Only now: a claim settled since the first look has left the pending map for the cache.
-        if let Some(original) = self.remembered(claim, &key, now_ms) {
-            return Ok(Step::Taken(original));
+        match self.recall(claim, &key, receipt) {
+            Recalled::Held(original) => return Ok(Step::Taken(original)),
+            Recalled::Unsure(named) => return Ok(Step::AskDisk(named)),
+            Recalled::Nothing => {}
         }
         Ok(match store.find_claim_now(claim)? {
             Lookup::Absent => Step::Free,
-            Lookup::Found(_) | Lookup::Unknown => Step::AskDisk,
+            Lookup::Found(_) | Lookup::Unknown => Step::AskDisk(None),
         })
     }
 
@@ -251,8 +264,8 @@ impl Deduplicator {
     pub async fn hold_to_change(&self, known: Vec<(ClaimSet<'_>, Original)>) -> Vec<Held> {
         let (mut keys, mut all) = (Vec::new(), Vec::with_capacity(known.len()));
         for (place, (claims, known)) in known.into_iter().enumerate() {
-            let unchanged = AtomicU8::new(known.status.code());
-            let (ordered, held) = self.prepare(claims, known, Some(unchanged));
+            let unchanged = Purpose::Change(AtomicU8::new(known.status.code()));
+            let (ordered, held) = self.prepare(claims, known, unchanged);
             keys.extend(ordered.into_iter().flatten().map(|(key, _)| (key, place)));
             all.push(held);
         }
@@ -273,31 +286,39 @@ impl Deduplicator {
         key: Key,
         claim: &Claim<'_>,
         held: &Held,
-        now_ms: u64,
-    ) -> Result<Taken, ReadError> {
+        receipt: Receipt,
+    ) -> Result<Taken, ClaimError> {
         loop {
-            match self.step(store, key, claim, held, now_ms)? {
+            match self.step(store, key, claim, held, receipt)? {
                 Step::Free => return Ok(Taken::ByNobody),
                 Step::Taken(original) => return Ok(Taken::By(original)),
                 Step::Pending(other) => {
                     let outcome = other.ticket.settled().await;
-                    // A change leaves everything to whoever held the claim before.
-                    let is_holder = other.change.is_none() && !other.has_lost(&key);
-                    if outcome == Outcome::Durable && is_holder {
+                    // Received at another time, it may be the same or not.
+                    let is_unsure = claim.repeats_after_ms().is_some()
+                        && (receipt.is_past() || other.is_from_log());
+                    if outcome == Outcome::Durable && !is_unsure && other.is_holder(&key) {
                         // It may have changed since.
-                        let now = self.memory.settled.get(&key);
+                        let now = self.memory.settled.get(&key).map(|known| known.original);
                         let same = |now: &Original| now.conversion == other.original.conversion;
                         return Ok(Taken::By(now.filter(same).unwrap_or(other.original)));
                     }
                 }
-                Step::AskDisk => match stored(store, claim, now_ms).await? {
-                    None => return Ok(Taken::ByNobody),
-                    Some((original, true)) => return self.taken_by_erased(store, claim, original),
-                    Some((original, false)) => {
-                        self.memory.settled.insert_stored(key, original);
-                        return Ok(Taken::By(original));
+                Step::AskDisk(named) => {
+                    if let Some(window_ms) = claim.repeats_after_ms().filter(|_| receipt.is_past())
+                    {
+                        let repeats = Repeats::look_up(store, claim, window_ms, receipt).await?;
+                        return Ok(repeats.taken(key, held));
                     }
-                },
+                    return match stored(store, claim, named, receipt).await? {
+                        None => Ok(Taken::ByNobody),
+                        Some((it, true)) => Ok(self.taken_by_erased(store, claim, it.original)?),
+                        Some((known, false)) => {
+                            self.memory.settled.insert_stored(key, known);
+                            Ok(Taken::By(known.original))
+                        }
+                    };
+                }
             }
         }
     }
@@ -326,14 +347,16 @@ impl Deduplicator {
         &self,
         store: &Store,
         claims: ClaimSet<'_>,
-        now_ms: u64,
-    ) -> Result<Option<Original>, ReadError> {
+        receipt: Receipt,
+    ) -> Result<Option<Original>, ClaimError> {
         for claim in claims.hard() {
-            if let Some(original) = self.known(&claim, now_ms) {
-                return Ok(Some(original));
-            }
-            if let Some((original, _)) = stored(store, &claim, now_ms).await? {
-                return Ok(Some(original));
+            let named = match self.recall(&claim, &self.key(&claim), receipt) {
+                Recalled::Held(original) => return Ok(Some(original)),
+                Recalled::Unsure(named) => named,
+                Recalled::Nothing => None,
+            };
+            if let Some((known, _)) = stored(store, &claim, named, receipt).await? {
+                return Ok(Some(known.original));
             }
         }
         Ok(None)
@@ -357,7 +380,7 @@ impl Deduplicator {
             let Some(pending) = pending else { break };
             pending.ticket.settled().await;
         }
-        let known = self.memory.settled.get(&key).map(|original| original.conversion);
+        let known = self.memory.settled.get(&key).map(|known| known.original.conversion);
         let remembered = match known {
             Some(conversion) => store.conversion(conversion).await?,
             None => None,
@@ -384,16 +407,16 @@ impl Deduplicator {
         if self.memory.pending.contains_key(&key) {
             return None;
         }
-        self.remembered(claim, &key, now_ms).map(|original| original.conversion)
+        self.remembered(claim, &key, Receipt::Now(now_ms)).map(|original| original.conversion)
     }
 
     /// Puts a conversion's claims into memory where they are not yet, as a restart does with the
     /// newest conversions, newest first. What may have changed since it was read, or was read
     /// before its change was durable, is left out.
-    pub fn remember(&self, claims: &ClaimSet<'_>, original: Original) {
-        self.memory.warming.unless_changed(original.conversion, || {
+    pub fn remember(&self, claims: &ClaimSet<'_>, known: Known) {
+        self.memory.warming.unless_changed(known.original.conversion, || {
             for claim in claims.iter() {
-                self.memory.settled.insert_if_vacant(self.key(&claim), original);
+                self.memory.settled.insert_older(self.key(&claim), known);
             }
         });
     }
@@ -414,60 +437,24 @@ impl Deduplicator {
         claim.cache_key(self.memory.seed)
     }
 
-    fn remembered(&self, claim: &Claim<'_>, key: &Key, now_ms: u64) -> Option<Original> {
-        let original = self.memory.settled.get(key)?;
-        claim.is_held(original.conversion, now_ms).then_some(original)
-    }
-}
-
-impl Pending {
-    /// Leaves the soft claim to whoever holds it. Who waits for it here looks again.
-    fn lose_soft(&self, holder: RecordId) {
-        // There is one soft claim, and it is lost once.
-        let _ = self.lost_to.set(holder);
-        if let Some(key) = &self.soft {
-            self.let_go(key);
+    fn remembered(&self, claim: &Claim<'_>, key: &Key, receipt: Receipt) -> Option<Original> {
+        match self.recall(claim, key, receipt) {
+            Recalled::Held(original) => Some(original),
+            Recalled::Unsure(_) | Recalled::Nothing => None,
         }
     }
 
-    /// The other conversion that holds the soft claim, if one does.
-    pub(super) fn lost_to(&self) -> Option<RecordId> {
-        self.lost_to.get().copied()
-    }
-
-    fn has_lost(&self, key: &Key) -> bool {
-        self.soft.as_ref() == Some(key) && self.lost_to().is_some()
-    }
-
-    fn let_go(&self, key: &Key) {
-        self.memory.pending.remove_if(key, |_, holder| std::ptr::eq(&**holder, self));
-    }
-
-    /// Lets memory know of what is on disk now.
-    fn remember(&self, key: &Key) {
-        let Some(code) = &self.change else {
-            return self.memory.settled.insert(*key, self.original);
-        };
-        if let Some(status) = Status::from_code(code.load(Ordering::Acquire)) {
-            self.memory.settled.follow(key, Original { status, ..self.original });
+    fn recall(&self, claim: &Claim<'_>, key: &Key, receipt: Receipt) -> Recalled {
+        let known = self.memory.settled.get(key);
+        let is_past = receipt.is_past() || known.is_some_and(|known| known.is_from_log);
+        if is_past && claim.repeats_after_ms().is_some() {
+            return Recalled::Unsure(known.map(|known| known.original.conversion));
         }
-    }
-}
-
-impl Settle for Pending {
-    /// First into the cache, then out of the pending map: whoever takes the key in between sees
-    /// one of the two.
-    fn settle(&self, outcome: Outcome) {
-        let durable = outcome == Outcome::Durable;
-        for key in self.keys.iter().flatten() {
-            if durable && !self.has_lost(key) {
-                self.remember(key);
+        match known {
+            Some(Known { original, .. }) if claim.is_held(original.conversion, receipt.ms()) => {
+                Recalled::Held(original)
             }
-            self.let_go(key);
+            _ => Recalled::Nothing,
         }
-        self.ticket.settle(outcome);
-    }
-    fn outcome(&self) -> Option<Outcome> {
-        self.ticket.outcome()
     }
 }

@@ -1,6 +1,8 @@
 //! What the store says of claims that memory does not know.
 
-use super::cache::Original;
+use super::cache::{Known, Original};
+use super::repeats::{ClaimError, Receipt, Repeats};
+use crate::click_id::RecordId;
 use crate::model::status::Status;
 use crate::store::claim::Claim;
 use crate::store::{ReadError, Store};
@@ -16,24 +18,45 @@ pub fn unless_poisoned(store: &Store) -> Result<(), ReadError> {
 }
 
 /// The conversion that holds a claim in the store, and whether the text of which the claim is made
-/// was erased from it.
+/// was erased from it. `named` is the one that memory has for the claim, which may not be filed yet.
 pub async fn stored(
     store: &Store,
     claim: &Claim<'_>,
-    now_ms: u64,
-) -> Result<Option<(Original, bool)>, ReadError> {
-    let Some(conversion) = store.find_claim(claim).await? else { return Ok(None) };
+    named: Option<RecordId>,
+    receipt: Receipt,
+) -> Result<Option<(Known, bool)>, ClaimError> {
+    let repeats = claim.repeats_after_ms();
+    if let (Receipt::Past(_), Some(window_ms)) = (receipt, repeats) {
+        let repeats = Repeats::look_up(store, claim, window_ms, receipt).await?;
+        return Ok(repeats.same.map(|same| (same, false)));
+    }
+    let named = match named {
+        Some(_) => named,
+        None => store.find_claim(claim).await?,
+    };
+    let Some(conversion) = named else { return Ok(None) };
     unless_poisoned(store)?;
-    if !claim.is_held(conversion, now_ms) {
+    // None is received after it is minted: this one is over, and so is every older one.
+    if !claim.is_held(conversion, receipt.ms()) {
         return Ok(None);
     }
     if claim.is_soft() {
         // It outlives its conversion, and nobody asks for that one's status.
-        return Ok(Some((Original { conversion, status: Status::Pending }, false)));
+        let original = Original { conversion, status: Status::Pending };
+        return Ok(Some((Known { original, is_from_log: false }, false)));
     }
     // One commit wrote both: a claim without its conversion has outlived it, and is as expired.
     let Some(stored) = store.conversion(conversion).await? else { return Ok(None) };
     let record = stored.record()?;
+    let is_from_log = record.is_from_log();
+    if let Some(window_ms) = repeats.filter(|_| is_from_log)
+        && receipt.ms() >= record.received_ms.saturating_add(window_ms)
+    {
+        // It hides those that were received after it.
+        let repeats = Repeats::look_up(store, claim, window_ms, receipt).await?;
+        return Ok(repeats.same.map(|same| (same, false)));
+    }
     let status = record.status().unwrap_or(Status::Pending);
-    Ok(Some((Original { conversion, status }, record.is_erased() && claim.is_of_text())))
+    let known = Known { original: Original { conversion, status }, is_from_log };
+    Ok(Some((known, record.is_erased() && claim.is_of_text())))
 }

@@ -2,7 +2,7 @@
 
 use super::decide::{Refused, Verdict};
 use crate::click_id::{ClickId, RecordId};
-use crate::dedup::Original;
+use crate::dedup::{ClaimError, Original};
 use crate::model::preset::AnswerForm;
 use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
@@ -95,6 +95,18 @@ impl From<ReadError> for Answer {
             ReadError::Engine(_) | ReadError::Record(_) => {
                 tracing::error!(%error, "a postback could not be checked against the store");
                 Self::Unavailable(Unavailability::StoreBusy)
+            }
+        }
+    }
+}
+
+impl From<ClaimError> for Answer {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Read(error) => error.into(),
+            ClaimError::TooMany => {
+                let hint = "the click has too many conversions to tell whether this is one of them: send a txn_id";
+                Refused::with(Refusal::IllegalTransition, hint).into()
             }
         }
     }

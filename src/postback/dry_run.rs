@@ -22,8 +22,8 @@ impl Postbacks {
         received: &Received<'_>,
     ) -> Result<Answer, Answer> {
         // As it would take its claims: by the time of its receipt.
-        let now_ms = received.as_received.request.now_ms;
-        let known = self.dedup.find(&self.store, verdict.claims(), now_ms).await?;
+        let receipt = received.as_received.request.receipt();
+        let known = self.dedup.find(&self.store, verdict.claims(), receipt).await?;
         if let Some(known) = known {
             return self.would_update(known, verdict, received).await;
         }

@@ -17,7 +17,7 @@ use crate::auth::Nonces;
 use crate::caps::{Meter, Meters, Reserved};
 use crate::catalog::Catalog;
 use crate::click_id::{Keyring, Minter, RecordId};
-use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Original, Submitted};
+use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Known, Original, Receipt, Submitted};
 use crate::fraud::Watch;
 use crate::metrics::Metrics;
 use crate::model::preset::AnswerForm;
@@ -56,6 +56,14 @@ impl PostbackRequest<'_> {
         match self.again {
             None => self.now_ms,
             Some(again) => again.now_ms,
+        }
+    }
+
+    /// When it came, and whether others may have come since.
+    pub(super) const fn receipt(&self) -> Receipt {
+        match self.again {
+            None => Receipt::Now(self.now_ms),
+            Some(_) => Receipt::Past(self.now_ms),
         }
     }
 }
@@ -188,7 +196,7 @@ impl Postbacks {
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
-        if let Some(known) = self.dedup.known(&verdict.first_claim(), request.now_ms) {
+        if let Some(known) = self.dedup.known(&verdict.first_claim(), request.receipt()) {
             return if verdict.may_change(known) {
                 Ok(None)
             } else {
@@ -214,7 +222,7 @@ impl Postbacks {
             Some(Acquired::Duplicate(known)) if !verdict.may_change(known) => {
                 return Err(duplicate(known, &verdict));
             }
-            Some(Acquired::Duplicate(_)) | None => return Ok(None),
+            Some(Acquired::Duplicate(_) | Acquired::MintAnew) | None => return Ok(None),
         };
         verdict.refuse_if_new()?;
         let click = verdict.click.record();
@@ -251,19 +259,23 @@ impl Postbacks {
             self.suspect(&mut verdict, now_ms).await?;
             return Err(self.dry_run(&verdict, &received).await?);
         }
-        if let Some(known) = self.dedup.known(&verdict.first_claim(), request.now_ms) {
+        let receipt = request.receipt();
+        if let Some(known) = self.dedup.known(&verdict.first_claim(), receipt) {
             return self.update(known, &verdict, &received).await;
         }
         self.suspect(&mut verdict, now_ms).await?;
         if verdict.offer.is_metered && !verdict.event.is_negative() {
             received.meter = Some(self.meter(verdict.offer.metered()).await?);
         }
-        let original = self.original(&verdict, request.booked_ms())?;
         let claims = verdict.claims();
-        let acquired = self.dedup.acquire(&self.store, claims, original, request.now_ms).await?;
-        let held = match acquired {
-            Acquired::Held(held) => held,
-            Acquired::Duplicate(known) => return self.update(known, &verdict, &received).await,
+        let held = loop {
+            // Nothing is minted before it is received, whatever the clock has done since.
+            let original = self.original(&verdict, request.booked_ms().max(now_ms))?;
+            match self.dedup.acquire(&self.store, claims, original, receipt).await? {
+                Acquired::Held(held) => break held,
+                Acquired::Duplicate(known) => return self.update(known, &verdict, &received).await,
+                Acquired::MintAnew => {}
+            }
         };
         verdict.refuse_if_new()?;
         let click = verdict.click.record();
@@ -363,7 +375,8 @@ impl Postbacks {
                 let Ok(record) = stored.record() else { return };
                 let Some(status) = record.status() else { return };
                 let claims = ClaimSet::of_record(&record);
-                dedup.remember(&claims, Original { conversion: stored.id, status });
+                let original = Original { conversion: stored.id, status };
+                dedup.remember(&claims, Known { original, is_from_log: record.is_from_log() });
                 recall(&record);
             })
             .await;

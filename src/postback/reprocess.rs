@@ -1,7 +1,7 @@
 //! Refused postbacks judged again by today's catalog, from the log of what was received: to see
 //! what would come of them, or for real, through the same claims as everybody else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::mapping::Fields;
 use super::sender::{Address, Sender};
 use super::update::status_of;
 use crate::click_id::RecordId;
+use crate::dedup::Claim;
 use crate::limits::{PAGE_ROWS_MAX, REPROCESS_REST, REPROCESS_ROWS_MAX, REPROCESS_SUMS_MAX};
 use crate::model::fields::Field;
 use crate::model::mask::is_masked;
@@ -280,14 +281,14 @@ impl Postbacks {
         let mut verdict = self.judge(&sent, bound, &catalog, &mut asker)?;
         self.suspect(&mut verdict, request.now_ms).await?;
         let received = self.received(&sent, &verdict, &catalog, &asker);
-        if let Some(known) = foreseen.meant(&verdict) {
+        if let Some(known) = foreseen.meant(&verdict, request.now_ms) {
             return Ok((self.would_update_foreseen(known, &verdict, &received)?, None));
         }
         let answer = self.would_become(&verdict, &received).await?;
         if answer.result() != PostbackResult::Accepted {
             return Ok((answer.result(), None));
         }
-        if foreseen.has(&verdict) {
+        if foreseen.has(&verdict, request.now_ms) {
             return Ok((PostbackResult::Duplicate, None));
         }
         foreseen.take(&verdict, &received);
@@ -329,21 +330,33 @@ impl Postbacks {
 /// The conversions that a comparison would have made so far.
 #[derive(Debug, Default)]
 struct Foreseen {
-    /// Under each of its claims, a conversion's place.
-    claims: HashMap<DedupeKey, usize>,
+    /// Under each of its claims and its receipt, a conversion's place.
+    claims: BTreeMap<(DedupeKey, u64), usize>,
     /// As the store would keep them, without their parameters.
     records: Vec<Vec<u8>>,
 }
 
 impl Foreseen {
-    fn has(&self, verdict: &Verdict<'_>) -> bool {
-        verdict.claims().hard().any(|claim| self.claims.contains_key(&claim.store_key()))
+    fn has(&self, verdict: &Verdict<'_>, received_ms: u64) -> bool {
+        verdict.claims().hard().any(|claim| self.holder(&claim, received_ms).is_some())
     }
 
     /// The conversion that it may have news of. One that only has the same click is not meant.
-    fn meant(&mut self, verdict: &Verdict<'_>) -> Option<&mut Vec<u8>> {
-        let at = self.claims.get(&verdict.first_claim().store_key())?;
-        self.records.get_mut(*at)
+    fn meant(&mut self, verdict: &Verdict<'_>, received_ms: u64) -> Option<&mut Vec<u8>> {
+        let at = self.holder(&verdict.first_claim(), received_ms)?;
+        self.records.get_mut(at)
+    }
+
+    /// The place of the conversion that holds a claim: of an event that may be repeated, one that
+    /// was received less than the window before or after.
+    fn holder(&self, claim: &Claim<'_>, received_ms: u64) -> Option<usize> {
+        let key = claim.store_key();
+        let apart_ms =
+            claim.repeats_after_ms().map_or(u64::MAX, |window_ms| window_ms.saturating_sub(1));
+        let from_ms = received_ms.saturating_sub(apart_ms);
+        let to_ms = received_ms.saturating_add(apart_ms);
+        let held = self.claims.range((key, from_ms)..=(key, to_ms));
+        held.map(|(_, at)| *at).next_back()
     }
 
     fn take(&mut self, verdict: &Verdict<'_>, received: &Received<'_>) {
@@ -354,7 +367,8 @@ impl Foreseen {
         let mut bytes = Vec::new();
         made.encode(&mut bytes);
         let at = self.records.len();
-        self.claims.extend(verdict.claims().hard().map(|claim| (claim.store_key(), at)));
+        let key = |claim: Claim<'_>| (claim.store_key(), made.received_ms);
+        self.claims.extend(verdict.claims().hard().map(|claim| (key(claim), at)));
         self.records.push(bytes);
     }
 }

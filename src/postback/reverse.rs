@@ -124,10 +124,12 @@ impl Postbacks {
     ) -> Result<Vec<RecordId>, Answer> {
         let (events, txn_id) = (&verdict.event.reverses, verdict.reversed_txn_id);
         let advertiser = &*verdict.offer.advertiser.id;
+        let request = received.as_received.request;
         if !txn_id.is_empty() {
             for event in events {
                 let claim = ClaimSet::new(Claim::Transaction { advertiser, event, txn_id }, None);
-                if let Some(known) = self.dedup.find(&self.store, claim, received.now_ms).await? {
+                let found = self.dedup.find(&self.store, claim, request.receipt()).await?;
+                if let Some(known) = found {
                     return Ok(vec![known.conversion]);
                 }
             }
@@ -141,7 +143,6 @@ impl Postbacks {
         } else {
             self.store.conversions_of(verdict.click.record()).await?
         };
-        let request = received.as_received.request;
         let is_since = |ms: u64| request.again.is_some() && ms > request.now_ms;
         let is_meant = |record: &ConversionRecord<'_>| {
             events.iter().any(|meant| **meant == *record.event) && !is_since(record.received_ms)

@@ -10,7 +10,7 @@ use super::transition::{Heard, Speaker, changed};
 use crate::caps::{Counted, Metered, Still};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
-use crate::dedup::{Changing, ClaimSet, Held, Original};
+use crate::dedup::{Changing, ClaimError, ClaimSet, Held, Original};
 use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
 use crate::store::records::{BY_POSTBACK, ConversionRecord, RecordError, reason_from_log};
@@ -208,7 +208,7 @@ impl Postbacks {
         verdict: &Verdict<'_>,
         received: &Received<'_>,
     ) -> Result<Committing, Answer> {
-        let Some((said, meant)) = self.meant(known, verdict, received.now_ms).await? else {
+        let Some((said, meant)) = self.meant(known, verdict, received).await? else {
             return Err(duplicate(known, verdict));
         };
         let held = self.hold(meant.conversion, received.catalog).await?;
@@ -245,7 +245,7 @@ impl Postbacks {
     ) -> Result<Answer, Answer> {
         let click = verdict.click;
         let duplicate = |original| Answer::Duplicate { original, click, dry_run: true };
-        let Some((said, meant)) = self.meant(known, verdict, received.now_ms).await? else {
+        let Some((said, meant)) = self.meant(known, verdict, received).await? else {
             return Ok(duplicate(known));
         };
         let Some(stored) = self.store.conversion(meant.conversion).await? else {
@@ -284,8 +284,8 @@ impl Postbacks {
         &self,
         known: Original,
         verdict: &Verdict<'_>,
-        now_ms: u64,
-    ) -> Result<Option<(Status, Original)>, ReadError> {
+        received: &Received<'_>,
+    ) -> Result<Option<(Status, Original)>, ClaimError> {
         let Some(said) = verdict.said_status.filter(|_| verdict.may_change(known)) else {
             return Ok(None);
         };
@@ -293,7 +293,8 @@ impl Postbacks {
             return Ok(Some((said, known)));
         }
         let first = ClaimSet::new(verdict.first_claim(), None);
-        let meant = self.dedup.find(&self.store, first, now_ms).await?;
+        let receipt = received.as_received.request.receipt();
+        let meant = self.dedup.find(&self.store, first, receipt).await?;
         Ok(meant.map(|meant| (said, meant)))
     }
 }

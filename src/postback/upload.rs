@@ -8,14 +8,13 @@ use super::timestamp;
 use super::transition::{Heard, Speaker, changed};
 use super::update::{current, read};
 use crate::click_id::RecordId;
-use crate::dedup::{Changing, Claim, ClaimSet, Original};
+use crate::dedup::{Changing, Claim, ClaimSet, Original, Receipt};
 use crate::limits::TXN_ID_BYTES_MAX;
 use crate::model::currency::Currency;
 use crate::model::ids::ID_BYTES_MAX;
 use crate::model::money::Micros;
 use crate::model::reasons::{Refusal, Unavailability};
 use crate::model::status::Status;
-use crate::store::ReadError;
 
 /// The reason of a step that the network's own word made.
 const BY_UPLOAD: &str = "upload";
@@ -88,7 +87,7 @@ impl Postbacks {
         Ok((current(&stored, &anew)?, Some(Changed { before, changing })))
     }
 
-    async fn named(&self, name: Named<'_>, now_ms: u64) -> Result<Option<RecordId>, ReadError> {
+    async fn named(&self, name: Named<'_>, now_ms: u64) -> Result<Option<RecordId>, Answer> {
         match name {
             Named::Conversion(id) => Ok(RecordId::parse(id.as_bytes())),
             Named::Transaction { advertiser, event, txn_id } => {
@@ -98,7 +97,7 @@ impl Postbacks {
                     return Ok(None);
                 }
                 let claim = ClaimSet::new(Claim::Transaction { advertiser, event, txn_id }, None);
-                let known = self.dedup.find(&self.store, claim, now_ms).await?;
+                let known = self.dedup.find(&self.store, claim, Receipt::Now(now_ms)).await?;
                 Ok(known.map(|known| known.conversion))
             }
         }

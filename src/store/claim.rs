@@ -85,7 +85,24 @@ pub enum ErasedKind {
 }
 
 impl<'a> Claim<'a> {
-    /// Whether `conversion` still holds this claim at `now_ms`.
+    /// For how long one acceptance of an event holds, milliseconds, if it may be repeated.
+    #[must_use]
+    pub const fn repeats_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::Event { window_ms, .. } => *window_ms,
+            _ => None,
+        }
+    }
+
+    /// Whether a stored conversion holds this claim, or may hold it where its record does not say.
+    #[must_use]
+    pub fn is_of(&self, record: &ConversionRecord<'_>) -> bool {
+        let key = self.store_key();
+        ClaimSet::to_change(record).hard().any(|held| held.store_key() == key)
+    }
+
+    /// Whether `conversion` still holds this claim at `now_ms`. One that was judged again counts
+    /// from an earlier moment, which only its record knows.
     #[must_use]
     pub fn is_held(&self, conversion: RecordId, now_ms: u64) -> bool {
         let window_ms = match self {

@@ -97,7 +97,7 @@ impl Walk<'_> {
             let found = self.view.get(Table::Dedupe, &claim.store_key().0)?;
             match found.map(|value| decode_dedupe(&value)) {
                 None => self.report.fault_of(id, "has no dedupe entry"),
-                Some(Ok(named)) if named < id => {
+                Some(Ok(named)) if named < id && !self.is_hidden_by(named, &claim, record)? => {
                     self.report.fault_of(id, "its dedupe entry names an older conversion");
                 }
                 // Whether a newer one holds the claim, and whether it decodes, its row will say.
@@ -124,6 +124,22 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a conversion that was judged again leaves the claim of an event that may be repeated
+    /// to an older one, which was received later and committed later.
+    fn is_hidden_by(
+        &self,
+        older: RecordId,
+        claim: &Claim<'_>,
+        record: &ConversionRecord<'_>,
+    ) -> Result<bool, EngineError> {
+        if !matches!(claim, Claim::Event { .. }) || !record.is_from_log() {
+            return Ok(false);
+        }
+        let older = self.view.conversion(older)?;
+        let received_ms = older.and_then(|older| Some(older.record().ok()?.received_ms));
+        Ok(received_ms.is_some_and(|received_ms| received_ms > record.received_ms))
     }
 }
 

@@ -67,7 +67,7 @@ pub fn log(server: &Server, filter: &str) -> Vec<Value> {
 }
 
 /// The log, once so many are in it: those that made nothing come with the next commit.
-fn log_of(server: &Server, filter: &str, count: usize) -> Vec<Value> {
+pub fn log_of(server: &Server, filter: &str, count: usize) -> Vec<Value> {
     let found = eventually("rows in the log", || {
         let found = log(server, filter);
         (found.len() >= count).then_some(found)
@@ -97,7 +97,7 @@ fn reprocess(server: &Server, asked: &Value) -> Value {
 
 const ALL_TIME: &str = "2020-01-01T00:00:00Z";
 
-fn judged(server: &Server, apply: bool) -> Value {
+pub fn judged(server: &Server, apply: bool) -> Value {
     reprocess(server, &json!({ "from": ALL_TIME, "apply": apply }))
 }
 
@@ -186,7 +186,7 @@ fn each_postback_is_written_down_with_what_came_of_it() {
 }
 
 /// Stops the server and verifies its store, which must be sound.
-fn verify_at(server: &Server) -> String {
+pub fn verify_at(server: &Server) -> String {
     let job = server.post_api("verify", "", "");
     let job = format!("jobs/{}", job.json()["job_id"].as_str().expect("an ID"));
     let ended = eventually("the job's end", || {

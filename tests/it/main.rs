@@ -42,6 +42,7 @@ mod proxy_protocol;
 mod rates;
 mod rates_file;
 mod records;
+mod repeats;
 mod report_sums;
 mod reports;
 mod retention;

@@ -36,7 +36,8 @@ pub fn audit(disk: &Tables) {
     assert_eq!(written.len(), conversions.len(), "postbacks without conversion, or the reverse");
     for (key, value) in conversions {
         let record = ConversionRecord::decode(value).expect("decodes");
-        let later = record.history.iter().skip(1).filter(|step| step.reason == "postback").count();
+        let word = |reason: &str| reason.split('@').next() == Some("postback");
+        let later = record.history.iter().skip(1).filter(|step| word(step.reason)).count();
         let written = written.get(&key[..]).copied();
         assert_eq!(written, Some((1, later)), "{:?}", record.history);
     }

@@ -13,25 +13,27 @@ use postbackd::auth::Nonces;
 use postbackd::caps::Meters;
 use postbackd::catalog::Catalog;
 use postbackd::click_id::{ClickId, Keyring, Minter, RecordId};
-use postbackd::dedup::{Deduplicator, Original};
+use postbackd::dedup::{Deduplicator, Original, Receipt};
 use postbackd::fraud::Watch;
 use postbackd::metrics::Metrics;
 use postbackd::model::period::Calendar;
 use postbackd::model::rate::Day;
-use postbackd::model::reasons::{Flag, Refusal, Unavailability};
+use postbackd::model::reasons::{AuthOutcome, Flag, Refusal, Unavailability};
 use postbackd::model::status::Status;
-use postbackd::postback::{Address, Answer, Body, ChangeError, Erased, PostbackRequest, Postbacks};
+use postbackd::postback::{
+    Address, Again, Answer, Body, ChangeError, Erased, PostbackRequest, Postbacks,
+};
 use postbackd::rates::Market;
 use postbackd::store::engine::Engine;
 use postbackd::store::keys::Subject;
-use postbackd::store::records::{ClickRecord, StoredIp};
+use postbackd::store::records::{ClickRecord, InboundForm, StoredIp};
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
 use postbackd::store::{
     AppendBuffers, Appended, AtOnce, Numbers, Store, SubmitError, Touched, Turn, Unobserved,
 };
 use postbackd::throttle::Throttle;
 
-use crate::books::{Books, CUSTOMERS, Key, OFFERS, Request, customer_claim, on_disk};
+use crate::books::{self, Books, CUSTOMERS, Key, OFFERS, Request, customer_claim, on_disk};
 use crate::counts;
 use crate::disk::{Disk, Faults};
 use crate::erased;
@@ -82,6 +84,8 @@ struct Client {
     /// Whether its customer was known to be bound when it was sent.
     must_know: bool,
     sent_ms: u64,
+    /// When it was received, if it was refused then and is judged again.
+    again_of_ms: Option<u64>,
     task: Task<Answer>,
 }
 
@@ -233,7 +237,37 @@ impl Life {
             };
             postbacks.take(&request).await.answer
         };
-        self.clients.push(Client { request, must_know, sent_ms: now_ms, task: Task::new(take) });
+        let task = Task::new(take);
+        self.clients.push(Client { request, must_know, sent_ms: now_ms, again_of_ms: None, task });
+    }
+
+    /// Judges a postback again that was received at `received_ms`, and refused.
+    pub fn judge_again(&mut self, request: Request, received_ms: u64, now_ms: u64) {
+        let (postbacks, query) = (Arc::clone(&self.postbacks), request.query());
+        let take = async move {
+            let again = Again {
+                now_ms,
+                auth: AuthOutcome::default(),
+                advertiser: "acme",
+                ip: StoredIp::None,
+                form: InboundForm::Get,
+            };
+            let request = PostbackRequest {
+                address: Address::Shared { preset: None, advertiser: None },
+                query: query.as_bytes(),
+                body: Body::None,
+                head: false,
+                post: false,
+                ip: &|| IpAddr::V4(Ipv4Addr::LOCALHOST),
+                now_ms: received_ms,
+                again: Some(&again),
+            };
+            let begun = postbacks.begin_patiently(&request, true).await;
+            postbacks.ended(begun).await.answer
+        };
+        let (again_of_ms, task) = (Some(received_ms), Task::new(take));
+        let must_know = false;
+        self.clients.push(Client { request, must_know, sent_ms: now_ms, again_of_ms, task });
     }
 
     /// Polls one client, woken or not: a future may be polled at any time.
@@ -412,7 +446,7 @@ impl Life {
     }
 
     fn check_answer(&self, client: &Client, answer: Answer, books: &mut Books) {
-        let Client { request, must_know, sent_ms, .. } = client;
+        let Client { request, must_know, sent_ms, again_of_ms, .. } = client;
         if let Answer::Unavailable(reason) = answer {
             return self.check_unavailable(reason);
         }
@@ -422,6 +456,7 @@ impl Life {
             }
             Answer::Duplicate { original, dry_run: false, .. } => {
                 books.duplicate(request, original, disk);
+                books::is_same(request, original.conversion, *sent_ms, *again_of_ms, disk);
             }
             Answer::Updated { now, dry_run: false, .. } => {
                 books.updated(request, now, *sent_ms, disk);
@@ -507,7 +542,7 @@ impl Life {
     }
 
     fn known(&self, key: &Key, now_ms: u64) -> Option<Original> {
-        key.with_claim(|claim| self.postbacks.dedup.known(&claim, now_ms))
+        key.with_claim(|claim| self.postbacks.dedup.known(&claim, Receipt::Now(now_ms)))
     }
 }
 

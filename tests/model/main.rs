@@ -16,8 +16,10 @@
 //! - the ledger has the postings of durable steps, each once, and after a start all of them;
 //! - a conversion and each of its steps that a postback made are on the disk with the postback as
 //!   received, or neither is (`inbound.rs`);
-//! - a key has one conversion, or several that lie its window apart; the dedupe entries, the
-//!   conversions and the index rows lead to each other;
+//! - a key has one conversion, or several that were received its window apart, judged at once or
+//!   refused first and judged again, in any order; nobody is told that something is the same which
+//!   was received further apart; the dedupe entries, the conversions and the index rows lead to each
+//!   other;
 //! - who sends an accepted postback again is told of the same conversion;
 //! - a customer is bound to one click, or to several that lie its window apart, and a postback that
 //!   names the customer alone goes there;
@@ -126,6 +128,8 @@ struct World {
     now_ms: u64,
     clicks: Vec<(&'static str, ClickId)>,
     sent: Vec<Request>,
+    /// Refused postbacks and when they were received, to be judged again.
+    refused: Vec<(Request, u64)>,
     /// Clicks that no postback names.
     stragglers: Vec<RecordId>,
     /// The rates, which no crash takes away.
@@ -140,6 +144,7 @@ impl World {
             now_ms: 1_700_000_000_000,
             clicks: Vec::new(),
             sent: Vec::new(),
+            refused: Vec::new(),
             stragglers: Vec::new(),
             market: Market::closed(Currency::USD),
         }
@@ -183,7 +188,7 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
-        match self.rng.below(122) {
+        match self.rng.below(130) {
             0..8 => self.send_new(life),
             8..20 => self.send_again(life),
             20..40 => life.poll_any(&mut self.rng, &mut self.books),
@@ -200,6 +205,7 @@ impl World {
             110..113 => self.straggle(life),
             113..115 => life.catch_up(),
             115..118 => self.erase(life),
+            118..126 => self.judge_again(life),
             _ => self.step_rates(life),
         }
     }
@@ -287,6 +293,26 @@ impl World {
             }
             self.send(life, request);
         }
+    }
+
+    /// Judges a refused postback again, one that was there before or another.
+    fn judge_again(&mut self, life: &mut Life) {
+        if self.refused.is_empty() || self.rng.once_in(2) {
+            let mut like = self.sent.clone();
+            like.retain(|request| !request.alone && request.event != "refund");
+            if like.is_empty() {
+                return;
+            }
+            let mut request = like.swap_remove(self.rng.below(like.len()));
+            if self.rng.once_in(2) {
+                (request.event, request.txn_id) = ("deposit", String::new());
+            }
+            let received_ms = self.now_ms - self.rng.below(3 * WINDOW_MS as usize) as u64;
+            self.sent.push(request.clone());
+            self.refused.push((request, received_ms));
+        }
+        let (request, received_ms) = self.refused[self.rng.below(self.refused.len())].clone();
+        life.judge_again(request, received_ms, self.now_ms);
     }
 
     fn send(&self, life: &mut Life, request: Request) {

@@ -107,6 +107,13 @@ impl<'a> ConversionRecord<'a> {
         Some(if is_first { self.received_ms } else { last.received_ms().unwrap_or(last.time_ms) })
     }
 
+    /// Whether it was refused first and taken from the log later: then it is booked at another time
+    /// than it was received.
+    #[must_use]
+    pub fn is_from_log(&self) -> bool {
+        self.history.first().is_some_and(|first| first.time_ms != self.received_ms)
+    }
+
     /// At which moments postbacks made a step of its history, Unix milliseconds, and how many did.
     /// The other steps were made by the network, or by postbacks that made conversions of their own.
     #[must_use]
@@ -139,6 +146,18 @@ mod tests {
             let step = HistoryEntry::new(Status::Approved, 9, None, Earned::default(), reason);
             assert_eq!(step.received_ms(), None);
         }
+    }
+
+    #[test]
+    fn what_was_judged_again_is_booked_later_than_it_was_received() {
+        let first = HistoryEntry::new(Status::Approved, 9, None, Earned::default(), BY_POSTBACK);
+        let record = |received_ms| ConversionRecord {
+            received_ms,
+            history: vec![first, HistoryEntry { time_ms: 12, ..first }],
+            ..ConversionRecord::default()
+        };
+        assert!(!record(9).is_from_log());
+        assert!(record(8).is_from_log());
     }
 
     #[test]
