@@ -18,7 +18,8 @@ pub fn unless_poisoned(store: &Store) -> Result<(), ReadError> {
 }
 
 /// The conversion that holds a claim in the store, and whether the text of which the claim is made
-/// was erased from it. `named` is the one that memory has for the claim, which may not be filed yet.
+/// was erased from it. `named` is the one that memory has for the claim, which may not be filed yet,
+/// or not be the newest any more.
 pub async fn stored(
     store: &Store,
     claim: &Claim<'_>,
@@ -30,11 +31,9 @@ pub async fn stored(
         let repeats = Repeats::look_up(store, claim, window_ms, receipt).await?;
         return Ok(repeats.same.map(|same| (same, false)));
     }
-    let named = match named {
-        Some(_) => named,
-        None => store.find_claim(claim).await?,
-    };
-    let Some(conversion) = named else { return Ok(None) };
+    // What warming has read may be older than what was filed since.
+    let newest = store.find_claim(claim).await?.max(named);
+    let Some(conversion) = newest else { return Ok(None) };
     unless_poisoned(store)?;
     // None is received after it is minted: this one is over, and so is every older one.
     if !claim.is_held(conversion, receipt.ms()) {
