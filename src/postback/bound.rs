@@ -9,7 +9,7 @@ use super::mapping::Fields;
 use super::sender::Sender;
 use crate::catalog::{Advertiser, Catalog};
 use crate::click_id::RecordId;
-use crate::dedup::{Claim, ClaimSet};
+use crate::dedup::{Claim, ClaimSet, Receipt};
 use crate::limits::REVERSED_EVENTS_TRIED_MAX;
 use crate::model::fields::Field;
 use crate::store::ReadError;
@@ -80,7 +80,7 @@ impl Postbacks {
             return self.click_of_customer_now(customer, now_ms);
         }
         for (claim, _) in instead.transactions(catalog) {
-            let is_absent = self.dedup.known(&claim, now_ms).is_none()
+            let is_absent = self.dedup.known(&claim, Receipt::Now(now_ms)).is_none()
                 && matches!(self.store.find_claim_now(&claim)?, Lookup::Absent);
             if !is_absent {
                 return Ok(Lookup::Unknown);
@@ -105,7 +105,8 @@ impl Postbacks {
         {
             return Ok(Some(bound));
         }
-        if let Some(click) = self.click_of_transaction(&instead, catalog, request.now_ms).await? {
+        if let Some(click) = self.click_of_transaction(&instead, catalog, request.receipt()).await?
+        {
             let click = self.keyring.sign(click);
             return Ok(Some(Bound { click, named: Named::Transaction }));
         }
@@ -120,13 +121,15 @@ impl Postbacks {
         &self,
         instead: &Instead<'_>,
         catalog: &Catalog,
-        now_ms: u64,
-    ) -> Result<Option<RecordId>, ReadError> {
+        receipt: Receipt,
+    ) -> Result<Option<RecordId>, Answer> {
         for (claim, taken_back_by) in instead.transactions(catalog) {
             let claims = ClaimSet::new(claim, None);
-            let Some(known) = self.dedup.find(&self.store, claims, now_ms).await? else { continue };
+            let Some(known) = self.dedup.find(&self.store, claims, receipt).await? else {
+                continue;
+            };
             let Some(stored) = self.store.conversion(known.conversion).await? else { continue };
-            let record = stored.record()?;
+            let record = stored.record().map_err(ReadError::from)?;
             // Another offer's event of this name may take back others.
             let offer = catalog.offer_by_number(known.conversion.offer());
             let is_meant = taken_back_by.is_none_or(|by| {
