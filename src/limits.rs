@@ -106,7 +106,7 @@ pub const INBOUND_PAGES_LOOKED_AT_MAX: usize = 256;
 /// Rows that a listing takes a damaged page for: about what it had.
 pub const INBOUND_ROWS_OF_DAMAGED: usize = 100;
 /// Newest days whose refused and repeated postbacks of a click a trace shows.
-pub const INBOUND_DAYS_TRACED_MAX: u32 = 400;
+pub const INBOUND_DAYS_TRACED_MAX: usize = 400;
 /// Postbacks of one click that a trace shows.
 pub const TRACE_INBOUND_MAX: usize = 1000;
 /// Refused postbacks that one job runs again; it says where the next begins.
@@ -305,7 +305,7 @@ pub const ERASURE_DAMAGED_NAMED_MAX: usize = 100;
 /// through fewer takes a tenth of a millisecond, twice for each click.
 pub const ERASURE_UNFILED_FEW: u64 = 1000;
 /// So many are worth being filed while it is under way: more often would make many small files.
-pub const ERASURE_UNFILED_MANY: u64 = 10_000;
+pub const UNFILED_MANY: u64 = 10_000;
 /// How long an erasure waits for conversions to be filed before it begins.
 pub const ERASURE_WAITS_FOR_FILING: Duration = Duration::from_secs(30);
 /// How often an erasure looks for what came while it was under way.

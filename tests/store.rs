@@ -844,6 +844,29 @@ fn a_newer_format_is_refused_and_left_alone() {
 }
 
 #[test]
+fn what_earlier_releases_may_have_left_to_be_priced_is_looked_through_once() {
+    let folder = folder();
+    let rates = RatesRecord { base: *b"USD", rates: vec![(*b"EUR", 2)] };
+    {
+        let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
+        let mut batch = Batch::default();
+        for day in [3, 5] {
+            batch.put(Table::Catalog, &keys::rates(Day::new(day)), |out| rates.encode(out));
+        }
+        batch.put(Table::Meta, keys::META_FORMAT, |out| out.extend(5u32.to_be_bytes()));
+        engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    }
+    let (store, _) = open(folder.path());
+    let left = wait(store.to_price()).expect("readable");
+    let days = [3, 5].map(Day::new).to_vec();
+    assert_eq!(left.into_values().collect::<Vec<_>>(), [days]);
+    wait(store.priced([0].into_iter())).expect("kept");
+    let image = crash_image(folder.path());
+    let (again, _) = open(image.path());
+    assert!(wait(again.to_price()).expect("readable").is_empty(), "not once more");
+}
+
+#[test]
 fn a_listing_with_cursor_shows_every_row_once() {
     let folder = folder();
     let (store, identity) = open(folder.path());
@@ -1128,7 +1151,7 @@ fn postbacks_as_received_are_found_by_time_and_click_until_retention_lets_them_g
     assert_eq!(ages(&first.rows), [40, 31]);
     let second = listed(0, u64::MAX, first.next, 2);
     assert_eq!(ages(&second.rows), [29, 1]);
-    let traced = |store: &Store| wait(store.inbound_of_click(click, NOW_MS)).expect("readable");
+    let traced = |store: &Store| wait(store.inbound_of_click(click)).expect("readable");
     assert_eq!(ages(&traced(&store).rows), days);
     let read = listed(0, u64::MAX, None, 10).rows;
     let kept = |days: u64| {

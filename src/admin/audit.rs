@@ -14,6 +14,7 @@ use super::server::AdminState;
 use super::shapes::rfc3339;
 use crate::audit::Author;
 use crate::model::admin::AuditAction;
+use crate::postback::patiently;
 use crate::store::StoredAudit;
 use crate::store::keys::{AUDIT_KEY_BYTES, AuditKey, hex};
 use crate::store::records::AuditRecord;
@@ -158,12 +159,26 @@ pub async fn keep_first(
     details: &serde_json::Value,
 ) -> Result<(), String> {
     let entry = by.entry(state.clock.now_ms(), action, "", details);
-    let kept = state.store.keep_audit(&entry.as_stored()).await;
+    let kept = patiently(async || state.store.keep_audit(&entry.as_stored()).await).await;
     kept.map_err(|error| format!("not begun: {error}"))
 }
 
-/// Keeps an entry about work that has begun and changes nothing. Nobody waits for the disk: it may hang, and that is
-/// no reason not to say that the work is under way.
+/// Keeps an entry about what came of work, on the work's own thread. What cannot be kept is logged.
+pub async fn keep_last(
+    state: &AdminState,
+    by: &Author,
+    action: AuditAction,
+    details: &serde_json::Value,
+) {
+    let entry = by.entry(state.clock.now_ms(), action, "", details);
+    let kept = patiently(async || state.store.keep_audit(&entry.as_stored()).await).await;
+    if let Err(error) = kept {
+        tracing::warn!(%error, ?entry, "done, and not in the audit log");
+    }
+}
+
+/// Keeps an entry about work that has begun and changes nothing. Nobody waits for the disk: it may
+/// hang, and that is no reason not to say that the work is under way.
 pub fn keep_soon(
     state: &Arc<AdminState>,
     by: &Author,

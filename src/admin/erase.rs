@@ -85,8 +85,10 @@ pub async fn erase(
             let details = json!({ "of": subject.kind() });
             audit::keep_first(state, &by, AuditAction::Erase, &details).await?;
             // One that failed is done with this one.
-            let again = state.store.is_erasing(subject).await.map_err(text)?;
-            let begun = state.store.begin_erasure(subject, state.clock.now_ms()).await;
+            let again = patiently(async || state.store.is_erasing(subject).await).await;
+            let again = again.map_err(text)?;
+            let now_ms = state.clock.now_ms();
+            let begun = patiently(async || state.store.begin_erasure(subject, now_ms).await).await;
             let error = begun.as_ref().err().map(|error| format!("not begun: {error}"));
             // Who asked may have gone.
             let _ = kept.send(begun);
@@ -206,6 +208,10 @@ pub async fn resume_erasures(state: &Arc<AdminState>) {
 async fn resume(state: &Arc<AdminState>, subject: Subject) {
     // Somebody may have asked for it again meanwhile. If that cannot be read, it is simply done.
     while !matches!(state.store.is_erasing(subject).await, Ok(false)) {
+        if state.jobs.is_under_way() {
+            tokio::time::sleep(ERASURES_REST).await;
+            continue;
+        }
         let runtime = Handle::current();
         let begun =
             begin(state, ERASE, move |state| runtime.block_on(erased(state, subject, true)));

@@ -286,10 +286,7 @@ pub async fn reprocess(
             audit::keep_first(state, &by, AuditAction::Reprocess, &details).await?;
             let (result, ended) = judged_again(state, &selection).await;
             let details = outcome(&result, ended.as_ref().err());
-            let kept = audit::keep(state, &by, AuditAction::ReprocessDone, "", &details).await;
-            if kept.is_err() {
-                tracing::warn!(%details, "what was judged again is not in the audit log");
-            }
+            audit::keep_last(state, &by, AuditAction::ReprocessDone, &details).await;
             ended.map(|()| result)
         })
     };

@@ -59,7 +59,7 @@ impl Jobs {
     /// Begins a job, if none is under way.
     fn begin(&self, kind: &'static str, now_ms: u64) -> Result<(u64, Job), ApiError> {
         let mut kept = self.lock();
-        if kept.jobs.back().is_some_and(|job| job.status == "running") {
+        if kept.is_under_way() {
             kept.has_refused = true;
             return Err(ApiError::job_running(kept.begun));
         }
@@ -91,6 +91,11 @@ impl Jobs {
         }
     }
 
+    /// Whether one is under way.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.lock().is_under_way()
+    }
+
     /// Whether somebody was refused since this was asked last, because another was under way.
     pub(super) fn take_refused(&self) -> bool {
         std::mem::take(&mut self.lock().has_refused)
@@ -98,6 +103,12 @@ impl Jobs {
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn is_under_way(&self) -> bool {
+        self.jobs.back().is_some_and(|job| job.status == "running")
     }
 }
 

@@ -99,7 +99,7 @@ pub async fn trace(
         }
         // What others did by a customer's click is not the customer's.
         if !is_customer {
-            let named = state.store.inbound_of_click(click.record(), state.clock.now_ms());
+            let named = state.store.inbound_of_click(click.record());
             postbacks.extend(named.await?);
             conversions.extend(state.store.conversions_of(click.record()).await?);
         }

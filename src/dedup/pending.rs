@@ -362,6 +362,35 @@ impl Deduplicator {
         Ok(None)
     }
 
+    /// As [`Deduplicator::find`], of one claim; who is about to take it is waited for.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn find_settled(
+        &self,
+        store: &Store,
+        claim: Claim<'_>,
+        receipt: Receipt,
+    ) -> Result<Option<Original>, ClaimError> {
+        self.settled(&self.key(&claim)).await;
+        self.find(store, ClaimSet::new(claim, None), receipt).await
+    }
+
+    /// Whether somebody is about to take a claim.
+    #[must_use]
+    pub fn is_pending(&self, claim: &Claim<'_>) -> bool {
+        self.memory.pending.contains_key(&self.key(claim))
+    }
+
+    /// Waits until nobody is about to take or to change what has this key.
+    async fn settled(&self, key: &Key) {
+        loop {
+            let pending = self.memory.pending.get(key).map(|pending| Arc::clone(&pending));
+            let Some(pending) = pending else { break };
+            pending.ticket.settled().await;
+        }
+    }
+
     /// What a customer is bound to, or was until its window ended. Whoever is about to bind it is
     /// waited for.
     ///
@@ -375,11 +404,7 @@ impl Deduplicator {
     ) -> Result<Option<Binding>, ReadError> {
         let key = self.key(customer);
         // In this order: who settles it leaves the pending ones after it is remembered.
-        loop {
-            let pending = self.memory.pending.get(&key).map(|pending| Arc::clone(&pending));
-            let Some(pending) = pending else { break };
-            pending.ticket.settled().await;
-        }
+        self.settled(&key).await;
         let known = self.memory.settled.get(&key).map(|known| known.original.conversion);
         let remembered = match known {
             Some(conversion) => store.conversion(conversion).await?,

@@ -65,9 +65,9 @@ enum Route<'a> {
 }
 
 /// Whether a visitor comes by a link that was put wrong, such as `/click&offer=…`. No code has a
-/// slash, so it is one of an unknown link. `/click.php` is where a preset's postbacks go.
+/// slash, so it is one of an unknown link.
 fn is_misplaced_click(path: &str) -> bool {
-    path == "/c" || (path.starts_with("/click") && !path.starts_with("/click.php"))
+    path == "/c" || path.starts_with("/click")
 }
 
 /// Answers one request. All that needs no waiting is done before this returns; what the future
@@ -139,7 +139,7 @@ impl Router {
             let reply = match route {
                 // Counted, but not written down: it is a visitor's.
                 Route::Click { .. } => {
-                    self.metrics.postbacks.refused(Refusal::BadHost);
+                    self.postbacks.count_refusal(Refusal::BadHost);
                     reply::refused_click(Refusal::BadHost, &self.refused_bodies)
                 }
                 Route::Postback | Route::Nowhere => self.unread(Refusal::BadHost, peer, &request),

@@ -9,7 +9,7 @@ use super::mapping::Fields;
 use super::sender::Sender;
 use crate::catalog::{Advertiser, Catalog};
 use crate::click_id::RecordId;
-use crate::dedup::{Claim, ClaimSet, Receipt};
+use crate::dedup::{Claim, Receipt};
 use crate::limits::REVERSED_EVENTS_TRIED_MAX;
 use crate::model::fields::Field;
 use crate::store::ReadError;
@@ -80,7 +80,8 @@ impl Postbacks {
             return self.click_of_customer_now(customer, now_ms);
         }
         for (claim, _) in instead.transactions(catalog) {
-            let is_absent = self.dedup.known(&claim, Receipt::Now(now_ms)).is_none()
+            let is_absent = !self.dedup.is_pending(&claim)
+                && self.dedup.known(&claim, Receipt::Now(now_ms)).is_none()
                 && matches!(self.store.find_claim_now(&claim)?, Lookup::Absent);
             if !is_absent {
                 return Ok(Lookup::Unknown);
@@ -124,10 +125,8 @@ impl Postbacks {
         receipt: Receipt,
     ) -> Result<Option<RecordId>, Answer> {
         for (claim, taken_back_by) in instead.transactions(catalog) {
-            let claims = ClaimSet::new(claim, None);
-            let Some(known) = self.dedup.find(&self.store, claims, receipt).await? else {
-                continue;
-            };
+            let known = self.dedup.find_settled(&self.store, claim, receipt).await?;
+            let Some(known) = known else { continue };
             let Some(stored) = self.store.conversion(known.conversion).await? else { continue };
             let record = stored.record().map_err(ReadError::from)?;
             // Another offer's event of this name may take back others.

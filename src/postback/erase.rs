@@ -19,7 +19,7 @@ use crate::dedup::{Changing, ClaimSet};
 use crate::limits::{
     ERASED_AT_ONCE_MAX, ERASED_CLICKS_AT_ONCE_MAX, ERASED_CLICKS_KEPT_MAX,
     ERASED_LOOKED_FOR_AT_ONCE_MAX, ERASURE_AGAIN_AFTER, ERASURE_DAMAGED_NAMED_MAX,
-    ERASURE_PASSES_MAX, ERASURE_TRIES_MAX, ERASURE_UNFILED_MANY,
+    ERASURE_PASSES_MAX, ERASURE_TRIES_MAX, UNFILED_MANY,
 };
 use crate::model::reasons::Flag;
 use crate::store::keys::{self, DedupeKey, RecordKey, Subject, hex};
@@ -268,7 +268,7 @@ impl<'p> Erasing<'p> {
     ) -> Result<Page<StoredConversion>, ChangeError> {
         let store = &self.postbacks.store;
         // What came since it began: all that are not filed would be looked through for each page.
-        if store.progress().unfiled() >= ERASURE_UNFILED_MANY {
+        if store.progress().unfiled() >= UNFILED_MANY {
             let _ = store.file_soon();
         }
         patiently(async || store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await).await

@@ -144,6 +144,12 @@ impl Postbacks {
         self.catalog.load().advertiser_at(path).is_some()
     }
 
+    /// Counts a request that is refused and written down nowhere.
+    pub fn count_refusal(&self, reason: Refusal) {
+        self.metrics.postbacks.refused(reason);
+        self.store.refusals().count(reason, None);
+    }
+
     pub(super) fn counted(
         &self,
         answer: Answer,
@@ -226,7 +232,7 @@ impl Postbacks {
         };
         verdict.refuse_if_new()?;
         let click = verdict.click.record();
-        let has_click = bound.is_some()
+        let has_click = verdict.is_by_customer
             || self.knows(click)
             || match self.store.has_click_now(click)? {
                 Lookup::Found(()) => true,
@@ -280,7 +286,8 @@ impl Postbacks {
         verdict.refuse_if_new()?;
         let click = verdict.click.record();
         // A customer's click may be gone long since.
-        let has_click = bound.is_some() || self.knows(click) || self.store.has_click(click).await?;
+        let has_click =
+            verdict.is_by_customer || self.knows(click) || self.store.has_click(click).await?;
         if verdict.event.is_negative() {
             return self.reverse(held, &verdict, &received, has_click).await;
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::decide::Refused;
 use super::flow::Postbacks;
 use super::price::{Base, Price, Said, in_base, price_again};
 use super::update::ChangeError;
@@ -60,9 +59,10 @@ impl Postbacks {
             let record = stored.record()?;
             if let Some(anew) = priced_anew(&record, &catalog, &self.market, now_ms) {
                 under_way.push(self.change(held, stored.id, &record, &anew, None)?);
+                // At once: the next one may be claimed by the same, and wait for it.
+                self.store.writer().flush();
             }
         }
-        self.store.writer().flush();
         for change in &under_way {
             if change.settled().await != Outcome::Durable {
                 return Err(ChangeError::NotDurable);
@@ -96,7 +96,11 @@ fn priced_anew<'a>(
     // flag for both rates.
     let unpriced = record.flags & Flag::RateMissing.bit() != 0;
     let price = if unpriced && foreign && known.amounts.is_none() {
-        let event = catalog.offer(record.offer)?.event(record.event)?;
+        let event = catalog.offer(record.offer).and_then(|offer| offer.event(record.event));
+        let Some(event) = event else {
+            warn_of(record, "its offer or event is not in the catalog");
+            return None;
+        };
         if event.currency.to_bytes() != record.currency && record.was_booked() {
             // What is in the books is in the currency of its day, and stays there.
             return None;
@@ -104,13 +108,13 @@ fn priced_anew<'a>(
         anew.currency = event.currency.to_bytes();
         anew.catalog_version = catalog.version();
         let price = price_again(event, record, &Said::of_record(record), market);
-        price.inspect_err(|refused| warn_of(record, refused)).ok()?
+        price.inspect_err(|_| warn_of(record, TOO_LARGE)).ok()?
     } else {
         // Its amounts stand; only those in the network's currency were missing.
         let currency = Currency::from_bytes(record.currency)?;
         let (payout, revenue) = (Micros::new(record.payout), Micros::new(record.revenue));
         let base = in_base(market, day, currency, payout, revenue);
-        let base = match base.inspect_err(|refused| warn_of(record, refused)).ok()? {
+        let base = match base.inspect_err(|_| warn_of(record, TOO_LARGE)).ok()? {
             Base::Same => None,
             Base::Exchanged(base) => Some(base),
             Base::NoRate => return None,
@@ -127,14 +131,16 @@ fn priced_anew<'a>(
     (!same).then_some(anew)
 }
 
-/// It keeps its flag, though it waits for nothing any more: somebody has to hear of it.
-fn warn_of(record: &ConversionRecord<'_>, refused: &Refused) {
+const TOO_LARGE: &str = "its amounts would be too large";
+
+/// It keeps its flag, though nothing looks at it before the day's rates are set anew: somebody has
+/// to hear of it.
+fn warn_of(record: &ConversionRecord<'_>, why: &str) {
     tracing::warn!(
         offer = record.offer,
         event = record.event,
         received_ms = record.received_ms,
-        reason = refused.reason.as_str(),
-        "a conversion cannot be priced by the rates that have come: its amounts would be too large"
+        "a conversion cannot be priced by the rates that have come: {why}"
     );
 }
 

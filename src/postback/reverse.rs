@@ -7,7 +7,7 @@ use super::flow::{Committing, Postbacks, Received, record};
 use super::reversal::{Reversal, reversed_of};
 use super::update::{is_overtaken, overtaken, read, status_of};
 use crate::click_id::RecordId;
-use crate::dedup::{Claim, ClaimSet, Held};
+use crate::dedup::{Claim, Held};
 use crate::limits::{REVERSED_AT_ONCE_MAX, TRACE_CONVERSIONS_MAX};
 use crate::model::reasons::{NEGATIVE_EVENT, PostbackResult, Refusal};
 use crate::model::status::Status;
@@ -127,8 +127,9 @@ impl Postbacks {
         let request = received.as_received.request;
         if !txn_id.is_empty() {
             for event in events {
-                let claim = ClaimSet::new(Claim::Transaction { advertiser, event, txn_id }, None);
-                let found = self.dedup.find(&self.store, claim, request.receipt()).await?;
+                let claim = Claim::Transaction { advertiser, event, txn_id };
+                let receipt = request.receipt();
+                let found = self.dedup.find_settled(&self.store, claim, receipt).await?;
                 if let Some(known) = found {
                     return Ok(vec![known.conversion]);
                 }

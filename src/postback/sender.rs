@@ -35,7 +35,7 @@ impl<'a> Address<'a> {
         match (advertiser, Preset::at(path)) {
             (Some(_), _) => Self::Shared { preset: None, advertiser },
             (None, Some((preset, advertiser))) => Self::Shared { preset: Some(preset), advertiser },
-            (None, None) => Self::Own(path),
+            (None, None) => Self::Own(path.strip_suffix('/').unwrap_or(path)),
         }
     }
 }

@@ -103,13 +103,19 @@ fn is_void(
     }
     let is_negative =
         |reason: &str| offer.and_then(|offer| offer.event(reason)).is_some_and(Event::is_negative);
-    // A tier, a cap or the rules may follow, or when it was received.
-    let mut reasons = record.history.iter().filter_map(|step| step.reason.split([':', '@']).next());
-    match status {
-        Status::Pending => reasons.any(|reason| reason == HELD),
-        Status::Rejected => reasons.any(|reason| reason == FRAUD || is_negative(reason)),
-        Status::Approved | Status::Reversed => false,
-    }
+    let is_void = |step: &HistoryEntry<'_>| {
+        // A tier, a cap or the rules may follow, or when it was received.
+        let reason = step.reason.split([':', '@']).next().unwrap_or_default();
+        match status {
+            Status::Pending => reason == HELD,
+            Status::Rejected => {
+                // One that took back a part has rejected nothing.
+                reason == FRAUD || step.status == status.code() && is_negative(reason)
+            }
+            Status::Approved | Status::Reversed => false,
+        }
+    };
+    record.history.iter().any(is_void)
 }
 
 /// Gives the conversion other amounts and the price that goes with them; whether they are others.

@@ -23,6 +23,10 @@ reapprove = true
 trust_payout = true
 payout = { percent = "10" }
 revenue = { percent = "20" }
+
+[[offers.events]]
+id = "refund"
+reverses = ["sale", "lenient"]
 "#;
 
 /// Gives out the first numbers.
@@ -198,6 +202,21 @@ fn what_fraud_rules_have_rejected_only_the_network_approves() {
         check("lenient", &approved, "reversed", "reversed postback 0.00 0.00");
     }
     check("lenient", "rejected fraudulent", "approved", "approved postback 20.00 10.00");
+}
+
+#[test]
+fn what_a_negative_event_has_rejected_only_the_network_approves() {
+    let check = |history: &str, text: &str, expected: &str| {
+        assert_eq!(outcome(&record("lenient", history), text), expected, "{history}: {text}");
+    };
+    for reason in ["refund", "refund@2026-11-20T09:30:00Z"] {
+        let history = format!("pending postback rejected {reason}");
+        check(&history, "approved", "");
+        check(&history, "approved network", "approved upload 20.00 10.00");
+        // A part of it was taken back, and it was rejected for another reason.
+        let part = format!("pending postback pending {reason} rejected postback");
+        check(&part, "approved", "approved postback 20.00 10.00");
+    }
 }
 
 #[test]

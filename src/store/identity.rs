@@ -13,6 +13,8 @@ use crate::model::rate::Day;
 const FILED_SINCE_FORMAT: u32 = 4;
 /// From this format on, no release seals without `meta`'s `unsealed`.
 const UNSEALED_SINCE_FORMAT: u32 = 6;
+/// From this format on, `meta` knows what is still to be priced; before, nobody knows.
+const TO_PRICE_SINCE_FORMAT: u32 = 6;
 
 /// What the store knows of its own past when a server opens it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,10 @@ pub(super) fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Ident
         Some(kept) if format >= Some(UNSEALED_SINCE_FORMAT) => Day::new(u32::from_be_bytes(kept)),
         _ => seals::unsealed(engine)?,
     };
+    let to_price = match format {
+        Some(format) if format < TO_PRICE_SINCE_FORMAT => days_with_rates(engine)?,
+        _ => Vec::new(),
+    };
     let mut batch = Batch::default();
     let mut put = |key: &[u8], value: &[u8]| {
         batch.put(Table::Meta, key, |out| out.extend_from_slice(value));
@@ -59,9 +65,22 @@ pub(super) fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Ident
     put(keys::META_CLICK_KEY, &click_key);
     put(keys::META_FILED, &filed_below);
     put(keys::META_UNSEALED, &seals::encoded(unsealed));
+    if !to_price.is_empty() {
+        put(&keys::to_price(0), &to_price);
+    }
     engine.append(&batch)?;
     engine.sync()?;
     Ok(Identity { starts, click_key, newest_ms, filed_below, unsealed })
+}
+
+/// The days that have rates, as a row of what is to be priced.
+fn days_with_rates(engine: &dyn Engine) -> Result<Vec<u8>, EngineError> {
+    let (mut days, (from, to)) = (Vec::new(), keys::rates_range());
+    engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |key, _| {
+        days.extend(keys::rates_day(key).into_iter().flat_map(|day| day.get().to_be_bytes()));
+        ControlFlow::Continue(())
+    })?;
+    Ok(days)
 }
 
 pub(super) fn meta<const N: usize>(

@@ -2,7 +2,7 @@
 //!
 //! A page that does not decode is passed over and named: it hides some postbacks, not all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -180,22 +180,15 @@ impl Store {
         self.readers.run(read).await?
     }
 
-    /// The postbacks that name a click and made nothing, oldest first, of the days up to `now_ms`.
+    /// The postbacks that name a click and made nothing, oldest first. Of whatever day: clocks are
+    /// set, and neither when a click was minted nor what day it is bounds when they came.
     ///
     /// # Errors
     /// When the store cannot be read now.
-    pub async fn inbound_of_click(
-        &self,
-        click: RecordId,
-        now_ms: u64,
-    ) -> Result<FoundInbound, ReadError> {
-        let last = Day::of_ms(now_ms).get().saturating_add(1);
-        let first = Day::of_ms(click.time_ms()).get().saturating_sub(1);
-        let first = first.max(last.saturating_sub(INBOUND_DAYS_TRACED_MAX));
+    pub async fn inbound_of_click(&self, click: RecordId) -> Result<FoundInbound, ReadError> {
         let read = move |engine: &dyn Engine| {
-            let first = first.max(oldest_day(engine)?.map_or(last, Day::get));
             let mut ids = BTreeSet::new();
-            for day in (first..=last).map(Day::new) {
+            for day in days_of_clicks(engine)? {
                 let (from, to) = keys::inbound_click_range(day, click);
                 engine.scan(Table::Inbound, &from, &to, Direction::Ascending, &mut |key, _| {
                     ids.extend(keys::inbound_click_of(key).map(|(_, row)| row));
@@ -319,15 +312,23 @@ impl Step {
     }
 }
 
-/// The day of the oldest row that leads from a click to a postback.
-fn oldest_day(engine: &dyn Engine) -> Result<Option<Day>, EngineError> {
-    let (mut oldest, up) = (None, Direction::Ascending);
-    let [from, to] = [0, u32::MAX].map(Day::new).map(keys::inbound_clicks_from);
-    engine.scan(Table::Inbound, &from, &to, up, &mut |key, _| {
-        oldest = keys::inbound_click_day(key);
-        ControlFlow::Break(())
-    })?;
-    Ok(oldest)
+/// The days on which there are rows that lead from clicks to postbacks, the newest ones.
+fn days_of_clicks(engine: &dyn Engine) -> Result<VecDeque<Day>, EngineError> {
+    let (mut days, up) = (VecDeque::new(), Direction::Ascending);
+    let [mut from, to] = [0, u32::MAX].map(Day::new).map(keys::inbound_clicks_from);
+    loop {
+        let mut next = None;
+        engine.scan(Table::Inbound, &from, &to, up, &mut |key, _| {
+            next = keys::inbound_click_day(key);
+            ControlFlow::Break(())
+        })?;
+        let Some(day) = next else { return Ok(days) };
+        days.push_back(day);
+        if days.len() > INBOUND_DAYS_TRACED_MAX {
+            days.pop_front();
+        }
+        from = keys::inbound_clicks_from(Day::new(day.get().saturating_add(1)));
+    }
 }
 
 /// Shows `visit` the pages of a range: ID, rows, bytes.

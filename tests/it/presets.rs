@@ -379,7 +379,8 @@ fn the_advertisers_own_settings_go_on_top_of_the_preset() {
     check(&send(path, "c={click}&tid=5&status=perhaps"), 400, hint, told);
     let posted = server.connect().post(path, "", format!("c={click}&tid=6").as_bytes());
     check(&posted.expect("an answer"), 200, "OK", (Some("accepted"), None));
-    assert_eq!(server.get("/5e1f/postback/").status, 404, "a path is taken as it is written");
+    assert_eq!(server.get("/5e1f/postback/").status, 400, "a slash at its end changes nothing");
+    assert_eq!(server.get("/5e1f/Postback").status, 404, "a path is taken as it is written");
     assert_eq!(server.get("/5e1f").status, 404);
 }
 
@@ -529,10 +530,10 @@ fn an_event_under_the_name_of_another_dialect_is_found_in_the_hint() {
 #[test]
 fn the_paths_of_presets_take_nothing_from_the_paths_of_clicks() {
     let server = start();
-    for path in ["/click", "/click?offer=binom&aff=pub-7", "/c/unknown"] {
+    for path in ["/click", "/click?offer=binom&aff=pub-7", "/c/unknown", "/click.php5"] {
         assert_eq!(server.get(path).status, 302, "{path} is a click");
     }
-    for path in ["/", "/track", "/track/conv/a/b", "/aff_lsr/a/b", "/postbacks", "/click.php5"] {
+    for path in ["/", "/track", "/track/conv/a/b", "/aff_lsr/a/b", "/postbacks"] {
         let answer = server.get(path);
         assert_eq!(
             (answer.status, text(&answer.json(), "reason")),

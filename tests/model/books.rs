@@ -316,8 +316,13 @@ impl Books {
         let named = (record.event, record.txn_id, record.customer_id);
         assert_eq!(named, (request.event, &*request.txn_id, request.customer), "{request:?}");
         assert_eq!(keys_of_record(&record), request.keys_as(&record), "another's conversion");
-        assert_eq!(record.flags().any(|flag| flag == Flag::ByCustomer), request.alone);
-        if request.alone {
+        let by_customer = record.flags().any(|flag| flag == Flag::ByCustomer);
+        assert!(request.alone || !by_customer, "{request:?} named a click");
+        if request.alone && !by_customer {
+            // Its customer is bound to no click, so the transaction says which it is.
+            assert!(is_of_what_it_takes_back(&record, disk), "{request:?} went to another click");
+        }
+        if by_customer {
             assert!(!binds(&record), "{request:?} has bound its customer");
             assert!(is_bound(request.customer, &record, disk), "{request:?} went to another click");
         }
@@ -634,6 +639,14 @@ fn audit_customers(filed_below: &[u8], disk: &Tables) {
         }
     }
     assert!(rows.is_empty(), "rows of no customer: {rows:?}");
+}
+
+/// Whether a refund is of the click of the one conversion that it takes back.
+fn is_of_what_it_takes_back(refund: &ConversionRecord<'_>, disk: &Tables) -> bool {
+    let (_, reverses) = refund.params.last().expect("what it reverses");
+    let mut all = disk.of(Table::Conversions).keys().filter_map(|key| keys::record(key));
+    let id = all.find(|id| id.to_text().as_str() == *reverses);
+    refund.event == "refund" && id.is_some_and(|id| on_disk(id, disk).click == refund.click)
 }
 
 /// What refunds have taken back is what their conversions say: both are on the disk, or neither.

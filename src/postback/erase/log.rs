@@ -66,8 +66,10 @@ impl Erasing<'_> {
     pub(super) async fn by_clicks(&mut self) -> Result<(), ChangeError> {
         let store = &self.postbacks.store;
         for click in std::mem::take(&mut self.named) {
-            let Some(now_ms) = self.at_ms else { break };
-            let mut found = patiently(async || store.inbound_of_click(click, now_ms).await).await?;
+            if self.at_ms.is_none() {
+                break;
+            }
+            let mut found = patiently(async || store.inbound_of_click(click).await).await?;
             let rows = std::mem::take(&mut found.rows);
             self.found.extend(found);
             let mut judged = HashMap::new();
