@@ -1,6 +1,7 @@
 //! Advertisers whose senders have to show who they are: tokens, signatures, addresses; enforced,
 //! or looked on at.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -764,9 +765,32 @@ fn run(program: &str, arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned())
 }
 
+/// The page's sender in Go, built; `None` where there is no Go.
+fn go_sender(folder: &Path) -> Option<String> {
+    let imports = ["crypto/hmac", "crypto/sha256", "encoding/hex", "fmt", "net/url", "os", "sort"];
+    let imports: String = imports.iter().map(|it| format!("import \"{it}\"\n")).collect();
+    let main = "func main() {
+        query, _ := url.ParseQuery(os.Args[2])
+        params := map[string]string{}
+        for name := range query {
+            params[name] = query.Get(name)
+        }
+        fmt.Print(signed(params, os.Args[1]))
+    }";
+    let sender = program("go");
+    let text = format!("package main\n{imports}import \"strings\"\n{sender}\n{main}\n");
+    let (source, built) = (folder.join("sender.go"), folder.join("sender"));
+    std::fs::write(&source, text).expect("writable");
+    let [source, built] = [source, built].map(|path| path.to_str().expect("UTF-8").to_owned());
+    run("go", &["build", "-o", &built, &source])?;
+    Some(built)
+}
+
 #[test]
 fn the_examples_of_the_documentation_are_right() {
     let examples = examples();
+    let folder = tempfile::tempdir().expect("a folder");
+    let go = go_sender(folder.path());
     assert!(examples.len() >= 4, "{examples:?}");
     let python = format!(
         "{}\nimport sys, urllib.parse\nprint(signed(urllib.parse.parse_qsl(sys.argv[2], keep_blank_values=True), sys.argv[1]))",
@@ -794,6 +818,7 @@ fn the_examples_of_the_documentation_are_right() {
             run("python3", &["-c", &python, secret, query]),
             run("node", &["-e", &node, secret, query]),
             run("php", &["-r", php.trim_start_matches("<?php"), "--", secret, query]),
+            go.as_deref().and_then(|go| run(go, &[secret, query])),
         ];
         for said in said.into_iter().flatten() {
             assert_eq!(said, expected);
