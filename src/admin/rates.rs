@@ -59,7 +59,9 @@ pub async fn put(
     let Json(body) = body.map_err(|error| ApiError::bad_request("bad_body", error.body_text()))?;
     let rates = day_rates(&body)?;
     let answer = shape(&rates);
-    state.rates.put(day, rates, &by, state.clock.now_ms()).await?;
+    // On its own: a client that hangs up leaves no rates on the disk that are not in force.
+    let work = async move { state.rates.put(day, rates, &by, state.clock.now_ms()).await };
+    tokio::spawn(work).await.map_err(ApiError::work_failed)??;
     Ok(Json(answer))
 }
 

@@ -97,7 +97,7 @@ impl Store {
     /// Drops what was minted longer ago than `retention` says; true when that is durable.
     ///
     /// So much time has `passed` since this was last called in this process, whatever the clock
-    /// says; by how much the clock is believed, [`RetentionTime`] says.
+    /// says; by how much the clock is believed, `RetentionTime` says.
     ///
     /// Rows that lead to a conversion go when they are next compacted. What is not counted yet is
     /// kept until it is: sums of reports and of caps in total have to outlive it.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Response, Server, eventually};
+use crate::harness::{CATALOG, Connection, Fault, Response, Server, Setup, TOKEN, eventually};
 
 const SHARES: &str = r#"
 [[offers]]
@@ -275,4 +275,28 @@ fn rates_that_are_not_well_formed_change_nothing_and_say_why() {
     assert_eq!((absent.status, absent.json()["error"]["code"].clone()), (404, "not_found".into()));
     assert_eq!(server.admin("/api/v1/rates/tomorrow").status, 400);
     assert_eq!(server.admin("/api/v1/totals?limit=0").status, 400);
+}
+
+#[test]
+fn rates_that_are_kept_are_in_force_though_their_sender_hangs_up() {
+    let server = with_shares(Setup::new().on_faulty_disk().start());
+    server.disk().break_down(Fault::SyncsHang, None);
+    let head = format!(
+        "PUT /api/v1/rates/{} HTTP/1.1\r\nHost: t.example\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        today(),
+        TODAY.len()
+    );
+    let mut admin = Connection::open(server.admin);
+    admin.send(head + TODAY).expect("sent");
+    let waiting = "postbackd_store_queue_commits{stage=\"sync\"}";
+    eventually("the commit", || (server.metric(waiting) > 0.0).then_some(()));
+    drop(admin);
+    server.disk().repair();
+    eventually("the rates", || {
+        let kept = server.admin(&format!("/api/v1/rates/{}", today()));
+        (kept.status == 200).then_some(())
+    });
+    let yen = convert(&server, "event=sale&amount=1600&currency=JPY");
+    assert_eq!(money(&server, &yen)[0], "1.00");
 }

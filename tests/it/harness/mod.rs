@@ -11,7 +11,7 @@ pub mod tls;
 pub use client::{Connection, Response};
 pub use disk::{Disk, Fault, Step};
 pub use power::{FileKind, Losses};
-pub use server::{Answer, CATALOG, Server, Setup, binary};
+pub use server::{Answer, CATALOG, Server, Setup, TOKEN, binary};
 
 use std::time::{Duration, Instant};
 

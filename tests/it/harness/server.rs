@@ -19,7 +19,7 @@ const OWN_COMMITS: f64 = 6.0;
 /// Two advertisers, offers in every condition, affiliates, links.
 pub const CATALOG: &str = include_str!("catalog.toml");
 
-const TOKEN: &str = "an-admin-token-for-tests";
+pub const TOKEN: &str = "an-admin-token-for-tests";
 
 /// The binary under test, in an environment without surprises.
 pub fn binary() -> Command {
