@@ -287,10 +287,15 @@ fn rates_that_are_kept_are_in_force_though_their_sender_hangs_up() {
         today(),
         TODAY.len()
     );
+    // The sync stage hangs with this one, so the next waits where it is seen.
+    server.click("offer=games&aff=pub-7");
     let mut admin = Connection::open(server.admin);
     admin.send(head + TODAY).expect("sent");
-    let waiting = "postbackd_store_queue_commits{stage=\"sync\"}";
-    eventually("the commit", || (server.metric(waiting) > 0.0).then_some(()));
+    let waiting = || {
+        let stage = |it| server.metric(&format!("postbackd_store_queue_commits{{stage=\"{it}\"}}"));
+        stage("append") + stage("sync")
+    };
+    eventually("the commit", || (waiting() > 0.0).then_some(()));
     drop(admin);
     server.disk().repair();
     eventually("the rates", || {
