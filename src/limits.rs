@@ -304,7 +304,8 @@ pub const ERASURE_DAMAGED_NAMED_MAX: usize = 100;
 /// So many conversions that are not filed are worth waiting for before an erasure begins: looking
 /// through fewer takes a tenth of a millisecond, twice for each click.
 pub const ERASURE_UNFILED_FEW: u64 = 1000;
-/// So many are worth being filed while it is under way: more often would make many small files.
+/// So many are filed when somebody has to look through them: more often would make many small
+/// files.
 pub const UNFILED_MANY: u64 = 10_000;
 /// How long an erasure waits for conversions to be filed before it begins.
 pub const ERASURE_WAITS_FOR_FILING: Duration = Duration::from_secs(30);

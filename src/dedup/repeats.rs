@@ -9,7 +9,7 @@
 use super::cache::{Known, Original};
 use super::stored::unless_poisoned;
 use crate::click_id::RecordId;
-use crate::limits::{TRACE_CONVERSIONS_MAX, UNFILED_MANY};
+use crate::limits::TRACE_CONVERSIONS_MAX;
 use crate::model::status::Status;
 use crate::store::claim::Claim;
 use crate::store::keys::Subject;
@@ -77,10 +77,6 @@ impl Repeats {
         let Claim::Event { click, .. } = claim else {
             return Ok(Self { same: None, is_last: true, newest: None });
         };
-        // Those that are not filed would all be looked through for each.
-        if store.progress().unfiled() >= UNFILED_MANY {
-            let _ = store.file_soon();
-        }
         let of = Subject::Click(*click);
         let page = store.conversions_from(of, None, TRACE_CONVERSIONS_MAX).await?;
         unless_poisoned(store)?;

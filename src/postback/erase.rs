@@ -19,7 +19,7 @@ use crate::dedup::{Changing, ClaimSet};
 use crate::limits::{
     ERASED_AT_ONCE_MAX, ERASED_CLICKS_AT_ONCE_MAX, ERASED_CLICKS_KEPT_MAX,
     ERASED_LOOKED_FOR_AT_ONCE_MAX, ERASURE_AGAIN_AFTER, ERASURE_DAMAGED_NAMED_MAX,
-    ERASURE_PASSES_MAX, ERASURE_TRIES_MAX, UNFILED_MANY,
+    ERASURE_PASSES_MAX, ERASURE_TRIES_MAX,
 };
 use crate::model::reasons::Flag;
 use crate::store::keys::{self, DedupeKey, RecordKey, Subject, hex};
@@ -267,10 +267,6 @@ impl<'p> Erasing<'p> {
         from: Option<RecordKey>,
     ) -> Result<Page<StoredConversion>, ChangeError> {
         let store = &self.postbacks.store;
-        // What came since it began: all that are not filed would be looked through for each page.
-        if store.progress().unfiled() >= UNFILED_MANY {
-            let _ = store.file_soon();
-        }
         patiently(async || store.conversions_from(of, from, ERASED_AT_ONCE_MAX).await).await
     }
 

@@ -4,8 +4,24 @@
 use super::body::{Body, each_json_member};
 use super::flow::PostbackRequest;
 use super::mapping::Names;
+use super::sender::Sender;
+use crate::catalog::Catalog;
 use crate::model::fields::Field;
 use crate::query::Params;
+use crate::store::records::InboundRow;
+
+/// Whether a postback of the log says something of a meaning that `is` what is looked for: by the
+/// parameter names that its sender has today, in any of them.
+pub(super) fn says(
+    row: &InboundRow<'_>,
+    wanted: Field,
+    catalog: &Catalog,
+    is: impl Fn(&str) -> bool,
+) -> bool {
+    let request = PostbackRequest::of_the_log(row, None);
+    let sender = Sender::at_or_nobody(request.address, catalog);
+    request.pick(&sender.names, wanted, |value| is(value).then_some(())).is_some()
+}
 
 impl PostbackRequest<'_> {
     /// The first of the values with a meaning that `pick` takes. Each parameter is read by itself,

@@ -1,8 +1,7 @@
 //! Which postbacks of the log name a transaction, a customer or a click: by the text that was sent,
 //! whether or not anything is known by it, under the parameter names that their sender has today.
 
-use super::flow::PostbackRequest;
-use super::sender::Sender;
+use super::garbled::says;
 use crate::catalog::Catalog;
 use crate::model::fields::Field;
 use crate::store::records::InboundRow;
@@ -31,7 +30,7 @@ impl Mention {
             return true;
         }
         let named = |(field, text): &(_, &Option<String>)| {
-            text.as_deref().is_none_or(|text| names(row, *field, text, catalog))
+            text.as_deref().is_none_or(|text| says(row, *field, catalog, |value| value == text))
         };
         wanted.iter().all(named)
     }
@@ -41,11 +40,5 @@ impl Mention {
 #[must_use]
 pub fn mentions(row: &InboundRow<'_>, text: &str, catalog: &Catalog) -> bool {
     const NAMES: [Field; 4] = [Field::TxnId, Field::ReversalId, Field::CustomerId, Field::ClickId];
-    NAMES.iter().any(|field| names(row, *field, text, catalog))
-}
-
-fn names(row: &InboundRow<'_>, field: Field, text: &str, catalog: &Catalog) -> bool {
-    let request = PostbackRequest::of_the_log(row, None);
-    let sender = Sender::at_or_nobody(request.address, catalog);
-    request.pick(&sender.names, field, |value| (value == text).then_some(())).is_some()
+    NAMES.iter().any(|field| says(row, *field, catalog, |value| value == text))
 }

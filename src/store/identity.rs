@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::engine::{Batch, Direction, Engine, EngineError, Tier};
 use super::keys::{self, RecordKey};
+use super::rates::encode_to_price;
 use super::schema::Table;
 use super::{FORMAT_VERSION, OpenError, filing, seals};
 use crate::click_id::RecordId;
@@ -77,7 +78,7 @@ pub(super) fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Ident
 fn days_with_rates(engine: &dyn Engine) -> Result<Vec<u8>, EngineError> {
     let (mut days, (from, to)) = (Vec::new(), keys::rates_range());
     engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |key, _| {
-        days.extend(keys::rates_day(key).into_iter().flat_map(|day| day.get().to_be_bytes()));
+        encode_to_price(keys::rates_day(key), &mut days);
         ControlFlow::Continue(())
     })?;
     Ok(days)

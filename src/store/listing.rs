@@ -11,7 +11,7 @@ use super::records::ConversionRecord;
 use super::schema::Table;
 use super::{ReadError, Store, StoredConversion, keys, records};
 use crate::click_id::RecordId;
-use crate::limits::{PAGE_ROWS_SCANNED_MAX, TRACE_CONVERSIONS_MAX};
+use crate::limits::{PAGE_ROWS_SCANNED_MAX, TRACE_CONVERSIONS_MAX, UNFILED_MANY};
 
 /// Decides whether a conversion belongs on a page.
 pub type ConversionFilter = Arc<dyn Fn(&StoredConversion) -> bool + Send + Sync>;
@@ -110,7 +110,8 @@ impl Store {
         self.indexed(index, is_meant, limit).await
     }
 
-    /// A page of the conversions of a click or a customer, from one on, oldest first.
+    /// A page of the conversions of a click or a customer, from one on, oldest first. Those that are
+    /// not filed are all looked through for each page, so where they are many they are filed soon.
     ///
     /// # Errors
     /// When the store cannot be read now.
@@ -120,6 +121,9 @@ impl Store {
         from: Option<RecordKey>,
         limit: usize,
     ) -> Result<Page<StoredConversion>, ReadError> {
+        if self.progress().unfiled() >= UNFILED_MANY {
+            let _ = self.file_soon();
+        }
         let from = from.unwrap_or_default();
         match of {
             Subject::Click(click) => self.conversions_of_click(click, from, from, limit).await,

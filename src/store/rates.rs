@@ -63,7 +63,7 @@ impl Store {
                 batch.put(Table::Catalog, &keys::rates(*day), |out| rates.encode(out));
             }
             batch.put(Table::Meta, &keys::to_price(commit), |out| {
-                days.iter().for_each(|(day, _)| out.extend(day.get().to_be_bytes()));
+                encode_to_price(days.iter().map(|(day, _)| *day), out);
             });
             audit.iter().for_each(|entry| self.audit_keys.put(batch, entry));
         })
@@ -128,6 +128,11 @@ impl Store {
             Outcome::NotDone | Outcome::Unknown => Err(ChangeError::NotDurable),
         }
     }
+}
+
+/// Appends days, as in a row of what is to be priced.
+pub(super) fn encode_to_price(days: impl IntoIterator<Item = Day>, out: &mut Vec<u8>) {
+    days.into_iter().for_each(|day| out.extend(day.get().to_be_bytes()));
 }
 
 /// The days in a row of what is to be priced.

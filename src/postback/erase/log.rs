@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::flow::PostbackRequest;
-use super::super::sender::Sender;
+use super::super::garbled::says;
 use super::{ChangeError, Erasing, patiently};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
@@ -167,16 +166,10 @@ impl Erasing<'_> {
 /// Whether a postback names a customer of the advertiser that it spoke for, by the names of today:
 /// by any of its parameters, also behind one that cannot be read.
 fn names(row: &InboundRow<'_>, customer: DedupeKey, catalog: &Catalog) -> bool {
-    let request = PostbackRequest::of_the_log(row, None);
-    let sender = Sender::at_or_nobody(request.address, catalog);
-    let is_theirs = |customer_id: &str| {
+    says(row, Field::CustomerId, catalog, |customer_id| {
+        let advertiser = row.head.advertiser;
+        let claim = Claim::Customer { advertiser, customer_id, windows: None };
         // Nobody has a longer one.
-        let claim = (customer_id.len() <= TXN_ID_BYTES_MAX).then_some(Claim::Customer {
-            advertiser: row.head.advertiser,
-            customer_id,
-            windows: None,
-        });
-        claim.filter(|claim| claim.store_key() == customer).map(|_| ())
-    };
-    request.pick(&sender.names, Field::CustomerId, is_theirs).is_some()
+        customer_id.len() <= TXN_ID_BYTES_MAX && claim.store_key() == customer
+    })
 }
