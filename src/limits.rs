@@ -141,7 +141,7 @@ pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 pub const UPLOADS_MAX: usize = 2;
 /// Changes of one upload on their way to the disk at once: they share a few fsyncs.
 pub const UPLOAD_CHANGES_UNDER_WAY_MAX: usize = 256;
-/// Offer and affiliate numbers assigned in one commit.
+/// Offer and affiliate numbers assigned in one commit, and owners of offers kept in one.
 pub const NUMBERS_PER_COMMIT_MAX: usize = 4096;
 /// A piece of a kept catalog's text, bytes: copied while workers may wait, so a small one.
 pub const CATALOG_CHUNK_BYTES: usize = 256 << 10;

@@ -70,5 +70,6 @@ fuzz_target!(|input: &[u8]| {
     }
     let _ = keys::customer_and_conversion(input);
     let _ = (keys::record(input), keys::conversion_of(input), keys::numbered_id(input));
+    let _ = keys::owned_offer(input);
     let _ = (keys::rates_day(input), keys::PostingKey::decode(input), keys::seal_of(input));
 });

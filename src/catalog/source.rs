@@ -22,11 +22,11 @@ use super::retire::outlive;
 use super::snapshot::{self, Catalog, Numbers};
 use crate::audit::Author;
 use crate::caps::Meters;
-use crate::checked_toml::{Format, Report};
+use crate::checked_toml::{Format, Report, Source};
 use crate::model::admin::AuditAction;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::store::records::CatalogRecord;
-use crate::store::{self, KeepError, NumbersError, ReadError, Store};
+use crate::store::{self, KeepError, NumbersError, OfferOwners, ReadError, Store};
 
 /// After a failed count of conversions.
 const COUNT_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -201,13 +201,14 @@ impl CatalogSource {
     /// When it has mistakes, or what is in force cannot be read.
     pub async fn compare(&self, document: &Document) -> Result<Comparison, LoadError> {
         let (in_force, kept) = self.current().await?;
+        let owners = self.store.offer_owners().await?;
         let new = document.source("catalog").map_err(LoadError::Mistakes)?;
         drop(read(&new.root(ROOT), &self.defaults));
         if new.has_errors() {
             return Err(LoadError::Mistakes(new.into_report()));
         }
         let old = kept.source("the catalog in force").map_err(LoadError::Mistakes)?;
-        refuse_moved(old.tree(), &new);
+        refuse_moved(&owners, Some(old.tree()), &new);
         if new.has_errors() {
             return Err(LoadError::Mistakes(new.into_report()));
         }
@@ -234,7 +235,8 @@ impl CatalogSource {
         from: Given<'_>,
     ) -> Result<Report, LoadError> {
         let Given { name, now_ms, .. } = from;
-        let mut change = self.change(document, name).await?;
+        let owners = self.store.offer_owners().await?;
+        let mut change = self.change(document, name, &owners).await?;
         let (checked, warnings) =
             document.check(name, &self.defaults).map_err(LoadError::Mistakes)?;
         if let Some(moved) = change.as_mut().and_then(|change| change.moved.take()) {
@@ -248,6 +250,11 @@ impl CatalogSource {
             self.store.assign_numbers(checked.offer_ids(), checked.affiliate_ids()).await?;
         let catalog = checked.into_catalog(document.version(), &numbers)?;
         drop(numbers);
+        // Before it is in force: nothing counts for an offer that is nobody's.
+        let offers = catalog.offers().iter();
+        let offers = offers.map(|offer| (&*offer.id, &*offer.advertiser.id));
+        self.store.keep_offer_owners(&owners, offers).await?;
+        drop(owners);
         if let Some(change) = change {
             self.keep(&catalog, document, from, change).await?;
         }
@@ -271,27 +278,32 @@ impl CatalogSource {
 
     /// What `document` changes in the catalog that is kept, for the audit log; `None` if it is that
     /// one. Looked at first: afterwards it would be in memory beside the checked catalog.
-    async fn change(&self, document: &Document, name: &str) -> Result<Option<Change>, LoadError> {
+    async fn change(
+        &self,
+        document: &Document,
+        name: &str,
+        owners: &OfferOwners,
+    ) -> Result<Option<Change>, LoadError> {
         let newest = self.store.catalog_versions().await?.first().map(|kept| kept.version);
         if newest == Some(document.version()) {
             return Ok(None);
         }
-        let nothing_listed = Change { before: newest, diff: None, moved: None };
         // One that cannot be read does not keep another from taking its place.
         let kept = if newest.is_some() { self.store.catalog().await.ok().flatten() } else { None };
-        let Some(Ok(kept)) = kept.map(|(record, text)| document_of(record, text)) else {
-            return Ok(Some(nothing_listed));
-        };
+        let kept = kept.and_then(|(record, text)| document_of(record, text).ok());
+        let kept = kept.as_ref().and_then(|kept| kept.source("the kept catalog").ok());
+        let mut change = Change { before: newest, diff: None, moved: None };
+        if kept.is_none() && owners.is_empty() {
+            return Ok(Some(change));
+        }
         // Mistakes are for the check to report.
-        Ok(Some(match (kept.source("the kept catalog"), document.source(name)) {
-            (Ok(old), Ok(new)) => {
-                let diff = Some(Diff::between(old.tree(), new.tree()));
-                refuse_moved(old.tree(), &new);
-                let moved = new.has_errors().then(|| new.into_report());
-                Change { before: newest, diff, moved }
-            }
-            _ => nothing_listed,
-        }))
+        if let Ok(new) = document.source(name) {
+            let old = kept.as_ref().map(Source::tree);
+            change.diff = old.map(|old| Diff::between(old, new.tree()));
+            refuse_moved(owners, old, &new);
+            change.moved = new.has_errors().then(|| new.into_report());
+        }
+        Ok(Some(change))
     }
 
     /// Keeps the text.

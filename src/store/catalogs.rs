@@ -91,7 +91,7 @@ impl Store {
         .await
     }
 
-    async fn commit(&self, changes: impl FnOnce(&mut Batch)) -> Result<(), KeepError> {
+    pub(super) async fn commit(&self, changes: impl FnOnce(&mut Batch)) -> Result<(), KeepError> {
         let ticket = Arc::new(Ticket::default());
         self.writer.submit(Arc::clone(&ticket) as _, changes)?;
         match self.settled(&ticket).await {

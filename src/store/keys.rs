@@ -4,6 +4,7 @@
 mod audit;
 mod counters;
 mod inbound;
+mod owners;
 mod pricing;
 
 pub use audit::{AUDIT_KEY_BYTES, AuditKey, all_audit, audit_from};
@@ -18,6 +19,7 @@ pub use inbound::{
     inbound_click_of, inbound_click_range, inbound_clicks_from, inbound_page, inbound_page_id,
     inbound_page_of, inbound_pages_end,
 };
+pub use owners::{owned_offer, owner, owners};
 pub use pricing::{all_to_price, to_price, to_price_of};
 
 use crate::click_id::RecordId;
@@ -73,7 +75,7 @@ const META_ERASURE: &[u8; 6] = b"erase_";
 const POSTING_TAG: u8 = b'p';
 /// First byte of the `ledger` keys of seals.
 const SEAL_TAG: u8 = b's';
-/// First byte of the `catalog` keys that hold rates; the others are those of [`Numbered`].
+/// First byte of the `catalog` keys that hold rates.
 const RATES_TAG: u8 = b'r';
 
 /// A claim on a conversion, as a collision-resistant hash: 128 bits of BLAKE3.

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use serde_json::value::RawValue;
 
 use super::{Report, VerifyError};
+use crate::model::ids::is_id;
 use crate::store::keys::{self, AuditKey, Numbered};
 use crate::store::records::{AuditRecord, CatalogRecord, ClickRecord, ErasureRecord, RatesRecord};
 use crate::store::schema::Table;
@@ -20,6 +21,7 @@ pub fn walk(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
     for of in [Numbered::Offer, Numbered::Affiliate] {
         numbers(view, of, report)?;
     }
+    owners(view, report)?;
     meta(view, report)
 }
 
@@ -78,6 +80,27 @@ fn numbers(view: &View<'_>, of: Numbered, report: &mut Report) -> Result<(), Ver
         }
         CONTINUE
     })?;
+    Ok(())
+}
+
+/// Whose an offer is, is kept of offers that have a number.
+fn owners(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
+    let (from, to) = keys::owners();
+    let mut offers = Vec::new();
+    view.scan(Table::Catalog, &from, &to, &mut |key, value| {
+        report.count(Table::Catalog.name());
+        if !std::str::from_utf8(value).is_ok_and(is_id) {
+            report.fault(Table::Catalog, key, "the value names no advertiser");
+        }
+        offers.push(key.to_vec());
+        CONTINUE
+    })?;
+    for key in offers {
+        let number = keys::owned_offer(&key).map(|offer| view.offer_number(offer)).transpose()?;
+        if number.flatten().is_none() {
+            report.fault(Table::Catalog, &key, "the offer has no number");
+        }
+    }
     Ok(())
 }
 

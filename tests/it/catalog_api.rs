@@ -4,9 +4,13 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use postbackd::store::engine::{Batch, Engine as _};
+use postbackd::store::schema::Table;
+use postbackd::store::{RocksEngine, database_folder, keys};
 use serde_json::{Value, json};
 
 use crate::harness::{CATALOG, Connection, Response, Server, Setup, eventually};
+use crate::verify::verify;
 
 const TOML: &str = "application/toml";
 const JSON: &str = "application/json";
@@ -298,6 +302,72 @@ fn an_offer_stays_with_its_advertiser() {
     }
     assert_eq!(server.api("catalog/versions")["in_force"], version);
     assert_eq!(server.postback(&sale).verdict(), (200, "duplicate", ""));
+}
+
+/// The offer `spring` of an advertiser.
+fn spring_of(advertiser: &str) -> String {
+    format!(
+        "[[advertisers]]\nid = \"{advertiser}\"\n[[offers]]\nid = \"spring\"\n\
+         advertiser = \"{advertiser}\"\nurl = \"https://a.example/{{click_id}}\"\n\
+         events = [{{ id = \"sale\" }}]\n[[affiliates]]\nid = \"pub-7\"\n"
+    )
+}
+
+const NO_OFFER: &str = "[[advertisers]]\nid = \"acme\"\n";
+
+#[test]
+fn an_offer_that_has_left_comes_back_to_its_advertiser_alone() {
+    let mut server = empty();
+    replace(&server, &spring_of("acme"));
+    let click = server.click("offer=spring&aff=pub-7");
+    let sale = format!("click_id={click}&event=sale&txn_id=T-1");
+    assert_eq!(server.postback(&sale).verdict(), (200, "accepted", ""));
+    let version = replace(&server, NO_OFFER);
+    for _ in 0..2 {
+        for query in ["", "?dry_run=1"] {
+            let answer = server.put_catalog(query, TOML, "If-Match: *\r\n", &spring_of("other"));
+            assert_eq!(code(&answer), (400, "invalid_catalog".to_owned()), "{answer:?}");
+            let mistake = &answer.json()["error"]["mistakes"][0];
+            assert!(mistake["message"].as_str().expect("a text").contains("is of \"acme\""));
+        }
+        assert_eq!(server.api("catalog/versions")["in_force"], version);
+        server.kill();
+        server.start_again();
+    }
+    replace(&server, &spring_of("acme"));
+    assert_eq!(server.postback(&sale).verdict(), (200, "duplicate", ""));
+    assert_eq!(server.stop().code(), Some(0));
+    let verified = verify(&server.path("data"));
+    assert_eq!(verified.code, Some(0), "{}{}", verified.out, verified.err);
+}
+
+#[test]
+fn a_store_that_does_not_know_whose_its_offers_are_learns_it_from_the_catalog_in_force() {
+    let mut server = empty();
+    let forget = |server: &mut Server| {
+        server.kill();
+        let database = database_folder(&server.path("data"));
+        let engine = RocksEngine::open(&database, 8 << 20).expect("opens");
+        let (mut batch, (from, to)) = (Batch::default(), keys::owners());
+        batch.delete_range(Table::Catalog, &from, &to);
+        engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    };
+    let is_moved = |server: &Server| {
+        let answer = server.put_catalog("", TOML, "If-Match: *\r\n", &spring_of("other"));
+        code(&answer) == (400, "invalid_catalog".to_owned())
+    };
+    replace(&server, &spring_of("acme"));
+    forget(&mut server);
+    server.start_again();
+    replace(&server, NO_OFFER);
+    assert!(is_moved(&server), "learnt at the start");
+    // One that had left before is whoever's it comes back as.
+    forget(&mut server);
+    server.start_again();
+    assert!(!is_moved(&server));
+    replace(&server, NO_OFFER);
+    let answer = server.put_catalog("", TOML, "If-Match: *\r\n", &spring_of("acme"));
+    assert_eq!(code(&answer), (400, "invalid_catalog".to_owned()));
 }
 
 #[test]

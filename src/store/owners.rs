@@ -1,0 +1,61 @@
+//! Whose each offer is: kept for as long as its number. Claims, transactions and customers are an
+//! advertiser's own, so under another one everything sent again would count anew, however long the
+//! offer was out of the catalog.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use super::engine::{Direction, Engine, EngineError};
+use super::keys;
+use super::schema::Table;
+use super::{KeepError, ReadError, Store};
+use crate::limits::NUMBERS_PER_COMMIT_MAX;
+
+/// The advertiser of each offer that is or was in the catalog, by their IDs.
+pub type OfferOwners = HashMap<String, String>;
+
+impl Store {
+    /// Whose the offers are. Builds before this was kept have left none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn offer_owners(&self) -> Result<OfferOwners, ReadError> {
+        Ok(self.readers.run(read).await??)
+    }
+
+    /// Keeps whose the `offers` are, as (offer, advertiser), where `known` does not say so; durable
+    /// before this returns. Callers take turns.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn keep_offer_owners<'i>(
+        &self,
+        known: &OfferOwners,
+        offers: impl Iterator<Item = (&'i str, &'i str)>,
+    ) -> Result<(), KeepError> {
+        let is_new = |(offer, owner): &(&str, &str)| known.get(*offer).is_none_or(|o| o != owner);
+        let new: Vec<_> = offers.filter(is_new).collect();
+        for rows in new.chunks(NUMBERS_PER_COMMIT_MAX) {
+            self.commit(|batch| {
+                for (offer, owner) in rows {
+                    let key = keys::owner(offer);
+                    batch.put(Table::Catalog, &key, |out| out.extend_from_slice(owner.as_bytes()));
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+fn read(engine: &dyn Engine) -> Result<OfferOwners, EngineError> {
+    let (mut owners, (from, to)) = (OfferOwners::new(), keys::owners());
+    engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |key, value| {
+        // What is damaged is for `verify` to name, and written anew with the next catalog.
+        if let (Some(offer), Ok(owner)) = (keys::owned_offer(key), std::str::from_utf8(value)) {
+            owners.insert(offer.to_owned(), owner.to_owned());
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(owners)
+}
