@@ -3,14 +3,15 @@
 
 use super::decide::{HELD, Refused};
 use super::price::{Said, price_again};
-use crate::catalog::{Catalog, Event, Offer, Trust};
+use super::upload::BY_UPLOAD;
+use crate::catalog::{Catalog, Event, Trust};
 use crate::limits::HISTORY_STEPS_MAX;
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
 use crate::model::reasons::{FRAUD, Flag, Refusal};
 use crate::model::status::{Status, Step};
 use crate::rates::Market;
-use crate::store::records::{ConversionRecord, HistoryEntry};
+use crate::store::records::{BY_POSTBACK, ConversionRecord, HistoryEntry};
 
 /// What is heard of a known conversion.
 #[derive(Clone, Copy, Debug)]
@@ -53,13 +54,12 @@ pub fn changed<'a>(
     let Some(status) = record.status().filter(|_| !is_older(heard, record)) else {
         return Ok(None);
     };
-    let offer = catalog.offer(record.offer);
-    let event = offer.and_then(|offer| offer.event(record.event));
+    let event = catalog.offer(record.offer).and_then(|offer| offer.event(record.event));
     if event.is_some_and(Event::is_negative) {
         // It has happened; nobody takes taking back back.
         return if heard.status == status { Ok(None) } else { Err(final_event()) };
     }
-    let said = if is_void(record, status, heard, offer) { status } else { heard.status };
+    let said = if is_void(record, status, heard) { status } else { heard.status };
     let step = status.step(said, event.is_some_and(|event| event.reapprove));
     if step == Step::Illegal {
         return Err(illegal(status, said));
@@ -92,30 +92,31 @@ fn is_older(heard: &Heard<'_>, record: &ConversionRecord<'_>) -> bool {
 /// Whether an advertiser's approval changes nothing: it only repeats the one with which the
 /// conversion began, and which the offer held back; or fraud rules or a negative event have
 /// rejected the conversion, which only the network takes back.
-fn is_void(
-    record: &ConversionRecord<'_>,
-    status: Status,
-    heard: &Heard<'_>,
-    offer: Option<&Offer>,
-) -> bool {
+fn is_void(record: &ConversionRecord<'_>, status: Status, heard: &Heard<'_>) -> bool {
     if (heard.by, heard.status) != (Speaker::Advertiser, Status::Approved) {
         return false;
     }
-    let is_negative =
-        |reason: &str| offer.and_then(|offer| offer.event(reason)).is_some_and(Event::is_negative);
-    let is_void = |step: &HistoryEntry<'_>| {
-        // A tier, a cap or the rules may follow, or when it was received.
-        let reason = step.reason.split([':', '@']).next().unwrap_or_default();
-        match status {
-            Status::Pending => reason == HELD,
-            Status::Rejected => {
-                // One that took back a part has rejected nothing.
-                reason == FRAUD || step.status == status.code() && is_negative(reason)
-            }
-            Status::Approved | Status::Reversed => false,
+    match status {
+        Status::Pending => record.history.iter().any(|step| word(step) == HELD),
+        Status::Rejected => {
+            let rejected = |step: &HistoryEntry<'_>| step.status == status.code();
+            let at = record.history.iter().position(rejected);
+            // The history tells by itself, for the negative event may have left the catalog: what
+            // nobody else has rejected later, it has.
+            at.is_some_and(|at| match word(&record.history[at]) {
+                FRAUD => true,
+                BY_POSTBACK | BY_UPLOAD => false,
+                _ => at > 0,
+            })
         }
-    };
-    record.history.iter().any(is_void)
+        Status::Approved | Status::Reversed => false,
+    }
+}
+
+/// The reason of a step, without what may follow it: a tier, a cap or the rules, or when it was
+/// received.
+fn word<'a>(step: &HistoryEntry<'a>) -> &'a str {
+    step.reason.split([':', '@']).next().unwrap_or_default()
 }
 
 /// Gives the conversion other amounts and the price that goes with them; whether they are others.

@@ -209,14 +209,22 @@ fn what_a_negative_event_has_rejected_only_the_network_approves() {
     let check = |history: &str, text: &str, expected: &str| {
         assert_eq!(outcome(&record("lenient", history), text), expected, "{history}: {text}");
     };
-    for reason in ["refund", "refund@2026-11-20T09:30:00Z"] {
+    // The history says so, whether the catalog still has the event or not.
+    for reason in ["refund", "refund@2026-11-20T09:30:00Z", "gone", "gone@2026-11-20T09:30:00Z"] {
         let history = format!("pending postback rejected {reason}");
         check(&history, "approved", "");
         check(&history, "approved network", "approved upload 20.00 10.00");
         // A part of it was taken back, and it was rejected for another reason.
         let part = format!("pending postback pending {reason} rejected postback");
         check(&part, "approved", "approved postback 20.00 10.00");
+        let priced = format!("{history} rejected repriced rejected erased");
+        check(&priced, "approved", "");
     }
+    for reason in ["postback", "postback@2026-11-20T09:30:00Z", "upload"] {
+        let history = format!("pending tier:100 rejected {reason} rejected repriced");
+        check(&history, "approved", "approved postback 20.00 10.00");
+    }
+    check("rejected postback", "approved", "approved postback 20.00 10.00");
 }
 
 #[test]

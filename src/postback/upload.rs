@@ -17,7 +17,7 @@ use crate::model::reasons::{Refusal, Unavailability};
 use crate::model::status::Status;
 
 /// The reason of a step that the network's own word made.
-const BY_UPLOAD: &str = "upload";
+pub(super) const BY_UPLOAD: &str = "upload";
 
 /// Which conversion is meant.
 #[derive(Clone, Copy, Debug)]
