@@ -12,7 +12,7 @@ use crate::checked_toml::{Complaint, Input, Table, one_of, units};
 use crate::config::rate_limit;
 use crate::model::fields::Field;
 use crate::model::ids::{AffiliateNumber, ID_BYTES_MAX, is_id};
-use crate::model::preset::{AnswerForm, Preset};
+use crate::model::preset::{AnswerForm, Preset, is_of_clicks};
 use crate::model::status::Status;
 use crate::model::url::HttpUrl;
 
@@ -91,7 +91,7 @@ fn warn_of_taken_names(table: &Table<'_>, preset: Preset, params: &[(Field, Stri
     }
 }
 
-/// A path of an advertiser's own: one that no route has.
+/// A path of an advertiser's own: one that no route has, and that leads to none once it is nobody's.
 fn path<'t>(input: Input<'t>) -> Result<&'t str, Complaint> {
     let path = input.text()?;
     let in_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
@@ -102,15 +102,21 @@ fn path<'t>(input: Input<'t>) -> Result<&'t str, Complaint> {
             "{path:?} is not a path such as \"/key/postback\": at most {PATH_BYTES_MAX} of A-Z a-z 0-9 . _ ~ - /, no / at its end"
         )));
     }
-    let is_click = path == "/click" || path == "/c" || path.starts_with("/c/");
     let shared = |preset: &Preset| {
         let paths = preset.dialect().paths.iter();
         paths.copied().any(|known| {
             path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     };
-    if is_click || Preset::ALL.iter().any(shared) {
+    if Preset::ALL.iter().any(shared) {
         return Err(Complaint::new(format!("{path:?} leads somewhere else already")));
+    }
+    if is_of_clicks(path) {
+        let other = format!("/in{path}");
+        return Err(Complaint::new(format!(
+            "{path:?} begins as visitors' links do, and would be taken for one wherever it is no \
+             advertiser's; {other:?} would not"
+        )));
     }
     Ok(path)
 }

@@ -175,6 +175,12 @@ path = "/k/in"
 [[advertisers]]
 id = "c"
 path = "/k/in"
+[[advertisers]]
+id = "d"
+path = "/click/in"
+[[advertisers]]
+id = "e"
+path = "/click.php"
 "#;
     insta::assert_snapshot!(refused(text), @r#"
     catalog.toml:4: advertisers[0] "a".preset: "tuna" is not one of "standard", "voluum", "keitaro", "binom", "redtrack", "everflow", "tune", "affise", "scaleo", "afftrax", "trackier", "bemob", "cake"; did you mean "tune"?
@@ -182,12 +188,14 @@ path = "/k/in"
     catalog.toml:6: advertisers[0] "a".default_event: "a b" is not an ID: 1 to 64 of A-Z a-z 0-9 . _ -
     catalog.toml:7: advertisers[0] "a".path: "in" is not a path such as "/key/postback": at most 128 of A-Z a-z 0-9 . _ ~ - /, no / at its end
     catalog.toml:13: advertisers[2] "c".path: "/k/in" is taken by an earlier advertiser
+    catalog.toml:16: advertisers[3] "d".path: "/click/in" begins as visitors' links do, and would be taken for one wherever it is no advertiser's; "/in/click/in" would not
+    catalog.toml:19: advertisers[4] "e".path: "/click.php" leads somewhere else already
     "#);
     let check = |path: &str, valid: bool| {
         let text = format!("[[advertisers]]\nid = 'a'\npath = '{path}'\n");
         assert_eq!(load(&text).is_ok(), valid, "{path}");
     };
-    for path in ["/in", "/5e1f/postback", "/cf/cv", "/click/in", "/a.b_c~d-e", "/aff"] {
+    for path in ["/in", "/5e1f/postback", "/cf/cv", "/a.b_c~d-e", "/in/click", "/aff"] {
         check(path, true);
     }
     for path in [
@@ -203,6 +211,9 @@ path = "/k/in"
         "/ü",
         "/a%20b",
         "/click",
+        "/click/in",
+        "/clickback",
+        "/click.php",
         "/c",
         "/c/sp7",
         "/postback",

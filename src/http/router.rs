@@ -21,6 +21,7 @@ use super::reply::{self, RefusedBodies, Reply};
 use crate::click::{ClickRequest, Clicks, Recording};
 use crate::limits::{BODY_BYTES_MAX, URL_BYTES_MAX};
 use crate::metrics::Metrics;
+use crate::model::preset::is_of_clicks;
 use crate::model::reasons::{ClickFallback, Refusal, Unavailability};
 use crate::postback::{Address, Body, Committing, PostbackRequest, Postbacks, Progress, Told};
 use crate::throttle::RetryAfter;
@@ -62,12 +63,6 @@ enum Route<'a> {
     Click { code: Option<&'a str> },
     Postback,
     Nowhere,
-}
-
-/// Whether a visitor comes by a link that was put wrong, such as `/click&offer=…`. No code has a
-/// slash, so it is one of an unknown link.
-fn is_misplaced_click(path: &str) -> bool {
-    path == "/c" || path.starts_with("/click")
 }
 
 /// Answers one request. All that needs no waiting is done before this returns; what the future
@@ -163,7 +158,8 @@ impl Router {
         match Address::of(path) {
             Address::Shared { .. } => Route::Postback,
             Address::Own(path) if self.postbacks.has_path(path) => Route::Postback,
-            Address::Own(path) if is_misplaced_click(path) => Route::Click { code: Some(path) },
+            // No code has a slash, so it is one of an unknown link.
+            Address::Own(path) if is_of_clicks(path) => Route::Click { code: Some(path) },
             Address::Own(_) => Route::Nowhere,
         }
     }

@@ -54,6 +54,13 @@ words! {
     }
 }
 
+/// Whether a path that is no postback's is that of a visitor, who may come by a link that was put
+/// wrong, such as `/click&offer=…`.
+#[must_use]
+pub fn is_of_clicks(path: &str) -> bool {
+    path == "/c" || path.starts_with("/c/") || path.starts_with("/click")
+}
+
 /// What it means that a postback names no event, if the advertiser has no `default_event`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unnamed {
