@@ -14,8 +14,10 @@ use crate::limits::{
 pub struct RetentionTime {
     /// Unix milliseconds.
     ms: u64,
-    /// For how long the clock was elsewhere, milliseconds of serving.
+    /// For how long the clock was elsewhere, on one side, milliseconds of serving.
     doubted_ms: u64,
+    /// Whether that was behind.
+    is_behind: bool,
     /// By how much the clock was ahead when it was last looked at, and not believed.
     disbelieved_ms: u64,
 }
@@ -23,7 +25,7 @@ pub struct RetentionTime {
 impl RetentionTime {
     /// A time that is believed.
     pub const fn at(ms: u64) -> Self {
-        Self { ms, doubted_ms: 0, disbelieved_ms: 0 }
+        Self { ms, doubted_ms: 0, is_behind: false, disbelieved_ms: 0 }
     }
 
     /// This time when so much has passed and the clock shows `clock_ms`.
@@ -32,16 +34,19 @@ impl RetentionTime {
         if clock_ms.abs_diff(expected_ms) <= RETENTION_BELIEVES_MS {
             return Self::at(clock_ms);
         }
-        let doubted_ms = self.doubted_ms.saturating_add(passed_ms);
+        let is_behind = clock_ms < expected_ms;
+        // A clock that was wrong on one side is no witness for itself on the other.
+        let before_ms = if is_behind == self.is_behind { self.doubted_ms } else { 0 };
+        let doubted_ms = before_ms.saturating_add(passed_ms);
         let faster_ms = match doubted_ms {
             ..RETENTION_DOUBTS_MS => 0,
             RETENTION_YIELDS_MS.. => return Self::at(clock_ms),
-            _ if clock_ms < expected_ms => return Self::at(clock_ms),
+            _ if is_behind => return Self::at(clock_ms),
             _ => passed_ms.saturating_mul(RETENTION_CATCHES_UP),
         };
         // One that is behind is no bound yet: it may be wrong, and corrected.
         let ms = expected_ms.saturating_add(faster_ms).min(clock_ms.max(expected_ms));
-        Self { ms, doubted_ms, disbelieved_ms: clock_ms.saturating_sub(ms) }
+        Self { ms, doubted_ms, is_behind, disbelieved_ms: clock_ms.saturating_sub(ms) }
     }
 
     /// The time by which records are old: never one that the clock has still to reach.
@@ -54,14 +59,19 @@ impl RetentionTime {
         self.disbelieved_ms
     }
 
+    /// The last bit of the milliseconds says on which side: builds that do not know it read a time
+    /// that is a millisecond off, and what they have written is a side by chance.
     pub fn encode(&self) -> [u8; 16] {
-        (u128::from(self.ms) << 64 | u128::from(self.doubted_ms)).to_be_bytes()
+        let doubted = self.doubted_ms & !1 | u64::from(self.is_behind);
+        (u128::from(self.ms) << 64 | u128::from(doubted)).to_be_bytes()
     }
 
     pub fn decode(bytes: [u8; 16]) -> Self {
         let both = u128::from_be_bytes(bytes);
         // What was kept is looked at beside the clock before it is used.
-        Self { ms: (both >> 64) as u64, doubted_ms: both as u64, disbelieved_ms: 0 }
+        let doubted = both as u64;
+        let (doubted_ms, is_behind) = (doubted & !1, doubted & 1 == 1);
+        Self { ms: (both >> 64) as u64, doubted_ms, is_behind, disbelieved_ms: 0 }
     }
 }
 
@@ -111,6 +121,27 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_behind_is_not_believed_sooner_when_it_is_ahead() {
+        let day = i64::try_from(DAY).expect("small");
+        let mut time = hours(RetentionTime::at(NOW), NOW, -400 * day).nth(22).expect("endless");
+        for hour in 24..47 {
+            // Kept each time, as over a restart.
+            time = RetentionTime::decode(time.encode());
+            time = time.later(NOW + hour * HOUR + 400 * DAY, HOUR);
+            assert_eq!(time.ms, NOW + hour * HOUR, "{hour}");
+        }
+        time = time.later(NOW + 47 * HOUR + 400 * DAY, HOUR);
+        assert_eq!(time.ms, NOW + 47 * HOUR + DAY, "it has been ahead for a day");
+        // Nor the other way round.
+        let mut time = after(23, 400 * DAY);
+        for hour in 24..47 {
+            time = time.later(5, HOUR);
+            assert_eq!(time.ms, NOW + hour * HOUR, "{hour}");
+        }
+        assert_eq!(time.later(5, HOUR), RetentionTime::at(5));
+    }
+
+    #[test]
     fn starts_do_not_make_a_clock_believed() {
         let mut time = RetentionTime::at(NOW);
         for start in 0..1000 {
@@ -141,8 +172,20 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_read_back_and_no_number_is_too_large() {
-        let time = RetentionTime { ms: u64::MAX, doubted_ms: u64::MAX - 1, disbelieved_ms: 0 };
-        assert_eq!(RetentionTime::decode(time.encode()), time);
+        let time = |ms, doubted_ms, is_behind| RetentionTime {
+            ms,
+            doubted_ms,
+            is_behind,
+            disbelieved_ms: 0,
+        };
+        for time in [time(u64::MAX, u64::MAX - 1, false), time(1, 2, true), time(0, 0, true)] {
+            assert_eq!(RetentionTime::decode(time.encode()), time);
+        }
+        let kept = time(0x0102, 0x0304, true).encode();
+        assert_eq!(kept, [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 3, 5], "a store format");
+        let odd = time(1, 23 * HOUR + 1, false);
+        assert_eq!(RetentionTime::decode(odd.encode()), time(1, 23 * HOUR, false));
+        let time = time(u64::MAX, u64::MAX - 1, false);
         let last = time.later(0, u64::MAX).later(u64::MAX, u64::MAX);
         assert_eq!(last, RetentionTime::at(u64::MAX));
     }
