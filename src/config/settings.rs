@@ -192,7 +192,7 @@ impl<'t> Settings<'t> {
         for name in self.environment.keys() {
             // What all have in common makes none of them likelier.
             let Some(written) = name.strip_prefix(PREFIX) else { continue };
-            if known.contains(name) || name == NOT_A_SETTING {
+            if known.contains(name) || name == NOT_A_SETTING || self.is_of_a_service(name) {
                 continue;
             }
             let names = known.iter().filter_map(|known| known.strip_prefix(PREFIX));
@@ -203,6 +203,17 @@ impl<'t> Settings<'t> {
             let complaint = Complaint::new(format!("unknown variable{hint}"));
             self.source.error_in_environment(name, "", complaint);
         }
+    }
+
+    /// Whether Kubernetes has set it, for a service called `postbackd` or `postbackd-…`: to every
+    /// process beside one it says the service's host, and its ports.
+    fn is_of_a_service(&self, name: &str) -> bool {
+        let services = self.environment.keys().filter_map(|key| key.strip_suffix("_SERVICE_HOST"));
+        let mut rests = services.filter_map(|service| name.strip_prefix(service));
+        rests.any(|rest| {
+            let is_of_a_port = ["_SERVICE_PORT_", "_PORT_"].iter().any(|it| rest.starts_with(it));
+            is_of_a_port || ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"].contains(&rest)
+        })
     }
 
     fn in_file(&self, key: &str) -> Option<&'t Node<'t>> {

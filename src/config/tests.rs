@@ -142,6 +142,41 @@ fn the_environments_mistakes_name_the_variable_and_hide_none_of_the_files() {
 }
 
 #[test]
+fn what_kubernetes_says_of_services_of_our_name_is_passed_over_and_nothing_else() {
+    let env = [
+        ("POSTBACKD_SERVICE_HOST", "10.3.0.7"),
+        ("POSTBACKD_SERVICE_PORT", "80"),
+        ("POSTBACKD_SERVICE_PORT_HTTP", "80"),
+        ("POSTBACKD_PORT", "tcp://10.3.0.7:80"),
+        ("POSTBACKD_PORT_80_TCP", "tcp://10.3.0.7:80"),
+        ("POSTBACKD_PORT_80_TCP_ADDR", "10.3.0.7"),
+        ("POSTBACKD_PORT_80_TCP_PORT", "80"),
+        ("POSTBACKD_PORT_80_TCP_PROTO", "tcp"),
+        ("POSTBACKD_ADMIN_SERVICE_HOST", "10.3.0.8"),
+        ("POSTBACKD_ADMIN_SERVICE_PORT", "9090"),
+        ("POSTBACKD_ADMIN_PORT", "tcp://10.3.0.8:9090"),
+        ("POSTBACKD_ADMIN_PORT_9090_TCP_ADDR", "10.3.0.8"),
+        ("OTHER_SERVICE_HOST", "10.3.0.9"),
+        ("OTHER_PORT", "tcp://10.3.0.9:80"),
+    ];
+    load("", &env).expect("a configuration");
+    let mistaken = [
+        ("POSTBACKD_SERVER_PORT", "8080"),
+        ("POSTBACKD_SERVICES", "x"),
+        ("POSTBACKD_SERVICE__LISTEN", "127.0.0.1:1"),
+        ("POSTBACKD_SERVER__NODE", "many"),
+    ];
+    insta::assert_snapshot!(refused("", &[&env[..], &mistaken].concat()), @r#"
+    POSTBACKD_SERVER_PORT: unknown variable
+    POSTBACKD_SERVER__NODE: server.node: must be a whole number from 0 to 1023
+    POSTBACKD_SERVICES: unknown variable
+    POSTBACKD_SERVICE__LISTEN: unknown variable
+    "#);
+    // Who wants to set a port and guesses how is told.
+    insta::assert_snapshot!(refused("", &[("POSTBACKD_PORT", "8080")]), @"POSTBACKD_PORT: unknown variable");
+}
+
+#[test]
 fn settings_that_do_not_go_together_are_found() {
     let text = "[server]\nlisten = \"0.0.0.0:80\"\nconnections_max = 10\n[admin]\nlisten = \"10.0.0.1:80\"\ntoken = \"short\"\n[click]\ncountry_header = \"X-Country\"\n[retention]\nconversions = \"30d\"\n";
     insta::assert_snapshot!(refused(text, &[]), @r#"
