@@ -43,7 +43,7 @@ pub fn postback(query: &str) -> PostbackRequest<'_> {
         body: Body::None,
         head: false,
         post: false,
-        ip: &|| IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
         now_ms: NOW_MS,
         again: None,
     }

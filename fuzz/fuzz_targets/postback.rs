@@ -61,10 +61,10 @@ impl Server {
             _ => Body::Json(body),
         };
         let address = Address::Shared { preset, advertiser };
-        let (head, ip) = (kind > 200, || IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let (head, ip) = (kind > 200, IpAddr::V4(Ipv4Addr::LOCALHOST));
         let (post, again, now_ms) = (!matches!(body, Body::None), None, NOW_MS);
         let request =
-            PostbackRequest { address, query, body, head, post, ip: &ip, now_ms, again };
+            PostbackRequest { address, query, body, head, post, ip, now_ms, again };
         let first = self.answer(&request);
         let again = self.answer(&request);
         let (Some(first), Some(again)) = (first, again) else { return };

@@ -1,6 +1,6 @@
 //! Whose request it is, and from which country: the peer, or what a trusted proxy says.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hyper::HeaderMap;
 use hyper::header::HeaderName;
@@ -28,25 +28,41 @@ impl TrustedProxies {
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The visitor's address: read from right to left, the first hop that is not a trusted proxy.
-/// What is not an address ends the walk: whatever stands left of it could be invented.
-#[must_use]
-pub fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies) -> IpAddr {
+///
+/// # Errors
+/// The last proxy's address, where what stands before it is not an address: whatever is left of
+/// that could be invented.
+pub fn client_ip(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    trusted: &TrustedProxies,
+) -> Result<IpAddr, IpAddr> {
     let mut client = peer.to_canonical();
     if !trusted.trusts(client) {
-        return client;
+        return Ok(client);
     }
     let values = headers.get_all(X_FORWARDED_FOR);
     for value in values.iter().rev() {
-        let Ok(value) = value.to_str() else { return client };
-        for hop in value.rsplit(',') {
-            let Ok(address) = hop.trim().parse::<IpAddr>() else { return client };
-            client = address.to_canonical();
+        for hop in value.to_str().map_err(|_| client)?.rsplit(',') {
+            client = address(hop.trim()).ok_or(client)?.to_canonical();
             if !trusted.trusts(client) {
-                return client;
+                return Ok(client);
             }
         }
     }
-    client
+    Ok(client)
+}
+
+/// A hop's address, to which some proxies add the port, and brackets to one of IPv6.
+fn address(hop: &str) -> Option<IpAddr> {
+    if let Ok(address) = hop.parse() {
+        return Some(address);
+    }
+    if let Ok(with_port) = hop.parse::<SocketAddr>() {
+        return Some(with_port.ip());
+    }
+    let bracketed = hop.strip_prefix('[')?.strip_suffix(']')?;
+    bracketed.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
 }
 
 /// The visitor's country, by the header in which a trusted proxy says it. If the header is there
@@ -74,13 +90,17 @@ mod tests {
         TrustedProxies::new(networks.to_vec())
     }
 
-    fn check(peer: &str, forwarded: &[&str], expected: &str) {
+    fn read(peer: &str, forwarded: &[&str]) -> Result<IpAddr, IpAddr> {
         let mut headers = HeaderMap::new();
         for value in forwarded {
             headers.append(X_FORWARDED_FOR, value.parse().expect("a header value"));
         }
-        let client = client_ip(peer.parse().expect("an address"), &headers, &trusted());
-        assert_eq!(client, expected.parse::<IpAddr>().expect("an address"), "{peer} {forwarded:?}");
+        client_ip(peer.parse().expect("an address"), &headers, &trusted())
+    }
+
+    fn check(peer: &str, forwarded: &[&str], expected: &str) {
+        let expected = expected.parse().expect("an address");
+        assert_eq!(read(peer, forwarded), Ok(expected), "{peer} {forwarded:?}");
     }
 
     #[test]
@@ -101,7 +121,29 @@ mod tests {
     fn hops_are_read_from_right_to_left_and_inventions_ignored() {
         check("10.0.0.1", &["1.1.1.1, 198.51.100.1, 10.0.0.2"], "198.51.100.1");
         check("10.0.0.1", &["1.1.1.1", "198.51.100.1, 10.0.0.2"], "198.51.100.1");
-        check("10.0.0.1", &["1.1.1.1, nonsense, 10.0.0.2"], "10.0.0.2");
+    }
+
+    #[test]
+    fn a_port_and_brackets_are_no_part_of_an_address() {
+        check("10.0.0.1", &["198.51.100.1:51234"], "198.51.100.1");
+        check("10.0.0.1", &["1.1.1.1, 198.51.100.1:51234, 10.0.0.2:80"], "198.51.100.1");
+        check("10.0.0.1", &["[2001:db8::7]:443"], "2001:db8::7");
+        check("10.0.0.1", &["[2001:db8::7]"], "2001:db8::7");
+        check("10.0.0.1", &["[::ffff:198.51.100.1]:443"], "198.51.100.1");
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_walk_at_the_last_proxy() {
+        let check = |forwarded: &[&str], last: &str| {
+            let last = last.parse().expect("an address");
+            assert_eq!(read("10.0.0.1", forwarded), Err(last), "{forwarded:?}");
+        };
+        check(&["1.1.1.1, nonsense, 10.0.0.2"], "10.0.0.2");
+        check(&["198.51.100.1", "unknown"], "10.0.0.1");
+        check(&[""], "10.0.0.1");
+        for hop in ["198.51.100.1:", "198.51.100.1:65536", "[198.51.100.1]", "[2001:db8::7]443"] {
+            check(&[hop], "10.0.0.1");
+        }
     }
 
     #[test]

@@ -137,14 +137,22 @@ impl Router {
                     self.postbacks.count_refusal(Refusal::BadHost);
                     reply::refused_click(Refusal::BadHost, &self.refused_bodies)
                 }
-                Route::Postback | Route::Nowhere => self.unread(Refusal::BadHost, peer, &request),
+                Route::Postback | Route::Nowhere => {
+                    self.unread(Refusal::BadHost, self.visitor(peer, &request), &request)
+                }
             };
             return Begun::Replied(closing(reply, true));
         }
         match route {
             Route::Click { code } => self.click(peer, &request, code, started),
-            Route::Nowhere => Begun::Replied(self.unread(Refusal::UnknownPath, peer, &request)),
-            Route::Postback => self.postback(peer, request, self.clock.now_ms(), started),
+            Route::Nowhere => {
+                let ip = self.visitor(peer, &request);
+                Begun::Replied(self.unread(Refusal::UnknownPath, ip, &request))
+            }
+            Route::Postback => {
+                let ip = self.visitor(peer, &request);
+                self.postback(ip, request, self.clock.now_ms(), started)
+            }
         }
     }
 
@@ -164,6 +172,14 @@ impl Router {
         }
     }
 
+    /// Whose request it is. Asked once of each, because what cannot be told is counted.
+    fn visitor<B>(&self, peer: IpAddr, request: &Request<B>) -> IpAddr {
+        client_ip(peer, request.headers(), &self.trusted_proxies).unwrap_or_else(|proxy| {
+            self.metrics.connections.forwarded_unreadable.increment(1);
+            proxy
+        })
+    }
+
     /// Whose requests are counted for rate limits. A proxy that does not say for whom it speaks
     /// speaks for everybody.
     fn counted(&self, ip: IpAddr) -> Option<IpAddr> {
@@ -171,9 +187,8 @@ impl Router {
     }
 
     /// The answer to a request that is no click, and not read either.
-    fn unread(&self, reason: Refusal, peer: IpAddr, request: &Request<Incoming>) -> Reply {
-        let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
-        let sent = postback_request(request, Body::None, &ip, self.clock.now_ms());
+    fn unread(&self, reason: Refusal, ip: IpAddr, request: &Request<Incoming>) -> Reply {
+        let sent = postback_request(request, Body::None, ip, self.clock.now_ms());
         let told = self.postbacks.refuse(reason, &sent);
         reply::postback(&told, sent.head, &self.refused_bodies)
     }
@@ -193,8 +208,7 @@ impl Router {
                 return Begun::Replied(reply::refused_click(reason, &self.refused_bodies));
             }
         };
-        let (ip, now_ms) =
-            (client_ip(peer, request.headers(), &self.trusted_proxies), self.clock.now_ms());
+        let (ip, now_ms) = (self.visitor(peer, request), self.clock.now_ms());
         if let Err(retry_after) = self.load.click(|| self.counted(ip), now_ms) {
             return self.too_many_clicks(request, retry_after, started);
         }
@@ -240,17 +254,16 @@ impl Router {
 
     fn postback(
         self: &Arc<Self>,
-        peer: IpAddr,
+        ip: IpAddr,
         request: Request<Incoming>,
         now_ms: u64,
         started: Instant,
     ) -> Begun {
         let head = request.method() == Method::HEAD;
         let replied = |told: &Told| Begun::Replied(self.replied(told, head, started));
-        let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
-        let sent = || postback_request(&request, Body::None, &ip, now_ms);
+        let sent = || postback_request(&request, Body::None, ip, now_ms);
         let refuse = |reason| replied(&self.postbacks.refuse(reason, &sent()));
-        if let Err(retry_after) = self.load.postback(|| self.counted(ip()), now_ms) {
+        if let Err(retry_after) = self.load.postback(|| self.counted(ip), now_ms) {
             return replied(&self.postbacks.too_many(retry_after, &sent()));
         }
         if too_long(&request) {
@@ -265,7 +278,7 @@ impl Router {
             Progress::Answered(told) => replied(&told),
             Progress::Committing(committing) => Begun::Committing(committing),
             Progress::MustWait { is_counted } => {
-                let place = match self.load.place(self.counted(ip())) {
+                let place = match self.load.place(self.counted(ip)) {
                     Ok(place) => place,
                     Err(NoPlace::ForSource) => {
                         return replied(&self.postbacks.too_many(PLACE_AGAIN_AFTER, &sent()));
@@ -277,7 +290,7 @@ impl Router {
                 };
                 let router = Arc::clone(self);
                 let taken = async move {
-                    let begun = router.wait_and_begin(peer, request, now_ms, is_counted).await;
+                    let begun = router.wait_and_begin(ip, request, now_ms, is_counted).await;
                     // Request and body are gone; what waits for the disk is bounded by the batch.
                     drop(place);
                     router.postbacks.ended(begun).await
@@ -290,26 +303,23 @@ impl Router {
     /// A postback that needs its body, a read, or another postback's outcome.
     async fn wait_and_begin(
         &self,
-        peer: IpAddr,
+        ip: IpAddr,
         request: Request<Incoming>,
         now_ms: u64,
         is_counted: bool,
     ) -> Result<Committing, Told> {
         if request.method() != Method::POST {
-            let headers = request.headers();
-            let ip = || client_ip(peer, headers, &self.trusted_proxies);
-            let request = postback_request(&request, Body::None, &ip, now_ms);
+            let request = postback_request(&request, Body::None, ip, now_ms);
             return self.postbacks.begin_patiently(&request, is_counted).await;
         }
         let (head, body) = request.into_parts();
         let read = read_body(&head.headers, body, self.body_read_timeout).await;
         let request = Request::from_parts(head, ());
         let body = read.as_ref().map_err(|reason| *reason);
-        let ip = || client_ip(peer, request.headers(), &self.trusted_proxies);
         match body.and_then(|read| body_kind(request.headers(), read)) {
-            Ok(body) => self.postbacks.begin(&postback_request(&request, body, &ip, now_ms)).await,
+            Ok(body) => self.postbacks.begin(&postback_request(&request, body, ip, now_ms)).await,
             Err(reason) => {
-                let sent = postback_request(&request, Body::None, &ip, now_ms);
+                let sent = postback_request(&request, Body::None, ip, now_ms);
                 Err(self.postbacks.refuse(reason, &sent))
             }
         }
@@ -324,7 +334,7 @@ impl Router {
 fn postback_request<'a, B>(
     request: &'a Request<B>,
     body: Body<'a>,
-    ip: &'a (dyn Fn() -> IpAddr + Sync),
+    ip: IpAddr,
     now_ms: u64,
 ) -> PostbackRequest<'a> {
     let method = request.method();

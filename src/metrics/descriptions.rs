@@ -141,6 +141,12 @@ pub const DESCRIPTIONS: &[Description] = &[
     metric(Gauge, "postbackd_connections", "", "Connections open on the public listener."),
     metric(
         Counter,
+        "postbackd_forwarded_unreadable_total",
+        "",
+        "Requests whose X-Forwarded-For has no address where the visitor's should be; they count as the proxy's.",
+    ),
+    metric(
+        Counter,
         "postbackd_tls_handshakes_total",
         "result",
         "TLS handshakes on the public listener: completed, failed, late.",

@@ -288,6 +288,8 @@ pub struct ConnectionMetrics {
     pub proxy_untrusted: Counter,
     /// Closed: a proxy sent no header that says whose connection it is.
     pub proxy_malformed: Counter,
+    /// Requests of which a trusted proxy's `X-Forwarded-For` does not say whose they are.
+    pub forwarded_unreadable: Counter,
     /// TLS handshakes that succeeded.
     pub handshakes_completed: Counter,
     /// TLS handshakes that failed.
@@ -309,6 +311,7 @@ impl ConnectionMetrics {
             over_address: refused("connections_per_ip_max"),
             proxy_untrusted: refused("proxy_untrusted"),
             proxy_malformed: refused("proxy_malformed"),
+            forwarded_unreadable: counter!("postbackd_forwarded_unreadable_total"),
             handshakes_completed: shaken("completed"),
             handshakes_failed: shaken("failed"),
             handshakes_late: shaken("late"),

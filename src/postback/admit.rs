@@ -61,7 +61,7 @@ impl Postbacks {
         let mut flags = 0;
         let mut note = |check, mode, passed| note(check, mode, passed, &mut flags, asker);
         if let Some(addresses) = &auth.addresses {
-            let is_allowed = addresses.allow((shown.request.ip)());
+            let is_allowed = addresses.allow(shown.request.ip);
             let passed = is_allowed.then_some(()).ok_or(Refusal::IpNotAllowed);
             note(AuthCheck::Ip, addresses.mode, passed)?;
         }

@@ -70,7 +70,7 @@ impl AsReceived<'_> {
             form: self.form().code(),
             auth: pack_auth(self.auth),
             ip: match self.request.again {
-                None => (self.kept_ip)((self.request.ip)()),
+                None => (self.kept_ip)(self.request.ip),
                 Some(again) => again.ip,
             },
             catalog_version: self.catalog_version,

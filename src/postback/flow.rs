@@ -42,8 +42,8 @@ pub struct PostbackRequest<'a> {
     pub head: bool,
     /// POST, with or without a body.
     pub post: bool,
-    /// From which address it comes; asked only where that matters.
-    pub ip: &'a (dyn Fn() -> IpAddr + Sync),
+    /// From which address it comes.
+    pub ip: IpAddr,
     /// When it came, Unix milliseconds.
     pub now_ms: u64,
     /// One that was received and refused before, and is judged again.

@@ -69,7 +69,7 @@ impl<'a> PostbackRequest<'a> {
             body: Body::None,
             head: false,
             post: false,
-            ip: &|| IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             now_ms: row.head.time_ms,
             again,
         }

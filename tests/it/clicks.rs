@@ -269,6 +269,32 @@ fn the_address_is_kept_as_configured() {
 }
 
 #[test]
+fn a_visitors_port_is_passed_over_and_what_is_no_address_is_counted_once_a_request() {
+    let setup = Setup::new().key("click.ip", "full").key("server.trusted_proxies", "127.0.0.0/8");
+    let server = setup.start();
+    let kept = |forwarded: &str| {
+        let forwarded = format!("X-Forwarded-For: {forwarded}\r\n");
+        let answer = server.request("GET", "/click?id=sp7&redirect=false", &forwarded).json();
+        let id = answer["click_id"].as_str().expect("a click ID");
+        server.api(&format!("clicks/{id}"))["ip"].clone()
+    };
+    let unreadable = || server.metric("postbackd_forwarded_unreadable_total");
+    assert_eq!(kept("203.0.113.77:51234"), "203.0.113.77");
+    assert_eq!(kept("[2001:db8::7]:443"), "2001:db8::7");
+    assert_eq!(unreadable(), 0.0);
+    assert_eq!(kept("203.0.113.77, unknown"), "127.0.0.1", "the proxy's");
+    assert_eq!(unreadable(), 1.0);
+    let unknown = "X-Forwarded-For: unknown\r\n";
+    for target in ["/postback?event=sale", "/postback?event=sale&dry_run=1", "/nothing"] {
+        server.request("GET", target, unknown);
+    }
+    assert_eq!(unreadable(), 4.0);
+    let form = format!("application/x-www-form-urlencoded\r\n{}", unknown.trim_end());
+    server.connect().post("/postback", &form, b"event=sale").expect("an answer");
+    assert_eq!(unreadable(), 5.0);
+}
+
+#[test]
 fn a_stranger_cannot_invent_its_address() {
     let server = Setup::new().key("click.ip", "full").start();
     let forwarded = "X-Forwarded-For: 203.0.113.77\r\n";

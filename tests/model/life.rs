@@ -231,7 +231,7 @@ impl Life {
                 body: Body::None,
                 head: false,
                 post: false,
-                ip: &|| IpAddr::V4(Ipv4Addr::LOCALHOST),
+                ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 now_ms,
                 again: None,
             };
@@ -258,7 +258,7 @@ impl Life {
                 body: Body::None,
                 head: false,
                 post: false,
-                ip: &|| IpAddr::V4(Ipv4Addr::LOCALHOST),
+                ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 now_ms: received_ms,
                 again: Some(&again),
             };
