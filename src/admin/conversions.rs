@@ -9,6 +9,7 @@ use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::affiliates::{self, Names};
 use super::error::ApiError;
 use super::question::{cursor, millis, page_rows, understood};
 use super::server::AdminState;
@@ -71,7 +72,10 @@ pub struct Selection {
 ///
 /// # Errors
 /// The first that is not understood.
-pub fn selection(filters: Result<Query<Filters>, QueryRejection>) -> Result<Selection, ApiError> {
+pub async fn selection(
+    state: &AdminState,
+    filters: Result<Query<Filters>, QueryRejection>,
+) -> Result<Selection, ApiError> {
     let filters = understood(filters)?;
     let limit = page_rows(filters.limit)?;
     let read_cursor = |text: &str| RecordId::parse(text.as_bytes());
@@ -83,12 +87,17 @@ pub fn selection(filters: Result<Query<Filters>, QueryRejection>) -> Result<Sele
     });
     let status = status.transpose()?;
     let minted_ms = filters.from.map_or(0, millis)..filters.to.map_or(u64::MAX, millis);
+    // By the number: one that was not in the catalog when it was counted has no other name.
+    let affiliate = match &filters.affiliate {
+        None => None,
+        Some(id) => Some(affiliates::number(state, id).await?),
+    };
     let filter = move |record: &ConversionRecord<'_>| {
         let is = |wanted: &Option<String>, have: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == have)
         };
         is(&filters.offer, record.offer)
-            && is(&filters.affiliate, record.affiliate)
+            && affiliate.is_none_or(|wanted| wanted == Some(affiliates::number_of(record)))
             && is(&filters.event, record.event)
             && is(&filters.txn_id, record.txn_id)
             && is(&filters.customer_id, record.customer_id)
@@ -107,7 +116,7 @@ pub async fn list(
     State(state): State<Arc<AdminState>>,
     filters: Result<Query<Filters>, QueryRejection>,
 ) -> Result<Json<Listing>, ApiError> {
-    let Selection { minted_ms, cursor, limit, filter } = selection(filters)?;
+    let Selection { minted_ms, cursor, limit, filter } = selection(&state, filters).await?;
     let page = state
         .store
         // A record that does not decode is let through: the page then says that it is damaged.
@@ -119,8 +128,10 @@ pub async fn list(
             Arc::new(move |row| row.record().is_ok_and(|r| filter(&r)) || row.record().is_err()),
         )
         .await?;
+    let names = Names::of_unnamed(&state, &page.rows).await?;
+    let shape = |row| Conversion::of(row, &names);
     Ok(Json(Listing {
-        items: page.rows.iter().map(Conversion::of).collect::<Result<_, _>>()?,
+        items: page.rows.iter().map(shape).collect::<Result<_, _>>()?,
         next_cursor: page.next.map(|last| last.to_text().to_string()),
     }))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 
+use super::affiliates::Names;
 use super::error::ApiError;
 use super::server::AdminState;
 use super::shapes::{Conversion, Customer, rfc3339};
@@ -46,6 +47,8 @@ pub async fn customer(
     let click = binding.map(|binding| binding.click);
     let offer = click.and_then(|click| catalog.offer_by_number(click.offer()));
     let affiliate = click.and_then(|click| catalog.affiliate_by_number(click.affiliate()));
+    let names = Names::of_unnamed(&state, &conversions).await?;
+    let shape = |row| Conversion::of(row, &names);
     Ok(Json(Customer {
         advertiser: advertiser.to_owned(),
         customer_id: customer_id.to_owned(),
@@ -55,6 +58,6 @@ pub async fn customer(
         affiliate: affiliate.map(|affiliate| affiliate.id.to_string()),
         since: bound_ms.map(rfc3339),
         until: until.map(rfc3339),
-        conversions: conversions.iter().map(Conversion::of).collect::<Result<_, _>>()?,
+        conversions: conversions.iter().map(shape).collect::<Result<_, _>>()?,
     }))
 }

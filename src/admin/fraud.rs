@@ -90,7 +90,7 @@ pub async fn report(
     State(state): State<Arc<AdminState>>,
     filters: Result<Query<Filters>, QueryRejection>,
 ) -> Result<Json<Shape>, ApiError> {
-    let Selection { minted_ms, mut cursor, filter, .. } = selection(filters)?;
+    let Selection { minted_ms, mut cursor, filter, .. } = selection(&state, filters).await?;
     // Each looks through many conversions on the readers' threads: one after the other.
     let _turn = state.fraud_reports.acquire().await.map_err(ApiError::work_failed)?;
     let summing = Arc::new(Mutex::new(Summing::default()));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
+use super::affiliates::Names;
 use super::audit;
 use super::error::ApiError;
 use super::jobs::{Job, accepted, begin};
@@ -300,7 +301,10 @@ async fn judged_again(state: &AdminState, selection: &Selection) -> (Value, Resu
     let may_go_on = || !state.drain.has_begun();
     let mut judged = Reprocessed::default();
     let ended = state.postbacks.reprocess(selection, &mut judged, now_ms, may_go_on).await;
-    (result(selection.apply, &judged), ended.map_err(|error| error.to_string()))
+    // What was done is told, named or not.
+    let names = Names::of(state, judged.gained.keys().map(|(affiliate, _)| *affiliate)).await;
+    let result = result(selection.apply, &judged, &names.unwrap_or_default());
+    (result, ended.map_err(|error| error.to_string()))
 }
 
 /// What the audit log says of a job's result: as many affiliates as it has room for.
@@ -320,10 +324,15 @@ fn outcome(result: &Value, error: Option<&String>) -> Value {
     details
 }
 
-fn result(applied: bool, judged: &Reprocessed) -> Value {
-    let affiliates = judged.gained.iter().map(|((affiliate, currency), gained)| {
-        let Gained { conversions, revenue, payout } = *gained;
-        let currency = Currency::from_bytes(*currency).unwrap_or(Currency::USD);
+fn result(applied: bool, judged: &Reprocessed, names: &Names) -> Value {
+    let named = |((affiliate, currency), gained): (&(_, [u8; 3]), &Gained)| {
+        (names.get(*affiliate), *currency, *gained)
+    };
+    let mut gained: Vec<_> = judged.gained.iter().map(named).collect();
+    gained.sort_by_key(|(affiliate, currency, _)| (*affiliate, *currency));
+    let affiliates = gained.into_iter().map(|(affiliate, currency, gained)| {
+        let Gained { conversions, revenue, payout } = gained;
+        let currency = Currency::from_bytes(currency).unwrap_or(Currency::USD);
         serde_json::json!({
             "affiliate": affiliate,
             "currency": currency.as_str(),

@@ -8,6 +8,7 @@ use axum::extract::{Path, Query, State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::affiliates;
 use super::error::ApiError;
 use super::question::{self, page_rows, understood};
 use super::server::AdminState;
@@ -200,11 +201,7 @@ pub async fn affiliate(
 ) -> Result<(String, AffiliateNumber), ApiError> {
     let missing = || ApiError::bad_request("missing_affiliate", "say whose: affiliate=ID");
     let id = wanted.affiliate.clone().ok_or_else(missing)?;
-    let looked_for = id.clone();
-    let filed_below = state.store.filed_below();
-    let number =
-        state.store.read_view(filed_below, move |view| view.affiliate_number(&looked_for)).await?;
-    let number = number.map_err(crate::store::ReadError::from)?;
+    let number = affiliates::number(state, &id).await?;
     let unknown = || ApiError::not_found("there was never an affiliate with this ID");
     Ok((id, number.ok_or_else(unknown)?))
 }

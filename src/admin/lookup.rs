@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 
+use super::affiliates::Names;
 use super::error::ApiError;
 use super::inbound::{Inbound, page_key};
 use super::ledger;
@@ -53,7 +54,8 @@ pub async fn conversion(
     })?;
     let stored = state.store.conversion(parsed).await?;
     let stored = stored.ok_or_else(|| ApiError::not_found("no such conversion"))?;
-    Ok(Json(Conversion::of(&stored)?))
+    let names = Names::of_unnamed(&state, std::slice::from_ref(&stored)).await?;
+    Ok(Json(Conversion::of(&stored, &names)?))
 }
 
 /// Everything known by an ID: clicks, postbacks, conversions and postings in time order.
@@ -107,12 +109,13 @@ pub async fn trace(
     // The index of a click may be gone while its customer still converts.
     conversions.sort_unstable_by_key(|conversion| conversion.id);
     conversions.dedup_by_key(|conversion| conversion.id);
+    let names = Names::of_unnamed(&state, &conversions).await?;
     for conversion in conversions {
         let record = conversion.record()?;
         let steps_ms = record.steps_by_postback_ms();
         let made = state.store.inbound_of_conversions(vec![(conversion.id, steps_ms)]);
         postbacks.extend(made.await?);
-        let shape = TracedRecord::Conversion(Box::new(Conversion::of(&conversion)?));
+        let shape = TracedRecord::Conversion(Box::new(Conversion::of(&conversion, &names)?));
         entries.push(entry("conversion", conversion.id, shape));
         for posting in postings(conversion.id, &record) {
             let step = record.history.get(usize::from(posting.key.step));

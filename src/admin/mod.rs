@@ -1,6 +1,7 @@
 //! The admin listener: health, metrics, and the API for people and programs of the network; and a
 //! client of that API for the command line.
 
+mod affiliates;
 mod audit;
 mod auth;
 mod catalog;

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::affiliates::{self, Names};
 use super::error::ApiError;
 use super::inbound::Inbound;
 use super::ledger::PostingShape;
@@ -198,8 +199,8 @@ impl Click {
 }
 
 impl Conversion {
-    /// The shape of a stored conversion.
-    pub fn of(stored: &StoredConversion) -> Result<Self, ApiError> {
+    /// The shape of a stored conversion; `names` has its affiliate's, if the record has none.
+    pub fn of(stored: &StoredConversion, names: &Names) -> Result<Self, ApiError> {
         let record = stored.record()?;
         let currency = Currency::from_bytes(record.currency).ok_or(RecordError::Corrupt)?;
         let amount_currency = record.amount_currency.and_then(Currency::from_bytes);
@@ -216,7 +217,10 @@ impl Conversion {
             click_id: click.to_text().to_string(),
             advertiser: record.advertiser.to_owned(),
             offer: record.offer.to_owned(),
-            affiliate: record.affiliate.to_owned(),
+            affiliate: match record.affiliate {
+                "" => names.get(affiliates::number_of(&record)).unwrap_or_default().to_owned(),
+                named => named.to_owned(),
+            },
             event: record.event.to_owned(),
             txn_id: present(record.txn_id),
             customer_id: present(record.customer_id),

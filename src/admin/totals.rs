@@ -83,7 +83,7 @@ pub async fn totals(
     State(state): State<Arc<AdminState>>,
     filters: Result<Query<Filters>, QueryRejection>,
 ) -> Result<Json<Shape>, ApiError> {
-    let Selection { minted_ms, cursor, limit, filter } = selection(filters)?;
+    let Selection { minted_ms, cursor, limit, filter } = selection(&state, filters).await?;
     let base = state.rates.base();
     let totals = Arc::new(Mutex::new(Totals::default()));
     let shared = Arc::clone(&totals);

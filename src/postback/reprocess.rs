@@ -16,6 +16,7 @@ use crate::click_id::RecordId;
 use crate::dedup::Claim;
 use crate::limits::{PAGE_ROWS_MAX, REPROCESS_REST, REPROCESS_ROWS_MAX, REPROCESS_SUMS_MAX};
 use crate::model::fields::Field;
+use crate::model::ids::AffiliateNumber;
 use crate::model::mask::is_masked;
 use crate::model::money::{Micros, Sum};
 use crate::model::reasons::{AuthOutcome, PostbackResult, Refusal, Unavailability, Unfit};
@@ -86,7 +87,7 @@ enum Became {
 
 /// What a new conversion is worth, and to whom.
 struct Worth {
-    affiliate: String,
+    affiliate: AffiliateNumber,
     currency: [u8; 3],
     revenue: i64,
     payout: i64,
@@ -119,7 +120,7 @@ pub struct Reprocessed {
     /// How many cannot be judged again, by reason.
     pub unfit: BTreeMap<&'static str, u64>,
     /// What the accepted ones come to, by affiliate and currency.
-    pub gained: BTreeMap<(String, [u8; 3]), Gained>,
+    pub gained: BTreeMap<(AffiliateNumber, [u8; 3]), Gained>,
     /// Accepted ones whose affiliate found no room there.
     pub left_out: u64,
     /// Where to go on, if there may be more.
@@ -258,7 +259,7 @@ impl Postbacks {
             _ => record.earned(),
         };
         Ok(Some(Worth {
-            affiliate: record.affiliate.to_owned(),
+            affiliate: RecordId::from_bytes(record.click).affiliate(),
             currency: record.currency,
             revenue: earned.revenue,
             payout: earned.payout,
@@ -377,7 +378,7 @@ impl Verdict<'_> {
     fn worth(&self) -> Worth {
         let earns = self.status != Status::Rejected;
         Worth {
-            affiliate: self.affiliate.map_or_else(String::new, |it| it.id.to_string()),
+            affiliate: self.click.record().affiliate(),
             currency: self.event.currency.to_bytes(),
             revenue: if earns { self.revenue.get() } else { 0 },
             payout: if earns { self.payout.get() } else { 0 },

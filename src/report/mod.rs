@@ -244,18 +244,8 @@ impl Names {
             names.offers.extend(group.offer.map(|number| (number.get(), None)));
             names.affiliates.extend(group.affiliate.map(|number| (number.get(), None)));
         }
-        for (of, wanted) in
-            [(Numbered::Offer, &mut names.offers), (Numbered::Affiliate, &mut names.affiliates)]
-        {
-            if wanted.is_empty() {
-                continue;
-            }
-            view.numbers(of, &mut |id, number| {
-                if let Some(name) = wanted.get_mut(&number) {
-                    *name = Some(id.to_owned());
-                }
-            })?;
-        }
+        view.names(Numbered::Offer, &mut names.offers)?;
+        view.names(Numbered::Affiliate, &mut names.affiliates)?;
         Ok(names)
     }
 

@@ -1,5 +1,6 @@
 //! What is readable of a store, for those who walk over much of it: the ledger and `verify`.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,6 +117,25 @@ impl<'e> View<'e> {
                 visit(id, u32::from_be_bytes(number));
             }
             ControlFlow::Continue(())
+        })
+    }
+
+    /// Says of each of those numbers whose it is, if it is anybody's.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    pub fn names(
+        &self,
+        of: Numbered,
+        wanted: &mut HashMap<u32, Option<String>>,
+    ) -> Result<(), EngineError> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        self.numbers(of, &mut |id, number| {
+            if let Some(name) = wanted.get_mut(&number) {
+                *name = Some(id.to_owned());
+            }
         })
     }
 

@@ -16,6 +16,7 @@ mod catalog_cli;
 mod clicks;
 mod crash;
 mod customers;
+mod departed;
 mod drain;
 mod endurance;
 mod erase;

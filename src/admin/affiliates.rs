@@ -1,0 +1,61 @@
+//! Affiliates by ID and by number, in the catalog still or not.
+
+use std::collections::HashMap;
+
+use super::error::ApiError;
+use super::server::AdminState;
+use crate::click_id::RecordId;
+use crate::model::ids::AffiliateNumber;
+use crate::store::keys::Numbered;
+use crate::store::records::ConversionRecord;
+use crate::store::{ReadError, StoredConversion, View};
+
+/// The number of an affiliate; `None` if there was never one with this ID.
+pub async fn number(state: &AdminState, id: &str) -> Result<Option<AffiliateNumber>, ApiError> {
+    let (id, filed_below) = (id.to_owned(), state.store.filed_below());
+    let number = state.store.read_view(filed_below, move |view| view.affiliate_number(&id)).await?;
+    Ok(number.map_err(ReadError::from)?)
+}
+
+/// What affiliates are called.
+#[derive(Default)]
+pub struct Names(HashMap<u32, Option<String>>);
+
+impl Names {
+    /// Of those whose numbers are given.
+    pub async fn of(
+        state: &AdminState,
+        numbers: impl Iterator<Item = AffiliateNumber>,
+    ) -> Result<Self, ApiError> {
+        let mut names: HashMap<_, _> = numbers.map(|number| (number.get(), None)).collect();
+        if names.is_empty() {
+            return Ok(Self::default());
+        }
+        let look = move |view: &View<'_>| {
+            view.names(Numbered::Affiliate, &mut names)?;
+            Ok::<_, ReadError>(Self(names))
+        };
+        Ok(state.store.read_view(state.store.filed_below(), look).await??)
+    }
+
+    /// Of those that were not in the catalog when their conversions were counted: such a record
+    /// has no name.
+    pub async fn of_unnamed(
+        state: &AdminState,
+        conversions: &[StoredConversion],
+    ) -> Result<Self, ApiError> {
+        let unnamed = conversions.iter().filter_map(|it| it.record().ok());
+        let unnamed = unnamed.filter(|record| record.affiliate.is_empty());
+        Self::of(state, unnamed.map(|record| number_of(&record))).await
+    }
+
+    /// What one of them is called; `None` if the store does not know.
+    pub fn get(&self, number: AffiliateNumber) -> Option<&str> {
+        self.0.get(&number.get())?.as_deref()
+    }
+}
+
+/// Whose conversion it is, as the ledger has it.
+pub fn number_of(record: &ConversionRecord<'_>) -> AffiliateNumber {
+    RecordId::from_bytes(record.click).affiliate()
+}

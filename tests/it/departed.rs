@@ -1,0 +1,97 @@
+//! What has left the catalog: its conversions are found as before, and named.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Server, Setup};
+use crate::inbound::{judged, log_of};
+
+/// An offer of the advertiser `acme` with these events, and of all advertisers the affiliates.
+fn catalog(offer: &str, events: &[&str], affiliates: &[&str]) -> String {
+    catalog_of("acme", offer, events, affiliates)
+}
+
+fn catalog_of(advertiser: &str, offer: &str, events: &[&str], affiliates: &[&str]) -> String {
+    let mut text = format!(
+        "[[advertisers]]\nid = \"{advertiser}\"\n\
+         [[offers]]\nid = \"{offer}\"\nadvertiser = \"{advertiser}\"\n\
+         url = \"https://a.example/?c={{click_id}}\"\n"
+    );
+    for event in events {
+        text += &format!(
+            "[[offers.events]]\nid = \"{event}\"\n\
+             revenue = {{ fixed = \"20\", currency = \"USD\" }}\n\
+             payout = {{ fixed = \"6\", currency = \"USD\" }}\n"
+        );
+    }
+    for affiliate in affiliates {
+        text += &format!("[[affiliates]]\nid = \"{affiliate}\"\n");
+    }
+    text
+}
+
+fn put(server: &Server, text: &str) {
+    let answer = server.put_catalog("", "application/toml", "If-Match: *\r\n", text);
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+fn start(text: &str) -> Server {
+    let server = Setup::new().without_catalog_file().start();
+    put(&server, text);
+    server
+}
+
+fn convert(server: &Server, click: &str, event: &str, more: &str) -> Value {
+    let answer = server.postback(&format!("click_id={click}&event={event}{more}"));
+    assert_eq!(answer.verdict(), (200, "accepted", ""));
+    answer.json["conversion_id"].clone()
+}
+
+#[test]
+fn an_affiliate_that_has_left_the_catalog_has_all_its_conversions_by_its_id() {
+    let server = start(&catalog("spring", &["sale"], &["pub-7", "pub-8"]));
+    let click = server.click("offer=spring&aff=pub-7");
+    let others = convert(&server, &server.click("offer=spring&aff=pub-8"), "sale", "&txn_id=O");
+    let before = convert(&server, &click, "sale", "&txn_id=T-1");
+    let refused = server.postback(&format!("click_id={click}&event=lead&txn_id=T-3"));
+    assert_eq!(refused.verdict(), (404, "refused", "unknown_event"));
+    log_of(&server, "result=refused", 1);
+
+    put(&server, &catalog("spring", &["sale"], &["pub-8"]));
+    let after = convert(&server, &click, "sale", "&txn_id=T-2&customer_id=K-1");
+    let ids = |filter: &str| -> Vec<_> {
+        let found = server.conversions(filter);
+        found
+            .into_iter()
+            .map(|mut it| (it["conversion_id"].take(), it["affiliate"].take()))
+            .collect()
+    };
+    let named = |id: &Value| (id.clone(), json!("pub-7"));
+    assert_eq!(ids("affiliate=pub-7"), [named(&before), named(&after)]);
+    assert_eq!(ids("affiliate=pub-8"), [(others, json!("pub-8"))]);
+    assert_eq!(ids("affiliate=pub-9"), []);
+    assert_eq!(ids("affiliate="), []);
+
+    let id = after.as_str().expect("an ID");
+    assert_eq!(server.api(&format!("conversions/{id}"))["affiliate"], "pub-7");
+    let customer = server.api("customers/acme/K-1");
+    assert_eq!(customer["conversions"][0]["affiliate"], "pub-7", "{customer}");
+    let trace = server.api("trace/T-2");
+    let entries = trace["entries"].as_array().expect("entries");
+    let traced: Vec<_> = entries.iter().filter(|entry| entry["kind"] == "conversion").collect();
+    assert!(traced.len() == 2 && traced.iter().all(|it| it["record"]["affiliate"] == "pub-7"));
+
+    // The money is the same, whoever adds it up.
+    let totals = server.api("totals?affiliate=pub-7");
+    assert_eq!((&totals["conversions"], &totals["payout"]), (&json!(2), &json!("12.00")));
+    assert_eq!(server.api("balances?affiliate=pub-7")["balances"][0]["owed"], "12.00");
+    assert_eq!(server.api("fraud?affiliate=pub-7")["conversions"], 2);
+
+    // What is judged again says whose it is, too.
+    put(&server, &catalog("spring", &["sale", "lead"], &["pub-8"]));
+    let expected = json!([{
+        "affiliate": "pub-7", "currency": "USD", "conversions": 1, "revenue": "20.00", "payout": "6.00",
+    }]);
+    for apply in [false, true] {
+        assert_eq!(judged(&server, apply)["affiliates"], expected);
+    }
+}
