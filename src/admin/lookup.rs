@@ -85,6 +85,9 @@ pub async fn trace(
             conversions = by_customer(&state, &id).await?;
             is_customer = !conversions.is_empty();
         }
+        if conversions.is_empty() {
+            (conversions, is_customer) = by_name(&state, &id).await?;
+        }
         for conversion in &conversions {
             let record = conversion.record()?;
             let click = ClickId::from_parts(RecordId::from_bytes(record.click), record.click_mac);
@@ -134,7 +137,7 @@ pub async fn trace(
     }
     if entries.is_empty() {
         return Err(ApiError::not_found(
-            "nothing is known by this ID: neither click, conversion, transaction nor customer; nor do the newest postbacks of the log name it, which can be looked through whole by the parameters txn_id, customer_id and click_id of GET /api/v1/inbound",
+            "nothing is known by this ID: neither click, conversion, transaction nor customer; nor do the newest postbacks of the log name it, which can be looked through whole by the parameters txn_id, customer_id and click_id of GET /api/v1/inbound. Older conversions of what has left the catalog are found by txn_id and customer_id of GET /api/v1/conversions",
         ));
     }
     entries.sort_by_key(|(time_ms, _)| *time_ms);
@@ -197,6 +200,20 @@ async fn by_customer(
     let claim = |advertiser| Claim::Customer { advertiser, customer_id, windows: None };
     let limit = TRACE_CONVERSIONS_MAX;
     Ok(state.store.conversions_of_customers(advertisers.map(claim), limit).await?)
+}
+
+/// Those of the newest conversions that have such a transaction ID, or else such a customer, and
+/// whether it is the customer's: under what has left the catalog nobody looks for claims.
+async fn by_name(state: &AdminState, id: &str) -> Result<(Vec<StoredConversion>, bool), ApiError> {
+    let wanted = id.to_owned();
+    let filter = Arc::new(move |row: &StoredConversion| {
+        row.record().is_ok_and(|it| it.txn_id == wanted || it.customer_id == wanted)
+    });
+    let mut named = state.store.newest_that(TRACE_CONVERSIONS_MAX, filter).await?;
+    let is_its = |row: &StoredConversion| row.record().is_ok_and(|it| it.txn_id == id);
+    let is_transaction = named.iter().any(is_its);
+    named.retain(|row| !is_transaction || is_its(row));
+    Ok((named, !is_transaction))
 }
 
 fn parse_click(state: &AdminState, id: &str) -> Result<ClickId, ApiError> {

@@ -217,6 +217,34 @@ impl Store {
         Ok(page)
     }
 
+    /// Of the newest conversions those that `filter` lets through, newest first, at most `limit`. A
+    /// bounded number is looked at.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    pub async fn newest_that(
+        &self,
+        limit: usize,
+        filter: ConversionFilter,
+    ) -> Result<Vec<StoredConversion>, ReadError> {
+        let read = move |engine: &dyn Engine| {
+            let (mut rows, mut scanned) = (Vec::new(), 0);
+            let (table, newest_first) = (Table::Conversions, Direction::Descending);
+            engine.scan(table, &[], &keys::KEY_END, newest_first, &mut |key, value| {
+                let row =
+                    keys::record(key).map(|id| StoredConversion { id, bytes: value.to_vec() });
+                rows.extend(row.filter(|row| filter(row)));
+                scanned += 1;
+                if rows.len() == limit || scanned == PAGE_ROWS_SCANNED_MAX {
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            })?;
+            Ok::<_, ReadError>(rows)
+        };
+        self.readers.run(read).await?
+    }
+
     /// Shows `visit` the newest `count` of the conversions that were there when the store was
     /// opened, newest first, on a reader's thread. Later ones may be readable and not durable yet.
     ///

@@ -95,3 +95,33 @@ fn an_affiliate_that_has_left_the_catalog_has_all_its_conversions_by_its_id() {
         assert_eq!(judged(&server, apply)["affiliates"], expected);
     }
 }
+
+#[test]
+fn a_trace_finds_what_has_left_the_catalog() {
+    let server = start(&catalog("spring", &["sale", "lead"], &["one"]));
+    let click = || server.click("offer=spring&aff=one");
+    let sold = convert(&server, &click(), "lead", "&txn_id=T-1");
+    let one = click();
+    let led = convert(&server, &one, "lead", "&txn_id=T-2&customer_id=K-1");
+    let again = convert(&server, &one, "lead", "&txn_id=T-3&customer_id=K-1");
+    // A customer who is called like a transaction: that comes first.
+    let alike = convert(&server, &click(), "lead", "&txn_id=T-4&customer_id=T-1");
+    let traced = |id: &str| -> Vec<_> {
+        let mut trace = server.api(&format!("trace/{id}"));
+        let entries = trace["entries"].as_array_mut().expect("entries").iter_mut();
+        let found = entries.filter(|entry| entry["kind"] == "conversion");
+        found.map(|entry| entry["record"]["conversion_id"].take()).collect()
+    };
+    let found = || [traced("T-1"), traced("T-2"), traced("K-1"), traced("T-4")];
+    let all = found();
+    assert_eq!(all, [vec![sold], vec![led.clone(), again.clone()], vec![led, again], vec![alike]]);
+    for (left, text) in [
+        ("event", catalog("spring", &["sale"], &["one"])),
+        ("offer", catalog("summer", &["sale"], &["one"])),
+        ("advertiser", catalog_of("other", "summer-2", &["sale"], &["one"])),
+    ] {
+        put(&server, &text);
+        assert_eq!(found(), all, "{left}");
+    }
+    assert_eq!(server.admin("/api/v1/trace/T-5").status, 404);
+}
