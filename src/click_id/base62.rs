@@ -21,6 +21,12 @@ const VALUES: [u8; 256] = {
 pub struct Text<const N: usize>(pub(super) [u8; N]);
 
 impl<const N: usize> Text<N> {
+    /// The characters, all ASCII.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The characters.
     #[must_use]
     pub fn as_str(&self) -> &str {

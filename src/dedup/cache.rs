@@ -47,7 +47,7 @@ struct Packed {
 
 /// Keys are hashes already.
 #[derive(Clone, Copy, Default)]
-struct AsIs;
+pub(super) struct AsIs;
 
 impl BuildHasher for AsIs {
     type Hasher = FirstBytes;
@@ -57,7 +57,7 @@ impl BuildHasher for AsIs {
     }
 }
 
-struct FirstBytes(u64);
+pub(super) struct FirstBytes(u64);
 
 impl Hasher for FirstBytes {
     fn write(&mut self, bytes: &[u8]) {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU8;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use super::cache::{Cache, Known, Original};
+use super::cache::{AsIs, Cache, Known, Original};
 use super::held::{Held, Key, Pending, Purpose};
 use super::repeats::{ClaimError, Receipt, Repeats};
 use super::stored::{stored, unless_poisoned};
@@ -20,7 +20,7 @@ use crate::store::records::Binding;
 use crate::store::ticket::Outcome;
 use crate::store::{Progress, ReadError, Store};
 
-type PendingMap = DashMap<Key, Arc<Pending>>;
+type PendingMap = DashMap<Key, Arc<Pending>, AsIs>;
 
 /// What all claims share.
 pub(super) struct Memory {
@@ -107,8 +107,12 @@ impl Deduplicator {
     #[must_use]
     pub fn new(entries_max: usize, seed: u64, progress: Arc<Progress>) -> Self {
         let settled = Cache::new(entries_max, progress);
-        let memory =
-            Memory { seed, settled, pending: PendingMap::new(), warming: Warming::default() };
+        let memory = Memory {
+            seed,
+            settled,
+            pending: PendingMap::with_hasher(AsIs),
+            warming: Warming::default(),
+        };
         Self { memory: Arc::new(memory) }
     }
 

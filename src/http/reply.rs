@@ -10,8 +10,10 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 
 use crate::click::ClickAnswer;
+use crate::click_id::{ClickId, RecordId};
 use crate::model::preset::AnswerForm;
 use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
+use crate::model::status::Status;
 use crate::postback::{Answer, Refused, Told};
 use crate::throttle::RetryAfter;
 
@@ -132,25 +134,11 @@ fn reason(answer: &Answer) -> Option<&'static str> {
 fn json_body(answer: &Answer, refused_bodies: &RefusedBodies) -> Bytes {
     match answer {
         Answer::Accepted { conversion, click, status } => {
-            let conversion = conversion.map(|conversion| conversion.to_text());
-            let conversion = conversion.as_ref().map(|text| text.as_str());
-            let mut body = settled_body(answer, conversion, click.to_text().as_str());
-            body.word("status", status.as_str());
-            if conversion.is_none() {
-                body.truth("dry_run");
-            }
-            body.finish()
+            settled_body(answer, *conversion, click, *status, conversion.is_none())
         }
         Answer::Duplicate { original, click, dry_run }
         | Answer::Updated { now: original, click, dry_run } => {
-            let conversion = original.conversion.to_text();
-            let mut body =
-                settled_body(answer, Some(conversion.as_str()), click.to_text().as_str());
-            body.word("status", original.status.as_str());
-            if *dry_run {
-                body.truth("dry_run");
-            }
-            body.finish()
+            settled_body(answer, Some(original.conversion), click, original.status, *dry_run)
         }
         Answer::Refused(refused) => refused_bodies.get(refused),
         Answer::Unavailable(reason) => {
@@ -185,17 +173,35 @@ fn failure(answer: &Answer) -> Option<String> {
     })
 }
 
-/// The body of an answer to what is, or would be, a conversion, up to its status.
-fn settled_body(answer: &Answer, conversion: Option<&str>, click: &str) -> Json {
-    let mut body = Json::new();
-    body.word("result", answer.result().as_str());
-    body.null("reason");
-    match conversion {
-        Some(conversion) => body.word("conversion_id", conversion),
-        None => body.null("conversion_id"),
-    }
-    body.word("click_id", click);
-    body
+/// The body of an answer to what is, or would be, a conversion. Of words and IDs alone, which need no
+/// escaping; of exactly the size it needs, which saves an allocation.
+fn settled_body(
+    answer: &Answer,
+    conversion: Option<RecordId>,
+    click: &ClickId,
+    status: Status,
+    dry_run: bool,
+) -> Bytes {
+    let (conversion, click) = (conversion.map(|conversion| conversion.to_text()), click.to_text());
+    let id: [&[u8]; 3] = match &conversion {
+        Some(text) => [b"\"", text.as_bytes(), b"\""],
+        None => [b"null", b"", b""],
+    };
+    let end: &[u8] = if dry_run { b"\",\"dry_run\":true}\n" } else { b"\"}\n" };
+    let parts: [&[u8]; 11] = [
+        b"{\"result\":\"",
+        answer.result().as_str().as_bytes(),
+        b"\",\"reason\":null,\"conversion_id\":",
+        id[0],
+        id[1],
+        id[2],
+        b",\"click_id\":\"",
+        click.as_bytes(),
+        b"\",\"status\":\"",
+        status.as_str().as_bytes(),
+        end,
+    ];
+    Bytes::from(parts.concat())
 }
 
 /// The body of an answer without a conversion, up to its hint.
@@ -320,11 +326,6 @@ impl Json {
     fn null(&mut self, name: &str) {
         self.name(name);
         self.0.extend_from_slice(b"null");
-    }
-
-    fn truth(&mut self, name: &str) {
-        self.name(name);
-        self.0.extend_from_slice(b"true");
     }
 
     fn finish(mut self) -> Bytes {
