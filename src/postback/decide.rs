@@ -378,10 +378,11 @@ fn is_late(event: &Event, click_ms: u64, event_ms: u64) -> bool {
     event.window_ms.is_some_and(|window| event_ms > click_ms.saturating_add(window))
 }
 
-/// What the advertiser's word for the status means.
+/// What the advertiser's word for the status means, or the one that its preset leaves unsaid.
 fn status(fields: &Fields<'_>, advertiser: &Advertiser) -> Result<Option<Status>, Refused> {
     let meaning = |theirs| advertiser.status(theirs).ok_or_else(|| Refusal::BadStatus.into());
-    fields.get(Field::Status).map(meaning).transpose()
+    let word = fields.get(Field::Status).or(advertiser.preset.dialect().unsaid_status);
+    word.map(meaning).transpose()
 }
 
 /// The status to start with: the event's, unless the advertiser says that it is not settled yet

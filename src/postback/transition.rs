@@ -59,7 +59,13 @@ pub fn changed<'a>(
         // It has happened; nobody takes taking back back.
         return if heard.status == status { Ok(None) } else { Err(final_event()) };
     }
-    let said = if is_void(record, status, heard) { status } else { heard.status };
+    let said = if is_void(record, status, heard) {
+        status
+    } else if takes_back(record, status, heard, catalog) {
+        Status::Reversed
+    } else {
+        heard.status
+    };
     let step = status.step(said, event.is_some_and(|event| event.reapprove));
     if step == Step::Illegal {
         return Err(illegal(status, said));
@@ -117,6 +123,20 @@ fn is_void(record: &ConversionRecord<'_>, status: Status, heard: &Heard<'_>) -> 
 /// received.
 fn word<'a>(step: &HistoryEntry<'a>) -> &'a str {
     step.reason.split([':', '@']).next().unwrap_or_default()
+}
+
+/// Whether a rejection is of what was approved, from an advertiser that has no other word for it.
+fn takes_back(
+    record: &ConversionRecord<'_>,
+    status: Status,
+    heard: &Heard<'_>,
+    catalog: &Catalog,
+) -> bool {
+    heard.status == Status::Rejected
+        && matches!(status, Status::Approved | Status::Reversed)
+        && catalog
+            .advertiser(record.advertiser)
+            .is_some_and(|advertiser| advertiser.preset.dialect().rejects_approved)
 }
 
 /// Gives the conversion other amounts and the price that goes with them; whether they are others.

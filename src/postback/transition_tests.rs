@@ -164,6 +164,29 @@ fn what_is_heard_is_a_step_nothing_new_or_refused() {
 }
 
 #[test]
+fn who_has_no_word_for_taking_back_rejects_what_was_approved() {
+    let text = CATALOG.replace("id = \"acme\"", "id = \"acme\"\npreset = \"keitaro\"");
+    let defaults = NetworkDefaults { currency: Currency::USD, time_zone: jiff::tz::TimeZone::UTC };
+    let (checked, _) = parse(&text, "catalog.toml", &defaults).expect("a sound catalog");
+    let catalog = checked.into_catalog(7, &First).expect("numbers");
+    let check = |history: &str, text: &str, expected: Option<Status>| {
+        let (record, market) = (record("sale", history), Market::closed(Currency::USD));
+        let anew = changed(&record, &heard(text), &catalog, &market).expect("legal");
+        let told = anew.map(|anew| {
+            let last = anew.history.last().expect("a step");
+            assert_eq!((last.status, last.booked_payout), (anew.status, 0));
+            anew.status().expect("a status")
+        });
+        assert_eq!(told, expected, "{history}: {text}");
+    };
+    check("pending postback", "rejected", Some(Status::Rejected));
+    check("approved postback", "rejected", Some(Status::Reversed));
+    check("approved postback", "rejected network", Some(Status::Reversed));
+    check("approved postback reversed postback", "rejected", None);
+    check("rejected postback", "rejected", None);
+}
+
+#[test]
 fn what_was_rejected_is_approved_only_where_the_event_allows_it() {
     let lenient = record("lenient", "pending postback rejected postback");
     assert_eq!(outcome(&lenient, "approved"), "approved postback 20.00 10.00");

@@ -188,6 +188,33 @@ fn keitaro() {
 }
 
 #[test]
+fn keitaro_takes_a_sale_back_by_rejecting_it_and_means_a_sale_if_it_says_no_status() {
+    let server = start();
+    let click = click(&server, "keitaro");
+    let check = |query: &str, result: &str, status: &str| {
+        let answer = server.get(&format!("/postback/keitaro?subid={click}&{query}")).json();
+        let told = (text(&answer, "result"), text(&answer, "status"));
+        assert_eq!(told, (result, status), "{query}: {answer}");
+    };
+    check("tid=1&status=lead", "accepted", "pending");
+    check("tid=1&dry_run=1", "updated", "approved");
+    check("tid=1", "updated", "approved");
+    check("tid=1", "duplicate", "approved");
+    check("tid=1&status=lead", "duplicate", "approved");
+    check("tid=1&status=rejected&dry_run=1", "updated", "reversed");
+    check("tid=1&status=rejected", "updated", "reversed");
+    check("tid=1&status=rejected", "duplicate", "reversed");
+    check("tid=2&status=lead", "accepted", "pending");
+    check("tid=2&status=rejected", "updated", "rejected");
+    check("tid=2&status=rejected", "duplicate", "rejected");
+    check("tid=3&status=rebill", "accepted", "approved");
+    check("tid=3&status=rejected", "updated", "reversed");
+    let ours = server.postback(&format!("click_id={click}&event=sale&txn_id=2"));
+    let refused = (409, "refused", "illegal_transition");
+    assert_eq!(ours.verdict(), refused, "what is unsaid is a sale by our path, too");
+}
+
+#[test]
 fn binom() {
     let server = start();
     let target = "/click.php?cnv_id={click}&payout=15.00&cnv_status=lead&cnv_status2=free+text\

@@ -79,6 +79,10 @@ pub struct Dialect {
     pub params: &'static [(&'static str, Field)],
     /// Their status words beside ours.
     pub statuses: &'static [(&'static str, Status)],
+    /// The status word that a postback without one means; `None`: it says no status.
+    pub unsaid_status: Option<&'static str>,
+    /// Whether `rejected` is also their word for what takes an approved conversion back.
+    pub rejects_approved: bool,
     /// Paths of their postbacks, for senders that cannot be given another.
     pub paths: &'static [&'static str],
     /// What a postback without an event means.

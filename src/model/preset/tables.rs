@@ -22,6 +22,17 @@ pub(super) const fn of(preset: Preset) -> &'static Dialect {
     }
 }
 
+/// What most have in common.
+const COMMON: Dialect = Dialect {
+    params: &[],
+    statuses: &[],
+    unsaid_status: None,
+    rejects_approved: false,
+    paths: &[],
+    unnamed: Unnamed::OnlyEvent,
+    answer: AnswerForm::Json,
+};
+
 /// As `Field::standard` reads them.
 const STANDARD: Dialect = Dialect {
     params: &[
@@ -35,10 +46,9 @@ const STANDARD: Dialect = Dialect {
         ("event_type", Field::Event),
         ("goal", Field::Event),
     ],
-    statuses: &[],
     paths: &["/postback"],
     unnamed: Unnamed::Missing,
-    answer: AnswerForm::Json,
+    ..COMMON
 };
 
 const VOLUUM: Dialect = Dialect {
@@ -48,10 +58,7 @@ const VOLUUM: Dialect = Dialect {
         ("et", Field::Event),
         ("payout", Field::Revenue),
     ],
-    statuses: &[],
-    paths: &[],
-    unnamed: Unnamed::OnlyEvent,
-    answer: AnswerForm::Json,
+    ..COMMON
 };
 
 const KEITARO: Dialect = Dialect {
@@ -77,9 +84,9 @@ const KEITARO: Dialect = Dialect {
         ("sale", Status::Approved),
         ("rebill", Status::Approved),
     ],
-    paths: &[],
-    unnamed: Unnamed::OnlyEvent,
-    answer: AnswerForm::Json,
+    unsaid_status: Some("sale"),
+    rejects_approved: true,
+    ..COMMON
 };
 
 const BINOM: Dialect = Dialect {
@@ -98,8 +105,7 @@ const BINOM: Dialect = Dialect {
         ("cancelled", Status::Rejected),
     ],
     paths: &["/click.php"],
-    unnamed: Unnamed::OnlyEvent,
-    answer: AnswerForm::Json,
+    ..COMMON
 };
 
 const REDTRACK: Dialect = Dialect {
@@ -110,9 +116,7 @@ const REDTRACK: Dialect = Dialect {
         ("sum", Field::Revenue),
     ],
     statuses: &[("declined", Status::Rejected), ("other", Status::Pending)],
-    paths: &[],
-    unnamed: Unnamed::OnlyEvent,
-    answer: AnswerForm::Json,
+    ..COMMON
 };
 
 /// Here `transaction_id` is the click.
@@ -122,10 +126,8 @@ const EVERFLOW: Dialect = Dialect {
         ("event_id", Field::Event),
         ("verification_token", Field::Token),
     ],
-    statuses: &[],
-    paths: &[],
-    unnamed: Unnamed::OnlyEvent,
     answer: AnswerForm::Always200,
+    ..COMMON
 };
 
 /// Here `transaction_id` is the click.
@@ -137,10 +139,9 @@ const TUNE: Dialect = Dialect {
         ("goal_ref", Field::Event),
         ("security_token", Field::Token),
     ],
-    statuses: &[],
     paths: &["/aff_lsr", "/SL2"],
-    unnamed: Unnamed::OnlyEvent,
     answer: AnswerForm::Tune,
+    ..COMMON
 };
 
 const AFFISE: Dialect = Dialect {
@@ -161,9 +162,8 @@ const AFFISE: Dialect = Dialect {
         ("declined", Status::Rejected),
         ("hold", Status::Pending),
     ],
-    paths: &[],
-    unnamed: Unnamed::OnlyEvent,
     answer: AnswerForm::Always200,
+    ..COMMON
 };
 
 /// Here `transaction_id` is the order.
@@ -179,8 +179,7 @@ const SCALEO: Dialect = Dialect {
     ],
     statuses: &[("hold", Status::Pending)],
     paths: &["/track/conv", "/track/conv-change", "/track/conv-addchange"],
-    unnamed: Unnamed::OnlyEvent,
-    answer: AnswerForm::Json,
+    ..COMMON
 };
 
 /// Here `transaction_id` is the order.
@@ -190,10 +189,7 @@ const AFFTRAX: Dialect = Dialect {
         ("transaction_id", Field::TxnId),
         ("payout", Field::Revenue),
     ],
-    statuses: &[],
-    paths: &[],
-    unnamed: Unnamed::OnlyEvent,
-    answer: AnswerForm::Json,
+    ..COMMON
 };
 
 const TRACKIER: Dialect = Dialect {
@@ -207,8 +203,7 @@ const TRACKIER: Dialect = Dialect {
     ],
     statuses: &[("cancelled", Status::Rejected)],
     paths: &["/acquisition"],
-    unnamed: Unnamed::OnlyEvent,
-    answer: AnswerForm::Json,
+    ..COMMON
 };
 
 const BEMOB: Dialect = Dialect {
@@ -220,9 +215,7 @@ const BEMOB: Dialect = Dialect {
         ("declined", Status::Rejected),
         ("cancelled", Status::Rejected),
     ],
-    paths: &[],
-    unnamed: Unnamed::OnlyEvent,
-    answer: AnswerForm::Json,
+    ..COMMON
 };
 
 const CAKE: Dialect = Dialect {
@@ -233,8 +226,6 @@ const CAKE: Dialect = Dialect {
         ("p", Field::Revenue),
         ("ap", Field::Payout),
     ],
-    statuses: &[],
     paths: &["/p.ashx"],
-    unnamed: Unnamed::OnlyEvent,
-    answer: AnswerForm::Json,
+    ..COMMON
 };
