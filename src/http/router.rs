@@ -1,6 +1,7 @@
 // Hot path: every request of the public listener.
 //! Which flow takes a request. The public listener has these routes and no other.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -220,8 +221,8 @@ impl Router {
                 code,
                 query: query(request),
                 ip,
-                user_agent: text(request.headers(), &USER_AGENT),
-                referrer: text(request.headers(), &REFERER),
+                user_agent: &any_text(request.headers(), &USER_AGENT),
+                referrer: &any_text(request.headers(), &REFERER),
                 country: self.country_header.as_ref().and_then(country),
                 head,
                 now_ms,
@@ -361,6 +362,12 @@ fn query<B>(request: &Request<B>) -> &[u8] {
 /// A header's text; empty if it is absent or not printable ASCII.
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> &'h str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// What a browser says of itself, read as well as it goes; empty if it is absent.
+fn any_text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Cow<'h, str> {
+    let value = headers.get(name).map_or(&[][..], HeaderValue::as_bytes);
+    String::from_utf8_lossy(value)
 }
 
 async fn read_body(

@@ -190,6 +190,30 @@ fn what_is_rejected_is_kept_counted_once_and_pays_only_when_the_network_says_so(
 }
 
 #[test]
+fn a_browser_with_letters_beyond_ascii_in_its_headers_is_no_program() {
+    let server = setup(&[("rejecting", "bot_user_agent = { action = \"reject\" }")]).start();
+    let browser = BROWSER.trim_end();
+    for (mark, kept) in [("é".as_bytes(), "é"), (b"\xe9", "\u{fffd}")] {
+        let head =
+            "GET /click?offer=rejecting&aff=pub-7&redirect=false HTTP/1.1\r\nHost: t.example";
+        let page = "Referer: https://page.example/".as_bytes();
+        let line = b"\r\n".as_slice();
+        let parts = [head.as_bytes(), line, browser.as_bytes(), mark, line, page, mark, line, line];
+        let mut connection = server.connect();
+        connection.send(parts.concat()).expect("sent");
+        let click = connection.receive("GET").expect("an answer").json()["click_id"].clone();
+        let click = click.as_str().expect("a click ID");
+        let stored = server.api(&format!("clicks/{click}"));
+        let agent = browser.strip_prefix("User-Agent: ").expect("a header");
+        assert_eq!(stored["user_agent"], format!("{agent}{kept}"));
+        assert_eq!(stored["referrer"], format!("https://page.example/{kept}"));
+        assert_eq!(stored["flags"], json!([]));
+        let converted = convert(&server, click, &format!("event=sale&txn_id={kept}"));
+        assert_eq!(converted, json!(["approved", [], "postback"]));
+    }
+}
+
+#[test]
 fn programs_are_known_by_their_user_agent_and_the_click_remembers_it() {
     let mut server = setup(&[
         ("flagging", "bot_user_agent = {}"),
