@@ -262,13 +262,15 @@ pub fn decide<'a>(
     // A mistake in what does not count is the sender's to know, too.
     let said = said(fields)?;
     let is_negative = event.is_negative();
-    let price = if is_negative {
+    let mut price = if is_negative {
         Price::default()
-    } else if late {
-        Price { flags: Flag::Late.bit(), ..Price::default() }
     } else {
         price(event, record.affiliate(), &said, market, Day::of_ms(event_time_ms))?
     };
+    if late && !is_negative {
+        price.forfeit_payout();
+        price.flags |= Flag::Late.bit();
+    }
     // A negative event has no other status than having happened.
     let said_status = status(fields, &offer.advertiser)?.filter(|_| !is_negative);
     let txn_id = fields.get(Field::TxnId);

@@ -90,7 +90,7 @@ pub fn price(
 }
 
 /// Prices a stored conversion anew, by what is said of it now: in the tier in which it was
-/// accepted, and without payout if a cap had no room for it.
+/// accepted, and without payout if a cap had no room for it or it came too late.
 ///
 /// # Errors
 /// As [`price`].
@@ -102,10 +102,15 @@ pub fn price_again(
 ) -> Result<Price, Refused> {
     let day = Day::of_ms(record.event_time_ms);
     let mut price = price_by(&terms_again(event, record), event, said, market, day)?;
-    if record.flags & Flag::OverCap.bit() != 0 {
+    if is_unpaid(record) {
         price.forfeit_payout();
     }
     Ok(price)
+}
+
+/// Whether the affiliate earns nothing by it, whatever the terms.
+pub const fn is_unpaid(record: &ConversionRecord<'_>) -> bool {
+    record.flags & (Flag::OverCap.bit() | Flag::Late.bit()) != 0
 }
 
 /// The terms of a stored conversion: of the tier that the reason of its first step names, or else

@@ -88,9 +88,7 @@ fn priced_anew<'a>(
     }
     let mut anew = record.clone();
     let day = Day::of_ms(record.event_time_ms);
-    // What came too late earns nothing, at any rate.
-    let late = record.flags & Flag::Late.bit() != 0;
-    let foreign = !late && record.amount_currency.is_some_and(|other| other != record.currency);
+    let foreign = record.amount_currency.is_some_and(|other| other != record.currency);
     let known = record.exchanged.as_deref().copied().unwrap_or_default();
     // What was exchanged keeps its rate, and what asked for none its terms. Earlier builds had one
     // flag for both rates.
@@ -211,6 +209,20 @@ mod tests {
         let anew = priced_anew(&before, &catalog(2, now), &rates, 9000).expect("a worth");
         assert_eq!((anew.payout, anew.revenue), (amount("10"), amount("20")));
         assert_eq!((anew.flags, anew.exchanged.as_deref()), (0, Some(&dollars("20", "40"))));
+    }
+
+    #[test]
+    fn what_came_too_late_has_its_revenue_when_a_rate_comes_and_no_payout() {
+        let market = |rates: &[(&str, &str)]| market(NETWORK, "EUR", rates);
+        let catalog = catalog(1, ABROAD);
+        let mut before = sale("amount=1500 currency=JPY", &catalog, &market(&[]));
+        before.flags |= Flag::Late.bit();
+        let rates = market(&[("JPY", "100"), ("USD", "2")]);
+        let anew = priced_anew(&before, &catalog, &rates, 9000).expect("a price");
+        assert_eq!((anew.payout, anew.revenue), (0, amount("3")));
+        assert_eq!(anew.flags, Flag::Late.bit());
+        let base = anew.exchanged.and_then(|exchanged| exchanged.base).expect("dollars");
+        assert_eq!((base.payout, base.revenue), (0, amount("6")));
     }
 
     #[test]

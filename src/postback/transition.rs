@@ -2,13 +2,13 @@
 //! From what is heard of a known conversion to the conversion as it is then.
 
 use super::decide::{HELD, Refused};
-use super::price::{Said, price_again};
+use super::price::{Said, is_unpaid, price_again};
 use super::upload::BY_UPLOAD;
 use crate::catalog::{Catalog, Event, Trust};
 use crate::limits::HISTORY_STEPS_MAX;
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
-use crate::model::reasons::{FRAUD, Flag, Refusal};
+use crate::model::reasons::{FRAUD, Refusal};
 use crate::model::status::{Status, Step};
 use crate::rates::Market;
 use crate::store::records::{BY_POSTBACK, ConversionRecord, HistoryEntry};
@@ -174,26 +174,16 @@ fn revalue(
     record.amount = said.amount.map(Micros::get);
     record.amount_currency = said.currency.map(Currency::to_bytes);
     record.quantity = said.quantity;
-    if !is_late(record) {
-        let price = price_again(event, record, &said, market)?;
-        record.catalog_version = catalog.version();
-        price.set(record);
-    }
+    let price = price_again(event, record, &said, market)?;
+    record.catalog_version = catalog.version();
+    price.set(record);
     record.currency = event.currency.to_bytes();
     Ok(true)
 }
 
-const fn is_late(record: &ConversionRecord<'_>) -> bool {
-    record.flags & Flag::Late.bit() != 0
-}
-
-const fn is_unpaid(record: &ConversionRecord<'_>) -> bool {
-    record.flags & Flag::OverCap.bit() != 0
-}
-
 /// What is said, the sender's own payout and revenue only where they count for the conversion.
 fn counting(said: Said, record: &ConversionRecord<'_>, event: Option<&Event>) -> Said {
-    let trust = event.filter(|_| !is_late(record)).map_or(Trust::default(), |event| event.trust);
+    let trust = event.map_or(Trust::default(), |event| event.trust);
     Said {
         payout: said.payout.filter(|_| trust.payout && !is_unpaid(record)),
         revenue: said.revenue.filter(|_| trust.revenue),

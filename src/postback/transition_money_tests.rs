@@ -2,12 +2,13 @@
 
 use proptest::prelude::*;
 
+use super::super::price::price;
 use super::super::price::tests::{DAY, open};
-use super::super::price::{Price, price};
 use super::tests::{First, heard, record};
 use super::*;
 use crate::catalog::{NetworkDefaults, parse};
 use crate::click_id::RecordId;
+use crate::model::reasons::Flag;
 
 const TRUSTED: &str = r#"
 payout = { percent = "10", max = "50" }
@@ -52,11 +53,8 @@ fn sale_with(
     let mut record = record("sale", "approved postback");
     let event = catalog.offer("spring").and_then(|offer| offer.event("sale")).expect("an event");
     let affiliate = RecordId::from_bytes(record.click).affiliate();
-    let mut price = match flags == Flag::Late.bit() {
-        true => Price::default(),
-        false => price(event, affiliate, said, market, DAY).expect("fits"),
-    };
-    if flags == Flag::OverCap.bit() {
+    let mut price = price(event, affiliate, said, market, DAY).expect("fits");
+    if flags != 0 {
         price.forfeit_payout();
     }
     record.event_time_ms = DAY.begins_ms() + 1000;
@@ -282,7 +280,6 @@ impl Reference {
 
     fn counting(mut self, terms: Terms, flags: u32) -> Self {
         self.payout = self.payout.filter(|_| terms.3 && flags == 0);
-        self.revenue = self.revenue.filter(|_| flags != Flag::Late.bit());
         self
     }
 
@@ -311,7 +308,7 @@ impl Reference {
         let payout = self.payout.map_or_else(|| share(percent) + units, dollars);
         let payout = if flags == 0 { payout.min(max * 1_000_000) } else { 0 };
         let revenue = self.revenue.map_or_else(|| share(of_revenue), dollars);
-        (payout, if flags == Flag::Late.bit() { 0 } else { revenue })
+        (payout, revenue)
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::catalog::{NetworkDefaults, Numbers, parse};
 use crate::model::ids::{AffiliateNumber, OfferNumber};
+use crate::model::reasons::Flag;
 use crate::store::records::Earned;
 
 const CATALOG: &str = r#"
@@ -323,11 +324,11 @@ fn what_the_server_makes_of_earlier_words_is_none() {
 }
 
 #[test]
-fn what_came_too_late_earns_nothing_by_another_amount() {
+fn what_came_too_late_pays_the_affiliate_nothing_by_another_amount() {
     let mut late = record("lenient", "pending postback");
     late.flags = Flag::Late.bit();
-    (late.revenue, late.payout) = (0, 0);
-    assert_eq!(outcome(&late, "approved amount=50"), "approved postback 0.00 0.00");
+    late.payout = 0;
+    assert_eq!(outcome(&late, "approved amount=50"), "approved postback 10.00 0.00");
     assert_eq!(outcome(&late, "pending payout=5"), "");
 }
 

@@ -401,7 +401,7 @@ fn a_dry_run_and_head_answer_the_same_and_write_nothing() {
 }
 
 #[test]
-fn a_late_conversion_of_a_lenient_offer_is_kept_without_pay() {
+fn a_late_conversion_of_a_lenient_offer_is_kept_and_pays_the_affiliate_nothing() {
     let server = Server::start();
     let click = server.click("offer=lenient&aff=pub-7");
     let later = now_s() + 3600;
@@ -410,7 +410,8 @@ fn a_late_conversion_of_a_lenient_offer_is_kept_without_pay() {
     assert_eq!(answer.verdict(), (200, "accepted", ""));
     let kept = server.api(&format!("conversions/{}", answer.word("conversion_id")));
     assert_eq!(kept["flags"], json!(["late"]));
-    assert_eq!((&kept["payout"], &kept["revenue"]), (&json!("0.00"), &json!("0.00")));
+    assert_eq!((&kept["payout"], &kept["revenue"]), (&json!("0.00"), &json!("20.00")));
+    assert_eq!(server.api("balances?affiliate=pub-7")["balances"][0]["owed"], "0.00");
     assert_eq!(server.metric("postbackd_conversion_flags_total{flag=\"late\"}"), 1.0);
 }
 
