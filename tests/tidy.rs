@@ -409,6 +409,7 @@ fn is_pure(path: &str) -> bool {
         "src/http/proxy_protocol.rs",
         "src/tls/validity.rs",
         "src/catalog/template.rs",
+        "src/postback/placeholder.rs",
         "src/postback/price.rs",
         "src/caps/counts.rs",
         "src/caps/terms.rs",

@@ -2,10 +2,11 @@
 //! conversion of their transaction.
 
 use super::answer::Answer;
-use super::decide::{Bound, Named, refuse_unresolved};
+use super::decide::{Bound, Named};
 use super::flow::{PostbackRequest, Postbacks};
 use super::hints;
 use super::mapping::Fields;
+use super::placeholder::refuse_unresolved;
 use super::sender::Sender;
 use crate::catalog::{Advertiser, Catalog};
 use crate::click_id::RecordId;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::hints;
 use super::mapping::Fields;
+use super::placeholder::refuse_unresolved;
 use super::price::{Price, Said, price};
 use super::sender::Sender;
 use super::timestamp;
@@ -309,39 +310,6 @@ pub fn decide<'a>(
         is_timed: sent_ms.is_some(),
         unless_known,
     })
-}
-
-/// A template's placeholder in any value that decides something: `{click_id}`, `[TXN]`, `REPLACE`.
-pub(super) fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Result<(), Refused> {
-    for field in [
-        Field::ClickId,
-        Field::TxnId,
-        Field::ReversalId,
-        Field::Event,
-        Field::Amount,
-        Field::Revenue,
-        Field::Payout,
-        Field::Currency,
-        Field::Quantity,
-        Field::Status,
-        Field::CustomerId,
-    ] {
-        if fields.get(field).is_some_and(is_placeholder) {
-            return Err(hints::unresolved_macro(field, &sender.names));
-        }
-    }
-    Ok(())
-}
-
-fn is_placeholder(value: &str) -> bool {
-    let bytes = value.as_bytes();
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
-    matches!(
-        (first, last),
-        (b'{', b'}') | (b'[', b']') | (b'<', b'>') | (b'%', b'%') | (b'#', b'#')
-    ) && bytes.len() > 1
-        || value.starts_with("${")
-        || matches!(value, "REPLACE" | "OPTIONAL" | "#reqid#")
 }
 
 fn click(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyring) -> Result<ClickId, Refused> {

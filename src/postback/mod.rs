@@ -1,15 +1,15 @@
 //! A postback's way: who sends it (`sender`) and whether it shows that (`admit`), parameters to
-//! meanings (`mapping`), meanings to a verdict (`decide`) with its price (`price`) or a refusal
-//! that helps (`hints`), verdict to a conversion on disk (`flow`, and `wait` where it must), by way
-//! of the offer's fraud rules (`suspect`), caps and tiers (`capped`); written down `as_received`.
-//! News of a known conversion (`transition`, pure) changes it in turn (`update`); a negative event
-//! takes one back (`reversal`, pure, and `reverse`); what names no click may name a customer or a
-//! known transaction instead (`bound`, `customer`); the network says itself what became of many
-//! (`upload`). What had no exchange rate is priced when it comes (`reprice`); what was refused is
-//! judged again from the log (`reprocess`). What cannot be read is read as far as anybody can
-//! (`garbled`). Who only asks is told what would come of it (`dry_run`). What is not even read, or
-//! too much, is `turned_away`. What the log names is found again (`mention`); what told of a person
-//! is erased on request (`erase`).
+//! meanings (`mapping`) if no template left a `placeholder`, meanings to a verdict (`decide`) with
+//! its price (`price`) or a refusal that helps (`hints`), verdict to a conversion on disk (`flow`,
+//! and `wait` where it must), by way of the offer's fraud rules (`suspect`), caps and tiers
+//! (`capped`); written down `as_received`. News of a known conversion (`transition`, pure) changes
+//! it in turn (`update`); a negative event takes one back (`reversal`, pure, and `reverse`); what
+//! names no click may name a customer or a known transaction instead (`bound`, `customer`); the
+//! network says itself what became of many (`upload`). What had no exchange rate is priced when it
+//! comes (`reprice`); what was refused is judged again from the log (`reprocess`). What cannot be
+//! read is read as far as anybody can (`garbled`). Who only asks is told what would come of it
+//! (`dry_run`). What is not even read, or too much, is `turned_away`. What the log names is found
+//! again (`mention`); what told of a person is erased on request (`erase`).
 
 mod admit;
 mod answer;
@@ -26,6 +26,7 @@ mod garbled;
 mod hints;
 mod mapping;
 mod mention;
+mod placeholder;
 mod price;
 mod reprice;
 mod reprocess;

@@ -68,6 +68,9 @@ fn every_refusal_has_its_status_and_its_reason_however_it_is_sent() {
         ("click_id=REPLACE&event=sale".to_owned(), 400, "unresolved_macro"),
         (format!("click_id={click}&event=sale&txn_id=%5BTXN%5D"), 400, "unresolved_macro"),
         (format!("click_id={click}&event=sale&amount=%7Bamount%7D"), 400, "unresolved_macro"),
+        (format!("click_id={click}&event=sale&txn_id=ORD-%7Border%7D"), 400, "unresolved_macro"),
+        (format!("click_id={click}&event=sale&txn_id=undefined"), 400, "unresolved_macro"),
+        (format!("click_id={click}&event=sale&customer_id=NULL"), 400, "unresolved_macro"),
         (format!("click_id={forged}&event=sale"), 404, "forged_click_id"),
         (format!("click_id={click}"), 400, "missing_event"),
         (format!("click_id={click}&event="), 400, "missing_event"),
@@ -267,6 +270,16 @@ fn a_transaction_counts_once_per_event_whatever_its_click() {
     assert_eq!(send(&one, "event=sale").0, "accepted");
     assert_eq!(send(&one, "event=sale").0, "duplicate");
     assert_eq!(send(&other, "event=sale").0, "accepted");
+}
+
+#[test]
+fn a_guid_in_braces_is_a_transaction_and_no_placeholder() {
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    let guid = "%7B3F2504E0-4F89-11D3-9A0C-0305E82C3301%7D";
+    let query = format!("click_id={click}&event=sale&txn_id={guid}");
+    assert_eq!(server.postback(&query).verdict(), (200, "accepted", ""));
+    assert_eq!(server.postback(&query).verdict(), (200, "duplicate", ""));
 }
 
 #[test]

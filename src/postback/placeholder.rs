@@ -1,0 +1,125 @@
+// Hot path: pure. No clock, no randomness, no I/O, no allocation but for a refusal.
+//! What a sender's template leaves behind where it was not filled in.
+
+use super::decide::Refused;
+use super::hints;
+use super::mapping::Fields;
+use super::sender::Sender;
+use crate::model::fields::Field;
+
+/// A template's placeholder in any value that decides something: `{click_id}`, `[TXN]`, `REPLACE`.
+pub(super) fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Result<(), Refused> {
+    for field in [
+        Field::ClickId,
+        Field::TxnId,
+        Field::ReversalId,
+        Field::Event,
+        Field::Amount,
+        Field::Revenue,
+        Field::Payout,
+        Field::Currency,
+        Field::Quantity,
+        Field::Status,
+        Field::CustomerId,
+    ] {
+        let is_unfilled = |value| is_placeholder(value) || is_id(field) && is_unfilled_id(value);
+        if fields.get(field).is_some_and(is_unfilled) {
+            return Err(hints::unresolved_macro(field, &sender.names));
+        }
+    }
+    Ok(())
+}
+
+/// Whether anything is taken for a value of it: the others are numbers and words that are known.
+const fn is_id(field: Field) -> bool {
+    matches!(field, Field::ClickId | Field::TxnId | Field::ReversalId | Field::CustomerId)
+}
+
+fn is_placeholder(value: &str) -> bool {
+    let (Some(first), Some(last)) = (value.as_bytes().first(), value.as_bytes().last()) else {
+        return false;
+    };
+    let is_enclosed = match (first, last) {
+        (b'{', b'}') => !is_guid(&value.as_bytes()[1..value.len() - 1]),
+        (b'[', b']') | (b'<', b'>') => true,
+        (b'%', b'%') | (b'#', b'#') => value.len() > 1,
+        _ => false,
+    };
+    is_enclosed || value.starts_with("${") || matches!(value, "REPLACE" | "OPTIONAL")
+}
+
+/// Whether a part of an ID was not filled in, as in `ORD-{order}`, or a script had nothing to fill
+/// in: as an ID these would count once, and what comes later would be its duplicate.
+fn is_unfilled_id(value: &str) -> bool {
+    let is_nothing = |word| value.eq_ignore_ascii_case(word);
+    is_nothing("null") || is_nothing("undefined") || names_a_macro(value.as_bytes())
+}
+
+fn names_a_macro(value: &[u8]) -> bool {
+    memchr::memchr_iter(b'{', value).any(|at| {
+        let rest = &value[at + 1..];
+        let name = memchr::memchr(b'}', rest).map(|end| &rest[..end]);
+        name.is_some_and(|name| is_name(name) && !is_guid(name))
+    })
+}
+
+fn is_name(text: &[u8]) -> bool {
+    let is_letter = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
+    let goes_on = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(byte);
+    text.first().is_some_and(is_letter) && text.iter().all(goes_on)
+}
+
+/// Some programs write these in braces: they are IDs.
+fn is_guid(text: &[u8]) -> bool {
+    const DASHES: [usize; 4] = [8, 13, 18, 23];
+    let fits = |(at, byte): (usize, &u8)| match DASHES.contains(&at) {
+        true => *byte == b'-',
+        false => byte.is_ascii_hexdigit(),
+    };
+    text.len() == 36 && text.iter().enumerate().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_a_template_leaves_behind_is_told_from_what_it_was_filled_with() {
+        let check = |value: &str, of_any: bool, of_an_id: bool| {
+            assert_eq!(
+                (is_placeholder(value), is_unfilled_id(value)),
+                (of_any, of_an_id),
+                "{value}"
+            );
+        };
+        for value in ["{click_id}", "{{order}}", "${order}", "{7}{order}"] {
+            check(value, true, true);
+        }
+        for value in ["{}", "{7}", "[TXN]", "<order>", "%ORDER%", "#reqid#", "REPLACE", "OPTIONAL"]
+        {
+            check(value, true, false);
+        }
+        for value in ["ORD-{order}", "{a}-{b}-1", "x{{_order.id}}y", "null", "NULL", "undefined"] {
+            check(value, false, true);
+        }
+        for value in
+            ["A-1", "#", "%", "{", "None", "nullable", "A{1}", "A{", "A{}", "A{b", "A{b c}"]
+        {
+            check(value, false, false);
+        }
+        let guid = "AF2504E0-4F89-11d3-9a0c-0305E82C3301";
+        check(&format!("{{{guid}}}"), false, false);
+        check(&format!("A-{{{guid}}}"), false, false);
+        check(&format!("{{{}}}", &guid[1..]), true, true);
+        check(&format!("{{{}}}", guid.replace('d', "g")), true, true);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text: String) {
+            let _ = (is_placeholder(&text), is_unfilled_id(&text));
+        }
+    }
+}
