@@ -342,6 +342,7 @@ fn flags_keep_their_bits() {
             (32768, "erased"),
             (65536, "without_consent"),
             (131_072, "base_rate_missing"),
+            (262_144, "parameters_left_out"),
         ]
     );
 }

@@ -266,6 +266,8 @@ words! {
         WithoutConsent = "without_consent",
         /// It earned in a currency without a rate to the network's; its worth there is not known.
         BaseRateMissing = "base_rate_missing",
+        /// Its postback had more parameters without a meaning than are kept.
+        ParametersLeftOut = "parameters_left_out",
     }
 }
 

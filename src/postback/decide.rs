@@ -304,7 +304,7 @@ pub fn decide<'a>(
         said,
         payout: price.payout,
         revenue: price.revenue,
-        flags: price.flags | admitted,
+        flags: price.flags | admitted | Flag::ParametersLeftOut.bit_if(fields.leaves_out()),
         exchanged: price.exchanged,
         event_time_ms,
         is_timed: sent_ms.is_some(),

@@ -68,6 +68,8 @@ pub struct Fields<'a> {
     known: [Option<Cow<'a, str>>; Field::COUNT],
     custom: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     count: u32,
+    /// Whether parameters without a meaning were too many to be kept.
+    leaves_out: bool,
     /// Whether anything came under a name that is a secret's in any dialect.
     has_secret: bool,
 }
@@ -106,7 +108,9 @@ impl<'a> Fields<'a> {
         if value.is_empty() {
             return Ok(());
         }
-        let Some(field) = names.meaning(&name) else { return self.take_custom(name, value) };
+        let Some(field) = names.meaning(&name) else {
+            return self.take_custom(names.preset, name, value);
+        };
         if value.len() > longest(field) {
             return Err(Refusal::BadEncoding);
         }
@@ -121,14 +125,21 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn take_custom(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), Refusal> {
+    fn take_custom(
+        &mut self,
+        preset: Preset,
+        name: Cow<'a, str>,
+        value: Cow<'a, str>,
+    ) -> Result<(), Refusal> {
         // Sent to a path of another dialect, it is a secret all the same.
         if Preset::names_secret(&name) {
             self.has_secret = true;
             return Ok(());
         }
         if self.custom.len() == CUSTOM_PARAMETERS_MAX {
-            return Err(Refusal::TooManyParameters);
+            // Other systems have more names than that, and their senders cannot be changed.
+            self.leaves_out = preset != Preset::Standard;
+            return if self.leaves_out { Ok(()) } else { Err(Refusal::TooManyParameters) };
         }
         if value.len() > VALUE_BYTES_MAX {
             return Err(Refusal::BadEncoding);
@@ -146,6 +157,12 @@ impl<'a> Fields<'a> {
     /// The parameters without a meaning, as given.
     pub fn custom(&self) -> impl Iterator<Item = (&str, &str)> {
         self.custom.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Whether there were more parameters without a meaning than are kept.
+    #[must_use]
+    pub const fn leaves_out(&self) -> bool {
+        self.leaves_out
     }
 
     /// Whether a secret is among the parameters.

@@ -555,6 +555,34 @@ fn an_event_under_the_name_of_another_dialect_is_found_in_the_hint() {
 }
 
 #[test]
+fn of_more_parameters_than_are_kept_other_systems_lose_the_last_and_no_conversion() {
+    let server = start();
+    let names = |from: &str, count: usize| {
+        (1..=count).map(|n| format!("&{from}{n}=v{n}")).collect::<String>()
+    };
+    let all_of_affise = "&ip=192.0.2.1&referrer=r&comment=c&fbclid=f&device_type=d&aimp_id=a\
+        &promo_code=p"
+        .to_owned()
+        + &names("custom_field", 15);
+    let all_of_keitaro = names("sub_id_", 30) + &names("extra_param_", 10);
+    for (offer, query, last, left_out) in [
+        ("affise", &all_of_affise, "custom_field13", "custom_field14"),
+        ("keitaro", &all_of_keitaro, "sub_id_30", "extra_param_1"),
+    ] {
+        let id = if offer == "keitaro" { "subid" } else { "clickid" };
+        let click = click(&server, offer);
+        let answer = server.get(&format!("/postback/{offer}?{id}={click}{query}"));
+        assert_eq!(answer.json()["result"], "accepted", "{answer:?}");
+        let kept = &server.conversions(&format!("offer={offer}"))[0];
+        assert_eq!(kept["flags"], json!(["parameters_left_out"]));
+        let has = |name: &str| !kept["params"][name].is_null();
+        assert!(has(last) && !has(left_out), "{kept}");
+    }
+    let ours = format!("click_id={}&event=sale{}", click_of_standard(&server), names("x", 21));
+    assert_eq!(server.postback(&ours).verdict(), (400, "refused", "too_many_parameters"));
+}
+
+#[test]
 fn the_paths_of_presets_take_nothing_from_the_paths_of_clicks() {
     let server = start();
     for path in ["/click", "/click?offer=binom&aff=pub-7", "/c/unknown", "/click.php5"] {
