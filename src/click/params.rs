@@ -62,7 +62,7 @@ impl<'a> ClickParams<'a> {
                 "us_privacy" | "ccpa_optout" => {
                     strictest(&mut params.us_privacy, value, opts_out);
                 }
-                "redirect" => params.as_json |= param.value.is("false"),
+                "redirect" => params.as_json |= value().eq_ignore_ascii_case("false"),
                 other => {
                     if let Some(place) = sub_place(other) {
                         first(&mut params.subs[place], value);
@@ -217,6 +217,7 @@ mod tests {
     #[test]
     fn only_redirect_false_asks_for_json() {
         assert!(ClickParams::read(b"redirect=false").as_json);
+        assert!(ClickParams::read(b"redirect=False").as_json, "as programs write it");
         assert!(!ClickParams::read(b"redirect=true&redirect=0").as_json);
     }
 }

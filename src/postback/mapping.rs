@@ -12,6 +12,9 @@ use crate::model::preset::Preset;
 use crate::model::reasons::Refusal;
 use crate::query::Params;
 
+/// What a switch that is off may say, in any case.
+const NO: [&str; 4] = ["0", "false", "no", "off"];
+
 /// Whose parameter names count: a preset's, and an advertiser's own on top of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Names<'c> {
@@ -171,10 +174,12 @@ impl<'a> Fields<'a> {
         self.has_secret
     }
 
-    /// Whether it only asks what would happen.
+    /// Whether it only asks what would happen: whatever is said but a no, so that nobody who only
+    /// wants to ask is taken at his word.
     #[must_use]
     pub fn is_dry_run(&self) -> bool {
-        matches!(self.get(Field::DryRun), Some("1" | "true"))
+        let is_no = |said: &str| NO.iter().any(|no| said.eq_ignore_ascii_case(no));
+        self.get(Field::DryRun).is_some_and(|said| !is_no(said))
     }
 
     /// What is stored as given: `sub1`..`sub10` and the custom parameters.

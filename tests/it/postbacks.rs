@@ -397,7 +397,9 @@ fn a_dry_run_and_head_answer_the_same_and_write_nothing() {
     let would = json!({"result": "accepted", "reason": null, "conversion_id": null,
         "click_id": click, "status": "approved", "dry_run": true});
     assert_eq!(server.postback(&format!("{query}&dry_run=1")).json, would);
-    assert_eq!(server.postback(&format!("{query}&dry_run=true")).json, would);
+    for word in ["true", "True", "TRUE", "yes", "on", "2"] {
+        assert_eq!(server.postback(&format!("{query}&dry_run={word}")).json, would, "{word}");
+    }
     assert_eq!(post(&server, "/postback?dry_run=1", JSON, &as_json(&query)).json, would);
     let head = server.request("HEAD", &format!("/postback?{query}"), "");
     assert_eq!((head.status, head.header("x-postback-result")), (200, Some("accepted")));
@@ -405,8 +407,12 @@ fn a_dry_run_and_head_answer_the_same_and_write_nothing() {
     assert_eq!((refused.status, refused.header("x-postback-result")), (400, Some("refused")));
     assert_eq!(server.metric("postbackd_store_commits_total"), commits);
     assert_eq!(server.conversions("").len(), 0);
-    let real = server.postback(&query);
+    let real = server.postback(&format!("{query}&dry_run=False"));
     assert_eq!(real.verdict(), (200, "accepted", ""));
+    for word in ["0", "false", "NO", "off", ""] {
+        let again = server.postback(&format!("{query}&dry_run={word}"));
+        assert_eq!(again.json["dry_run"], json!(null), "{word:?} is none");
+    }
     let again = server.postback(&format!("{query}&dry_run=1"));
     assert_eq!(again.verdict(), (200, "duplicate", ""));
     assert_eq!(again.json["dry_run"], true);
