@@ -25,17 +25,15 @@ impl Address<'static> {
 }
 
 impl<'a> Address<'a> {
-    /// Where a path leads.
+    /// Where a path leads; a slash at its end changes nothing.
     #[must_use]
     pub fn of(path: &'a str) -> Self {
-        if matches!(path, "/postback" | "/postback/") {
-            return Address::POSTBACK;
-        }
-        let advertiser = path.strip_prefix("/postback/").filter(|rest| !rest.contains('/'));
-        match (advertiser, Preset::at(path)) {
-            (Some(_), _) => Self::Shared { preset: None, advertiser },
-            (None, Some((preset, advertiser))) => Self::Shared { preset: Some(preset), advertiser },
-            (None, None) => Self::Own(path.strip_suffix('/').unwrap_or(path)),
+        let path = path.strip_suffix('/').unwrap_or(path);
+        match Preset::at(path) {
+            // Ours: the names are those of the advertiser.
+            Some((Preset::Standard, advertiser)) => Self::Shared { preset: None, advertiser },
+            Some((preset, advertiser)) => Self::Shared { preset: Some(preset), advertiser },
+            None => Self::Own(path),
         }
     }
 }

@@ -555,6 +555,31 @@ fn an_event_under_the_name_of_another_dialect_is_found_in_the_hint() {
 }
 
 #[test]
+fn a_slash_at_the_end_of_a_path_changes_nothing() {
+    let server = start();
+    for (path, offer, name) in [
+        ("/postback/", "standard", "event=sale&click_id"),
+        ("/postback/standard/", "standard", "event=sale&click_id"),
+        ("/aff_lsr/", "tune", "transaction_id"),
+        ("/aff_lsr/tune/", "tune", "transaction_id"),
+        ("/track/conv-change/scaleo/", "scaleo", "click_id"),
+        ("/5e1f/postback/", "own", "c"),
+    ] {
+        let answer = server.get(&format!("{path}?{name}={}", click(&server, offer)));
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        assert_eq!(answer.header("x-postback-reason"), None, "{path}: {answer:?}");
+    }
+    for path in ["/postback//", "/aff_lsr//", "/postback/standard//"] {
+        let answer = server.get(path);
+        assert_eq!(
+            (answer.status, text(&answer.json(), "reason")),
+            (404, "unknown_path"),
+            "{path}"
+        );
+    }
+}
+
+#[test]
 fn of_more_parameters_than_are_kept_other_systems_lose_the_last_and_no_conversion() {
     let server = start();
     let names = |from: &str, count: usize| {

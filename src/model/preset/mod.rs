@@ -125,16 +125,19 @@ impl Preset {
         theirs.map(|(name, _)| *name).chain(ours)
     }
 
-    /// The preset that has a path, and the advertiser that may follow it:
-    /// `/aff_lsr`, `/aff_lsr/` or `/aff_lsr/acme`.
+    /// The preset that has a path, and the advertiser that may follow it: `/aff_lsr` or
+    /// `/aff_lsr/acme`.
     #[must_use]
     pub fn at(path: &str) -> Option<(Self, Option<&str>)> {
         let paths = Self::ALL
             .iter()
             .flat_map(|preset| preset.dialect().paths.iter().map(move |known| (*preset, *known)));
         let rest = |known: &str| match path.strip_prefix(known)? {
-            "" | "/" => Some(None),
-            rest => rest.strip_prefix('/').filter(|id| !id.contains('/')).map(Some),
+            "" => Some(None),
+            rest => {
+                let id = rest.strip_prefix('/')?;
+                (!id.is_empty() && !id.contains('/')).then_some(Some(id))
+            }
         };
         paths.into_iter().find_map(|(preset, known)| Some((preset, rest(known)?)))
     }

@@ -244,9 +244,17 @@ fn every_preset_has_names_for_what_decides() {
 fn a_path_is_a_presets_alone_or_with_an_advertiser_behind_it() {
     let at = |path| Preset::at(path);
     assert_eq!(at("/acquisition"), Some((Preset::Trackier, None)));
-    assert_eq!(at("/acquisition/"), Some((Preset::Trackier, None)));
     assert_eq!(at("/acquisition/acme"), Some((Preset::Trackier, Some("acme"))));
-    for path in ["", "/", "/acquisitions", "/acquisition/a/b", "/track", "/sl2", "/AFF_LSR"] {
+    for path in [
+        "",
+        "/",
+        "/acquisitions",
+        "/acquisition/",
+        "/acquisition/a/b",
+        "/track",
+        "/sl2",
+        "/AFF_LSR",
+    ] {
         assert_eq!(at(path), None, "{path}");
     }
 }
