@@ -7,6 +7,7 @@ use super::price::Said;
 use super::timestamp;
 use super::transition::{Heard, Speaker, changed};
 use super::update::{current, read};
+use crate::catalog::Catalog;
 use crate::click_id::RecordId;
 use crate::dedup::{Changing, Claim, ClaimSet, Original, Receipt};
 use crate::limits::TXN_ID_BYTES_MAX;
@@ -28,7 +29,7 @@ pub enum Named<'a> {
     Transaction {
         /// Advertiser's ID.
         advertiser: &'a str,
-        /// Event's ID.
+        /// Event's ID, or the advertiser's name for it.
         event: &'a str,
         /// Transaction ID.
         txn_id: &'a str,
@@ -68,8 +69,8 @@ impl Postbacks {
         news: &News<'_>,
         now_ms: u64,
     ) -> Result<(Original, Option<Changed>), Answer> {
-        let id = self.named(news.of, now_ms).await?.ok_or_else(unknown)?;
         let catalog = self.catalog.load_full();
+        let id = self.named(news.of, &catalog, now_ms).await?.ok_or_else(unknown)?;
         let (mine, stored) = self.hold(id, &catalog).await?.ok_or_else(unknown)?;
         let record = read(&stored)?;
         let advertiser = catalog.advertiser(record.advertiser);
@@ -87,7 +88,12 @@ impl Postbacks {
         Ok((current(&stored, &anew)?, Some(Changed { before, changing })))
     }
 
-    async fn named(&self, name: Named<'_>, now_ms: u64) -> Result<Option<RecordId>, Answer> {
+    async fn named(
+        &self,
+        name: Named<'_>,
+        catalog: &Catalog,
+        now_ms: u64,
+    ) -> Result<Option<RecordId>, Answer> {
         match name {
             Named::Conversion(id) => Ok(RecordId::parse(id.as_bytes())),
             Named::Transaction { advertiser, event, txn_id } => {
@@ -96,6 +102,8 @@ impl Postbacks {
                 {
                     return Ok(None);
                 }
+                let known = catalog.advertiser(advertiser);
+                let event = known.map_or(event, |known| known.event_name(event));
                 let claim = ClaimSet::new(Claim::Transaction { advertiser, event, txn_id }, None);
                 let known = self.dedup.find(&self.store, claim, Receipt::Now(now_ms)).await?;
                 Ok(known.map(|known| known.conversion))

@@ -403,6 +403,15 @@ fn a_file_of_statuses_changes_conversions_once_however_often_it_is_sent() {
 }
 
 #[test]
+fn a_file_may_call_an_event_as_its_advertiser_does() {
+    let server = setup().start();
+    let click = server.click("id=sp7");
+    check_all(&server, &click, &[("event=purchase&txn_id=A", "accepted approved")]);
+    let file = "advertiser,event,txn_id,status\nacme,purchase,A,undone\nacme,sale,A,undone\n";
+    assert_eq!(upload(&server, "text/csv", file), ["2 updated reversed", "3 duplicate reversed"]);
+}
+
+#[test]
 fn the_command_line_sends_a_file_of_statuses() {
     let server = setup().start();
     let click = server.click("offer=deals&aff=pub-7");
