@@ -637,6 +637,27 @@ fn the_api_page_lists_exactly_the_words() {
     }
 }
 
+/// The words of errors that a file of the admin API answers.
+fn error_codes(file: &File) -> Vec<String> {
+    let lines = shipped(&file.text).into_iter();
+    let text: String = lines.flat_map(|(_, line)| line.split_whitespace()).collect();
+    let after = |mark: &'static str| text.split(mark).skip(1).map(str::to_owned);
+    let by_status = after("new(StatusCode::").filter_map(|rest| {
+        let (_, rest) = rest.split_once(',')?;
+        Some(rest.strip_prefix('"')?.to_owned())
+    });
+    let all = after("bad_request(\"").chain(by_status);
+    all.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())).collect()
+}
+
+#[test]
+fn the_api_page_lists_exactly_the_errors_of_the_admin_api() {
+    let codes: BTreeSet<_> = rust_files("src/admin").iter().flat_map(error_codes).collect();
+    let rows = table_under(&read("docs/api.md"), "### Errors");
+    let listed: BTreeSet<_> = rows.iter().flat_map(|row| row[1].split("`, `")).collect();
+    assert_eq!(listed, codes.iter().map(String::as_str).collect());
+}
+
 fn routes_are_described(file: &File) -> Vec<String> {
     let bare = [".route(", ".route_service(", ".nest_service(", "MethodRouter"];
     lines_with(file, "a route without its description", |line| {

@@ -140,10 +140,7 @@ async fn work_through(
     let mut outcome = Outcomes::default();
     for told in taken(state, lines).await {
         outcome.add(&told);
-        let told = serde_json::to_string(&told);
-        answer.push_str(
-            &told.map_err(|error| ApiError::bad_request("unprintable", error.to_string()))?,
-        );
+        answer.push_str(&serde_json::to_string(&told).map_err(ApiError::work_failed)?);
         answer.push('\n');
     }
     let details = outcome.details();

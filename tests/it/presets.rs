@@ -308,6 +308,16 @@ fn scaleo() {
         let answer = server.get(&format!("{path}?click_id={click}&transaction_id={txn}"));
         assert_eq!(answer.json()["result"], result, "{path}");
     }
+    // With a status, a known order is news on whichever path.
+    for (path, status, result) in [
+        ("/track/conv-change", "hold", "accepted"),
+        ("/track/conv", "approved", "updated"),
+        ("/track/conv-change", "approved", "duplicate"),
+        ("/track/conv-addchange", "reversed", "updated"),
+    ] {
+        let target = format!("{path}?click_id={click}&transaction_id=O-4&conv_status={status}");
+        assert_eq!(server.get(&target).json()["result"], result, "{path} {status}");
+    }
 }
 
 #[test]
