@@ -38,14 +38,21 @@ impl Postbacks {
         received: &Received<'_>,
         has_click: bool,
     ) -> Result<Committing, Answer> {
-        self.count_for_fraud(verdict, received.now_ms);
-        let Some(meter) = &received.meter else {
-            let reason = verdict.initial_reason();
-            return self.submit(held, verdict, received, has_click, &reason, None);
+        let committing = match &received.meter {
+            None => {
+                let reason = verdict.initial_reason();
+                self.submit(held, verdict, received, has_click, &reason, None)?
+            }
+            Some(meter) => {
+                let conversion = held.original().conversion;
+                let Counted { verdict, reason, place } =
+                    counted(verdict, &self.market, meter, conversion)?;
+                self.submit(held, &verdict, received, has_click, &reason, place)?
+            }
         };
-        let conversion = held.original().conversion;
-        let Counted { verdict, reason, place } = counted(verdict, &self.market, meter, conversion)?;
-        self.submit(held, &verdict, received, has_click, &reason, place)
+        // Only now: what the writer does not take is sent again, and would be counted again.
+        self.count_for_fraud(verdict, received.now_ms);
+        Ok(committing)
     }
 }
 

@@ -134,7 +134,7 @@ fn a_disk_that_hangs_keeps_no_visitor_waiting_and_sheds_first_admin_then_postbac
 }
 
 /// Visitors click until it is so.
-fn click_until(server: &Server, mut is_so: impl FnMut() -> bool) {
+pub fn click_until(server: &Server, mut is_so: impl FnMut() -> bool) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);

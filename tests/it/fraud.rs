@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use postbackd::limits::BATCH_COMMITS_POSTBACKS_MAX;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, CATALOG, Server, Setup, binary, eventually};
+use crate::faults::click_until;
+use crate::harness::{Answer, CATALOG, Fault, Server, Setup, binary, eventually};
 use crate::once::at_once;
 
 const BROWSER: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0 Safari/537.36\r\n";
@@ -349,6 +351,38 @@ fn an_affiliates_conversion_rate_is_judged_once_it_has_enough_clicks() {
     for clicked in &clicks[3..] {
         assert_eq!(convert(&server, clicked, "event=sale"), fine);
     }
+}
+
+#[test]
+fn what_the_store_does_not_take_counts_for_no_rule_however_often_it_is_sent() {
+    let rate =
+        "conversion_rate = { action = \"reject\", max = \"20\", clicks = 10, period = \"1h\" }";
+    let server =
+        setup(&[("rated", rate), ("repeated", "repeated_customer = { period = \"30d\" }")])
+            .on_faulty_disk()
+            .key("click.ack_deadline", "1ms")
+            .start();
+    let clicks: Vec<_> = (0..10).map(|_| click(&server, "rated", BROWSER)).collect();
+    let customers = [0, 1].map(|_| click(&server, "repeated", BROWSER));
+    server.await_own_commits();
+    let queued = || server.metric("postbackd_store_queue_commits{stage=\"append\"}");
+    server.disk().break_down(Fault::SyncsHang, None);
+    click_until(&server, || queued() >= BATCH_COMMITS_POSTBACKS_MAX as f64);
+    let sale = format!("click_id={}&event=sale", clicks[0]);
+    let of_customer = |n: usize| format!("click_id={}&event=sale&customer_id=c1", customers[n]);
+    for _ in 0..200 {
+        let refused = server.postback(&sale);
+        assert_eq!(refused.verdict(), (503, "unavailable", "overloaded"));
+    }
+    let refused = server.postback(&of_customer(0));
+    assert_eq!(refused.verdict(), (503, "unavailable", "overloaded"));
+    server.disk().repair();
+    eventually("room", || (queued() == 0.0).then_some(()));
+    let fine = json!(["approved", [], "postback"]);
+    assert_eq!(convert(&server, &clicks[0], "event=sale"), fine);
+    assert_eq!(convert(&server, &customers[1], "event=sale&customer_id=c1"), fine);
+    let repeated = json!(["approved", ["repeated_customer"], "postback"]);
+    assert_eq!(convert(&server, &customers[0], "event=sale&customer_id=c1"), repeated);
 }
 
 #[test]
