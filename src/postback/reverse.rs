@@ -4,7 +4,7 @@
 use super::answer::Answer;
 use super::decide::{Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received, record};
-use super::reversal::{Reversal, reversed_of};
+use super::reversal::{Reversal, is_open, reversed_of};
 use super::update::{is_overtaken, overtaken, read, status_of};
 use crate::click_id::RecordId;
 use crate::dedup::{Claim, Held};
@@ -46,12 +46,7 @@ impl Postbacks {
         received: &Received<'_>,
         has_click: bool,
     ) -> Result<Committing, Answer> {
-        let meant = self.reversible(verdict, received).await?;
-        let held = self.hold_as_is(meant).await?.into_iter();
-        // One that is gone by now was let go by retention: so old, none is taken back.
-        let held = held.map(|(held, stored)| stored.map(|stored| (held, stored)));
-        let held = held.collect::<Option<Vec<_>>>().ok_or(Refusal::UnknownConversion)?;
-        let (held, stored): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+        let (held, stored) = self.hold_meant(verdict, received).await?;
         let records = records(&stored)?;
         let reason = received.reason_of_step(&verdict.event.id);
         let reversal = Reversal::of(verdict, &reason, received.now_ms);
@@ -95,6 +90,33 @@ impl Postbacks {
         };
         let form = verdict.offer.advertiser.answer;
         Ok(Committing { submitted, answer, form, flags, rejected_by: 0 })
+    }
+
+    /// Holds what a negative event takes back. What it has to choose is chosen again if nothing was
+    /// left of it when its turn came, until the same comes back.
+    async fn hold_meant(
+        &self,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+    ) -> Result<(Vec<Held>, Vec<StoredConversion>), Answer> {
+        let mut meant = self.reversible(verdict, received).await?;
+        loop {
+            let held = self.hold_as_is(meant.iter().copied()).await?.into_iter();
+            // One that is gone by now was let go by retention: so old, none is taken back.
+            let held = held.map(|(held, stored)| stored.map(|stored| (held, stored)));
+            let held = held.collect::<Option<Vec<_>>>().ok_or(Refusal::UnknownConversion)?;
+            let (held, stored): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+            let is_left = |record: &ConversionRecord<'_>| record.status().is_some_and(is_open);
+            if !verdict.reversed_txn_id.is_empty() || records(&stored)?.iter().any(is_left) {
+                return Ok((held, stored));
+            }
+            // This reads, and waits for nobody who might wait for what is held.
+            let anew = self.reversible(verdict, received).await?;
+            if anew == meant {
+                return Ok((held, stored));
+            }
+            meant = anew;
+        }
     }
 
     /// Whether [`Postbacks::reverse`] would succeed.

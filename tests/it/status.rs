@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{CATALOG, Connection, Server, Setup, binary};
+use crate::once::at_once;
 
 const OFFERS: &str = r#"
 [[offers]]
@@ -341,6 +342,28 @@ fn two_refunds_at_the_same_moment_take_back_what_both_say() {
     });
     let expected = json!(["approved", "100.00", "40.00", "12.00", "6.00"]);
     assert_eq!(money(&server, "event=sale"), expected);
+}
+
+#[test]
+fn as_many_refunds_at_the_same_moment_as_there_are_sales_take_back_one_each() {
+    const SALES: usize = 8;
+    let server = setup().start();
+    for round in 0..8 {
+        let click = server.click("offer=deals&aff=pub-7");
+        for n in 0..SALES {
+            let sale = format!("event=sale&txn_id=T{round}-{n}&amount=100");
+            check_all(&server, &click, &[(&sale, "accepted approved")]);
+        }
+        let refund =
+            |n: usize| format!("/postback?click_id={click}&event=refund&reversal_id=R{round}-{n}");
+        let answers = at_once(&server, &(0..SALES).map(refund).collect::<Vec<_>>());
+        let accepted = answers.iter().filter(|answer| answer.word("result") == "accepted").count();
+        assert_eq!(accepted, SALES, "{answers:?}");
+        let reversed = server.conversions("event=sale&status=reversed");
+        assert_eq!(reversed.len(), SALES * (round + 1));
+        let late = server.postback(&format!("click_id={click}&event=refund&reversal_id=R{round}"));
+        assert_eq!(late.verdict(), (409, "refused", "illegal_transition"));
+    }
 }
 
 /// Uploads a file; the result, or the reason, and the status of each line.

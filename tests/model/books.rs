@@ -152,6 +152,8 @@ pub struct Request {
     pub offer: &'static str,
     pub event: &'static str,
     pub txn_id: String,
+    /// The sender's own ID of a refund; empty if it says none.
+    pub reversal_id: String,
     /// The customer it names; empty if none.
     pub customer: &'static str,
     /// Whether it names no click beside the customer.
@@ -180,6 +182,10 @@ impl Request {
             query.push_str("&txn_id=");
             query.push_str(&self.txn_id);
         }
+        if !self.reversal_id.is_empty() {
+            query.push_str("&reversal_id=");
+            query.push_str(&self.reversal_id);
+        }
         if let Some(status) = self.status {
             query.push_str("&status=");
             query.push_str(status.as_str());
@@ -190,11 +196,20 @@ impl Request {
         query
     }
 
+    /// What it is called itself: of a refund, its own ID before the transaction's.
+    fn name(&self) -> &str {
+        if self.reversal_id.is_empty() { &self.txn_id } else { &self.reversal_id }
+    }
+
+    fn keys_by(&self, click: RecordId, offer: &str) -> Vec<Key> {
+        keys_of(click, offer, self.event, self.name(), !self.reversal_id.is_empty())
+    }
+
     /// The keys that it is known to claim before it is answered.
     pub fn keys(&self) -> Vec<Key> {
-        let mut keys = keys_of(self.click.record(), self.offer, self.event, &self.txn_id);
+        let mut keys = self.keys_by(self.click.record(), self.offer);
         if self.alone {
-            keys.retain(|key| matches!(key, Key::Transaction { .. }));
+            keys.retain(|key| matches!(key, Key::Transaction { .. } | Key::Reversal(_)));
         }
         keys
     }
@@ -204,16 +219,29 @@ impl Request {
         if !self.alone {
             return self.keys();
         }
-        keys_of(RecordId::from_bytes(record.click), record.offer, self.event, &self.txn_id)
+        self.keys_by(RecordId::from_bytes(record.click), record.offer)
+    }
+
+    /// Whether it takes back whichever sale of its click is left.
+    pub fn chooses(&self) -> bool {
+        self.event == "refund" && self.txn_id.is_empty() && !self.alone
     }
 }
 
 /// A key that a conversion occupies.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Key {
-    Transaction { event: String, txn_id: String },
-    Event { click: RecordId, event: String },
+    Transaction {
+        event: String,
+        txn_id: String,
+    },
+    Event {
+        click: RecordId,
+        event: String,
+    },
     Click(RecordId),
+    /// A refund's own ID.
+    Reversal(String),
 }
 
 impl Key {
@@ -231,17 +259,20 @@ impl Key {
                 Claim::Event { click: *click, event, window_ms: self.window_ms() }
             }
             Self::Click(click) => Claim::Click(*click),
+            Self::Reversal(reversal_id) => {
+                Claim::Reversal { advertiser: "acme", event: "refund", reversal_id }
+            }
         })
     }
 }
 
-fn keys_of(click: RecordId, offer: &str, event: &str, txn_id: &str) -> Vec<Key> {
+fn keys_of(click: RecordId, offer: &str, event: &str, name: &str, is_own: bool) -> Vec<Key> {
     let is_refund = event == "refund";
-    let event = event.to_owned();
-    let mut keys = vec![if txn_id.is_empty() {
-        Key::Event { click, event }
-    } else {
-        Key::Transaction { event, txn_id: txn_id.to_owned() }
+    let (event, name) = (event.to_owned(), name.to_owned());
+    let mut keys = vec![match (&*name, is_own) {
+        ("", _) => Key::Event { click, event },
+        (_, true) => Key::Reversal(name),
+        (_, false) => Key::Transaction { event, txn_id: name },
     }];
     if offer == "single" && !is_refund {
         keys.push(Key::Click(click));
@@ -250,7 +281,20 @@ fn keys_of(click: RecordId, offer: &str, event: &str, txn_id: &str) -> Vec<Key> 
 }
 
 fn keys_of_record(record: &ConversionRecord<'_>) -> Vec<Key> {
-    keys_of(RecordId::from_bytes(record.click), record.offer, record.event, record.txn_id)
+    let (click, is_own) = (RecordId::from_bytes(record.click), record.claims & 8 != 0);
+    keys_of(click, record.offer, record.event, record.txn_id, is_own)
+}
+
+/// The sales of a click of which something is left to be taken back.
+pub fn open_sales(click: RecordId, disk: &Tables) -> BTreeSet<RecordId> {
+    let all = disk.of(Table::Conversions).keys();
+    let all = all.map(|key| keys::record(key).expect("a conversion's key"));
+    let is_open = |id: &RecordId| {
+        let record = on_disk(*id, disk);
+        let is_its = (record.click, record.event) == (*click.as_bytes(), "sale");
+        is_its && matches!(record.status(), Some(Status::Pending | Status::Approved))
+    };
+    all.filter(is_open).collect()
 }
 
 /// The customers of the simulation.
@@ -308,13 +352,13 @@ impl Books {
         assert!(self.minted.insert(conversion), "{conversion:?} was given out twice");
         let record = on_disk(conversion, disk);
         let is_forever = request.keys().iter().all(|key| key.window_ms().is_none());
-        if is_forever && (!request.alone || !request.txn_id.is_empty()) {
+        if is_forever && (!request.alone || !request.name().is_empty()) {
             let before = self.answers.insert(request.bare(), conversion);
             assert_eq!(before, None, "{request:?} was accepted twice");
         }
         self.conversions.insert(conversion);
         let named = (record.event, record.txn_id, record.customer_id);
-        assert_eq!(named, (request.event, &*request.txn_id, request.customer), "{request:?}");
+        assert_eq!(named, (request.event, request.name(), request.customer), "{request:?}");
         assert_eq!(keys_of_record(&record), request.keys_as(&record), "another's conversion");
         let by_customer = record.flags().any(|flag| flag == Flag::ByCustomer);
         assert!(request.alone || !by_customer, "{request:?} named a click");

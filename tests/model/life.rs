@@ -84,6 +84,8 @@ struct Client {
     /// Whether its customer was known to be bound when it was sent.
     must_know: bool,
     sent_ms: u64,
+    /// The sales that were open when it was sent, if it is a refund of any of them.
+    open: BTreeSet<RecordId>,
     /// When it was received, if it was refused then and is judged again.
     again_of_ms: Option<u64>,
     task: Task<Answer>,
@@ -238,7 +240,14 @@ impl Life {
             postbacks.take(&request).await.answer
         };
         let task = Task::new(take);
-        self.clients.push(Client { request, must_know, sent_ms: now_ms, again_of_ms: None, task });
+        let open = if request.chooses() {
+            let click = request.click.record();
+            self.disk.with_readable(|disk| books::open_sales(click, disk))
+        } else {
+            BTreeSet::new()
+        };
+        let (sent_ms, again_of_ms) = (now_ms, None);
+        self.clients.push(Client { request, must_know, sent_ms, open, again_of_ms, task });
     }
 
     /// Judges a postback again that was received at `received_ms`, and refused.
@@ -266,8 +275,8 @@ impl Life {
             postbacks.ended(begun).await.answer
         };
         let (again_of_ms, task) = (Some(received_ms), Task::new(take));
-        let must_know = false;
-        self.clients.push(Client { request, must_know, sent_ms: now_ms, again_of_ms, task });
+        let (must_know, sent_ms, open) = (false, now_ms, BTreeSet::new());
+        self.clients.push(Client { request, must_know, sent_ms, open, again_of_ms, task });
     }
 
     /// Polls one client, woken or not: a future may be polled at any time.
@@ -447,8 +456,15 @@ impl Life {
 
     fn check_answer(&self, client: &Client, answer: Answer, books: &mut Books) {
         let Client { request, must_know, sent_ms, again_of_ms, .. } = client;
-        if let Answer::Unavailable(reason) = answer {
-            return self.check_unavailable(reason);
+        match &answer {
+            Answer::Unavailable(reason) => return self.check_unavailable(*reason),
+            Answer::Refused(refused) if refused.reason == Refusal::IllegalTransition => {
+                let click = request.click.record();
+                let open = self.disk.with_readable(|disk| books::open_sales(click, disk));
+                let left: Vec<_> = open.intersection(&client.open).collect();
+                assert!(left.is_empty(), "{request:?} was refused, and {left:?} are open");
+            }
+            _ => {}
         }
         self.disk.with_durable(|disk| match answer {
             Answer::Accepted { conversion: Some(conversion), status, .. } => {

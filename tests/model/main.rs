@@ -26,7 +26,8 @@
 //! - a history that somebody was told of stays the beginning of the conversion's history, goes
 //!   along the status machine, and books what the amount is worth while it is approved, never less
 //!   than nothing; memory says the status that the disk has;
-//! - a refund and the step it makes in its conversion's history are on the disk, or neither is;
+//! - a refund and the step it makes in its conversion's history are on the disk, or neither is; none
+//!   that may take back any sale of its click is refused while one is left;
 //! - after a failed write or fsync everybody gets `unavailable`, nothing is written any more, and
 //!   nothing in memory vouches for what was lost;
 //! - the sums that reports are made of, with what is still to be added to them, are a count of all
@@ -235,6 +236,10 @@ impl World {
             0 => String::new(),
             _ => format!("T{}", self.rng.below(6)),
         };
+        let reversal_id = match event {
+            "refund" if self.rng.once_in(2) => format!("T{}", self.rng.below(6)),
+            _ => String::new(),
+        };
         let status = self.status();
         let unit = if event == "refund" { 1 } else { 5 };
         let amount = (!self.rng.once_in(3)).then(|| unit * self.rng.below(3) as i64);
@@ -243,7 +248,8 @@ impl World {
             _ => CUSTOMERS[self.rng.below(CUSTOMERS.len())],
         };
         let alone = !customer.is_empty() && self.rng.once_in(3);
-        let request = Request { click, offer, event, txn_id, customer, alone, status, amount };
+        let request =
+            Request { click, offer, event, txn_id, reversal_id, customer, alone, status, amount };
         self.sent.push(request.clone());
         self.send(life, request);
     }
