@@ -228,7 +228,7 @@ fn what_is_acknowledged_survives_a_kill() {
     assert!(!wait(restarted.has_click(id)).expect("readable"));
     let stored = wait(restarted.conversion(id)).expect("readable").expect("there");
     assert_eq!(stored.record(), Ok(conversion(click, "T-1")));
-    let of_click = wait(restarted.conversions_of(click)).expect("readable");
+    let of_click = wait(restarted.conversions_of(click)).expect("readable").rows;
     assert_eq!(of_click.iter().map(|stored| stored.id).collect::<Vec<_>>(), [id]);
 }
 
@@ -641,6 +641,36 @@ fn retention_lets_go_of_what_is_old_and_of_nothing_else() {
 }
 
 #[test]
+fn what_was_let_go_takes_no_place_among_the_conversions_of_a_click() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    let minter = minter(&identity);
+    let click = mint(&minter, NOW_MS - 100 * DAY_MS);
+    let ids: Vec<_> = (0..1200)
+        .map(|n| mint(&minter, NOW_MS - if n < 400 { 50 * DAY_MS } else { DAY_MS }))
+        .collect();
+    for (n, id) in ids.iter().enumerate() {
+        let txn_id = format!("T-{n}");
+        let record = conversion(click, &txn_id);
+        store.commit_conversion(*id, &record, Arc::<Ticket>::default()).expect("queued");
+    }
+    wait(store.all_appended()).expect("written");
+    file_all(&store);
+    count(&store);
+    let kept = Duration::from_millis(40 * DAY_MS);
+    let kept = Retention { clicks: kept, conversions: kept, audit: kept, inbound: kept };
+    assert_eq!(wait(store.expire(NOW_MS, Duration::ZERO, kept)), Ok(true));
+    for page in [
+        wait(store.conversions_of(click)),
+        wait(store.conversions_from(keys::Subject::Click(click), None, 1000)),
+    ] {
+        let page = page.expect("readable");
+        assert_eq!(page.rows.iter().map(|row| row.id).collect::<Vec<_>>(), ids[400..]);
+        assert_eq!(page.next, None, "all are seen");
+    }
+}
+
+#[test]
 fn retention_waits_until_what_was_counted_is_on_disk() {
     let folder = folder();
     let engine = Arc::new(RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens"));
@@ -919,7 +949,7 @@ fn index_rows_are_the_same_filed_while_serving_or_at_the_next_start() {
             assert_eq!(found, Some(ids[n]), "{n}");
         }
         for (place, click) in clicks.into_iter().enumerate() {
-            let of_click = wait(store.conversions_of(click)).expect("readable");
+            let of_click = wait(store.conversions_of(click)).expect("readable").rows;
             let expected: Vec<_> = ids.iter().copied().skip(place).step_by(2).collect();
             assert_eq!(of_click.iter().map(|row| row.id).collect::<Vec<_>>(), expected);
         }
@@ -945,7 +975,7 @@ fn a_conversion_below_the_bound_of_a_round_brings_its_rows_along() {
     file_all(&store);
     commit_conversion(&store, click, late, "T-late");
     assert_eq!(wait(store.find_claim(&transaction("T-late"))).expect("readable"), Some(late));
-    let of_click = wait(store.conversions_of(click)).expect("readable");
+    let of_click = wait(store.conversions_of(click)).expect("readable").rows;
     assert_eq!(of_click.iter().map(|row| row.id).collect::<Vec<_>>(), [late, early]);
 }
 

@@ -35,8 +35,8 @@ pub async fn customer(
     let (catalog, now_ms) = (state.catalog.load_full(), state.clock.now_ms());
     let claim = Claim::Customer { advertiser, customer_id, windows: Some(&*catalog) };
     let binding = state.dedup.binding(&state.store, &claim, now_ms).await?;
-    let conversions =
-        state.store.conversions_of_customers([claim].into_iter(), TRACE_CONVERSIONS_MAX).await?;
+    let limit = TRACE_CONVERSIONS_MAX;
+    let conversions = state.store.conversions_of_customers([claim].into_iter(), limit).await?.rows;
     if binding.is_none() && conversions.is_empty() {
         return Err(unknown());
     }

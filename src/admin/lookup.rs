@@ -106,7 +106,7 @@ pub async fn trace(
         if !is_customer {
             let named = state.store.inbound_of_click(click.record());
             postbacks.extend(named.await?);
-            conversions.extend(state.store.conversions_of(click.record()).await?);
+            conversions.extend(state.store.conversions_of(click.record()).await?.rows);
         }
     }
     // The index of a click may be gone while its customer still converts.
@@ -199,7 +199,7 @@ async fn by_customer(
     let advertisers = catalog.advertiser_ids();
     let claim = |advertiser| Claim::Customer { advertiser, customer_id, windows: None };
     let limit = TRACE_CONVERSIONS_MAX;
-    Ok(state.store.conversions_of_customers(advertisers.map(claim), limit).await?)
+    Ok(state.store.conversions_of_customers(advertisers.map(claim), limit).await?.rows)
 }
 
 /// Those of the newest conversions that have such a transaction ID, or else such a customer, and

@@ -83,7 +83,7 @@ impl Postbacks {
         if stored.record()?.received_ms <= then_ms {
             return Ok(false);
         }
-        let first = self.store.conversions_of_customers([*customer].into_iter(), 1).await?;
+        let first = self.store.conversions_of_customers([*customer].into_iter(), 1).await?.rows;
         Ok(first
             .first()
             .is_some_and(|first| first.record().is_ok_and(|record| record.received_ms <= then_ms)))

@@ -158,10 +158,10 @@ impl Postbacks {
             }
             return Ok(Vec::new());
         }
-        let all = if verdict.is_by_customer {
+        let page = if verdict.is_by_customer {
             let customer_id = verdict.customer_id;
             let customer = Claim::Customer { advertiser, customer_id, windows: None };
-            let limit = TRACE_CONVERSIONS_MAX + 1;
+            let limit = TRACE_CONVERSIONS_MAX;
             self.store.conversions_of_customers([customer].into_iter(), limit).await?
         } else {
             self.store.conversions_of(verdict.click.record()).await?
@@ -171,7 +171,7 @@ impl Postbacks {
             events.iter().any(|meant| **meant == *record.event) && !is_since(record.received_ms)
         };
         let (mut open, mut pending, mut latest) = (Vec::new(), None, None);
-        for row in all.iter().rev() {
+        for row in page.rows.iter().rev() {
             let Ok(record) = row.record() else { continue };
             if !is_meant(&record) {
                 continue;
@@ -184,14 +184,10 @@ impl Postbacks {
                 _ => {}
             }
         }
-        let is_all_seen = match verdict.is_by_customer {
-            true => all.len() <= TRACE_CONVERSIONS_MAX,
-            false => all.len() < TRACE_CONVERSIONS_MAX,
-        };
         if !verdict.is_by_customer {
             open.truncate(1);
         }
-        if open.len() > REVERSED_AT_ONCE_MAX || !is_all_seen {
+        if open.len() > REVERSED_AT_ONCE_MAX || page.next.is_some() {
             let hint = "there are too many conversions to choose from: name a txn_id";
             return Err(Refused::with(Refusal::IllegalTransition, hint).into());
         }

@@ -81,18 +81,18 @@ impl Store {
         self.readers.run(read).await?
     }
 
-    /// The conversions of a click, oldest first.
+    /// The first conversions of a click, oldest first.
     ///
     /// # Errors
     /// When the store cannot be read now.
     pub async fn conversions_of(
         &self,
         click: RecordId,
-    ) -> Result<Vec<StoredConversion>, ReadError> {
+    ) -> Result<Page<StoredConversion>, ReadError> {
         // No conversion is older than its click, unless its record was lost and the clock set back.
         let unfiled_from = keys::first_at(click.time_ms());
         let limit = TRACE_CONVERSIONS_MAX;
-        Ok(self.conversions_of_click(click, RecordKey::default(), unfiled_from, limit).await?.rows)
+        self.conversions_of_click(click, RecordKey::default(), unfiled_from, limit).await
     }
 
     async fn conversions_of_click(
@@ -102,6 +102,8 @@ impl Store {
         unfiled_from: RecordKey,
         limit: usize,
     ) -> Result<Page<StoredConversion>, ReadError> {
+        // Rows of conversions that were let go stay until they are compacted.
+        let from = self.expired().conversions.max(from);
         let first = keys::by_click(click, RecordId::from_bytes(from)).to_vec();
         let end = keys::by_click_range(click).1.to_vec();
         let (table, ranges) = (Table::ByClick, vec![(first, end)]);
@@ -141,9 +143,9 @@ impl Store {
         &self,
         customers: impl Iterator<Item = Claim<'_>>,
         limit: usize,
-    ) -> Result<Vec<StoredConversion>, ReadError> {
+    ) -> Result<Page<StoredConversion>, ReadError> {
         let customers = customers.map(|customer| customer.store_key()).collect();
-        Ok(self.conversions_of_keys(customers, RecordKey::default(), limit).await?.rows)
+        self.conversions_of_keys(customers, RecordKey::default(), limit).await
     }
 
     async fn conversions_of_keys(
@@ -152,7 +154,6 @@ impl Store {
         from: RecordKey,
         limit: usize,
     ) -> Result<Page<StoredConversion>, ReadError> {
-        // Rows of conversions that were let go stay until they are compacted.
         let from = self.expired().conversions.max(from);
         let range = |customer: &DedupeKey| {
             let (from, to) = keys::of_customer_range(*customer, from);

@@ -1,6 +1,17 @@
 //! What is let go is old by the time that has passed, not by a clock that jumps.
 
-use crate::harness::{Setup, eventually, let_the_clock_move_on};
+use std::sync::Arc;
+use std::time::Duration;
+
+use postbackd::click_id::{Keyring, Minter};
+use postbackd::dedup::{Claim, ClaimSet};
+use postbackd::model::status::Status;
+use postbackd::store::records::{BY_POSTBACK, ConversionRecord, Earned, HistoryEntry};
+use postbackd::store::ticket::Ticket;
+use postbackd::store::{Retention, Store, Unobserved, database_folder};
+use postbackd::time::Clock;
+
+use crate::harness::{CATALOG, Setup, eventually, let_the_clock_move_on};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const AHEAD: &str = "postbackd_retention_clock_ahead_seconds";
@@ -47,4 +58,88 @@ fn a_clock_that_is_ahead_at_a_start_frees_nothing_that_was_counted() {
     assert_eq!(server.conversions("").len(), 2);
     assert_eq!(server.api(&format!("clicks/{click}"))["click_id"], click);
     assert_eq!(server.api("inbound?result=refused")["items"].as_array().map(Vec::len), Some(1));
+}
+
+const REFUNDED: &str = r#"
+[[offers]]
+id = "deals"
+advertiser = "acme"
+url = "https://deals.example/?subid={click_id}"
+
+[[offers.events]]
+id = "sale"
+
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
+"#;
+
+#[test]
+fn a_refund_takes_back_the_newest_conversion_of_its_click_whatever_was_let_go_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = database_folder(folder.path());
+    std::fs::create_dir_all(&database).expect("writable");
+    let (store, identity) =
+        Store::open(&database, 8 << 20, 1, [7; 32], Arc::new(Unobserved)).expect("a new store");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let numbers = store.assign_numbers(["deals"].into_iter(), ["pub-7"].into_iter());
+    let numbers = runtime.block_on(numbers).expect("given");
+    let offer = numbers.offer("deals").expect("an offer");
+    let affiliate = numbers.affiliate("pub-7").expect("an affiliate");
+    let minter = Minter::new(0, identity.starts, identity.newest_ms);
+    let now_ms = Clock::System.now_ms();
+    let days_ago = |days: u64| now_ms - days * DAY_MS as u64;
+    let click = minter.mint(days_ago(51), offer, affiliate);
+    let click = Keyring::new(identity.click_key, Vec::new()).sign(click);
+    for n in 0..1200 {
+        let id = minter.mint(days_ago(if n < 400 { 50 } else { 1 }), offer, affiliate);
+        let txn_id = &*format!("T-{n}");
+        let transaction = Claim::Transaction { advertiser: "acme", event: "sale", txn_id };
+        let (approved, earned) = (Status::Approved, Earned::default());
+        let step = HistoryEntry::new(approved, id.time_ms(), None, earned, BY_POSTBACK);
+        let record = ConversionRecord {
+            click: *click.record().as_bytes(),
+            click_mac: click.mac(),
+            advertiser: "acme",
+            offer: "deals",
+            affiliate: "pub-7",
+            event: "sale",
+            txn_id,
+            customer_id: "",
+            status: approved.code(),
+            amount: None,
+            amount_currency: None,
+            revenue: 0,
+            payout: 0,
+            currency: *b"USD",
+            quantity: None,
+            flags: 0,
+            event_time_ms: id.time_ms(),
+            received_ms: id.time_ms(),
+            catalog_version: 1,
+            params: Vec::new(),
+            history: vec![step],
+            claims: ClaimSet::new(transaction, None).bits(false),
+            exchanged: None,
+            reversed_amount: 0,
+            erased: None,
+            deferred: Vec::new(),
+        };
+        store.commit_conversion(id, &record, Arc::<Ticket>::default()).expect("queued");
+    }
+    runtime.block_on(store.all_appended()).expect("written");
+    let _ = store.file_soon();
+    eventually("index rows", || (store.progress().unfiled() == 0).then_some(()));
+    store.catch_up(std::time::Instant::now() + Duration::from_secs(30)).expect("counted");
+    let kept = Duration::from_millis(40 * DAY_MS as u64);
+    let kept = Retention { clicks: kept, conversions: kept, audit: kept, inbound: kept };
+    assert_eq!(runtime.block_on(store.expire(now_ms, Duration::ZERO, kept)), Ok(true));
+    drop(store);
+
+    let server = Setup::new().catalog(format!("{CATALOG}{REFUNDED}")).start_on(folder.path());
+    let refund = format!("click_id={}&event=refund&reversal_id=R", click.to_text());
+    assert_eq!(server.postback(&refund).verdict(), (200, "accepted", ""));
+    let reversed = server.conversions("status=reversed");
+    assert_eq!(reversed.len(), 1, "{reversed:?}");
+    assert_eq!(reversed[0]["txn_id"], "T-1199");
 }
