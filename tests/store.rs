@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use postbackd::click_id::{Minter, RecordId};
@@ -14,7 +15,9 @@ use postbackd::model::period::Quarter;
 use postbackd::model::rate::Day;
 use postbackd::model::reasons::{PostbackResult, Refusal};
 use postbackd::model::status::Status;
-use postbackd::store::engine::{Batch, Direction, Engine, KeyRange, Lookup};
+use postbackd::store::engine::{
+    Batch, Direction, Engine, EngineError, KeyRange, Lookup, Tier, Visit,
+};
 use postbackd::store::keys::Place;
 use postbackd::store::records::{
     AuditRecord, CatalogRecord, ClickRecord, ConversionRecord, Earned, HistoryEntry, InboundHead,
@@ -23,8 +26,9 @@ use postbackd::store::records::{
 use postbackd::store::schema::{Profile, Table};
 use postbackd::store::ticket::{Outcome, Ticket};
 use postbackd::store::{
-    Arrival, AtOnce, AuditEntry, FORMAT_VERSION, Identity, OpenError, Part, Retention, RocksEngine,
-    Store, StoredInbound, Touched, Unobserved, Wanted, copy_closed, keys, part_from_lost_time,
+    Arrival, AtOnce, AuditEntry, ClickErasure, ConversionChange, FORMAT_VERSION, Identity,
+    OpenError, Part, Retention, RocksEngine, Store, StoredInbound, Touched, Turn, Unobserved,
+    Wanted, copy_closed, keys, part_from_lost_time,
 };
 use tempfile::TempDir;
 
@@ -480,6 +484,129 @@ fn visitors_cannot_make_more_sums_than_there_is_room_for() {
     let (_, _, counted) = sums(&store);
     assert_eq!(counted, subs);
     assert_eq!((counted[&Some("s000".to_owned())], counted[&None]), (2, 32));
+}
+
+/// An engine on which a batch gets through at an awkward moment: it is kept back until somebody who
+/// has read a conversion looks at the changes.
+struct Awkward {
+    engine: RocksEngine,
+    keeps_back: AtomicBool,
+    kept_back: Mutex<Option<Batch>>,
+    has_read: AtomicBool,
+}
+
+impl Engine for Awkward {
+    fn append(&self, batch: &Batch) -> Result<(), EngineError> {
+        if !self.keeps_back.swap(false, Ordering::Relaxed) {
+            return self.engine.append(batch);
+        }
+        let mut own = Batch::default();
+        own.append(batch);
+        *self.kept_back.lock().expect("whole") = Some(own);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.engine.sync()
+    }
+
+    fn file<'r>(
+        &self,
+        table: Table,
+        rows: &mut dyn Iterator<Item = (&'r [u8], &'r [u8])>,
+    ) -> Result<(), EngineError> {
+        self.engine.file(table, rows)
+    }
+
+    fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+        tier: Tier,
+        read: &mut dyn FnMut(&[u8]),
+    ) -> Result<Lookup<()>, EngineError> {
+        self.has_read.fetch_or(table == Table::Conversions, Ordering::Relaxed);
+        self.engine.get(table, key, tier, read)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        visit: Visit<'_>,
+    ) -> Result<(), EngineError> {
+        if table == Table::Counters && self.has_read.load(Ordering::Relaxed) {
+            let kept_back = self.kept_back.lock().expect("whole").take();
+            kept_back.map_or(Ok(()), |batch| self.engine.append(&batch))?;
+        }
+        self.engine.scan(table, from, to, direction, visit)
+    }
+
+    fn copy_to(&self, folder: &Path) -> Result<(), EngineError> {
+        self.engine.copy_to(folder)
+    }
+
+    fn expire_rows(&self, before_ms: u64) {
+        self.engine.expire_rows(before_ms);
+    }
+
+    fn purge(&self, ranges: &[KeyRange]) -> Result<(), EngineError> {
+        self.engine.purge(ranges)
+    }
+
+    fn gauges(&self, visit: &mut dyn FnMut(&'static str, Table, u64)) {
+        self.engine.gauges(visit);
+    }
+}
+
+#[test]
+fn a_click_that_is_erased_while_its_conversion_changes_leaves_no_sums_behind() {
+    let folder = folder();
+    let engine = Arc::new(Awkward {
+        engine: RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens"),
+        keeps_back: AtomicBool::new(false),
+        kept_back: Mutex::new(None),
+        has_read: AtomicBool::new(false),
+    });
+    // Nobody appends, syncs or counts but this test.
+    let (store, identity) =
+        Store::on(engine.clone(), 0, [7; 32], Arc::new(Unobserved)).expect("opens");
+    let round = || {
+        store.writer().append_once(&mut Default::default());
+        store.writer().sync_once(&mut Default::default());
+    };
+    let count = || {
+        while store.count_once(true, AtOnce::default()).expect("readable") != Turn::Nothing {
+            round();
+        }
+    };
+    let minter = minter(&identity);
+    let (click, id) = (mint(&minter, NOW_MS), mint(&minter, NOW_MS));
+    let mut record = ClickRecord::default();
+    record.subs[0] = "a";
+    store.record_click(click, &record, Arc::<Ticket>::default()).expect("queued");
+    let step = |status| HistoryEntry::new(status, NOW_MS, None, Earned::default(), "test");
+    let mut before = ConversionRecord { payout: 1, ..conversion(click, "T") };
+    before.history.push(step(Status::Approved));
+    store.commit_conversion(id, &before, Arc::<Ticket>::default()).expect("queued");
+    round();
+    count();
+    assert_eq!(sums(&store), (1, 1, BTreeMap::from([(Some("a".to_owned()), 1)])));
+    let mut after = ConversionRecord { status: Status::Reversed.code(), ..before.clone() };
+    after.history.push(step(Status::Reversed));
+    let change = ConversionChange { conversion: id, before: &before, after: &after };
+    store.change_conversion(change, None, Arc::<Ticket>::default()).expect("queued");
+    engine.keeps_back.store(true, Ordering::Relaxed);
+    round();
+    engine.has_read.store(false, Ordering::Relaxed);
+    let erasure = store.erase_clicks(&[click]).expect("erased");
+    assert!(matches!(erasure, ClickErasure::Begun(Some(_), _)));
+    assert!(engine.kept_back.lock().expect("whole").is_none(), "it came in between");
+    round();
+    count();
+    assert_eq!(sums(&store), (1, 1, BTreeMap::new()), "nothing by sub1 is left");
 }
 
 #[test]

@@ -381,8 +381,8 @@ impl<'e> Erasing<'e> {
         Ok(())
     }
 
-    /// Adds what of a conversion is in the sums: what it is, less its changes that are still to be
-    /// added.
+    /// Adds what of a conversion is in the sums: what it is, less those of its changes that are still
+    /// to be added.
     fn conversion(&self, id: RecordId, counts: &mut Counts<'static>) -> Result<(), EngineError> {
         let Some(bytes) = self.engine.value(Table::Conversions, id.as_bytes())? else {
             return Ok(());
@@ -391,8 +391,11 @@ impl<'e> Erasing<'e> {
         counts.conversion(&Contribution::of(&record), Sign::Plus);
         let (from, to) = (keys::changes_from(id.as_bytes()), keys::changes_from(&keys::after(id)));
         let up = Direction::Ascending;
-        self.engine.scan(Table::Counters, &from, &to, up, &mut |_, value| {
-            if let Ok(change) = ChangeRecord::decode(value) {
+        let steps = record.history.len();
+        self.engine.scan(Table::Counters, &from, &to, up, &mut |key, value| {
+            // A change that was made since the record was read is not part of it.
+            let is_part = keys::change_of(key).is_some_and(|(_, step)| usize::from(step) < steps);
+            if let (true, Ok(change)) = (is_part, ChangeRecord::decode(value)) {
                 counts.conversion(&change.after, Sign::Minus);
                 if let Some(before) = &change.before {
                     counts.conversion(before, Sign::Plus);
