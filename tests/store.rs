@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use postbackd::click_id::{Minter, RecordId};
 use postbackd::dedup::{Claim, ClaimSet};
-use postbackd::limits::{RESTORE_NUMBERS_SKIPPED, SUBS_PER_PLACE_MAX};
+use postbackd::limits::{COUNTED_ROWS_MAX, RESTORE_NUMBERS_SKIPPED, SUBS_PER_PLACE_MAX};
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::period::Quarter;
 use postbackd::model::rate::Day;
@@ -20,8 +20,8 @@ use postbackd::store::engine::{
 };
 use postbackd::store::keys::Place;
 use postbackd::store::records::{
-    AuditRecord, CatalogRecord, ClickRecord, ConversionRecord, Earned, HistoryEntry, InboundHead,
-    InboundRow, RatesRecord, RecordError,
+    AuditRecord, CatalogRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Earned,
+    HistoryEntry, InboundHead, InboundRow, RatesRecord, RecordError,
 };
 use postbackd::store::schema::{Profile, Table};
 use postbackd::store::ticket::{Outcome, Ticket};
@@ -630,6 +630,56 @@ fn a_store_that_was_never_counted_is_counted_from_its_beginning() {
     assert_eq!(sums(&store), (1, 2, BTreeMap::new()));
     count(&store);
     assert_eq!(sums(&store), (1, 2, BTreeMap::new()));
+}
+
+#[test]
+fn a_commit_of_the_counting_thread_changes_few_rows_however_many_conversions_have_changed() {
+    const CHANGED: usize = 10_000;
+    const QUARTER_MS: u64 = 15 * 60 * 1000;
+    let folder = folder();
+    let engine = Arc::new(RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens"));
+    // Nobody appends, syncs or counts but this test.
+    let (store, identity) =
+        Store::on(engine.clone(), 0, [7; 32], Arc::new(Unobserved)).expect("opens");
+    let minter = minter(&identity);
+    let after = Contribution { event: "sale".into(), standing: 2, ..Contribution::default() };
+    let mut batch = Batch::default();
+    for n in 0..CHANGED as u64 {
+        let id = mint(&minter, NOW_MS + n * QUARTER_MS);
+        let change = ChangeRecord { before: None, after: after.clone(), click: [0; 16] };
+        batch.put(Table::Counters, &keys::change(id, 0), |out| change.encode(out));
+    }
+    let last = mint(&minter, NOW_MS + CHANGED as u64 * QUARTER_MS);
+    store
+        .commit_conversion(last, &conversion(last, "T"), Arc::<Ticket>::default())
+        .expect("queued");
+    let places = || {
+        let (mut places, all) = (0, [Quarter::default(), Quarter::new(u32::MAX)]);
+        let [from, to] = all.map(keys::counters_from);
+        let scanned =
+            engine.scan(Table::Counters, &from, &to, Direction::Ascending, &mut |_, _| {
+                places += 1;
+                std::ops::ControlFlow::Continue(())
+            });
+        scanned.expect("readable");
+        places
+    };
+    let count = || {
+        let (mut turn, mut before) = (Turn::UnderWay, places());
+        while turn != Turn::Nothing {
+            store.writer().append_once(&mut Default::default());
+            store.writer().sync_once(&mut Default::default());
+            turn = store.count_once(true, AtOnce::default()).expect("readable");
+            let now = places();
+            assert!(now - before <= COUNTED_ROWS_MAX, "{before}, then {now}");
+            before = now;
+        }
+        before
+    };
+    assert_eq!(count(), 1);
+    engine.append(&batch).expect("written");
+    assert_eq!(count(), 1 + CHANGED);
+    assert_eq!(sums(&store).1, 1 + CHANGED as i64);
 }
 
 /// What caps have counted of all conversions: how many, and what they pay.

@@ -74,6 +74,9 @@ struct Change {
     after: Contribution<'static>,
 }
 
+/// What belongs to records that were read is read with them.
+const ALL: AtOnce = AtOnce { records: usize::MAX, rows: usize::MAX };
+
 /// The `sub1` of clicks, once looked up.
 type Subs = HashMap<RecordId, Option<Sub>>;
 
@@ -90,20 +93,12 @@ impl Chunk {
         let conversions = chunk.conversions(engine, range, &mut subs)?;
         // Looked at after the records. A change of what was read is part of it, or came since.
         let next = chunk.next;
-        chunk.late_clicks(engine, &from.clicks, &next.clicks, usize::MAX, &clicks)?;
+        chunk.late_clicks(engine, &from.clicks, &next.clicks, ALL, &clicks)?;
         let (first, last) = (&from.conversions, &next.conversions);
-        chunk.changes(engine, first, last, usize::MAX, &conversions, &mut subs, range.subs)?;
+        chunk.changes(engine, first, last, ALL, &conversions, &mut subs, range.subs)?;
         let older = (from.clicks.min(to.clicks), from.conversions.min(to.conversions));
-        chunk.late_clicks(engine, &since, &older.0, range.at_once.records, &[])?;
-        chunk.changes(
-            engine,
-            &since,
-            &older.1,
-            range.at_once.records,
-            &[],
-            &mut subs,
-            range.subs,
-        )?;
+        chunk.late_clicks(engine, &since, &older.0, range.at_once, &[])?;
+        chunk.changes(engine, &since, &older.1, range.at_once, &[], &mut subs, range.subs)?;
         // It would be missing in the sums for good.
         if let Some(error) = chunk.newer {
             return Err(error.into());
@@ -205,13 +200,13 @@ impl Chunk {
         Ok(met)
     }
 
-    /// Adds clicks that came late, up to `most`; those of `seen` are counted already.
+    /// Adds clicks that came late, as far as is allowed; those of `seen` are counted already.
     fn late_clicks(
         &mut self,
         engine: &dyn Engine,
         from: &RecordKey,
         to: &RecordKey,
-        most: usize,
+        at_once: AtOnce,
         seen: &[RecordKey],
     ) -> Result<(), EngineError> {
         let range = (keys::late_clicks_from(from), keys::late_clicks_from(to));
@@ -220,7 +215,7 @@ impl Chunk {
         }
         let mut read = 0;
         engine.scan(Table::Counters, &range.0, &range.1, Direction::Ascending, &mut |key, value| {
-            if read >= most {
+            if read >= at_once.records || self.rows >= at_once.rows {
                 self.more = true;
                 return ControlFlow::Break(());
             }
@@ -239,15 +234,15 @@ impl Chunk {
         })
     }
 
-    /// Adds changes, up to `most`; of a conversion in `met`, those that were made when it was read
-    /// are counted already.
+    /// Adds changes, as far as is allowed; of a conversion in `met`, those that were made when it was
+    /// read are counted already.
     #[expect(clippy::too_many_arguments, reason = "two ranges of one kind of row")]
     fn changes(
         &mut self,
         engine: &dyn Engine,
         from: &RecordKey,
         to: &RecordKey,
-        most: usize,
+        at_once: AtOnce,
         met: &[Met],
         subs: &mut Subs,
         with_subs: bool,
@@ -256,6 +251,8 @@ impl Chunk {
         if range.0 >= range.1 {
             return Ok(());
         }
+        // Each may be at a place of its own. Where that leaves no room, something else was added.
+        let most = at_once.records.min(at_once.rows.saturating_sub(self.rows));
         let mut changes = Vec::new();
         engine.scan(
             Table::Counters,
