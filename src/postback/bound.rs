@@ -13,6 +13,7 @@ use crate::click_id::RecordId;
 use crate::dedup::{Claim, Receipt};
 use crate::limits::REVERSED_EVENTS_TRIED_MAX;
 use crate::model::fields::Field;
+use crate::model::ids::ID_BYTES_MAX;
 use crate::store::ReadError;
 use crate::store::engine::Lookup;
 
@@ -41,6 +42,8 @@ impl<'a> Instead<'a> {
             Some(theirs) => Some(advertiser.event_name(theirs)),
             None => advertiser.default_event.as_deref(),
         };
+        // A sender's word may be longer than any event's ID is.
+        let event = event.filter(|event| event.len() <= ID_BYTES_MAX);
         let transaction = event.zip(given(Field::TxnId));
         let is_any = customer.is_some() || transaction.is_some();
         is_any.then_some(Self { advertiser, customer, transaction })

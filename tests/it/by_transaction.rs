@@ -112,6 +112,16 @@ fn a_transaction_that_is_not_known_or_anothers_stands_for_no_click() {
 }
 
 #[test]
+fn an_event_and_a_transaction_of_any_length_are_answered() {
+    let server = Setup::new().catalog(CATALOG.to_owned()).start();
+    let (event, txn_id) = ("e".repeat(300), "t".repeat(256));
+    let answer = acme(&server, &format!("event={event}&txn_id={txn_id}"));
+    assert_eq!(answer.verdict(), (400, "refused", "missing_click_id"));
+    let query = format!("event={event}&txn_id={txn_id}&customer_id=K-1");
+    assert_eq!(acme(&server, &query).verdict(), (404, "refused", "unknown_customer"));
+}
+
+#[test]
 fn each_offer_says_what_its_negative_event_takes_back() {
     let server = Setup::new().catalog(CATALOG.to_owned()).start();
     // The club's refund does not take sales back, the shop's has no deposits.
