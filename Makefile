@@ -9,7 +9,7 @@ TEST_FLAGS = --config profile.release.package.postbackd.debug-assertions=true \
 	--config profile.release.package.postbackd.overflow-checks=true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fuzz bench load
+.PHONY: help setup run test check alerts fuzz bench load
 
 help: ## Lists these targets.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST))
@@ -24,11 +24,14 @@ run: setup ## Builds the server and starts it with the example configuration.
 test: setup ## Runs all tests.
 	cargo test --release --locked --workspace $(TEST_FLAGS)
 
-check: setup ## Formatting, lints, documentation, fuzz targets: all of it must be clean.
+check: setup alerts ## Formatting, lints, documentation, alerts, fuzz targets: all of it must be clean.
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --release --locked --workspace --no-deps
 	@if [ -f fuzz/Cargo.toml ]; then $(MAKE) --no-print-directory fuzz; fi
+
+alerts: ## Tests the alert rules and reads the dashboard's queries, where promtool is installed.
+	@scripts/alerts.sh
 
 fuzz: ## Builds the fuzz targets.
 	cargo build --release --locked --manifest-path fuzz/Cargo.toml --target-dir "$(TARGET_DIR)"

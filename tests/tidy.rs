@@ -743,7 +743,7 @@ fn alerts_and_dashboard_name_only_metrics_that_exist() {
             if metric.kind == Kind::Histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
         known.extend(suffixes.iter().map(|suffix| (format!("{}{suffix}", metric.name), metric)));
     }
-    for file in ["deploy/alerts.yml", "deploy/grafana.json"] {
+    for file in ["deploy/alerts.yml", "deploy/alerts_test.yml", "deploy/grafana.json"] {
         let text = read(file);
         let named = series_named(&text);
         assert!(named.len() > 3, "{file} names hardly any metric");
@@ -752,6 +752,18 @@ fn alerts_and_dashboard_name_only_metrics_that_exist() {
     }
     let _: serde_json::Value =
         serde_json::from_str(&read("deploy/grafana.json")).expect("the dashboard is JSON");
+}
+
+#[test]
+fn each_alert_fires_in_a_test_of_its_own() {
+    let (rules, tests) = (read("deploy/alerts.yml"), read("deploy/alerts_test.yml"));
+    let alerts: Vec<_> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 20, "{alerts:?}");
+    for alert in alerts {
+        let fires = format!("exp_samples: [{{labels: '{{alertname=\"{alert}\",");
+        assert!(tests.contains(&fires), "{alert}");
+    }
 }
 
 /// What a query asks of a label of a metric.
