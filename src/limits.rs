@@ -145,8 +145,10 @@ pub const UPLOAD_CHANGES_UNDER_WAY_MAX: usize = 256;
 pub const NUMBERS_PER_COMMIT_MAX: usize = 4096;
 /// A piece of a kept catalog's text, bytes: copied while workers may wait, so a small one.
 pub const CATALOG_CHUNK_BYTES: usize = 256 << 10;
-/// Versions of the catalog that are remembered; of the newest its text, too.
-pub const CATALOG_VERSIONS_KEPT: usize = 10;
+/// Versions of the catalog that are remembered: all of them are listed in one answer.
+pub const CATALOG_VERSIONS_KEPT: usize = 1000;
+/// Texts of catalogs that are kept, bytes before compression; the newest is kept whatever it takes.
+pub const CATALOG_TEXTS_BYTES_MAX: u64 = 256 << 20;
 /// A catalog, bytes, from a file or by the API: 100,000 offers and 1,000,000 affiliates take 50 MB
 /// at their shortest.
 pub const CATALOG_BYTES_MAX: usize = 256 << 20;

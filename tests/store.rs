@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use postbackd::click_id::{Minter, RecordId};
 use postbackd::dedup::{Claim, ClaimSet};
-use postbackd::limits::{COUNTED_ROWS_MAX, RESTORE_NUMBERS_SKIPPED, SUBS_PER_PLACE_MAX};
+use postbackd::limits::{
+    CATALOG_TEXTS_BYTES_MAX, CATALOG_VERSIONS_KEPT, COUNTED_ROWS_MAX, RESTORE_NUMBERS_SKIPPED,
+    SUBS_PER_PLACE_MAX,
+};
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::period::Quarter;
 use postbackd::model::rate::Day;
@@ -373,8 +376,14 @@ fn catalog(version: u64) -> CatalogRecord {
     }
 }
 
+/// The versions that are remembered, the newest first, and whether their texts are kept.
+fn versions(store: &Store) -> Vec<(u64, bool)> {
+    let kept = wait(store.catalog_versions()).expect("readable");
+    kept.iter().map(|kept| (kept.record.version, kept.has_text)).collect()
+}
+
 #[test]
-fn the_newest_catalog_is_kept_whole_and_ten_are_remembered() {
+fn catalogs_are_kept_whole() {
     let folder = folder();
     let (store, _) = open(folder.path());
     assert_eq!(wait(store.catalog()).expect("readable"), None);
@@ -387,11 +396,45 @@ fn the_newest_catalog_is_kept_whole_and_ten_are_remembered() {
     }
     let image = crash_image(folder.path());
     for store in [store, open(image.path()).0] {
-        let kept: Vec<u64> =
-            wait(store.catalog_versions()).expect("readable").iter().map(|it| it.version).collect();
-        assert_eq!(kept, (2..12).rev().collect::<Vec<_>>());
+        assert_eq!(versions(&store), (0..12).rev().map(|n| (n, true)).collect::<Vec<_>>());
         assert!(wait(store.catalog()).expect("readable").expect("there").1 == text(11));
+        for version in 0..12 {
+            let (record, kept) = wait(store.catalog_of(version)).expect("readable").expect("there");
+            assert_eq!((record.version, record.text_bytes), (version, kept.len() as u64));
+            assert!(kept == text(version), "version {version} came back changed");
+        }
+        assert_eq!(wait(store.catalog_of(12)).expect("readable"), None);
     }
+}
+
+#[test]
+fn the_oldest_catalogs_go_when_there_are_too_many_or_their_texts_are_too_long() {
+    let folder = folder();
+    let (store, _) = open(folder.path());
+    let keep = |version: u64, text: &str| {
+        wait(store.keep_catalog(text, catalog(version), &entry(version))).expect("kept");
+    };
+    let has_text = |version| wait(store.catalog_of(version)).expect("readable").is_some();
+    let most = CATALOG_VERSIONS_KEPT as u64;
+    for version in 0..most + 2 {
+        keep(version, "short");
+    }
+    let kept: Vec<_> = (2..most + 2).rev().map(|version| (version, true)).collect();
+    assert_eq!(versions(&store), kept);
+    assert!(!has_text(1) && has_text(2));
+    // Half of the room, and a little more than that.
+    let half = "half".repeat(CATALOG_TEXTS_BYTES_MAX as usize / 8);
+    keep(most + 2, &half);
+    assert!(!has_text(2) && has_text(3), "half of the room is left for the others");
+    keep(most + 3, &(half + "x"));
+    assert!(!has_text(most + 1) && !has_text(most + 2) && has_text(most + 3));
+    let texts = versions(&store).iter().filter(|(_, has_text)| *has_text).count();
+    assert_eq!((versions(&store).len() as u64, texts), (most, 1), "all are still known");
+    keep(most + 4, "short");
+    assert!(has_text(most + 3) && has_text(most + 4));
+    // One that came into force again is found by its newer text.
+    keep(most + 1, "again");
+    assert_eq!(wait(store.catalog_of(most + 1)).expect("readable").expect("there").1, "again");
 }
 
 #[test]
@@ -423,7 +466,7 @@ fn a_catalog_that_was_cut_short_leaves_the_one_before() {
         std::ops::ControlFlow::Continue(())
     });
     count.expect("readable");
-    assert_eq!(pieces, 1, "nothing is left of what is no longer needed");
+    assert_eq!(pieces, 2, "nothing is left of what was cut short");
 }
 
 /// Adds what is there to the sums.

@@ -1,4 +1,5 @@
-//! `/api/v1/catalog`: the catalog in force, what another one would change, and its replacement.
+//! `/api/v1/catalog`: the catalog in force and those before it, what another one would change, and
+//! its replacement.
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use crate::catalog::{Diff, Document, LoadError, Origin, Replaces, version_text};
 use crate::checked_toml::{Format, Report, Severity};
 use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT};
 use crate::metrics::CATALOG_LOADS;
+use crate::store::CatalogVersion;
 
 const TOML: &str = "application/toml";
 const JSON: &str = "application/json";
@@ -49,6 +51,10 @@ struct Version {
     offers: u32,
     affiliates: u32,
     links: u32,
+    /// Of its text.
+    bytes: u64,
+    /// Whether its text can be read.
+    kept: bool,
 }
 
 /// The answer to a PUT.
@@ -94,10 +100,20 @@ pub struct Mistake {
     message: String,
 }
 
-/// The catalog in force, in the language asked for.
+/// Which catalog.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct GetOptions {
+    /// 16 hex digits; the version in force if absent.
+    version: Option<String>,
+}
+
+/// The catalog in force, or an earlier one, in the language asked for.
 #[utoipa::path(
     get, path = "/catalog", operation_id = "get_catalog", tag = "catalog",
     params(
+        GetOptions,
         ("Accept" = Option<String>, Header, description = "JSON, or TOML if it is preferred."),
         ("If-None-Match" = Option<String>, Header, description = "An `ETag` that is known."),
     ),
@@ -111,21 +127,38 @@ pub struct Mistake {
 )]
 pub async fn get(
     State(state): State<Arc<AdminState>>,
+    options: Result<Query<GetOptions>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let asked = text_of(&headers, IF_NONE_MATCH).map(versions_in);
+    let wanted = match understood(options)?.version {
+        Some(text) => Some(version_in(&text).ok_or_else(|| {
+            ApiError::bad_request("bad_parameter", "version is one: 16 hex digits")
+        })?),
+        None => None,
+    };
+    let known = text_of(&headers, IF_NONE_MATCH).map(versions_in);
+    let is_known = |version| known.as_ref().is_some_and(|known| known.allows(version));
     let in_force = state.catalog.load().version();
-    if asked.is_some_and(|known| known.allows(in_force)) {
+    if wanted.is_none() && is_known(in_force) {
         return Ok((StatusCode::NOT_MODIFIED, tags(in_force)).into_response());
     }
     let permit = permit(&state)?;
     let format = format_asked(text_of(&headers, ACCEPT).unwrap_or_default());
     let (version, document) = off_the_loop(move || async move {
-        let (version, document) = state.source.current().await?;
+        let (version, document) = match wanted {
+            Some(version) => match state.source.of_version(version).await? {
+                Some(document) => (version, document),
+                None => return Err(ApiError::version_not_kept()),
+            },
+            None => state.source.current().await?,
+        };
         let document = document.into_format(format).map_err(LoadError::Mistakes)?;
-        Ok::<_, LoadError>((version, document))
+        Ok::<_, ApiError>((version, document))
     })
     .await?;
+    if is_known(version) {
+        return Ok((StatusCode::NOT_MODIFIED, tags(version)).into_response());
+    }
     let content_type = [(CONTENT_TYPE, if format == Format::Toml { TOML } else { JSON })];
     let body = Body::new(Held::new(document.text, permit));
     Ok((tags(version), content_type, body).into_response())
@@ -138,14 +171,16 @@ pub async fn get(
 )]
 pub async fn versions(State(state): State<Arc<AdminState>>) -> Result<Json<Versions>, ApiError> {
     let kept = state.store.catalog_versions().await?;
-    let items = kept.iter().map(|kept| Version {
-        version: version_text(kept.version),
-        applied: rfc3339(kept.applied_ms),
-        source: Origin::word(kept.source),
-        advertisers: kept.advertisers,
-        offers: kept.offers,
-        affiliates: kept.affiliates,
-        links: kept.links,
+    let items = kept.iter().map(|CatalogVersion { record, has_text }| Version {
+        version: version_text(record.version),
+        applied: rfc3339(record.applied_ms),
+        source: Origin::word(record.source),
+        advertisers: record.advertisers,
+        offers: record.offers,
+        affiliates: record.affiliates,
+        links: record.links,
+        bytes: record.text_bytes,
+        kept: *has_text,
     });
     let in_force = version_text(state.catalog.load().version());
     Ok(Json(Versions { in_force, items: items.collect() }))
@@ -305,11 +340,15 @@ fn versions_in(header: &str) -> Replaces {
     }
     let version = |tag: &str| {
         let tag = tag.trim();
-        let hex = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
-        let valid = hex.len() == 16 && hex.bytes().all(|digit| digit.is_ascii_hexdigit());
-        valid.then(|| u64::from_str_radix(hex, 16).ok()).flatten()
+        version_in(tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"'))
     };
     Replaces::OneOf(header.split(',').filter_map(version).collect())
+}
+
+/// Reads a version as people see it.
+fn version_in(hex: &str) -> Option<u64> {
+    let valid = hex.len() == 16 && hex.bytes().all(|digit| digit.is_ascii_hexdigit());
+    valid.then(|| u64::from_str_radix(hex, 16).ok()).flatten()
 }
 
 fn format_sent(content_type: &str) -> Result<Format, ApiError> {

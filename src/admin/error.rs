@@ -80,6 +80,13 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// 404: no text of that version is there.
+    pub fn version_not_kept() -> Self {
+        let message = "the text of this version is not kept: GET /api/v1/catalog/versions says of \
+                       which it is";
+        Self::new(StatusCode::NOT_FOUND, "version_not_kept", message)
+    }
+
     /// 428: nobody said what is to be replaced.
     pub fn precondition_required() -> Self {
         let message = "say by If-Match which version is replaced: the ETag of GET, or *";
@@ -295,6 +302,7 @@ impl From<LoadError> for ApiError {
             | LoadError::Kept(KeepError::Read(error)) => error.into(),
             LoadError::Numbers(NumbersError::Submit(error))
             | LoadError::Kept(KeepError::Submit(error)) => error.into(),
+            LoadError::Noted(error) => error.into(),
             LoadError::Unreadable { .. }
             | LoadError::Unnumbered(_)
             | LoadError::Numbers(NumbersError::NotDurable)

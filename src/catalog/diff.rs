@@ -43,7 +43,7 @@ const AMOUNTS: [&str; 2] = ["payout", "revenue"];
 const KEYS_LISTED_MAX: usize = 100;
 
 /// What differs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = CatalogChanges)]
 pub struct Diff {
     /// Of advertisers.
@@ -125,21 +125,27 @@ impl Diff {
         self.kinds().iter().all(|(_, changes)| changes.count() == 0)
     }
 
-    /// Numbers of all changes, and the first changes, in so many bytes as the audit log takes.
+    /// Numbers of all changes, and the first changes, in so many bytes as the audit log takes:
+    /// advertisers whose `secrets` are others than before, whatever is written, come first.
     #[must_use]
-    pub fn summary(&self) -> serde_json::Value {
+    pub fn summary(&self, secrets: &[Change]) -> serde_json::Value {
         let mut summary = serde_json::Map::new();
         let mut listed = Listed::default();
-        for (kind, changes) in self.kinds() {
-            let Changes { added, changed, removed, money, entries } = changes;
-            let counts =
-                json!({ "added": added, "changed": changed, "removed": removed, "money": money });
-            summary.insert(kind.to_owned(), counts);
+        let mut list = |kind: &str, entries: &[Change]| {
             for entry in entries {
                 let mut entry = json!(entry);
                 entry["kind"] = kind.into();
                 listed.push(entry);
             }
+        };
+        summary.insert("secrets".to_owned(), json!({ "changed": secrets.len() }));
+        list("secrets", secrets);
+        for (kind, changes) in self.kinds() {
+            let Changes { added, changed, removed, money, entries } = changes;
+            let counts =
+                json!({ "added": added, "changed": changed, "removed": removed, "money": money });
+            summary.insert(kind.to_owned(), counts);
+            list(kind, entries);
         }
         let (entries, left_out) = listed.into_parts();
         summary.insert("entries".to_owned(), entries.into());

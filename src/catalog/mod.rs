@@ -15,6 +15,7 @@ mod file_money;
 mod file_offer;
 mod owners;
 mod retire;
+mod secrets;
 mod snapshot;
 mod source;
 mod template;

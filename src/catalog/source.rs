@@ -13,12 +13,13 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::check::read;
-use super::diff::Diff;
+use super::diff::{self, Diff};
 use super::document::Document;
 use super::file::ROOT;
 use super::file_offer::NetworkDefaults;
 use super::owners::refuse_moved;
 use super::retire::outlive;
+use super::secrets::changed_secrets;
 use super::snapshot::{self, Catalog, Numbers};
 use crate::audit::Author;
 use crate::caps::Meters;
@@ -26,7 +27,7 @@ use crate::checked_toml::{Format, Report, Source};
 use crate::model::admin::AuditAction;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::store::records::CatalogRecord;
-use crate::store::{self, KeepError, NumbersError, OfferOwners, ReadError, Store};
+use crate::store::{self, ChangeError, KeepError, NumbersError, OfferOwners, ReadError, Store};
 
 /// After a failed count of conversions.
 const COUNT_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -60,6 +61,9 @@ pub enum LoadError {
     /// The store did not take the text.
     #[error("the catalog was not kept: {0}")]
     Kept(#[from] KeepError),
+    /// The store did not take the entry of the audit log.
+    #[error("the change of secrets was not kept: {0}")]
+    Noted(#[from] ChangeError),
 }
 
 /// Where a catalog came from.
@@ -228,6 +232,16 @@ impl CatalogSource {
         })
     }
 
+    /// A catalog that was in force, as it was given; `None` if it is not kept any more.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn of_version(&self, version: u64) -> Result<Option<Document>, ReadError> {
+        let _turn = self.turn.lock().await;
+        let kept = self.store.catalog_of(version).await?;
+        kept.map(|(record, text)| document_of(record, text)).transpose()
+    }
+
     async fn bring_into_force(
         &self,
         last: &mut Option<JoinHandle<()>>,
@@ -239,7 +253,7 @@ impl CatalogSource {
         let mut change = self.change(document, name, &owners).await?;
         let (checked, warnings) =
             document.check(name, &self.defaults).map_err(LoadError::Mistakes)?;
-        if let Some(moved) = change.as_mut().and_then(|change| change.moved.take()) {
+        if let Some(moved) = change.moved.take() {
             return Err(LoadError::Mistakes(moved));
         }
         // At a start there is nothing better: clicks, and the other advertisers, go on.
@@ -255,8 +269,9 @@ impl CatalogSource {
         let offers = offers.map(|offer| (&*offer.id, &*offer.advertiser.id));
         self.store.keep_offer_owners(&owners, offers).await?;
         drop(owners);
-        if let Some(change) = change {
-            self.keep(&catalog, document, from, change).await?;
+        let secrets = changed_secrets(&self.in_force.load(), &catalog);
+        if !change.is_none(catalog.version()) || !secrets.is_empty() {
+            self.keep(&catalog, document, from, &change, &secrets).await?;
         }
         let (version, counts) = (version_text(catalog.version()), catalog.counts());
         tracing::info!(%version, ?counts, "catalog in force");
@@ -276,17 +291,17 @@ impl CatalogSource {
         Ok(warnings)
     }
 
-    /// What `document` changes in the catalog that is kept, for the audit log; `None` if it is that
-    /// one. Looked at first: afterwards it would be in memory beside the checked catalog.
+    /// What `document` changes in the catalog that is kept, for the audit log. Looked at first:
+    /// afterwards it would be in memory beside the checked catalog.
     async fn change(
         &self,
         document: &Document,
         name: &str,
         owners: &OfferOwners,
-    ) -> Result<Option<Change>, LoadError> {
-        let newest = self.store.catalog_versions().await?.first().map(|kept| kept.version);
+    ) -> Result<Change, LoadError> {
+        let newest = self.store.catalog_versions().await?.first().map(|kept| kept.record.version);
         if newest == Some(document.version()) {
-            return Ok(None);
+            return Ok(Change { before: newest, diff: Some(Diff::default()), moved: None });
         }
         // One that cannot be read does not keep another from taking its place.
         let kept = if newest.is_some() { self.store.catalog().await.ok().flatten() } else { None };
@@ -294,7 +309,7 @@ impl CatalogSource {
         let kept = kept.as_ref().and_then(|kept| kept.source("the kept catalog").ok());
         let mut change = Change { before: newest, diff: None, moved: None };
         if kept.is_none() && owners.is_empty() {
-            return Ok(Some(change));
+            return Ok(change);
         }
         // Mistakes are for the check to report.
         if let Ok(new) = document.source(name) {
@@ -303,16 +318,17 @@ impl CatalogSource {
             refuse_moved(owners, old, &new);
             change.moved = new.has_errors().then(|| new.into_report());
         }
-        Ok(Some(change))
+        Ok(change)
     }
 
-    /// Keeps the text.
+    /// Keeps the text, if it is another one, and the entry about it.
     async fn keep(
         &self,
         catalog: &Catalog,
         document: &Document,
         from: Given<'_>,
-        change: Change,
+        change: &Change,
+        secrets: &[diff::Change],
     ) -> Result<(), LoadError> {
         let Given { origin, by, now_ms, .. } = from;
         let count = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
@@ -336,9 +352,12 @@ impl CatalogSource {
                 "advertisers": record.advertisers, "offers": record.offers,
                 "affiliates": record.affiliates, "links": record.links,
             },
-            "changes": change.diff.as_ref().map(Diff::summary),
+            "changes": change.diff.as_ref().map(|diff| diff.summary(secrets)),
         });
         let entry = by.entry(now_ms, AuditAction::Catalog, &subject, &details);
+        if change.is_none(record.version) {
+            return Ok(self.store.keep_audit(&entry.as_stored()).await?);
+        }
         Ok(self.store.keep_catalog(&document.text, record, &entry.as_stored()).await?)
     }
 }
@@ -360,6 +379,13 @@ struct Change {
     diff: Option<Diff>,
     /// Mistakes, of offers that would have another advertiser.
     moved: Option<Report>,
+}
+
+impl Change {
+    /// Whether the text is that of before.
+    fn is_none(&self, version: u64) -> bool {
+        self.before == Some(version)
+    }
 }
 
 /// Counts the offers that have come to have caps or tiers, until it succeeds.

@@ -1,10 +1,11 @@
-//! `catalog diff` and `catalog apply`: what a catalog would change, and the change, by the admin
-//! API of a running server.
+//! `catalog diff`, `catalog apply` and `catalog show`: what a catalog would change, the change, and
+//! what is in force or was, by the admin API of a running server.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::report::encoded;
 use super::{EXIT_DIFFERENT, EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
 use crate::admin::{AdminClient, AdminToken, Answer, Call};
 use crate::catalog::{Diff, Document};
@@ -44,6 +45,20 @@ pub struct ApplyArguments {
     if_match: Option<String>,
 }
 
+/// What `catalog show` is told.
+#[derive(clap::Args)]
+pub struct ShowArguments {
+    /// The admin listener, http://HOST:PORT or https://HOST:PORT.
+    #[arg(long)]
+    admin: String,
+    #[command(flatten)]
+    server: ServerArguments,
+    /// The version, as conversions, postbacks and the audit log name it; without it, the one in
+    /// force.
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+}
+
 /// Why a command ended, printed, and its exit code.
 pub(super) type Ended = u8;
 
@@ -55,9 +70,8 @@ pub fn diff(file: &Path, against: &str, server: &ServerArguments) -> u8 {
 fn different(file: &Path, against: &str, server: &ServerArguments) -> Result<u8, Ended> {
     let new = document(file)?;
     let (old, name) = if against.contains("://") {
-        let call = Call { accept: Some("application/toml"), ..Call::default() };
-        let answer = succeeded(client(against, server)?.call("catalog", &call))?;
-        (Document { format: Format::Toml, text: answer.text }, against.to_owned())
+        let text = text_of(&client(against, server)?, None)?;
+        (Document { format: Format::Toml, text }, against.to_owned())
     } else {
         (document(Path::new(against))?, against.to_owned())
     };
@@ -109,6 +123,27 @@ fn applied(arguments: &ApplyArguments) -> Result<u8, Ended> {
         println!("version {version} is in force");
     }
     Ok(EXIT_OK)
+}
+
+/// Prints a catalog of a running server.
+pub fn show(arguments: &ShowArguments) -> u8 {
+    shown(arguments).unwrap_or_else(|code| code)
+}
+
+fn shown(arguments: &ShowArguments) -> Result<u8, Ended> {
+    let client = client(&arguments.admin, &arguments.server)?;
+    print!("{}", text_of(&client, arguments.version.as_deref())?);
+    Ok(EXIT_OK)
+}
+
+/// A catalog of a server, in TOML: of a version, or the one in force.
+fn text_of(client: &AdminClient, version: Option<&str>) -> Result<String, Ended> {
+    let call = Call { accept: Some("application/toml"), ..Call::default() };
+    let path = match version {
+        Some(version) => format!("catalog?version={}", encoded(version)),
+        None => "catalog".to_owned(),
+    };
+    Ok(succeeded(client.call(&path, &call))?.text)
 }
 
 /// The tag of the version in force, without the catalog itself.

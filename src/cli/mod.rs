@@ -128,6 +128,8 @@ enum CatalogCommand {
     },
     /// Brings a catalog into force at a running server that has no catalog file.
     Apply(catalog::ApplyArguments),
+    /// Prints the catalog in force at a running server, or an earlier one, as TOML.
+    Show(catalog::ShowArguments),
 }
 
 #[derive(clap::Args)]
@@ -166,6 +168,7 @@ pub fn run() -> ExitCode {
         Command::Backup(arguments) => backup::back_up(&arguments),
         Command::Restore(arguments) => backup::run_restore(&arguments),
         Command::Catalog(CatalogCommand::Apply(arguments)) => catalog::apply(&arguments),
+        Command::Catalog(CatalogCommand::Show(arguments)) => catalog::show(&arguments),
         Command::Conversions(ConversionsCommand::Status(arguments)) => {
             conversions::status(&arguments)
         }

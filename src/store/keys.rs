@@ -374,6 +374,12 @@ pub fn catalog_chunk(sequence: u64, number: u32) -> [u8; 13] {
     key
 }
 
+/// To which version a key of [`catalog_chunk`] belongs.
+#[must_use]
+pub fn catalog_chunk_of(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(1..9)?.try_into().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -436,6 +442,7 @@ mod tests {
         for sequence in [0, 1, 255, 256, u64::MAX] {
             let key = catalog_version(sequence);
             assert_eq!(catalog_version_of(&key), Some(sequence));
+            assert_eq!(catalog_chunk_of(&catalog_chunk(sequence, 3)), Some(sequence));
             assert!(key[..] >= from[..] && key[..] < to[..]);
         }
         assert!(catalog_chunk(7, 255) < catalog_chunk(7, 256));

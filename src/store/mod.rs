@@ -56,7 +56,7 @@ use std::thread::JoinHandle;
 pub use audit::{AuditEntry, AuditFilter, AuditPage, StoredAudit};
 pub use bounds::Bounds;
 pub use cap_sums::{ByAffiliate, CapSums};
-pub use catalogs::KeepError;
+pub use catalogs::{CatalogVersion, KeepError};
 pub use changes::ConversionChange;
 pub use counting::{AtOnce, Turn};
 pub use erasing::{ClickErasure, EraseError, ErasedClicks, Touched};

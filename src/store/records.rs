@@ -393,7 +393,7 @@ pub fn dedupe_minted_ms(bytes: &[u8]) -> Option<u64> {
 }
 
 /// What is kept of a catalog beside its text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogRecord {
     /// The version that is stamped on decisions.
     pub version: u64,

@@ -86,6 +86,97 @@ fn a_catalog_file_and_a_file_of_rates_are_changed_by_file() {
     assert_eq!(entries(&server, "who=file"), kept);
 }
 
+/// A catalog of advertisers whose secrets are in files.
+fn with_secrets_in_files(server: &Server) -> String {
+    let of = |name: &str| format!("[{{ secret = \"file:{}\" }}]", server.path(name).display());
+    let (token, key, other) = (of("token-of-bank"), of("key-of-bank"), of("token-of-other"));
+    format!(
+        "[[advertisers]]\nid = \"bank\"\nauth = {{ tokens = {token}, hmac = {key} }}\n\
+         [[advertisers]]\nid = \"other\"\nauth = {{ tokens = {other} }}\n{CATALOG}"
+    )
+}
+
+#[test]
+fn another_secret_in_the_same_file_is_a_change() {
+    let mut server = setup().start();
+    let secrets = ["hunter1", "hunter2", "hunter3", "hunter4", "hunter5"];
+    server.write("token-of-bank", secrets[0]);
+    server.write("key-of-bank", secrets[1]);
+    server.write("token-of-other", secrets[2]);
+    let text = with_secrets_in_files(&server);
+    server.write_catalog(&text);
+    let loads = || server.metric("postbackd_catalog_loads_total{result=\"applied\"}");
+    let reload = |server: &Server| {
+        let before = loads();
+        server.signal("HUP");
+        eventually("the catalog", || (loads() > before).then_some(()));
+    };
+    reload(&server);
+    let version = server.catalog_version();
+    let before = entries(&server, "action=catalog").len();
+    reload(&server);
+    assert_eq!(entries(&server, "action=catalog").len(), before, "nothing has changed");
+
+    // The white space is not part of it.
+    server.write("token-of-other", &format!("{}\n", secrets[2]));
+    server.write("token-of-bank", secrets[3]);
+    reload(&server);
+    let kept = entries(&server, "action=catalog");
+    assert_eq!(kept.len(), before + 1, "{kept:#?}");
+    let (entry, details) = (&kept[before], &kept[before]["details"]);
+    assert_eq!((&entry["who"], &entry["call"]), (&json!("file"), &json!("SIGHUP")));
+    assert_eq!([&details["before"], &details["after"], &entry["subject"]], [&version; 3]);
+    let changes = &details["changes"];
+    assert_eq!(changes["secrets"], json!({"changed": 1}));
+    assert_eq!(changes["advertisers"]["changed"], 0, "what is written is the same");
+    let expected =
+        json!([{"kind": "secrets", "id": "bank", "change": "changed", "keys": ["auth.tokens"]}]);
+    assert_eq!(changes["entries"], expected);
+
+    // Together with another text.
+    server.write("key-of-bank", secrets[4]);
+    server.write_catalog(&text.replacen("fixed = \"", "fixed = \"1", 1));
+    reload(&server);
+    let kept = entries(&server, "action=catalog");
+    assert_eq!(kept.len(), before + 2, "one for both: {kept:#?}");
+    let changes = &kept[before + 1]["details"]["changes"];
+    assert_eq!(
+        (&changes["secrets"], &changes["offers"]["money"]),
+        (&json!({"changed": 1}), &json!(1))
+    );
+    assert_eq!(changes["entries"][0]["keys"], json!(["auth.hmac"]));
+    let log = json!(entries(&server, "")).to_string();
+    for secret in secrets {
+        let hash = blake3::hash(secret.as_bytes()).to_hex();
+        assert!(!log.contains(secret) && !log.contains(&hash[..8]), "{log}");
+    }
+    server.stop();
+    server.start_again();
+    assert_eq!(entries(&server, "action=catalog"), kept, "a start has nothing to compare with");
+}
+
+#[test]
+fn whoever_puts_the_catalog_again_brings_the_new_secret_into_force() {
+    let server = setup().without_catalog_file().start();
+    for file in ["token-of-bank", "key-of-bank", "token-of-other"] {
+        server.write(file, file);
+    }
+    let text = with_secrets_in_files(&server);
+    let put = || {
+        let answer = server.put_catalog("", "application/toml", "If-Match: *\r\n", &text);
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    put();
+    put();
+    assert_eq!(entries(&server, "action=catalog").len(), 1);
+    server.write("token-of-other", "another");
+    put();
+    let kept = entries(&server, "action=catalog");
+    assert_eq!((kept.len(), &kept[1]["who"]), (2, &json!("default")), "{kept:#?}");
+    assert_eq!(kept[1]["details"]["changes"]["entries"][0]["id"], "other");
+    assert_eq!(server.api("catalog/versions")["items"].as_array().map(Vec::len), Some(1));
+}
+
 #[test]
 fn a_file_of_statuses_is_named_before_anything_is_done_and_summed_up_after() {
     let server = setup().start();

@@ -392,18 +392,72 @@ fn a_file_that_moves_an_offer_is_refused_at_reload_and_at_start() {
 }
 
 #[test]
-fn the_last_ten_versions_are_remembered_and_no_change_is_none() {
+fn versions_are_remembered_and_no_change_is_none() {
     let server = empty();
-    let versions: Vec<String> =
-        (0..12).map(|n| replace(&server, &format!("[[affiliates]]\nid = \"pub-{n}\"\n"))).collect();
-    assert_eq!(replace(&server, "[[affiliates]]\nid = \"pub-11\"\n"), versions[11]);
+    let text = |n: u32| format!("[[affiliates]]\nid = \"pub-{n}\"\n");
+    let versions: Vec<String> = (0..12).map(|n| replace(&server, &text(n))).collect();
+    assert_eq!(replace(&server, &text(11)), versions[11]);
     let kept = server.api("catalog/versions");
     let items = kept["items"].as_array().expect("items");
     let listed: Vec<_> = items.iter().filter_map(|item| item["version"].as_str()).collect();
-    let expected: Vec<_> = versions.iter().rev().take(10).map(String::as_str).collect();
-    assert_eq!(listed, expected);
+    assert_eq!(listed, versions.iter().rev().map(String::as_str).collect::<Vec<_>>());
     assert_eq!((&items[0]["source"], &items[0]["affiliates"]), (&"api".into(), &1.into()));
+    assert_eq!((&items[0]["kept"], &items[0]["bytes"]), (&true.into(), &text(11).len().into()));
     assert!(items[0]["applied"].as_str().is_some_and(|time| time.ends_with('Z')));
+}
+
+/// A catalog by its version.
+fn of_version(server: &Server, version: &str, headers: &str) -> Response {
+    server.admin_with(&format!("/api/v1/catalog?version={version}"), headers)
+}
+
+#[test]
+fn the_rules_by_which_a_conversion_was_decided_can_be_read_later() {
+    let mut server = empty();
+    let first = replace(&server, CATALOG);
+    let click = server.click("id=sp7");
+    let sold = server.postback(&format!("click_id={click}&event=sale&txn_id=1"));
+    let dearer = CATALOG.replace("15.00", "16.00");
+    let second = replace(&server, &dearer);
+    replace(&server, "[[affiliates]]\nid = \"pub-7\"\n");
+    server.kill();
+    server.start_again();
+
+    let kept = server.api(&format!("conversions/{}", sold.word("conversion_id")));
+    let version = kept["catalog_version"].as_str().expect("a version");
+    assert_eq!(version, first);
+    let rules = of_version(&server, version, "Accept: application/toml\r\n");
+    assert_eq!((rules.status, rules.text()), (200, CATALOG));
+    let tag = format!("\"{first}\"");
+    assert_eq!(rules.header("etag"), Some(&*tag));
+    assert_eq!(of_version(&server, &first, &format!("If-None-Match: {tag}\r\n")).status, 304);
+    let rules = of_version(&server, &second, "");
+    assert_eq!(rules.json()["offers"][0]["events"][0]["payout"]["fixed"], "16.00");
+
+    let unknown = of_version(&server, "0000000000000001", "If-None-Match: *\r\n");
+    assert_eq!(code(&unknown), (404, "version_not_kept".to_owned()));
+    for wrong in ["", "1", "000000000000000g", &format!("{first}0")] {
+        let answer = of_version(&server, wrong, "");
+        assert_eq!(code(&answer), (400, "bad_parameter".to_owned()), "{wrong}");
+    }
+    let misspelled = server.admin("/api/v1/catalog?versions=1");
+    assert_eq!(code(&misspelled), (400, "bad_parameter".to_owned()));
+}
+
+#[test]
+fn earlier_catalogs_of_a_file_can_be_read_too() {
+    let server = Server::start();
+    let first = server.catalog_version();
+    let dearer = CATALOG.replace("15.00", "16.00");
+    server.write_catalog(&dearer);
+    server.signal("HUP");
+    eventually("the catalog", || (server.catalog_version() != first).then_some(()));
+    let read = |version: &Value| {
+        let version = version.as_str().expect("a version");
+        of_version(&server, version, "Accept: application/toml\r\n").text().to_owned()
+    };
+    assert_eq!(read(&first), CATALOG);
+    assert_eq!(read(&server.catalog_version()), dearer);
 }
 
 /// A catalog with the harness' own entries and many affiliates.

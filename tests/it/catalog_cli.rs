@@ -99,6 +99,28 @@ fn two_catalogs_are_compared_as_files_or_with_a_server() {
 }
 
 #[test]
+fn an_earlier_catalog_is_shown() {
+    let server = server();
+    let url = format!("http://{}", server.admin);
+    let show = |more: &[&str]| {
+        let arguments = ["show", "--admin", &url, "--token-file", "token"];
+        catalog(&server, &[&arguments[..], more].concat())
+    };
+    server.put_catalog("", "application/toml", "If-Match: *\r\n", CATALOG);
+    let first = server.catalog_version();
+    let first = first.as_str().expect("a version");
+    let dearer = CATALOG.replace("15.00", "16.00");
+    server.put_catalog("", "application/toml", "If-Match: *\r\n", &dearer);
+    for (more, expected) in [(&[][..], &*dearer), (&["--version", first], CATALOG)] {
+        let ended = show(more);
+        assert_eq!((ended.code, &*ended.out, &*ended.err), (Some(0), expected, ""));
+    }
+    let ended = show(&["--version", "0000000000000001"]);
+    assert_eq!((ended.code, &*ended.out), (Some(1), ""));
+    assert!(ended.err.contains("404: version_not_kept"), "{}", ended.err);
+}
+
+#[test]
 fn what_cannot_be_reached_or_is_not_allowed_is_a_failure() {
     let server = server();
     let url = format!("http://{}", server.admin);

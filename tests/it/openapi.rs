@@ -269,6 +269,11 @@ fn check_catalog(server: &Server, calls: &mut Calls) {
     }
     let known = "If-None-Match: *\r\n";
     calls.check(GET, 304, &server.admin_with("/api/v1/catalog", known));
+    let version = server.catalog_version();
+    let of_version = |version: &str| server.admin(&format!("/api/v1/catalog?version={version}"));
+    calls.check(GET, 200, &of_version(version.as_str().expect("a version")));
+    calls.check(GET, 400, &of_version("1"));
+    calls.check(GET, 404, &of_version("0000000000000001"));
     calls.check("GET /api/v1/catalog/versions", 200, &server.admin("/api/v1/catalog/versions"));
 }
 

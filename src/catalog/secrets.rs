@@ -1,0 +1,44 @@
+//! Whose secrets are others than before. A catalog only says where they are, so other ones may be
+//! there though its text is the same.
+
+use super::diff::{Change, Kind};
+use super::snapshot::Catalog;
+use crate::auth::{Auth, Dated, SigningKey};
+
+/// The advertisers of both catalogs that have other secrets in the new one, by ID, and under which
+/// keys; nothing of the secrets themselves. Times at which they are valid do not count.
+pub(super) fn changed_secrets(old: &Catalog, new: &Catalog) -> Vec<Change> {
+    let changed = new.advertiser_ids().filter_map(|id| {
+        let (before, now) =
+            (old.advertiser(id)?.auth.as_deref(), new.advertiser(id)?.auth.as_deref());
+        let mut keys = Vec::new();
+        if !are_the_same(tokens(before), tokens(now)) {
+            keys.push("auth.tokens".to_owned());
+        }
+        if !are_the_same(signing_keys(before), signing_keys(now)) {
+            keys.push("auth.hmac".to_owned());
+        }
+        let change =
+            |keys| Change { change: Kind::Changed, id: id.into(), keys, money: Vec::new() };
+        (!keys.is_empty()).then(|| change(keys))
+    });
+    let mut changed: Vec<_> = changed.collect();
+    changed.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    changed
+}
+
+fn tokens(auth: Option<&Auth>) -> &[Dated<blake3::Hash>] {
+    auth.and_then(|auth| auth.tokens.as_ref()).map_or(&[], |tokens| &tokens.secrets)
+}
+
+fn signing_keys(auth: Option<&Auth>) -> &[Dated<SigningKey>] {
+    auth.and_then(|auth| auth.signatures.as_ref()).map_or(&[], |signatures| &signatures.secrets)
+}
+
+/// Whether each of the secrets is among the others, and the other way round.
+fn are_the_same<T: PartialEq>(some: &[Dated<T>], others: &[Dated<T>]) -> bool {
+    let within = |some: &[Dated<T>], all: &[Dated<T>]| {
+        some.iter().all(|one| all.iter().any(|other| other.secret == one.secret))
+    };
+    within(some, others) && within(others, some)
+}
