@@ -1,12 +1,21 @@
 use std::path::{Path, PathBuf};
 
+use std::sync::Arc;
+
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_RSA_SHA256,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_RSA_SHA256,
     date_time_ymd,
 };
 use tempfile::TempDir;
 
-use super::{Certificates, Connector, Loaded, TlsError, Trust};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{ServerConfig, SupportedProtocolVersion};
+
+use super::{Certificates, Connector, Loaded, TlsError, Trust, provider};
 use crate::config::Tls;
 
 /// Some day in 2026.
@@ -149,23 +158,32 @@ fn a_bad_pair_leaves_the_old_one_in_force() {
     let before = certificates.in_force();
     files.write("key.pem", &pair(&key(), [2026, 2027]).1);
     assert!(matches!(certificates.reload(NOW_MS), Err(TlsError::Mismatch { .. })));
-    assert!(std::sync::Arc::ptr_eq(&before, &certificates.in_force()));
+    assert!(Arc::ptr_eq(&before, &certificates.in_force()));
     files.write("key.pem", &first_key);
     certificates.reload(NOW_MS).expect("taken");
-    assert!(!std::sync::Arc::ptr_eq(&before, &certificates.in_force()));
+    assert!(!Arc::ptr_eq(&before, &certificates.in_force()));
 }
 
 /// What a client that trusts so finds at a server that shows the certificate in a file.
 async fn meets(trust: Trust<'_>, host: &str, server: &Tls) -> Result<(), String> {
     let (certificates, _) = Certificates::load("admin", server, NOW_MS).expect("taken");
+    finds(trust, host, async |stream| _ = certificates.accept(stream).await).await
+}
+
+/// What a client that trusts so finds where somebody accepts it.
+async fn finds(
+    trust: Trust<'_>,
+    host: &str,
+    accept: impl AsyncFnOnce(TcpStream),
+) -> Result<(), String> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
     let address = listener.local_addr().expect("bound");
     let serving = async {
         let (stream, _) = listener.accept().await.expect("accepted");
-        certificates.accept(stream).await
+        accept(stream).await;
     };
     let connecting = async {
-        let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+        let stream = TcpStream::connect(address).await.expect("connected");
         let connector = Connector::new(trust).expect("somebody to trust");
         connector.connect(host, stream).await.map(drop).map_err(|error| error.to_string())
     };
@@ -209,4 +227,68 @@ async fn a_client_trusts_whom_it_is_told_and_nobody_else() {
     assert_eq!(meets(Trust::Certificate(&cert), "10.9.8.7", &server).await, Ok(()));
     assert!(meets(Trust::Certificate(&cert), "track.example", &other).await.is_err());
     assert!(meets(Trust::Certificate(&ca), "admin.example", &server).await.is_err());
+}
+
+#[tokio::test]
+async fn what_leads_from_a_certificate_to_its_authority_is_shown_with_it() {
+    let files = Files::new();
+    let authority = |name: &str| {
+        let mut params = CertificateParams::new(Vec::new()).expect("no name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
+    };
+    let root = CertifiedIssuer::self_signed(authority("root"), key()).expect("signed");
+    let between = CertifiedIssuer::signed_by(authority("between"), key(), &root).expect("signed");
+    let own = key();
+    let params = CertificateParams::new(vec!["track.example".to_owned()]).expect("a name");
+    let certificate = params.signed_by(&own, &between).expect("signed").pem();
+    files.write("ca.pem", &root.pem());
+    files.write("key.pem", &own.serialize_pem());
+    files.write("alone.pem", &certificate);
+    files.write("chain.pem", &(certificate + &between.pem()));
+    let shown = |name: &str| Tls { certificate: files.path(name), key: files.path("key.pem") };
+    let ca = files.path("ca.pem");
+    let trust = Trust::Authorities(&ca);
+    assert_eq!(meets(trust, "track.example", &shown("chain.pem")).await, Ok(()));
+    let error = meets(trust, "track.example", &shown("alone.pem")).await.expect_err("no way to it");
+    assert!(error.contains("invalid peer certificate"), "{error}");
+}
+
+/// Shows whatever certificate it likes.
+#[derive(Debug)]
+struct Shows(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Shows {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+#[tokio::test]
+async fn who_shows_the_very_certificate_without_its_key_is_not_trusted() {
+    let files = Files::new();
+    let (certificate, own) = pair(&key(), [2020, 2090]);
+    files.write("cert.pem", &certificate);
+    files.write("key.pem", &own);
+    files.write("stolen.pem", &pair(&key(), [2020, 2090]).1);
+    let cert = files.path("cert.pem");
+    let meets = async |key: &str, version: &'static SupportedProtocolVersion| {
+        let chain = super::files::certificates(&cert).expect("a certificate");
+        let key = super::files::key(&files.path(key)).expect("a key");
+        let key = provider().key_provider.load_private_key(key).expect("a key of ours");
+        let shows = Arc::new(Shows(Arc::new(CertifiedKey::new(chain, key))));
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .expect("a version")
+            .with_no_client_auth()
+            .with_cert_resolver(shows);
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let trust = Trust::Certificate(&cert);
+        finds(trust, "10.9.8.7", async |stream| _ = acceptor.accept(stream).await).await
+    };
+    for version in [&TLS12, &TLS13] {
+        assert_eq!(meets("key.pem", version).await, Ok(()), "{version:?}");
+        assert!(meets("stolen.pem", version).await.is_err(), "{version:?}");
+    }
 }

@@ -14,7 +14,7 @@ use postbackd::store::schema::Table;
 use postbackd::store::{RocksEngine, database_folder};
 use serde_json::Value;
 
-use crate::harness::{Server, Setup, eventually};
+use crate::harness::{Disk, Server, Setup, binary, eventually};
 use crate::verify::{Ended, run};
 
 pub fn setup() -> Setup {
@@ -343,9 +343,39 @@ fn a_backup_has_its_name_when_all_of_it_has_been_synced() {
 }
 
 #[test]
+fn a_restored_store_has_its_name_when_all_of_it_has_been_synced() {
+    let server = setup().start();
+    let click = server.click("offer=spring&aff=pub-7");
+    sell(&server, &click, "T-1");
+    let backup = folder_of(&back_up(&server));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (disk, again) = (Disk::new(folder.path()), folder.path().join("again"));
+    let mut command = binary();
+    command.arg("restore").arg(&backup).arg("--to").arg(&again).envs(disk.environment());
+    let ended = command.output().expect("the binary runs");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let synced = disk.synced_elsewhere();
+    let while_unnamed = |inside: &str| {
+        let unnamed = format!("{}/db.partial{inside}", again.display());
+        assert!(synced.contains(&unnamed), "{unnamed} is not in {synced:#?}");
+    };
+    for entry in std::fs::read_dir(backup.join("db")).expect("readable") {
+        while_unnamed(&format!("/{}", entry.expect("an entry").file_name().display()));
+    }
+    while_unnamed("");
+    assert_eq!(synced.last(), Some(&again.display().to_string()), "its name: {synced:#?}");
+    // The key of click IDs is in both.
+    for folder in [backup, again.join("db")] {
+        let mode = std::fs::metadata(&folder).expect("there").mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
+    }
+}
+
+#[test]
 fn backups_on_another_file_system_are_copied() {
     let Ok(other) = tempfile::tempdir_in("/dev/shm") else { return };
-    let server = setup().key("backup.path", &other.path().display().to_string()).start();
+    let setup = setup().key("backup.path", &other.path().display().to_string());
+    let server = setup.on_faulty_disk().start();
     let click = server.click("offer=spring&aff=pub-7");
     sell(&server, &click, "T-1");
     let device = |path: &Path| std::fs::metadata(path).expect("there").dev();
@@ -354,6 +384,12 @@ fn backups_on_another_file_system_are_copied() {
     let crosses = device(other.path()) != device(&server.path("data"));
     assert_eq!(job["result"]["linked"], !crosses);
     assert!(!server.path("data/backup.partial").exists(), "it would hold on to the store's files");
+    let synced = server.disk().synced_elsewhere();
+    for entry in std::fs::read_dir(backup.join("db")).expect("readable") {
+        let name = entry.expect("an entry").file_name();
+        let unnamed = format!("{}.partial/db/{}", backup.display(), name.display());
+        assert!(!crosses || synced.contains(&unnamed), "{unnamed} is not in {synced:#?}");
+    }
     let ended = restore(&server, &backup, "again");
     assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
     assert!(ended.out.contains("conversions 1"), "{}", ended.out);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use postbackd::config::hash_text;
 
-use crate::harness::tls::{Authority, get, shown};
+use crate::harness::tls::{Authority, get, get_text, shown};
 use crate::harness::{CATALOG, Connection, Fault, Server, Setup, binary, eventually};
 
 fn loads(server: &Server, result: &str) -> f64 {
@@ -132,6 +132,48 @@ fn bad_certificates_leave_the_old_ones_in_force() {
     refuse(3.0, "the key is encrypted");
     replace(&server, &good);
     assert_ne!(shown(&client.open(server.public)), before);
+}
+
+#[test]
+fn each_listener_has_its_own_certificates_whatever_becomes_of_the_others() {
+    let authority = Authority::new();
+    // Started without those of the admin listener: the harness asks in clear text.
+    let mut server = authority.setup("server").start();
+    let admins = |server: &Server, (certificate, key): (String, String)| {
+        server.write("admin.pem", &certificate);
+        server.write("admin-key.pem", &key);
+    };
+    admins(&server, authority.issue_until(2070));
+    server.set_key("admin.tls_certificate", "admin.pem");
+    server.set_key("admin.tls_key", "admin-key.pem");
+    assert!(server.stop().success());
+    server.launch();
+    let client = authority.client(&["http/1.1"]);
+    let both = || {
+        let shown_at = |address| client.try_open(address, b"").ok().map(|stream| shown(&stream));
+        shown_at(server.public).zip(shown_at(server.admin))
+    };
+    let before = eventually("both listeners", both);
+    let until = |listener: &str| {
+        let mut stream = client.open(server.admin);
+        let (_, metrics) = get_text(&mut stream, "/metrics").expect("an answer");
+        let series = format!(
+            "postbackd_tls_certificate_expiry_timestamp_seconds{{listener=\"{listener}\"}} "
+        );
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&*series));
+        line.expect("a gauge").parse::<i64>().expect("a number")
+    };
+    // The years 2070, 2080 and 2090 begin.
+    let [first, second, publics] = [3_155_760_000, 3_471_292_800, 3_786_912_000];
+    assert_eq!((until("public"), until("admin")), (publics, first));
+    server.write("cert.pem", "nothing");
+    admins(&server, authority.issue_until(2080));
+    server.signal("HUP");
+    let after = eventually("another certificate", || both().filter(|now| now.1 != before.1));
+    assert_eq!(after.0, before.0, "the old one stays");
+    eventually("its end", || (until("admin") == second).then_some(()));
+    assert_eq!(until("public"), publics);
+    assert!(server.stop().success());
 }
 
 #[test]

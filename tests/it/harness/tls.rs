@@ -10,7 +10,9 @@ use hyper::body::Bytes;
 use hyper::client::conn::http2::SendRequest;
 use hyper::{Method, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
@@ -42,9 +44,16 @@ impl Authority {
 
     /// A certificate of `track.example` and its key.
     pub fn issue(&self) -> (String, String) {
-        let params = CertificateParams::new(vec![NAME.to_owned(), "127.0.0.1".to_owned()]);
+        self.issue_until(2090)
+    }
+
+    /// The same, valid until this year begins.
+    pub fn issue_until(&self, year: i32) -> (String, String) {
+        let names = vec![NAME.to_owned(), "127.0.0.1".to_owned()];
+        let mut params = CertificateParams::new(names).expect("names");
+        params.not_after = date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().expect("a key");
-        let certificate = params.expect("names").signed_by(&key, &self.0).expect("signed");
+        let certificate = params.signed_by(&key, &self.0).expect("signed");
         (certificate.pem(), key.serialize_pem())
     }
 
@@ -126,6 +135,11 @@ pub fn shown(stream: &Stream) -> Vec<u8> {
 
 /// A request without a body in HTTP/1.1; its status.
 pub fn get(stream: &mut Stream, target: &str) -> std::io::Result<u16> {
+    Ok(get_text(stream, target)?.0)
+}
+
+/// The same, and the body of the answer.
+pub fn get_text(stream: &mut Stream, target: &str) -> std::io::Result<(u16, String)> {
     write!(stream, "GET {target} HTTP/1.1\r\nHost: {NAME}\r\n\r\n")?;
     let mut answer = Vec::new();
     let mut part = [0; 4096];
@@ -137,7 +151,8 @@ pub fn get(stream: &mut Stream, target: &str) -> std::io::Result<u16> {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             let length: usize = length.unwrap_or("0").parse().map_err(std::io::Error::other)?;
             if body.len() == length {
-                return head[9..12].parse().map_err(std::io::Error::other);
+                let status = head[9..12].parse().map_err(std::io::Error::other)?;
+                return Ok((status, body.to_owned()));
             }
         }
         if read == 0 {
