@@ -170,7 +170,7 @@ fn what_kubernetes_says_of_services_of_our_name_is_passed_over_and_nothing_else(
     POSTBACKD_SERVER_PORT: unknown variable
     POSTBACKD_SERVER__NODE: server.node: must be a whole number from 0 to 1023
     POSTBACKD_SERVICES: unknown variable
-    POSTBACKD_SERVICE__LISTEN: unknown variable
+    POSTBACKD_SERVICE__LISTEN: unknown variable; did you mean "POSTBACKD_SERVER__LISTEN"?
     "#);
     // Who wants to set a port and guesses how is told.
     insta::assert_snapshot!(refused("", &[("POSTBACKD_PORT", "8080")]), @"POSTBACKD_PORT: unknown variable");

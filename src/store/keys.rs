@@ -63,8 +63,7 @@ pub const META_FILED: &[u8] = b"filed";
 pub const META_EXPIRED: &[u8] = b"expired";
 /// `meta`: the record key below which clicks were let go by retention, 16 bytes.
 pub const META_EXPIRED_CLICKS: &[u8] = b"expired_clicks";
-/// `meta`: the time that retention goes by, 8 bytes, and for how long the clock was not believed, 8,
-/// the last bit of which says whether it was behind.
+/// `meta`: the time that retention goes by, 8 bytes, and its doubt of the clock, 8 bytes.
 pub const META_RETENTION_TIME: &[u8] = b"retention_time";
 /// `meta`: the first numbers that may be given to offers and affiliates, twice 4 bytes.
 pub const META_NUMBERS_FROM: &[u8] = b"numbers_from";
