@@ -424,9 +424,6 @@ fn is_pure(path: &str) -> bool {
         "src/ledger/seal.rs",
         "src/store/counters.rs",
         "src/store/keys.rs",
-        "src/store/keys/audit.rs",
-        "src/store/keys/counters.rs",
-        "src/store/keys/pricing.rs",
         "src/store/postings.rs",
         "src/store/records.rs",
         "src/store/records/erased.rs",
@@ -435,6 +432,7 @@ fn is_pure(path: &str) -> bool {
     listed.contains(&path)
         || path.starts_with("src/click_id/")
         || path.starts_with("src/query/")
+        || path.starts_with("src/store/keys/")
         || path.starts_with("src/model/")
         || path.ends_with("/decide.rs")
 }

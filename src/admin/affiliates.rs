@@ -1,14 +1,16 @@
 //! Affiliates by ID and by number, in the catalog still or not.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::error::ApiError;
 use super::server::AdminState;
 use crate::click_id::RecordId;
 use crate::model::ids::AffiliateNumber;
+use crate::store::engine::EngineError;
 use crate::store::keys::Numbered;
 use crate::store::records::ConversionRecord;
-use crate::store::{ReadError, StoredConversion, View};
+use crate::store::{ReadError, StoredConversion};
 
 /// The number of an affiliate; `None` if there was never one with this ID.
 pub async fn number(state: &AdminState, id: &str) -> Result<Option<AffiliateNumber>, ApiError> {
@@ -31,11 +33,14 @@ impl Names {
         if names.is_empty() {
             return Ok(Self::default());
         }
-        let look = move |view: &View<'_>| {
-            view.names(Numbered::Affiliate, &mut names)?;
-            Ok::<_, ReadError>(Self(names))
+        let store = Arc::clone(&state.store);
+        // All that ever had a number are walked over: nothing for the readers, whom postbacks need.
+        let look = move || {
+            store.view().names(Numbered::Affiliate, &mut names)?;
+            Ok::<_, EngineError>(Self(names))
         };
-        Ok(state.store.read_view(state.store.filed_below(), look).await??)
+        let names = tokio::task::spawn_blocking(look).await.map_err(ApiError::work_failed)?;
+        Ok(names.map_err(ReadError::from)?)
     }
 
     /// Of those that were not in the catalog when their conversions were counted: such a record

@@ -73,7 +73,7 @@ impl Advertiser {
 pub enum Late {
     /// It is refused.
     Refuse,
-    /// It counts and pays nothing.
+    /// It counts and pays the affiliate nothing; the network earns what it would.
     ZeroPayout,
 }
 

@@ -264,15 +264,18 @@ impl CatalogSource {
             self.store.assign_numbers(checked.offer_ids(), checked.affiliate_ids()).await?;
         let catalog = checked.into_catalog(document.version(), &numbers)?;
         drop(numbers);
-        // Before it is in force: nothing counts for an offer that is nobody's.
-        let offers = catalog.offers().iter();
-        let offers = offers.map(|offer| (&*offer.id, &*offer.advertiser.id));
-        self.store.keep_offer_owners(&owners, offers).await?;
-        drop(owners);
         let secrets = changed_secrets(&self.in_force.load(), &catalog);
         if !change.is_none(catalog.version()) || !secrets.is_empty() {
             self.keep(&catalog, document, from, &change, &secrets).await?;
         }
+        // Not before it is kept: one that is refused after all gives no offer to anybody.
+        let offers = catalog.offers().iter();
+        let offers = offers.map(|offer| (&*offer.id, &*offer.advertiser.id));
+        if let Err(error) = self.store.keep_offer_owners(&owners, offers).await {
+            // As long as it is in force it says whose its offers are itself.
+            tracing::error!(%error, "whose the offers are is written with the next catalog");
+        }
+        drop(owners);
         let (version, counts) = (version_text(catalog.version()), catalog.counts());
         tracing::info!(%version, ?counts, "catalog in force");
         let metered = catalog.metered();

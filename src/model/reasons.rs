@@ -194,6 +194,8 @@ words! {
         Garbled = "garbled",
         /// What it said was erased.
         Erased = "erased",
+        /// It only asked.
+        DryRun = "dry_run",
     }
 }
 

@@ -273,7 +273,7 @@ pub fn decide<'a>(
         price.flags |= Flag::Late.bit();
     }
     // A negative event has no other status than having happened.
-    let said_status = status(fields, &offer.advertiser)?.filter(|_| !is_negative);
+    let said_status = status(fields, &offer.advertiser, event)?.filter(|_| !is_negative);
     let txn_id = fields.get(Field::TxnId);
     let own_id = fields.get(Field::ReversalId).filter(|_| is_negative);
     let customer_id = fields.get(Field::CustomerId).unwrap_or_default();
@@ -348,11 +348,17 @@ fn is_late(event: &Event, click_ms: u64, event_ms: u64) -> bool {
     event.window_ms.is_some_and(|window| event_ms > click_ms.saturating_add(window))
 }
 
-/// What the advertiser's word for the status means, or the one that its preset leaves unsaid.
-fn status(fields: &Fields<'_>, advertiser: &Advertiser) -> Result<Option<Status>, Refused> {
+/// What the advertiser's word for the status means, or the one that its preset leaves unsaid. What
+/// is approved later is approved by nothing that is not said: a retry would do it.
+fn status(
+    fields: &Fields<'_>,
+    advertiser: &Advertiser,
+    event: &Event,
+) -> Result<Option<Status>, Refused> {
     let meaning = |theirs| advertiser.status(theirs).ok_or_else(|| Refusal::BadStatus.into());
-    let word = fields.get(Field::Status).or(advertiser.preset.dialect().unsaid_status);
-    word.map(meaning).transpose()
+    let unsaid = advertiser.preset.dialect().unsaid_status;
+    let unsaid = unsaid.filter(|_| event.initial_status == Status::Approved);
+    fields.get(Field::Status).or(unsaid).map(meaning).transpose()
 }
 
 /// The status to start with: the event's, unless the advertiser says that it is not settled yet

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::placeholder::is_nothing;
 use crate::catalog::Advertiser;
 use crate::limits::{
     CUSTOM_PARAMETERS_MAX, NAME_BYTES_MAX, PARAMETERS_MAX, TXN_ID_BYTES_MAX, VALUE_BYTES_MAX,
@@ -116,6 +117,10 @@ impl<'a> Fields<'a> {
         };
         if value.len() > longest(field) {
             return Err(Refusal::BadEncoding);
+        }
+        // No reason to lose a sale that has its click.
+        if field == Field::CustomerId && is_nothing(&value) {
+            return Ok(());
         }
         self.has_secret |= field.is_secret();
         let place = &mut self.known[field.index()];

@@ -51,8 +51,12 @@ fn is_placeholder(value: &str) -> bool {
 /// Whether a part of an ID was not filled in, as in `ORD-{order}`, or a script had nothing to fill
 /// in: as an ID these would count once, and what comes later would be its duplicate.
 fn is_unfilled_id(value: &str) -> bool {
-    let is_nothing = |word| value.eq_ignore_ascii_case(word);
-    is_nothing("null") || is_nothing("undefined") || names_a_macro(value.as_bytes())
+    is_nothing(value) || names_a_macro(value.as_bytes())
+}
+
+/// Whether it is a word with which a script says that it has no value.
+pub(super) fn is_nothing(value: &str) -> bool {
+    value.eq_ignore_ascii_case("null") || value.eq_ignore_ascii_case("undefined")
 }
 
 fn names_a_macro(value: &[u8]) -> bool {

@@ -225,8 +225,8 @@ impl Postbacks {
             form: InboundForm::from_code(row.head.form).unwrap_or(InboundForm::Other),
         };
         let request = PostbackRequest::of_the_log(&row, Some(&again));
-        if row.flags & inbound_flags::MASKED != 0 && self.is_masked_where_it_matters(&request) {
-            return Ok(Became::Unfit(Unfit::Masked));
+        if let Some(unfit) = self.unfit_by_words(&request, row.flags) {
+            return Ok(Became::Unfit(unfit));
         }
         Ok(match apply {
             true => self.take_again(&request).await?,
@@ -314,17 +314,23 @@ impl Postbacks {
         Ok(PostbackResult::Updated)
     }
 
-    fn is_masked_where_it_matters(&self, request: &PostbackRequest<'_>) -> bool {
+    /// Why a row of the log cannot be judged again, by what it says.
+    fn unfit_by_words(&self, request: &PostbackRequest<'_>, flags: u8) -> Option<Unfit> {
+        let has_masked = flags & inbound_flags::MASKED != 0;
         let (catalog, mut asker) = (self.catalog.load(), of_the_log());
         let Ok(sender) = Sender::at(request.address, &catalog, &mut asker.form) else {
-            return true;
+            return has_masked.then_some(Unfit::Masked);
         };
         let mut fields = Fields::default();
         // What cannot be read says so itself.
-        let is_read = fields.read(&sender, request).is_ok();
+        fields.read(&sender, request).ok()?;
+        if fields.is_dry_run() {
+            return Some(Unfit::DryRun);
+        }
         let matters = |field: &&Field| !Field::SUBS.contains(field) && **field != Field::DryRun;
         let is_masked = |field: &Field| fields.get(*field).is_some_and(is_masked);
-        is_read && Field::ALL.iter().filter(matters).any(is_masked)
+        let is_one = has_masked && Field::ALL.iter().filter(matters).any(is_masked);
+        is_one.then_some(Unfit::Masked)
     }
 }
 

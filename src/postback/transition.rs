@@ -8,7 +8,7 @@ use crate::catalog::{Catalog, Event, Trust};
 use crate::limits::HISTORY_STEPS_MAX;
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
-use crate::model::reasons::{FRAUD, Refusal};
+use crate::model::reasons::{FRAUD, Flag, Refusal};
 use crate::model::status::{Status, Step};
 use crate::rates::Market;
 use crate::store::records::{BY_POSTBACK, ConversionRecord, HistoryEntry};
@@ -204,6 +204,9 @@ fn with_unkept(kept: Said, record: &ConversionRecord<'_>, event: &Event, market:
     {
         return kept;
     }
+    // Earlier builds gave what came too late no revenue.
+    let no_revenue = record.flags & Flag::Late.bit() != 0 && record.revenue == 0;
+    let may_be = Said { revenue: may_be.revenue.filter(|_| !no_revenue), ..may_be };
     let by_rules = Said { payout: None, revenue: None, ..kept };
     let Ok(price) = price_again(event, record, &by_rules, market) else { return kept };
     let own = |may_be: Option<Micros>, by_rules: Micros, earned: i64| {

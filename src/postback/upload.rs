@@ -103,10 +103,16 @@ impl Postbacks {
                     return Ok(None);
                 }
                 let known = catalog.advertiser(advertiser);
-                let event = known.map_or(event, |known| known.event_name(event));
-                let claim = ClaimSet::new(Claim::Transaction { advertiser, event, txn_id }, None);
-                let known = self.dedup.find(&self.store, claim, Receipt::Now(now_ms)).await?;
-                Ok(known.map(|known| known.conversion))
+                let meant = known.map_or(event, |known| known.event_name(event));
+                // Whoever writes our names means them, whatever the advertiser calls so.
+                for event in [event, meant] {
+                    let claim = Claim::Transaction { advertiser, event, txn_id };
+                    let (claims, now) = (ClaimSet::new(claim, None), Receipt::Now(now_ms));
+                    if let Some(known) = self.dedup.find(&self.store, claims, now).await? {
+                        return Ok(Some(known.conversion));
+                    }
+                }
+                Ok(None)
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The catalog in force and those before it, kept so that they can be read again, the oldest until
-//! their texts are too much; a record of each for somewhat longer.
+//! The catalog in force and those before it, kept so that they can be read again until they are too
+//! many; the oldest texts may go earlier, where all are too much, and leave their records.
 //!
 //! A text of many megabytes is written chunk by chunk, each a commit of its own between those of
 //! clicks and conversions, where nobody reads it yet; then one small commit makes it the newest.

@@ -14,6 +14,9 @@ use super::records::{
 use super::schema::Table;
 use super::sum_rows::{Sub, SubCounts, by_row, place_counts, stored_place, sub_counts, sum};
 use crate::click_id::RecordId;
+
+/// Rows of sums that a change may add to: of its place, of caps, of a `sub1`.
+const ROWS_PER_CHANGE: usize = 3;
 use crate::model::period::Quarter;
 
 /// What is read.
@@ -251,8 +254,10 @@ impl Chunk {
         if range.0 >= range.1 {
             return Ok(());
         }
-        // Each may be at a place of its own. Where that leaves no room, something else was added.
-        let most = at_once.records.min(at_once.rows.saturating_sub(self.rows));
+        // Each may be at a place of its own, which has sums of caps and of a `sub1` besides. Where
+        // that leaves no room, something else was added.
+        let room = at_once.rows.saturating_sub(self.rows);
+        let most = at_once.records.min(room.div_ceil(ROWS_PER_CHANGE));
         let mut changes = Vec::new();
         engine.scan(
             Table::Counters,

@@ -133,6 +133,19 @@ fn customers_are_their_advertisers_own_and_need_a_path_that_names_it() {
 }
 
 #[test]
+fn who_has_no_name_is_no_customer() {
+    let server = server();
+    for (txn, nobody) in [("D1", "null"), ("D2", "NULL"), ("D3", "undefined")] {
+        let click = server.click("offer=roulette&aff=ann");
+        let sent = format!("click_id={click}&customer_id={nobody}&event=deposit&txn_id={txn}");
+        let kept = accepted(&server, &sent);
+        assert_eq!((&kept["customer_id"], &kept["flags"]), (&Value::Null, &serde_json::json!([])));
+        let alone = server.get(&format!("/postback/casino?customer_id={nobody}&event=deposit"));
+        assert_eq!(alone.json()["reason"], "missing_click_id");
+    }
+}
+
+#[test]
 fn a_click_of_its_own_counts_and_the_binding_stays() {
     let server = server();
     let [ann, ben] = ["ann", "ben"].map(|aff| server.click(&format!("offer=roulette&aff={aff}")));

@@ -215,6 +215,23 @@ fn keitaro_takes_a_sale_back_by_rejecting_it_and_means_a_sale_if_it_says_no_stat
 }
 
 #[test]
+fn keitaro_approves_nothing_that_is_approved_later_by_saying_nothing() {
+    let held = catalog().replacen(
+        "[[offers]]\nid = \"keitaro\"",
+        "[[offers]]\nid = \"held\"\nadvertiser = \"keitaro\"\nurl = \"https://a.example/?c={click_id}\"\n\
+         [[offers.events]]\nid = \"sale\"\ninitial_status = \"pending\"\n\
+         [[offers]]\nid = \"keitaro\"",
+        1,
+    );
+    let server = Setup::new().catalog(held).start();
+    let click = click(&server, "held");
+    for (query, result) in [("tid=1", "accepted"), ("tid=1", "duplicate"), ("tid=1", "duplicate")] {
+        let answer = server.get(&format!("/postback/keitaro?subid={click}&{query}")).json();
+        assert_eq!((text(&answer, "result"), text(&answer, "status")), (result, "pending"));
+    }
+}
+
+#[test]
 fn binom() {
     let server = start();
     let target = "/click.php?cnv_id={click}&payout=15.00&cnv_status=lead&cnv_status2=free+text\

@@ -432,6 +432,16 @@ fn a_file_may_call_an_event_as_its_advertiser_does() {
     check_all(&server, &click, &[("event=purchase&txn_id=A", "accepted approved")]);
     let file = "advertiser,event,txn_id,status\nacme,purchase,A,undone\nacme,sale,A,undone\n";
     assert_eq!(upload(&server, "text/csv", file), ["2 updated reversed", "3 duplicate reversed"]);
+    // An advertiser may call another event as we call this one.
+    let catalog = CATALOG.replace("purchase = \"sale\"", "purchase = \"sale\", sale = \"lead\"");
+    assert_ne!(catalog, CATALOG);
+    let server = Setup::new().catalog(format!("{catalog}{OFFERS}")).start();
+    let click = server.click("offer=deals&aff=pub-7");
+    let sold = ("event=purchase&txn_id=B", "accepted approved");
+    let led = ("event=sale&txn_id=B&status=pending", "accepted pending");
+    check_all(&server, &click, &[sold, led]);
+    let file = "advertiser,event,txn_id,status\nacme,sale,B,reversed\nacme,lead,B,rejected\n";
+    assert_eq!(upload(&server, "text/csv", file), ["2 updated reversed", "3 updated rejected"]);
 }
 
 #[test]
