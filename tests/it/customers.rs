@@ -137,7 +137,7 @@ fn who_has_no_name_is_no_customer() {
     let server = server();
     for (txn, nobody) in [("D1", "null"), ("D2", "NULL"), ("D3", "undefined")] {
         let click = server.click("offer=roulette&aff=ann");
-        let sent = format!("click_id={click}&customer_id={nobody}&event=deposit&txn_id={txn}");
+        let sent = format!("click_id={click}&customer_id={nobody}&event=signup&txn_id={txn}");
         let kept = accepted(&server, &sent);
         assert_eq!((&kept["customer_id"], &kept["flags"]), (&Value::Null, &serde_json::json!([])));
         let alone = server.get(&format!("/postback/casino?customer_id={nobody}&event=deposit"));

@@ -70,7 +70,7 @@ fn every_refusal_has_its_status_and_its_reason_however_it_is_sent() {
         (format!("click_id={click}&event=sale&amount=%7Bamount%7D"), 400, "unresolved_macro"),
         (format!("click_id={click}&event=sale&txn_id=ORD-%7Border%7D"), 400, "unresolved_macro"),
         (format!("click_id={click}&event=sale&txn_id=undefined"), 400, "unresolved_macro"),
-        (format!("click_id={click}&event=sale&customer_id=NULL"), 400, "unresolved_macro"),
+        (format!("click_id={click}&event=sale&txn_id=NULL"), 400, "unresolved_macro"),
         (format!("click_id={forged}&event=sale"), 404, "forged_click_id"),
         (format!("click_id={click}"), 400, "missing_event"),
         (format!("click_id={click}&event="), 400, "missing_event"),
