@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use super::error::ApiError;
 use super::server::AdminState;
-use crate::click_id::RecordId;
 use crate::model::ids::AffiliateNumber;
 use crate::store::engine::EngineError;
 use crate::store::keys::Numbered;
-use crate::store::records::ConversionRecord;
 use crate::store::{ReadError, StoredConversion};
 
 /// The number of an affiliate; `None` if there was never one with this ID.
@@ -51,16 +49,11 @@ impl Names {
     ) -> Result<Self, ApiError> {
         let unnamed = conversions.iter().filter_map(|it| it.record().ok());
         let unnamed = unnamed.filter(|record| record.affiliate.is_empty());
-        Self::of(state, unnamed.map(|record| number_of(&record))).await
+        Self::of(state, unnamed.map(|record| record.affiliate_number())).await
     }
 
     /// What one of them is called; `None` if the store does not know.
     pub fn get(&self, number: AffiliateNumber) -> Option<&str> {
         self.0.get(&number.get())?.as_deref()
     }
-}
-
-/// Whose conversion it is, as the ledger has it.
-pub fn number_of(record: &ConversionRecord<'_>) -> AffiliateNumber {
-    RecordId::from_bytes(record.click).affiliate()
 }

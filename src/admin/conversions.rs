@@ -97,7 +97,7 @@ pub async fn selection(
             wanted.as_deref().is_none_or(|wanted| wanted == have)
         };
         is(&filters.offer, record.offer)
-            && affiliate.is_none_or(|wanted| wanted == Some(affiliates::number_of(record)))
+            && affiliate.is_none_or(|wanted| wanted == Some(record.affiliate_number()))
             && is(&filters.event, record.event)
             && is(&filters.txn_id, record.txn_id)
             && is(&filters.customer_id, record.customer_id)

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::affiliates::{self, Names};
+use super::affiliates::Names;
 use super::error::ApiError;
 use super::inbound::Inbound;
 use super::ledger::PostingShape;
@@ -218,7 +218,7 @@ impl Conversion {
             advertiser: record.advertiser.to_owned(),
             offer: record.offer.to_owned(),
             affiliate: match record.affiliate {
-                "" => names.get(affiliates::number_of(&record)).unwrap_or_default().to_owned(),
+                "" => names.get(record.affiliate_number()).unwrap_or_default().to_owned(),
                 named => named.to_owned(),
             },
             event: record.event.to_owned(),

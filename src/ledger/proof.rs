@@ -136,7 +136,7 @@ pub fn prove(view: &View<'_>, conversion: RecordId) -> Result<Proof, ProveError>
     let stored = view.conversion(conversion).map_err(ReadError::from)?;
     let stored = stored.ok_or(ProveError::NoConversion)?;
     let record = stored.record().map_err(ReadError::from)?;
-    let affiliate = RecordId::from_bytes(record.click).affiliate();
+    let affiliate = record.affiliate_number();
     let mut proof = Proof {
         format: FORMAT.to_owned(),
         conversion_id: conversion.to_text().to_string(),

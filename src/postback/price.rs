@@ -6,7 +6,6 @@ use std::borrow::Cow;
 
 use super::decide::{HELD, Refused};
 use crate::catalog::{Event, Terms};
-use crate::click_id::RecordId;
 use crate::model::currency::Currency;
 use crate::model::ids::AffiliateNumber;
 use crate::model::money::Micros;
@@ -121,7 +120,7 @@ fn terms_again(event: &Event, record: &ConversionRecord<'_>) -> Terms {
     let chosen = held.unwrap_or(reason);
     match event.tiers.iter().find(|tier| *tier.word == *chosen) {
         Some(tier) => Terms { payout: tier.payout, revenue: event.terms.revenue },
-        None => *event.terms_of(RecordId::from_bytes(record.click).affiliate()),
+        None => *event.terms_of(record.affiliate_number()),
     }
 }
 

@@ -259,7 +259,7 @@ impl Postbacks {
             _ => record.earned(),
         };
         Ok(Some(Worth {
-            affiliate: RecordId::from_bytes(record.click).affiliate(),
+            affiliate: record.affiliate_number(),
             currency: record.currency,
             revenue: earned.revenue,
             payout: earned.payout,

@@ -14,10 +14,10 @@ use super::records::{
 use super::schema::Table;
 use super::sum_rows::{Sub, SubCounts, by_row, place_counts, stored_place, sub_counts, sum};
 use crate::click_id::RecordId;
+use crate::model::period::Quarter;
 
 /// Rows of sums that a change may add to: of its place, of caps, of a `sub1`.
 const ROWS_PER_CHANGE: usize = 3;
-use crate::model::period::Quarter;
 
 /// What is read.
 #[derive(Clone, Copy, Debug)]

@@ -38,7 +38,7 @@ pub fn postings<'r>(
     conversion: RecordId,
     record: &'r ConversionRecord<'_>,
 ) -> impl Iterator<Item = Posting> + 'r {
-    let affiliate = RecordId::from_bytes(record.click).affiliate();
+    let affiliate = record.affiliate_number();
     let mut booked = Booked::default();
     days(conversion, record).zip(&record.history).filter_map(move |((step, day), entry)| {
         let (entries, converted) = booked.step(entry)?;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::engine::EngineError;
 use crate::click_id::RecordId;
+use crate::model::ids::AffiliateNumber;
 use crate::model::reasons::Flag;
 use crate::model::status::Status;
 
@@ -297,6 +298,12 @@ impl<'a> ConversionRecord<'a> {
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         Status::from_code(self.status)
+    }
+
+    /// Whose it is, whether its name was known or not: the click's affiliate.
+    #[must_use]
+    pub fn affiliate_number(&self) -> AffiliateNumber {
+        RecordId::from_bytes(self.click).affiliate()
     }
 
     /// The flags that are set.

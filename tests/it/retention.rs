@@ -105,25 +105,14 @@ fn a_refund_takes_back_the_newest_conversion_of_its_click_whatever_was_let_go_be
             affiliate: "pub-7",
             event: "sale",
             txn_id,
-            customer_id: "",
             status: approved.code(),
-            amount: None,
-            amount_currency: None,
-            revenue: 0,
-            payout: 0,
             currency: *b"USD",
-            quantity: None,
-            flags: 0,
             event_time_ms: id.time_ms(),
             received_ms: id.time_ms(),
             catalog_version: 1,
-            params: Vec::new(),
             history: vec![step],
             claims: ClaimSet::new(transaction, None).bits(false),
-            exchanged: None,
-            reversed_amount: 0,
-            erased: None,
-            deferred: Vec::new(),
+            ..ConversionRecord::default()
         };
         store.commit_conversion(id, &record, Arc::<Ticket>::default()).expect("queued");
     }
