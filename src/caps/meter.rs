@@ -1,4 +1,5 @@
-// Hot path of offers with caps or tiers: one lock, held for a few sums, never across an await.
+// Hot path of offers with caps or tiers: one lock for a few sums, and one until the writer has a
+// conversion; neither across an await.
 //! Taking a place in an offer's counts, and giving it back.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,6 +38,7 @@ pub enum Place<'a> {
 /// The counts of one offer.
 #[derive(Debug)]
 pub struct Meter {
+    turn: Mutex<()>,
     counts: Mutex<Counts>,
     in_total: bool,
     /// Until when clicks go to the fallback because a cap is full, Unix milliseconds; or
@@ -53,7 +55,12 @@ impl Meter {
     /// A meter that has counted so much.
     pub(super) const fn new(counts: Counts) -> Self {
         let in_total = counts.in_total();
-        Self { counts: Mutex::new(counts), in_total, full_until_ms: AtomicU64::new(UNKNOWN) }
+        Self {
+            turn: Mutex::new(()),
+            counts: Mutex::new(counts),
+            in_total,
+            full_until_ms: AtomicU64::new(UNKNOWN),
+        }
     }
 
     /// Whether it serves an offer that is counted so.
@@ -61,31 +68,12 @@ impl Meter {
         self.in_total || !in_total
     }
 
-    /// Takes a place for a conversion under all caps at once, or none. `price` says what it pays,
-    /// micro-units, by its number among the affiliate's of this event in this month, the first
-    /// being 1.
-    ///
-    /// # Errors
-    /// What `price` returns; nothing is taken then.
-    pub fn take<'a, E>(
-        self: &Arc<Self>,
-        asked: &Asked<'a>,
-        price: impl FnOnce(u64) -> Result<i64, E>,
-    ) -> Result<Place<'a>, E> {
-        let Asked { caps, minted_ms, event, currency, affiliate } = *asked;
-        let mut counts = self.lock();
-        counts.move_on(minted_ms);
-        let payout = price(counts.in_month(event, affiliate, minted_ms) + 1)?;
-        let one = Counted { minted_ms, event, currency, affiliate, payout };
-        if let Some(word) = caps.iter().find_map(|cap| counts.lacks_room(cap, &one)) {
-            self.notice_full(&counts, caps, &one);
-            return Ok(Place::Over(word));
-        }
-        let added = counts.add(&one);
-        self.notice_full(&counts, caps, &one);
-        drop(counts);
-        let (meter, open) = (Arc::clone(self), AtomicBool::new(true));
-        Ok(Place::Taken(Reserved { meter, added, open }))
+    /// Waits until nobody else is between a place and the writer, who may still refuse whoever
+    /// has it: a place that comes back so is nobody's loss. Kept until the writer has decided.
+    #[must_use]
+    pub fn turn(self: &Arc<Self>) -> Turn<'_> {
+        // Nothing is guarded but the order.
+        Turn { meter: self, _turn: self.turn.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 
     fn notice_full(&self, counts: &Counts, caps: &[Cap], one: &Counted<'_>) {
@@ -150,6 +138,43 @@ impl Meter {
     fn lock(&self) -> MutexGuard<'_, Counts> {
         // A panic under this lock leaves sums behind that are whole.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to take a place, of one conversion at a time.
+#[derive(Debug)]
+pub struct Turn<'m> {
+    meter: &'m Arc<Meter>,
+    _turn: MutexGuard<'m, ()>,
+}
+
+impl Turn<'_> {
+    /// Takes a place for a conversion under all caps at once, or none. `price` says what it pays,
+    /// micro-units, by its number among the affiliate's of this event in this month, the first
+    /// being 1.
+    ///
+    /// # Errors
+    /// What `price` returns; nothing is taken then.
+    pub fn take<'a, E>(
+        &self,
+        asked: &Asked<'a>,
+        price: impl FnOnce(u64) -> Result<i64, E>,
+    ) -> Result<Place<'a>, E> {
+        let Asked { caps, minted_ms, event, currency, affiliate } = *asked;
+        let meter = self.meter;
+        let mut counts = meter.lock();
+        counts.move_on(minted_ms);
+        let payout = price(counts.in_month(event, affiliate, minted_ms) + 1)?;
+        let one = Counted { minted_ms, event, currency, affiliate, payout };
+        if let Some(word) = caps.iter().find_map(|cap| counts.lacks_room(cap, &one)) {
+            meter.notice_full(&counts, caps, &one);
+            return Ok(Place::Over(word));
+        }
+        let added = counts.add(&one);
+        meter.notice_full(&counts, caps, &one);
+        drop(counts);
+        let (meter, open) = (Arc::clone(meter), AtomicBool::new(true));
+        Ok(Place::Taken(Reserved { meter, added, open }))
     }
 }
 
@@ -259,7 +284,7 @@ mod tests {
             currency: *b"USD",
             affiliate: AffiliateNumber::NONE,
         };
-        meter.take(&asked, |_| Ok::<_, ()>(1)).expect("a price")
+        meter.turn().take(&asked, |_| Ok::<_, ()>(1)).expect("a price")
     }
 
     fn one_a_day() -> [Cap; 1] {
@@ -287,6 +312,29 @@ mod tests {
         // It never came to the writer.
         check(&drop, true);
         check(&|place| drop(place.with(Arc::new(Ticket::default()))), true);
+    }
+
+    #[test]
+    fn nobody_is_over_a_cap_by_a_place_that_the_writer_may_still_refuse() {
+        let (meter, caps) = (meter(), one_a_day());
+        std::thread::scope(|scope| {
+            let turn = meter.turn();
+            let second = scope.spawn(|| matches!(take(&meter, &caps), Place::Taken(_)));
+            let asked = Asked {
+                caps: &caps,
+                minted_ms: 1_700_000_000_000,
+                event: "sale",
+                currency: *b"USD",
+                affiliate: AffiliateNumber::NONE,
+            };
+            let first = turn.take(&asked, |_| Ok::<_, ()>(1)).expect("a price");
+            assert!(matches!(first, Place::Taken(_)));
+            // Time for the second to come in between, where nothing holds it back.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            drop(first);
+            drop(turn);
+            assert!(second.join().expect("no panic"), "there is room for the second");
+        });
     }
 
     #[test]
@@ -335,7 +383,7 @@ mod tests {
                 currency: *b"USD",
                 affiliate: AffiliateNumber::NONE,
             };
-            let failed = meter.take(&asked, |number| {
+            let failed = meter.turn().take(&asked, |number| {
                 numbers.push(number);
                 Err::<i64, _>("too large")
             });

@@ -15,6 +15,6 @@ mod meters;
 mod terms;
 
 pub use counts::Counted;
-pub use meter::{Asked, Meter, Place, Reserved};
+pub use meter::{Asked, Meter, Place, Reserved, Turn};
 pub use meters::{CountError, Meters, Still};
 pub use terms::{Cap, Metered, Tier, Whose, tier_of};

@@ -6,16 +6,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::answer::Answer;
-use super::decide::{HELD, Refused, Verdict};
+use super::decide::{Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received};
 use super::price::{PRICE_FLAGS, Price, price_by};
-use crate::caps::{Asked, Meter, Metered, Place, Reserved, tier_of};
+use crate::caps::{Asked, Meter, Metered, Place, Reserved, Turn, tier_of};
 use crate::catalog::Terms;
 use crate::click_id::RecordId;
 use crate::dedup::Held;
 use crate::limits::METER_WAIT_MAX;
 use crate::model::rate::Day;
-use crate::model::reasons::{Flag, Unavailability};
+use crate::model::reasons::{Flag, HELD, Unavailability};
 use crate::model::status::Status;
 use crate::rates::Market;
 
@@ -45,9 +45,13 @@ impl Postbacks {
             }
             Some(meter) => {
                 let conversion = held.original().conversion;
+                let turn = meter.turn();
                 let Counted { verdict, reason, place } =
-                    counted(verdict, &self.market, meter, conversion)?;
-                self.submit(held, &verdict, received, has_click, &reason, place)?
+                    counted(verdict, &self.market, &turn, conversion)?;
+                let committing =
+                    self.submit(held, &verdict, received, has_click, &reason, place)?;
+                drop(turn);
+                committing
             }
         };
         // Only now: what the writer does not take is sent again, and would be counted again.
@@ -76,7 +80,7 @@ struct Counted<'a> {
 fn counted<'a>(
     verdict: &Verdict<'a>,
     market: &Market,
-    meter: &Arc<Meter>,
+    turn: &Turn<'_>,
     conversion: RecordId,
 ) -> Result<Counted<'a>, Refused> {
     let (mut verdict, begun, mut word) = (verdict.clone(), verdict.initial_reason(), None);
@@ -92,7 +96,7 @@ fn counted<'a>(
         currency: event.currency.to_bytes(),
         affiliate,
     };
-    let place = meter.take(&asked, |number| {
+    let place = turn.take(&asked, |number| {
         let Some(tier) = tier_of(event.tiers_of(affiliate), number) else {
             return Ok(verdict.payout.get());
         };

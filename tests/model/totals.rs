@@ -151,7 +151,7 @@ fn has_room(meter: &Arc<Meter>, cap: Cap, event: &'static str, who: u32, now_ms:
     let (affiliate, currency) = (affiliate(who), *b"USD");
     let asked = Asked { caps: &[cap], minted_ms: now_ms, event, currency, affiliate };
     // The place is given back at once.
-    matches!(meter.take(&asked, |_| Ok::<_, ()>(1)), Ok(Place::Taken(_)))
+    matches!(meter.turn().take(&asked, |_| Ok::<_, ()>(1)), Ok(Place::Taken(_)))
 }
 
 /// A meter says just what is expected, by event and affiliate and by both together.
@@ -282,7 +282,7 @@ impl Life {
             let caps = [cap(Whose::Offer, None, Some(MOST), None)];
             let (minted_ms, currency) = (id.time_ms(), *b"USD");
             let asked = Asked { caps: &caps, minted_ms, event, currency, affiliate: who };
-            match self.meter.take(&asked, |_| Ok::<_, ()>(payout)).expect("a price") {
+            match self.meter.turn().take(&asked, |_| Ok::<_, ()>(payout)).expect("a price") {
                 Place::Taken(place) => commit = place.with(commit),
                 Place::Over(_) => {
                     (plain.over, plain.payout) = (true, 0);
