@@ -15,6 +15,7 @@ use crate::checked_toml::{Complaint, Input, Table, did_you_mean, end_ms, one_of}
 use crate::model::currency::Currency;
 use crate::model::ids::{OfferNumber, is_id};
 use crate::model::period::Period;
+use crate::model::reasons::RESERVED;
 use crate::model::status::Status;
 
 /// Keys of `[[offers]]`.
@@ -221,6 +222,11 @@ fn check_reverses(table: &Table<'_>, event: &Event, events: &[Event]) {
                 table.error("reverses", format_args!("{id:?} is no event of this offer{hint}"));
             }
         }
+    }
+    if event.is_negative() && RESERVED.contains(&&*event.id) {
+        let what = "is a word of histories already; a negative event's ID is the reason of what it \
+                    takes back, so choose another";
+        table.error("id", format_args!("{:?} {what}", event.id));
     }
     if event.is_negative() && event.terms != Terms::default() {
         table.error("reverses", "a negative event has neither payout nor revenue");

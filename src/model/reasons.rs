@@ -320,6 +320,14 @@ words! {
     }
 }
 
+/// Why a step is in a history that an advertiser's postback made, where there is no reason in
+/// particular.
+pub const BY_POSTBACK: &str = "postback";
+/// Why a step is in a history that the network's own word made.
+pub const BY_UPLOAD: &str = "upload";
+/// Why a conversion that the advertiser approves at once is pending, in its history: so the offer
+/// wants it.
+pub const HELD: &str = "held";
 /// Why a negative event is there, in its history: so that its record alone tells that it is one.
 pub const NEGATIVE_EVENT: &str = "negative_event";
 /// Why a conversion was written anew without what told of its customer, in its history.
@@ -328,6 +336,10 @@ pub const ERASED: &str = "erased";
 pub const REPRICED: &str = "repriced";
 /// Why fraud rules have rejected a conversion, in its history, before a colon and the rules.
 pub const FRAUD: &str = "fraud";
+/// Words of histories that no negative event may be called: its name is the reason of what it has
+/// taken back.
+pub const RESERVED: [&str; 7] =
+    [BY_POSTBACK, BY_UPLOAD, HELD, NEGATIVE_EVENT, ERASED, REPRICED, FRAUD];
 
 impl Flag {
     /// Those that are fraud rules.

@@ -18,10 +18,10 @@ use crate::model::fields::Field;
 use crate::model::money::Micros;
 use crate::model::preset::{AnswerForm, Unnamed};
 use crate::model::rate::Day;
-use crate::model::reasons::{AuthOutcome, Flag, Refusal};
+use crate::model::reasons::{AuthOutcome, BY_POSTBACK, Flag, HELD, Refusal};
 use crate::model::status::Status;
 use crate::rates::Market;
-use crate::store::records::{BY_POSTBACK, Earned, Exchanged, HistoryEntry};
+use crate::store::records::{Earned, Exchanged, HistoryEntry};
 
 /// A refusal, and what the sender could do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +68,6 @@ impl From<Refusal> for Refused {
         Self { reason, hint: hint(reason).map(Cow::Borrowed) }
     }
 }
-
-/// Why a conversion that the advertiser approves at once is pending: so the offer wants it.
-pub const HELD: &str = "held";
 
 /// A conversion in the making: all that the postback, the click ID and the catalog say.
 #[derive(Clone, Debug)]

@@ -4,13 +4,13 @@
 
 use std::borrow::Cow;
 
-use super::decide::{HELD, Refused};
+use super::decide::Refused;
 use crate::catalog::{Event, Terms};
 use crate::model::currency::Currency;
 use crate::model::ids::AffiliateNumber;
 use crate::model::money::Micros;
 use crate::model::rate::{Day, Exchange};
-use crate::model::reasons::{Flag, Refusal};
+use crate::model::reasons::{Flag, HELD, Refusal};
 use crate::model::rule::Rule;
 use crate::rates::Market;
 use crate::store::records::{ConversionRecord, Exchanged, InBase, PinnedRate};

@@ -19,12 +19,13 @@ use crate::model::fields::Field;
 use crate::model::ids::AffiliateNumber;
 use crate::model::mask::is_masked;
 use crate::model::money::{Micros, Sum};
-use crate::model::reasons::{AuthOutcome, PostbackResult, Refusal, Unavailability, Unfit};
+use crate::model::reasons::{
+    AuthOutcome, BY_POSTBACK, PostbackResult, Refusal, Unavailability, Unfit,
+};
 use crate::model::status::Status;
 use crate::store::keys::{DedupeKey, InboundId};
 use crate::store::records::{
-    BY_POSTBACK, ConversionRecord, Earned, InboundForm, InboundRow, StoredIp, inbound_flags,
-    unpack_auth,
+    ConversionRecord, Earned, InboundForm, InboundRow, StoredIp, inbound_flags, unpack_auth,
 };
 use crate::store::ticket::Waiting;
 use crate::store::{ReadError, StoredInbound};

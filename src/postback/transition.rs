@@ -1,17 +1,16 @@
 // Pure: no clock, no randomness, no I/O.
 //! From what is heard of a known conversion to the conversion as it is then.
 
-use super::decide::{HELD, Refused};
+use super::decide::Refused;
 use super::price::{Said, is_unpaid, price_again};
-use super::upload::BY_UPLOAD;
 use crate::catalog::{Catalog, Event, Trust};
 use crate::limits::HISTORY_STEPS_MAX;
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
-use crate::model::reasons::{FRAUD, Flag, Refusal};
+use crate::model::reasons::{BY_POSTBACK, BY_UPLOAD, FRAUD, Flag, HELD, Refusal};
 use crate::model::status::{Status, Step};
 use crate::rates::Market;
-use crate::store::records::{BY_POSTBACK, ConversionRecord, HistoryEntry};
+use crate::store::records::{ConversionRecord, HistoryEntry};
 
 /// What is heard of a known conversion.
 #[derive(Clone, Copy, Debug)]

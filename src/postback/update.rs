@@ -11,9 +11,9 @@ use crate::caps::{Counted, Metered, Still};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
 use crate::dedup::{Changing, ClaimError, ClaimSet, Held, Original};
-use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
+use crate::model::reasons::{BY_POSTBACK, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
-use crate::store::records::{BY_POSTBACK, ConversionRecord, RecordError, reason_from_log};
+use crate::store::records::{ConversionRecord, RecordError, reason_from_log};
 use crate::store::{Arrival, ConversionChange, ReadError, StoredConversion, SubmitError};
 
 /// Why a change was not made.

@@ -14,11 +14,8 @@ use crate::limits::TXN_ID_BYTES_MAX;
 use crate::model::currency::Currency;
 use crate::model::ids::ID_BYTES_MAX;
 use crate::model::money::Micros;
-use crate::model::reasons::{Refusal, Unavailability};
+use crate::model::reasons::{BY_UPLOAD, Refusal, Unavailability};
 use crate::model::status::Status;
-
-/// The reason of a step that the network's own word made.
-pub(super) const BY_UPLOAD: &str = "upload";
 
 /// Which conversion is meant.
 #[derive(Clone, Copy, Debug)]

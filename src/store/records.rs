@@ -256,7 +256,7 @@ pub use counters::{
 pub use deferred::Deferred;
 pub use earned::{Earned, EarnedInBase, Exchanged, InBase, PinnedRate};
 pub use erased::{ErasedTexts, ErasureRecord};
-pub use history::{BY_POSTBACK, HistoryEntry, reason_from_log};
+pub use history::{HistoryEntry, reason_from_log};
 pub use inbound::{
     InboundForm, InboundHead, InboundRow, begin_inbound_page, decode_inbound_page, encode_inbound,
     inbound_flags, pack_auth, unpack_auth,

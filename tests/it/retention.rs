@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use postbackd::click_id::{Keyring, Minter};
 use postbackd::dedup::{Claim, ClaimSet};
+use postbackd::model::reasons::BY_POSTBACK;
 use postbackd::model::status::Status;
-use postbackd::store::records::{BY_POSTBACK, ConversionRecord, Earned, HistoryEntry};
+use postbackd::store::records::{ConversionRecord, Earned, HistoryEntry};
 use postbackd::store::ticket::Ticket;
 use postbackd::store::{Retention, Store, Unobserved, database_folder};
 use postbackd::time::Clock;

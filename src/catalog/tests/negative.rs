@@ -22,6 +22,8 @@ fn a_negative_event_names_events_that_earn_and_earns_nothing() {
     check("['void']", "", "earns nothing");
     check("[]", "", "must name 1 to 20 events");
     check("['sale']", "payout = { fixed = '1' }", "neither payout nor revenue");
+    let reserved = super::refused(&text("['sale']", "").replace("'refund'", "'postback'"));
+    assert!(reserved.contains("\"postback\" is a word of histories already"), "{reserved}");
     let catalog = catalog(&text("['sale']", ""));
     let offer = catalog.offer("o").expect("listed");
     let window = |id: &str| offer.event(id).expect("listed").window_ms;

@@ -7,11 +7,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{ConversionRecord, Earned, EarnedInBase};
-use crate::model::reasons::{ERASED, REPRICED};
+use crate::model::reasons::{BY_POSTBACK, ERASED, REPRICED};
 use crate::model::status::Status;
 
-/// The reason of a step that an advertiser's postback made, where there is none in particular.
-pub const BY_POSTBACK: &str = "postback";
 /// Between the reason of a step that a postback from the log made, and when that was received.
 const RECEIVED: char = '@';
 
