@@ -253,6 +253,9 @@ pub const PROOFS_AT_ONCE_MAX: usize = 2;
 pub const REPORT_ROWS_MAX: usize = 50_000;
 /// Days of a report.
 pub const REPORT_DAYS_MAX: i64 = 400;
+/// By how many quarters of an hour they may be longer than so many times 24 hours: clocks are put
+/// back and forth by an hour at most, more than once in between.
+pub const REPORT_CLOCK_CHANGE_QUARTERS_MAX: i64 = 8;
 /// Clicks, and conversions, that a report counts itself because the counters are behind.
 pub const REPORT_TAIL_MAX: usize = 256 << 10;
 /// How long a report waits for counters that are further behind.

@@ -22,23 +22,26 @@ use crate::store::keys::PostingKey;
 use crate::store::postings::Posting;
 use crate::store::records::{Balance, Converted, Entries};
 
-/// Whose money, and which part of it.
+/// Whose balances.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Wanted {
+pub struct WhoseBalances {
     /// The affiliate's ID; required.
-    pub affiliate: Option<String>,
+    affiliate: Option<String>,
+}
+
+/// Whose postings, and which of them.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WhosePostings {
+    /// The affiliate's ID; required.
+    affiliate: Option<String>,
     /// Where the page before ended.
-    pub cursor: Option<String>,
+    cursor: Option<String>,
     /// Rows of a page.
-    pub limit: Option<usize>,
-    /// First day of a statement, such as 2027-01-01.
-    pub from: Option<String>,
-    /// The day after its last.
-    pub to: Option<String>,
-    /// `json` or `csv`.
-    pub format: Option<String>,
+    limit: Option<usize>,
 }
 
 /// The three accounts, as the ledger has them: debits are positive.
@@ -114,20 +117,18 @@ pub struct Postings {
     next_cursor: Option<String>,
 }
 
-pub type WantedQuery = Result<Query<Wanted>, QueryRejection>;
-
 /// What an affiliate's accounts hold now.
 #[utoipa::path(
     get, path = "/balances", operation_id = "get_balances", tag = "money",
-    params(Wanted),
+    params(WhoseBalances),
     responses((status = 200, description = "The balances.", body = BalancesShape)),
 )]
 pub async fn balances(
     State(state): State<Arc<AdminState>>,
-    wanted: WantedQuery,
+    wanted: Result<Query<WhoseBalances>, QueryRejection>,
 ) -> Result<Json<BalancesShape>, ApiError> {
     let wanted = understood(wanted)?;
-    let (affiliate, number) = affiliate(&state, &wanted).await?;
+    let (affiliate, number) = affiliate(&state, wanted.affiliate).await?;
     let (balances, newest_seal) = ledger::balances(&state.store, number).await?;
     let base = state.rates.base().to_bytes();
     let total = balances.total(base);
@@ -148,15 +149,15 @@ pub async fn balances(
 /// A page of an affiliate's postings, oldest day first.
 #[utoipa::path(
     get, path = "/ledger", operation_id = "list_postings", tag = "money",
-    params(Wanted),
+    params(WhosePostings),
     responses((status = 200, description = "A page.", body = Postings)),
 )]
 pub async fn postings(
     State(state): State<Arc<AdminState>>,
-    wanted: WantedQuery,
+    wanted: Result<Query<WhosePostings>, QueryRejection>,
 ) -> Result<Json<Postings>, ApiError> {
     let wanted = understood(wanted)?;
-    let (_, number) = affiliate(&state, &wanted).await?;
+    let (_, number) = affiliate(&state, wanted.affiliate).await?;
     let limit = page_rows(wanted.limit)?;
     let cursor = question::cursor(wanted.cursor.as_deref(), |text| cursor(number, text))?;
     let page = ledger::page(&state.store, number, cursor, limit).await?;
@@ -197,10 +198,10 @@ pub async fn proof(
 /// Whose money is asked for.
 pub async fn affiliate(
     state: &AdminState,
-    wanted: &Wanted,
+    id: Option<String>,
 ) -> Result<(String, AffiliateNumber), ApiError> {
     let missing = || ApiError::bad_request("missing_affiliate", "say whose: affiliate=ID");
-    let id = wanted.affiliate.clone().ok_or_else(missing)?;
+    let id = id.ok_or_else(missing)?;
     let number = affiliates::number(state, &id).await?;
     let unknown = || ApiError::not_found("there was never an affiliate with this ID");
     Ok((id, number.ok_or_else(unknown)?))

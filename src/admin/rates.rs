@@ -1,12 +1,14 @@
 //! `GET` and `PUT /api/v1/rates/{date}`: exchange rates of a day.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
@@ -14,7 +16,7 @@ use super::server::AdminState;
 use crate::audit::Author;
 use crate::model::currency::Currency;
 use crate::model::rate::{Day, Rate};
-use crate::rates::DayRates;
+use crate::rates::{BadRates, DayRates};
 
 /// The rates of a day as the API takes and shows them.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -24,7 +26,31 @@ pub struct Shape {
     /// ISO 4217 code.
     base: String,
     /// ISO 4217 code, and how much of it one unit of the base buys, a decimal in quotes.
+    #[serde(deserialize_with = "named_once")]
     rates: BTreeMap<String, String>,
+}
+
+/// A map of which no key is named twice, where a plain one takes the last.
+fn named_once<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Once;
+    impl<'de> Visitor<'de> for Once {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("rates by currency")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+            let mut rates = BTreeMap::new();
+            while let Some((code, rate)) = map.next_entry::<String, String>()? {
+                if rates.insert(code.clone(), rate).is_some() {
+                    return Err(M::Error::custom(format_args!("{code} is named twice")));
+                }
+            }
+            Ok(rates)
+        }
+    }
+    from.deserialize_map(Once)
 }
 
 /// Exchange rates of a day.
@@ -77,8 +103,8 @@ fn day_rates(body: &Shape) -> Result<DayRates, ApiError> {
         Ok((currency, Rate::parse(rate).map_err(what)?))
     };
     let rates: Vec<_> = body.rates.iter().map(pair).collect::<Result<_, ApiError>>()?;
-    let what = || ApiError::bad_request("bad_rate", format!("{0} is worth 1 {0}", body.base));
-    DayRates::new(currency(&body.base)?, rates).ok_or_else(what)
+    let what = |error: BadRates| ApiError::bad_request("bad_rate", error.to_string());
+    DayRates::new(currency(&body.base)?, rates).map_err(what)
 }
 
 fn currency(code: &str) -> Result<Currency, ApiError> {

@@ -22,7 +22,7 @@ use super::held::Held;
 use super::question::understood;
 use super::report_shapes::{RefusedShape, RowShape, Sums};
 use super::server::AdminState;
-use crate::limits::{REPORT_DAYS_MAX, REPORT_WAIT_MAX};
+use crate::limits::{REPORT_CLOCK_CHANGE_QUARTERS_MAX, REPORT_DAYS_MAX, REPORT_WAIT_MAX};
 use crate::model::dimension::Dimension;
 use crate::model::period::Quarter;
 use crate::report::{self, Context, Only, Question, ReportError};
@@ -183,7 +183,7 @@ impl Asked {
         let tomorrow = today.tomorrow().unwrap_or(today);
         let from = moment("from", wanted.from.as_deref(), today, &time_zone)?;
         let to = moment("to", wanted.to.as_deref(), tomorrow, &time_zone)?;
-        let quarters_max = REPORT_DAYS_MAX * 24 * 4;
+        let quarters_max = REPORT_DAYS_MAX * 24 * 4 + REPORT_CLOCK_CHANGE_QUARTERS_MAX;
         if from >= to || i64::from(to.get() - from.get()) > quarters_max {
             let message = format!("to is later than from, by at most {REPORT_DAYS_MAX} days");
             return Err(ApiError::bad_request("bad_range", message));

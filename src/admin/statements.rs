@@ -5,14 +5,15 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
-use super::ledger::{Wanted, WantedQuery, affiliate, code, text};
+use super::ledger::{affiliate, code, text};
 use super::question::understood;
 use super::server::AdminState;
 use crate::ledger::{self, Statement};
@@ -20,6 +21,21 @@ use crate::limits::STATEMENT_DAYS_MAX;
 use crate::model::rate::Day;
 use crate::store::postings::Balances;
 use crate::store::records::Balance;
+
+/// Whose statement, and of which days.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Wanted {
+    /// The affiliate's ID; required.
+    affiliate: Option<String>,
+    /// The first day, such as 2027-01-01; required.
+    from: Option<String>,
+    /// The day after the last; required.
+    to: Option<String>,
+    /// `json` or `csv`.
+    format: Option<String>,
+}
 
 /// What an affiliate is owed in one currency at one end of a statement.
 #[derive(Debug, Serialize, ToSchema)]
@@ -91,10 +107,10 @@ struct Shape {
 )]
 pub async fn statement(
     State(state): State<Arc<AdminState>>,
-    wanted: WantedQuery,
+    wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let wanted = understood(wanted)?;
-    let (affiliate, number) = affiliate(&state, &wanted).await?;
+    let (affiliate, number) = affiliate(&state, wanted.affiliate).await?;
     let (from, to) = (day("from", wanted.from.as_deref())?, day("to", wanted.to.as_deref())?);
     if from >= to || to.get() - from.get() > STATEMENT_DAYS_MAX {
         let message = format!("to is 1 to {STATEMENT_DAYS_MAX} days after from");

@@ -120,7 +120,11 @@ pub(super) async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
     let (mut fresh, mut settled) = (ToPrice::new(), ToPrice::new());
     loop {
         let (round, is_last) = tokio::select! {
-            Some(to_price) = changed.recv() => {
+            Some(mut to_price) = changed.recv() => {
+                // A year's rates, day by day, are not as many walks.
+                while let Ok(more) = changed.try_recv() {
+                    to_price.extend(more);
+                }
                 fresh.extend(to_price.clone());
                 (to_price, false)
             }

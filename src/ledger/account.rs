@@ -66,10 +66,12 @@ pub async fn statement(
     affiliate: AffiliateNumber,
     days: Range<Day>,
 ) -> Result<Statement, ReadError> {
-    let (mut newest, opening) = newest_seal(store, affiliate, days.start).await?;
     let range = days.clone();
     let look = move |view: &View<'_>| view.seals(affiliate, range.start, range.end);
     let seals = store.read_view(store.filed_below(), look).await??;
+    // Only now: days are sealed in their order, so these follow the one found here, even if some
+    // were sealed in between.
+    let (mut newest, opening) = newest_seal(store, affiliate, days.start).await?;
     let mut statement = Statement { closing: opening.clone(), opening, lines: Vec::new() };
     for (day, seal) in seals {
         let balances = Balances::of_seal(&seal);

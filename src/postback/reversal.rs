@@ -16,7 +16,7 @@ pub struct Reversal<'a> {
     pub reason: &'a str,
     /// How much of the amount is taken back, its sign aside; `None`: all of it.
     pub amount: Option<Micros>,
-    /// The amount's currency; `None`: that of the conversion's amount.
+    /// The amount's currency; `None`: that of the event that is taken back.
     pub currency: Option<Currency>,
     /// When it happened, Unix milliseconds, if the sender says so.
     pub said_ms: Option<u64>,
@@ -110,7 +110,7 @@ pub fn reversed_of<'a>(
             let its = currency_of(record);
             let share = record.amount.unwrap_or_default().saturating_sub(record.reversed_amount);
             let share = share.min(*left);
-            if share <= 0 || currency.is_some_and(|meant| Some(meant) != its) {
+            if share <= 0 || currency.or(own_currency(record)) != its {
                 continue;
             }
             currency = its;
@@ -131,6 +131,11 @@ fn currency_of(record: &ConversionRecord<'_>) -> Option<Currency> {
     Currency::from_bytes(record.amount_currency.unwrap_or(record.currency))
 }
 
+/// The currency of a conversion's event, in which amounts are that name none.
+fn own_currency(record: &ConversionRecord<'_>) -> Option<Currency> {
+    Currency::from_bytes(record.currency)
+}
+
 /// How much of the conversion's amount is taken back; `None` if that is all that is left of it.
 fn part(record: &ConversionRecord<'_>, reversal: &Reversal<'_>) -> Result<Option<Micros>, Refused> {
     let Some(amount) = reversal.amount else { return Ok(None) };
@@ -138,8 +143,8 @@ fn part(record: &ConversionRecord<'_>, reversal: &Reversal<'_>) -> Result<Option
     let Some(amount) = amount.filter(|amount| *amount > Micros::ZERO) else {
         return Err(Refused::with(Refusal::BadAmount, "what is taken back is not nothing"));
     };
-    if reversal.currency.is_some_and(|said| Some(said) != currency_of(record)) {
-        let hint = "name it in the currency of the conversion's amount";
+    if reversal.currency.or(own_currency(record)) != currency_of(record) {
+        let hint = "name an amount in the currency of the conversion's, and say that currency";
         return Err(Refused::with(Refusal::BadCurrency, hint));
     }
     let Some(whole) = record.amount.filter(|whole| *whole > 0) else {

@@ -91,6 +91,26 @@ fn a_part_needs_an_amount_that_it_is_a_part_of() {
 }
 
 #[test]
+fn a_part_without_a_currency_is_in_the_events_own() {
+    let mut yen = record("sale", "approved postback");
+    yen.amount_currency = Some(*b"JPY");
+    let check = |text: &str, expected: Result<&str, Refusal>| {
+        let one = reversed(&yen, &reversal(text));
+        let several = reversed_of(&[yen.clone(), yen.clone()], &reversal(text));
+        let one = one.map(|anew| anew.status().expect("a status").as_str());
+        assert_eq!(one.map_err(|refused| refused.reason), expected, "{text}");
+        let several = several.map(|changed| changed.len()).map_err(|refused| refused.reason);
+        assert_eq!(several, expected.map(|_| 1), "{text}");
+    };
+    // 25 dollars are not 25 yen.
+    check("25", Err(Refusal::BadCurrency));
+    check("25 USD", Err(Refusal::BadCurrency));
+    check("25 JPY", Ok("approved"));
+    let all = reversed(&yen, &reversal("")).expect("all of it needs no currency");
+    assert_eq!(all.status(), Some(Status::Reversed));
+}
+
+#[test]
 fn price_and_amount_stay_what_they_were() {
     let before = record("sale", "approved postback");
     let anew = reversed(&before, &reversal("25")).expect("a part");

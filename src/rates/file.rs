@@ -106,11 +106,7 @@ fn toml_rates(table: &Table<'_>, base: Option<Currency>) -> Option<DayRates> {
         }
     }
     let base = base.filter(|_| sound)?;
-    let day = DayRates::new(base, rates);
-    if day.is_none() {
-        table.error("rates", worth_one(base));
-    }
-    day
+    DayRates::new(base, rates).map_err(|error| table.error("rates", error)).ok()
 }
 
 fn date(input: Input<'_>) -> Result<Day, Complaint> {
@@ -130,10 +126,6 @@ fn pair(code: &str, text: &str) -> Result<(Currency, Rate), Complaint> {
     let rate = Rate::parse(text).map_err(|error| Complaint::new(format!("{text:?} is {error}")))?;
     let currency = Currency::parse(code);
     Ok((currency.map_err(|error| Complaint::new(format!("{code:?} is {error}")))?, rate))
-}
-
-fn worth_one(base: Currency) -> String {
-    format!("{base} is the base, and worth 1 {base}")
 }
 
 fn too_many() -> String {
@@ -182,7 +174,8 @@ impl<'t> TableReader<'t> {
             self.note(number, "", "is no header such as Date,USD,JPY, separated by commas");
         }
         for code in cells {
-            if !code.is_empty() && self.columns.contains(&code) {
+            let is_same = |other: &&str| other.eq_ignore_ascii_case(code);
+            if !code.is_empty() && self.columns.iter().any(is_same) {
                 self.note(number, code, "has an earlier column");
             }
             self.columns.push(code);
@@ -215,10 +208,8 @@ impl<'t> TableReader<'t> {
         }
         let (day, base) = (day.filter(|_| sound)?, self.base);
         let rates = DayRates::new(base, rates);
-        if rates.is_none() {
-            self.note(number, base.as_str(), worth_one(base));
-        }
-        Some((day, rates?))
+        let rates = rates.map_err(|error| self.note(number, base.as_str(), error.to_string()));
+        Some((day, rates.ok()?))
     }
 
     fn note(&mut self, line: usize, key: &str, complaint: impl Into<String>) {

@@ -105,6 +105,8 @@ fn every_mistake_of_a_table_is_named_and_nothing_of_it_counts() {
     rates.csv:5: EUR: EUR is the base, and worth 1 EUR
     rates.csv:7: 2026-11-21 has an earlier line
     "#);
+    let twice = table("Date,USD,usd\n2026-11-24,1,2\n").expect_err("one currency, two columns");
+    assert!(twice.contains("rates.csv:1: usd: has an earlier column"), "{twice}");
     assert!(table("Date;USD\n2026-11-24;1,08\n").expect_err("semicolons").contains("no header"));
     assert!(table("").expect_err("empty").contains("is empty"));
     assert!(table("Date,USD\n").expect_err("no day").contains("has no day"));

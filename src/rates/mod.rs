@@ -5,7 +5,7 @@
 mod file;
 mod source;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -16,6 +16,17 @@ pub use source::{LoadError, PutError, RatesSource, Reprice};
 use crate::model::currency::Currency;
 use crate::model::rate::{Day, Exchange, Rate};
 
+/// Why rates of a day are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRates {
+    /// The base has a rate of its own.
+    #[error("{0} is the base, and worth 1 {0}")]
+    Base(Currency),
+    /// A currency has two.
+    #[error("{0} is named twice")]
+    Twice(Currency),
+}
+
 /// The rates of one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DayRates {
@@ -25,15 +36,28 @@ pub struct DayRates {
 }
 
 impl DayRates {
-    /// What one unit of `base` buys; of a currency named twice the last rate counts. `None` if
-    /// the base is given a rate other than one.
-    #[must_use]
-    pub fn new(base: Currency, rates: impl IntoIterator<Item = (Currency, Rate)>) -> Option<Self> {
-        let mut by_currency = std::collections::BTreeMap::from_iter(rates);
-        if by_currency.remove(&base).is_some_and(|rate| rate != Rate::ONE) {
-            return None;
+    /// What one unit of `base` buys.
+    ///
+    /// # Errors
+    /// If the base is given a rate other than one, or a currency two.
+    pub fn new(
+        base: Currency,
+        rates: impl IntoIterator<Item = (Currency, Rate)>,
+    ) -> Result<Self, BadRates> {
+        let (mut by_currency, mut twice) = (BTreeMap::new(), None);
+        for (currency, rate) in rates {
+            if currency == base && rate != Rate::ONE {
+                return Err(BadRates::Base(base));
+            }
+            if by_currency.insert(currency, rate).is_some() {
+                twice = Some(currency);
+            }
         }
-        Some(Self { base, rates: by_currency.into_iter().collect() })
+        by_currency.remove(&base);
+        match twice {
+            None => Ok(Self { base, rates: by_currency.into_iter().collect() }),
+            Some(currency) => Err(BadRates::Twice(currency)),
+        }
     }
 
     /// The currency that the rates are of.
@@ -145,7 +169,11 @@ mod tests {
 
     #[test]
     fn a_base_is_worth_one_of_itself() {
-        assert_eq!(DayRates::new(Currency::USD, [(Currency::USD, rate("1.1"))]), None);
+        let bad = |rates: &[(Currency, Rate)]| DayRates::new(Currency::USD, rates.to_vec());
+        let other = [(Currency::USD, rate("1.1"))];
+        assert_eq!(bad(&other), Err(BadRates::Base(Currency::USD)));
+        let twice = [(currency("EUR"), rate("0.9")), (currency("EUR"), rate("0.9"))];
+        assert_eq!(bad(&twice), Err(BadRates::Twice(currency("EUR"))));
         let day = DayRates::new(Currency::USD, [(Currency::USD, rate("1.0"))]).expect("one");
         assert_eq!(day.rates(), []);
     }

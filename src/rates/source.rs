@@ -225,5 +225,5 @@ fn day_rates(record: &RatesRecord) -> Option<DayRates> {
     let pair =
         |(code, rate): &([u8; 3], u64)| Some((Currency::from_bytes(*code)?, Rate::new(*rate)?));
     let rates: Option<Vec<_>> = record.rates.iter().map(pair).collect();
-    DayRates::new(Currency::from_bytes(record.base)?, rates?)
+    DayRates::new(Currency::from_bytes(record.base)?, rates?).ok()
 }

@@ -117,12 +117,16 @@ fn questions_that_make_no_sense_are_refused() {
     check("balances", 400, "missing_affiliate");
     check("balances?affiliate=nobody", 404, "not_found");
     check("balances?affiliate=pub-7&colour=red", 400, "bad_parameter");
+    check("balances?affiliate=pub-7&from=2026-01-01&to=2026-01-02", 400, "bad_parameter");
     check("ledger?affiliate=pub-7&cursor=x", 400, "bad_cursor");
+    check("ledger?affiliate=pub-7&format=csv", 400, "bad_parameter");
+    check("ledger?affiliate=pub-7&from=2026-01-01&to=2026-01-02", 400, "bad_parameter");
     check("ledger?affiliate=pub-7&limit=0", 400, "bad_limit");
     check("statements?affiliate=pub-7", 400, "bad_date");
     check("statements?affiliate=pub-7&from=2026-01-02&to=2026-01-02", 400, "bad_range");
     let days = "affiliate=pub-7&from=2026-01-01&to=2026-01-02";
     check(&format!("statements?{days}&format=xml"), 400, "bad_format");
+    check(&format!("statements?{days}&limit=10"), 400, "bad_parameter");
     check("ledger/proofs/short", 400, "bad_conversion_id");
     check("ledger/proofs/0000000000000000000000", 404, "not_found");
 }

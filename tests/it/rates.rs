@@ -271,6 +271,8 @@ fn rates_that_are_not_well_formed_change_nothing_and_say_why() {
     check("2026-01-01", r#"{"base":"USD","rates":{"EUR":"0"}}"#, "bad_rate");
     check("2026-01-01", r#"{"base":"USD","rates":{"EUR":"0.1234567891"}}"#, "bad_rate");
     check("2026-01-01", r#"{"base":"USD","rates":{"USD":"2"}}"#, "bad_rate");
+    check("2026-01-01", r#"{"base":"USD","rates":{"EUR":"0.92","eur":"9.2"}}"#, "bad_rate");
+    check("2026-01-01", r#"{"base":"USD","rates":{"EUR":"0.92","EUR":"9.2"}}"#, "bad_body");
     let absent = server.admin("/api/v1/rates/2026-01-01");
     assert_eq!((absent.status, absent.json()["error"]["code"].clone()), (404, "not_found".into()));
     assert_eq!(server.admin("/api/v1/rates/tomorrow").status, 400);

@@ -352,6 +352,16 @@ fn reports_stay_exact_while_the_server_is_killed_under_load() {
 }
 
 #[test]
+fn days_of_a_report_are_days_whatever_the_clocks_do() {
+    let server = Setup::new().key("network.time_zone", "Europe/Berlin").start();
+    // From summer to winter time: 400 days, and an hour.
+    let answer = server.admin("/api/v1/reports?from=2026-09-30&to=2027-11-04");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = server.admin("/api/v1/reports?from=2026-09-30&to=2027-11-05");
+    assert_eq!(answer.json()["error"]["code"], "bad_range");
+}
+
+#[test]
 fn questions_that_make_no_sense_are_refused() {
     let server = Server::start();
     let check = |call: &str, status: u16, code: &str| {
