@@ -129,7 +129,7 @@ impl Meters {
     /// Counts, from what the store has, the offers that have no meter yet, or none with the totals
     /// that they want, and are wanted so since a catalog or longer. Nobody may decide by an older
     /// catalog any more: what was accepted uncounted is in the writer's hands then. Counted is the
-    /// month of `now_ms`, and what is later.
+    /// month of `now_ms`, or that of the newest conversion if it is earlier, and what is later.
     ///
     /// # Errors
     /// When the store cannot be waited for or read; these offers then have no meter still.
@@ -166,7 +166,10 @@ impl Meters {
         let fresh = |wish: &Wish| Counts::new(self.calendar.clone(), wish.in_total);
         let counts = missing.iter().map(|(offer, wish)| (*offer, fresh(wish))).collect();
         let mut folded = Folded { counts, total_from: RecordId::from_bytes([u8::MAX; 16]) };
-        let mut from_ms = self.calendar.span(Period::Month, now_ms).from_ms;
+        // A clock that is ahead, and corrected later, must not make a month begin anew.
+        let newest = store.newest_conversion().await?;
+        let in_month_ms = newest.map_or(now_ms, |newest| newest.time_ms().min(now_ms));
+        let mut from_ms = self.calendar.span(Period::Month, in_month_ms).from_ms;
         let in_total = missing.iter().filter(|(_, wish)| wish.in_total);
         let in_total: BTreeSet<_> = in_total.map(|(offer, _)| *offer).collect();
         if in_total.is_empty() {

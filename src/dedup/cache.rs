@@ -119,8 +119,12 @@ impl Cache {
         self.count(is_new);
     }
 
-    /// Remembers a settled claim, unless one is remembered that may be newer.
+    /// Remembers a settled claim that the store knows, unless one is remembered that may be newer,
+    /// or the generation is full: newer ones do not go for it.
     pub fn insert_older(&self, key: [u8; 16], known: Known) {
+        if self.entries.load(Ordering::Relaxed) + 1 >= self.entries_max {
+            return;
+        }
         let is_new = {
             let generations = self.generations.load();
             let is_older = || generations.previous.contains_key(&key);
@@ -288,6 +292,20 @@ mod tests {
         for n in 0..KEYS {
             assert_eq!(cache.get(&key(n)), Some(known(n)), "{n}");
         }
+    }
+
+    #[test]
+    fn a_small_cache_is_warmed_with_the_newest_and_no_more_than_it_holds() {
+        let cache = Cache::new(10, Arc::default());
+        // Newest first, as a start reads them.
+        for n in (1..=100).rev() {
+            cache.insert_older(key(n), known(n));
+        }
+        assert!(cache.fill().1 <= 10);
+        assert_eq!(cache.get(&key(100)), Some(known(100)));
+        assert_eq!(cache.get(&key(1)), None);
+        cache.insert(key(101), known(101));
+        assert_eq!(cache.get(&key(100)), Some(known(100)), "in the older generation, if not here");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::records::{InboundHead, begin_inbound_page, encode_inbound};
 use super::sampling::Sampling;
 use super::schema::Table;
 use super::{Store, SubmitError};
-use crate::limits::INBOUND_PAGE_BYTES;
+use crate::limits::{INBOUND_PAGE_BYTES, INBOUND_WAITED_MS_MAX};
 use crate::model::rate::Day;
 use crate::model::reasons::Refusal;
 
@@ -65,11 +65,24 @@ impl Arrivals {
     pub fn write(&mut self, batch: &mut Batch, start: u64, number: u64) {
         let (mut rows, mut from, mut page) = (self.rows.as_slice(), 0, 0);
         while !rows.is_empty() {
-            let fits = |row: &&Row| row.end - from <= INBOUND_PAGE_BYTES;
-            let count = rows.iter().take_while(fits).count().clamp(1, usize::from(u16::MAX));
+            let mut span: Option<(u64, u64)> = None;
+            let fits = |row: &&Row| {
+                let time_ms = row.time_ms;
+                let (oldest_ms, newest_ms) = span.unwrap_or((time_ms, time_ms));
+                let (oldest_ms, newest_ms) = (oldest_ms.min(time_ms), newest_ms.max(time_ms));
+                let has_room = row.end - from <= INBOUND_PAGE_BYTES;
+                // A page is named by its newest row; rows are looked for until so long after theirs.
+                let is_near = newest_ms - oldest_ms < INBOUND_WAITED_MS_MAX;
+                let fits = span.is_none() || has_room && is_near;
+                if fits {
+                    span = Some((oldest_ms, newest_ms));
+                }
+                fits
+            };
+            let count = rows.iter().take(usize::from(u16::MAX)).take_while(fits).count();
             let (own, others) = rows.split_at(count);
             let end = own.last().map_or(from, |row| row.end);
-            let newest_ms = own.iter().map(|row| row.time_ms).max().unwrap_or_default();
+            let newest_ms = span.map_or(0, |(_, newest_ms)| newest_ms);
             let id = keys::inbound_page_id(newest_ms, start, number, page);
             batch.put(Table::Inbound, &keys::inbound_page(&id), |out| {
                 begin_inbound_page(out);
@@ -164,5 +177,32 @@ mod tests {
         assert_eq!(times, (0..300).collect::<Vec<_>>());
         assert!(pages > 3);
         assert_eq!(clicks.iter().map(|(click, _)| *click).collect::<Vec<_>>(), [0, 100, 200]);
+    }
+
+    #[test]
+    fn what_waited_for_a_disk_is_in_pages_that_its_time_leads_to() {
+        let (mut arrivals, mut batch) = (Arrivals::default(), Batch::default());
+        // One a second for three minutes, with a clock that is set back in between.
+        let times: Vec<u64> = (100..190).chain(70..160).map(|second| second * 1000).collect();
+        for time_ms in &times {
+            let head = InboundHead { time_ms: *time_ms, ..InboundHead::default() };
+            arrivals.push(&Arrival { head, text: &|_| 0 });
+        }
+        arrivals.write(&mut batch, 1, 2);
+        let mut found = Vec::new();
+        for change in batch.changes() {
+            let super::super::engine::Change::Put(Table::Inbound, key, value) = change else {
+                panic!("{change:?}")
+            };
+            let page = keys::inbound_page_of(key).expect("a page");
+            let page_ms = RecordId::from_bytes(page).time_ms();
+            for row in decode_inbound_page(value).expect("decodes") {
+                let time_ms = row.head.time_ms;
+                let looked_at = time_ms..time_ms + INBOUND_WAITED_MS_MAX;
+                assert!(looked_at.contains(&page_ms), "{time_ms} in the page of {page_ms}");
+                found.push(time_ms);
+            }
+        }
+        assert_eq!(found, times);
     }
 }

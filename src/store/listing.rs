@@ -9,7 +9,7 @@ use super::engine::{Direction, Engine};
 use super::keys::{DedupeKey, RecordKey, Subject};
 use super::records::ConversionRecord;
 use super::schema::Table;
-use super::{ReadError, Store, StoredConversion, keys, records};
+use super::{ReadError, Store, StoredConversion, identity, keys, records};
 use crate::click_id::RecordId;
 use crate::limits::{PAGE_ROWS_SCANNED_MAX, TRACE_CONVERSIONS_MAX, UNFILED_MANY};
 
@@ -244,6 +244,15 @@ impl Store {
             Ok::<_, ReadError>(rows)
         };
         self.readers.run(read).await?
+    }
+
+    /// The newest conversion.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    pub async fn newest_conversion(&self) -> Result<Option<RecordId>, ReadError> {
+        let read = |engine: &dyn Engine| identity::newest(engine, Table::Conversions);
+        Ok(self.readers.run(read).await??)
     }
 
     /// Shows `visit` the newest `count` of the conversions that were there when the store was

@@ -87,9 +87,14 @@ impl Refusals {
 
     /// Adds what is fresh to the sums of the quarter of an hour.
     fn look(&self, kept: &mut Kept, now_ms: u64) {
-        kept.quarter = kept.quarter.max(Quarter::of_ms(now_ms));
         let mut nobodys = self.all.each_ref().map(|all| all.load(Ordering::Acquire));
         let fresh = std::mem::take(&mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = |counts: &ByReason| counts.iter().sum::<u64>();
+        let is_news = all(&nobodys) > all(&kept.nobodys) + all(&kept.known);
+        // A clock that is ahead while nothing is refused moves nothing.
+        if is_news || !fresh.is_empty() {
+            kept.quarter = kept.quarter.max(Quarter::of_ms(now_ms));
+        }
         for (whose, counts) in fresh {
             kept.known.iter_mut().zip(&counts).for_each(|(known, count)| *known += count);
             kept.add(whose, &counts);
@@ -195,6 +200,11 @@ mod tests {
         refusals.count(Refusal::ForgedClickId, None);
         refusals.look(&mut kept, HOUR_MS);
         assert_eq!(sums(&kept), [(4, 0, 2), (4, 2, 2), (8, 0, 2)], "a clock that was set back");
+        // Ahead, and corrected before anything was refused.
+        refusals.look(&mut kept, 9 * HOUR_MS);
+        refusals.count(Refusal::ForgedClickId, None);
+        refusals.look(&mut kept, 2 * HOUR_MS);
+        assert_eq!(sums(&kept), [(4, 0, 2), (4, 2, 2), (8, 0, 3)]);
     }
 
     #[test]

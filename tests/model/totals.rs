@@ -375,3 +375,32 @@ impl Life {
         world.durable = self.disk.crash();
     }
 }
+
+#[test]
+fn a_clock_that_is_ahead_while_a_month_is_counted_lets_it_not_begin_anew() {
+    // On November 30, at 20 o'clock.
+    const NOW_MS: u64 = 1796068800000;
+    let disk = Arc::new(Disk::new(Tables::default(), Rng::new(1)));
+    let (store, identity) =
+        Store::on(Arc::clone(&disk) as _, 0, [7; 32], Arc::new(Unobserved)).expect("it opens");
+    let store = Arc::new(store);
+    let minter = Minter::new(0, identity.starts, identity.newest_ms);
+    let plain =
+        Plain { event: EVENTS[0], payout: 1, statuses: vec![Status::Approved], over: false };
+    let id = minter.mint(NOW_MS, offer(), affiliate(1));
+    store.commit_conversion(id, &plain.record(), Arc::new(Ticket::default())).expect("queued");
+    store.writer().append_once(&mut AppendBuffers::default());
+    store.writer().sync_once(&mut Appended::default());
+    for in_total in [false, true] {
+        let meters = Arc::new(Meters::new(Calendar::new(jiff::tz::TimeZone::UTC)));
+        let metered = Metered { offer: offer(), in_total };
+        let place = meters.want(&[metered]);
+        let (counting, counted) = (Arc::clone(&meters), Arc::clone(&store));
+        let ahead_ms = NOW_MS + 8 * HOUR_MS;
+        let count = async move { counting.count(place, &counted, ahead_ms).await };
+        alone(&store, count).expect("the disk is sound");
+        let meter = meters.of(metered).expect("counted");
+        let month = Cap::new(Whose::Offer, Vec::new(), Period::Month, Some(1), None);
+        assert!(!has_room(&meter, month, EVENTS[0], 1, NOW_MS + 1), "in total: {in_total}");
+    }
+}
