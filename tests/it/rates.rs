@@ -164,11 +164,14 @@ fn a_conversion_may_be_approved_and_taken_back_in_part_while_it_waits_for_its_ra
     for query in [
         "event=sale&txn_id=T&amount=1600&currency=JPY&status=pending",
         "event=sale&txn_id=T&status=approved",
-        "event=refund&txn_id=T&amount=400",
+        "event=refund&txn_id=T&amount=400&currency=JPY",
     ] {
         let answer = server.postback(&format!("click_id={click}&{query}"));
         assert_eq!(answer.http.status, 200, "{query}: {answer:?}");
     }
+    // Without a currency these are euros.
+    let refund = format!("click_id={click}&event=refund&txn_id=T&reversal_id=R&amount=4");
+    assert_eq!(server.postback(&refund).verdict(), (400, "refused", "bad_currency"));
     assert_eq!(put(&server, &today(), TODAY).status, 200);
     let priced = eventually("the price", || {
         let kept = server.conversions("event=sale").remove(0);
