@@ -1,10 +1,11 @@
-//! Affiliates by ID and by number, in the catalog still or not.
+//! Affiliates by ID and by number, and offers of clicks, in the catalog still or not.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::ApiError;
 use super::server::AdminState;
+use crate::click_id::RecordId;
 use crate::model::ids::AffiliateNumber;
 use crate::store::engine::EngineError;
 use crate::store::keys::Numbered;
@@ -17,6 +18,51 @@ pub async fn number(state: &AdminState, id: &str) -> Result<Option<AffiliateNumb
     Ok(number.map_err(ReadError::from)?)
 }
 
+/// What a click's offer and affiliate are called; `None` where it has none.
+pub async fn of_click(
+    state: &AdminState,
+    click: RecordId,
+) -> Result<(Option<String>, Option<String>), ApiError> {
+    let (offer, affiliate) = (click.offer(), click.affiliate());
+    let catalog = state.catalog.load_full();
+    let listed = catalog.offer_by_number(offer).map(|offer| offer.id.to_string());
+    let offer = name(state, Numbered::Offer, offer.get(), listed).await?;
+    let listed = catalog.affiliate_by_number(affiliate).map(|affiliate| affiliate.id.to_string());
+    Ok((offer, name(state, Numbered::Affiliate, affiliate.get(), listed).await?))
+}
+
+async fn name(
+    state: &AdminState,
+    of: Numbered,
+    number: u32,
+    listed: Option<String>,
+) -> Result<Option<String>, ApiError> {
+    // Number 0 is nobody's.
+    if listed.is_some() || number == 0 {
+        return Ok(listed);
+    }
+    Ok(named(state, of, HashMap::from([(number, None)])).await?.remove(&number).flatten())
+}
+
+/// Says of numbers whose they are, or were.
+async fn named(
+    state: &AdminState,
+    of: Numbered,
+    mut names: HashMap<u32, Option<String>>,
+) -> Result<HashMap<u32, Option<String>>, ApiError> {
+    if names.is_empty() {
+        return Ok(names);
+    }
+    let store = Arc::clone(&state.store);
+    // All that ever had a number are walked over: nothing for the readers, whom postbacks need.
+    let look = move || {
+        store.view().names(of, &mut names)?;
+        Ok::<_, EngineError>(names)
+    };
+    let names = tokio::task::spawn_blocking(look).await.map_err(ApiError::work_failed)?;
+    Ok(names.map_err(ReadError::from)?)
+}
+
 /// What affiliates are called.
 #[derive(Default)]
 pub struct Names(HashMap<u32, Option<String>>);
@@ -27,18 +73,8 @@ impl Names {
         state: &AdminState,
         numbers: impl Iterator<Item = AffiliateNumber>,
     ) -> Result<Self, ApiError> {
-        let mut names: HashMap<_, _> = numbers.map(|number| (number.get(), None)).collect();
-        if names.is_empty() {
-            return Ok(Self::default());
-        }
-        let store = Arc::clone(&state.store);
-        // All that ever had a number are walked over: nothing for the readers, whom postbacks need.
-        let look = move || {
-            store.view().names(Numbered::Affiliate, &mut names)?;
-            Ok::<_, EngineError>(Self(names))
-        };
-        let names = tokio::task::spawn_blocking(look).await.map_err(ApiError::work_failed)?;
-        Ok(names.map_err(ReadError::from)?)
+        let names = numbers.map(|number| (number.get(), None)).collect();
+        Ok(Self(named(state, Numbered::Affiliate, names).await?))
     }
 
     /// Of those that were not in the catalog when their conversions were counted: such a record

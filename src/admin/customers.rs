@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 
-use super::affiliates::Names;
+use super::affiliates::{self, Names};
 use super::error::ApiError;
 use super::server::AdminState;
 use super::shapes::{Conversion, Customer, rfc3339};
@@ -45,8 +45,10 @@ pub async fn customer(
         binding.and_then(|binding| catalog.customer_window_ms(binding.conversion.offer()));
     let until = bound_ms.zip(window_ms).map(|(from, window)| from.saturating_add(window));
     let click = binding.map(|binding| binding.click);
-    let offer = click.and_then(|click| catalog.offer_by_number(click.offer()));
-    let affiliate = click.and_then(|click| catalog.affiliate_by_number(click.affiliate()));
+    let (offer, affiliate) = match click {
+        Some(click) => affiliates::of_click(&state, click).await?,
+        None => (None, None),
+    };
     let names = Names::of_unnamed(&state, &conversions).await?;
     let shape = |row| Conversion::of(row, &names);
     Ok(Json(Customer {
@@ -54,8 +56,8 @@ pub async fn customer(
         customer_id: customer_id.to_owned(),
         click_id: click.map(|click| state.keyring.sign(click).to_text().to_string()),
         conversion_id: binding.map(|binding| binding.conversion.to_text().to_string()),
-        offer: offer.map(|offer| offer.id.to_string()),
-        affiliate: affiliate.map(|affiliate| affiliate.id.to_string()),
+        offer,
+        affiliate,
         since: bound_ms.map(rfc3339),
         until: until.map(rfc3339),
         conversions: conversions.iter().map(shape).collect::<Result<_, _>>()?,

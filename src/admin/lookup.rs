@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 
-use super::affiliates::Names;
+use super::affiliates::{self, Names};
 use super::error::ApiError;
 use super::inbound::{Inbound, page_key};
 use super::ledger;
@@ -225,9 +225,6 @@ fn parse_click(state: &AdminState, id: &str) -> Result<ClickId, ApiError> {
 
 async fn stored_click(state: &AdminState, id: ClickId) -> Result<Option<Click>, ApiError> {
     let Some(stored) = state.store.click(id.record()).await? else { return Ok(None) };
-    let catalog = state.catalog.load_full();
-    let offer = catalog.offer_by_number(id.record().offer()).map(|offer| &*offer.id);
-    let affiliate =
-        catalog.affiliate_by_number(id.record().affiliate()).map(|affiliate| &*affiliate.id);
+    let (offer, affiliate) = affiliates::of_click(state, id.record()).await?;
     Ok(Some(Click::of(id, &stored, offer, affiliate)?))
 }

@@ -24,7 +24,6 @@ use crate::store::{StoredClick, StoredConversion};
 pub struct Click {
     /// 33 characters.
     click_id: String,
-    /// Its ID, if it is in the catalog.
     offer: Option<String>,
     affiliate: Option<String>,
     time: String,
@@ -108,9 +107,9 @@ pub struct Customer {
     pub click_id: Option<String>,
     /// The conversion that bound it.
     pub conversion_id: Option<String>,
-    /// The click's offer, if it is in the catalog.
+    /// The click's offer.
     pub offer: Option<String>,
-    /// The click's affiliate, if it is in the catalog.
+    /// The click's affiliate.
     pub affiliate: Option<String>,
     /// Since when it is bound.
     pub since: Option<String>,
@@ -161,8 +160,8 @@ impl Click {
     pub fn of(
         id: ClickId,
         stored: &StoredClick,
-        offer: Option<&str>,
-        affiliate: Option<&str>,
+        offer: Option<String>,
+        affiliate: Option<String>,
     ) -> Result<Self, ApiError> {
         let ClickRecord {
             subs,
@@ -180,8 +179,8 @@ impl Click {
         let subs = subs.iter().enumerate().filter(|(_, sub)| !sub.is_empty());
         Ok(Self {
             click_id: id.to_text().to_string(),
-            offer: offer.map(str::to_owned),
-            affiliate: affiliate.map(str::to_owned),
+            offer,
+            affiliate,
             time: rfc3339(id.record().time_ms()),
             subs: subs.map(|(place, sub)| (format!("sub{}", place + 1), (*sub).into())).collect(),
             params: object(&passed),

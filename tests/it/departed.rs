@@ -75,6 +75,8 @@ fn an_affiliate_that_has_left_the_catalog_has_all_its_conversions_by_its_id() {
     assert_eq!(server.api(&format!("conversions/{id}"))["affiliate"], "pub-7");
     let customer = server.api("customers/acme/K-1");
     assert_eq!(customer["conversions"][0]["affiliate"], "pub-7", "{customer}");
+    assert_eq!(customer["affiliate"], "pub-7", "{customer}");
+    assert_eq!(server.api(&format!("clicks/{click}"))["affiliate"], "pub-7");
     let trace = server.api("trace/T-2");
     let entries = trace["entries"].as_array().expect("entries");
     let traced: Vec<_> = entries.iter().filter(|entry| entry["kind"] == "conversion").collect();
@@ -85,6 +87,13 @@ fn an_affiliate_that_has_left_the_catalog_has_all_its_conversions_by_its_id() {
     assert_eq!((&totals["conversions"], &totals["payout"]), (&json!(2), &json!("12.00")));
     assert_eq!(server.api("balances?affiliate=pub-7")["balances"][0]["owed"], "12.00");
     assert_eq!(server.api("fraud?affiliate=pub-7")["conversions"], 2);
+
+    // So are the click's and the customer's offer, once that has left.
+    put(&server, &catalog("summer", &["sale"], &["pub-8"]));
+    for call in [format!("clicks/{click}"), "customers/acme/K-1".to_owned()] {
+        let shown = server.api(&call);
+        assert_eq!((&shown["offer"], &shown["affiliate"]), (&json!("spring"), &json!("pub-7")));
+    }
 
     // What is judged again says whose it is, too.
     put(&server, &catalog("spring", &["sale", "lead"], &["pub-8"]));
