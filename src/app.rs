@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
-use crate::admin::{self, AdminState, AdminTokens};
+use crate::admin::{self, AdminState, AdminTokens, Jobs};
 use crate::audit::Author;
 use crate::auth::Nonces;
 use crate::backup::{Backups, remove_copies, unfinished_restore};
@@ -264,7 +264,7 @@ impl Server {
             store: Arc::clone(&store),
             catalog: in_force,
             source: Arc::clone(&source),
-            jobs: Arc::default(),
+            jobs: Arc::new(Jobs::new(identity.starts)),
             backups: Backups::configured(&config),
             drain: drain.clone(),
             proofs: Arc::new(Semaphore::new(PROOFS_AT_ONCE_MAX)),

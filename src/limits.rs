@@ -395,6 +395,8 @@ pub const HTTP2_BROKEN_MAX: usize = 100;
 pub const HTTP2_WINDOW_BYTES: u32 = BODY_BYTES_MAX as u32;
 /// The same of one admin request: files, over long ways.
 pub const ADMIN_HTTP2_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of a large answer of the admin API that are handed on at once.
+pub const ADMIN_BODY_PIECE_BYTES: usize = 64 << 10;
 /// Bytes of an answer that wait for an HTTP/2 client to read them.
 pub const HTTP2_SEND_BYTES_MAX: usize = 64 << 10;
 /// How long an HTTP/2 client that was told to go may do nothing before it is cut off.

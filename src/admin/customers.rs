@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 
 use super::affiliates::{self, Names};
 use super::error::ApiError;
+use super::question::InPath;
 use super::server::AdminState;
 use super::shapes::{Conversion, Customer, rfc3339};
 use crate::dedup::{Claim, CustomerWindows};
@@ -25,7 +26,7 @@ use crate::model::ids::ID_BYTES_MAX;
 )]
 pub async fn customer(
     State(state): State<Arc<AdminState>>,
-    Path((advertiser, customer_id)): Path<(String, String)>,
+    InPath((advertiser, customer_id)): InPath<(String, String)>,
 ) -> Result<Json<Customer>, ApiError> {
     let unknown = || ApiError::not_found("the advertiser has no such customer");
     if advertiser.len() > ID_BYTES_MAX || customer_id.len() > TXN_ID_BYTES_MAX {

@@ -76,7 +76,7 @@ pub async fn erase(
     let (subject, dry_run) = (subject(&state, &body)?, body.dry_run);
     let runtime = Handle::current();
     let (kept, is_kept) = oneshot::channel();
-    let (id, job, _) = begin(&state, ERASE, move |state| {
+    let (job, _) = begin(&state, ERASE, move |state| {
         runtime.block_on(async {
             if dry_run {
                 return would_erase(state, subject).await;
@@ -104,7 +104,7 @@ pub async fn erase(
             Err(_) => return Err(ApiError::work_failed("the erasure ended badly")),
         }
     }
-    Ok(accepted(id, job))
+    Ok(accepted(job))
 }
 
 fn subject(state: &AdminState, body: &Erasure) -> Result<Subject, ApiError> {
@@ -216,7 +216,7 @@ async fn resume(state: &Arc<AdminState>, subject: Subject) {
         let begun =
             begin(state, ERASE, move |state| runtime.block_on(erased(state, subject, true)));
         let is_over = match begun {
-            Ok((.., ended)) => ended.await.is_ok(),
+            Ok((_, ended)) => ended.await.is_ok(),
             Err(_) => false,
         };
         let rest = if state.jobs.take_refused() { ERASURES_GIVE_WAY } else { ERASURES_REST };

@@ -80,6 +80,12 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// 405: the path knows other methods; `Allow` says which.
+    pub fn method_not_allowed() -> Self {
+        let message = "this path has no such method";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
     /// 404: no text of that version is there.
     pub fn version_not_kept() -> Self {
         let message = "the text of this version is not kept: GET /api/v1/catalog/versions says of \
@@ -113,10 +119,10 @@ impl ApiError {
     }
 
     /// 409: one job at a time.
-    pub fn job_running(id: u64) -> Self {
+    pub fn job_running(id: String) -> Self {
         let message = "another job is running; wait for its end";
         Self::new(StatusCode::CONFLICT, "job_running", message)
-            .with(|shape| shape.job_id = Some(id.to_string()))
+            .with(|shape| shape.job_id = Some(id))
     }
 
     /// 409: nobody has said where backups go.

@@ -5,19 +5,22 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::Bytes;
-use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 
-/// A whole body and what is given back with its end.
+use crate::limits::ADMIN_BODY_PIECE_BYTES;
+
+/// A body and what is given back with its end. It is sent in pieces: hyper drops a body as soon as
+/// it has all of it, however long the client takes, and an HTTP/2 connection stays only as long as
+/// pieces are taken.
 pub struct Held<P> {
-    body: Full<Bytes>,
+    rest: Bytes,
     _held: P,
 }
 
 impl<P> Held<P> {
     /// Sends `text`, holding `held`.
     pub fn new(text: String, held: P) -> Self {
-        Self { body: Full::new(Bytes::from(text)), _held: held }
+        Self { rest: Bytes::from(text), _held: held }
     }
 }
 
@@ -27,16 +30,20 @@ impl<P: Unpin> Body for Held<P> {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let piece = self.rest.len().min(ADMIN_BODY_PIECE_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        SizeHint::with_exact(self.rest.len() as u64)
     }
 }

@@ -291,8 +291,8 @@ pub async fn reprocess(
             ended.map(|()| result)
         })
     };
-    let (id, job, _) = begin(&state, "reprocess", work)?;
-    Ok(accepted(id, job))
+    let (job, _) = begin(&state, "reprocess", work)?;
+    Ok(accepted(job))
 }
 
 /// What came of the postbacks, as far as it went.

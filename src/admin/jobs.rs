@@ -5,7 +5,7 @@ use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{HeaderValue, LOCATION};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 use super::audit;
 use super::error::ApiError;
+use super::question::InPath;
 use super::server::AdminState;
 use super::shapes::rfc3339;
 use crate::audit::Author;
@@ -44,8 +45,12 @@ pub struct Job {
 }
 
 /// The jobs of this process: one under way, and the last that have ended.
-#[derive(Debug, Default)]
-pub struct Jobs(Mutex<Kept>);
+#[derive(Debug)]
+pub struct Jobs {
+    /// Which start of the server this is: no other process's job has the same ID.
+    start: u64,
+    kept: Mutex<Kept>,
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -56,16 +61,22 @@ struct Kept {
 }
 
 impl Jobs {
+    /// No job yet in this start of the server.
+    #[must_use]
+    pub fn new(start: u64) -> Self {
+        Self { start, kept: Mutex::default() }
+    }
+
     /// Begins a job, if none is under way.
-    fn begin(&self, kind: &'static str, now_ms: u64) -> Result<(u64, Job), ApiError> {
+    fn begin(&self, kind: &'static str, now_ms: u64) -> Result<Job, ApiError> {
         let mut kept = self.lock();
-        if kept.is_under_way() {
+        if let Some(running) = kept.under_way().map(|job| job.job_id.clone()) {
             kept.has_refused = true;
-            return Err(ApiError::job_running(kept.begun));
+            return Err(ApiError::job_running(running));
         }
         kept.begun += 1;
         let job = Job {
-            job_id: kept.begun.to_string(),
+            job_id: format!("{}-{}", self.start, kept.begun),
             kind,
             status: "running",
             started: rfc3339(now_ms),
@@ -77,11 +88,10 @@ impl Jobs {
         if kept.jobs.len() > JOBS_KEPT_MAX {
             kept.jobs.pop_front();
         }
-        Ok((kept.begun, job))
+        Ok(job)
     }
 
-    fn end(&self, id: u64, now_ms: u64, result: Result<Value, String>) {
-        let id = id.to_string();
+    fn end(&self, id: &str, now_ms: u64, result: Result<Value, String>) {
         if let Some(job) = self.lock().jobs.iter_mut().find(|job| job.job_id == id) {
             job.ended = Some(rfc3339(now_ms));
             match result {
@@ -93,7 +103,7 @@ impl Jobs {
 
     /// Whether one is under way.
     pub(super) fn is_under_way(&self) -> bool {
-        self.lock().is_under_way()
+        self.lock().under_way().is_some()
     }
 
     /// Whether somebody was refused since this was asked last, because another was under way.
@@ -102,13 +112,13 @@ impl Jobs {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Kept {
-    fn is_under_way(&self) -> bool {
-        self.jobs.back().is_some_and(|job| job.status == "running")
+    fn under_way(&self) -> Option<&Job> {
+        self.jobs.back().filter(|job| job.status == "running")
     }
 }
 
@@ -118,9 +128,9 @@ pub(super) fn begin(
     state: &Arc<AdminState>,
     kind: &'static str,
     work: impl FnOnce(&AdminState) -> Result<Value, String> + Send + 'static,
-) -> Result<(u64, Job, JoinHandle<()>), ApiError> {
-    let (id, job) = state.jobs.begin(kind, state.clock.now_ms())?;
-    let state = Arc::clone(state);
+) -> Result<(Job, JoinHandle<()>), ApiError> {
+    let job = state.jobs.begin(kind, state.clock.now_ms())?;
+    let (state, id) = (Arc::clone(state), job.job_id.clone());
     let ended = tokio::task::spawn_blocking(move || {
         // Of its own: a thread that has yielded once can never go back.
         let result = std::thread::scope(|scope| {
@@ -132,14 +142,15 @@ pub(super) fn begin(
         if let Err(error) = &result {
             tracing::warn!(kind, error, "a job failed");
         }
-        state.jobs.end(id, state.clock.now_ms(), result);
+        state.jobs.end(&id, state.clock.now_ms(), result);
     });
-    Ok((id, job, ended))
+    Ok((job, ended))
 }
 
-pub(super) fn accepted(id: u64, job: Job) -> Response {
+pub(super) fn accepted(job: Job) -> Response {
+    let location = HeaderValue::try_from(format!("/api/v1/jobs/{}", job.job_id));
     let mut response = (StatusCode::ACCEPTED, Json(job)).into_response();
-    if let Ok(location) = HeaderValue::try_from(format!("/api/v1/jobs/{id}")) {
+    if let Ok(location) = location {
         response.headers_mut().insert(LOCATION, location);
     }
     response
@@ -154,12 +165,12 @@ pub async fn verify(
     State(state): State<Arc<AdminState>>,
     Extension(by): Extension<Author>,
 ) -> Result<Response, ApiError> {
-    let (id, job, _) = begin(&state, "verify", |state| {
+    let (job, _) = begin(&state, "verify", |state| {
         yield_to_others();
         verify_copy(&state.store, &verified_copy(&state.store_path))
     })?;
     audit::keep_soon(&state, &by, AuditAction::Verify, &json!({ "job_id": job.job_id }));
-    Ok(accepted(id, job))
+    Ok(accepted(job))
 }
 
 /// Makes a backup of the store as it is now, and verifies it.
@@ -174,15 +185,15 @@ pub async fn backup(
     if state.backups.is_none() {
         return Err(ApiError::no_backup_path());
     }
-    let (id, job, _) = begin(&state, BACKUP, take_backup)?;
+    let (job, _) = begin(&state, BACKUP, take_backup)?;
     audit::keep_soon(&state, &by, AuditAction::Backup, &json!({ "job_id": job.job_id }));
-    Ok(accepted(id, job))
+    Ok(accepted(job))
 }
 
 /// Makes a backup and waits for its end; false if another job is under way.
 pub async fn back_up(state: &Arc<AdminState>) -> bool {
     match begin(state, BACKUP, take_backup) {
-        Ok((.., ended)) => ended.await.is_ok(),
+        Ok((_, ended)) => ended.await.is_ok(),
         Err(_) => false,
     }
 }
@@ -195,7 +206,7 @@ pub async fn back_up(state: &Arc<AdminState>) -> bool {
 )]
 pub async fn job(
     State(state): State<Arc<AdminState>>,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Json<Job>, ApiError> {
     let job = state.jobs.lock().jobs.iter().find(|job| job.job_id == id).cloned();
     job.map(Json).ok_or_else(|| ApiError::not_found("no such job, or it is long over"))

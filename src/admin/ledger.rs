@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::affiliates;
 use super::error::ApiError;
-use super::question::{self, page_rows, understood};
+use super::question::{self, InPath, page_rows, understood};
 use super::server::AdminState;
 use crate::click_id::RecordId;
 use crate::ledger::{self, Proof, ProveError, Sealed};
@@ -176,7 +176,7 @@ pub async fn postings(
 )]
 pub async fn proof(
     State(state): State<Arc<AdminState>>,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Json<Proof>, ApiError> {
     let wrong = || ApiError::bad_request("bad_conversion_id", "not a conversion ID");
     let id = RecordId::parse(id.as_bytes()).ok_or_else(wrong)?;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 
 use super::affiliates::{self, Names};
 use super::error::ApiError;
 use super::inbound::{Inbound, page_key};
 use super::ledger;
+use super::question::InPath;
 use super::server::AdminState;
 use super::shapes::{Click, Conversion, Trace, TraceEntry, TracedRecord, rfc3339};
 use crate::click_id::{ClickId, RecordId};
@@ -27,7 +28,7 @@ use crate::store::{FoundInbound, StoredConversion};
 )]
 pub async fn click(
     State(state): State<Arc<AdminState>>,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Json<Click>, ApiError> {
     let id = parse_click(&state, &id)?;
     let click = stored_click(&state, id).await?;
@@ -44,7 +45,7 @@ pub async fn click(
 )]
 pub async fn conversion(
     State(state): State<Arc<AdminState>>,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Json<Conversion>, ApiError> {
     let parsed = RecordId::parse(id.as_bytes()).ok_or_else(|| {
         ApiError::bad_request(
@@ -66,7 +67,7 @@ pub async fn conversion(
 )]
 pub async fn trace(
     State(state): State<Arc<AdminState>>,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Json<Trace>, ApiError> {
     let mut clicks = Vec::new();
     let mut conversions: Vec<StoredConversion> = Vec::new();

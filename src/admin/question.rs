@@ -1,7 +1,9 @@
 //! What the questions of listings and reports have in common: how they are read, and their words.
 
-use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 use crate::limits::PAGE_ROWS_MAX;
@@ -13,6 +15,20 @@ pub fn understood<T>(asked: Result<Query<T>, QueryRejection>) -> Result<T, ApiEr
     let Query(asked) =
         asked.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
     Ok(asked)
+}
+
+/// What a path names, if it is well-formed.
+pub struct InPath<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let named = Path::from_request_parts(parts, state).await;
+        let Path(named) =
+            named.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
+        Ok(Self(named))
+    }
 }
 
 /// How many rows a page has.

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
+use super::question::InPath;
 use super::server::AdminState;
 use crate::audit::Author;
 use crate::model::currency::Currency;
@@ -61,7 +62,7 @@ fn named_once<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Str
 )]
 pub async fn get(
     State(state): State<Arc<AdminState>>,
-    Path(date): Path<String>,
+    InPath(date): InPath<String>,
 ) -> Result<Json<Shape>, ApiError> {
     let rates = state.rates.of(day(&date)?);
     let rates = rates.ok_or_else(|| ApiError::not_found("there are no rates of this day"))?;
@@ -78,7 +79,7 @@ pub async fn get(
 pub async fn put(
     State(state): State<Arc<AdminState>>,
     Extension(by): Extension<Author>,
-    Path(date): Path<String>,
+    InPath(date): InPath<String>,
     body: Result<Json<Shape>, JsonRejection>,
 ) -> Result<Json<Shape>, ApiError> {
     let day = day(&date)?;

@@ -179,6 +179,7 @@ fn routes(state: Arc<AdminState>) -> Router {
     routes
         .layer(Extension(description))
         .fallback(|| async { ApiError::not_found("no such path; see docs/api.md") })
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .with_state(state)
 }
 

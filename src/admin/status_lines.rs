@@ -32,9 +32,30 @@ pub struct Line {
     pub event_time: Option<String>,
 }
 
+const COLUMNS: [&str; 8] = [
+    "conversion_id",
+    "advertiser",
+    "event",
+    "txn_id",
+    "status",
+    "amount",
+    "currency",
+    "event_time",
+];
+
 impl Line {
     fn wrong(number: usize, mistake: impl Into<String>) -> Self {
         Self { number, mistake: Some(mistake.into()), ..Self::default() }
+    }
+
+    /// An empty value counts as absent.
+    fn without_empty(mut self) -> Self {
+        for column in COLUMNS {
+            if let Some(place) = self.place(column) {
+                *place = place.take().filter(|value| !value.is_empty());
+            }
+        }
+        self
     }
 
     fn place(&mut self, column: &str) -> Option<&mut Option<String>> {
@@ -57,11 +78,11 @@ impl Line {
 /// # Errors
 /// When there are too many lines. A line that is wrong says so itself.
 pub fn json_lines(text: &str) -> Result<Vec<Line>, String> {
-    let full = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let full = lines(text).filter(|(_, line)| !line.trim().is_empty());
     let lines = full.map(|(number, line)| match serde_json::from_str::<Line>(line) {
         // A list would be read, too, by the order of the members.
         Ok(_) if !line.trim_start().starts_with('{') => Line::wrong(number, "not an object"),
-        Ok(read) => Line { number, ..read },
+        Ok(read) => Line { number, ..read.without_empty() },
         Err(error) => Line::wrong(number, error.to_string()),
     });
     bounded(lines)
@@ -74,8 +95,7 @@ pub fn json_lines(text: &str) -> Result<Vec<Line>, String> {
 /// When the header has an unknown column or one twice, or there are too many lines. A line that
 /// is wrong says so itself.
 pub fn csv_lines(text: &str) -> Result<Vec<Line>, String> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut full = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let mut full = lines(text).filter(|(_, line)| !line.trim().is_empty());
     let Some((_, header)) = full.next() else { return Ok(Vec::new()) };
     let columns = values(header).ok_or("a quote in the header is not closed")?;
     for (place, column) in columns.iter().enumerate() {
@@ -87,6 +107,11 @@ pub fn csv_lines(text: &str) -> Result<Vec<Line>, String> {
         }
     }
     bounded(full.map(|(number, line)| record(number, line, &columns)))
+}
+
+/// The lines with their numbers, without the mark that some programs begin a file with.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    (1..).zip(text.strip_prefix('\u{feff}').unwrap_or(text).lines())
 }
 
 fn bounded(lines: impl Iterator<Item = Line>) -> Result<Vec<Line>, String> {
@@ -181,7 +206,7 @@ mod tests {
     #[test]
     fn both_languages_say_the_same() {
         let csv = "\u{feff}txn_id,status,amount\r\n\r\nT,approved,\r\n\"U,1\",rejected,5\r\n";
-        let json = "\n\n{\"txn_id\":\"T\",\"status\":\"approved\"}\n\
+        let json = "\u{feff}\n\n{\"txn_id\":\"T\",\"status\":\"approved\",\"amount\":\"\"}\n\
                     {\"txn_id\":\"U,1\",\"status\":\"rejected\",\"amount\":\"5\"}\n";
         let lines = csv_lines(csv).expect("a header");
         assert_eq!(lines, json_lines(json).expect("few lines"));

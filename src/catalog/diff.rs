@@ -3,7 +3,8 @@
 //! Compared is what is written, key by key: a key that is written out with its default value
 //! differs from one that is left out. The order of entries means nothing.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ const KINDS: [(&str, &str); 4] =
     [("advertisers", "id"), ("offers", "id"), ("affiliates", "id"), ("links", "code")];
 
 /// Keys that decide whether something is paid, how much, and to whom.
-const MONEY: [&str; 15] = [
+const MONEY: [&str; 20] = [
     "payout",
     "revenue",
     "repeat",
@@ -36,6 +37,11 @@ const MONEY: [&str; 15] = [
     "statuses",
     "offer",
     "affiliate",
+    "trust_payout",
+    "trust_revenue",
+    "preset",
+    "params",
+    "default_event",
 ];
 /// Keys below which texts are amounts: `"15"` and `"15.00"` are the same.
 const AMOUNTS: [&str; 2] = ["payout", "revenue"];
@@ -230,7 +236,7 @@ impl Changes {
 /// Two entries being compared.
 #[derive(Default)]
 struct Comparison<'e> {
-    path: Vec<&'e str>,
+    path: Vec<Cow<'e, str>>,
     keys: Vec<String>,
     money: Vec<MoneyChange>,
 }
@@ -239,16 +245,21 @@ impl<'e> Comparison<'e> {
     fn tables(&mut self, old: &'e Entries<'_>, new: &'e Entries<'_>) {
         for entry in old {
             let now = new.get(&entry.key).map(|node| &node.value);
-            self.values(&entry.key, Some(&entry.node.value), now);
+            self.values((&*entry.key).into(), Some(&entry.node.value), now);
         }
         for entry in new {
             if old.get(&entry.key).is_none() {
-                self.values(&entry.key, None, Some(&entry.node.value));
+                self.values((&*entry.key).into(), None, Some(&entry.node.value));
             }
         }
     }
 
-    fn values(&mut self, key: &'e str, old: Option<&'e Value<'_>>, new: Option<&'e Value<'_>>) {
+    fn values(
+        &mut self,
+        key: Cow<'e, str>,
+        old: Option<&'e Value<'_>>,
+        new: Option<&'e Value<'_>>,
+    ) {
         self.path.push(key);
         match (old, new) {
             (Some(Value::Table(old)), Some(Value::Table(new))) => self.tables(old, new),
@@ -259,16 +270,16 @@ impl<'e> Comparison<'e> {
         self.path.pop();
     }
 
-    /// Compares lists whose items have an `id`; false if these are none.
+    /// Compares lists of tables, of which each has a name; false if these are none.
     fn lists(&mut self, old: Option<&'e Value<'_>>, new: Option<&'e Value<'_>>) -> bool {
-        let (Some(old), Some(new)) = (by_id(old), by_id(new)) else { return false };
-        for (id, before) in &old {
-            let now = new.iter().find(|(other, _)| other == id);
-            self.values(id, Some(before), now.map(|(_, value)| *value));
+        let by = name_in(self.path.last().map_or("", |list| list));
+        let (Some(old), Some(new)) = (by_name(old, by), by_name(new, by)) else { return false };
+        for (name, before) in &old {
+            self.values(name.clone(), Some(before), new.get(name).copied());
         }
-        for (id, now) in &new {
-            if !old.iter().any(|(other, _)| other == id) {
-                self.values(id, None, Some(now));
+        for (name, now) in &new {
+            if !old.contains_key(name) {
+                self.values(name.clone(), None, Some(now));
             }
         }
         true
@@ -279,7 +290,7 @@ impl<'e> Comparison<'e> {
             Some(Value::Text(text)) => Micros::parse(text).ok(),
             _ => None,
         };
-        let amounts = self.path.iter().any(|key| AMOUNTS.contains(key));
+        let amounts = self.path.iter().any(|key| AMOUNTS.contains(&&**key));
         old == new || (amounts && amount(old).is_some() && amount(old) == amount(new))
     }
 
@@ -289,7 +300,7 @@ impl<'e> Comparison<'e> {
         }
         let key = self.path.join(".");
         // A whole event that comes or goes is about money, too.
-        if self.path.iter().any(|key| MONEY.contains(key) || *key == "events") {
+        if self.path.iter().any(|key| MONEY.contains(&&**key) || key == "events") {
             let (from, to) = (old.map(Value::to_string), new.map(Value::to_string));
             self.money.push(MoneyChange { key: key.clone(), from, to });
         }
@@ -302,11 +313,31 @@ impl<'e> Comparison<'e> {
     }
 }
 
-/// The items of a list of tables that all have an `id`.
-fn by_id<'v, 't>(list: Option<&'v Value<'t>>) -> Option<Vec<(&'v str, &'v Value<'t>)>> {
-    let items = list?.as_list()?.iter();
-    let id = |value: &'v Value<'t>| Some((value.as_table()?.get("id")?.value.as_text()?, value));
-    items.map(|item| id(&item.value)).collect()
+/// By which key an item of a list is called, as the file's lists are.
+fn name_in(list: &str) -> &'static str {
+    match list {
+        "overrides" => "affiliate",
+        "tiers" => "from",
+        _ => "id",
+    }
+}
+
+/// The items of a list of tables by name; `None` if one has none, or has that of another.
+fn by_name<'v, 't>(
+    list: Option<&'v Value<'t>>,
+    by: &str,
+) -> Option<BTreeMap<Cow<'v, str>, &'v Value<'t>>> {
+    let mut named = BTreeMap::new();
+    for item in list?.as_list()? {
+        let name = match &item.value.as_table()?.get(by)?.value {
+            Value::Text(text) => Cow::from(&**text),
+            other => other.to_string().into(),
+        };
+        if named.insert(name, &item.value).is_some() {
+            return None;
+        }
+    }
+    Some(named)
 }
 
 impl fmt::Display for Diff {

@@ -164,18 +164,19 @@ impl CatalogSource {
     /// When it did not come into force; the old one then stays.
     pub async fn load(&self, by: &Author, now_ms: u64) -> Result<Report, LoadError> {
         let mut turn = self.turn.lock().await;
+        let is_start = self.in_force.load().version() == 0;
         if let Some(path) = &self.path {
             let document = Document::read(path)
                 .map_err(|error| LoadError::Unreadable { path: path.clone(), error })?;
             let name = path.display().to_string();
-            let from = Given { name: &name, origin: Origin::File, by, now_ms };
+            let from = Given { name: &name, origin: Origin::File, is_start, by, now_ms };
             return self.bring_into_force(&mut turn, &document, from).await;
         }
         let Some((record, text)) = self.store.catalog().await? else {
             return Ok(Report::new(""));
         };
         let document = document_of(record, text)?;
-        let from = Given { name: "the kept catalog", origin: Origin::Api, by, now_ms };
+        let from = Given { name: "the kept catalog", origin: Origin::Api, is_start, by, now_ms };
         self.bring_into_force(&mut turn, &document, from).await
     }
 
@@ -195,7 +196,8 @@ impl CatalogSource {
         if !replaces.allows(version) {
             return Err(LoadError::Stale(version));
         }
-        let from = Given { name: "catalog", origin: Origin::Api, by, now_ms };
+        let (name, origin, is_start) = ("catalog", Origin::Api, false);
+        let from = Given { name, origin, is_start, by, now_ms };
         self.bring_into_force(&mut turn, document, from).await
     }
 
@@ -207,8 +209,8 @@ impl CatalogSource {
         let (in_force, kept) = self.current().await?;
         let owners = self.store.offer_owners().await?;
         let new = document.source("catalog").map_err(LoadError::Mistakes)?;
-        drop(read(&new.root(ROOT), &self.defaults));
-        if new.has_errors() {
+        let checked = read(&new.root(ROOT), &self.defaults);
+        if new.has_errors() || checked.lacks_a_secret() {
             return Err(LoadError::Mistakes(new.into_report()));
         }
         let old = kept.source("the catalog in force").map_err(LoadError::Mistakes)?;
@@ -248,7 +250,7 @@ impl CatalogSource {
         document: &Document,
         from: Given<'_>,
     ) -> Result<Report, LoadError> {
-        let Given { name, now_ms, .. } = from;
+        let Given { name, is_start, now_ms, .. } = from;
         let owners = self.store.offer_owners().await?;
         let mut change = self.change(document, name, &owners).await?;
         let (checked, warnings) =
@@ -256,8 +258,7 @@ impl CatalogSource {
         if let Some(moved) = change.moved.take() {
             return Err(LoadError::Mistakes(moved));
         }
-        // At a start there is nothing better: clicks, and the other advertisers, go on.
-        if checked.lacks_a_secret() && self.in_force.load().version() != 0 {
+        if checked.lacks_a_secret() && !is_start {
             return Err(LoadError::Mistakes(warnings));
         }
         let numbers =
@@ -371,6 +372,8 @@ struct Given<'f> {
     /// For reports.
     name: &'f str,
     origin: Origin,
+    /// Whether there is no better one: then clicks, and the other advertisers, go on by it.
+    is_start: bool,
     by: &'f Author,
     now_ms: u64,
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::EXIT_OK;
 use super::catalog::{Ended, ServerArguments, client};
+use super::out::say;
 use super::report::{each_page, encoded};
 
 /// Which entries.
@@ -52,9 +53,9 @@ fn printed(arguments: &AuditArguments) -> Result<u8, Ended> {
     each_page(&client, &asked, |page| {
         for entry in page["items"].as_array().into_iter().flatten() {
             if arguments.json {
-                println!("{entry}");
+                say!("{entry}");
             } else {
-                println!("{}", line(entry));
+                say!("{}", line(entry));
             }
         }
         Ok(())

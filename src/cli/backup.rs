@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::catalog::{ServerArguments, client, failed};
+use super::out::say;
 use super::serve::load_config;
 use super::verify::{by_server, print};
 use super::{ConfigFile, EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
@@ -52,8 +53,8 @@ fn backed_up(arguments: &BackupArguments) -> Result<u8, u8> {
         print(&taken["verified"])?;
     }
     let folder = taken["folder"].as_str().ok_or_else(|| failed("the answer names no backup"))?;
-    println!("{} bytes in {} ms", taken["bytes"], taken["took_ms"]);
-    println!("{folder}");
+    say!("{} bytes in {} ms", taken["bytes"], taken["took_ms"]);
+    say!("{folder}");
     Ok(EXIT_OK)
 }
 
@@ -118,8 +119,8 @@ pub fn run_restore(arguments: &RestoreArguments) -> u8 {
     };
     match restored.verified.map(serde_json::to_value) {
         Some(Ok(report)) => _ = print(&report),
-        _ => println!("of an earlier format: start the server once, then verify"),
+        _ => say!("of an earlier format: start the server once, then verify"),
     }
-    println!("restored into {}", arguments.to.display());
+    say!("restored into {}", arguments.to.display());
     EXIT_OK
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::out::{put, say};
 use super::report::encoded;
 use super::{EXIT_DIFFERENT, EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
 use crate::admin::{AdminClient, AdminToken, Answer, Call};
@@ -79,10 +80,10 @@ fn different(file: &Path, against: &str, server: &ServerArguments) -> Result<u8,
     let old_source = old.source(&name).map_err(mistakes)?;
     let diff = Diff::between(old_source.tree(), new_source.tree());
     if diff.is_empty() {
-        println!("no differences");
+        say!("no differences");
         return Ok(EXIT_OK);
     }
-    print!("{diff}");
+    put!("{diff}");
     Ok(EXIT_DIFFERENT)
 }
 
@@ -117,10 +118,10 @@ fn applied(arguments: &ApplyArguments) -> Result<u8, Ended> {
     let version = said["version"].as_str().unwrap_or_default();
     if arguments.dry_run {
         let changes = serde_json::from_value::<Diff>(said["changes"].clone()).map_err(failed)?;
-        print!("{changes}");
-        println!("dry run: nothing was changed; version {version} would replace {in_force}");
+        put!("{changes}");
+        say!("dry run: nothing was changed; version {version} would replace {in_force}");
     } else {
-        println!("version {version} is in force");
+        say!("version {version} is in force");
     }
     Ok(EXIT_OK)
 }
@@ -132,7 +133,7 @@ pub fn show(arguments: &ShowArguments) -> u8 {
 
 fn shown(arguments: &ShowArguments) -> Result<u8, Ended> {
     let client = client(&arguments.admin, &arguments.server)?;
-    print!("{}", text_of(&client, arguments.version.as_deref())?);
+    put!("{}", text_of(&client, arguments.version.as_deref())?);
     Ok(EXIT_OK)
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::out::say;
 use super::serve::load_config;
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
 use crate::catalog::{Document, NetworkDefaults};
@@ -17,7 +18,7 @@ pub fn config(file: Option<&Path>) -> u8 {
         Ok(config) => config,
         Err(code) => return code,
     };
-    println!("configuration: fine");
+    say!("configuration: fine");
     let listeners = [("public", &config.server.tls), ("admin", &config.admin.tls)];
     let tls = listeners.map(|(listener, tls)| tls.as_ref().map(|tls| check_tls(listener, tls)));
     let catalog = config.catalog.as_ref().map(|path| check_catalog(path, defaults(&config)));
@@ -42,7 +43,7 @@ fn check_tls(listener: &'static str, files: &Tls) -> u8 {
     match Certificates::load(listener, files, Clock::System.now_ms()) {
         Ok((_, loaded)) => {
             loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-            println!("TLS, {listener} listener: fine, valid until {}", loaded.validity);
+            say!("TLS, {listener} listener: fine, valid until {}", loaded.validity);
             EXIT_OK
         }
         Err(error) => {
@@ -65,7 +66,7 @@ fn check_catalog(path: &Path, defaults: NetworkDefaults) -> u8 {
             print_all(&warnings);
             let (offers, affiliates) =
                 (checked.offer_ids().count(), checked.affiliate_ids().count());
-            println!("catalog: fine, {offers} offers, {affiliates} affiliates");
+            say!("catalog: fine, {offers} offers, {affiliates} affiliates");
             EXIT_OK
         }
         Err(report) => {
@@ -80,7 +81,7 @@ fn check_rates(file: &RatesFile) -> u8 {
         Ok(days) => {
             let (first, last) = (days.keys().next(), days.keys().next_back());
             let span = first.zip(last).map(|(first, last)| format!(", {first} to {last}"));
-            println!("rates: fine, {} days{}", days.len(), span.unwrap_or_default());
+            say!("rates: fine, {} days{}", days.len(), span.unwrap_or_default());
             EXIT_OK
         }
         Err(FileError::Mistakes(report)) => {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::catalog::{Ended, ServerArguments, client, failed};
+use super::out::put;
 use super::{EXIT_FAILED, EXIT_OK};
 use crate::admin::Call;
 
@@ -40,7 +41,7 @@ fn sent(arguments: &StatusArguments) -> Result<u8, Ended> {
         let message = said["error"]["message"].as_str().unwrap_or_default();
         return Err(failed(format!("the server answers {}: {message}", answer.status)));
     }
-    print!("{}", answer.text);
+    put!("{}", answer.text);
     let is_taken = |line: &str| {
         let said: Value = serde_json::from_str(line).unwrap_or_default();
         matches!(said["result"].as_str(), Some("updated" | "duplicate"))

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::backup::server;
 use super::catalog::{ServerArguments, client, failed};
+use super::out::say;
 use super::serve::load_config;
 use super::verify::by_server_with;
 use super::{ConfigFile, EXIT_OK};
@@ -56,7 +57,7 @@ fn erased(arguments: &EraseArguments) -> Result<u8, u8> {
     let content = Some(("application/json", &*body));
     let done = by_server_with(&client, "erase", content)?;
     let said = if dry_run { "would be erased" } else { "erased" };
-    println!("{said}: {} clicks, {} conversions", done["clicks"], done["conversions"]);
+    say!("{said}: {} clicks, {} conversions", done["clicks"], done["conversions"]);
     for record in done["damaged"].as_array().into_iter().flatten() {
         eprintln!("damaged: {} {}", record["table"], record["key"]);
     }

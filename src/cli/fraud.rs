@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::catalog::{ServerArguments, client, failed};
+use super::out::say;
 use super::report::each_page;
 use super::{EXIT_FAILED, EXIT_OK};
 use crate::model::currency::Currency;
@@ -118,7 +119,7 @@ impl Table {
     }
 
     fn print(&self) {
-        println!("{} conversions looked at", self.conversions);
+        say!("{} conversions looked at", self.conversions);
         let titles = ["rule", "offer", "currency", "outcome", "conversions", "revenue", "payout"];
         let mut lines = vec![titles.map(str::to_owned)];
         for ((rule, offer, currency, outcome), worth) in &self.rows {
@@ -146,7 +147,7 @@ impl Table {
                     format!("{cell:>width$}")
                 }
             });
-            println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+            say!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::catalog::{ServerArguments, client, failed};
 use super::fraud::{id, moment};
 use super::ledger::succeeded;
+use super::out::say;
 use super::report::{each_page, encoded};
 use super::verify::by_server_with;
 use super::{EXIT_FAILED, EXIT_OK};
@@ -95,7 +96,7 @@ fn traced(arguments: &TraceArguments) -> Result<u8, u8> {
     let path = format!("trace/{}", encoded(&arguments.id));
     let answer = succeeded(client.call(&path, &Call::default()).map_err(failed)?)?;
     let trace: Value = serde_json::from_str(&answer.text).map_err(failed)?;
-    println!("{}", serde_json::to_string_pretty(&trace).map_err(failed)?);
+    say!("{}", serde_json::to_string_pretty(&trace).map_err(failed)?);
     Ok(EXIT_OK)
 }
 
@@ -121,7 +122,7 @@ fn listed(arguments: &InboundArguments) -> Result<u8, u8> {
     let asked: String = asked.map(|(name, value)| format!("&{name}={}", encoded(value))).collect();
     each_page(&client, &format!("inbound?{PAGE_ROWS}{asked}"), |page| {
         let items = page["items"].as_array().ok_or_else(|| failed("the answer is no page"))?;
-        items.iter().for_each(|item| println!("{item}"));
+        items.iter().for_each(|item| say!("{item}"));
         let damaged = page["damaged"].as_array().into_iter().flatten();
         damaged.for_each(|key| eprintln!("passed over, because it is damaged: inbound {key}"));
         Ok(())
@@ -156,28 +157,28 @@ fn reprocessed(arguments: &ReprocessArguments) -> Result<u8, u8> {
         if result["next_cursor"].is_null() {
             break;
         }
-        println!("going on");
+        say!("going on");
         asked["cursor"] = result["next_cursor"].clone();
     }
     if !arguments.apply {
-        println!("nothing was changed; --apply does it");
+        say!("nothing was changed; --apply does it");
     }
     Ok(EXIT_OK)
 }
 
 fn print(result: &Value) {
-    println!("{} refused postbacks", result["postbacks"]);
+    say!("{} refused postbacks", result["postbacks"]);
     for what in ["accepted", "updated", "duplicate"] {
-        println!("{what}: {}", result[what]);
+        say!("{what}: {}", result[what]);
     }
     for what in ["refused", "not_judged"] {
         let reasons = result[what].as_object().into_iter().flatten();
-        reasons.for_each(|(reason, count)| println!("{what} {reason}: {count}"));
+        reasons.for_each(|(reason, count)| say!("{what} {reason}: {count}"));
     }
     for sum in result["affiliates"].as_array().into_iter().flatten() {
         let word = |name: &str| sum[name].as_str().unwrap_or_default();
         let affiliate = if word("affiliate").is_empty() { "-" } else { word("affiliate") };
-        println!(
+        say!(
             "affiliate {affiliate}: {} conversions, revenue {} {currency}, payout {} {currency}",
             sum["conversions"],
             word("revenue"),

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::catalog::{ServerArguments, client, failed, refused};
+use super::out::say;
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
 use crate::admin::{Answer, Call};
 use crate::click_id::RecordId;
@@ -75,7 +76,7 @@ fn proved(arguments: &StoreArguments, conversion: &str) -> Result<u8, u8> {
             succeeded(answer)?.text
         }
     };
-    println!("{text}");
+    say!("{text}");
     Ok(EXIT_OK)
 }
 
@@ -103,21 +104,21 @@ fn checked(file: &Path) -> Result<u8, u8> {
         eprintln!("{}: does not hold: {error}", file.display());
         EXIT_FAILED
     })?;
-    println!("conversion {}", checked.conversion_id);
+    say!("conversion {}", checked.conversion_id);
     for posting in checked.postings {
         let ledger::CheckedPosting { day, step, currency, owed, worth } = posting;
         let mut amount = amount(owed, &currency);
         for (base, owed) in worth {
             amount.push_str(&format!(" ({})", self::amount(owed, &base)));
         }
-        println!("step {step}: {amount} owed to the affiliate, sealed on {day}");
+        say!("step {step}: {amount} owed to the affiliate, sealed on {day}");
     }
     for day in checked.unsealed_days {
-        println!("{day} is not sealed yet and nothing is proved of it");
+        say!("{day} is not sealed yet and nothing is proved of it");
     }
     match checked.newest_seal {
-        Some((day, hash)) => println!("newest seal, of {day}: {hash}"),
-        None => println!("no seal"),
+        Some((day, hash)) => say!("newest seal, of {day}: {hash}"),
+        None => say!("no seal"),
     }
     Ok(EXIT_OK)
 }

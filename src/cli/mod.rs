@@ -9,6 +9,7 @@ mod erase;
 mod fraud;
 mod inbound;
 mod ledger;
+mod out;
 mod report;
 mod serve;
 mod token;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::EXIT_OK;
 use super::catalog::{Ended, ServerArguments, client, failed};
 use super::ledger::succeeded;
+use super::out::{put, say};
 use crate::admin::{AdminClient, Call};
 use crate::query::encode_into;
 
@@ -57,9 +58,9 @@ fn printed(arguments: &ReportArguments) -> Result<u8, u8> {
     let client = client(&arguments.admin, &arguments.server)?;
     let answer = client.call(&arguments.call(), &Call::default()).map_err(failed)?;
     let text = succeeded(answer)?.text;
-    print!("{text}");
+    put!("{text}");
     if !text.ends_with('\n') {
-        println!();
+        say!();
     }
     Ok(EXIT_OK)
 }

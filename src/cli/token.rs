@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::out::say;
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
 use crate::auth::{Canonical, SecretSource, SigningKey, hash_text};
 use crate::checked_toml::units;
@@ -109,7 +110,7 @@ pub fn sign(arguments: &SignArguments) -> u8 {
 fn printed(done: Result<String, (u8, String)>) -> u8 {
     match done {
         Ok(text) => {
-            println!("{text}");
+            say!("{text}");
             EXIT_OK
         }
         Err((code, why)) => {

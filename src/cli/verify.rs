@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::catalog::failed;
 use super::ledger::{Source, StoreArguments, succeeded};
+use super::out::say;
 use super::{EXIT_FAILED, EXIT_OK};
 use crate::admin::{AdminClient, Call};
 use crate::verify::verify;
@@ -38,18 +39,18 @@ pub(super) fn print(report: &Value) -> Result<bool, u8> {
     let broken = report["broken"].as_array().ok_or_else(|| failed("the answer is no report"))?;
     let counted = report["checked"].as_object().into_iter().flatten();
     let checked: Vec<_> = counted.map(|(what, rows)| format!("{what} {rows}")).collect();
-    println!("checked: {}", checked.join(", "));
-    println!("unfiled: {}, expired: {}", report["unfiled"], report["expired"]);
+    say!("checked: {}", checked.join(", "));
+    say!("unfiled: {}, expired: {}", report["unfiled"], report["expired"]);
     for record in broken {
         let word = |name: &str| record[name].as_str().unwrap_or_default();
-        println!("broken: {} {}: {}", word("table"), word("key"), word("fault"));
+        say!("broken: {} {}: {}", word("table"), word("key"), word("fault"));
     }
     if broken.is_empty() {
-        println!("sound");
+        say!("sound");
         return Ok(true);
     }
     let all = broken.len() as u64 + report["left_out"].as_u64().unwrap_or_default();
-    println!("{all} faults");
+    say!("{all} faults");
     Ok(false)
 }
 

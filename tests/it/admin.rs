@@ -35,6 +35,23 @@ fn code(answer: &Response) -> (u16, String) {
     (answer.status, code)
 }
 
+#[test]
+fn whatever_is_wrong_is_told_as_an_error_of_the_api() {
+    let server = with_tokens().start();
+    let check = |method: &str, target: &str, expected: (u16, &str)| {
+        let answer = ask(&server, WRITER, method, target, "");
+        assert_eq!(code(&answer), (expected.0, expected.1.to_owned()), "{method} {target}");
+        answer
+    };
+    let answer = check("POST", "/api/v1/catalog", (405, "method_not_allowed"));
+    assert_eq!(answer.header("allow"), Some("GET,HEAD,PUT"));
+    check("PUT", "/api/v1/clicks/x", (405, "method_not_allowed"));
+    check("GET", "/api/v1/trace/%FF", (400, "bad_parameter"));
+    check("GET", "/api/v1/customers/a/%FF", (400, "bad_parameter"));
+    check("GET", "/api/v1/rates/%FF", (400, "bad_parameter"));
+    check("GET", "/api/v1/nothing", (404, "not_found"));
+}
+
 /// The operations of the description: method, path, role it asks for (empty: none).
 fn operations(server: &Server) -> Vec<(String, String, String)> {
     let document = server.api("openapi.json");

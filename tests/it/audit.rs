@@ -345,7 +345,7 @@ fn jobs_and_refusals() {
     assert_eq!(kept.len(), 1, "what was refused is counted, not kept: {kept:#?}");
     assert_eq!(
         (&kept[0]["action"], &kept[0]["details"]),
-        (&json!("verify"), &json!({"job_id": "1"}))
+        (&json!("verify"), &json!({"job_id": "1-1"}))
     );
 }
 

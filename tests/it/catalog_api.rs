@@ -2,14 +2,16 @@
 //! going wrong.
 
 use std::fmt::Write as _;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use postbackd::store::engine::{Batch, Engine as _};
 use postbackd::store::schema::Table;
 use postbackd::store::{RocksEngine, database_folder, keys};
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Connection, Response, Server, Setup, eventually};
+use crate::harness::{CATALOG, Connection, Response, Server, Setup, TOKEN, eventually};
 use crate::verify::verify;
 
 const TOML: &str = "application/toml";
@@ -302,6 +304,51 @@ fn an_offer_stays_with_its_advertiser() {
     }
     assert_eq!(server.api("catalog/versions")["in_force"], version);
     assert_eq!(server.postback(&sale).verdict(), (200, "duplicate", ""));
+}
+
+#[test]
+fn readers_who_take_their_time_hold_their_places() {
+    let server = empty();
+    // More than all buffers on the way together.
+    let padding = format!("# {}\n", "x".repeat(98)).repeat(160_000);
+    let text = format!("{padding}{NO_OFFER}");
+    replace(&server, &text);
+    let ask = || {
+        let stream = TcpStream::connect(server.admin).expect("it listens");
+        socket2::SockRef::from(&stream).set_recv_buffer_size(64 << 10).expect("a small one");
+        let mut reader = Connection::of(stream).expect("a socket");
+        let headers = format!("Authorization: Bearer {TOKEN}\r\nAccept: {TOML}\r\n");
+        reader.ask("GET", "/api/v1/catalog", &headers).expect("it is sent");
+        reader
+    };
+    let readers = [ask(), ask()];
+    let busy = || server.admin("/api/v1/catalog").status == 503;
+    eventually("both to be at it", || busy().then_some(()));
+    // As long as they like, not only until all is handed on.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(busy());
+    for mut reader in readers {
+        let answer = reader.receive("GET").expect("an answer");
+        assert_eq!((answer.status, answer.body.len()), (200, text.len()));
+    }
+    assert_eq!(server.admin("/api/v1/catalog").status, 200);
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_refused_from_the_first_catalog_on() {
+    let server = empty();
+    let auth = "auth = { tokens = [{ secret = \"env:NOT_SET_ANYWHERE\" }] }";
+    let text = format!("[[advertisers]]\nid = \"acme\"\n{auth}\n");
+    for before in [None, Some(NO_OFFER)] {
+        if let Some(before) = before {
+            replace(&server, before);
+        }
+        // A dry run says what would come of it.
+        for query in ["?dry_run=1", ""] {
+            let answer = server.put_catalog(query, TOML, "If-Match: *\r\n", &text);
+            assert_eq!(code(&answer), (400, "invalid_catalog".to_owned()), "{query}");
+        }
+    }
 }
 
 /// The offer `spring` of an advertiser.

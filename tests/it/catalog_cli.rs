@@ -1,6 +1,6 @@
 //! `catalog diff` and `catalog apply`, with their exit codes.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use crate::harness::{CATALOG, Server, Setup, binary};
 
@@ -99,6 +99,40 @@ fn two_catalogs_are_compared_as_files_or_with_a_server() {
 }
 
 #[test]
+fn what_decides_about_money_is_compared_item_by_item() {
+    let server = server();
+    let offer = |more: &str, overrides: &str, tiers: &str| {
+        format!(
+            "[[advertisers]]\nid = 'a'\n[[affiliates]]\nid = 'one'\n[[affiliates]]\nid = 'two'\n\
+             [[offers]]\nid = 'o'\nadvertiser = 'a'\nurl = 'https://a.example/?c={{click_id}}'\n{more}\n\
+             [[offers.events]]\nid = 'sale'\npayout = {{ fixed = '1', currency = 'USD' }}\n\
+             overrides = [{overrides}]\ntiers = [{tiers}]\n"
+        )
+    };
+    let one = |fixed: &str| format!("{{ affiliate = 'one', payout = {{ fixed = '{fixed}' }} }}");
+    let two = "{ affiliate = 'two', payout = { fixed = '7' } }";
+    let tier =
+        |from: u32, fixed: &str| format!("{{ from = {from}, payout = {{ fixed = '{fixed}' }} }}");
+    let both = format!("{}, {two}", one("15"));
+    server.write("old.toml", &offer("", &both, &format!("{}, {}", tier(10, "2"), tier(20, "3"))));
+    let check = |more: &str, overrides: &str, tiers: &str, expected: &[&str]| {
+        server.write("new.toml", &offer(more, overrides, tiers));
+        let ended = catalog(&server, &["diff", "new.toml", "--against", "old.toml"]);
+        assert_eq!(ended.err, "");
+        let money = ended.out.lines().filter_map(|line| line.trim().strip_prefix("money: "));
+        assert_eq!(money.collect::<Vec<_>>(), expected, "{}", ended.out);
+    };
+    let same = format!("{}, {}", tier(10, "2.00"), tier(20, "3"));
+    // Neither the order nor the way an amount is written means anything.
+    check("", &format!("{two}, {}", one("15.00")), &same, &[]);
+    let dearer = format!("{}, {two}", one("16"));
+    check("", &dearer, &same, &["events.sale.overrides.one.payout.fixed: 15 -> 16"]);
+    let tiers = format!("{}, {}", tier(10, "2"), tier(20, "4"));
+    check("", &both, &tiers, &["events.sale.tiers.20.payout.fixed: 3 -> 4"]);
+    check("trust_payout = true", &both, &same, &["trust_payout: nothing -> true"]);
+}
+
+#[test]
 fn an_earlier_catalog_is_shown() {
     let server = server();
     let url = format!("http://{}", server.admin);
@@ -144,4 +178,22 @@ fn what_cannot_be_reached_or_is_not_allowed_is_a_failure() {
         catalog(&with_file, &["apply", "catalog.toml", "--admin", &url, "--token-file", "token"]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("409: catalog_is_a_file"), "{}", ended.err);
+}
+
+#[test]
+fn output_that_nobody_reads_any_more_ends_a_command_quietly() {
+    let server = server();
+    let affiliates = (0..20_000).map(|n| format!("[[affiliates]]\nid = 'pub-{n}'\n"));
+    server.write("many.toml", &affiliates.collect::<String>());
+    server.write("none.toml", "");
+    let mut diff = binary()
+        .args(["catalog", "diff", "many.toml", "--against", "none.toml"])
+        .current_dir(server.path("."))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    drop(diff.stdout.take());
+    let ended = diff.wait_with_output().expect("it ends");
+    assert_eq!((ended.status.code(), ended.stderr), (Some(141), Vec::new()));
 }

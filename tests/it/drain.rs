@@ -183,7 +183,7 @@ fn a_stop_while_an_erasure_rewrites_files_is_clean_and_the_next_start_takes_it_u
         let kept = server.admin(&format!("/api/v1/clicks/{click}"));
         (kept.json()["flags"] == json!(["erased"])).then_some(())
     });
-    assert_eq!(server.api("jobs/1")["status"], "running");
+    assert_eq!(server.api("jobs/1-1")["status"], "running");
     server.signal("TERM");
     eventually("the drain", || server.log().contains("draining").then_some(()));
     server.disk().repair();
@@ -191,7 +191,7 @@ fn a_stop_while_an_erasure_rewrites_files_is_clean_and_the_next_start_takes_it_u
     assert!(server.log().contains("will be tried again: the server stops"), "{}", server.log());
     server.start_again();
     let done = eventually("the erasure", || {
-        let job = server.admin("/api/v1/jobs/1");
+        let job = server.admin("/api/v1/jobs/2-1");
         (job.status == 200 && job.json()["status"] != "running").then(|| job.json())
     });
     assert_eq!((&done["kind"], &done["status"]), (&json!("erase"), &json!("succeeded")), "{done}");

@@ -726,7 +726,7 @@ fn a_running_server_verifies_itself_beside_its_work() {
     });
     assert_eq!(verified(), 220);
     assert!(!server.path("data/verify").exists(), "the copy was left behind");
-    assert_eq!(server.admin("/api/v1/jobs/99").status, 404);
+    assert_eq!(server.admin("/api/v1/jobs/1-99").status, 404);
 
     server.write("token", "an-admin-token-for-tests\n");
     let url = format!("http://{}", server.admin);

@@ -1,0 +1,37 @@
+//! What commands print, to somebody who may have enough before the end.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::process;
+
+use super::EXIT_FAILED;
+
+/// Exit code of a command whose output nobody reads any more: what a shell shows of a program that
+/// the signal SIGPIPE has ended.
+const EXIT_UNREAD: i32 = 141;
+
+/// Prints, or ends the process where that is not possible.
+pub fn print(text: fmt::Arguments<'_>) {
+    let mut out = io::stdout().lock();
+    let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
+    if error.kind() == ErrorKind::BrokenPipe {
+        process::exit(EXIT_UNREAD);
+    }
+    eprintln!("error: cannot print: {error}");
+    process::exit(EXIT_FAILED.into());
+}
+
+/// As `print!`.
+macro_rules! put {
+    ($($text:tt)*) => { $crate::cli::out::print(format_args!($($text)*)) };
+}
+
+/// As `println!`.
+macro_rules! say {
+    () => { $crate::cli::out::print(format_args!("\n")) };
+    ($format:literal $($rest:tt)*) => {
+        $crate::cli::out::print(format_args!("{}\n", format_args!($format $($rest)*)))
+    };
+}
+
+pub(super) use {put, say};
