@@ -285,15 +285,12 @@ impl Server {
             certificates: public_certificates,
             proxies: config.server.proxy_protocol.then_some(proxies),
         });
-        let listen = |address, stalled_max| {
-            http::bind(address, stalled_max).map_err(|error| ServerError::Listen { address, error })
-        };
-        let stalled_max = config.server.header_read_timeout;
-        let public_listeners = routers
-            .iter()
-            .map(|_| listen(config.server.listen, stalled_max))
-            .collect::<Result<_, _>>()?;
-        let admin_listener = listen(config.admin.listen, ADMIN_STALLED_MAX)?;
+        let refused = |address| move |error| ServerError::Listen { address, error };
+        let address = config.admin.listen;
+        let admin_listener = http::bind(address, ADMIN_STALLED_MAX).map_err(refused(address))?;
+        let (address, stalled_max) = (config.server.listen, config.server.header_read_timeout);
+        let public_listeners =
+            http::bind_group(address, stalled_max, workers).map_err(refused(address))?;
         Ok(Self {
             config,
             config_file: config_file.map(Path::to_path_buf),

@@ -15,6 +15,33 @@ fn again(server: &mut Server) -> String {
 }
 
 #[test]
+fn an_address_belongs_to_one_process() {
+    let mut first = Server::start();
+    let mut second = Server::start();
+    assert_eq!(second.stop().code(), Some(0));
+    for (key, taken) in [("server.listen", first.public), ("admin.listen", first.admin)] {
+        let begins = second.log().len();
+        second.set_key(key, &taken.to_string());
+        second.launch();
+        assert_eq!(second.wait().code(), Some(1), "{key}");
+        let log = second.log();
+        let said = format!("cannot listen on {taken}: Address already in use");
+        assert!(log[begins..].contains(&said), "{key}: {log}");
+    }
+    // All of the first one's connections come to it, over all of its workers.
+    for _ in 0..20 {
+        assert_eq!(first.get("/c/sp7").status, 302);
+    }
+    assert_eq!(first.metric("postbackd_clicks_total"), 20.0);
+    // The server has closed them first, so the system remembers them for a minute; nobody waits.
+    let mut open = first.connect();
+    assert_eq!(open.request("GET", "/c/sp7", "").expect("an answer").status, 302);
+    first.kill();
+    first.start_again();
+    assert_eq!(first.get("/c/sp7").status, 302);
+}
+
+#[test]
 fn fewer_open_files_than_connections_and_store_can_need_are_warned_of() {
     const CONNECTIONS: usize = 100;
     let needed = CONNECTIONS
