@@ -4,7 +4,7 @@ use postbackd::limits::{
     ADMIN_CONNECTIONS_MAX, FILES_OPEN_BESIDE, FILES_OPEN_PER_WORKER, TABLE_FILES_OPEN_MAX,
 };
 
-use crate::harness::{Server, Setup};
+use crate::harness::{Fault, Server, Setup, eventually};
 
 /// Stops it and starts it again; what it logs of that.
 fn again(server: &mut Server) -> String {
@@ -12,6 +12,52 @@ fn again(server: &mut Server) -> String {
     let before = server.log().len();
     server.start_again();
     server.log()[before..].to_owned()
+}
+
+/// A server whose first start stands still because its disk hangs, before it has a store.
+fn starting(setup: Setup) -> Server {
+    let mut server = setup.on_faulty_disk().start();
+    assert_eq!(server.stop().code(), Some(0));
+    server.forget_all();
+    server.disk().break_down(Fault::SyncsHang, None);
+    server.launch();
+    let folder = server.path("data/db");
+    eventually("the store's folder", || folder.exists().then_some(()));
+    server
+}
+
+#[test]
+fn a_reload_during_a_start_is_done_after_it() {
+    let mut server = starting(Setup::new());
+    server.signal("HUP");
+    server.disk().repair();
+    server.await_readiness(200);
+    let loads = || server.metric("postbackd_catalog_loads_total{result=\"applied\"}");
+    eventually("the reload", || (loads() == 2.0).then_some(()));
+}
+
+#[test]
+fn a_stop_during_a_start_ends_it() {
+    for signal in ["TERM", "INT"] {
+        let mut server = starting(Setup::new());
+        let begins = server.log().len();
+        server.signal(signal);
+        eventually("the signal", || server.log()[begins..].contains("told to stop").then_some(()));
+        assert!(server.is_alive(), "the disk hangs");
+        server.disk().repair();
+        assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+        assert!(!server.log()[begins..].contains(" serving"), "{}", server.log());
+        server.start_again();
+        assert_eq!(server.get("/c/sp7").status, 302);
+    }
+}
+
+#[test]
+fn a_stop_during_a_start_ends_by_its_deadline_whatever_hangs() {
+    let mut server = starting(Setup::new().key("server.drain_deadline", "100ms"));
+    server.signal("TERM");
+    assert!(!server.wait().success());
+    assert!(server.log().contains("the drain deadline has passed"), "{}", server.log());
 }
 
 #[test]
