@@ -140,6 +140,16 @@ fn the_unit_gives_no_more_than_that() {
 }
 
 #[test]
+fn the_unit_gives_up_on_no_start_but_one_with_mistakes() {
+    let unit = include_str!("../../deploy/postbackd.service");
+    let (head, service) = unit.split_once("\n[Service]\n").expect("two parts");
+    assert!(head.lines().any(|line| line == "StartLimitIntervalSec=0"), "it belongs to [Unit]");
+    for line in ["Restart=on-failure", "RestartPreventExitStatus=2"] {
+        assert!(service.lines().any(|it| it == line), "{line}");
+    }
+}
+
+#[test]
 fn the_container_runs_as_nobody_in_particular() {
     let file = include_str!("../../deploy/Containerfile");
     let (_, last) = file.rsplit_once("\nFROM ").expect("stages");
