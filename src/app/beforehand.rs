@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{ServerError, random};
 use crate::backup::{remove_copies, unfinished_restore};
 use crate::config;
-use crate::files::create_folder;
+use crate::files::{create_folder, open_to_others};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, FILES_OPEN_BESIDE, FILES_OPEN_PER_WORKER, LOG_FILE_BYTES,
     TABLE_FILES_OPEN_MAX,
@@ -27,6 +27,14 @@ pub(super) fn open_store(
     }
     create_folder(&database)
         .map_err(|error| ServerError::File { path: database.clone(), error })?;
+    if let Ok(Some(mode)) = open_to_others(path) {
+        tracing::warn!(
+            path = %path.display(),
+            mode = %format_args!("{mode:04o}"),
+            "others than its owner may look into the store's folder: click ID key and personal \
+             data are in it; chmod 0700"
+        );
+    }
     let (store, identity) = Store::open(
         &database,
         usize::try_from(config.block_cache_bytes).unwrap_or(usize::MAX),

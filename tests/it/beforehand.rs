@@ -1,5 +1,8 @@
 //! What a start looks at before it serves, and says.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
 use postbackd::limits::{
     ADMIN_CONNECTIONS_MAX, FILES_OPEN_BESIDE, FILES_OPEN_PER_WORKER, TABLE_FILES_OPEN_MAX,
 };
@@ -58,6 +61,21 @@ fn a_stop_during_a_start_ends_by_its_deadline_whatever_hangs() {
     server.signal("TERM");
     assert!(!server.wait().success());
     assert!(server.log().contains("the drain deadline has passed"), "{}", server.log());
+}
+
+#[test]
+fn the_store_is_its_owners_alone_or_a_start_says_so() {
+    let mut server = Server::start();
+    let warning = "others than its owner may look into the store's folder";
+    for folder in ["data", "data/db"] {
+        let mode = std::fs::metadata(server.path(folder)).expect("there").mode() & 0o777;
+        assert_eq!(mode, 0o700, "{folder}");
+    }
+    assert!(!server.log().contains(warning), "{}", server.log());
+    let open = Permissions::from_mode(0o750);
+    std::fs::set_permissions(server.path("data"), open).expect("ours");
+    let log = again(&mut server);
+    assert!(log.contains(warning) && log.contains("mode=0750"), "{log}");
 }
 
 #[test]
