@@ -80,6 +80,12 @@ pub enum ServerError {
         /// Why.
         error: std::io::Error,
     },
+    /// No store, and none is to be made.
+    #[error(
+        "there is no store in {}, and store.create is false: is its disk mounted, is store.path \
+         right, may this user look into it?", .0.display()
+    )]
+    NoStore(PathBuf),
     /// A part of a store.
     #[error("{} is what a restore left that was cut short: remove it and restore again", .0.display())]
     UnfinishedRestore(PathBuf),

@@ -13,9 +13,9 @@ use crate::limits::{
 };
 use crate::metrics::Metrics;
 use crate::space::free_bytes;
-use crate::store::{Identity, Store, database_folder};
+use crate::store::{Identity, Store, database_folder, is_database};
 
-/// Opens the store, or makes it.
+/// Opens the store, or makes it where that is wanted.
 pub(super) fn open_store(
     config: &config::Store,
     metrics: &Metrics,
@@ -24,6 +24,10 @@ pub(super) fn open_store(
     let (path, database) = (&config.path, database_folder(&config.path));
     if let Some(part) = unfinished_restore(path) {
         return Err(ServerError::UnfinishedRestore(part));
+    }
+    let is_new = !is_database(&database);
+    if is_new && !config.create {
+        return Err(ServerError::NoStore(path.clone()));
     }
     create_folder(&database)
         .map_err(|error| ServerError::File { path: database.clone(), error })?;
@@ -42,6 +46,14 @@ pub(super) fn open_store(
         random()?,
         Arc::new(metrics.store()),
     )?;
+    if is_new {
+        tracing::warn!(
+            path = %path.display(),
+            "there was no store, so a new one was created, with a click ID key of its own: IDs \
+             signed by another store's key are refused as forged. If this network has a store, \
+             look for it: a disk that is not mounted, a mistake in store.path"
+        );
+    }
     if let Err(error) = remove_copies(path) {
         tracing::warn!(%error, "a copy of the store that was left is still there");
     }

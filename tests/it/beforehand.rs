@@ -64,6 +64,27 @@ fn a_stop_during_a_start_ends_by_its_deadline_whatever_hangs() {
 }
 
 #[test]
+fn a_new_store_is_said_to_be_one_and_is_made_only_where_it_may_be() {
+    let mut server = Server::start();
+    let warning = "there was no store, so a new one was created";
+    assert!(server.log().contains(warning), "{}", server.log());
+    server.set_key("store.create", "false");
+    let log = again(&mut server);
+    assert!(!log.contains(warning), "{log}");
+    assert_eq!(server.stop().code(), Some(0));
+    let begins = server.log().len();
+    // As if its disk was not mounted.
+    std::fs::rename(server.path("data"), server.path("elsewhere")).expect("renamed");
+    server.launch();
+    assert_eq!(server.wait().code(), Some(1));
+    let log = server.log()[begins..].to_owned();
+    assert!(log.contains("there is no store in") && log.contains("store.create"), "{log}");
+    assert!(!server.path("data").exists(), "nothing was made");
+    std::fs::rename(server.path("elsewhere"), server.path("data")).expect("renamed");
+    server.start_again();
+}
+
+#[test]
 fn the_store_is_its_owners_alone_or_a_start_says_so() {
     let mut server = Server::start();
     let warning = "others than its owner may look into the store's folder";
