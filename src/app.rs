@@ -158,6 +158,7 @@ impl Server {
         let (background, hangup, mut told_to_stop) = signals.stop(deadline, overdue);
         let metrics = Arc::new(Metrics::new()?);
         let clock = Clock::System;
+        metrics.started(clock.now_ms(), config.store.free_space_reserve_bytes);
         // Before the store, whose opening may take long: both, so that both are complained about.
         let certificates = [("public", &config.server.tls), ("admin", &config.admin.tls)];
         let certificates = certificates.map(|(listener, files)| {
