@@ -19,21 +19,31 @@ has_libclang() {
     [[ "$(uname -s)" == Darwin ]] && has clang
 }
 
-# rustup installs here, and a shell opened before that does not know it.
-if ! has cargo && [[ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]]; then
+# Everything that is missing is named before the end.
+failed=0
+
+rust=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$(dirname "$0")/../Cargo.toml")
+if has cargo; then
+    # The older of the two comes first.
+    have=$(cargo --version | cut -d ' ' -f 2)
+    if [[ "$(printf '%s\n' "$rust" "$have" | sort -V | head -n 1)" != "$rust" ]]; then
+        echo "Rust $have is too old; $rust or later is needed: rustup update stable" >&2
+        failed=1
+    fi
+elif [[ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]]; then
+    # rustup installs here, and a shell opened before that does not know it.
     echo "cargo is installed but not on PATH; run: . \"${CARGO_HOME:-$HOME/.cargo}/env\"" >&2
-    exit 1
-fi
-if ! has cargo; then
-    echo "cargo is missing; install Rust 1.95 or later from https://rustup.rs" >&2
-    exit 1
+    failed=1
+else
+    echo "cargo is missing; install Rust $rust or later from https://rustup.rs" >&2
+    failed=1
 fi
 
 missing=()
 has c++ || has g++ || has clang++ || missing+=(g++)
 has_libclang || missing+=(clang libclang-dev)
 has make || missing+=(make)
-[[ ${#missing[@]} -eq 0 ]] && exit 0
+[[ ${#missing[@]} -eq 0 ]] && exit "$failed"
 
 as_root=()
 [[ "$(id -u)" -eq 0 ]] || as_root=(sudo -n)
@@ -43,7 +53,7 @@ if has apt-get && { [[ "$(id -u)" -eq 0 ]] || sudo -n true 2>/dev/null; }; then
     echo "installing ${missing[*]}" >&2
     "${as_root[@]}" apt-get update -q >&2
     "${install[@]}" >&2
-    exit 0
+    exit "$failed"
 fi
 
 echo "missing: ${missing[*]}; on Debian or Ubuntu run:" >&2

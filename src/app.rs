@@ -3,6 +3,7 @@
 mod background;
 mod beforehand;
 mod reload;
+mod signals;
 mod stop;
 mod tokens;
 
@@ -14,20 +15,19 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use hyper::header::{HeaderName, HeaderValue};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::Semaphore;
 
 use crate::admin::{self, AdminState, AdminTokens, Jobs};
 use crate::audit::Author;
 use crate::auth::Nonces;
-use crate::backup::{Backups, remove_copies, unfinished_restore};
+use crate::backup::Backups;
 use crate::caps::Meters;
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
 use crate::click::{Clicks, IpMode, Visitor};
 use crate::click_id::{Keyring, Minter};
 use crate::config::{Config, IpStorage, Secret, WithoutConsent};
 use crate::dedup::Deduplicator;
-use crate::files;
 use crate::fraud::Watch;
 use crate::http::{self, Admission, Entrance, Load, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{
@@ -41,10 +41,12 @@ use crate::rates::{Market, RatesSource, Reprice};
 use crate::readiness::Readiness;
 use crate::shutdown::{Drain, DrainTrigger, drain};
 use crate::space::open_files_max;
-use crate::store::{OpenError, ReadError, Store, database_folder};
+use crate::store::{OpenError, ReadError, Store};
 use crate::throttle::Throttle;
 use crate::time::{Clock, Randomness};
 use crate::tls::{Certificates, TlsError};
+pub use signals::Signals;
+use signals::ToldToStop;
 use stop::Stop;
 
 /// Why the server cannot start or go on.
@@ -78,6 +80,12 @@ pub enum ServerError {
         /// Why.
         error: std::io::Error,
     },
+    /// No store, and none is to be made.
+    #[error(
+        "there is no store in {}, and store.create is false: is its disk mounted, is store.path \
+         right, may this user look into it?", .0.display()
+    )]
+    NoStore(PathBuf),
     /// A part of a store.
     #[error("{} is what a restore left that was cut short: remove it and restore again", .0.display())]
     UnfinishedRestore(PathBuf),
@@ -92,6 +100,9 @@ pub enum ServerError {
     /// A thread or runtime.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
+    /// A signal.
+    #[error("told to stop")]
+    ToldToStop,
     /// No randomness.
     #[error("the system gives no randomness: {0}")]
     Randomness(#[from] getrandom::Error),
@@ -119,6 +130,9 @@ pub struct Server {
     admin: Arc<AdminState>,
     source: Arc<CatalogSource>,
     background: Runtime,
+    hangup: Signal,
+    told_to_stop: ToldToStop,
+    overdue: fn(),
     public_listeners: Vec<TcpListener>,
     entrance: Arc<Entrance>,
     admin_listener: TcpListener,
@@ -129,13 +143,22 @@ pub struct Server {
 
 impl Server {
     /// Opens the store, loads the catalog, opens the sockets. `config_file` is where it was
-    /// read, for what is read again at a signal.
+    /// read, for what is read again at a signal. If the process has not ended by the drain
+    /// deadline after it was told to, `overdue` is called, to end it whatever hangs.
     ///
     /// # Errors
-    /// When any of it is not possible.
-    pub fn build(config: Config, config_file: Option<&Path>) -> Result<Self, ServerError> {
+    /// When any of it is not possible, or a signal has told it to stop.
+    pub fn build(
+        config: Config,
+        config_file: Option<&Path>,
+        signals: Signals,
+        overdue: fn(),
+    ) -> Result<Self, ServerError> {
+        let deadline = config.server.drain_deadline;
+        let (background, hangup, mut told_to_stop) = signals.stop(deadline, overdue);
         let metrics = Arc::new(Metrics::new()?);
         let clock = Clock::System;
+        metrics.started(clock.now_ms(), config.store.free_space_reserve_bytes);
         // Before the store, whose opening may take long: both, so that both are complained about.
         let certificates = [("public", &config.server.tls), ("admin", &config.admin.tls)];
         let certificates = certificates.map(|(listener, files)| {
@@ -143,25 +166,9 @@ impl Server {
             read.map_err(|error| ServerError::Tls { listener, error })
         });
         let [public_certificates, admin_certificates] = all(certificates)?;
-        let database = database_folder(&config.store.path);
-        if let Some(part) = unfinished_restore(&config.store.path) {
-            return Err(ServerError::UnfinishedRestore(part));
-        }
-        files::create_folder(&database)
-            .map_err(|error| ServerError::File { path: database.clone(), error })?;
-        let (store, identity) = Store::open(
-            &database,
-            usize::try_from(config.store.block_cache_bytes).unwrap_or(usize::MAX),
-            config.store.reader_threads as usize,
-            random()?,
-            Arc::new(metrics.store()),
-        )?;
-        let store = Arc::new(store);
-        if let Err(error) = remove_copies(&config.store.path) {
-            tracing::warn!(%error, "a copy of the store that was left is still there");
-        }
-        beforehand::prepare_log(&store, &config.store)?;
-        beforehand::warn_if_ahead(identity.newest_ms, clock.now_ms());
+        told_to_stop.unless_told()?;
+        let (store, identity) = beforehand::open_store(&config.store, &metrics, clock.now_ms())?;
+        told_to_stop.unless_told()?;
         store.sampling().set_bytes_per_day(config.inbound.refused_bytes_per_day);
         store.minting_from(clock.now_ms().max(identity.newest_ms + 1));
         let keyring = Arc::new(keyring(&config, identity.click_key));
@@ -180,13 +187,9 @@ impl Server {
         let meters = Arc::new(Meters::new(Calendar::new(config.network.time_zone.clone())));
         let (kept, metered) = (Arc::clone(&store), Arc::clone(&meters));
         let source = Arc::new(CatalogSource::new(file, defaults, swap, kept, metered));
-        let background = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("background")
-            .enable_all()
-            .build()?;
         let start = Author::file("start");
         background.block_on(reload::catalog(&source, &metrics, &start, clock.now_ms()))?;
+        told_to_stop.unless_told()?;
         let market = Market::closed(config.network.currency);
         let rates = RatesSource::load(market.clone(), Arc::clone(&store), config.rates.clone());
         let (rates, reprice) = background.block_on(rates)?;
@@ -285,15 +288,12 @@ impl Server {
             certificates: public_certificates,
             proxies: config.server.proxy_protocol.then_some(proxies),
         });
-        let listen = |address, stalled_max| {
-            http::bind(address, stalled_max).map_err(|error| ServerError::Listen { address, error })
-        };
-        let stalled_max = config.server.header_read_timeout;
-        let public_listeners = routers
-            .iter()
-            .map(|_| listen(config.server.listen, stalled_max))
-            .collect::<Result<_, _>>()?;
-        let admin_listener = listen(config.admin.listen, ADMIN_STALLED_MAX)?;
+        let refused = |address| move |error| ServerError::Listen { address, error };
+        let address = config.admin.listen;
+        let admin_listener = http::bind(address, ADMIN_STALLED_MAX).map_err(refused(address))?;
+        let (address, stalled_max) = (config.server.listen, config.server.header_read_timeout);
+        let public_listeners =
+            http::bind_group(address, stalled_max, workers).map_err(refused(address))?;
         Ok(Self {
             config,
             config_file: config_file.map(Path::to_path_buf),
@@ -305,6 +305,9 @@ impl Server {
             admin,
             source,
             background,
+            hangup,
+            told_to_stop,
+            overdue,
             public_listeners,
             entrance,
             admin_listener,
@@ -314,12 +317,11 @@ impl Server {
         })
     }
 
-    /// Serves until SIGTERM, SIGINT or a failed disk; then drains. If the process has not ended
-    /// by the drain deadline, `overdue` is called, to end it whatever hangs.
+    /// Serves until SIGTERM, SIGINT or a failed disk; then drains.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn run(self, overdue: impl FnOnce() + Send + 'static) -> Result<Stopped, ServerError> {
+    pub fn run(self) -> Result<Stopped, ServerError> {
         let admission = Admission::new(
             self.config.server.connections_max as usize,
             self.config.server.connections_per_ip_max as usize,
@@ -362,7 +364,6 @@ impl Server {
         self.background.spawn(background::sealing(Arc::clone(&self.store)));
         self.background.spawn(background::reprice(self.postbacks.clone(), self.reprice));
         self.background.spawn(async move { background::warm(&self.postbacks).await });
-        let reload = self.background.block_on(async { signal(SignalKind::hangup()) })?;
         let certificates = [&self.entrance.certificates, &self.admin_certificates];
         let files = reload::Files {
             certificates: certificates.into_iter().flatten().cloned().collect(),
@@ -371,12 +372,19 @@ impl Server {
             configured: self.config.clone(),
             file: self.config_file,
         };
-        self.background.spawn(reload::on_signal(reload, files));
+        self.background.spawn(reload::on_signal(self.hangup, files));
         self.admin.readiness.started();
         tracing::info!(public = %self.config.server.listen, admin = %self.config.admin.listen, "serving");
-        let stopped = self.background.block_on(until_stopped(&self.store))?;
+        let deadline = self.config.server.drain_deadline;
+        let (stopped, stop) = self.background.block_on(async {
+            tokio::select! {
+                stop = self.told_to_stop.told() => (Stopped::Drained, stop),
+                () = self.store.health().poisoned() => {
+                    (Stopped::StorePoisoned, Stop::begin(deadline, self.overdue))
+                }
+            }
+        });
         tracing::info!(?stopped, "draining");
-        let stop = Stop::begin(self.config.server.drain_deadline, overdue);
         self.trigger.begin();
         self.store.end_purges();
         let drained = self.background.block_on(async {
@@ -413,17 +421,6 @@ async fn all_finished(workers: Vec<Worker>) {
             Ok(Ok(Ok(()))) => {}
             other => tracing::error!(?other, "a worker ended badly"),
         }
-    }
-}
-
-/// Waits for a reason to stop.
-async fn until_stopped(store: &Store) -> std::io::Result<Stopped> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(Stopped::Drained),
-        _ = interrupt.recv() => Ok(Stopped::Drained),
-        () = store.health().poisoned() => Ok(Stopped::StorePoisoned),
     }
 }
 

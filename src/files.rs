@@ -1,20 +1,29 @@
 //! Files and folders that must outlive a power cut: a name is on disk when the folder it is in has
 //! been synced.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// Makes a folder, and those above it that are missing.
+/// Makes a folder, and those above it that are missing, for their owner only.
 ///
 /// # Errors
 /// When one cannot be made or synced.
 pub fn create_folder(folder: &Path) -> io::Result<()> {
     let missing = folder.ancestors().take_while(|above| !above.exists()).count();
-    std::fs::create_dir_all(folder)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     // Also where nothing was missing: whoever made it may have been killed before it was synced.
     folder.ancestors().skip(1).take(missing.max(2)).try_for_each(sync_folder)
+}
+
+/// The permissions of a folder, if others than its owner have some.
+///
+/// # Errors
+/// When it is not there.
+pub fn open_to_others(folder: &Path) -> io::Result<Option<u32>> {
+    let mode = std::fs::metadata(folder)?.permissions().mode() & 0o7777;
+    Ok(Some(mode).filter(|mode| mode & 0o077 != 0))
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
@@ -68,9 +77,26 @@ pub fn remove_folder(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn folders_are_made_for_their_owner_only_and_left_as_they_are() {
+        let above = tempfile::tempdir().expect("a folder");
+        let (made, within) = (above.path().join("a"), above.path().join("a/b"));
+        create_folder(&within).expect("made");
+        for folder in [&made, &within] {
+            let mode = std::fs::metadata(folder).expect("there").permissions().mode();
+            assert_eq!((mode & 0o777, open_to_others(folder).expect("there")), (0o700, None));
+        }
+        for mode in [0o750, 0o701] {
+            std::fs::set_permissions(&made, std::fs::Permissions::from_mode(mode)).expect("ours");
+            create_folder(&within).expect("it is there");
+            assert_eq!(open_to_others(&made).expect("there"), Some(mode));
+        }
+        open_to_others(&above.path().join("c")).expect_err("not there");
+    }
 
     #[test]
     fn a_secret_is_written_to_a_file_of_its_own() {

@@ -1,16 +1,69 @@
-//! What is looked at before a server serves: the log, the clock, the limit of open files.
+//! What is looked at before a server serves: the store's folder, the log, the clock, the limit of
+//! open files.
 
-use super::ServerError;
+use std::sync::Arc;
+
+use super::{ServerError, random};
+use crate::backup::{remove_copies, unfinished_restore};
 use crate::config;
+use crate::files::{create_folder, open_to_others};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, FILES_OPEN_BESIDE, FILES_OPEN_PER_WORKER, LOG_FILE_BYTES,
     TABLE_FILES_OPEN_MAX,
 };
+use crate::metrics::Metrics;
 use crate::space::free_bytes;
-use crate::store::Store;
+use crate::store::{Identity, Store, database_folder, is_database};
+
+/// Opens the store, or makes it where that is wanted.
+pub(super) fn open_store(
+    config: &config::Store,
+    metrics: &Metrics,
+    now_ms: u64,
+) -> Result<(Arc<Store>, Identity), ServerError> {
+    let (path, database) = (&config.path, database_folder(&config.path));
+    if let Some(part) = unfinished_restore(path) {
+        return Err(ServerError::UnfinishedRestore(part));
+    }
+    let is_new = !is_database(&database);
+    if is_new && !config.create {
+        return Err(ServerError::NoStore(path.clone()));
+    }
+    create_folder(&database)
+        .map_err(|error| ServerError::File { path: database.clone(), error })?;
+    if let Ok(Some(mode)) = open_to_others(path) {
+        tracing::warn!(
+            path = %path.display(),
+            mode = %format_args!("{mode:04o}"),
+            "others than its owner may look into the store's folder: click ID key and personal \
+             data are in it; chmod 0700"
+        );
+    }
+    let (store, identity) = Store::open(
+        &database,
+        usize::try_from(config.block_cache_bytes).unwrap_or(usize::MAX),
+        config.reader_threads as usize,
+        random()?,
+        Arc::new(metrics.store()),
+    )?;
+    if is_new {
+        tracing::warn!(
+            path = %path.display(),
+            "there was no store, so a new one was created, with a click ID key of its own: IDs \
+             signed by another store's key are refused as forged. If this network has a store, \
+             look for it: a disk that is not mounted, a mistake in store.path"
+        );
+    }
+    if let Err(error) = remove_copies(path) {
+        tracing::warn!(%error, "a copy of the store that was left is still there");
+    }
+    prepare_log(&store, config)?;
+    warn_if_ahead(identity.newest_ms, now_ms);
+    Ok((Arc::new(store), identity))
+}
 
 /// Makes log files ready, where the disk has room for them beside the reserve.
-pub(super) fn prepare_log(store: &Store, config: &config::Store) -> Result<(), ServerError> {
+fn prepare_log(store: &Store, config: &config::Store) -> Result<(), ServerError> {
     let files = config.log_files_ready;
     if files == 0 {
         return Ok(());
@@ -25,7 +78,7 @@ pub(super) fn prepare_log(store: &Store, config: &config::Store) -> Result<(), S
 }
 
 /// IDs continue after the newest record; if the clock is behind it, they borrow from the future.
-pub(super) fn warn_if_ahead(newest_ms: u64, now_ms: u64) {
+fn warn_if_ahead(newest_ms: u64, now_ms: u64) {
     let ahead_ms = newest_ms.saturating_sub(now_ms);
     if ahead_ms > 1000 {
         tracing::warn!(

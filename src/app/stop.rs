@@ -13,7 +13,7 @@ pub(super) struct Stop {
 
 impl Stop {
     /// Begins. `overdue` is called when the deadline has passed and the process has not ended.
-    pub(super) fn begin(deadline: Duration, overdue: impl FnOnce() + Send + 'static) -> Self {
+    pub(super) fn begin(deadline: Duration, overdue: fn()) -> Self {
         let begun = Instant::now();
         let (for_requests, whole) = split(deadline);
         let over_at = begun + whole;

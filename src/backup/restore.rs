@@ -1,7 +1,6 @@
 //! From a backup to a store that can be served.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -42,9 +41,6 @@ pub fn restore(from: &Path, to: &Path, now_ms: u64) -> Result<Restored, BackupEr
     let unfinished = Unfinished([unfinished(&database)]);
     let [partial] = &unfinished.0;
     create_folder(partial).map_err(BackupError::of(partial))?;
-    // The key of click IDs is in it.
-    fs::set_permissions(partial, fs::Permissions::from_mode(0o700))
-        .map_err(BackupError::of(partial))?;
     has_room(to, 0, list.bytes())?;
     let source = database_folder(from);
     for listed in &list.files {

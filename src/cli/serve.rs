@@ -3,26 +3,35 @@
 use std::path::Path;
 
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK, EXIT_STORE_POISONED};
-use crate::app::{Server, Stopped};
+use crate::app::{Server, ServerError, Signals, Stopped};
 use crate::config::{Config, ReadError};
 use crate::limits::EXIT_MAX;
 use crate::telemetry;
 
 /// Runs the server until it is told to stop.
 pub fn run(file: Option<&Path>) -> u8 {
+    // Before anything else, so that none ends the process or is lost.
+    let signals = Signals::hear();
     let config = match load_config(file) {
         Ok(config) => config,
         Err(code) => return code,
     };
     telemetry::init(config.log.format, config.log.level.as_str());
-    let server = match Server::build(config, file) {
+    let built = signals
+        .map_err(ServerError::from)
+        .and_then(|signals| Server::build(config, file, signals, give_up));
+    let server = match built {
         Ok(server) => server,
+        Err(ServerError::ToldToStop) => {
+            tracing::info!("stopped before it served");
+            return EXIT_OK;
+        }
         Err(error) => {
             tracing::error!(%error, "cannot start");
             return EXIT_FAILED;
         }
     };
-    match server.run(give_up) {
+    match server.run() {
         Ok(Stopped::Drained) => EXIT_OK,
         Ok(Stopped::StorePoisoned) => EXIT_STORE_POISONED,
         Err(error) => {

@@ -279,6 +279,7 @@ fn store(settings: &mut Settings<'_>) -> Store {
     let (block_cache, reserve) = (256 << 20, 1 << 30);
     Store {
         path: settings.text("store.path", PathBuf::from("data"), path),
+        create: settings.optional("store.create", |input| input.boolean()).unwrap_or(true),
         reader_threads: settings.integer("store.reader_threads", 2, 1..=64),
         block_cache_bytes: settings.text(
             "store.block_cache",

@@ -141,6 +141,8 @@ pub struct AdminToken {
 pub struct Store {
     /// The data folder. Default `data`.
     pub path: PathBuf,
+    /// Whether a store is made where there is none. Default true.
+    pub create: bool,
     /// Threads that read what is not in memory. Default 2: reads are rare, disks like few.
     pub reader_threads: u32,
     /// Memory for blocks read from disk, bytes. Default 256 MiB.

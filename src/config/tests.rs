@@ -222,6 +222,13 @@ fn every_key_has_an_override_and_it_wins_over_the_file() {
 }
 
 #[test]
+fn a_store_is_made_unless_it_may_not_be() {
+    let create = |text: &str| load(text, &[]).expect("valid").0.store.create;
+    assert!(create(""));
+    assert!(!create("[store]\ncreate = false\n"));
+}
+
+#[test]
 fn backups_are_off_until_they_have_a_place() {
     let backup = |text: &str| load(text, &[]).expect("valid").0.backup;
     let none = backup("");

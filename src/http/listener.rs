@@ -20,21 +20,48 @@ use crate::shutdown::Drain;
 /// Connections the kernel queues before they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// Opens a listening socket that shares its address with the other workers'. A client that takes
+/// Opens a listening socket, on an address that no other process listens on. A client that takes
 /// nothing of what it is sent for `stalled_max` loses its connection.
 ///
 /// # Errors
 /// When the address cannot be had.
 pub fn bind(address: SocketAddr, stalled_max: Duration) -> std::io::Result<std::net::TcpListener> {
+    open(address, stalled_max, false).map(Into::into)
+}
+
+/// Opens `count` of them on one address, among which the kernel divides the connections.
+///
+/// # Errors
+/// When the address cannot be had.
+pub fn bind_group(
+    address: SocketAddr,
+    stalled_max: Duration,
+    count: usize,
+) -> std::io::Result<Vec<std::net::TcpListener>> {
+    // Alone at first: who shared the address from the beginning would share it with any process
+    // of the same user, and each would get a part of the other's traffic.
+    let first = open(address, stalled_max, false)?;
+    first.set_reuse_port(true)?;
+    let mut group: Vec<std::net::TcpListener> = vec![first.into()];
+    // The port may have been the system's choice.
+    let address = group[0].local_addr()?;
+    for _ in 1..count {
+        group.push(open(address, stalled_max, true)?.into());
+    }
+    Ok(group)
+}
+
+fn open(address: SocketAddr, stalled_max: Duration, shared: bool) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a process that has ended are in nobody's way.
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     // Accepted sockets inherit it.
     socket.set_tcp_user_timeout(Some(stalled_max))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// How many connections may be open, in total and from one address; shared by all workers. Of

@@ -12,7 +12,7 @@ mod router;
 
 pub use client_ip::{TrustedProxies, client_ip};
 pub use entrance::Entrance;
-pub use listener::{Admission, bind, serve};
+pub use listener::{Admission, bind, bind_group, serve};
 pub use load::Load;
 pub use reply::{RefusedBodies, Reply};
 pub use router::{Router, respond};

@@ -198,6 +198,12 @@ pub const DESCRIPTIONS: &[Description] = &[
     ),
     metric(Gauge, "postbackd_store_poisoned", "", "1 after a failed write or fsync."),
     metric(Gauge, "postbackd_store_free_bytes", "", "Free space on the store's disk."),
+    metric(
+        Gauge,
+        "postbackd_store_reserve_bytes",
+        "",
+        "Free space below which postbacks are refused: store.free_space_reserve.",
+    ),
     metric(Gauge, "postbackd_store_disk_full", "", "1 while free space is below the reserve."),
     metric(Counter, "postbackd_backups_total", "result", "Backups, succeeded or failed."),
     metric(Gauge, "postbackd_backup_duration_seconds", "", "How long the last backup took."),
@@ -278,6 +284,7 @@ pub const DESCRIPTIONS: &[Description] = &[
     metric(Gauge, "postbackd_ready", "", "1 while the server is ready."),
     metric(Gauge, "postbackd_build_info", "version", "Always 1; the version is the label."),
     metric(Gauge, "postbackd_resident_memory_bytes", "", "Memory of the process that is in RAM."),
+    metric(Gauge, "process_start_time_seconds", "", "Unix time at which the process started."),
 ];
 
 #[cfg(test)]
@@ -287,7 +294,8 @@ mod tests {
     #[test]
     fn names_follow_the_rules() {
         for (place, metric) in DESCRIPTIONS.iter().enumerate() {
-            assert!(metric.name.starts_with("postbackd_"), "{}", metric.name);
+            let is_everybodys = metric.name == "process_start_time_seconds";
+            assert!(metric.name.starts_with("postbackd_") || is_everybodys, "{}", metric.name);
             assert_eq!(metric.kind == Counter, metric.name.ends_with("_total"), "{}", metric.name);
             assert!(!metric.name.ends_with("_ms"), "base units only: {}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);

@@ -81,6 +81,14 @@ impl Metrics {
         with_local_recorder(&self.recorder, set);
     }
 
+    /// What holds from the start on: its time, Unix milliseconds, and the reserve of free space.
+    pub fn started(&self, now_ms: u64, reserve_bytes: u64) {
+        self.record(|| {
+            gauge!("process_start_time_seconds").set(now_ms as f64 / 1000.0);
+            gauge!("postbackd_store_reserve_bytes").set(reserve_bytes as f64);
+        });
+    }
+
     /// Counts a load of what [`CATALOG_LOADS`] and its like name, if there was one (`None` else); both results, so that each series is there from the start on.
     pub fn loaded(&self, what: &'static str, applied: Option<bool>) {
         self.record(|| {

@@ -33,6 +33,9 @@ const ABSENCE_FILTER_BITS: f64 = 16.0;
 /// From this level on filters are ribbons, a third smaller than the Bloom filters of equal strength
 /// above, but three times as slow to ask. Every look-up asks all files of level 0.
 const RIBBONS_FROM_LEVEL: i32 = 1;
+/// What RocksDB writes down of its own work, for people: files kept, and the bytes of each.
+const INFO_LOGS_KEPT: usize = 3;
+const INFO_LOG_BYTES_MAX: usize = 16 << 20;
 const TIME_ORDERED_BLOCK_BYTES: usize = 16 << 10;
 const SMALL_BLOCK_BYTES: usize = 4 << 10;
 /// Dictionary shared by the blocks of a bottom-level file, bytes.
@@ -64,7 +67,8 @@ pub(super) fn database() -> Options {
     options.set_enable_write_thread_adaptive_yield(false);
     options.set_skip_stats_update_on_db_open(true);
     options.set_stats_dump_period_sec(0);
-    options.set_keep_log_file_num(3);
+    options.set_keep_log_file_num(INFO_LOGS_KEPT);
+    options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
     options
 }
 

@@ -59,6 +59,12 @@ pub struct RocksEngine {
     is_ending: AtomicBool,
 }
 
+/// Whether there is a database in `path`, sound or not.
+#[must_use]
+pub fn is_database(path: &Path) -> bool {
+    path.join("CURRENT").is_file()
+}
+
 impl RocksEngine {
     /// Opens or creates the database in `path`, with a block cache of `cache_bytes`.
     ///
@@ -90,7 +96,7 @@ impl RocksEngine {
     /// When RocksDB cannot open it.
     pub fn open_read_only(path: &Path, cache_bytes: usize) -> Result<Self, EngineError> {
         // RocksDB makes the folder before it finds that there is nothing to read.
-        if !path.join("CURRENT").is_file() {
+        if !is_database(path) {
             return Err(EngineError(format!("there is no database in {}", path.display())));
         }
         let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);

@@ -282,11 +282,11 @@ impl Writer {
         }
     }
 
-    /// Commits waiting to be appended, and commits waiting for the fsync.
+    /// Commits waiting to be appended, and commits waiting for the end of an fsync.
     #[must_use]
     pub fn queued(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.collected.tickets.len(), state.appended.tickets.len())
+        (state.collected.tickets.len(), state.appended.tickets.len() + state.confirming)
     }
 
     /// Takes no more; the stages finish what they have.
@@ -354,7 +354,11 @@ impl Writer {
     /// One round of the sync stage: one fsync for everything appended so far. Does nothing if
     /// nothing was appended. `appended` is a buffer.
     pub fn sync_once(&self, appended: &mut Appended) {
-        std::mem::swap(&mut self.lock().appended, appended);
+        {
+            let mut state = self.lock();
+            std::mem::swap(&mut state.appended, appended);
+            state.confirming = appended.tickets.len();
+        }
         let Appended { tickets, batches } = appended;
         if tickets.is_empty() {
             return;
@@ -367,7 +371,12 @@ impl Writer {
         for ticket in tickets.drain(..) {
             ticket.settle(outcome);
         }
-        self.lock().settled(batches);
+        {
+            let mut state = self.lock();
+            state.settled(batches);
+            // An append that failed comes here, too; then nothing of an fsync counts any more.
+            state.confirming = 0;
+        }
         for worker in self.waiting.load().iter() {
             worker.notify();
         }

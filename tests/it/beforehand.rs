@@ -1,10 +1,13 @@
 //! What a start looks at before it serves, and says.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
 use postbackd::limits::{
     ADMIN_CONNECTIONS_MAX, FILES_OPEN_BESIDE, FILES_OPEN_PER_WORKER, TABLE_FILES_OPEN_MAX,
 };
 
-use crate::harness::{Server, Setup};
+use crate::harness::{Fault, Server, Setup, eventually};
 
 /// Stops it and starts it again; what it logs of that.
 fn again(server: &mut Server) -> String {
@@ -12,6 +15,115 @@ fn again(server: &mut Server) -> String {
     let before = server.log().len();
     server.start_again();
     server.log()[before..].to_owned()
+}
+
+/// A server whose first start stands still because its disk hangs, before it has a store.
+fn starting(setup: Setup) -> Server {
+    let mut server = setup.on_faulty_disk().start();
+    assert_eq!(server.stop().code(), Some(0));
+    server.forget_all();
+    server.disk().break_down(Fault::SyncsHang, None);
+    server.launch();
+    let folder = server.path("data/db");
+    eventually("the store's folder", || folder.exists().then_some(()));
+    server
+}
+
+#[test]
+fn a_reload_during_a_start_is_done_after_it() {
+    let mut server = starting(Setup::new());
+    server.signal("HUP");
+    server.disk().repair();
+    server.await_readiness(200);
+    let loads = || server.metric("postbackd_catalog_loads_total{result=\"applied\"}");
+    eventually("the reload", || (loads() == 2.0).then_some(()));
+}
+
+#[test]
+fn a_stop_during_a_start_ends_it() {
+    for signal in ["TERM", "INT"] {
+        let mut server = starting(Setup::new());
+        let begins = server.log().len();
+        server.signal(signal);
+        eventually("the signal", || server.log()[begins..].contains("told to stop").then_some(()));
+        assert!(server.is_alive(), "the disk hangs");
+        server.disk().repair();
+        assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+        assert!(!server.log()[begins..].contains(" serving"), "{}", server.log());
+        server.start_again();
+        assert_eq!(server.get("/c/sp7").status, 302);
+    }
+}
+
+#[test]
+fn a_stop_during_a_start_ends_by_its_deadline_whatever_hangs() {
+    let mut server = starting(Setup::new().key("server.drain_deadline", "100ms"));
+    server.signal("TERM");
+    assert!(!server.wait().success());
+    assert!(server.log().contains("the drain deadline has passed"), "{}", server.log());
+}
+
+#[test]
+fn a_new_store_is_said_to_be_one_and_is_made_only_where_it_may_be() {
+    let mut server = Server::start();
+    let warning = "there was no store, so a new one was created";
+    assert!(server.log().contains(warning), "{}", server.log());
+    server.set_key("store.create", "false");
+    let log = again(&mut server);
+    assert!(!log.contains(warning), "{log}");
+    assert_eq!(server.stop().code(), Some(0));
+    let begins = server.log().len();
+    // As if its disk was not mounted.
+    std::fs::rename(server.path("data"), server.path("elsewhere")).expect("renamed");
+    server.launch();
+    assert_eq!(server.wait().code(), Some(1));
+    let log = server.log()[begins..].to_owned();
+    assert!(log.contains("there is no store in") && log.contains("store.create"), "{log}");
+    assert!(!server.path("data").exists(), "nothing was made");
+    std::fs::rename(server.path("elsewhere"), server.path("data")).expect("renamed");
+    server.start_again();
+}
+
+#[test]
+fn the_store_is_its_owners_alone_or_a_start_says_so() {
+    let mut server = Server::start();
+    let warning = "others than its owner may look into the store's folder";
+    for folder in ["data", "data/db"] {
+        let mode = std::fs::metadata(server.path(folder)).expect("there").mode() & 0o777;
+        assert_eq!(mode, 0o700, "{folder}");
+    }
+    assert!(!server.log().contains(warning), "{}", server.log());
+    let open = Permissions::from_mode(0o750);
+    std::fs::set_permissions(server.path("data"), open).expect("ours");
+    let log = again(&mut server);
+    assert!(log.contains(warning) && log.contains("mode=0750"), "{log}");
+}
+
+#[test]
+fn an_address_belongs_to_one_process() {
+    let mut first = Server::start();
+    let mut second = Server::start();
+    assert_eq!(second.stop().code(), Some(0));
+    for (key, taken) in [("server.listen", first.public), ("admin.listen", first.admin)] {
+        let begins = second.log().len();
+        second.set_key(key, &taken.to_string());
+        second.launch();
+        assert_eq!(second.wait().code(), Some(1), "{key}");
+        let log = second.log();
+        let said = format!("cannot listen on {taken}: Address already in use");
+        assert!(log[begins..].contains(&said), "{key}: {log}");
+    }
+    // All of the first one's connections come to it, over all of its workers.
+    for _ in 0..20 {
+        assert_eq!(first.get("/c/sp7").status, 302);
+    }
+    assert_eq!(first.metric("postbackd_clicks_total"), 20.0);
+    // The server has closed them first, so the system remembers them for a minute; nobody waits.
+    let mut open = first.connect();
+    assert_eq!(open.request("GET", "/c/sp7", "").expect("an answer").status, 302);
+    first.kill();
+    first.start_again();
+    assert_eq!(first.get("/c/sp7").status, 302);
 }
 
 #[test]

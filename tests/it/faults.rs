@@ -59,6 +59,9 @@ fn no_answer_comes_before_the_sync_has_ended() {
     for connection in &mut waiting {
         assert!(connection.is_silent_for(Duration::from_millis(200)), "answered before the sync");
     }
+    // What an alert sees of it: commits that wait, also those that the sync has taken.
+    let unconfirmed = || server.metric("postbackd_store_queue_commits{stage=\"sync\"}");
+    assert!(unconfirmed() >= 1.0);
     server.disk().repair();
     let mut results: Vec<_> = waiting
         .into_iter()
@@ -67,6 +70,7 @@ fn no_answer_comes_before_the_sync_has_ended() {
         .collect();
     results.sort();
     assert_eq!(results, ["accepted", "accepted", "duplicate", "duplicate"]);
+    eventually("the end of the sync", || (unconfirmed() == 0.0).then_some(()));
 }
 
 #[test]

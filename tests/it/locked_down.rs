@@ -7,6 +7,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use postbackd::config::Config;
+
 use crate::harness::{Server, Setup};
 
 /// A user that has nothing on this machine; only root may become another.
@@ -137,6 +139,28 @@ fn the_unit_gives_no_more_than_that() {
         assert!(lines.contains(line), "{line} is missing");
     }
     assert!(!unit.lines().any(|line| line.starts_with("ReadWritePaths=")), "only its own folder");
+}
+
+#[test]
+fn the_unit_gives_up_on_no_start_but_one_with_mistakes() {
+    let unit = include_str!("../../deploy/postbackd.service");
+    let (head, service) = unit.split_once("\n[Service]\n").expect("two parts");
+    assert!(head.lines().any(|line| line == "StartLimitIntervalSec=0"), "it belongs to [Unit]");
+    for line in ["Restart=on-failure", "RestartPreventExitStatus=2"] {
+        assert!(service.lines().any(|it| it == line), "{line}");
+    }
+}
+
+#[test]
+fn the_configuration_for_the_unit_says_where_its_store_is() {
+    let text = include_str!("../../deploy/postbackd.toml");
+    let (config, warnings) =
+        Config::load_with_warnings(Some(text), "postbackd.toml", []).expect("no mistakes");
+    assert!(warnings.is_empty(), "{warnings}");
+    assert_eq!(config.store.path, Path::new("/var/lib/postbackd"));
+    // Commands read the same file, and not the unit's environment.
+    let unit = include_str!("../../deploy/postbackd.service");
+    assert!(!unit.lines().any(|line| line.starts_with("Environment=")));
 }
 
 #[test]

@@ -174,3 +174,19 @@ fn the_counters_say_what_happened() {
     }
     assert!(server.metric("postbackd_resident_memory_bytes") > 1e6);
 }
+
+#[test]
+fn a_start_and_the_reserve_can_be_seen() {
+    let now_s = || std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs_f64();
+    let before = now_s();
+    let mut server = Server::start();
+    let started = |server: &Server| server.metric("process_start_time_seconds");
+    let first = started(&server);
+    // The server's clock is in milliseconds.
+    assert!((before - 0.001..now_s()).contains(&first), "{before} {first}");
+    assert_eq!(started(&server), first);
+    assert_eq!(server.metric("postbackd_store_reserve_bytes"), f64::from(1 << 20));
+    server.stop();
+    server.start_again();
+    assert!(started(&server) > first);
+}

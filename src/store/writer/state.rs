@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) unsettled: Vec<u64>,
     /// Appended, not yet taken by the sync stage.
     pub(super) appended: Appended,
+    /// Commits whose fsync has not returned.
+    pub(super) confirming: usize,
     /// Batches taken from `collected` whose append has not returned.
     pub(super) appending: usize,
     /// The conversions so far.
