@@ -72,7 +72,7 @@ fn read_toml(text: &str, name: &str) -> Result<Days, Report> {
 fn toml_days(root: &Table<'_>) -> Days {
     let base = root.required("base", |input| Ok(Currency::parse(input.text()?)?));
     let mut days = Days::new();
-    for table in root.each_table("days", "date", DAY, &[]) {
+    for table in root.each_table("days", "date", DAY) {
         let day = table.required("date", date);
         let rates = toml_rates(&table, base);
         let (Some(day), Some(rates)) = (day, rates) else { continue };
