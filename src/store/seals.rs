@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use super::engine::{Batch, Direction, Engine, EngineError};
 use super::records::SealRecord;
 use super::schema::Table;
-use super::{Store, keys, rates::ChangeError};
+use super::{Store, WriteError, keys};
 use crate::model::ids::AffiliateNumber;
 use crate::model::rate::Day;
 
@@ -22,7 +22,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store takes no writes or the disk did not confirm.
-    pub async fn close_days(&self, today: Day) -> Result<(), ChangeError> {
+    pub async fn close_days(&self, today: Day) -> Result<(), WriteError> {
         self.writer.close_days(self.unsealed().max(today));
         self.all_appended().await
     }
@@ -41,7 +41,7 @@ impl Store {
     pub async fn keep_seals(
         &self,
         seals: &[(AffiliateNumber, Day, SealRecord)],
-    ) -> Result<(), ChangeError> {
+    ) -> Result<(), WriteError> {
         let unsealed = seals.iter().map(|(_, day, _)| after(*day)).fold(self.unsealed(), Day::max);
         let put = |batch: &mut Batch| {
             for (affiliate, day, seal) in seals {
