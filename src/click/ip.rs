@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn a_hash_tells_addresses_apart_and_depends_on_the_secret() {
         let keep = |secret: u8, address: &str| {
-            Visitor::new(IpStorage::Hashed, &[secret; 32]).keep(address.parse().expect("an address"))
+            Visitor::new(IpStorage::Hashed, &[secret; 32])
+                .keep(address.parse().expect("an address"))
         };
         assert_eq!(keep(1, "203.0.113.9"), keep(1, "203.0.113.9"));
         assert_ne!(keep(1, "203.0.113.9"), keep(1, "203.0.113.8"));
