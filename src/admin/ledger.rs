@@ -17,7 +17,7 @@ use crate::ledger::{self, Proof, ProveError, Sealed};
 use crate::model::currency::Currency;
 use crate::model::ids::AffiliateNumber;
 use crate::model::money::Sum;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::store::keys::PostingKey;
 use crate::store::postings::Posting;
 use crate::store::records::{Balance, Converted, Entries};

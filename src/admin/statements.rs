@@ -18,7 +18,7 @@ use super::question::understood;
 use super::server::AdminState;
 use crate::ledger::{self, Statement};
 use crate::limits::STATEMENT_DAYS_MAX;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::store::postings::Balances;
 use crate::store::records::Balance;
 

@@ -10,7 +10,7 @@ use super::merkle::{Tree, root_of};
 use super::seal::{Blinding, Leaf, PayableConverted, leaf, seal_hash};
 use crate::click_id::RecordId;
 use crate::model::ids::AffiliateNumber;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::store::keys::{self, PostingKey};
 use crate::store::postings::{Posting, postings};
 use crate::store::records::{Balance, Converted, Entries, Hash, RecordError, SealRecord};
@@ -166,7 +166,7 @@ pub fn prove(view: &View<'_>, conversion: RecordId) -> Result<Proof, ProveError>
 fn proved(view: &View<'_>, posting: &Posting, blinding: &Blinding) -> Result<Proved, ProveError> {
     let PostingKey { affiliate, day, step, .. } = posting.key;
     let (mut tree, mut found) = (Tree::default(), None);
-    let (from, to) = (keys::postings_from(affiliate, day), Day::new(day.get().saturating_add(1)));
+    let (from, to) = (keys::postings_from(affiliate, day), day.next());
     view.postings(affiliate, &from, to, &mut |other| {
         let leaf = leaf(&other, blinding);
         let hash = leaf.hash();

@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::limits::{FUTURE_TIMESTAMP_MS_MAX, REPRICED_PER_COMMIT_MAX};
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::model::reasons::{Flag, REPRICED};
 use crate::rates::Market;
 use crate::store::records::{ConversionRecord, Exchanged, HistoryEntry};

@@ -13,7 +13,8 @@ use crate::checked_toml::{
 use crate::config::RatesFile;
 use crate::limits::{RATE_DAYS_MAX, RATE_GAP_DAYS_MAX, RATES_FILE_BYTES_MAX};
 use crate::model::currency::Currency;
-use crate::model::rate::{Day, Rate};
+use crate::model::period::Day;
+use crate::model::rate::Rate;
 
 /// Keys of the file.
 const ROOT: &[&str] = &["base", "days"];

@@ -14,7 +14,8 @@ use crate::config::RatesFile;
 use crate::limits::{RATE_DAYS_MAX, RATE_DAYS_PER_COMMIT_MAX, REPRICE_QUEUE_MAX};
 use crate::model::admin::AuditAction;
 use crate::model::currency::Currency;
-use crate::model::rate::{Day, Rate};
+use crate::model::period::Day;
+use crate::model::rate::Rate;
 use crate::store::records::{RatesRecord, RecordError};
 use crate::store::{ReadError, Store, ToPrice, WriteError};
 

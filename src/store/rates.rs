@@ -8,7 +8,7 @@ use super::records::{RatesRecord, RecordError};
 use super::schema::Table;
 use super::{AuditEntry, ReadError, Store, WriteError, keys};
 use crate::limits::RATE_DAYS_PER_COMMIT_MAX;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 
 /// Days whose conversions are still to be priced, by the commits that have set their rates.
 pub type ToPrice = BTreeMap<u64, Vec<Day>>;

@@ -11,8 +11,7 @@ use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
 use super::{OpenError, Store, SubmitError, WriteError, meta};
 use crate::click_id::RecordId;
-use crate::model::period::Quarter;
-use crate::model::rate::Day;
+use crate::model::period::{Day, Quarter};
 
 /// How long each kind of record lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

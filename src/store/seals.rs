@@ -14,7 +14,7 @@ use super::records::SealRecord;
 use super::schema::Table;
 use super::{Store, WriteError, keys};
 use crate::model::ids::AffiliateNumber;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 
 impl Store {
     /// Closes the days before `today`: when this returns, whatever is posted to them is there to be
@@ -42,7 +42,7 @@ impl Store {
         &self,
         seals: &[(AffiliateNumber, Day, SealRecord)],
     ) -> Result<(), WriteError> {
-        let unsealed = seals.iter().map(|(_, day, _)| after(*day)).fold(self.unsealed(), Day::max);
+        let unsealed = seals.iter().map(|(_, day, _)| day.next()).fold(self.unsealed(), Day::max);
         let put = |batch: &mut Batch| {
             for (affiliate, day, seal) in seals {
                 batch.put(Table::Ledger, &keys::seal(*affiliate, *day), |out| seal.encode(out));
@@ -72,7 +72,7 @@ pub(super) fn unsealed(engine: &dyn Engine) -> Result<Day, EngineError> {
         };
         engine.scan(Table::Ledger, &[from], &to, Direction::Descending, see)?;
         let Some((affiliate, day)) = newest else { return Ok(unsealed) };
-        unsealed = unsealed.max(after(day));
+        unsealed = unsealed.max(day.next());
         to = keys::seal(affiliate, Day::new(0)).to_vec();
     }
 }
@@ -80,8 +80,4 @@ pub(super) fn unsealed(engine: &dyn Engine) -> Result<Day, EngineError> {
 /// How the day after the newest seal is kept.
 pub(super) fn encoded(unsealed: Day) -> [u8; 4] {
     unsealed.get().to_be_bytes()
-}
-
-fn after(day: Day) -> Day {
-    Day::new(day.get().saturating_add(1))
 }
