@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::model::currency::Currency;
+use crate::model::currency::{Currency, code_text};
 use crate::model::dimension::Dimension;
 use crate::model::money::Sum;
 use crate::model::status::Status;
@@ -110,7 +110,7 @@ impl Sums {
         let tally = |status: Status| conversions.by_status[status.index()];
         let [pending, approved, rejected, reversed] =
             [Status::Pending, Status::Approved, Status::Rejected, Status::Reversed].map(tally);
-        let currency = Currency::from_bytes(conversions.currency).unwrap_or(Currency::USD);
+        let currency = Currency::to_show(conversions.currency);
         let amount = |micros: i128| Sum::new(micros).display(currency).to_string();
         let counted = pending.conversions.wrapping_add(approved.conversions);
         let revenue = pending.revenue.wrapping_add(approved.revenue);
@@ -118,7 +118,7 @@ impl Sums {
         let per_click = |sum: i128| Sum::new(sum).per(*clicks);
         let money = |sum: Sum| sum.display(currency).to_string();
         Self {
-            currency: String::from_utf8_lossy(&conversions.currency).into_owned(),
+            currency: code_text(conversions.currency),
             clicks: *clicks,
             fallbacks: *fallbacks,
             conversions: counted,
