@@ -24,9 +24,9 @@ use crate::auth::Nonces;
 use crate::backup::Backups;
 use crate::caps::Meters;
 use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
-use crate::click::{Clicks, IpMode, Visitor};
+use crate::click::{Clicks, Visitor};
 use crate::click_id::{Keyring, Minter};
-use crate::config::{Config, IpStorage, Secret, WithoutConsent};
+use crate::config::{Config, Secret, WithoutConsent};
 use crate::dedup::Deduplicator;
 use crate::fraud::Watch;
 use crate::http::{self, Admission, Entrance, Load, RefusedBodies, Router, TrustedProxies};
@@ -214,13 +214,13 @@ impl Server {
             watch: Arc::clone(&watch),
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
-            visitor: Visitor::new(ip_mode(config.click.ip), &identity.click_key),
+            visitor: Visitor::new(config.click.ip, &identity.click_key),
             strips_without_consent: config.privacy.without_consent == WithoutConsent::Strip,
             ack_deadline: config.click.ack_deadline,
             waiting: Arc::default(),
             fallback_url: config.network.fallback_url.clone(),
         };
-        let sender = Visitor::new(ip_mode(config.inbound.ip), &identity.click_key);
+        let sender = Visitor::new(config.inbound.ip, &identity.click_key);
         let postbacks = Postbacks {
             catalog: Arc::clone(&in_force),
             market,
@@ -446,15 +446,6 @@ fn keyring(config: &Config, store_key: [u8; 32]) -> Keyring {
             retired.push(store_key);
             Keyring::new(reveal(key), retired)
         }
-    }
-}
-
-const fn ip_mode(kept: IpStorage) -> IpMode {
-    match kept {
-        IpStorage::Full => IpMode::Full,
-        IpStorage::Truncated => IpMode::Truncated,
-        IpStorage::Hashed => IpMode::Hashed,
-        IpStorage::None => IpMode::None,
     }
 }
 

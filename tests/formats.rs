@@ -8,8 +8,8 @@ use postbackd::store::claim::ClaimSet;
 use postbackd::store::records::{
     AuditRecord, Balance, CapSum, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord,
     Contribution, ConversionRecord, Converted, Counted, Counts, Deferred, EarnedInBase, Entries,
-    ErasedTexts, EventCounts, Exchanged, FallbackCounts, HistoryEntry, InBase, InboundHead,
-    InboundRow, LateClickRecord, PlaceRecord, PostingRecord, RatesRecord, RecordError,
+    ErasedTexts, ErasureRecord, EventCounts, Exchanged, FallbackCounts, HistoryEntry, InBase,
+    InboundHead, InboundRow, LateClickRecord, PlaceRecord, PostingRecord, RatesRecord, RecordError,
     RefusedCounts, RefusedRecord, SealRecord, StoredIp, SubRecord, Tally, begin_inbound_page,
     click_flags, click_of, decode_dedupe, decode_inbound_page, dedupe_minted_ms, encode_dedupe,
     encode_inbound, has_base_booked, pack_auth,
@@ -37,6 +37,7 @@ const SEAL_V1: &str = include_str!("fixtures/seal.v1.hex");
 const SEAL_V2: &str = include_str!("fixtures/seal.v2.hex");
 const AUDIT_V1: &str = include_str!("fixtures/audit.v1.hex");
 const CATALOG_V1: &str = include_str!("fixtures/catalog.v1.hex");
+const ERASURE_V1: &str = include_str!("fixtures/erasure.v1.hex");
 
 /// The bytes of a fixture: hex digits, lines as the eye likes them.
 fn bytes(fixture: &str) -> Vec<u8> {
@@ -295,6 +296,16 @@ fn entries_of_the_audit_log_of_version_1_are_read_and_written_unchanged() {
     assert_eq!(hex(&encoded(|out| record.encode(out))), hex(&stored));
     assert_eq!(AuditRecord::decode(&[2, 0]), Err(RecordError::Version(Some(2))));
     assert_eq!(AuditRecord::decode(&stored[..stored.len() - 1]), Err(RecordError::Corrupt));
+}
+
+#[test]
+fn erasures_of_version_1_are_read_and_written_unchanged() {
+    let record = ErasureRecord { asked_ms: 1_767_225_600_123 };
+    let stored = bytes(ERASURE_V1);
+    assert_eq!(ErasureRecord::decode(&stored), Ok(record));
+    assert_eq!(hex(&encoded(|out| record.encode(out))), hex(&stored));
+    assert_eq!(ErasureRecord::decode(&[2, 0]), Err(RecordError::Version(Some(2))));
+    assert_eq!(ErasureRecord::decode(&stored[..stored.len() - 1]), Err(RecordError::Corrupt));
 }
 
 #[test]

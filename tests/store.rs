@@ -14,8 +14,7 @@ use postbackd::limits::{
     SUBS_PER_PLACE_MAX,
 };
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
-use postbackd::model::period::Quarter;
-use postbackd::model::rate::Day;
+use postbackd::model::period::{Day, Quarter};
 use postbackd::model::reasons::{PostbackResult, Refusal};
 use postbackd::model::status::Status;
 use postbackd::store::engine::{

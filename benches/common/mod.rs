@@ -10,13 +10,14 @@ use arc_swap::ArcSwap;
 use postbackd::auth::Nonces;
 use postbackd::caps::Meters;
 use postbackd::catalog::{NetworkDefaults, parse};
-use postbackd::click::{Clicks, IpMode, Visitor};
+use postbackd::click::{Clicks, Visitor};
 use postbackd::click_id::{Keyring, Minter};
 use postbackd::dedup::Deduplicator;
 use postbackd::fraud::Watch;
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
+use postbackd::model::ip::IpStorage;
 use postbackd::model::period::Calendar;
 use postbackd::postback::{Address, Body, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
@@ -174,7 +175,7 @@ impl Bench {
             minter: Arc::clone(&minter),
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),
-            visitor: Visitor::new(IpMode::Truncated, &[7; 32]),
+            visitor: Visitor::new(IpStorage::Truncated, &[7; 32]),
             strips_without_consent: false,
             ack_deadline: std::time::Duration::from_secs(1),
             waiting: Arc::default(),

@@ -14,7 +14,7 @@ use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT, UPLOAD_BYTES_MA
 use crate::rates::PutError;
 use crate::report::ReportError;
 use crate::store::records::RecordError;
-use crate::store::{ChangeError, KeepError, NumbersError, ReadError, SubmitError, SumsError};
+use crate::store::{ChangeError, NumbersError, ReadError, SubmitError, SumsError, WriteError};
 
 /// An error of the admin API.
 #[derive(Debug)]
@@ -248,11 +248,11 @@ impl From<ClaimError> for ApiError {
     }
 }
 
-impl From<ChangeError> for ApiError {
-    fn from(error: ChangeError) -> Self {
+impl From<WriteError> for ApiError {
+    fn from(error: WriteError) -> Self {
         match error {
-            ChangeError::Submit(error) => error.into(),
-            ChangeError::NotDurable => Self::store_failed(error),
+            WriteError::Submit(error) => error.into(),
+            WriteError::NotDurable => Self::store_failed(error),
         }
     }
 }
@@ -303,16 +303,16 @@ impl From<LoadError> for ApiError {
             LoadError::Numbers(NumbersError::Exhausted) => {
                 Self::new(StatusCode::CONFLICT, "numbers_exhausted", error.to_string())
             }
-            LoadError::Store(error)
-            | LoadError::Numbers(NumbersError::Read(error))
-            | LoadError::Kept(KeepError::Read(error)) => error.into(),
-            LoadError::Numbers(NumbersError::Submit(error))
-            | LoadError::Kept(KeepError::Submit(error)) => error.into(),
+            LoadError::Numbers(NumbersError::Change(ref cause)) | LoadError::Kept(ref cause) => {
+                match cause {
+                    ChangeError::Read(error) => error.clone().into(),
+                    ChangeError::Submit(error) => (*error).into(),
+                    ChangeError::NotDurable => Self::store_failed(error),
+                }
+            }
+            LoadError::Store(error) => error.into(),
             LoadError::Noted(error) => error.into(),
-            LoadError::Unreadable { .. }
-            | LoadError::Unnumbered(_)
-            | LoadError::Numbers(NumbersError::NotDurable)
-            | LoadError::Kept(KeepError::NotDurable) => Self::store_failed(error),
+            LoadError::Unreadable { .. } | LoadError::Unnumbered(_) => Self::store_failed(error),
         }
     }
 }

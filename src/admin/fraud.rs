@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::server::AdminState;
 use crate::fraud::{Outcomes, Report, Row, Worth};
 use crate::limits::FRAUD_REPORT_TURNS_MAX;
-use crate::model::currency::Currency;
+use crate::model::currency::{Currency, code_text};
 use crate::store::StoredConversion;
 use crate::store::records::RecordError;
 
@@ -129,7 +129,7 @@ pub async fn report(
 
 fn total(currency: [u8; 3], sums: &Outcomes) -> TotalShape {
     TotalShape {
-        currency: code(currency),
+        currency: code_text(currency),
         would_reject: worth(&sums.would_reject, currency),
         rejected: worth(&sums.rejected, currency),
         reinstated: worth(&sums.reinstated, currency),
@@ -152,14 +152,10 @@ fn shape(row: &Row<'_>) -> RowShape {
 }
 
 fn worth(worth: &Worth, currency: [u8; 3]) -> WorthShape {
-    let currency = Currency::from_bytes(currency).unwrap_or(Currency::USD);
+    let currency = Currency::to_show(currency);
     WorthShape {
         conversions: worth.conversions,
         revenue: worth.revenue.display(currency).to_string(),
         payout: worth.payout.display(currency).to_string(),
     }
-}
-
-fn code(currency: [u8; 3]) -> String {
-    String::from_utf8_lossy(&currency).into_owned()
 }

@@ -332,7 +332,7 @@ fn result(applied: bool, judged: &Reprocessed, names: &Names) -> Value {
     gained.sort_by_key(|(affiliate, currency, _)| (*affiliate, *currency));
     let affiliates = gained.into_iter().map(|(affiliate, currency, gained)| {
         let Gained { conversions, revenue, payout } = gained;
-        let currency = Currency::from_bytes(currency).unwrap_or(Currency::USD);
+        let currency = Currency::to_show(currency);
         serde_json::json!({
             "affiliate": affiliate,
             "currency": currency.as_str(),

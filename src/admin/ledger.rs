@@ -14,10 +14,10 @@ use super::question::{self, InPath, page_rows, understood};
 use super::server::AdminState;
 use crate::click_id::RecordId;
 use crate::ledger::{self, Proof, ProveError, Sealed};
-use crate::model::currency::Currency;
+use crate::model::currency::{Currency, code_text};
 use crate::model::ids::AffiliateNumber;
 use crate::model::money::Sum;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::store::keys::PostingKey;
 use crate::store::postings::Posting;
 use crate::store::records::{Balance, Converted, Entries};
@@ -137,7 +137,7 @@ pub async fn balances(
         affiliate_number: number.get(),
         balances: balances.iter().map(balance).collect(),
         base: TotalShape {
-            currency: code(base),
+            currency: code_text(base),
             owed: text(total.entries.owed(), base),
             accounts: accounts(total.entries, base),
             not_converted: total.not_converted.iter().map(balance).collect(),
@@ -221,7 +221,7 @@ fn cursor(affiliate: AffiliateNumber, text: &str) -> Option<PostingKey> {
 
 fn balance(balance: &Balance) -> BalanceShape {
     BalanceShape {
-        currency: code(balance.currency),
+        currency: code_text(balance.currency),
         owed: text(balance.entries.owed(), balance.currency),
         postings: balance.postings,
         accounts: accounts(balance.entries, balance.currency),
@@ -232,7 +232,7 @@ fn balance(balance: &Balance) -> BalanceShape {
 pub fn posting(posting: &Posting) -> PostingShape {
     let currency = posting.record.currency;
     let converted = |converted: &Converted| ConvertedShape {
-        base: code(converted.base),
+        base: code_text(converted.base),
         postings: converted.postings,
         own: accounts(converted.own, currency),
         worth: accounts(converted.worth, converted.base),
@@ -241,7 +241,7 @@ pub fn posting(posting: &Posting) -> PostingShape {
         day: posting.key.day.to_string(),
         conversion_id: posting.key.conversion.to_text().to_string(),
         step: posting.key.step,
-        currency: code(currency),
+        currency: code_text(currency),
         entries: accounts(posting.record.entries, currency),
         converted: posting.record.converted.iter().map(converted).collect(),
     }
@@ -255,13 +255,7 @@ fn accounts(entries: Entries, currency: [u8; 3]) -> Accounts {
     }
 }
 
-/// A currency's code.
-pub fn code(currency: [u8; 3]) -> String {
-    String::from_utf8_lossy(&currency).into_owned()
-}
-
 /// An amount with its currency's decimals.
 pub fn text(micros: i128, currency: [u8; 3]) -> String {
-    let currency = Currency::from_bytes(currency).unwrap_or(Currency::USD);
-    Sum::new(micros).display(currency).to_string()
+    Sum::new(micros).display(Currency::to_show(currency)).to_string()
 }

@@ -16,7 +16,8 @@ use super::question::InPath;
 use super::server::AdminState;
 use crate::audit::Author;
 use crate::model::currency::Currency;
-use crate::model::rate::{Day, Rate};
+use crate::model::period::Day;
+use crate::model::rate::Rate;
 use crate::rates::{BadRates, DayRates};
 
 /// The rates of a day as the API takes and shows them.

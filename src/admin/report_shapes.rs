@@ -7,12 +7,11 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::model::currency::Currency;
+use crate::model::currency::{Currency, code_text};
 use crate::model::dimension::Dimension;
 use crate::model::money::Sum;
 use crate::model::status::Status;
 use crate::report::{Line, RefusedRow, Row};
-use crate::store::records::Tally;
 
 type Group = BTreeMap<&'static str, Option<String>>;
 
@@ -108,13 +107,10 @@ impl Sums {
     /// The shape of sums.
     pub fn of(line: &Line) -> Self {
         let Line { clicks, fallbacks, conversions } = line;
-        let tally = |status: Status| {
-            let place = Status::ALL.iter().position(|known| *known == status);
-            place.map_or(Tally::default(), |place| conversions.by_status[place])
-        };
+        let tally = |status: Status| conversions.by_status[status.index()];
         let [pending, approved, rejected, reversed] =
             [Status::Pending, Status::Approved, Status::Rejected, Status::Reversed].map(tally);
-        let currency = Currency::from_bytes(conversions.currency).unwrap_or(Currency::USD);
+        let currency = Currency::to_show(conversions.currency);
         let amount = |micros: i128| Sum::new(micros).display(currency).to_string();
         let counted = pending.conversions.wrapping_add(approved.conversions);
         let revenue = pending.revenue.wrapping_add(approved.revenue);
@@ -122,7 +118,7 @@ impl Sums {
         let per_click = |sum: i128| Sum::new(sum).per(*clicks);
         let money = |sum: Sum| sum.display(currency).to_string();
         Self {
-            currency: String::from_utf8_lossy(&conversions.currency).into_owned(),
+            currency: code_text(conversions.currency),
             clicks: *clicks,
             fallbacks: *fallbacks,
             conversions: counted,
@@ -237,7 +233,7 @@ fn cell(text: &str, visitors: bool) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::records::EventCounts;
+    use crate::store::records::{EventCounts, Tally};
 
     #[test]
     fn what_visitors_chose_is_never_a_formula() {
@@ -260,8 +256,8 @@ mod tests {
         let tally = |conversions, revenue, payout| Tally { conversions, revenue, payout };
         let million = 1_000_000;
         let mut conversions = EventCounts { currency: *b"USD", ..EventCounts::default() };
-        for (place, status) in Status::ALL.iter().enumerate() {
-            conversions.by_status[place] = match status {
+        for status in Status::ALL {
+            conversions.by_status[status.index()] = match status {
                 Status::Pending => tally(1, 20 * million, 15 * million),
                 Status::Approved => tally(2, 40 * million, 50 * million),
                 Status::Rejected => tally(4, 1, 1),

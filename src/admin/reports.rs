@@ -24,7 +24,7 @@ use super::report_shapes::{RefusedShape, RowShape, Sums};
 use super::server::AdminState;
 use crate::limits::{REPORT_CLOCK_CHANGE_QUARTERS_MAX, REPORT_DAYS_MAX, REPORT_WAIT_MAX};
 use crate::model::dimension::Dimension;
-use crate::model::period::Quarter;
+use crate::model::period::{self, Quarter};
 use crate::report::{self, Context, Only, Question, ReportError};
 use crate::store::Store;
 
@@ -177,8 +177,7 @@ impl Asked {
         };
         let by = dimensions(wanted.group_by.as_deref().unwrap_or("day"))?;
         let time_zone = state.time_zone.clone();
-        let now_ms = i64::try_from(state.clock.now_ms()).unwrap_or(i64::MAX);
-        let now = Timestamp::from_millisecond(now_ms).unwrap_or(Timestamp::MAX);
+        let now = period::moment(state.clock.now_ms()).unwrap_or(Timestamp::MAX);
         let today = now.to_zoned(time_zone.clone()).date();
         let tomorrow = today.tomorrow().unwrap_or(today);
         let from = moment("from", wanted.from.as_deref(), today, &time_zone)?;
@@ -251,8 +250,7 @@ impl Asked {
     /// From, to, time zone.
     fn frame(&self) -> (String, String, String) {
         let text = |quarter: Quarter| {
-            let ms = i64::try_from(quarter.begins_ms()).unwrap_or(i64::MAX);
-            let moment = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
+            let moment = period::moment(quarter.begins_ms()).unwrap_or(Timestamp::MAX);
             moment.display_with_offset(self.time_zone.to_offset(moment)).to_string()
         };
         let time_zone = self.time_zone.iana_name().unwrap_or("UTC").to_owned();

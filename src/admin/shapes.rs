@@ -1,6 +1,5 @@
 //! The API's JSON shapes.
 
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -13,6 +12,7 @@ use crate::click_id::{ClickId, RecordId};
 use crate::model::country::Country;
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
+use crate::model::period::moment;
 use crate::model::rate::Rate;
 use crate::model::reasons::Flag;
 use crate::model::status::Status;
@@ -265,8 +265,7 @@ fn in_base((priced, earned): (records::InBase, EarnedInBase)) -> Result<InBase, 
 
 /// RFC 3339 in UTC with milliseconds.
 pub fn rfc3339(time_ms: u64) -> String {
-    let time = i64::try_from(time_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    time.map_or_else(|| time_ms.to_string(), |time| format!("{time:.3}"))
+    moment(time_ms).map_or_else(|| time_ms.to_string(), |time| format!("{time:.3}"))
 }
 
 pub fn present(text: &str) -> Option<String> {

@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
-use super::ledger::{affiliate, code, text};
+use super::ledger::{affiliate, text};
 use super::question::understood;
 use super::server::AdminState;
 use crate::ledger::{self, Statement};
 use crate::limits::STATEMENT_DAYS_MAX;
-use crate::model::rate::Day;
+use crate::model::currency::code_text;
+use crate::model::period::Day;
 use crate::store::postings::Balances;
 use crate::store::records::Balance;
 
@@ -139,7 +140,7 @@ fn day(name: &str, text: Option<&str>) -> Result<Day, ApiError> {
 fn shape(statement: &Statement, base: [u8; 3], affiliate: String, from: Day, to: Day) -> Shape {
     let closing = statement.closing.total(base);
     let not_converted = |rest: &Balance| NotConverted {
-        currency: code(rest.currency),
+        currency: code_text(rest.currency),
         postings: rest.postings,
         amount: text(rest.entries.owed(), rest.currency),
     };
@@ -151,7 +152,7 @@ fn shape(statement: &Statement, base: [u8; 3], affiliate: String, from: Day, to:
         lines: lines(statement, base),
         closing: amounts(&statement.closing, base),
         base: Total {
-            currency: code(base),
+            currency: code_text(base),
             opening: text(statement.opening.total(base).entries.owed(), base),
             closing: text(closing.entries.owed(), base),
             not_converted: closing.not_converted.iter().map(not_converted).collect(),
@@ -163,7 +164,7 @@ fn amounts(balances: &Balances, base: [u8; 3]) -> Vec<Amount> {
     let amount = |balance: &Balance| {
         let (worth, rest) = balances.in_base(balance.currency, base);
         Amount {
-            currency: code(balance.currency),
+            currency: code_text(balance.currency),
             amount: text(balance.entries.owed(), balance.currency),
             base_amount: text(worth.owed(), base),
             not_converted: text(rest.entries.owed(), balance.currency),
@@ -185,7 +186,7 @@ fn lines(statement: &Statement, base: [u8; 3]) -> Vec<Line> {
             total = total.plus(worth);
             lines.push(Line {
                 day: line.day.to_string(),
-                currency: code(currency),
+                currency: code_text(currency),
                 postings: posted.postings,
                 amount: text(posted.entries.owed(), currency),
                 balance: text(running.of(currency).entries.owed(), currency),

@@ -9,7 +9,7 @@ use crate::config::{self, Config};
 use crate::ledger;
 use crate::limits::{BACKUP_AGAIN_AFTER, BACKUP_LOOK_EVERY, WARM_CONVERSIONS_MAX};
 use crate::metrics::Metrics;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::postback::Postbacks;
 use crate::rates::Reprice;
 use crate::space::free_bytes;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BackupError;
 use crate::limits::BACKUP_LIST_BYTES_MAX;
+use crate::model::period::moment;
 
 /// The file that makes a folder a backup.
 const LIST_NAME: &str = "backup.json";
@@ -156,8 +157,7 @@ pub(super) fn is_unfinished(folder: &Path) -> bool {
 
 /// The name of a backup that is begun now: sorts by time.
 pub(super) fn name(now_ms: u64) -> String {
-    let time = i64::try_from(now_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    let time = time.unwrap_or(Timestamp::MAX);
+    let time = moment(now_ms).unwrap_or(Timestamp::MAX);
     format!("{}.{:03}Z", time.strftime("%Y-%m-%dT%H-%M-%S"), now_ms % 1000)
 }
 

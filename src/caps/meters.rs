@@ -14,7 +14,7 @@ use crate::click_id::RecordId;
 use crate::model::ids::OfferNumber;
 use crate::model::period::{Calendar, Period};
 use crate::store::records::ConversionRecord;
-use crate::store::{ChangeError, ReadError, Store, SumsError};
+use crate::store::{ReadError, Store, SumsError, WriteError};
 
 type ByOffer = HashMap<OfferNumber, Arc<Meter>>;
 
@@ -29,7 +29,7 @@ pub enum CountError {
     Sums(#[from] SumsError),
     /// The store could not be waited for.
     #[error(transparent)]
-    Wait(#[from] ChangeError),
+    Wait(#[from] WriteError),
 }
 
 /// One meter for each offer with caps or tiers.

@@ -41,7 +41,7 @@ pub(super) fn check(
 /// Reads everything; what is wrong is noted in the source.
 pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
     let mut checked = Checked::default();
-    let owners = root.tables("advertisers", "id", ADVERTISER, &[]);
+    let owners = root.tables("advertisers", "id", ADVERTISER);
     let advertisers = named(owners.iter().copied(), "advertiser", "id", file::id, |table, id| {
         let advertiser = file::advertiser(table, id, &defaults.time_zone);
         checked.advertisers.push(Arc::new(advertiser));
@@ -49,7 +49,7 @@ pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
     });
 
     checked.affiliates.reserve(root.count("affiliates"));
-    let tables = root.each_table("affiliates", "id", AFFILIATE, &[]);
+    let tables = root.each_table("affiliates", "id", AFFILIATE);
     let affiliates = named(tables, "affiliate", "id", file::id, |table, id| {
         checked.affiliates.push(file::affiliate(table, id));
         Some(checked.affiliates.len() - 1)
@@ -62,7 +62,7 @@ pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
     let around = Surroundings { defaults, affiliate: &affiliate };
 
     checked.offers.reserve(root.count("offers"));
-    let tables = root.each_table("offers", "id", OFFER, &[]);
+    let tables = root.each_table("offers", "id", OFFER);
     let offers = named(tables, "offer", "id", file::id, |table, id| {
         let owner = reference(table, "advertiser", "advertisers", &advertisers);
         let owner = owner.and_then(|place| checked.advertisers.get(place)).map(Arc::clone);
@@ -77,7 +77,7 @@ pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
     check_paths(&owners, &checked);
 
     checked.links.reserve(root.count("links"));
-    let tables = root.each_table("links", "code", LINK, &[]);
+    let tables = root.each_table("links", "code", LINK);
     named(tables, "link", "code", file::code, |table, code| {
         let offer = reference(table, "offer", "offers", &offers);
         let affiliate = reference(table, "affiliate", "affiliates", &affiliates);

@@ -47,6 +47,7 @@ const WINDOW_MAX: Duration = Duration::from_secs(36_500 * 86_400);
 pub fn advertiser(table: &Table<'_>, id: &str, time_zone: &TimeZone) -> Advertiser {
     let presets: Vec<_> = Preset::ALL.iter().map(|preset| (preset.as_str(), *preset)).collect();
     let forms: Vec<_> = AnswerForm::ALL.iter().map(|form| (form.as_str(), *form)).collect();
+    let ours: Vec<_> = Status::ALL.iter().map(|status| (status.as_str(), *status)).collect();
     let preset = table.optional("preset", |input| one_of(input.text()?, &presets));
     let preset = preset.unwrap_or(Preset::Standard);
     let answer = table.optional("answer", |input| one_of(input.text()?, &forms));
@@ -56,9 +57,7 @@ pub fn advertiser(table: &Table<'_>, id: &str, time_zone: &TimeZone) -> Advertis
         id: id.into(),
         preset,
         params,
-        statuses: their_words(table, "statuses", |ours| {
-            one_of(ours, &Status::ALL.map(|status| (status.as_str(), status)))
-        }),
+        statuses: their_words(table, "statuses", |word| one_of(word, &ours)),
         events: their_words(table, "events", |ours| id_text(ours).map(str::to_owned)),
         default_event: table.optional("default_event", self::id).map(str::to_owned),
         answer: answer.unwrap_or(preset.dialect().answer),

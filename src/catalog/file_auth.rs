@@ -109,7 +109,7 @@ fn secrets(table: &Table<'_>, check: &str, time_zone: &TimeZone) -> Vec<Dated<Fo
         _ => table.error(check, format_args!("at most {SECRETS_PER_CHECK_MAX} secrets")),
     }
     // In reports a secret goes by its first day, never by itself.
-    let tables = table.each_table(check, "from", SECRET, &[]);
+    let tables = table.each_table(check, "from", SECRET);
     tables.take(SECRETS_PER_CHECK_MAX).map(|table| dated(&table, check, time_zone)).collect()
 }
 

@@ -28,7 +28,7 @@ pub fn caps(
     events: &[Event],
     affiliate: &dyn Fn(&Table<'_>) -> Option<Arc<str>>,
 ) -> Vec<Cap> {
-    let tables = table.tables("caps", "period", CAP, &[]);
+    let tables = table.tables("caps", "period", CAP);
     if tables.len() > CAPS_PER_OFFER_MAX {
         table.error("caps", format_args!("has more than {CAPS_PER_OFFER_MAX}"));
     }
@@ -109,7 +109,7 @@ fn positive(input: Input<'_>) -> Result<Micros, Complaint> {
 
 /// An event's payouts by volume, ascending.
 pub fn tiers(table: &Table<'_>, currency: Currency) -> Vec<Tier> {
-    let tables = table.tables("tiers", "from", TIER, &[]);
+    let tables = table.tables("tiers", "from", TIER);
     if tables.len() > TIERS_PER_EVENT_MAX {
         table.error("tiers", format_args!("has more than {TIERS_PER_EVENT_MAX}"));
     }

@@ -46,7 +46,7 @@ pub fn overrides(
     trust: Trust,
     affiliate: &dyn Fn(&Table<'_>) -> Option<Arc<str>>,
 ) -> Vec<Override> {
-    let tables = table.tables("overrides", "affiliate", OVERRIDE, &[]);
+    let tables = table.tables("overrides", "affiliate", OVERRIDE);
     let mut known: HashSet<Arc<str>> = HashSet::with_capacity(tables.len());
     let mut overrides = Vec::with_capacity(tables.len());
     for table in &tables {

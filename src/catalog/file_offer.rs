@@ -187,7 +187,7 @@ struct Inherited {
 }
 
 fn events(table: &Table<'_>, inherited: Inherited, around: &Surroundings<'_>) -> Vec<Event> {
-    let tables = table.tables("events", "id", EVENT, &[]);
+    let tables = table.tables("events", "id", EVENT);
     if tables.is_empty() {
         table.warning("events", "has no events: every postback for the offer will be refused");
     }

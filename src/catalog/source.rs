@@ -27,7 +27,7 @@ use crate::checked_toml::{Format, Report, Source};
 use crate::model::admin::AuditAction;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::store::records::CatalogRecord;
-use crate::store::{self, ChangeError, KeepError, NumbersError, OfferOwners, ReadError, Store};
+use crate::store::{self, ChangeError, NumbersError, OfferOwners, ReadError, Store, WriteError};
 
 /// After a failed count of conversions.
 const COUNT_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -60,10 +60,10 @@ pub enum LoadError {
     Unnumbered(#[from] snapshot::NumbersError),
     /// The store did not take the text.
     #[error("the catalog was not kept: {0}")]
-    Kept(#[from] KeepError),
+    Kept(#[from] ChangeError),
     /// The store did not take the entry of the audit log.
     #[error("the change of secrets was not kept: {0}")]
-    Noted(#[from] ChangeError),
+    Noted(#[from] WriteError),
 }
 
 /// Where a catalog came from.

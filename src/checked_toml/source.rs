@@ -75,7 +75,7 @@ impl<'t> Source<'t> {
     /// The file's top level, which may have the keys `known`.
     #[must_use]
     pub fn root(&self, known: &'static [&'static str]) -> Table<'_> {
-        Table::open(self, Path::ROOT, &self.tree, 0, known, &[])
+        Table::open(self, Path::ROOT, &self.tree, 0, known)
     }
 
     /// The tables of a list, which may have the keys `known`; each is named after its key `name`
@@ -87,22 +87,34 @@ impl<'t> Source<'t> {
         name: &'static str,
         known: &'static [&'static str],
     ) -> Vec<Table<'s>> {
-        let Some(items) = list.value.as_list() else {
+        self.each_table(&Path::ROOT, key, list, name, known).collect()
+    }
+
+    /// As [`Self::tables`], of a list that is somewhere.
+    pub(super) fn each_table<'s>(
+        &'s self,
+        around: &'s Path<'s>,
+        key: &'s str,
+        list: &'s Node<'t>,
+        name: &'static str,
+        known: &'static [&'static str],
+    ) -> impl Iterator<Item = Table<'s>> {
+        let items = list.value.as_list();
+        if items.is_none() {
             let complaint = Complaint::new(format!("must be a list of tables: write [[{key}]]"));
-            self.error(&Path::ROOT.key(key), Some(list.at), complaint);
-            return Vec::new();
-        };
-        let tables = items.iter().enumerate().filter_map(|(place, item)| {
+            self.error(&around.key(key), Some(list.at), complaint);
+        }
+        let open = move |(place, item): (usize, &'s Node<'t>)| {
             let Some(entries) = item.value.as_table() else {
                 let complaint = Complaint::new("must be a table");
-                self.error(&Path::ROOT.item(key, place, None), Some(item.at), complaint);
+                self.error(&around.item(key, place, None), Some(item.at), complaint);
                 return None;
             };
             let named = entries.get(name).and_then(|named| named.value.as_text());
-            let path = Path::ROOT.item(key, place, named);
-            Some(Table::open(self, path, entries, item.at, known, &[]))
-        });
-        tables.collect()
+            let path = around.item(key, place, named);
+            Some(Table::open(self, path, entries, item.at, known))
+        };
+        items.unwrap_or_default().iter().enumerate().filter_map(open)
     }
 
     /// The file's top level as parsed.

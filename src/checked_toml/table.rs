@@ -25,20 +25,15 @@ impl<'t> Table<'t> {
         entries: &'t Entries<'t>,
         at: usize,
         known: &'static [&'static str],
-        not_yet: &'static [&'static str],
     ) -> Self {
         let table = Self { source, path, entries, at, known };
         for entry in entries {
             let name: &str = &entry.key;
-            let complaint = if known.contains(&name) {
-                continue;
-            } else if not_yet.contains(&name) {
-                Complaint::new("not supported by this version; remove it")
-            } else {
+            if !known.contains(&name) {
                 let hint = source.suggest(name, known.iter().copied());
-                Complaint::new(format!("unknown key{hint}"))
-            };
-            source.error(&table.path.key(name), Some(entry.key_at), complaint);
+                let complaint = Complaint::new(format!("unknown key{hint}"));
+                source.error(&table.path.key(name), Some(entry.key_at), complaint);
+            }
         }
         table
     }
@@ -87,7 +82,7 @@ impl<'t> Table<'t> {
         match &node.value {
             Value::Table(entries) => {
                 let path = self.path.key(key);
-                Some(Table::open(self.source, path, entries, node.at, known, &[]))
+                Some(Table::open(self.source, path, entries, node.at, known))
             }
             other => {
                 let found = other.type_str();
@@ -98,15 +93,13 @@ impl<'t> Table<'t> {
     }
 
     /// The tables of the list under `key`; each is named after its key `name` in reports.
-    /// Keys of `not_yet` are refused as not supported.
     pub fn tables<'p>(
         &'p self,
         key: &'p str,
         name: &'static str,
         known: &'static [&'static str],
-        not_yet: &'static [&'static str],
     ) -> Vec<Table<'p>> {
-        self.each_table(key, name, known, not_yet).collect()
+        self.each_table(key, name, known).collect()
     }
 
     /// As [`Self::tables`], one after the other: a million opened tables need room.
@@ -115,23 +108,10 @@ impl<'t> Table<'t> {
         key: &'p str,
         name: &'static str,
         known: &'static [&'static str],
-        not_yet: &'static [&'static str],
     ) -> impl Iterator<Item = Table<'p>> {
-        let list = self.get(key).map(|node| node.value.as_list());
-        if let Some(None) = list {
-            self.error(key, format_args!("must be a list of tables: write [[{key}]]"));
-        }
-        let open = move |(place, item): (usize, &'p Node<'t>)| {
-            let Some(entries) = item.value.as_table() else {
-                let complaint = Complaint::new("must be a table");
-                self.source.error(&self.path.item(key, place, None), Some(item.at), complaint);
-                return None;
-            };
-            let named = entries.get(name).and_then(|named| named.value.as_text());
-            let path = self.path.item(key, place, named);
-            Some(Table::open(self.source, path, entries, item.at, known, not_yet))
-        };
-        list.flatten().unwrap_or_default().iter().enumerate().filter_map(open)
+        let list = self.get(key);
+        let tables = list.map(|it| self.source.each_table(&self.path, key, it, name, known));
+        tables.into_iter().flatten()
     }
 
     /// How many items the list under `key` has; 0 if it is none.

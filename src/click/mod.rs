@@ -8,4 +8,4 @@ mod ip;
 mod params;
 
 pub use flow::{ClickAnswer, ClickRequest, Clicks, Recording};
-pub use ip::{IpMode, Visitor};
+pub use ip::Visitor;

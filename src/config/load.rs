@@ -11,13 +11,13 @@ use jiff::tz::TimeZone;
 use super::settings::Settings;
 use super::tokens::tokens;
 use super::{
-    Admin, Backup, Click, Config, Dedupe, Inbound, IpStorage, Limits, Log, LogFormat, LogLevel,
-    Network, Privacy, RatesFile, ReferrerPolicy, Retention, Secret, Server, Store, Tls,
-    WithoutConsent,
+    Admin, Backup, Click, Config, Dedupe, Inbound, Limits, Log, LogFormat, LogLevel, Network,
+    Privacy, RatesFile, ReferrerPolicy, Retention, Secret, Server, Store, Tls, WithoutConsent,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
 use crate::limits::{BACKUPS_KEPT_MAX, INBOUND_REFUSED_BYTES_PER_DAY, LOG_FILES_READY_MAX};
 use crate::model::currency::Currency;
+use crate::model::ip::IpStorage;
 use crate::model::rate_limit::RateLimit;
 use crate::model::url::HttpUrl;
 

@@ -21,6 +21,7 @@ use jiff::tz::TimeZone;
 
 use crate::model::admin::Role;
 use crate::model::currency::Currency;
+use crate::model::ip::IpStorage;
 use crate::model::rate_limit::RateLimit;
 use crate::model::url::HttpUrl;
 
@@ -28,7 +29,7 @@ pub use file::ReadError;
 pub use load::rate_limit;
 pub use secret::Secret;
 pub use secret_source::{SecretError, SecretSource, hash_text};
-pub use words::{IpStorage, LogFormat, LogLevel, ReferrerPolicy, WithoutConsent};
+pub use words::{LogFormat, LogLevel, ReferrerPolicy, WithoutConsent};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]

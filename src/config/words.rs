@@ -1,27 +1,5 @@
 //! Settings that are one word of a fixed list.
 
-/// How a visitor's address is kept with the click.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IpStorage {
-    /// As it is.
-    Full,
-    /// The /24 of IPv4, the /48 of IPv6.
-    Truncated,
-    /// A keyed hash: equal addresses stay equal.
-    Hashed,
-    /// Not at all.
-    None,
-}
-
-impl IpStorage {
-    pub(super) const WORDS: [(&'static str, Self); 4] = [
-        ("full", Self::Full),
-        ("truncated", Self::Truncated),
-        ("hashed", Self::Hashed),
-        ("none", Self::None),
-    ];
-}
-
 /// What is kept of a click whose visitor has not consented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WithoutConsent {

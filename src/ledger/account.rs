@@ -10,7 +10,7 @@ use std::ops::{ControlFlow, Range};
 use super::proof::{Sealed, sealed};
 use crate::limits::POSTINGS_AT_ONCE_MAX;
 use crate::model::ids::AffiliateNumber;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::store::keys::{self, PostingKey};
 use crate::store::postings::{Balances, Posting};
 use crate::store::records::SealRecord;
@@ -136,7 +136,7 @@ async fn newest_seal(
 
 /// The first day after a seal.
 fn after(seal: Option<&(Day, SealRecord)>) -> Day {
-    seal.map_or(FIRST_DAY, |(day, _)| Day::new(day.get().saturating_add(1)))
+    seal.map_or(FIRST_DAY, |(day, _)| day.next())
 }
 
 /// Where postings after `cursor` begin.

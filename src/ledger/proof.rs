@@ -9,8 +9,9 @@ use utoipa::ToSchema;
 use super::merkle::{Tree, root_of};
 use super::seal::{Blinding, Leaf, PayableConverted, leaf, seal_hash};
 use crate::click_id::RecordId;
+use crate::model::currency::code_text;
 use crate::model::ids::AffiliateNumber;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::store::keys::{self, PostingKey};
 use crate::store::postings::{Posting, postings};
 use crate::store::records::{Balance, Converted, Entries, Hash, RecordError, SealRecord};
@@ -166,7 +167,7 @@ pub fn prove(view: &View<'_>, conversion: RecordId) -> Result<Proof, ProveError>
 fn proved(view: &View<'_>, posting: &Posting, blinding: &Blinding) -> Result<Proved, ProveError> {
     let PostingKey { affiliate, day, step, .. } = posting.key;
     let (mut tree, mut found) = (Tree::default(), None);
-    let (from, to) = (keys::postings_from(affiliate, day), Day::new(day.get().saturating_add(1)));
+    let (from, to) = (keys::postings_from(affiliate, day), day.next());
     view.postings(affiliate, &from, to, &mut |other| {
         let leaf = leaf(&other, blinding);
         let hash = leaf.hash();
@@ -180,7 +181,7 @@ fn proved(view: &View<'_>, posting: &Posting, blinding: &Blinding) -> Result<Pro
     Ok(Proved {
         day: day.to_string(),
         step,
-        currency: code(leaf.currency),
+        currency: code_text(leaf.currency),
         payable_micros: leaf.payable.to_string(),
         hidden: hex(&leaf.hidden),
         index,
@@ -191,7 +192,7 @@ fn proved(view: &View<'_>, posting: &Posting, blinding: &Blinding) -> Result<Pro
 
 fn shown(converted: &PayableConverted) -> ProvedConverted {
     ProvedConverted {
-        base: code(converted.base),
+        base: code_text(converted.base),
         postings: converted.postings,
         own_payable_micros: converted.own.to_string(),
         payable_micros: converted.worth.to_string(),
@@ -205,7 +206,7 @@ pub(super) fn sealed(affiliate: AffiliateNumber, day: Day, seal: &SealRecord) ->
         converted.map(|(_, converted)| shown(&PayableConverted::of(converted))).collect()
     };
     let balance = |balance: &Balance| SealedBalance {
-        currency: code(balance.currency),
+        currency: code_text(balance.currency),
         payable_micros: balance.entries.payable.to_string(),
         converted: converted_of(balance.currency),
     };
@@ -380,10 +381,6 @@ fn currency(text: &str) -> Result<[u8; 3], CheckError> {
 
 fn micros(text: &str) -> Result<i128, CheckError> {
     text.parse().map_err(|_| CheckError::Malformed("payable_micros"))
-}
-
-fn code(currency: [u8; 3]) -> String {
-    String::from_utf8_lossy(&currency).into_owned()
 }
 
 fn hex(hash: &Hash) -> String {

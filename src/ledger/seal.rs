@@ -7,7 +7,7 @@
 
 use super::merkle::{leaf_hash, tagged};
 use crate::model::ids::AffiliateNumber;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::store::postings::Posting;
 use crate::store::records::{Converted, Hash, PostingRecord, SealRecord};
 

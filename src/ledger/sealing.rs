@@ -7,10 +7,10 @@ use super::merkle::Tree;
 use super::seal::{Blinding, leaf, seal_hash};
 use crate::limits::{SEAL_AFTER_MS, SEALS_PER_COMMIT_MAX};
 use crate::model::ids::AffiliateNumber;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::store::postings::Balances;
 use crate::store::records::SealRecord;
-use crate::store::{ChangeError, OpenError, ReadError, Store, View, keys};
+use crate::store::{OpenError, ReadError, Store, View, WriteError, keys};
 
 /// Why days were not sealed; those before the failure were.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum SealError {
     Key(#[from] OpenError),
     /// The store did not take the seals.
     #[error(transparent)]
-    Change(#[from] ChangeError),
+    Change(#[from] WriteError),
     /// The walk ended badly.
     #[error("the walk over the ledger ended badly: {0}")]
     Walk(#[from] tokio::task::JoinError),
@@ -120,7 +120,7 @@ impl Days {
         };
         if let Some((day, seal)) = seal {
             days.newest = Some((day, seal_hash(affiliate, day, &seal)));
-            days.next_day = Day::new(day.get().saturating_add(1));
+            days.next_day = day.next();
             days.balances = Balances::of_seal(&seal);
         }
         days

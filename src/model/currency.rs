@@ -30,6 +30,12 @@ impl Currency {
         decimals(&code).map(|_| Self(code))
     }
 
+    /// The currency as which amounts of a stored code are shown: US dollars, if it is none.
+    #[must_use]
+    pub fn to_show(code: [u8; 3]) -> Self {
+        Self::from_bytes(code).unwrap_or(Self::USD)
+    }
+
     /// The code as stored.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 3] {
@@ -67,6 +73,12 @@ impl fmt::Debug for Currency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// A stored code as text, whatever it is.
+#[must_use]
+pub fn code_text(code: [u8; 3]) -> String {
+    String::from_utf8_lossy(&code).into_owned()
 }
 
 fn decimals(code: &[u8; 3]) -> Option<usize> {

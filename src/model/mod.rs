@@ -6,6 +6,7 @@ pub mod currency;
 pub mod dimension;
 pub mod fields;
 pub mod ids;
+pub mod ip;
 pub mod mask;
 pub mod money;
 pub mod network;

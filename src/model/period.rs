@@ -1,8 +1,11 @@
-//! Days and months of a time zone, as spans of Unix milliseconds.
+//! Days in UTC and quarters of an hour, counted; days and months of a time zone, as spans of Unix
+//! milliseconds.
 
-use jiff::Timestamp;
+use std::fmt;
+
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 
 use super::words::words;
 
@@ -79,6 +82,69 @@ impl Quarter {
     }
 }
 
+/// Milliseconds of a day in UTC.
+pub const MS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
+const EPOCH: Date = jiff::civil::date(1970, 1, 1);
+
+/// A day in UTC, counted from 1970-01-01.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(u32);
+
+impl Day {
+    /// The day of a moment in Unix milliseconds.
+    #[must_use]
+    pub fn of_ms(time_ms: u64) -> Self {
+        Self(u32::try_from(time_ms / MS_PER_DAY).unwrap_or(u32::MAX))
+    }
+
+    /// When it begins, Unix milliseconds.
+    #[must_use]
+    pub fn begins_ms(self) -> u64 {
+        u64::from(self.0) * MS_PER_DAY
+    }
+
+    /// From a count of days, as stored.
+    #[must_use]
+    pub const fn new(days: u32) -> Self {
+        Self(days)
+    }
+
+    /// The count of days, as stored.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// The one after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// Reads a date such as `2027-01-31`; `None` if it has another form or is before 1970.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let date: Date = text.parse().ok().filter(|_| text.len() == "2027-01-31".len())?;
+        let days = date.duration_since(EPOCH).as_hours() / 24;
+        u32::try_from(days).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match EPOCH.checked_add(i64::from(self.0).days()) {
+            Ok(date) => write!(f, "{date}"),
+            Err(_) => write!(f, "day {}", self.0),
+        }
+    }
+}
+
+/// A moment of Unix milliseconds; `None` if no calendar knows it.
+#[must_use]
+pub fn moment(time_ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(time_ms).ok()?).ok()
+}
+
 /// Where days and months begin.
 #[derive(Clone, Debug)]
 pub struct Calendar {
@@ -100,8 +166,7 @@ impl Calendar {
     }
 
     fn known_span(&self, period: Period, time_ms: u64) -> Option<Span> {
-        let moment = Timestamp::from_millisecond(i64::try_from(time_ms).ok()?).ok()?;
-        let date = self.time_zone.to_datetime(moment).date();
+        let date = self.time_zone.to_datetime(moment(time_ms)?).date();
         let (first, next) = match period {
             Period::Day => (date, date.tomorrow().ok()?),
             Period::Month => (date.first_of_month(), date.last_of_month().tomorrow().ok()?),
@@ -189,6 +254,25 @@ mod tests {
         month(berlin, "2026-12-31T23:00:00Z", "2026-12-31T23:00:00Z", "2027-01-31T23:00:00Z");
         let beirut = "Asia/Beirut";
         month(beirut, "2026-03-15T00:00:00Z", "2026-02-28T22:00:00Z", "2026-03-31T21:00:00Z");
+    }
+
+    #[test]
+    fn days_are_utc_dates() {
+        let check = |text: &str, expected: Option<u32>| {
+            assert_eq!(Day::parse(text).map(Day::get), expected, "{text}");
+        };
+        check("1970-01-01", Some(0));
+        check("2026-11-25", Some(20_782));
+        check("1969-12-31", None);
+        check("2026-02-30", None);
+        check("2026-11-25T10:00:00", None);
+        check("20261125", None);
+        check("today", None);
+        assert_eq!(Day::new(20_782).to_string(), "2026-11-25");
+        assert_eq!(Day::of_ms(86_400_000 * 5 - 1).get(), 4);
+        assert_eq!(Day::of_ms(86_400_000 * 5), Day::new(5));
+        assert_eq!(Day::new(5).begins_ms(), 86_400_000 * 5);
+        assert_eq!(Day::of_ms(u64::MAX).get(), u32::MAX);
     }
 
     #[test]

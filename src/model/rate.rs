@@ -2,63 +2,10 @@
 
 use std::fmt;
 
-use jiff::ToSpan;
-use jiff::civil::Date;
-
 use super::money::{Micros, MoneyError, rounded_quotient, scaled};
 
 /// Digits after the point that a rate can have.
 const DECIMALS_MAX: usize = 9;
-/// Milliseconds of a day in UTC.
-pub const MS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
-const EPOCH: Date = jiff::civil::date(1970, 1, 1);
-
-/// A day in UTC, counted from 1970-01-01.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Day(u32);
-
-impl Day {
-    /// The day of a moment in Unix milliseconds.
-    #[must_use]
-    pub fn of_ms(time_ms: u64) -> Self {
-        Self(u32::try_from(time_ms / MS_PER_DAY).unwrap_or(u32::MAX))
-    }
-
-    /// When it begins, Unix milliseconds.
-    #[must_use]
-    pub fn begins_ms(self) -> u64 {
-        u64::from(self.0) * MS_PER_DAY
-    }
-
-    /// From a count of days, as stored.
-    #[must_use]
-    pub const fn new(days: u32) -> Self {
-        Self(days)
-    }
-
-    /// The count of days, as stored.
-    #[must_use]
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-
-    /// Reads a date such as `2027-01-31`; `None` if it has another form or is before 1970.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let date: Date = text.parse().ok().filter(|_| text.len() == "2027-01-31".len())?;
-        let days = date.duration_since(EPOCH).as_hours() / 24;
-        u32::try_from(days).ok().map(Self)
-    }
-}
-
-impl fmt::Display for Day {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match EPOCH.checked_add(i64::from(self.0).days()) {
-            Ok(date) => write!(f, "{date}"),
-            Err(_) => write!(f, "day {}", self.0),
-        }
-    }
-}
 
 /// How much of a currency one unit of the day's base buys, in billionths. Never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,25 +83,6 @@ mod tests {
 
     fn amount(text: &str) -> Micros {
         Micros::parse(text).expect("an amount")
-    }
-
-    #[test]
-    fn days_are_utc_dates() {
-        let check = |text: &str, expected: Option<u32>| {
-            assert_eq!(Day::parse(text).map(Day::get), expected, "{text}");
-        };
-        check("1970-01-01", Some(0));
-        check("2026-11-25", Some(20_782));
-        check("1969-12-31", None);
-        check("2026-02-30", None);
-        check("2026-11-25T10:00:00", None);
-        check("20261125", None);
-        check("today", None);
-        assert_eq!(Day::new(20_782).to_string(), "2026-11-25");
-        assert_eq!(Day::of_ms(86_400_000 * 5 - 1).get(), 4);
-        assert_eq!(Day::of_ms(86_400_000 * 5), Day::new(5));
-        assert_eq!(Day::new(5).begins_ms(), 86_400_000 * 5);
-        assert_eq!(Day::of_ms(u64::MAX).get(), u32::MAX);
     }
 
     #[test]

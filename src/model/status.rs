@@ -1,39 +1,22 @@
 //! The statuses a conversion can have.
 
-/// A conversion's status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Status {
-    /// Waits for approval.
-    Pending,
-    /// Counts and pays.
-    Approved,
-    /// Does not count.
-    Rejected,
-    /// Counted once, taken back.
-    Reversed,
+use super::words::words;
+
+words! {
+    /// A conversion's status.
+    Status {
+        /// Waits for approval.
+        Pending = "pending",
+        /// Counts and pays.
+        Approved = "approved",
+        /// Does not count.
+        Rejected = "rejected",
+        /// Counted once, taken back.
+        Reversed = "reversed",
+    }
 }
 
 impl Status {
-    /// All statuses.
-    pub const ALL: [Self; 4] = [Self::Pending, Self::Approved, Self::Rejected, Self::Reversed];
-
-    /// The stable word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Approved => "approved",
-            Self::Rejected => "rejected",
-            Self::Reversed => "reversed",
-        }
-    }
-
-    /// Reads the stable word.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == word)
-    }
-
     /// What it means for a conversion of this status to be said to have the status `said`, in
     /// the order in which it is heard. `reapprove`: whether what was rejected may be approved yet.
     #[must_use]
@@ -66,7 +49,7 @@ impl Status {
     /// Reads the number in the store.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.code() == code)
+        Self::ALL.iter().copied().find(|status| status.code() == code)
     }
 }
 
@@ -92,8 +75,11 @@ mod tests {
         const X: Step = Step::Illegal;
         // From above, to the right: pending, approved, rejected, reversed.
         let check = |reapprove, expected: [[Step; 4]; 4]| {
-            let steps = Status::ALL.map(|from| Status::ALL.map(|to| from.step(to, reapprove)));
-            assert_eq!(steps, expected, "reapprove {reapprove}");
+            for (from, steps) in Status::ALL.iter().zip(expected) {
+                for (to, step) in Status::ALL.iter().zip(steps) {
+                    assert_eq!(from.step(*to, reapprove), step, "{from} {to} {reapprove}");
+                }
+            }
         };
         check(false, [[S, C, C, X], [S, S, X, C], [S, X, S, X], [S, X, X, S]]);
         check(true, [[S, C, C, X], [S, S, X, C], [S, C, S, X], [S, X, X, S]]);

@@ -14,7 +14,7 @@ use crate::catalog::Terms;
 use crate::click_id::RecordId;
 use crate::dedup::Held;
 use crate::limits::METER_WAIT_MAX;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::model::reasons::{Flag, HELD, Unavailability};
 use crate::model::status::Status;
 use crate::rates::Market;

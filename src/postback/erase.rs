@@ -13,7 +13,7 @@ mod log;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::flow::Postbacks;
-use super::update::{ChangeError, status_of};
+use super::update::status_of;
 use crate::click_id::RecordId;
 use crate::dedup::{Changing, ClaimSet};
 use crate::limits::{
@@ -27,7 +27,7 @@ use crate::store::records::ConversionRecord;
 use crate::store::schema::Table;
 use crate::store::ticket::Outcome;
 use crate::store::{
-    self, ClickErasure, ConversionChange, EraseError, ErasedClicks, FoundInbound, Page, ReadError,
+    ChangeError, ClickErasure, ConversionChange, ErasedClicks, FoundInbound, Page, ReadError,
     StoredConversion, SubmitError, Touched,
 };
 
@@ -407,20 +407,4 @@ where
         }
     }
     Ok(step().await?)
-}
-
-impl From<EraseError> for ChangeError {
-    fn from(error: EraseError) -> Self {
-        match error {
-            EraseError::Read(error) => error.into(),
-            EraseError::Submit(error) => error.into(),
-            EraseError::NotDurable => Self::NotDurable,
-        }
-    }
-}
-
-impl From<store::ChangeError> for ChangeError {
-    fn from(error: store::ChangeError) -> Self {
-        EraseError::from(error).into()
-    }
 }

@@ -51,5 +51,4 @@ pub use mapping::{Fields, Names};
 pub use mention::{Mention, mentions};
 pub use reprocess::{Again, Gained, Reprocessed, Selection};
 pub use sender::{Address, Sender};
-pub use update::ChangeError;
 pub use upload::{Changed, Named, News};

@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use super::flow::Postbacks;
 use super::price::{Base, Price, Said, in_base, price_again};
-use super::update::ChangeError;
 use crate::catalog::Catalog;
 use crate::limits::{FUTURE_TIMESTAMP_MS_MAX, REPRICED_PER_COMMIT_MAX};
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::model::reasons::{Flag, REPRICED};
 use crate::rates::Market;
-use crate::store::StoredConversion;
 use crate::store::records::{ConversionRecord, Exchanged, HistoryEntry};
 use crate::store::ticket::Outcome;
+use crate::store::{ChangeError, StoredConversion};
 
 impl Postbacks {
     /// Prices the conversions of these days that are flagged as having had no rate; returns how

@@ -7,9 +7,7 @@ use super::decide::Verdict;
 use super::flow::Postbacks;
 use crate::click_id::RecordId;
 use crate::fraud::{Converting, Fraud};
-use crate::model::reasons::Unavailability;
 use crate::model::status::Status;
-use crate::store::ChangeError;
 use crate::store::engine::Lookup;
 use crate::store::records::ConversionRecord;
 
@@ -121,15 +119,6 @@ impl Postbacks {
                     now_ms: record.received_ms,
                 });
             }
-        }
-    }
-}
-
-impl From<ChangeError> for Answer {
-    fn from(error: ChangeError) -> Self {
-        match error {
-            ChangeError::Submit(error) => error.into(),
-            ChangeError::NotDurable => Self::Unavailable(Unavailability::StorePoisoned),
         }
     }
 }

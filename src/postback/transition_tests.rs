@@ -344,8 +344,8 @@ fn a_history_ends_somewhere() {
 
 #[test]
 fn a_refusal_names_the_status_that_the_conversion_has() {
-    for status in Status::ALL {
-        for said in Status::ALL {
+    for &status in Status::ALL {
+        for &said in Status::ALL {
             if status.step(said, false) == Step::Illegal {
                 let hint = illegal(status, said).hint.expect("a hint");
                 assert!(hint.contains(status.as_str()), "{hint}");

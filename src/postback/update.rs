@@ -14,27 +14,9 @@ use crate::dedup::{Changing, ClaimError, ClaimSet, Held, Original};
 use crate::model::reasons::{BY_POSTBACK, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, RecordError, reason_from_log};
-use crate::store::{Arrival, ConversionChange, ReadError, StoredConversion, SubmitError};
-
-/// Why a change was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// The store could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The store takes no writes.
-    #[error(transparent)]
-    Submit(#[from] SubmitError),
-    /// The disk did not confirm.
-    #[error("the disk did not confirm the change")]
-    NotDurable,
-}
-
-impl From<RecordError> for ChangeError {
-    fn from(error: RecordError) -> Self {
-        Self::Read(error.into())
-    }
-}
+use crate::store::{
+    Arrival, ChangeError, ConversionChange, ReadError, StoredConversion, SubmitError, WriteError,
+};
 
 /// A conversion that nobody else changes meanwhile.
 pub(super) struct Mine {
@@ -343,5 +325,11 @@ impl From<ChangeError> for Answer {
             ChangeError::Submit(error) => error.into(),
             ChangeError::NotDurable => Self::Unavailable(Unavailability::StorePoisoned),
         }
+    }
+}
+
+impl From<WriteError> for Answer {
+    fn from(error: WriteError) -> Self {
+        ChangeError::from(error).into()
     }
 }

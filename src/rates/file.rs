@@ -13,7 +13,8 @@ use crate::checked_toml::{
 use crate::config::RatesFile;
 use crate::limits::{RATE_DAYS_MAX, RATE_GAP_DAYS_MAX, RATES_FILE_BYTES_MAX};
 use crate::model::currency::Currency;
-use crate::model::rate::{Day, Rate};
+use crate::model::period::Day;
+use crate::model::rate::Rate;
 
 /// Keys of the file.
 const ROOT: &[&str] = &["base", "days"];
@@ -72,7 +73,7 @@ fn read_toml(text: &str, name: &str) -> Result<Days, Report> {
 fn toml_days(root: &Table<'_>) -> Days {
     let base = root.required("base", |input| Ok(Currency::parse(input.text()?)?));
     let mut days = Days::new();
-    for table in root.each_table("days", "date", DAY, &[]) {
+    for table in root.each_table("days", "date", DAY) {
         let day = table.required("date", date);
         let rates = toml_rates(&table, base);
         let (Some(day), Some(rates)) = (day, rates) else { continue };

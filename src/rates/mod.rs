@@ -14,7 +14,8 @@ pub use file::{Days, FileError, parse, read};
 pub use source::{LoadError, PutError, RatesSource, Reprice};
 
 use crate::model::currency::Currency;
-use crate::model::rate::{Day, Exchange, Rate};
+use crate::model::period::Day;
+use crate::model::rate::{Exchange, Rate};
 
 /// Why rates of a day are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

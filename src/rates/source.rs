@@ -14,9 +14,10 @@ use crate::config::RatesFile;
 use crate::limits::{RATE_DAYS_MAX, RATE_DAYS_PER_COMMIT_MAX, REPRICE_QUEUE_MAX};
 use crate::model::admin::AuditAction;
 use crate::model::currency::Currency;
-use crate::model::rate::{Day, Rate};
+use crate::model::period::Day;
+use crate::model::rate::Rate;
 use crate::store::records::{RatesRecord, RecordError};
-use crate::store::{ChangeError, ReadError, Store, ToPrice};
+use crate::store::{ReadError, Store, ToPrice, WriteError};
 
 /// Days whose rates have changed, for whoever prices their conversions anew.
 pub type Reprice = mpsc::Receiver<ToPrice>;
@@ -32,7 +33,7 @@ pub enum PutError {
     TooManyDays,
     /// The store did not keep them.
     #[error(transparent)]
-    Store(#[from] ChangeError),
+    Store(#[from] WriteError),
 }
 
 /// Why the file's rates did not come into force.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::{Offset, TimeZone};
 
-use crate::model::period::Quarter;
+use crate::model::period::{Quarter, moment};
 
 const HOUR_S: i64 = 60 * 60;
 
@@ -54,9 +54,7 @@ impl<'z> Buckets<'z> {
     }
 
     fn look_up(&self, quarter: Quarter) -> (Hour, Date) {
-        let moment = i64::try_from(quarter.begins_ms()).ok();
-        let moment = moment.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        let moment = moment.unwrap_or(Timestamp::MAX);
+        let moment = moment(quarter.begins_ms()).unwrap_or(Timestamp::MAX);
         let offset = self.time_zone.to_offset(moment);
         let offset_s = offset.seconds();
         let local_s = moment.as_second() + i64::from(offset_s);

@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::engine::{Batch, Direction, Engine};
 use super::keys::{self, AuditKey};
-use super::rates::ChangeError;
 use super::records::{AuditRecord, RecordError};
 use super::schema::Table;
-use super::{ReadError, Store};
+use super::{ReadError, Store, WriteError};
 use crate::limits::PAGE_ROWS_SCANNED_MAX;
 
 /// An entry to be kept.
@@ -81,7 +80,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store takes no writes or the disk did not confirm.
-    pub async fn keep_audit(&self, entry: &AuditEntry<'_>) -> Result<(), ChangeError> {
+    pub async fn keep_audit(&self, entry: &AuditEntry<'_>) -> Result<(), WriteError> {
         self.change(|batch| self.audit_keys.put(batch, entry)).await
     }
 

@@ -16,7 +16,7 @@ use super::records::{
 };
 use super::schema::Table;
 use super::ticket::Ticket;
-use super::{EraseError, ReadError, Store, SubmitError};
+use super::{ChangeError, ReadError, Store, SubmitError};
 use crate::click_id::RecordId;
 use crate::limits::ERASED_AT_ONCE_MAX;
 
@@ -27,7 +27,7 @@ impl Store {
     ///
     /// # Errors
     /// When a page does not decode, the store takes no writes or the disk did not confirm.
-    pub async fn erase_inbound(&self, found: &[StoredInbound]) -> Result<u64, EraseError> {
+    pub async fn erase_inbound(&self, found: &[StoredInbound]) -> Result<u64, ChangeError> {
         let mut pages: BTreeMap<RecordKey, (&[u8], BTreeSet<u16>)> = BTreeMap::new();
         for row in found {
             let page = pages.entry(row.id.page).or_insert((row.page(), BTreeSet::new()));
@@ -55,7 +55,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read or takes no writes, or the disk did not confirm.
-    pub async fn empty_inbound(&self, page: RecordKey) -> Result<bool, EraseError> {
+    pub async fn empty_inbound(&self, page: RecordKey) -> Result<bool, ChangeError> {
         let read =
             move |engine: &dyn Engine| engine.value(Table::Inbound, &keys::inbound_page(&page));
         let bytes = self.readers.run(read).await.map_err(ReadError::from)??;

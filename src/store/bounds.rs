@@ -2,7 +2,7 @@
 
 use super::keys::RecordKey;
 use super::records::Counted;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 
 /// Where the conversions submitted so far end.
 #[derive(Clone, Copy, Debug)]

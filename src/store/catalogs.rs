@@ -5,14 +5,12 @@
 //! clicks and conversions, where nobody reads it yet; then one small commit makes it the newest.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use super::engine::{Batch, Direction, Engine};
 use super::keys;
 use super::records::{CatalogRecord, RecordError};
 use super::schema::Table;
-use super::ticket::{Outcome, Ticket};
-use super::{AuditEntry, ReadError, Store, SubmitError};
+use super::{AuditEntry, ChangeError, ReadError, Store};
 use crate::limits::{CATALOG_CHUNK_BYTES, CATALOG_TEXTS_BYTES_MAX, CATALOG_VERSIONS_KEPT};
 
 /// A catalog that came into force.
@@ -22,20 +20,6 @@ pub struct CatalogVersion {
     pub record: CatalogRecord,
     /// Whether its text is kept.
     pub has_text: bool,
-}
-
-/// Why a catalog was not kept.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum KeepError {
-    /// The store could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The store takes no writes.
-    #[error(transparent)]
-    Submit(#[from] SubmitError),
-    /// The disk did not confirm.
-    #[error("the disk did not confirm the catalog")]
-    NotDurable,
 }
 
 impl Store {
@@ -100,7 +84,7 @@ impl Store {
         text: &str,
         record: CatalogRecord,
         audit: &AuditEntry<'_>,
-    ) -> Result<(), KeepError> {
+    ) -> Result<(), ChangeError> {
         let known =
             |engine: &dyn Engine| Ok::<_, ReadError>((versions(engine)?, first_text(engine)?));
         let (before, first) = self.readers.run(known).await.map_err(ReadError::from)??;
@@ -111,9 +95,9 @@ impl Store {
         let nothing: &[u8] = &[];
         let (last, others) = chunks.split_last().unwrap_or((&nothing, &[]));
         for (number, chunk) in (0..).zip(others) {
-            self.commit(|batch| put_chunk(batch, sequence, number, chunk)).await?;
+            self.change(|batch| put_chunk(batch, sequence, number, chunk)).await?;
         }
-        self.commit(|batch| {
+        self.change(|batch| {
             let number = u32::try_from(others.len()).expect("a text fits into memory");
             put_chunk(batch, sequence, number, last);
             let key = keys::catalog_version(sequence);
@@ -127,16 +111,8 @@ impl Store {
             batch.delete_range(Table::Catalog, &first, &oldest);
             self.audit_keys.put(batch, audit);
         })
-        .await
-    }
-
-    pub(super) async fn commit(&self, changes: impl FnOnce(&mut Batch)) -> Result<(), KeepError> {
-        let ticket = Arc::new(Ticket::default());
-        self.writer.submit(Arc::clone(&ticket) as _, changes)?;
-        match self.settled(&ticket).await {
-            Outcome::Durable => Ok(()),
-            Outcome::NotDone | Outcome::Unknown => Err(KeepError::NotDurable),
-        }
+        .await?;
+        Ok(())
     }
 }
 

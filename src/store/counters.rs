@@ -141,14 +141,13 @@ impl<'a> Counts<'a> {
             counts.negative = counts.negative.wrapping_add(sign.of(1));
             return self.tidy();
         }
-        let known = |status: &Status| status.code() == contribution.standing;
-        if let Some(place) = Status::ALL.iter().position(known) {
+        if let Some(status) = Status::from_code(contribution.standing) {
             let one = Tally {
                 conversions: 1,
                 revenue: contribution.revenue.into(),
                 payout: contribution.payout.into(),
             };
-            counts.by_status[place].add(&one, sign);
+            counts.by_status[status.index()].add(&one, sign);
         }
         if sign == Sign::Minus {
             self.tidy();

@@ -21,7 +21,7 @@ use super::records::{
 use super::schema::Table;
 use super::sum_rows::sub_counts;
 use super::ticket::Ticket;
-use super::{ChangeError, ReadError, Store, SubmitError};
+use super::{ChangeError, ReadError, Store, SubmitError, WriteError};
 use crate::click_id::RecordId;
 use crate::limits::{ERASURES_UNDER_WAY_MAX, PURGED_RANGES_MAX};
 use crate::model::period::Quarter;
@@ -42,35 +42,6 @@ pub struct ErasedClicks {
     pub clicks: u64,
     /// Those that are left as they are, because they, or sums that they are in, do not decode.
     pub damaged: Vec<RecordId>,
-}
-
-/// Why a click was not erased.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum EraseError {
-    /// The store could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The store takes no writes.
-    #[error(transparent)]
-    Submit(#[from] SubmitError),
-    /// The disk did not confirm.
-    #[error("the disk did not confirm")]
-    NotDurable,
-}
-
-impl From<ChangeError> for EraseError {
-    fn from(error: ChangeError) -> Self {
-        match error {
-            ChangeError::Submit(error) => Self::Submit(error),
-            ChangeError::NotDurable => Self::NotDurable,
-        }
-    }
-}
-
-impl From<EngineError> for EraseError {
-    fn from(error: EngineError) -> Self {
-        Self::Read(error.into())
-    }
 }
 
 /// Where rows were written anew or removed. Their number does not grow beyond a bound: neighbours
@@ -149,7 +120,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store takes no writes or the disk did not confirm.
-    pub async fn begin_erasure(&self, subject: Subject, now_ms: u64) -> Result<(), ChangeError> {
+    pub async fn begin_erasure(&self, subject: Subject, now_ms: u64) -> Result<(), WriteError> {
         let record = ErasureRecord { asked_ms: now_ms };
         let key = keys::erasure(subject);
         self.change(|batch| batch.put(Table::Meta, &key, |out| record.encode(out))).await
@@ -169,7 +140,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::begin_erasure`].
-    pub async fn end_erasure(&self, subject: Subject) -> Result<(), ChangeError> {
+    pub async fn end_erasure(&self, subject: Subject) -> Result<(), WriteError> {
         let key = keys::erasure(subject);
         self.change(|batch| batch.delete(Table::Meta, &key)).await
     }
@@ -208,7 +179,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read or takes no writes.
-    pub fn erase_clicks(&self, clicks: &[RecordId]) -> Result<ClickErasure, EraseError> {
+    pub fn erase_clicks(&self, clicks: &[RecordId]) -> Result<ClickErasure, ChangeError> {
         if self.health.is_disk_full() {
             return Err(SubmitError::DiskFull.into());
         }
@@ -231,7 +202,7 @@ impl Store {
             for click in left {
                 match it.click(click) {
                     Ok(is_erased) => erased.clicks += u64::from(is_erased),
-                    Err(EraseError::Read(ReadError::Record(_))) => erased.damaged.push(click),
+                    Err(ChangeError::Read(ReadError::Record(_))) => erased.damaged.push(click),
                     Err(error) => return Err(error),
                 }
             }
@@ -279,7 +250,7 @@ impl<'e> Erasing<'e> {
     }
 
     /// Erases one of them; false if it is gone, or that was done meanwhile.
-    fn click(&mut self, click: RecordId) -> Result<bool, EraseError> {
+    fn click(&mut self, click: RecordId) -> Result<bool, ChangeError> {
         let Some(bytes) = self.engine.value(Table::Clicks, click.as_bytes())? else {
             return Ok(false);
         };
@@ -308,7 +279,7 @@ impl<'e> Erasing<'e> {
         click: RecordId,
         record: &ClickRecord<'_>,
         is_late: bool,
-    ) -> Result<Vec<(Vec<u8>, Counts<'static>)>, EraseError> {
+    ) -> Result<Vec<(Vec<u8>, Counts<'static>)>, ChangeError> {
         let (sub1, mut rows) = (record.subs[0], Vec::new());
         if sub1.is_empty() {
             return Ok(rows);
@@ -327,7 +298,7 @@ impl<'e> Erasing<'e> {
     }
 
     /// The row in which a value of `sub1` is counted: its own, or that of all others.
-    fn row(&mut self, place: Place, sub1: &str) -> Result<Option<Vec<u8>>, EraseError> {
+    fn row(&mut self, place: Place, sub1: &str) -> Result<Option<Vec<u8>>, ChangeError> {
         for sub in [Some(sub1), None] {
             let key = keys::sub_counter(place, sub);
             if !self.rows.contains_key(&key) {

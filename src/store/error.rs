@@ -4,6 +4,7 @@ use super::FORMAT_VERSION;
 use super::engine::EngineError;
 use super::reader::Busy;
 use super::records::{RecordError, WalkError};
+use super::writer::SubmitError;
 
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -75,4 +76,50 @@ pub enum ReadError {
     /// It can be read, but the disk never confirmed it and never will.
     #[error("the store is poisoned")]
     Poisoned,
+}
+
+/// Why nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The store takes no writes.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The disk did not confirm.
+    #[error("the disk did not confirm the change")]
+    NotDurable,
+}
+
+/// Why nothing was changed in what is stored.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The store could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store takes no writes.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The disk did not confirm.
+    #[error("the disk did not confirm the change")]
+    NotDurable,
+}
+
+impl From<WriteError> for ChangeError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Submit(error) => Self::Submit(error),
+            WriteError::NotDurable => Self::NotDurable,
+        }
+    }
+}
+
+impl From<EngineError> for ChangeError {
+    fn from(error: EngineError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+impl From<RecordError> for ChangeError {
+    fn from(error: RecordError) -> Self {
+        Self::Read(error.into())
+    }
 }

@@ -8,7 +8,7 @@ use super::rates::encode_to_price;
 use super::schema::Table;
 use super::{FORMAT_VERSION, OpenError, filing, seals};
 use crate::click_id::RecordId;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 
 /// From this format on, `meta`'s `filed` says what it does today.
 const FILED_SINCE_FORMAT: u32 = 4;

@@ -13,7 +13,7 @@ use super::sampling::Sampling;
 use super::schema::Table;
 use super::{Store, SubmitError};
 use crate::limits::{INBOUND_PAGE_BYTES, INBOUND_WAITED_MS_MAX};
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::model::reasons::Refusal;
 
 /// A postback to be written down.

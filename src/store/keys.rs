@@ -24,7 +24,7 @@ pub use pricing::{all_to_price, to_price, to_price_of};
 
 use crate::click_id::RecordId;
 use crate::model::ids::AffiliateNumber;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 
 /// Key of a click or a conversion: the record ID itself.
 pub const RECORD_KEY_BYTES: usize = 16;
@@ -482,7 +482,7 @@ mod tests {
         for (posting, bytes) in sorted.iter().chain(&later).zip(&keys) {
             assert_eq!(PostingKey::decode(bytes).as_ref(), Some(posting));
             let from = postings_from(posting.affiliate, posting.day);
-            let to = postings_from(posting.affiliate, Day::new(posting.day.get() + 1));
+            let to = postings_from(posting.affiliate, posting.day.next());
             assert!(bytes[..] >= from[..] && bytes[..] < to[..]);
             let seal = seal(posting.affiliate, posting.day);
             assert_eq!(seal_of(&seal), Some((posting.affiliate, posting.day)));

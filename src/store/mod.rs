@@ -12,6 +12,7 @@ mod catalogs;
 mod changes;
 mod chunk;
 mod claimed;
+mod commit;
 mod counting;
 mod erasing;
 mod error;
@@ -56,11 +57,11 @@ use std::thread::JoinHandle;
 pub use audit::{AuditEntry, AuditFilter, AuditPage, StoredAudit};
 pub use bounds::Bounds;
 pub use cap_sums::{ByAffiliate, CapSums};
-pub use catalogs::{CatalogVersion, KeepError};
+pub use catalogs::CatalogVersion;
 pub use changes::ConversionChange;
 pub use counting::{AtOnce, Turn};
-pub use erasing::{ClickErasure, EraseError, ErasedClicks, Touched};
-pub use error::{OpenError, ReadError};
+pub use erasing::{ClickErasure, ErasedClicks, Touched};
+pub use error::{ChangeError, OpenError, ReadError, WriteError};
 pub use filing::{Progress, yield_to_others};
 pub use health::Health;
 pub use identity::Identity;
@@ -68,7 +69,7 @@ pub use inbound::Arrival;
 pub use listing::{ConversionFilter, Page};
 pub use numbers::{Numbers, NumbersError};
 pub use owners::OfferOwners;
-pub use rates::{ChangeError, ToPrice, days_to_price};
+pub use rates::{ToPrice, days_to_price};
 pub use reader::Busy;
 pub use received::{FoundInbound, InboundFilter, InboundListing, StoredInbound};
 pub use refusals::Refusals;
@@ -92,7 +93,7 @@ use reader::ReaderPool;
 use records::{ClickRecord, ConversionRecord, RecordError};
 use retention::LetGo;
 use schema::Table;
-use ticket::{Outcome, Settle, Ticket};
+use ticket::Settle;
 
 /// The store format this release writes.
 ///
@@ -431,12 +432,6 @@ impl Store {
             (Lookup::Absent, _) => Lookup::Absent,
             _ => Lookup::Unknown,
         })
-    }
-
-    /// Waits for a commit that no worker attends to.
-    async fn settled(&self, ticket: &Ticket) -> Outcome {
-        self.writer.flush();
-        ticket.settled().await
     }
 
     /// The store's condition.

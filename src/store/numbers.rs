@@ -2,28 +2,20 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use super::engine::{Direction, Engine, EngineError};
 use super::keys::{self, Numbered};
 use super::schema::Table;
-use super::ticket::{Outcome, Ticket};
-use super::{ReadError, Store, SubmitError};
+use super::{ChangeError, ReadError, Store};
 use crate::limits::{NUMBERS_PER_COMMIT_MAX, RESTORE_NUMBERS_SKIPPED, RESTORE_NUMBERS_SPREAD};
 use crate::model::ids::{AffiliateNumber, NUMBER_MAX, OfferNumber};
 
 /// Why numbers could not be assigned.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NumbersError {
-    /// The store could not be read.
+    /// The store could not be read or written.
     #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The store takes no writes.
-    #[error(transparent)]
-    Submit(#[from] SubmitError),
-    /// The disk did not confirm.
-    #[error("the disk did not confirm the new numbers")]
-    NotDurable,
+    Change(#[from] ChangeError),
     /// More than 16,777,215 of one kind.
     #[error("there are no numbers left")]
     Exhausted,
@@ -164,23 +156,20 @@ impl Store {
         offers: impl Iterator<Item = &'i str>,
         affiliates: impl Iterator<Item = &'i str>,
     ) -> Result<Numbers, NumbersError> {
-        let read = self.readers.run(Numbers::read).await;
-        let mut numbers = read.map_err(ReadError::from)?.map_err(ReadError::from)?;
+        let read = self.readers.run(Numbers::read).await.map_err(ReadError::from);
+        let mut numbers = read.map_err(ChangeError::from)?.map_err(ChangeError::from)?;
         for (kind, assigned) in [
             (Numbered::Offer, numbers.assign(Numbered::Offer, offers)?),
             (Numbered::Affiliate, numbers.assign(Numbered::Affiliate, affiliates)?),
         ] {
             for pairs in assigned.chunks(NUMBERS_PER_COMMIT_MAX) {
-                let ticket = Arc::new(Ticket::default());
-                self.writer.submit(Arc::clone(&ticket) as _, |batch| {
+                let written = self.change(|batch| {
                     for (id, number) in pairs {
                         let key = keys::number(kind, id);
                         batch.put(Table::Catalog, &key, |out| out.extend(number.to_be_bytes()));
                     }
-                })?;
-                if self.settled(&ticket).await != Outcome::Durable {
-                    return Err(NumbersError::NotDurable);
-                }
+                });
+                written.await.map_err(ChangeError::from)?;
             }
         }
         Ok(numbers)

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use super::engine::{Direction, Engine, EngineError};
 use super::keys;
 use super::schema::Table;
-use super::{KeepError, ReadError, Store};
+use super::{ChangeError, ReadError, Store};
 use crate::limits::NUMBERS_PER_COMMIT_MAX;
 
 /// The advertiser of each offer that is or was in the catalog, by their IDs.
@@ -32,11 +32,11 @@ impl Store {
         &self,
         known: &OfferOwners,
         offers: impl Iterator<Item = (&'i str, &'i str)>,
-    ) -> Result<(), KeepError> {
+    ) -> Result<(), ChangeError> {
         let is_new = |(offer, owner): &(&str, &str)| known.get(*offer).is_none_or(|o| o != owner);
         let new: Vec<_> = offers.filter(is_new).collect();
         for rows in new.chunks(NUMBERS_PER_COMMIT_MAX) {
-            self.commit(|batch| {
+            self.change(|batch| {
                 for (offer, owner) in rows {
                     let key = keys::owner(offer);
                     batch.put(Table::Catalog, &key, |out| out.extend_from_slice(owner.as_bytes()));

@@ -19,7 +19,7 @@ use super::records::{
     SealRecord,
 };
 use crate::click_id::RecordId;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 
 /// One posting: where it stands in the ledger, and what it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,29 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
-use super::engine::{Batch, Direction, Engine};
+use super::engine::{Direction, Engine};
 use super::records::{RatesRecord, RecordError};
 use super::schema::Table;
-use super::ticket::{Outcome, Ticket};
-use super::{AuditEntry, ReadError, Store, SubmitError, keys};
+use super::{AuditEntry, ReadError, Store, WriteError, keys};
 use crate::limits::RATE_DAYS_PER_COMMIT_MAX;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 
 /// Days whose conversions are still to be priced, by the commits that have set their rates.
 pub type ToPrice = BTreeMap<u64, Vec<Day>>;
-
-/// Why a change was not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChangeError {
-    /// The store takes no writes.
-    #[error(transparent)]
-    Submit(#[from] SubmitError),
-    /// The disk did not confirm.
-    #[error("the disk did not confirm the change")]
-    NotDurable,
-}
 
 impl Store {
     /// The rates of every day.
@@ -56,7 +43,7 @@ impl Store {
         days: &[(Day, RatesRecord)],
         commit: u64,
         audit: &[AuditEntry<'_>],
-    ) -> Result<(), ChangeError> {
+    ) -> Result<(), WriteError> {
         debug_assert!(days.len() <= RATE_DAYS_PER_COMMIT_MAX, "one commit holds no more");
         self.change(|batch| {
             for (day, rates) in days {
@@ -94,39 +81,11 @@ impl Store {
     ///
     /// # Errors
     /// When the store takes no writes or the disk did not confirm.
-    pub async fn priced(&self, commits: impl Iterator<Item = u64>) -> Result<(), ChangeError> {
+    pub async fn priced(&self, commits: impl Iterator<Item = u64>) -> Result<(), WriteError> {
         self.change(|batch| {
             commits.for_each(|commit| batch.delete(Table::Meta, &keys::to_price(commit)));
         })
         .await
-    }
-
-    /// Waits until everything submitted so far is on disk, and readable.
-    ///
-    /// # Errors
-    /// When the store takes no writes or the disk did not confirm.
-    pub async fn all_appended(&self) -> Result<(), ChangeError> {
-        let batch = self.writer.batch();
-        // Two threads append, so a later batch may be settled before an earlier one.
-        loop {
-            self.change(|_| ()).await?;
-            if self.writer.is_settled(batch) {
-                return Ok(());
-            }
-        }
-    }
-
-    pub(super) async fn change(&self, changes: impl FnOnce(&mut Batch)) -> Result<(), ChangeError> {
-        let ticket = Arc::new(Ticket::default());
-        self.writer.submit(Arc::clone(&ticket) as _, changes)?;
-        self.durable(&ticket).await
-    }
-
-    pub(super) async fn durable(&self, ticket: &Ticket) -> Result<(), ChangeError> {
-        match self.settled(ticket).await {
-            Outcome::Durable => Ok(()),
-            Outcome::NotDone | Outcome::Unknown => Err(ChangeError::NotDurable),
-        }
     }
 }
 

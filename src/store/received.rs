@@ -16,7 +16,7 @@ use crate::limits::{
     INBOUND_DAYS_TRACED_MAX, INBOUND_PAGES_LOOKED_AT_MAX, INBOUND_ROWS_OF_DAMAGED,
     INBOUND_WAITED_MS_MAX, PAGE_ROWS_SCANNED_MAX, TRACE_INBOUND_MAX,
 };
-use crate::model::rate::Day;
+use crate::model::period::Day;
 
 /// A page of postbacks as it was stored, and which of its rows is meant.
 #[derive(Clone, Debug)]
@@ -327,7 +327,7 @@ fn days_of_clicks(engine: &dyn Engine) -> Result<VecDeque<Day>, EngineError> {
         if days.len() > INBOUND_DAYS_TRACED_MAX {
             days.pop_front();
         }
-        from = keys::inbound_clicks_from(Day::new(day.get().saturating_add(1)));
+        from = keys::inbound_clicks_from(day.next());
     }
 }
 

@@ -63,6 +63,29 @@ pub enum WalkError {
     Record(#[from] RecordError),
 }
 
+/// Records that have had one version.
+macro_rules! coded {
+    ($version:ident: $($name:ident $(<$life:lifetime>)?)*) => {$(
+        impl $(<$life>)? $name $(<$life>)? {
+            /// Appends the record's bytes.
+            pub fn encode(&self, out: &mut Vec<u8>) {
+                append($version, self, out);
+            }
+
+            /// Reads a record back; its texts, if it has some, borrow from `bytes`.
+            ///
+            /// # Errors
+            /// When the version is unknown or the bytes do not decode.
+            pub fn decode(bytes: &$($life)? [u8]) -> Result<Self, RecordError> {
+                match bytes.split_first() {
+                    Some((&$version, rest)) => read(rest),
+                    other => Err(unknown(other)),
+                }
+            }
+        }
+    )*};
+}
+
 /// The visitor's address, as much of it as the configuration lets us keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StoredIp {
@@ -126,12 +149,10 @@ impl<'a> ClickRecord<'a> {
     /// When the version is unknown or the bytes do not decode.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
-            Some((&CLICK_VERSION, rest)) => {
-                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
-            }
+            Some((&CLICK_VERSION, rest)) => read(rest),
             Some((&click_v2::VERSION, rest)) => click_v2::decode(rest),
             Some((&click_v1::VERSION, rest)) => click_v1::decode(rest),
-            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+            other => Err(unknown(other)),
         }
     }
 }
@@ -213,25 +234,7 @@ pub struct RatesRecord {
     pub rates: Vec<([u8; 3], u64)>,
 }
 
-impl RatesRecord {
-    /// Appends the record's bytes.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        append(RATES_VERSION, self, out);
-    }
-
-    /// Reads a record back.
-    ///
-    /// # Errors
-    /// When the version is unknown or the bytes do not decode.
-    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        match bytes.split_first() {
-            Some((&RATES_VERSION, rest)) => {
-                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
-            }
-            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
-        }
-    }
-}
+coded! { RATES_VERSION: RatesRecord }
 
 mod audit;
 /// Conversions as version 1 wrote them.
@@ -282,15 +285,13 @@ impl<'a> ConversionRecord<'a> {
     /// When the version is unknown or the bytes do not decode.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
-            Some((&CONVERSION_VERSION, rest)) => {
-                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
-            }
+            Some((&CONVERSION_VERSION, rest)) => read(rest),
             Some((&ERASED_CONVERSION_VERSION, rest)) => erased::decode(rest),
             Some((&DEFERRED_CONVERSION_VERSION, rest)) => deferred::decode(rest),
             Some((&conversion_v3::VERSION, rest)) => conversion_v3::decode(rest),
             Some((&conversion_v2::VERSION, rest)) => conversion_v2::decode(rest),
             Some((&conversion_v1::VERSION, rest)) => conversion_v1::decode(rest),
-            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+            other => Err(unknown(other)),
         }
     }
 
@@ -349,7 +350,7 @@ pub fn decode_dedupe(bytes: &[u8]) -> Result<RecordId, RecordError> {
         Some((&DEDUPE_VERSION, rest)) => {
             rest.try_into().map(RecordId::from_bytes).map_err(|_| RecordError::Corrupt)
         }
-        other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+        other => Err(unknown(other)),
     }
 }
 
@@ -388,7 +389,7 @@ impl Binding {
                     click: click.map_err(corrupt)?,
                 })
             }
-            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+            other => Err(unknown(other)),
         }
     }
 }
@@ -422,24 +423,16 @@ pub struct CatalogRecord {
     pub links: u32,
 }
 
-impl CatalogRecord {
-    /// Appends the record's bytes.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        append(CATALOG_VERSION, self, out);
-    }
+coded! { CATALOG_VERSION: CatalogRecord }
 
-    /// Reads a record back.
-    ///
-    /// # Errors
-    /// When the version is unknown or the bytes do not decode.
-    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        match bytes.split_first() {
-            Some((&CATALOG_VERSION, rest)) => {
-                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
-            }
-            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
-        }
-    }
+/// A record behind its version byte.
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
+    postcard::from_bytes(bytes).map_err(|_| RecordError::Corrupt)
+}
+
+/// What is wrong with a value of no version that this release knows.
+fn unknown(value: Option<(&u8, &[u8])>) -> RecordError {
+    RecordError::Version(value.map(|(version, _)| *version))
 }
 
 fn append<T: Serialize>(version: u8, record: &T, out: &mut Vec<u8>) {

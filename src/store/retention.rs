@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use super::engine::Engine;
 use super::keys::{self, RecordKey};
-use super::rates::ChangeError;
 use super::retention_time::RetentionTime;
 use super::schema::Table;
 use super::ticket::{Outcome, Ticket};
-use super::{OpenError, Store, SubmitError, meta};
+use super::{OpenError, Store, SubmitError, WriteError, meta};
 use crate::click_id::RecordId;
-use crate::model::period::Quarter;
-use crate::model::rate::Day;
+use crate::model::period::{Day, Quarter};
 
 /// How long each kind of record lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,8 +119,8 @@ impl Store {
         // Two threads append: what is let go must not be off the disk before its sums are on it.
         match self.all_appended().await {
             Ok(()) => {}
-            Err(ChangeError::Submit(error)) => return Err(error),
-            Err(ChangeError::NotDurable) => return Ok(false),
+            Err(WriteError::Submit(error)) => return Err(error),
+            Err(WriteError::NotDurable) => return Ok(false),
         }
         let before = |age: Duration, counted: RecordKey| {
             let counted_ms = RecordId::from_bytes(counted).time_ms();

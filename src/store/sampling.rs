@@ -12,7 +12,7 @@ use crate::limits::{
     INBOUND_BURST_PART, INBOUND_BYTES_PER_SECOND, INBOUND_FULL_PER_SECOND, INBOUND_OWN_PART,
     INBOUND_SAMPLED_ONE_IN,
 };
-use crate::model::rate::MS_PER_DAY;
+use crate::model::period::MS_PER_DAY;
 use crate::model::reasons::Refusal;
 
 /// Reasons, and duplicates.

@@ -12,9 +12,9 @@ use std::sync::atomic::Ordering;
 use super::engine::{Batch, Direction, Engine, EngineError};
 use super::records::SealRecord;
 use super::schema::Table;
-use super::{Store, keys, rates::ChangeError};
+use super::{Store, WriteError, keys};
 use crate::model::ids::AffiliateNumber;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 
 impl Store {
     /// Closes the days before `today`: when this returns, whatever is posted to them is there to be
@@ -22,7 +22,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store takes no writes or the disk did not confirm.
-    pub async fn close_days(&self, today: Day) -> Result<(), ChangeError> {
+    pub async fn close_days(&self, today: Day) -> Result<(), WriteError> {
         self.writer.close_days(self.unsealed().max(today));
         self.all_appended().await
     }
@@ -41,8 +41,8 @@ impl Store {
     pub async fn keep_seals(
         &self,
         seals: &[(AffiliateNumber, Day, SealRecord)],
-    ) -> Result<(), ChangeError> {
-        let unsealed = seals.iter().map(|(_, day, _)| after(*day)).fold(self.unsealed(), Day::max);
+    ) -> Result<(), WriteError> {
+        let unsealed = seals.iter().map(|(_, day, _)| day.next()).fold(self.unsealed(), Day::max);
         let put = |batch: &mut Batch| {
             for (affiliate, day, seal) in seals {
                 batch.put(Table::Ledger, &keys::seal(*affiliate, *day), |out| seal.encode(out));
@@ -72,7 +72,7 @@ pub(super) fn unsealed(engine: &dyn Engine) -> Result<Day, EngineError> {
         };
         engine.scan(Table::Ledger, &[from], &to, Direction::Descending, see)?;
         let Some((affiliate, day)) = newest else { return Ok(unsealed) };
-        unsealed = unsealed.max(after(day));
+        unsealed = unsealed.max(day.next());
         to = keys::seal(affiliate, Day::new(0)).to_vec();
     }
 }
@@ -80,8 +80,4 @@ pub(super) fn unsealed(engine: &dyn Engine) -> Result<Day, EngineError> {
 /// How the day after the newest seal is kept.
 pub(super) fn encoded(unsealed: Day) -> [u8; 4] {
     unsealed.get().to_be_bytes()
-}
-
-fn after(day: Day) -> Day {
-    Day::new(day.get().saturating_add(1))
 }

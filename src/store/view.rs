@@ -13,7 +13,7 @@ use super::schema::Table;
 use super::{Expired, OpenError, ReadError, RocksEngine, Store, StoredConversion, meta};
 use crate::click_id::RecordId;
 use crate::model::ids::{AffiliateNumber, NUMBER_MAX, OfferNumber};
-use crate::model::rate::Day;
+use crate::model::period::Day;
 
 /// A store as it can be read. Its methods block.
 #[derive(Clone, Copy)]
@@ -250,7 +250,7 @@ impl<'e> View<'e> {
         affiliate: AffiliateNumber,
         day: Day,
     ) -> Result<bool, EngineError> {
-        let after = Day::new(day.get().saturating_add(1));
+        let after = day.next();
         let to = keys::seal(affiliate, Day::new(u32::MAX));
         self.has_any(Table::Ledger, &keys::seal(affiliate, after), &to)
     }
@@ -260,7 +260,7 @@ impl<'e> View<'e> {
     /// # Errors
     /// When the engine cannot read.
     pub fn has_postings(&self, affiliate: AffiliateNumber, day: Day) -> Result<bool, EngineError> {
-        let after = Day::new(day.get().saturating_add(1));
+        let after = day.next();
         let (from, to) =
             (keys::postings_from(affiliate, day), keys::postings_from(affiliate, after));
         self.has_any(Table::Ledger, &from, &to)

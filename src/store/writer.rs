@@ -31,7 +31,7 @@ use super::records::Counted;
 use super::ticket::{Outcome, Settle, Waiting};
 use crate::click_id::RecordId;
 use crate::limits;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 pub use state::Appended;
 use state::{Collected, State, Tickets};
 

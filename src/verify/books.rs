@@ -7,7 +7,7 @@ use super::conversions::each;
 use super::{Report, VerifyError};
 use crate::ledger::{Blinding, Tree, leaf, seal_hash};
 use crate::model::ids::AffiliateNumber;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 use crate::store::engine::EngineError;
 use crate::store::keys::{self, PostingKey};
 use crate::store::postings::{Balances, Posting, postings};

@@ -9,14 +9,20 @@ use serde_json::value::RawValue;
 use super::{Report, VerifyError};
 use crate::model::ids::is_id;
 use crate::store::keys::{self, AuditKey, Numbered};
-use crate::store::records::{AuditRecord, CatalogRecord, ClickRecord, ErasureRecord, RatesRecord};
+use crate::store::records::{
+    AuditRecord, CatalogRecord, ClickRecord, ErasureRecord, RatesRecord, RecordError,
+};
 use crate::store::schema::Table;
 use crate::store::{View, days_to_price};
 
 const CONTINUE: ControlFlow<()> = ControlFlow::Continue(());
 
 pub fn walk(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
-    clicks(view, report)?;
+    let clicks = (Table::Clicks, &[][..], &keys::KEY_END[..]);
+    rows(view, report, Table::Clicks.name(), clicks, |key, value| {
+        let is_key = keys::record(key).is_some();
+        [unless(is_key, "the key is no record ID"), error(ClickRecord::decode(value))]
+    })?;
     catalog(view, report)?;
     for of in [Numbered::Offer, Numbered::Affiliate] {
         numbers(view, of, report)?;
@@ -25,62 +31,55 @@ pub fn walk(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
     meta(view, report)
 }
 
-fn clicks(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
-    view.scan(Table::Clicks, &[], &keys::KEY_END, &mut |key, value| {
-        report.count(Table::Clicks.name());
-        if keys::record(key).is_none() {
-            report.fault(Table::Clicks, key, "the key is no record ID");
-        }
-        if let Err(error) = ClickRecord::decode(value) {
-            report.fault(Table::Clicks, key, error.to_string());
-        }
+/// Counts the rows of a range; `faults` says what is wrong with the key and the value of one.
+fn rows(
+    view: &View<'_>,
+    report: &mut Report,
+    what: &'static str,
+    (table, from, to): (Table, &[u8], &[u8]),
+    mut faults: impl FnMut(&[u8], &[u8]) -> [Option<String>; 2],
+) -> Result<(), VerifyError> {
+    view.scan(table, from, to, &mut |key, value| {
+        report.count(what);
+        faults(key, value).into_iter().flatten().for_each(|fault| report.fault(table, key, fault));
         CONTINUE
     })?;
     Ok(())
 }
 
+fn unless(is_right: bool, fault: &str) -> Option<String> {
+    (!is_right).then(|| fault.to_owned())
+}
+
+fn error<T>(decoded: Result<T, RecordError>) -> Option<String> {
+    decoded.err().map(|error| error.to_string())
+}
+
 fn catalog(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
-    let (versions, rates) = (keys::catalog_versions(), keys::rates_range());
-    view.scan(Table::Catalog, &versions.0, &versions.1, &mut |key, value| {
-        report.count(Table::Catalog.name());
-        if keys::catalog_version_of(key).is_none() {
-            report.fault(Table::Catalog, key, "the key names no version");
-        }
-        if let Err(error) = CatalogRecord::decode(value) {
-            report.fault(Table::Catalog, key, error.to_string());
-        }
-        CONTINUE
+    let (table, (from, to)) = (Table::Catalog, keys::catalog_versions());
+    rows(view, report, table.name(), (table, &from, &to), |key, value| {
+        let is_key = keys::catalog_version_of(key).is_some();
+        [unless(is_key, "the key names no version"), error(CatalogRecord::decode(value))]
     })?;
-    view.scan(Table::Catalog, &rates.0, &rates.1, &mut |key, value| {
-        report.count(Table::Catalog.name());
-        if keys::rates_day(key).is_none() {
-            report.fault(Table::Catalog, key, "the key names no day");
-        }
-        if let Err(error) = RatesRecord::decode(value) {
-            report.fault(Table::Catalog, key, error.to_string());
-        }
-        CONTINUE
-    })?;
-    Ok(())
+    let (from, to) = keys::rates_range();
+    rows(view, report, table.name(), (table, &from, &to), |key, value| {
+        let is_key = keys::rates_day(key).is_some();
+        [unless(is_key, "the key names no day"), error(RatesRecord::decode(value))]
+    })
 }
 
 /// Each number stands for one ID. There are no more than fit a click ID, so they fit into memory.
 fn numbers(view: &View<'_>, of: Numbered, report: &mut Report) -> Result<(), VerifyError> {
-    let (from, to) = keys::number_range(of);
+    let (table, (from, to)) = (Table::Catalog, keys::number_range(of));
     let mut taken = HashSet::new();
-    view.scan(Table::Catalog, &from, &to, &mut |key, value| {
-        report.count(Table::Catalog.name());
-        if keys::numbered_id(key).is_none() {
-            report.fault(Table::Catalog, key, "the key holds no ID");
-        }
-        match <[u8; 4]>::try_from(value) {
-            Ok(number) if taken.insert(number) => {}
-            Ok(_) => report.fault(Table::Catalog, key, "the number stands for another ID, too"),
-            Err(_) => report.fault(Table::Catalog, key, "the value is no number"),
-        }
-        CONTINUE
-    })?;
-    Ok(())
+    rows(view, report, table.name(), (table, &from, &to), |key, value| {
+        let is_key = keys::numbered_id(key).is_some();
+        let number = match <[u8; 4]>::try_from(value) {
+            Ok(number) => unless(taken.insert(number), "the number stands for another ID, too"),
+            Err(_) => Some("the value is no number".to_owned()),
+        };
+        [unless(is_key, "the key holds no ID"), number]
+    })
 }
 
 /// Whose an offer is, is kept of offers that have a number.
@@ -128,56 +127,25 @@ fn meta(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
             None => {}
         }
     }
-    erasures(view, report)?;
-    to_price(view, report)?;
-    audit(view, report)
-}
-
-fn to_price(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
+    let (table, (from, to)) = (Table::Meta, keys::erasures());
+    rows(view, report, table.name(), (table, from, to), |key, value| {
+        let is_key = keys::erasure_of(key).is_some();
+        let wrong_key = unless(is_key, "the key names nobody whose data are erased");
+        [wrong_key, error(ErasureRecord::decode(value))]
+    })?;
     let (from, to) = keys::all_to_price();
-    view.scan(Table::Meta, from, to, &mut |key, value| {
-        report.count(Table::Meta.name());
-        if keys::to_price_of(key).is_none() {
-            report.fault(Table::Meta, key, "the key names no commit of rates");
-        }
-        if days_to_price(value).is_none() {
-            report.fault(Table::Meta, key, "the value is no list of days");
-        }
-        CONTINUE
+    rows(view, report, table.name(), (table, from, to), |key, value| {
+        let is_key = keys::to_price_of(key).is_some();
+        let days = unless(days_to_price(value).is_some(), "the value is no list of days");
+        [unless(is_key, "the key names no commit of rates"), days]
     })?;
-    Ok(())
-}
-
-fn erasures(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
-    let (from, to) = keys::erasures();
-    view.scan(Table::Meta, from, to, &mut |key, value| {
-        report.count(Table::Meta.name());
-        if keys::erasure_of(key).is_none() {
-            report.fault(Table::Meta, key, "the key names nobody whose data are erased");
-        }
-        if let Err(error) = ErasureRecord::decode(value) {
-            report.fault(Table::Meta, key, error.to_string());
-        }
-        CONTINUE
-    })?;
-    Ok(())
-}
-
-fn audit(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
     let (from, to) = keys::all_audit();
-    view.scan(Table::Meta, &from, &to, &mut |key, value| {
-        report.count("audit");
-        if AuditKey::decode(key).is_none() {
-            report.fault(Table::Meta, key, "the key is none of the audit log");
-        }
-        match AuditRecord::decode(value) {
-            Ok(record) if serde_json::from_str::<&RawValue>(record.details).is_err() => {
-                report.fault(Table::Meta, key, "the details are no JSON");
-            }
-            Ok(_) => {}
-            Err(error) => report.fault(Table::Meta, key, error.to_string()),
-        }
-        CONTINUE
-    })?;
-    Ok(())
+    rows(view, report, "audit", (table, &from, &to), |key, value| {
+        let is_json = |text| serde_json::from_str::<&RawValue>(text).is_ok();
+        let wrong = match AuditRecord::decode(value) {
+            Ok(record) => unless(is_json(record.details), "the details are no JSON"),
+            Err(error) => Some(error.to_string()),
+        };
+        [unless(AuditKey::decode(key).is_some(), "the key is none of the audit log"), wrong]
+    })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use postbackd::click_id::{Minter, RecordId};
 use postbackd::model::ids::AffiliateNumber;
-use postbackd::model::rate::Day;
+use postbackd::model::period::Day;
 use postbackd::model::reasons::Flag;
 use postbackd::model::status::Status;
 use postbackd::store::engine::{Batch, Engine, Tier};

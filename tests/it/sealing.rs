@@ -11,7 +11,7 @@ use std::time::Instant;
 use postbackd::click_id::{Minter, RecordId};
 use postbackd::ledger::{balances, seal_due, statement};
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
-use postbackd::model::rate::Day;
+use postbackd::model::period::Day;
 use postbackd::model::status::Status;
 use postbackd::store::engine::{Batch, Engine};
 use postbackd::store::postings::Balances;

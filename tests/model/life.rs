@@ -16,20 +16,18 @@ use postbackd::click_id::{ClickId, Keyring, Minter, RecordId};
 use postbackd::dedup::{Deduplicator, Original, Receipt};
 use postbackd::fraud::Watch;
 use postbackd::metrics::Metrics;
-use postbackd::model::period::Calendar;
-use postbackd::model::rate::Day;
+use postbackd::model::period::{Calendar, Day};
 use postbackd::model::reasons::{AuthOutcome, Flag, Refusal, Unavailability};
 use postbackd::model::status::Status;
-use postbackd::postback::{
-    Address, Again, Answer, Body, ChangeError, Erased, PostbackRequest, Postbacks,
-};
+use postbackd::postback::{Address, Again, Answer, Body, Erased, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
 use postbackd::store::engine::Engine;
 use postbackd::store::keys::Subject;
 use postbackd::store::records::{ClickRecord, InboundForm, StoredIp};
 use postbackd::store::ticket::{Outcome, Settle, Ticket, Waiting};
 use postbackd::store::{
-    AppendBuffers, Appended, AtOnce, Numbers, Store, SubmitError, Touched, Turn, Unobserved,
+    AppendBuffers, Appended, AtOnce, ChangeError, Numbers, Store, SubmitError, Touched, Turn,
+    Unobserved,
 };
 use postbackd::throttle::Throttle;
 

@@ -2,7 +2,7 @@
 
 use super::{RECORD_KEY_BYTES, RecordKey, first_at, record};
 use crate::click_id::RecordId;
-use crate::model::rate::Day;
+use crate::model::period::Day;
 
 const PAGE_TAG: u8 = b'p';
 const CLICK_TAG: u8 = b'c';

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RecordError, append};
+use super::{RecordError, append, read, unknown};
 
 const AUDIT_VERSION: u8 = 1;
 
@@ -23,22 +23,4 @@ pub struct AuditRecord<'a> {
     pub details: &'a str,
 }
 
-impl<'a> AuditRecord<'a> {
-    /// Appends the record's bytes.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        append(AUDIT_VERSION, self, out);
-    }
-
-    /// Reads a record back; texts borrow from `bytes`.
-    ///
-    /// # Errors
-    /// When the version is unknown or the bytes do not decode.
-    pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
-        match bytes.split_first() {
-            Some((&AUDIT_VERSION, rest)) => {
-                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
-            }
-            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
-        }
-    }
-}
+coded! { AUDIT_VERSION: AuditRecord<'a> }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{ClickRecord, RecordError, SUBS, StoredIp};
+use super::{ClickRecord, RecordError, SUBS, StoredIp, read};
 
 pub(super) const VERSION: u8 = 1;
 
@@ -23,7 +23,7 @@ struct ClickV1<'a> {
 
 /// Reads what follows the version byte.
 pub(super) fn decode(bytes: &[u8]) -> Result<ClickRecord<'_>, RecordError> {
-    let old: ClickV1<'_> = postcard::from_bytes(bytes).map_err(|_| RecordError::Corrupt)?;
+    let old: ClickV1<'_> = read(bytes)?;
     Ok(ClickRecord {
         subs: old.subs,
         passed: old.passed,

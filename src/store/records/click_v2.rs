@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{ClickRecord, RecordError, SUBS, StoredIp};
+use super::{ClickRecord, RecordError, SUBS, StoredIp, read};
 
 pub(super) const VERSION: u8 = 2;
 
@@ -24,7 +24,7 @@ struct ClickV2<'a> {
 
 /// Reads what follows the version byte.
 pub(super) fn decode(bytes: &[u8]) -> Result<ClickRecord<'_>, RecordError> {
-    let old: ClickV2<'_> = postcard::from_bytes(bytes).map_err(|_| RecordError::Corrupt)?;
+    let old: ClickV2<'_> = read(bytes)?;
     Ok(ClickRecord {
         subs: old.subs,
         passed: old.passed,

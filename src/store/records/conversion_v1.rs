@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{ConversionRecord, Earned, HistoryEntry, RecordError};
+use super::{ConversionRecord, Earned, HistoryEntry, RecordError, read};
 use crate::model::status::Status;
 
 pub(super) const VERSION: u8 = 1;
@@ -43,7 +43,7 @@ struct HistoryV1<'a> {
 
 /// Reads what follows the version byte.
 pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> {
-    let old: ConversionV1<'_> = postcard::from_bytes(bytes).map_err(|_| RecordError::Corrupt)?;
+    let old: ConversionV1<'_> = read(bytes)?;
     let earned = Earned::new(old.revenue, old.payout, None);
     let history = old.history.iter().map(|entry| HistoryEntry {
         status: entry.status,

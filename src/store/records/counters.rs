@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RecordError, append};
+use super::{RecordError, append, read, unknown};
 use crate::store::keys::{RECORD_KEY_BYTES, RecordKey};
 
 /// Version of every record in `counters` but two.
@@ -166,31 +166,9 @@ pub struct RefusedRecord<'a> {
     pub refused: Vec<RefusedCounts<'a>>,
 }
 
-macro_rules! coded {
-    ($($name:ident)*) => {$(
-        impl<'a> $name<'a> {
-            /// Appends the record's bytes.
-            pub fn encode(&self, out: &mut Vec<u8>) {
-                append(VERSION, self, out);
-            }
-
-            /// Reads a record back; texts borrow from `bytes`.
-            ///
-            /// # Errors
-            /// When the version is unknown or the bytes do not decode.
-            pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
-                match bytes.split_first() {
-                    Some((&VERSION, rest)) => {
-                        postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
-                    }
-                    other => Err(RecordError::Version(other.map(|(version, _)| *version))),
-                }
-            }
-        }
-    )*};
+coded! {
+    VERSION: PlaceRecord<'a> SubRecord<'a> CapsRecord<'a> LateClickRecord<'a> RefusedRecord<'a>
 }
-
-coded! { PlaceRecord SubRecord CapsRecord LateClickRecord RefusedRecord }
 
 /// Changes as version 1 wrote them.
 mod change_v1;
@@ -207,11 +185,9 @@ impl<'a> ChangeRecord<'a> {
     /// When the version is unknown or the bytes do not decode.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
-            Some((&CHANGE_VERSION, rest)) => {
-                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
-            }
+            Some((&CHANGE_VERSION, rest)) => read(rest),
             Some((&change_v1::VERSION, rest)) => change_v1::decode(rest),
-            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+            other => Err(unknown(other)),
         }
     }
 }
@@ -244,7 +220,7 @@ impl Counted {
                 let key = |bytes: &[u8]| bytes.try_into().map_err(|_| RecordError::Corrupt);
                 Ok(Self { clicks: key(split.0)?, conversions: key(split.1)? })
             }
-            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+            other => Err(unknown(other)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConversionRecord, ErasedTexts, RecordError};
+use super::{ConversionRecord, RecordError, read};
 
 /// A step that is posted no earlier than on a day, and with it those after it, because what comes
 /// before that day may have been sealed when the step came: by a clock that was ahead, or before
@@ -15,15 +15,11 @@ pub struct Deferred {
     pub day: u32,
 }
 
-/// What version 6 writes behind what version 4 does: what is erased, if anything, and what is
-/// deferred.
-pub(super) type Behind = (Option<Box<ErasedTexts>>, Vec<Deferred>);
-
-/// Reads a conversion of version 6 behind its version byte.
+/// Reads a conversion of version 6 behind its version byte: as version 4, and then what is erased,
+/// if anything, and what is deferred.
 pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> {
     let (mut record, rest): (ConversionRecord<'_>, _) =
         postcard::take_from_bytes(bytes).map_err(|_| RecordError::Corrupt)?;
-    let behind: Behind = postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)?;
-    (record.erased, record.deferred) = behind;
+    (record.erased, record.deferred) = read(rest)?;
     Ok(record)
 }

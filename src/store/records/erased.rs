@@ -3,7 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClickRecord, ConversionRecord, HistoryEntry, RecordError, StoredIp};
+use super::{
+    ClickRecord, ConversionRecord, HistoryEntry, RecordError, StoredIp, append, read, unknown,
+};
 use crate::model::reasons::{ERASED, Flag, NEGATIVE_EVENT};
 use crate::store::claim::{Claim, ClaimSet};
 use crate::store::keys::DedupeKey;
@@ -24,8 +26,7 @@ pub struct ErasedTexts {
 pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> {
     let (mut record, rest): (ConversionRecord<'_>, _) =
         postcard::take_from_bytes(bytes).map_err(|_| RecordError::Corrupt)?;
-    let erased: ErasedTexts = postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)?;
-    record.erased = Some(Box::new(erased));
+    record.erased = Some(Box::new(read(rest)?));
     Ok(record)
 }
 
@@ -99,22 +100,4 @@ pub struct ErasureRecord {
     pub asked_ms: u64,
 }
 
-impl ErasureRecord {
-    /// Appends the record's bytes.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        super::append(ERASURE_VERSION, self, out);
-    }
-
-    /// Reads a record back.
-    ///
-    /// # Errors
-    /// When the version is unknown or the bytes do not decode.
-    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        match bytes.split_first() {
-            Some((&ERASURE_VERSION, rest)) => {
-                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
-            }
-            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
-        }
-    }
-}
+coded! { ERASURE_VERSION: ErasureRecord }

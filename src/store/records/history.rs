@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{ConversionRecord, Earned, EarnedInBase};
+use crate::model::period::moment;
 use crate::model::reasons::{BY_POSTBACK, ERASED, REPRICED};
 use crate::model::status::Status;
 
@@ -83,10 +84,9 @@ impl<'a> HistoryEntry<'a> {
 /// that was received.
 #[must_use]
 pub fn reason_from_log(reason: &str, received_ms: u64) -> Cow<'_, str> {
-    let received = i64::try_from(received_ms).ok().map(jiff::Timestamp::from_millisecond);
-    match received {
-        Some(Ok(received)) => format!("{reason}{RECEIVED}{received}").into(),
-        _ => reason.into(),
+    match moment(received_ms) {
+        Some(received) => format!("{reason}{RECEIVED}{received}").into(),
+        None => reason.into(),
     }
 }
 

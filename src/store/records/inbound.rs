@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RecordError, StoredIp};
+use super::{RecordError, StoredIp, unknown};
 use crate::model::reasons::{AuthCheck, AuthOutcome, AuthResult, PostbackResult};
 
 /// The version of a page.
@@ -131,7 +131,7 @@ pub fn encode_inbound(
 pub fn decode_inbound_page(bytes: &[u8]) -> Result<Vec<InboundRow<'_>>, RecordError> {
     let mut rest = match bytes.split_first() {
         Some((&INBOUND_VERSION, rest)) => rest,
-        other => return Err(RecordError::Version(other.map(|(version, _)| *version))),
+        other => return Err(unknown(other)),
     };
     let mut rows = Vec::new();
     while !rest.is_empty() {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RecordError, append};
+use super::{RecordError, append, read, unknown};
 
 const POSTING_VERSION: u8 = 2;
 const SEAL_VERSION: u8 = 2;
@@ -144,14 +144,12 @@ impl PostingRecord {
     /// When the version is unknown or the bytes do not decode.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
-            Some((&POSTING_VERSION, rest)) => {
-                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
-            }
+            Some((&POSTING_VERSION, rest)) => read(rest),
             Some((&PLAIN_VERSION, rest)) => {
-                let plain = postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt);
-                plain.map(|(currency, entries)| Self { currency, entries, converted: Vec::new() })
+                let (currency, entries) = read(rest)?;
+                Ok(Self { currency, entries, converted: Vec::new() })
             }
-            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+            other => Err(unknown(other)),
         }
     }
 }
@@ -205,21 +203,13 @@ impl SealRecord {
     /// When the version is unknown or the bytes do not decode.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
-            Some((&SEAL_VERSION, rest)) => {
-                postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt)
-            }
+            Some((&SEAL_VERSION, rest)) => read(rest),
             Some((&PLAIN_VERSION, rest)) => {
-                let plain = postcard::from_bytes(rest).map_err(|_| RecordError::Corrupt);
-                plain.map(|(previous_day, previous, postings, root, balances)| Self {
-                    previous_day,
-                    previous,
-                    postings,
-                    root,
-                    balances,
-                    converted: Vec::new(),
-                })
+                let (previous_day, previous, postings, root, balances) = read(rest)?;
+                let converted = Vec::new();
+                Ok(Self { previous_day, previous, postings, root, balances, converted })
             }
-            other => Err(RecordError::Version(other.map(|(version, _)| *version))),
+            other => Err(unknown(other)),
         }
     }
 }

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{ChangeRecord, Contribution, RecordError};
+use super::{ChangeRecord, Contribution, RecordError, read};
 
 pub const VERSION: u8 = 1;
 
@@ -34,7 +34,6 @@ impl<'a> From<ContributionV1<'a>> for Contribution<'a> {
 }
 
 pub fn decode(bytes: &[u8]) -> Result<ChangeRecord<'_>, RecordError> {
-    let ChangeV1 { click, before, after } =
-        postcard::from_bytes(bytes).map_err(|_| RecordError::Corrupt)?;
+    let ChangeV1 { click, before, after } = read(bytes)?;
     Ok(ChangeRecord { click, before: before.map(Contribution::from), after: after.into() })
 }
