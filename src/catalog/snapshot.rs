@@ -45,13 +45,17 @@ pub struct Advertiser {
 }
 
 impl Advertiser {
-    /// What a status word means: theirs first, then the preset's, then the standard ones.
+    /// What a status word means, in upper or lower case: theirs first, as they are written before
+    /// others that differ only so, then the preset's, then the standard ones.
     #[must_use]
     pub fn status(&self, word: &str) -> Option<Status> {
-        let theirs = self.statuses.iter().map(|(known, status)| (known.as_str(), *status));
+        let theirs = || self.statuses.iter().map(|(known, status)| (known.as_str(), *status));
         let presets = self.preset.dialect().statuses.iter().copied();
-        let found = theirs.chain(presets).find(|(known, _)| *known == word);
-        found.map(|(_, status)| status).or_else(|| Status::parse(word))
+        let standard = Status::ALL.iter().map(|status| (status.as_str(), *status));
+        let is_it = |(known, _): &(&str, Status)| known.eq_ignore_ascii_case(word);
+        let exact = theirs().find(|(known, _)| *known == word);
+        let found = exact.or_else(|| theirs().chain(presets).chain(standard).find(is_it));
+        found.map(|(_, status)| status)
     }
 
     /// Whether a name is the advertiser's own for something secret.

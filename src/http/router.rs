@@ -386,15 +386,19 @@ async fn read_body(
     }
 }
 
-/// A body without a type is a form, as the oldest senders mean it.
+/// A body without a type is a form, as the oldest senders mean it; but what begins as an object of
+/// JSON is that, whatever a tool has declared by itself.
 fn body_kind<'b>(headers: &HeaderMap, body: &'b Bytes) -> Result<Body<'b>, Refusal> {
     if body.is_empty() {
         return Ok(Body::None);
     }
+    const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let is_object = body.trim_ascii_start().starts_with(b"{");
     let declared = text(headers, &CONTENT_TYPE);
     let kind = declared.split(';').next().unwrap_or_default().trim();
     if kind.is_empty() || kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        Ok(Body::Form(body))
+        Ok(if is_object { Body::Json(body) } else { Body::Form(body) })
     } else if kind.eq_ignore_ascii_case("application/json") {
         Ok(Body::Json(body))
     } else {

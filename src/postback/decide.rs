@@ -269,8 +269,11 @@ pub fn decide<'a>(
         price.forfeit_payout();
         price.flags |= Flag::Late.bit();
     }
-    // A negative event has no other status than having happened.
-    let said_status = status(fields, &offer.advertiser, event)?.filter(|_| !is_negative);
+    // A negative event has no other status than having happened, whatever the word.
+    let said_status = match is_negative {
+        true => None,
+        false => status(fields, &offer.advertiser, event)?,
+    };
     let txn_id = fields.get(Field::TxnId);
     let own_id = fields.get(Field::ReversalId).filter(|_| is_negative);
     let customer_id = fields.get(Field::CustomerId).unwrap_or_default();

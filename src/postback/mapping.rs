@@ -66,13 +66,13 @@ impl<'c> Names<'c> {
     }
 }
 
-/// What a postback says, by meaning. An empty value counts as absent.
+/// What a postback says, by meaning. An empty value counts as absent, and one of blanks alone.
 #[derive(Debug, Default)]
 pub struct Fields<'a> {
     known: [Option<Cow<'a, str>>; Field::COUNT],
     custom: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     count: u32,
-    /// Whether parameters without a meaning were too many to be kept.
+    /// Whether parameters without a meaning were too many, or too long, to be kept.
     leaves_out: bool,
     /// Whether anything came under a name that is a secret's in any dialect.
     has_secret: bool,
@@ -109,7 +109,11 @@ impl<'a> Fields<'a> {
         if name.len() > NAME_BYTES_MAX {
             return Err(Refusal::BadEncoding);
         }
-        if value.is_empty() {
+        // `&amp;` was copied out of a page: what it keeps from its name would be missing.
+        if name.starts_with("amp;") {
+            return Err(Refusal::BadEncoding);
+        }
+        if value.trim_ascii().is_empty() {
             return Ok(());
         }
         let Some(field) = names.meaning(&name) else {
@@ -144,15 +148,19 @@ impl<'a> Fields<'a> {
             self.has_secret = true;
             return Ok(());
         }
-        if self.custom.len() == CUSTOM_PARAMETERS_MAX {
-            // Other systems have more names than that, and their senders cannot be changed.
-            self.leaves_out = preset != Preset::Standard;
-            return if self.leaves_out { Ok(()) } else { Err(Refusal::TooManyParameters) };
+        let refusal = if self.custom.len() == CUSTOM_PARAMETERS_MAX {
+            Refusal::TooManyParameters
+        } else if value.len() > VALUE_BYTES_MAX {
+            Refusal::BadEncoding
+        } else {
+            self.custom.push((name, value));
+            return Ok(());
+        };
+        // Other systems have more of them, and longer ones, and their senders cannot be changed.
+        if preset == Preset::Standard {
+            return Err(refusal);
         }
-        if value.len() > VALUE_BYTES_MAX {
-            return Err(Refusal::BadEncoding);
-        }
-        self.custom.push((name, value));
+        self.leaves_out = true;
         Ok(())
     }
 

@@ -51,12 +51,23 @@ fn is_placeholder(value: &str) -> bool {
 /// Whether a part of an ID was not filled in, as in `ORD-{order}`, or a script had nothing to fill
 /// in: as an ID these would count once, and what comes later would be its duplicate.
 fn is_unfilled_id(value: &str) -> bool {
-    is_nothing(value) || names_a_macro(value.as_bytes())
+    is_nothing(value) || names_a_macro(value.as_bytes()) || is_underscored(value)
 }
 
-/// Whether it is a word with which a script says that it has no value.
+/// `__ORDER_ID__`, as ad platforms write their macros.
+fn is_underscored(value: &str) -> bool {
+    let name = value.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"));
+    name.is_some_and(|name| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+    })
+}
+
+/// Words with which a script says that it has no value.
+const NOTHING: [&str; 7] = ["null", "undefined", "none", "nil", "nan", "(null)", "false"];
+
+/// Whether it is such a word.
 pub(super) fn is_nothing(value: &str) -> bool {
-    value.eq_ignore_ascii_case("null") || value.eq_ignore_ascii_case("undefined")
+    NOTHING.iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
 fn names_a_macro(value: &[u8]) -> bool {
@@ -105,12 +116,26 @@ mod tests {
         {
             check(value, true, false);
         }
-        for value in ["ORD-{order}", "{a}-{b}-1", "x{{_order.id}}y", "null", "NULL", "undefined"] {
+        for value in [
+            "ORD-{order}",
+            "{a}-{b}-1",
+            "x{{_order.id}}y",
+            "null",
+            "NULL",
+            "undefined",
+            "None",
+            "nil",
+            "NaN",
+            "(null)",
+            "false",
+            "__ORDER_ID__",
+        ] {
             check(value, false, true);
         }
-        for value in
-            ["A-1", "#", "%", "{", "None", "nullable", "A{1}", "A{", "A{}", "A{b", "A{b c}"]
-        {
+        for value in [
+            "A-1", "#", "%", "{", "Nonesuch", "nullable", "__", "____", "__a__", "__7__", "A{1}",
+            "A{", "A{}", "A{b", "A{b c}",
+        ] {
             check(value, false, false);
         }
         let guid = "AF2504E0-4F89-11d3-9a0c-0305E82C3301";

@@ -5,8 +5,11 @@ use crate::limits::FUTURE_TIMESTAMP_MS_MAX;
 /// Unix seconds end before this number, Unix milliseconds begin: the year 5138, and 1973.
 const SECONDS_END: u64 = 100_000_000_000;
 
+/// What is earlier is no time, but a date without dashes, or nothing: the year 2000.
+const BEGIN_MS: u64 = 946_684_800_000;
+
 /// Reads Unix seconds, Unix milliseconds or RFC 3339 into Unix milliseconds. `None` for anything
-/// else, for times before 1970 and for times more than a day after `now_ms`.
+/// else, for times before 2000 and for times more than a day after `now_ms`.
 #[must_use]
 pub fn parse(text: &str, now_ms: u64) -> Option<u64> {
     let time_ms = if text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -16,7 +19,8 @@ pub fn parse(text: &str, now_ms: u64) -> Option<u64> {
         let time: jiff::Timestamp = text.parse().ok()?;
         u64::try_from(time.as_millisecond()).ok()?
     };
-    (time_ms <= now_ms.saturating_add(FUTURE_TIMESTAMP_MS_MAX)).then_some(time_ms)
+    let end_ms = now_ms.saturating_add(FUTURE_TIMESTAMP_MS_MAX);
+    (BEGIN_MS..=end_ms).contains(&time_ms).then_some(time_ms)
 }
 
 #[cfg(test)]
@@ -38,5 +42,9 @@ mod tests {
         check("99999999999999999999", None);
         check("1763799000", None);
         check("1960-01-01T00:00:00Z", None);
+        check("20251121", None);
+        check("0", None);
+        check("1999-12-31T23:59:59Z", None);
+        check("2000-01-01T00:00:00Z", Some(BEGIN_MS));
     }
 }

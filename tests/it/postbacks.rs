@@ -327,6 +327,39 @@ fn one_conversion_per_click_means_one_whatever_the_transaction() {
 }
 
 #[test]
+fn an_object_of_json_is_read_as_such_whatever_a_tool_declares() {
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    let target = format!("/postback?click_id={click}&event=sale");
+    for (n, kind) in [FORM, "", JSON].into_iter().enumerate() {
+        let body = format!("\u{feff} {{\"txn_id\": \"T-{n}\", \"amount\": \"15.00\"}}");
+        assert_eq!(post(&server, &target, kind, &body).verdict(), (200, "accepted", ""));
+    }
+    let kept = server.conversions("");
+    let kept: Vec<_> = kept.iter().map(|it| json!([it["txn_id"], it["amount"]])).collect();
+    assert_eq!(json!(kept), json!([["T-0", "15.00"], ["T-1", "15.00"], ["T-2", "15.00"]]));
+    let broken = post(&server, &target, FORM, "{\"txn_id\": ");
+    assert_eq!(broken.verdict(), (400, "refused", "bad_encoding"));
+}
+
+#[test]
+fn what_names_nothing_is_no_transaction() {
+    let server = Server::start();
+    let sale = || format!("click_id={}&event=sale", server.click("id=sp7"));
+    for txn_id in ["None", "nil", "NaN", "(null)", "false", "__ORDER_ID__"] {
+        let answer = server.postback(&format!("{}&txn_id={txn_id}", sale()));
+        assert_eq!(answer.verdict(), (400, "refused", "unresolved_macro"), "{txn_id}");
+    }
+    // Blanks are nothing: each click has its sale.
+    for _ in 0..2 {
+        let answer = server.postback(&format!("{}&txn_id=%20", sale()));
+        assert_eq!(answer.verdict(), (200, "accepted", ""));
+    }
+    let copied = server.postback(&format!("{}&amp;txn_id=T-1", sale()));
+    assert_eq!(copied.verdict(), (400, "refused", "bad_encoding"));
+}
+
+#[test]
 fn a_refused_claim_leaves_no_other_claim_behind() {
     let server = Server::start();
     let (one, other) =

@@ -242,6 +242,9 @@ fn binom() {
     let click = click(&server, "binom");
     let second = server.get(&format!("/postback/binom?clickid={click}&payout=3"));
     assert_eq!(second.json()["result"], "accepted");
+    // As its own page writes the word.
+    let held = format!("/click.php?cnv_id={}&cnv_status=Hold", self::click(&server, "binom"));
+    assert_eq!(server.get(&held).json()["status"], "pending");
 }
 
 #[test]
@@ -283,6 +286,11 @@ fn tune() {
     let named = click(&server, "tune-two");
     let named = server.get(&format!("/aff_lsr/tune?transaction_id={named}&goal_id=deposit"));
     check(&named, 200, "success=true;", (Some("accepted"), None));
+    let goal = click(&server, "tune-two");
+    let by_name =
+        |name: &str| server.get(&format!("/aff_goal?a=lsr&goal_name={name}&transaction_id={goal}"));
+    check(&by_name("deposit"), 200, "success=true;", (Some("accepted"), None));
+    assert_eq!(by_name("reject").header("x-postback-reason"), Some("unknown_event"));
     let nobody = server.get("/aff_lsr/nobody?transaction_id=x");
     let hint = "the path names an advertiser that is not in the catalog";
     let body = format!("success=false; err_msg=unknown_advertiser: {hint};");
@@ -616,16 +624,19 @@ fn of_more_parameters_than_are_kept_other_systems_lose_the_last_and_no_conversio
         &promo_code=p"
         .to_owned()
         + &names("custom_field", 15);
+    let long = format!("&referrer={}&fbclid=f", "r".repeat(513));
     let all_of_keitaro = names("sub_id_", 30) + &names("extra_param_", 10);
     for (offer, query, last, left_out) in [
         ("affise", &all_of_affise, "custom_field13", "custom_field14"),
         ("keitaro", &all_of_keitaro, "sub_id_30", "extra_param_1"),
+        ("affise", &long, "fbclid", "referrer"),
     ] {
         let id = if offer == "keitaro" { "subid" } else { "clickid" };
         let click = click(&server, offer);
         let answer = server.get(&format!("/postback/{offer}?{id}={click}{query}"));
         assert_eq!(answer.json()["result"], "accepted", "{answer:?}");
-        let kept = &server.conversions(&format!("offer={offer}"))[0];
+        let kept = server.conversions(&format!("offer={offer}"));
+        let kept = kept.last().expect("a conversion");
         assert_eq!(kept["flags"], json!(["parameters_left_out"]));
         let has = |name: &str| !kept["params"][name].is_null();
         assert!(has(last) && !has(left_out), "{kept}");

@@ -274,6 +274,11 @@ fn a_negative_event_takes_a_conversion_back_in_parts_and_then_whole() {
             ("event=refund&txn_id=T&amount=25&dry_run=1", "accepted approved"),
             ("event=refund&txn_id=T&amount=25&reversal_id=R1", "accepted approved"),
             ("event=refund&txn_id=T&amount=25&reversal_id=R1", "duplicate approved"),
+            // Whatever its sender calls what has happened.
+            (
+                "event=refund&txn_id=T&amount=25&reversal_id=R1&status=chargeback",
+                "duplicate approved",
+            ),
         ],
     );
     let expected = json!(["approved", "100.00", "25.00", "15.00", "7.50"]);

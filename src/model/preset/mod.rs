@@ -108,11 +108,11 @@ impl Preset {
         }
     }
 
-    /// Whether a name is that of a secret in any dialect.
+    /// Whether a name is that of a secret in any dialect, whatever its case.
     #[must_use]
     pub fn names_secret(name: &str) -> bool {
         let mut all = Self::ALL.iter().flat_map(|preset| preset.dialect().params);
-        all.any(|(known, field)| field.is_secret() && *known == name)
+        all.any(|(known, field)| field.is_secret() && known.eq_ignore_ascii_case(name))
     }
 
     /// The names that have this meaning, the one to recommend first.

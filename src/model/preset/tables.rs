@@ -137,9 +137,10 @@ const TUNE: Dialect = Dialect {
         ("conversion_unique_id", Field::TxnId),
         ("goal_id", Field::Event),
         ("goal_ref", Field::Event),
+        ("goal_name", Field::Event),
         ("security_token", Field::Token),
     ],
-    paths: &["/aff_lsr", "/SL2"],
+    paths: &["/aff_lsr", "/aff_goal", "/SL2"],
     answer: AnswerForm::Tune,
     ..COMMON
 };

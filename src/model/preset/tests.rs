@@ -106,11 +106,12 @@ fn transaction_id_is_the_click_in_everflow_and_tune_and_the_order_elsewhere() {
 }
 
 #[test]
-fn tune_has_two_paths_and_its_own_answer() {
+fn tune_has_paths_and_an_answer_of_its_own() {
     check(
         Preset::Tune,
         &[
             ("goal_ref", Field::Event),
+            ("goal_name", Field::Event),
             ("conversion_unique_id", Field::TxnId),
             ("amount", Field::Amount),
             ("security_token", Field::Token),
@@ -119,6 +120,7 @@ fn tune_has_two_paths_and_its_own_answer() {
     );
     assert_eq!(Preset::at("/aff_lsr"), Some((Preset::Tune, None)));
     assert_eq!(Preset::at("/SL2"), Some((Preset::Tune, None)));
+    assert_eq!(Preset::at("/aff_goal"), Some((Preset::Tune, None)));
     assert_eq!(Preset::Tune.dialect().answer, AnswerForm::Tune);
 }
 
