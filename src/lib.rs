@@ -12,8 +12,9 @@
 //! [`http`] routes `/postback` to [`postback`]: names become meanings (mapping), the sender
 //! shows who it is if its advertiser asks for that ([`auth`]), meanings become a verdict
 //! (decide, pure), the offer's [`fraud`] rules may flag or reject it, its keys are claimed in
-//! [`dedup`], a place under the offer's [`caps`] is taken where it has any, and conversion, claims and index go to the [`store`] as one commit.
-//! Only when the writer has settled it as durable is it answered.
+//! [`dedup`], a place under the offer's [`caps`] is taken where it has any, and the conversion, which
+//! says what it claims, goes to the [`store`] as one commit. Only when the writer has settled it as
+//! durable is it answered. Rows of claims and indexes are made of it later, in bulk.
 //!
 //! Modules are listed from the top of the house to its ground; each knows only those below it.
 

@@ -179,8 +179,6 @@ pub const TS_WINDOW_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
 pub const NONCES_MAX: usize = 1 << 20;
 /// The least time for which nonces are collected before what ran out is dropped, milliseconds.
 pub const NONCE_GENERATION_MS: u64 = 60 * 1000;
-/// Age from which on a secret should be replaced: 90 days.
-pub const SECRET_AGE_SECONDS_MAX: u64 = 90 * 24 * 60 * 60;
 
 /// Networks and addresses whose clicks are counted at once, for offers with such fraud rules;
 /// beyond, those with the fewest clicks are forgotten. About 30 MiB when all are in use.

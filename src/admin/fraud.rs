@@ -1,6 +1,6 @@
 //! `GET /api/v1/fraud`: what fraud rules have hit, and what it is worth.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -11,11 +11,10 @@ use utoipa::ToSchema;
 use super::conversions::{Filters, Selection, selection};
 use super::error::ApiError;
 use super::server::AdminState;
+use super::summing::Summing;
 use crate::fraud::{Outcomes, Report, Row, Worth};
 use crate::limits::FRAUD_REPORT_TURNS_MAX;
 use crate::model::currency::{Currency, code_text};
-use crate::store::StoredConversion;
-use crate::store::records::RecordError;
 
 /// What fraud rules have hit.
 #[derive(Debug, Serialize, ToSchema)]
@@ -74,12 +73,6 @@ struct WorthShape {
     payout: String,
 }
 
-#[derive(Default)]
-struct Summing {
-    report: Report,
-    damaged: Option<RecordError>,
-}
-
 /// What fraud rules have hit and what it is worth, by the filters of the listing.
 #[utoipa::path(
     get, path = "/fraud", operation_id = "get_fraud", tag = "money",
@@ -93,18 +86,7 @@ pub async fn report(
     let Selection { minted_ms, mut cursor, filter, .. } = selection(&state, filters).await?;
     // Each looks through many conversions on the readers' threads: one after the other.
     let _turn = state.fraud_reports.acquire().await.map_err(ApiError::work_failed)?;
-    let summing = Arc::new(Mutex::new(Summing::default()));
-    let shared = Arc::clone(&summing);
-    // Each row is summed where it lies and none is let through, so that no page fills up.
-    let sum = Arc::new(move |row: &StoredConversion| {
-        let mut summing = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        match row.record() {
-            Ok(record) if filter(&record) => summing.report.add(&record),
-            Ok(_) => {}
-            Err(error) => summing.damaged = Some(error),
-        }
-        false
-    });
+    let (report, sum) = Summing::new(filter, Report::add);
     for _ in 0..FRAUD_REPORT_TURNS_MAX {
         let (from, to) = (minted_ms.start, minted_ms.end);
         let page = state.store.conversions(from, to, cursor, 1, sum.clone()).await?;
@@ -113,11 +95,7 @@ pub async fn report(
             break;
         }
     }
-    let summing = std::mem::take(&mut *summing.lock().unwrap_or_else(PoisonError::into_inner));
-    if let Some(error) = summing.damaged {
-        return Err(error.into());
-    }
-    let report = &summing.report;
+    let report = report.end()?;
     Ok(Json(Shape {
         conversions: report.conversions,
         totals: report.totals().map(|(currency, sums)| total(currency, &sums)).collect(),

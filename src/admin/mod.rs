@@ -25,6 +25,7 @@ mod server;
 mod shapes;
 mod statements;
 pub mod status_lines;
+mod summing;
 mod system;
 mod totals;
 mod upload;

@@ -8,6 +8,7 @@ use super::affiliates::Names;
 use super::error::ApiError;
 use super::inbound::Inbound;
 use super::ledger::PostingShape;
+use crate::catalog::version_text;
 use crate::click_id::{ClickId, RecordId};
 use crate::model::country::Country;
 use crate::model::currency::Currency;
@@ -241,7 +242,7 @@ impl Conversion {
             flags: record.flags().map(|flag| flag.as_str()).collect(),
             event_time: rfc3339(record.event_time_ms),
             received_time: rfc3339(record.received_ms),
-            catalog_version: format!("{:016x}", record.catalog_version),
+            catalog_version: version_text(record.catalog_version),
             params: object(&record.params),
             history: record.history.iter().map(step).collect(),
         })

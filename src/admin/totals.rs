@@ -1,7 +1,7 @@
 //! `GET /api/v1/totals`: what conversions have earned, in the network's currency.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::conversions::{Filters, Selection, selection};
 use super::error::ApiError;
 use super::server::AdminState;
+use super::summing::Summing;
 use crate::model::currency::Currency;
 use crate::model::money::{Micros, Sum};
 use crate::store::records::{ConversionRecord, RecordError};
@@ -70,7 +71,6 @@ struct Totals {
     base: Sums,
     by_currency: BTreeMap<[u8; 3], Sums>,
     not_converted: BTreeMap<[u8; 3], Sums>,
-    damaged: Option<RecordError>,
 }
 
 /// Sums of conversions in the network's currency, by the filters of the listing.
@@ -85,23 +85,10 @@ pub async fn totals(
 ) -> Result<Json<Shape>, ApiError> {
     let Selection { minted_ms, cursor, limit, filter } = selection(&state, filters).await?;
     let base = state.rates.base();
-    let totals = Arc::new(Mutex::new(Totals::default()));
-    let shared = Arc::clone(&totals);
-    // Each row is summed where it lies and none is let through, so that no page fills up.
-    let sum = Arc::new(move |row: &crate::store::StoredConversion| {
-        let mut totals = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        match row.record() {
-            Ok(record) if filter(&record) => totals.add(&record, base),
-            Ok(_) => {}
-            Err(error) => totals.damaged = Some(error),
-        }
-        false
-    });
+    let (totals, sum) =
+        Summing::new(filter, move |totals: &mut Totals, record| totals.add(record, base));
     let page = state.store.conversions(minted_ms.start, minted_ms.end, cursor, limit, sum).await?;
-    let totals = std::mem::take(&mut *totals.lock().unwrap_or_else(PoisonError::into_inner));
-    if let Some(error) = totals.damaged {
-        return Err(error.into());
-    }
+    let totals = totals.end()?;
     let text = |sum: Sum| sum.display(base).to_string();
     Ok(Json(Shape {
         currency: base.to_string(),

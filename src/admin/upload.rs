@@ -22,7 +22,7 @@ use crate::dedup::{Changing, Original};
 use crate::limits::{UPLOAD_BYTES_MAX, UPLOAD_CHANGES_UNDER_WAY_MAX, UPLOAD_TIMEOUT};
 use crate::model::admin::AuditAction;
 use crate::model::reasons::{PostbackResult, Unavailability};
-use crate::postback::{Answer, Changed, Named, News};
+use crate::postback::{Answer, Changed, ConversionName, News};
 use crate::store::ticket::Outcome;
 
 const CSV: &str = "text/csv";
@@ -229,9 +229,9 @@ fn news(line: &Line) -> Result<News<'_>, &str> {
         return Err(mistake);
     }
     let of = match (&line.conversion_id, &line.advertiser, &line.event, &line.txn_id) {
-        (Some(id), None, None, None) => Named::Conversion(id),
+        (Some(id), None, None, None) => ConversionName::Conversion(id),
         (None, Some(advertiser), Some(event), Some(txn_id)) => {
-            Named::Transaction { advertiser, event, txn_id }
+            ConversionName::Transaction { advertiser, event, txn_id }
         }
         _ => return Err("name a conversion_id, or advertiser, event and txn_id"),
     };

@@ -10,7 +10,7 @@ use dashmap::mapref::entry::Entry;
 use super::cache::{AsIs, Cache, Known, Original};
 use super::held::{Held, Key, Pending, Purpose};
 use super::repeats::{ClaimError, Receipt, Repeats};
-use super::stored::{stored, unless_poisoned};
+use super::stored::stored;
 use super::warming::Warming;
 use crate::click_id::RecordId;
 use crate::limits::CLAIMS_PER_POSTBACK_MAX;
@@ -338,7 +338,7 @@ impl Deduplicator {
     ) -> Result<Taken, ReadError> {
         let key = self.key(&claim.without_text());
         let changing = self.memory.pending.get(&key).map(|pending| Arc::clone(&pending));
-        unless_poisoned(store)?;
+        store.health().unless_poisoned()?;
         Ok(changing.map_or(Taken::By(original), Taken::Changing))
     }
 
@@ -425,7 +425,7 @@ impl Deduplicator {
         // The binding outlives its conversion; and one that holds no more may be all that memory
         // has left of several.
         let stored = store.binding(customer).await?;
-        unless_poisoned(store)?;
+        store.health().unless_poisoned()?;
         Ok(stored.into_iter().chain(remembered).max_by_key(|binding| binding.conversion))
     }
 

@@ -7,7 +7,6 @@
 //! another one, looks through all conversions of the click, as one that is judged again does itself.
 
 use super::cache::{Known, Original};
-use super::stored::unless_poisoned;
 use crate::click_id::RecordId;
 use crate::limits::TRACE_CONVERSIONS_MAX;
 use crate::model::status::Status;
@@ -79,7 +78,7 @@ impl Repeats {
         };
         let of = Subject::Click(*click);
         let page = store.conversions_from(of, None, TRACE_CONVERSIONS_MAX).await?;
-        unless_poisoned(store)?;
+        store.health().unless_poisoned()?;
         if page.next.is_some() {
             return Err(ClaimError::TooMany);
         }

@@ -4,18 +4,8 @@ use super::cache::{Known, Original};
 use super::repeats::{ClaimError, Receipt, Repeats};
 use crate::click_id::RecordId;
 use crate::model::status::Status;
+use crate::store::Store;
 use crate::store::claim::Claim;
-use crate::store::{ReadError, Store};
-
-/// After a failed write or fsync, what was appended is still readable though it may be gone after
-/// the restart: nobody may be told of it. The store is poisoned before such a claim is withdrawn,
-/// so whoever takes the claim afterwards and reads sees the poison.
-pub fn unless_poisoned(store: &Store) -> Result<(), ReadError> {
-    match store.health().poison_reason() {
-        Some(_) => Err(ReadError::Poisoned),
-        None => Ok(()),
-    }
-}
 
 /// The conversion that holds a claim in the store, and whether the text of which the claim is made
 /// was erased from it. `named` is the one that memory has for the claim, which may not be filed yet,
@@ -34,7 +24,7 @@ pub async fn stored(
     // What warming has read may be older than what was filed since.
     let newest = store.find_claim(claim).await?.max(named);
     let Some(conversion) = newest else { return Ok(None) };
-    unless_poisoned(store)?;
+    store.health().unless_poisoned()?;
     // None is received after it is minted: this one is over, and so is every older one.
     if !claim.is_held(conversion, receipt.ms()) {
         return Ok(None);

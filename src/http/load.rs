@@ -54,13 +54,7 @@ impl Load {
         ip: impl FnOnce() -> Option<IpAddr>,
         now_ms: u64,
     ) -> Result<(), RetryAfter> {
-        match self.clicks_per_ip {
-            None => Ok(()),
-            Some(limit) => match ip() {
-                None => Ok(()),
-                Some(ip) => self.throttle.pass(Source::Clicks(ip), limit, now_ms),
-            },
-        }
+        self.pass(self.clicks_per_ip, ip, Source::Clicks, now_ms)
     }
 
     /// Lets a postback in, as [`Load::click`].
@@ -72,13 +66,21 @@ impl Load {
         ip: impl FnOnce() -> Option<IpAddr>,
         now_ms: u64,
     ) -> Result<(), RetryAfter> {
-        match self.postbacks_per_ip {
-            None => Ok(()),
-            Some(limit) => match ip() {
-                None => Ok(()),
-                Some(ip) => self.throttle.pass(Source::Postbacks(ip), limit, now_ms),
-            },
-        }
+        self.pass(self.postbacks_per_ip, ip, Source::Postbacks, now_ms)
+    }
+
+    /// Without a limit, `ip` is not asked.
+    fn pass(
+        &self,
+        limit: Option<RateLimit>,
+        ip: impl FnOnce() -> Option<IpAddr>,
+        source: fn(IpAddr) -> Source<'static>,
+        now_ms: u64,
+    ) -> Result<(), RetryAfter> {
+        let Some((limit, ip)) = limit.and_then(|limit| Some((limit, ip()?))) else {
+            return Ok(());
+        };
+        self.throttle.pass(source(ip), limit, now_ms)
     }
 
     /// A place for a postback that waits: for its body, for a read, for another postback. One from

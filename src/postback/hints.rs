@@ -1,5 +1,6 @@
-//! What to send instead, where finding that out takes a look at the postback. Only refusals come
-//! here; the most common ones, a plainly forged or a missing click ID, without an allocation.
+//! What to send instead: by the reason alone, or where finding that out takes a look at the
+//! postback. Only refusals come here; the most common ones, a plainly forged or a missing click ID,
+//! without an allocation.
 
 use super::decide::Refused;
 use super::mapping::{Fields, Names};
@@ -9,6 +10,62 @@ use crate::click_id::{CLICK_ID_CHARS, ClickIdError, Keyring};
 use crate::model::fields::Field;
 use crate::model::preset::{Preset, Unnamed};
 use crate::model::reasons::Refusal;
+
+/// What to send instead, if the reason alone says so.
+pub const fn hint(reason: Refusal) -> Option<&'static str> {
+    Some(match reason {
+        Refusal::ForgedClickId => {
+            "it looks like a click ID, but this network did not mint it; check for changed letters or case"
+        }
+        Refusal::MissingClickId => "send the click ID that the landing URL carried, as click_id",
+        Refusal::UnresolvedMacro => {
+            "the sender's template was not filled in: a placeholder arrived instead of its value"
+        }
+        Refusal::MissingEvent => "name the event, as event=sale",
+        Refusal::BadAmount => "a decimal number with a point and at most 6 decimals, as 15.00",
+        Refusal::BadCurrency => "a three-letter ISO 4217 code, as USD",
+        Refusal::BadTimestamp => {
+            "Unix seconds, Unix milliseconds or RFC 3339, not in the future nor before the click"
+        }
+        Refusal::BadStatus => {
+            "pending, approved or rejected, or a word that the catalog maps to one"
+        }
+        Refusal::BadQuantity => "a whole number",
+        Refusal::BadEncoding => {
+            "percent-encode values as UTF-8; no value longer than 512 bytes, no ID longer than 256"
+        }
+        Refusal::AmbiguousParameter => {
+            "one meaning was sent twice with different values; send it once"
+        }
+        Refusal::TooManyParameters => "at most 20 parameters of your own",
+        Refusal::BadToken => {
+            "send the advertiser's token, one that is valid now; its senders' parameter names count only on a path that names the advertiser"
+        }
+        Refusal::BadSignature => {
+            "sign all parameters but sig by a secret that is valid now, with ts, and with a nonce where one is asked for, and send them to the advertiser's own path"
+        }
+        Refusal::StaleSignature => {
+            "sign each attempt anew: ts is when, in Unix seconds, and must be close to the server's clock"
+        }
+        Refusal::ReplayedNonce => {
+            "the nonce was used for other parameters; use a new one each time"
+        }
+        Refusal::IpNotAllowed => "the advertiser's postbacks are taken from its own addresses only",
+        Refusal::WrongAdvertiser => "the click's offer belongs to another advertiser",
+        Refusal::UnknownAdvertiser => "the path names an advertiser that is not in the catalog",
+        Refusal::UnknownOffer => "the click's offer is not in the catalog any more",
+        Refusal::UnknownEvent => "the click's offer defines no event of this name",
+        Refusal::UnknownConversion => {
+            "no conversion is known that it could take back: send the txn_id or the click_id of one"
+        }
+        Refusal::UnknownCustomer => {
+            "the customer's window is over: the next conversion with a click ID binds it again"
+        }
+        Refusal::ClickExpired => "the click is older than the event's window",
+        Refusal::UnsupportedMediaType => "application/x-www-form-urlencoded or application/json",
+        _ => return None,
+    })
+}
 
 /// A placeholder arrived as the value of `field`.
 pub fn unresolved_macro(field: Field, names: &Names<'_>) -> Refused {

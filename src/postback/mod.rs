@@ -51,4 +51,4 @@ pub use mapping::{Fields, Names};
 pub use mention::{Mention, mentions};
 pub use reprocess::{Again, Gained, Reprocessed, Selection};
 pub use sender::{Address, Sender};
-pub use upload::{Changed, Named, News};
+pub use upload::{Changed, ConversionName, News};

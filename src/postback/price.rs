@@ -102,15 +102,10 @@ pub fn price_again(
 ) -> Result<Price, Refused> {
     let day = Day::of_ms(record.event_time_ms);
     let mut price = price_by(&terms_again(event, record), event, said, market, day)?;
-    if is_unpaid(record) {
+    if record.is_unpaid() {
         price.forfeit_payout();
     }
     Ok(price)
-}
-
-/// Whether the affiliate earns nothing by it, whatever the terms.
-pub const fn is_unpaid(record: &ConversionRecord<'_>) -> bool {
-    record.flags & (Flag::OverCap.bit() | Flag::Late.bit()) != 0
 }
 
 /// The terms of a stored conversion: of the tier that the reason of its first step names, or else

@@ -107,7 +107,7 @@ pub fn reversed_of<'a>(
         }
         let mut part = *reversal;
         if let Some(left) = &mut left {
-            let its = currency_of(record);
+            let its = record.currency_of_amounts();
             let share = record.amount.unwrap_or_default().saturating_sub(record.reversed_amount);
             let share = share.min(*left);
             if share <= 0 || currency.or(own_currency(record)) != its {
@@ -126,11 +126,6 @@ pub fn reversed_of<'a>(
     Ok(changed)
 }
 
-/// The currency of a conversion's amount.
-fn currency_of(record: &ConversionRecord<'_>) -> Option<Currency> {
-    Currency::from_bytes(record.amount_currency.unwrap_or(record.currency))
-}
-
 /// The currency of a conversion's event, in which amounts are that name none.
 fn own_currency(record: &ConversionRecord<'_>) -> Option<Currency> {
     Currency::from_bytes(record.currency)
@@ -143,7 +138,7 @@ fn part(record: &ConversionRecord<'_>, reversal: &Reversal<'_>) -> Result<Option
     let Some(amount) = amount.filter(|amount| *amount > Micros::ZERO) else {
         return Err(Refused::with(Refusal::BadAmount, "what is taken back is not nothing"));
     };
-    if reversal.currency.or(own_currency(record)) != currency_of(record) {
+    if reversal.currency.or(own_currency(record)) != record.currency_of_amounts() {
         let hint = "name an amount in the currency of the conversion's, and say that currency";
         return Err(Refused::with(Refusal::BadCurrency, hint));
     }

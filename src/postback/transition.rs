@@ -2,7 +2,7 @@
 //! From what is heard of a known conversion to the conversion as it is then.
 
 use super::decide::Refused;
-use super::price::{Said, is_unpaid, price_again};
+use super::price::{Said, price_again};
 use crate::catalog::{Catalog, Event, Trust};
 use crate::limits::HISTORY_STEPS_MAX;
 use crate::model::currency::Currency;
@@ -184,7 +184,7 @@ fn revalue(
 fn counting(said: Said, record: &ConversionRecord<'_>, event: Option<&Event>) -> Said {
     let trust = event.map_or(Trust::default(), |event| event.trust);
     Said {
-        payout: said.payout.filter(|_| trust.payout && !is_unpaid(record)),
+        payout: said.payout.filter(|_| trust.payout && !record.is_unpaid()),
         revenue: said.revenue.filter(|_| trust.revenue),
         ..said
     }

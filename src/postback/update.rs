@@ -175,10 +175,7 @@ impl Postbacks {
             let stored = self.store.conversion(claims.original().conversion).await?;
             held.push((claims, stored));
         }
-        // What a failed write left readable may be gone after the restart.
-        if self.store.health().poison_reason().is_some() {
-            return Err(ReadError::Poisoned);
-        }
+        self.store.health().unless_poisoned()?;
         Ok(held)
     }
 

@@ -19,7 +19,7 @@ use crate::model::status::Status;
 
 /// Which conversion is meant.
 #[derive(Clone, Copy, Debug)]
-pub enum Named<'a> {
+pub enum ConversionName<'a> {
     /// By its ID.
     Conversion(&'a str),
     /// By what its advertiser calls it.
@@ -37,7 +37,7 @@ pub enum Named<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct News<'a> {
     /// Which.
-    pub of: Named<'a>,
+    pub of: ConversionName<'a>,
     /// Its status: our word or its advertiser's.
     pub status: &'a str,
     /// Its amount, if another.
@@ -87,13 +87,13 @@ impl Postbacks {
 
     async fn named(
         &self,
-        name: Named<'_>,
+        name: ConversionName<'_>,
         catalog: &Catalog,
         now_ms: u64,
     ) -> Result<Option<RecordId>, Answer> {
         match name {
-            Named::Conversion(id) => Ok(RecordId::parse(id.as_bytes())),
-            Named::Transaction { advertiser, event, txn_id } => {
+            ConversionName::Conversion(id) => Ok(RecordId::parse(id.as_bytes())),
+            ConversionName::Transaction { advertiser, event, txn_id } => {
                 if advertiser.len().max(event.len()) > ID_BYTES_MAX
                     || txn_id.len() > TXN_ID_BYTES_MAX
                 {

@@ -10,7 +10,6 @@ use super::records::{
     CapSum, CapsRecord, ChangeRecord, Contribution, ConversionRecord, Counts, EventCounts,
     FallbackCounts, Tally,
 };
-use crate::model::reasons::{Flag, NEGATIVE_EVENT};
 use crate::model::status::Status;
 
 /// [`Contribution::standing`] of a negative event.
@@ -55,14 +54,9 @@ impl Sign {
 /// is taken back later does not matter.
 #[must_use]
 pub fn in_caps(record: &ConversionRecord<'_>) -> Option<i64> {
-    let unpaid = Flag::OverCap.bit() | Flag::Late.bit();
     let rejected = record.history.iter().all(|step| step.status == Status::Rejected.code());
-    let counts = !is_negative(record) && !rejected && record.flags & unpaid == 0;
+    let counts = !record.is_negative() && !rejected && !record.is_unpaid();
     counts.then_some(record.payout)
-}
-
-fn is_negative(record: &ConversionRecord<'_>) -> bool {
-    record.history.first().is_some_and(|step| step.reason == NEGATIVE_EVENT)
 }
 
 impl<'a> Contribution<'a> {
@@ -73,7 +67,7 @@ impl<'a> Contribution<'a> {
         Self {
             event: Cow::Borrowed(record.event),
             currency: record.currency,
-            standing: if is_negative(record) { NEGATIVE } else { record.status },
+            standing: if record.is_negative() { NEGATIVE } else { record.status },
             revenue: earned.revenue,
             payout: earned.payout,
             in_caps: in_caps(record),

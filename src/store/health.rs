@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
+use super::error::ReadError;
+
 /// The store's condition, shared by its threads and everybody who asks.
 #[derive(Debug, Default)]
 pub struct Health {
@@ -31,6 +33,19 @@ impl Health {
     #[must_use]
     pub fn poison_reason(&self) -> Option<&str> {
         self.poison.get().map(String::as_str)
+    }
+
+    /// After a failed write or fsync, what was appended is still readable though it may be gone
+    /// after the restart: nobody may be told of it. The store is poisoned before whoever waits for
+    /// such a commit hears of its end, so whoever reads afterwards and asks here sees the poison.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn unless_poisoned(&self) -> Result<(), ReadError> {
+        match self.poison_reason() {
+            Some(_) => Err(ReadError::Poisoned),
+            None => Ok(()),
+        }
     }
 
     /// Waits until the store fails.

@@ -49,7 +49,11 @@ pub enum Table {
     /// the last catalogs, and what is known of them. Written when the catalog loads and by the
     /// admin API; numbers, owners and rates never expire.
     Catalog,
-    /// Format version, start counter, click ID key. Written at start.
+    /// Format version, start counter, click ID key; how far filing, retention and sealing have
+    /// come; from where on numbers are given after a restore; erasures under way, and days whose
+    /// conversions are still to be priced; the audit log. Each is written by what it is of; the
+    /// audit log lives for `retention.audit`, erasures and days until they are done, all else for
+    /// ever.
     Meta,
 }
 

@@ -110,6 +110,12 @@ impl ConversionRecord<'_> {
         Currency::from_bytes(self.amount_currency.unwrap_or(self.currency))
     }
 
+    /// Whether the affiliate earns nothing by it, whatever the terms.
+    #[must_use]
+    pub const fn is_unpaid(&self) -> bool {
+        self.flags & (Flag::OverCap.bit() | Flag::Late.bit()) != 0
+    }
+
     /// Whether anything of it was ever in the books: its currency must stay then.
     #[must_use]
     pub fn was_booked(&self) -> bool {

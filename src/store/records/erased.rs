@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ClickRecord, ConversionRecord, HistoryEntry, RecordError, StoredIp, append, read, unknown,
 };
-use crate::model::reasons::{ERASED, Flag, NEGATIVE_EVENT};
+use crate::model::reasons::{ERASED, Flag};
 use crate::store::claim::{Claim, ClaimSet};
 use crate::store::keys::DedupeKey;
 
@@ -61,8 +61,8 @@ impl<'a> ConversionRecord<'a> {
         anew.erased = Some(Box::new(ErasedTexts { txn: first, customer }));
         (anew.txn_id, anew.customer_id) = ("", "");
         // What a negative event has taken back is ours, and comes behind what was sent.
-        let is_negative = self.history.first().is_some_and(|step| step.reason == NEGATIVE_EVENT);
-        anew.params = self.params.last().filter(|_| is_negative).copied().into_iter().collect();
+        anew.params =
+            self.params.last().filter(|_| self.is_negative()).copied().into_iter().collect();
         anew.flags |= Flag::Erased.bit();
         anew.history.extend(self.history.last().map(|last| self.step_of_erasure(last, now_ms)));
         anew

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConversionRecord, Earned, EarnedInBase};
 use crate::model::period::moment;
-use crate::model::reasons::{BY_POSTBACK, ERASED, REPRICED};
+use crate::model::reasons::{BY_POSTBACK, ERASED, NEGATIVE_EVENT, REPRICED};
 use crate::model::status::Status;
 
 /// Between the reason of a step that a postback from the log made, and when that was received.
@@ -91,6 +91,12 @@ pub fn reason_from_log(reason: &str, received_ms: u64) -> Cow<'_, str> {
 }
 
 impl<'a> ConversionRecord<'a> {
+    /// Whether it is that of a negative event, which takes others back.
+    #[must_use]
+    pub fn is_negative(&self) -> bool {
+        self.history.first().is_some_and(|step| step.reason == NEGATIVE_EVENT)
+    }
+
     /// The last step that is somebody's word.
     #[must_use]
     pub fn last_word(&self) -> Option<&HistoryEntry<'a>> {
