@@ -11,6 +11,8 @@ use super::EXIT_FAILED;
 const EXIT_UNREAD: i32 = 141;
 
 /// Prints, or ends the process where that is not possible.
+// Every command would else have to hand each failure to print up to main.
+#[expect(clippy::disallowed_methods, reason = "what a command leaves open, its end closes")]
 pub fn print(text: fmt::Arguments<'_>) {
     let mut out = io::stdout().lock();
     let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
