@@ -316,14 +316,18 @@ fn readers_who_take_their_time_hold_their_places() {
     let ask = || {
         let stream = TcpStream::connect(server.admin).expect("it listens");
         socket2::SockRef::from(&stream).set_recv_buffer_size(64 << 10).expect("a small one");
+        let answered = stream.try_clone().expect("a descriptor");
         let mut reader = Connection::of(stream).expect("a socket");
         let headers = format!("Authorization: Bearer {TOKEN}\r\nAccept: {TOML}\r\n");
         reader.ask("GET", "/api/v1/catalog", &headers).expect("it is sent");
+        // The answer has begun.
+        let mut head = [0; 1];
+        assert_eq!(answered.peek(&mut head).expect("a first byte"), 1);
         reader
     };
     let readers = [ask(), ask()];
     let busy = || server.admin("/api/v1/catalog").status == 503;
-    eventually("both to be at it", || busy().then_some(()));
+    assert!(busy());
     // As long as they like, not only until all is handed on.
     std::thread::sleep(Duration::from_millis(300));
     assert!(busy());
