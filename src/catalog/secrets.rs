@@ -1,9 +1,32 @@
-//! Whose secrets are others than before. A catalog only says where they are, so other ones may be
-//! there though its text is the same.
+//! What secrets are called, and whose are others than before. A catalog only says where they are,
+//! so other ones may be there though its text is the same.
+
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::diff::{Change, Kind};
-use super::snapshot::Catalog;
+use super::snapshot::{Advertiser, Catalog};
 use crate::auth::{Auth, Dated, SigningKey};
+
+/// Names of parameters, in lower case.
+pub(super) type SecretNames = HashSet<Box<str>>;
+
+/// All that any of the advertisers calls something secret by a name of its own.
+pub(super) fn secret_names(advertisers: &[Arc<Advertiser>]) -> SecretNames {
+    let params = advertisers.iter().flat_map(|advertiser| &advertiser.params);
+    params
+        .filter(|(field, _)| field.is_secret())
+        .map(|(_, theirs)| theirs.to_ascii_lowercase().into())
+        .collect()
+}
+
+impl Catalog {
+    /// Whether a name is any advertiser's own for something secret, whatever its case.
+    #[must_use]
+    pub fn names_secret(&self, name: &str) -> bool {
+        self.secret_names.contains(&*name.to_ascii_lowercase())
+    }
+}
 
 /// The advertisers of both catalogs that have other secrets in the new one, by ID, and under which
 /// keys; nothing of the secrets themselves. Times at which they are valid do not count.

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::by_number::ByNumber;
+use super::secrets::{SecretNames, secret_names};
 use super::template::Template;
 use crate::auth::Auth;
 use crate::caps::{Cap, Metered, Tier, Whose};
@@ -58,10 +59,12 @@ impl Advertiser {
         found.map(|(_, status)| status)
     }
 
-    /// Whether a name is the advertiser's own for something secret.
+    /// Whether a name is the advertiser's own for something secret, whatever its case.
     #[must_use]
     pub fn names_secret(&self, name: &str) -> bool {
-        self.params.iter().any(|(field, theirs)| field.is_secret() && theirs == name)
+        self.params
+            .iter()
+            .any(|(field, theirs)| field.is_secret() && theirs.eq_ignore_ascii_case(name))
     }
 
     /// Our name of their event; itself if it has no other.
@@ -304,6 +307,8 @@ pub struct Catalog {
     affiliates_by_number: ByNumber,
     links: HashMap<Box<str>, (usize, usize)>,
     reversed: Reversed,
+    /// Advertisers' own names for something secret.
+    pub(super) secret_names: SecretNames,
 }
 
 /// By advertiser and negative event: the events that it takes back in any of the offers.
@@ -455,6 +460,7 @@ impl Checked {
         numbers: &impl Numbers,
     ) -> Result<Catalog, NumbersError> {
         let mut catalog = Catalog { version, links: self.links, ..Catalog::default() };
+        catalog.secret_names = secret_names(&self.advertisers);
         catalog.offers_by_id.reserve(self.offers.len());
         catalog.offers_by_number.reserve(self.offers.len());
         catalog.affiliates_by_id.reserve(self.affiliates.len());

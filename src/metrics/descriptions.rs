@@ -112,7 +112,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         Counter,
         "postbackd_conversion_flags_total",
         "flag",
-        "Flags set on accepted conversions.",
+        "Flags set on conversions, new ones and those that a postback has changed.",
     ),
     metric(
         Counter,

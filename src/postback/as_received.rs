@@ -31,6 +31,8 @@ pub(super) struct AsReceived<'a> {
     pub names: Names<'a>,
     /// The names of the advertiser that the click says, which may be those of its secrets.
     pub others: &'a [(Field, String)],
+    /// Where nobody knows whose it is: a secret of any advertiser may be in it.
+    pub anybodys: Option<&'a Catalog>,
     /// What was understood of it, if it was understood whole.
     pub fields: Option<&'a Fields<'a>>,
     pub auth: AuthOutcome,
@@ -96,8 +98,7 @@ impl AsReceived<'_> {
 
     /// Appends the parameters as a query string and returns what is missing of them.
     pub(super) fn write(&self, out: &mut Vec<u8>) -> u8 {
-        let (names, others) = (&self.names, self.others);
-        let mut text = Text { names, others, start: out.len(), out, flags: 0 };
+        let mut text = Text { of: self, start: out.len(), out, flags: 0 };
         if self.request.again.is_some() {
             text.flags |= inbound_flags::AGAIN;
         }
@@ -120,10 +121,12 @@ impl AsReceived<'_> {
     /// the name of a secret, and what makes an address or a number does not occur.
     fn is_plain(&self, encoded: &[u8]) -> bool {
         let is_known = |fields: &Fields<'_>| {
-            !fields.has_secret() && !fields.custom().any(|(name, _)| is_phone_name(name))
+            let is_phone = fields.custom().any(|(name, _)| is_phone_name(name));
+            !fields.has_secret() && !is_phone && !fields.leaves_out()
         };
         self.names.overrides.is_empty()
             && self.others.is_empty()
+            && self.anybodys.is_none()
             && self.fields.is_some_and(is_known)
             && encoded.len() < INBOUND_TEXT_BYTES_MAX / 2
             && memchr::memchr3(b'@', b'%', b'+', encoded).is_none()
@@ -133,8 +136,7 @@ impl AsReceived<'_> {
 
 /// Parameters being written.
 struct Text<'t, 'o> {
-    names: &'t Names<'t>,
-    others: &'t [(Field, String)],
+    of: &'t AsReceived<'t>,
     out: &'o mut Vec<u8>,
     start: usize,
     flags: u8,
@@ -192,9 +194,15 @@ impl Text<'_, '_> {
         }
     }
 
+    /// Whatever its case, and as a page writes it: `&amp;token=` hides no less than `&token=`.
     fn hides(&self, name: &str) -> bool {
-        let is_secret = |(field, theirs): &(Field, String)| field.is_secret() && theirs == name;
-        self.names.hides(name) || self.others.iter().any(is_secret)
+        let name = name.strip_prefix("amp;").unwrap_or(name);
+        let is_secret = |(field, theirs): &(Field, String)| {
+            field.is_secret() && theirs.eq_ignore_ascii_case(name)
+        };
+        self.of.names.hides(name)
+            || self.of.others.iter().any(is_secret)
+            || self.of.anybodys.is_some_and(|catalog| catalog.names_secret(name))
     }
 
     fn separate(&mut self) {
@@ -254,6 +262,7 @@ impl Postbacks {
             request,
             names: sender.names,
             others: &verdict.offer.advertiser.params,
+            anybodys: None,
             fields: Some(fields),
             auth: asker.auth,
             advertiser: &verdict.offer.advertiser.id,
@@ -295,6 +304,7 @@ impl Postbacks {
             request,
             names: sender.names,
             others: of_click.map_or(&[][..], |advertiser| &advertiser.params),
+            anybodys: (of_path.is_none() && of_click.is_none()).then_some(&**catalog),
             fields: is_read.then_some(&fields),
             auth: asker.auth,
             advertiser: of_path.or(of_click.map(|it| &*it.id)).unwrap_or_default(),

@@ -59,7 +59,7 @@ impl Postbacks {
         let (status, earned) = (original.status, Earned::default());
         let step =
             HistoryEntry::new(status, received.now_ms, verdict.said_ms(), earned, NEGATIVE_EVENT);
-        let flags = verdict.flags_of_click(has_click);
+        let flags = verdict.flags | verdict.flags_of_click(has_click);
         let mut event = record(verdict, received, flags, false, &[step]);
         let reversed: Vec<_> = taken_back.iter().map(|(at, _)| stored[*at].id.to_text()).collect();
         let reversed: Vec<_> = reversed.iter().map(|id| id.as_str()).collect();

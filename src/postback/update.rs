@@ -11,7 +11,7 @@ use crate::caps::{Counted, Metered, Still};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
 use crate::dedup::{Changing, ClaimError, ClaimSet, Held, Original};
-use crate::model::reasons::{BY_POSTBACK, PostbackResult, Refusal, Unavailability};
+use crate::model::reasons::{BY_POSTBACK, Flag, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, RecordError, reason_from_log};
 use crate::store::{
@@ -196,10 +196,12 @@ impl Postbacks {
         };
         let record = read(&stored)?;
         let reason = received.reason_of_step(BY_POSTBACK);
-        let Some(anew) = self.news(&record, said, verdict, received, &reason)? else {
+        let Some(mut anew) = self.news(&record, said, verdict, received, &reason)? else {
             return Err(duplicate(current(&stored, &record)?, verdict));
         };
         refuse_if_overtaken(received, &record)?;
+        anew.flags |= verdict.flags & Flag::Unauthenticated.bit();
+        let flags = anew.flags & !record.flags;
         if self.store.health().is_disk_full() {
             return Err(Answer::Unavailable(Unavailability::DiskFull));
         }
@@ -212,7 +214,7 @@ impl Postbacks {
         self.waiting.submitted();
         let form = verdict.offer.advertiser.answer;
         let answer = Answer::Updated { now, click: verdict.click, dry_run: false };
-        Ok(Committing { submitted, answer, form, flags: 0, rejected_by: 0 })
+        Ok(Committing { submitted, answer, form, flags, rejected_by: 0 })
     }
 
     /// What [`Postbacks::update`] would answer.

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use postbackd::auth::{Canonical, SecretSource, SigningKey, hash_text};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::harness::{
@@ -60,7 +61,8 @@ fn catalog(secrets: &TempDir) -> String {
             "auth = { allow_ips = [\"203.0.113.0/24\", \"2001:db8::7\", \"::ffff:192.0.2.0/120\", \"::ffff:198.18.0.1\"] }",
         ),
         advertiser("all", &format!("auth = {{ {all} }}")),
-        advertiser("shadow", &format!("auth = {{ mode = \"shadow\", {all} }}")),
+        advertiser("shadow", &format!("auth = {{ mode = \"shadow\", {all} }}"))
+            + "[[offers.events]]\nid = \"refund\"\nreverses = [\"sale\"]\n",
         advertiser(
             "mixed",
             &format!("auth = {{ {all}, modes = {{ hmac = \"shadow\", allow_ips = \"shadow\" }} }}"),
@@ -535,17 +537,15 @@ fn without_trusted_proxies_only_the_peer_counts() {
 /// What `all`, `shadow` and `mixed` are shown, and whether each part of it is right.
 fn show(world: &World, offer: &str, txn: &str, right: [bool; 3]) -> Answer {
     let click = world.click(offer);
+    let said = [("click_id", &*click), ("event", "sale"), ("txn_id", txn), ("amount", "5")];
+    show_with(world, offer, &said, right)
+}
+
+fn show_with(world: &World, offer: &str, said: &[(&str, &str)], right: [bool; 3]) -> Answer {
     let [ip, token, signature] = right;
     let token = if token { "t0ken" } else { "wrong" };
     let ts = now().to_string();
-    let pairs = [
-        ("click_id", &*click),
-        ("event", "sale"),
-        ("txn_id", txn),
-        ("token", token),
-        ("amount", "5"),
-        ("ts", &*ts),
-    ];
+    let pairs = [said, &[("token", token), ("ts", &*ts)]].concat();
     let query = signed_by(if signature { KEY } else { "another" }, &pairs);
     let from = if ip { "203.0.113.9" } else { "198.51.100.9" };
     world.from(from, &format!("/postback/{offer}?{query}"))
@@ -587,6 +587,39 @@ fn checks_combine_and_those_in_shadow_flag_what_they_would_refuse() {
     assert_eq!(world.checks("signature"), [1.0 + 4.0 + 2.0, 4.0 + 2.0, 1.0]);
     let flagged = world.server.metric("postbackd_conversion_flags_total{flag=\"unauthenticated\"}");
     assert_eq!(flagged, 7.0 + 3.0);
+}
+
+#[test]
+fn what_is_changed_or_taken_back_without_credentials_is_flagged_in_shadow() {
+    let world = world();
+    let flagged =
+        || world.server.metric("postbackd_conversion_flags_total{flag=\"unauthenticated\"}");
+    let marked = json!(["unauthenticated"]);
+    let (none, all) = ([false; 3], [true; 3]);
+    for (txn, changes, refunds) in [("A", all, none), ("B", none, all)] {
+        let click = world.click("shadow");
+        let before = flagged();
+        let said = |event: &str, more: &[(&str, &str)], right| {
+            let named = [("click_id", &*click), ("event", event), ("txn_id", txn)];
+            show_with(&world, "shadow", &[&named[..], more].concat(), right)
+        };
+        let kept = |answer: &Answer| {
+            let id = answer.word("conversion_id");
+            world.server.api(&format!("conversions/{id}"))["flags"].clone()
+        };
+        let sale = said("sale", &[("amount", "5"), ("status", "pending")], all);
+        assert_eq!((told(&sale), kept(&sale)), (is(200, "accepted"), json!([])));
+        // Once: it is flagged already.
+        for amount in ["6", "7"] {
+            let changed = said("sale", &[("amount", amount), ("status", "approved")], changes);
+            let flags = if changes == none { &marked } else { &json!([]) };
+            assert_eq!((told(&changed), &kept(&changed)), (is(200, "updated"), flags));
+        }
+        let refund = said("refund", &[], refunds);
+        let flags = if refunds == none { &marked } else { &json!([]) };
+        assert_eq!((told(&refund), &kept(&refund)), (is(200, "accepted"), flags));
+        assert_eq!(flagged(), before + 1.0, "one of them came without");
+    }
 }
 
 #[test]

@@ -193,6 +193,32 @@ fn a_binding_that_cannot_be_read_is_named_and_keeps_nobody_from_being_erased() {
 }
 
 #[test]
+fn news_of_a_conversion_is_erased_with_the_customer_that_it_names() {
+    let server = server();
+    let (customer, own) = (PERSON[6], PERSON[7]);
+    let news = |txn: &str, said: &str| {
+        let answer = casino(&server, &format!("event=deposit&txn_id={txn}&amount=2{said}"));
+        assert_eq!(answer.verdict(), (200, "updated", ""), "{said}: {answer:?}");
+    };
+    // The conversions name nobody, or somebody else; nor is the click the customer's.
+    let click = server.click("offer=roulette&aff=ann");
+    for (txn, who) in [("N-1", ""), ("N-2", "&customer_id=jack")] {
+        let sale = format!("click_id={click}&event=deposit&txn_id={txn}&amount=1{who}");
+        accepted(&server, &sale);
+        news(txn, &format!("&status=pending&customer_id={customer}&own={own}"));
+        news(txn, "&status=approved&own=kept");
+    }
+    erase(&server, &json!({"advertiser": "casino", "customer_id": customer}));
+    let left = whole(&server);
+    assert_eq!(left.len(), 4, "{left:#?}");
+    let left = Value::from(left).to_string();
+    assert!(!left.contains(own) && left.contains("kept"), "{left}");
+    eventually("no text in any file", || {
+        found(&server.path("data"), &[customer, own]).is_empty().then_some(())
+    });
+}
+
+#[test]
 fn what_others_did_by_the_same_click_stays_in_the_log() {
     let server = server();
     let click = janes_click(&server);

@@ -262,7 +262,7 @@ fn an_advertisers_own_name_of_a_secret_is_known_by_the_click_too() {
     );
     put_text(&server, &text);
     let click = click(&server, "acme", "one");
-    let query = format!("click_id={click}&event=unheard&apikey=5ecre7");
+    let query = format!("click_id={click}&event=unheard&ApiKey=5ecre7&amp;apikey=5ecre7");
     for path in ["/postback", "/postback/acme", "/postback/nobody"] {
         server.get(&format!("{path}?{query}"));
     }
@@ -271,6 +271,51 @@ fn an_advertisers_own_name_of_a_secret_is_known_by_the_click_too() {
     }
     server.stop();
     assert!(grep(&server.path("data"), &["5ecre7"]).is_empty());
+}
+
+#[test]
+fn every_advertisers_name_of_a_secret_is_hidden_where_nobody_is_known() {
+    let mut server = start();
+    let text = catalog(&["sale"]).replacen(
+        "id = \"acme\"",
+        "id = \"acme\"\nparams = { token = \"apikey\", sig = \"seal\" }",
+        1,
+    );
+    put_text(&server, &text);
+    for (target, reason) in [
+        ("/postback?click_id=%7Bclick_id%7D", "unresolved_macro"),
+        ("/postback?click_id=nonsense", "malformed_click_id"),
+        ("/click.php?cnv_id=nonsense", "malformed_click_id"),
+        ("/postback/acmee?click_id=nonsense", "unknown_advertiser"),
+    ] {
+        let answer = server.get(&format!("{target}&own=1&apikey=5ecre7&Seal=5ecre7"));
+        assert_eq!(answer.json()["reason"], reason, "{target}");
+    }
+    for row in log_of(&server, "", 4) {
+        assert_eq!(params(&row)[1..], [("own", "1")], "{row}");
+    }
+    // What is another's secret is none of one that is known.
+    server.get("/postback/safe?click_id=nonsense&apikey=colour");
+    let known = log_of(&server, "advertiser=safe", 1);
+    assert_eq!(params(&known[0]), [("click_id", "nonsense"), ("apikey", "colour")]);
+    server.stop();
+    assert!(grep(&server.path("data"), &["5ecre7"]).is_empty());
+}
+
+#[test]
+fn a_telephone_number_behind_what_is_kept_is_masked_too() {
+    let mut server = start();
+    let preset = "id = \"acme\"\npreset = \"affise\"";
+    put_text(&server, &catalog(&["sale"]).replacen("id = \"acme\"", preset, 1));
+    let click = click(&server, "acme", "one");
+    let many: String = (0..20).map(|n| format!("&x{n}=1")).collect();
+    let target = format!("/postback/acme?clickid={click}&goal=sale{many}&phone=491701234567");
+    assert_eq!(server.get(&target).json()["result"], "accepted");
+    let row = &log(&server, "result=accepted")[0];
+    assert_eq!(params(row).last(), Some(&("phone", "(phone)")), "{row}");
+    assert_eq!(row["masked"], json!(true));
+    server.stop();
+    assert!(grep(&server.path("data"), &["491701234567"]).is_empty());
 }
 
 #[test]

@@ -13,7 +13,6 @@ use crate::limits::{
     REPROCESS_REST, TXN_ID_BYTES_MAX,
 };
 use crate::model::fields::Field;
-use crate::model::reasons::PostbackResult;
 use crate::store::keys::{self, DedupeKey, Subject, hex};
 use crate::store::records::{ConversionRecord, InboundRow, inbound_flags};
 use crate::store::schema::Table;
@@ -108,9 +107,9 @@ impl Erasing<'_> {
         Ok(named.is_none_or(|named| named == customer))
     }
 
-    /// Postbacks that made nothing and name a customer, whatever click they name: the log is
-    /// looked through as a whole. Where one was blanked before, what was cut short has to be
-    /// written out.
+    /// Postbacks that name a customer, whatever click they name and whatever came of them, such as
+    /// news of a conversion that names nobody: the log is looked through as a whole. Where one was
+    /// blanked before, what was cut short has to be written out.
     pub(super) async fn log(
         &mut self,
         customer: DedupeKey,
@@ -119,14 +118,10 @@ impl Erasing<'_> {
         let (catalog, mut after) = (self.postbacks.catalog.load_full(), None);
         loop {
             let catalog = Arc::clone(&catalog);
-            let filter: InboundFilter =
-                Arc::new(move |row: &InboundRow<'_>| match row.head.result() {
-                    Some(PostbackResult::Refused | PostbackResult::Duplicate) => {
-                        let is_blank = row.flags & inbound_flags::ERASED != 0;
-                        if is_blank { again } else { names(row, customer, &catalog) }
-                    }
-                    _ => false,
-                });
+            let filter: InboundFilter = Arc::new(move |row: &InboundRow<'_>| {
+                let is_blank = row.flags & inbound_flags::ERASED != 0;
+                if is_blank { again } else { names(row, customer, &catalog) }
+            });
             let store = &self.postbacks.store;
             let read = async || {
                 store.inbound(0, u64::MAX, after, PAGE_ROWS_MAX, Arc::clone(&filter)).await
