@@ -21,6 +21,12 @@ pub(super) fn secret_names(advertisers: &[Arc<Advertiser>]) -> SecretNames {
 }
 
 impl Catalog {
+    /// Whether any advertiser has a name of its own for something secret.
+    #[must_use]
+    pub fn has_secret_names(&self) -> bool {
+        !self.secret_names.is_empty()
+    }
+
     /// Whether a name is any advertiser's own for something secret, whatever its case.
     #[must_use]
     pub fn names_secret(&self, name: &str) -> bool {

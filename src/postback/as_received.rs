@@ -31,7 +31,8 @@ pub(super) struct AsReceived<'a> {
     pub names: Names<'a>,
     /// The names of the advertiser that the click says, which may be those of its secrets.
     pub others: &'a [(Field, String)],
-    /// Where nobody knows whose it is: a secret of any advertiser may be in it.
+    /// Where nobody knows whose it is: a secret of any advertiser may be in it, under a name that
+    /// one of them has for it.
     pub anybodys: Option<&'a Catalog>,
     /// What was understood of it, if it was understood whole.
     pub fields: Option<&'a Fields<'a>>,
@@ -304,7 +305,8 @@ impl Postbacks {
             request,
             names: sender.names,
             others: of_click.map_or(&[][..], |advertiser| &advertiser.params),
-            anybodys: (of_path.is_none() && of_click.is_none()).then_some(&**catalog),
+            anybodys: (of_path.is_none() && of_click.is_none() && catalog.has_secret_names())
+                .then_some(&**catalog),
             fields: is_read.then_some(&fields),
             auth: asker.auth,
             advertiser: of_path.or(of_click.map(|it| &*it.id)).unwrap_or_default(),
