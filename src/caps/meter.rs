@@ -319,9 +319,14 @@ mod tests {
         let (meter, caps) = (meter(), one_a_day());
         std::thread::scope(|scope| {
             let turn = meter.turn();
-            let second = scope.spawn(|| matches!(take(&meter, &caps), Place::Taken(_)));
+            let (begun, second_begins) = std::sync::mpsc::channel();
+            let (meter, caps) = (&meter, &caps);
+            let second = scope.spawn(move || {
+                begun.send(()).expect("it is waited for");
+                matches!(take(meter, caps), Place::Taken(_))
+            });
             let asked = Asked {
-                caps: &caps,
+                caps,
                 minted_ms: 1_700_000_000_000,
                 event: "sale",
                 currency: *b"USD",
@@ -329,6 +334,7 @@ mod tests {
             };
             let first = turn.take(&asked, |_| Ok::<_, ()>(1)).expect("a price");
             assert!(matches!(first, Place::Taken(_)));
+            second_begins.recv().expect("it begins");
             // Time for the second to come in between, where nothing holds it back.
             std::thread::sleep(std::time::Duration::from_millis(20));
             drop(first);

@@ -46,16 +46,16 @@ pub struct Advertiser {
 }
 
 impl Advertiser {
-    /// What a status word means, in upper or lower case: theirs first, as they are written before
-    /// others that differ only so, then the preset's, then the standard ones.
+    /// What a status word means: theirs first, then the preset's, then the standard ones; and if it
+    /// is none of these, the same in whatever case.
     #[must_use]
     pub fn status(&self, word: &str) -> Option<Status> {
-        let theirs = || self.statuses.iter().map(|(known, status)| (known.as_str(), *status));
+        let theirs = self.statuses.iter().map(|(known, status)| (known.as_str(), *status));
         let presets = self.preset.dialect().statuses.iter().copied();
         let standard = Status::ALL.iter().map(|status| (status.as_str(), *status));
-        let is_it = |(known, _): &(&str, Status)| known.eq_ignore_ascii_case(word);
-        let exact = theirs().find(|(known, _)| *known == word);
-        let found = exact.or_else(|| theirs().chain(presets).chain(standard).find(is_it));
+        let mut all = theirs.chain(presets).chain(standard);
+        let alike = |(known, _): &(&str, Status)| known.eq_ignore_ascii_case(word);
+        let found = all.clone().find(|(known, _)| *known == word).or_else(|| all.find(alike));
         found.map(|(_, status)| status)
     }
 

@@ -197,7 +197,7 @@ impl Text<'_, '_> {
 
     /// Whatever its case, and as a page writes it: `&amp;token=` hides no less than `&token=`.
     fn hides(&self, name: &str) -> bool {
-        let name = name.strip_prefix("amp;").unwrap_or(name);
+        let name = name.trim_start_matches("amp;");
         let is_secret = |(field, theirs): &(Field, String)| {
             field.is_secret() && theirs.eq_ignore_ascii_case(name)
         };

@@ -113,10 +113,12 @@ impl<'a> Fields<'a> {
         if name.starts_with("amp;") {
             return Err(Refusal::BadEncoding);
         }
-        if value.trim_ascii().is_empty() {
+        let field = names.meaning(&name);
+        // Who only wants to ask has asked, even by a blank.
+        if value.is_empty() || field != Some(Field::DryRun) && value.trim_ascii().is_empty() {
             return Ok(());
         }
-        let Some(field) = names.meaning(&name) else {
+        let Some(field) = field else {
             return self.take_custom(names.preset, name, value);
         };
         if value.len() > longest(field) {
@@ -175,7 +177,7 @@ impl<'a> Fields<'a> {
         self.custom.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// Whether there were more parameters without a meaning than are kept.
+    /// Whether there were more parameters without a meaning, or longer ones, than are kept.
     #[must_use]
     pub const fn leaves_out(&self) -> bool {
         self.leaves_out

@@ -262,7 +262,7 @@ fn an_advertisers_own_name_of_a_secret_is_known_by_the_click_too() {
     );
     put_text(&server, &text);
     let click = click(&server, "acme", "one");
-    let query = format!("click_id={click}&event=unheard&ApiKey=5ecre7&amp;apikey=5ecre7");
+    let query = format!("click_id={click}&event=unheard&ApiKey=5ecre7&amp;amp;apikey=5ecre7");
     for path in ["/postback", "/postback/acme", "/postback/nobody"] {
         server.get(&format!("{path}?{query}"));
     }

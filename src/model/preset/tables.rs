@@ -137,7 +137,6 @@ const TUNE: Dialect = Dialect {
         ("conversion_unique_id", Field::TxnId),
         ("goal_id", Field::Event),
         ("goal_ref", Field::Event),
-        ("goal_name", Field::Event),
         ("security_token", Field::Token),
     ],
     paths: &["/aff_lsr", "/aff_goal", "/SL2"],

@@ -111,7 +111,6 @@ fn tune_has_paths_and_an_answer_of_its_own() {
         Preset::Tune,
         &[
             ("goal_ref", Field::Event),
-            ("goal_name", Field::Event),
             ("conversion_unique_id", Field::TxnId),
             ("amount", Field::Amount),
             ("security_token", Field::Token),
