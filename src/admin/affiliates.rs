@@ -18,17 +18,22 @@ pub async fn number(state: &AdminState, id: &str) -> Result<Option<AffiliateNumb
     Ok(number.map_err(ReadError::from)?)
 }
 
+/// What has left the catalog and was looked up already: a trace has many clicks of one affiliate.
+#[derive(Default)]
+pub struct Departed(HashMap<(Numbered, u32), Option<String>>);
+
 /// What a click's offer and affiliate are called; `None` where it has none.
 pub async fn of_click(
     state: &AdminState,
     click: RecordId,
+    departed: &mut Departed,
 ) -> Result<(Option<String>, Option<String>), ApiError> {
     let (offer, affiliate) = (click.offer(), click.affiliate());
     let catalog = state.catalog.load_full();
     let listed = catalog.offer_by_number(offer).map(|offer| offer.id.to_string());
-    let offer = name(state, Numbered::Offer, offer.get(), listed).await?;
+    let offer = name(state, Numbered::Offer, offer.get(), listed, departed).await?;
     let listed = catalog.affiliate_by_number(affiliate).map(|affiliate| affiliate.id.to_string());
-    Ok((offer, name(state, Numbered::Affiliate, affiliate.get(), listed).await?))
+    Ok((offer, name(state, Numbered::Affiliate, affiliate.get(), listed, departed).await?))
 }
 
 async fn name(
@@ -36,12 +41,18 @@ async fn name(
     of: Numbered,
     number: u32,
     listed: Option<String>,
+    departed: &mut Departed,
 ) -> Result<Option<String>, ApiError> {
     // Number 0 is nobody's.
     if listed.is_some() || number == 0 {
         return Ok(listed);
     }
-    Ok(named(state, of, HashMap::from([(number, None)])).await?.remove(&number).flatten())
+    if let Some(known) = departed.0.get(&(of, number)) {
+        return Ok(known.clone());
+    }
+    let name = named(state, of, HashMap::from([(number, None)])).await?.remove(&number).flatten();
+    departed.0.insert((of, number), name.clone());
+    Ok(name)
 }
 
 /// Says of numbers whose they are, or were.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
-use super::affiliates::{self, Names};
+use super::affiliates::{self, Departed, Names};
 use super::error::ApiError;
 use super::question::InPath;
 use super::server::AdminState;
@@ -47,7 +47,7 @@ pub async fn customer(
     let until = bound_ms.zip(window_ms).map(|(from, window)| from.saturating_add(window));
     let click = binding.map(|binding| binding.click);
     let (offer, affiliate) = match click {
-        Some(click) => affiliates::of_click(&state, click).await?,
+        Some(click) => affiliates::of_click(&state, click, &mut Departed::default()).await?,
         None => (None, None),
     };
     let names = Names::of_unnamed(&state, &conversions).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
-use super::affiliates::{self, Names};
+use super::affiliates::{self, Departed, Names};
 use super::error::ApiError;
 use super::inbound::{Inbound, page_key};
 use super::ledger;
@@ -31,7 +31,7 @@ pub async fn click(
     InPath(id): InPath<String>,
 ) -> Result<Json<Click>, ApiError> {
     let id = parse_click(&state, &id)?;
-    let click = stored_click(&state, id).await?;
+    let click = stored_click(&state, id, &mut Departed::default()).await?;
     click.map(Json).ok_or_else(|| {
         ApiError::not_found("the click ID is genuine, but its record is not in the store")
     })
@@ -97,9 +97,9 @@ pub async fn trace(
             }
         }
     }
-    let mut entries = Vec::new();
+    let (mut entries, mut departed) = (Vec::new(), Departed::default());
     for click in clicks {
-        if let Some(shape) = stored_click(&state, click).await? {
+        if let Some(shape) = stored_click(&state, click, &mut departed).await? {
             let record = TracedRecord::Click(Box::new(shape));
             entries.push(entry("click", click.record(), record));
         }
@@ -224,8 +224,12 @@ fn parse_click(state: &AdminState, id: &str) -> Result<ClickId, ApiError> {
         .map_err(|error| ApiError::bad_request("bad_click_id", error.to_string()))
 }
 
-async fn stored_click(state: &AdminState, id: ClickId) -> Result<Option<Click>, ApiError> {
+async fn stored_click(
+    state: &AdminState,
+    id: ClickId,
+    departed: &mut Departed,
+) -> Result<Option<Click>, ApiError> {
     let Some(stored) = state.store.click(id.record()).await? else { return Ok(None) };
-    let (offer, affiliate) = affiliates::of_click(state, id.record()).await?;
+    let (offer, affiliate) = affiliates::of_click(state, id.record(), departed).await?;
     Ok(Some(Click::of(id, &stored, offer, affiliate)?))
 }

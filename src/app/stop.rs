@@ -23,8 +23,8 @@ impl Stop {
             let _ = std::thread::Builder::new().spawn(move || {
                 tracing::error!(
                     deadline = ?whole,
-                    "the drain deadline has passed and the store is not closed: the disk hangs; \
-                     what it has not confirmed was not acknowledged"
+                    "the drain deadline has passed and the store is not closed: the disk hangs, or a \
+                     start was still at work; what it has not confirmed was not acknowledged"
                 );
             });
             std::thread::sleep(LAST_WORDS_MAX);

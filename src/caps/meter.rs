@@ -319,7 +319,7 @@ mod tests {
         let (meter, caps) = (meter(), one_a_day());
         std::thread::scope(|scope| {
             let turn = meter.turn();
-            let (begun, second_begins) = std::sync::mpsc::channel();
+            let (begun, second_begins) = std::sync::mpsc::sync_channel(1);
             let (meter, caps) = (&meter, &caps);
             let second = scope.spawn(move || {
                 begun.send(()).expect("it is waited for");

@@ -38,8 +38,8 @@ pub fn bind_group(
     stalled_max: Duration,
     count: usize,
 ) -> std::io::Result<Vec<std::net::TcpListener>> {
-    // Alone at first: who shared the address from the beginning would share it with any process
-    // of the same user, and each would get a part of the other's traffic.
+    // Alone at first, so that it is refused where another server listens already: each would get a
+    // part of the other's traffic.
     let first = open(address, stalled_max, false)?;
     first.set_reuse_port(true)?;
     let mut group: Vec<std::net::TcpListener> = vec![first.into()];
