@@ -71,6 +71,7 @@ impl RocksEngine {
     /// # Errors
     /// When RocksDB cannot open it.
     pub fn open(path: &Path, cache_bytes: usize) -> Result<Self, EngineError> {
+        check_processor()?;
         let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
         let rows_before_ms = Arc::new(AtomicU64::new(0));
         let families = options::column_families(&cache, &rows_before_ms);
@@ -95,6 +96,7 @@ impl RocksEngine {
     /// # Errors
     /// When RocksDB cannot open it.
     pub fn open_read_only(path: &Path, cache_bytes: usize) -> Result<Self, EngineError> {
+        check_processor()?;
         // RocksDB makes the folder before it finds that there is nothing to read.
         if !is_database(path) {
             return Err(EngineError(format!("there is no database in {}", path.display())));
@@ -405,6 +407,23 @@ impl Engine for RocksEngine {
             }
         }
     }
+}
+
+/// RocksDB is built for processors that compute its checksums themselves (`.cargo/config.toml`);
+/// without them it would be killed at the first one, and say nothing.
+fn check_processor() -> Result<(), EngineError> {
+    #[cfg(target_arch = "x86_64")]
+    if option_env!("CXXFLAGS_x86_64_unknown_linux_gnu").is_some_and(|it| it.contains("-msse4.2"))
+        && !(is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq"))
+    {
+        return Err(EngineError(
+            "this build needs a processor with SSE 4.2 and PCLMULQDQ, as all for servers have been \
+             since 2011; a virtual machine may hide them. For others, build without the flags in \
+             .cargo/config.toml"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// Where the file of rows is made that RocksDB then takes over; one left behind by a kill holds
