@@ -3,16 +3,12 @@
 use serde_json::Value;
 
 use super::EXIT_OK;
-use super::catalog::{Ended, ServerArguments, client};
-use super::out::say;
-use super::report::{each_page, encoded};
+use super::out::{Ended, say};
+use super::server::{ServerArguments, given};
 
 /// Which entries.
 #[derive(clap::Args)]
 pub struct AuditArguments {
-    /// The admin listener, http://HOST:PORT.
-    #[arg(long, value_name = "URL")]
-    admin: String,
     #[command(flatten)]
     server: ServerArguments,
     /// At or after this time, RFC 3339.
@@ -38,19 +34,13 @@ pub fn run(arguments: &AuditArguments) -> u8 {
 }
 
 fn printed(arguments: &AuditArguments) -> Result<u8, Ended> {
-    let client = client(&arguments.admin, &arguments.server)?;
-    let mut asked = "audit?limit=1000".to_owned();
-    for (name, value) in [
-        ("from", &arguments.from),
-        ("to", &arguments.to),
-        ("who", &arguments.who),
-        ("action", &arguments.action),
-    ] {
-        if let Some(value) = value {
-            asked.push_str(&format!("&{name}={}", encoded(value)));
-        }
-    }
-    each_page(&client, &asked, |page| {
+    let asked = given([
+        ("from", arguments.from.clone()),
+        ("to", arguments.to.clone()),
+        ("who", arguments.who.clone()),
+        ("action", arguments.action.clone()),
+    ]);
+    arguments.server.server()?.each_page(&format!("audit?limit=1000{asked}"), |page| {
         for entry in page["items"].as_array().into_iter().flatten() {
             if arguments.json {
                 say!("{entry}");

@@ -1,21 +1,18 @@
 //! `backup` and `restore`.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::catalog::{ServerArguments, client, failed};
-use super::out::say;
+use super::out::{Ended, failed, say};
 use super::serve::load_config;
-use super::verify::{by_server, print};
+use super::server::{Access, Server};
+use super::verify::print;
 use super::{ConfigFile, EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
-use crate::admin::{AdminClient, AdminToken, ClientError};
 use crate::backup::{BackupError, Backups, restore};
 use crate::config::Config;
 use crate::store::{copy_closed, database_folder};
 use crate::time::Clock;
-use crate::tls::Trust;
 
 /// What `backup` is told.
 #[derive(clap::Args)]
@@ -26,7 +23,7 @@ pub struct BackupArguments {
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
     #[command(flatten)]
-    server: ServerArguments,
+    access: Access,
 }
 
 /// What `restore` is told.
@@ -44,9 +41,9 @@ pub fn back_up(arguments: &BackupArguments) -> u8 {
     backed_up(arguments).unwrap_or_else(|code| code)
 }
 
-fn backed_up(arguments: &BackupArguments) -> Result<u8, u8> {
+fn backed_up(arguments: &BackupArguments) -> Result<u8, Ended> {
     let taken = match &arguments.admin {
-        Some(address) => by_server(&client(address, &arguments.server)?, "backup")?,
+        Some(address) => arguments.access.server(address)?.work("backup", None)?,
         None => configured(&load_config(arguments.config.config.as_deref())?)?,
     };
     if taken["verified"].is_object() {
@@ -59,51 +56,18 @@ fn backed_up(arguments: &BackupArguments) -> Result<u8, u8> {
 }
 
 /// Asks the server that the configuration is of; where there is none, copies the store.
-fn configured(config: &Config) -> Result<Value, u8> {
+fn configured(config: &Config) -> Result<Value, Ended> {
     let Some(backups) = Backups::configured(config) else {
         eprintln!("the configuration does not say where backups go: set backup.path");
         return Err(EXIT_MISTAKES);
     };
-    if let Some(client) = server(config)? {
-        return by_server(&client, "backup");
+    if let Some(server) = Server::configured(config)? {
+        return server.work("backup", None);
     }
     let database = database_folder(&config.store.path);
     let copy = |folder: &std::path::Path| Ok(copy_closed(&database, folder)?);
     let taken = backups.take(Clock::System.now_ms(), copy, &|| Ok(())).map_err(failed)?;
     serde_json::to_value(taken).map_err(failed)
-}
-
-/// A client of the server; `None` if nobody listens where it would.
-pub(super) fn server(config: &Config) -> Result<Option<AdminClient>, u8> {
-    let mut address = config.admin.listen;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    match std::net::TcpStream::connect(address) {
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(None),
-        Err(error) => return Err(failed(format!("cannot reach {address}: {error}"))),
-    }
-    let token = match &config.admin.token {
-        Some(token) => token.expose().clone(),
-        None => {
-            let path = config.admin_token_file();
-            std::fs::read_to_string(&path)
-                .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?
-        }
-    };
-    // By the certificate itself: it is of another name than the address's.
-    let (scheme, trust) = match &config.admin.tls {
-        None => ("http", Trust::System),
-        Some(tls) => ("https", Trust::Certificate(&tls.certificate)),
-    };
-    // What the configuration names is an address of this machine.
-    let token = AdminToken::new(token.trim().to_owned());
-    let client = AdminClient::new(&format!("{scheme}://{address}"), trust, token, false);
-    client.map(Some).map_err(|error: ClientError| failed(error))
 }
 
 /// Makes a store of a backup.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::catalog::{Ended, ServerArguments, client, failed};
-use super::out::put;
+use super::out::{Ended, put, read};
+use super::server::ServerArguments;
 use super::{EXIT_FAILED, EXIT_OK};
 use crate::admin::Call;
 
@@ -15,9 +15,6 @@ pub struct StatusArguments {
     /// The file: NDJSON if its name ends in .ndjson or .jsonl, else CSV with a header. Columns:
     /// conversion_id, or advertiser, event and txn_id; status; amount, currency, event_time.
     file: PathBuf,
-    /// The admin listener, http://HOST:PORT or https://HOST:PORT.
-    #[arg(long)]
-    admin: String,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -29,22 +26,15 @@ pub fn status(arguments: &StatusArguments) -> u8 {
 
 fn sent(arguments: &StatusArguments) -> Result<u8, Ended> {
     let file = &arguments.file;
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| failed(format!("cannot read {}: {error}", file.display())))?;
+    let text = read(file)?;
     let is_json = file.extension().is_some_and(|kind| kind == "ndjson" || kind == "jsonl");
     let kind = if is_json { "application/x-ndjson" } else { "text/csv" };
     let call = Call { content: Some((kind, &text)), post: true, ..Call::default() };
-    let client = client(&arguments.admin, &arguments.server)?;
-    let answer = client.call("conversions/status", &call).map_err(failed)?;
-    if !answer.is_success() {
-        let said: Value = serde_json::from_str(&answer.text).unwrap_or_default();
-        let message = said["error"]["message"].as_str().unwrap_or_default();
-        return Err(failed(format!("the server answers {}: {message}", answer.status)));
-    }
-    put!("{}", answer.text);
+    let lines = arguments.server.server()?.call("conversions/status", &call)?;
+    put!("{lines}");
     let is_taken = |line: &str| {
         let said: Value = serde_json::from_str(line).unwrap_or_default();
         matches!(said["result"].as_str(), Some("updated" | "duplicate"))
     };
-    Ok(if answer.text.lines().all(is_taken) { EXIT_OK } else { EXIT_FAILED })
+    Ok(if lines.lines().all(is_taken) { EXIT_OK } else { EXIT_FAILED })
 }

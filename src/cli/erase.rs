@@ -2,11 +2,9 @@
 
 use serde_json::json;
 
-use super::backup::server;
-use super::catalog::{ServerArguments, client, failed};
-use super::out::say;
+use super::out::{Ended, failed, say};
 use super::serve::load_config;
-use super::verify::by_server_with;
+use super::server::{Access, Server};
 use super::{ConfigFile, EXIT_OK};
 
 /// What `erase` is told.
@@ -32,7 +30,7 @@ pub struct EraseArguments {
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
     #[command(flatten)]
-    server: ServerArguments,
+    access: Access,
 }
 
 /// Has the data erased, waits for the end, and prints how much it was.
@@ -40,10 +38,10 @@ pub fn run(arguments: &EraseArguments) -> u8 {
     erased(arguments).unwrap_or_else(|code| code)
 }
 
-fn erased(arguments: &EraseArguments) -> Result<u8, u8> {
-    let client = match &arguments.admin {
-        Some(address) => client(address, &arguments.server)?,
-        None => server(&load_config(arguments.config.config.as_deref())?)?
+fn erased(arguments: &EraseArguments) -> Result<u8, Ended> {
+    let server = match &arguments.admin {
+        Some(address) => arguments.access.server(address)?,
+        None => Server::configured(&load_config(arguments.config.config.as_deref())?)?
             .ok_or_else(|| failed("no server runs: it erases, so start it"))?,
     };
     let dry_run = arguments.dry_run;
@@ -53,9 +51,7 @@ fn erased(arguments: &EraseArguments) -> Result<u8, u8> {
         }
         _ => json!({"click_id": arguments.click, "dry_run": dry_run}),
     };
-    let body = body.to_string();
-    let content = Some(("application/json", &*body));
-    let done = by_server_with(&client, "erase", content)?;
+    let done = server.work("erase", Some(&body.to_string()))?;
     let said = if dry_run { "would be erased" } else { "erased" };
     say!("{said}: {} clicks, {} conversions", done["clicks"], done["conversions"]);
     for record in done["damaged"].as_array().into_iter().flatten() {

@@ -7,9 +7,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::catalog::{ServerArguments, client, failed};
-use super::out::say;
-use super::report::each_page;
+use super::out::{Ended, failed, say};
+use super::server::{ServerArguments, given};
 use super::{EXIT_FAILED, EXIT_OK};
 use crate::model::currency::Currency;
 use crate::model::ids::is_id;
@@ -23,9 +22,6 @@ const NUMBERS_FROM: usize = 4;
 /// Whose conversions, and of which time.
 #[derive(clap::Args)]
 pub struct FraudArguments {
-    /// The admin listener, http://HOST:PORT or https://HOST:PORT.
-    #[arg(long, value_name = "URL")]
-    admin: String,
     #[command(flatten)]
     server: ServerArguments,
     /// Reported at or after this time: a date, which begins in UTC, or RFC 3339.
@@ -77,15 +73,15 @@ pub fn run(arguments: &FraudArguments) -> u8 {
     printed(arguments).unwrap_or_else(|code| code)
 }
 
-fn printed(arguments: &FraudArguments) -> Result<u8, u8> {
-    let client = client(&arguments.admin, &arguments.server)?;
-    let times = [("from", arguments.from), ("to", arguments.to)];
-    let times = times.iter().filter_map(|(name, time)| Some((*name, (*time)?.to_string())));
-    let ids = [("offer", &arguments.offer), ("affiliate", &arguments.affiliate)];
-    let ids = ids.iter().filter_map(|(name, id)| Some((*name, (*id).clone()?)));
-    let asked: Vec<_> = times.chain(ids).map(|(name, value)| format!("{name}={value}")).collect();
+fn printed(arguments: &FraudArguments) -> Result<u8, Ended> {
+    let asked = given([
+        ("from", arguments.from.map(|time| time.to_string())),
+        ("to", arguments.to.map(|time| time.to_string())),
+        ("offer", arguments.offer.clone()),
+        ("affiliate", arguments.affiliate.clone()),
+    ]);
     let mut table = Table::default();
-    each_page(&client, &format!("fraud?{}", asked.join("&")), |page| {
+    arguments.server.server()?.each_page(&format!("fraud?{asked}"), |page| {
         table.add(page).ok_or_else(|| failed("the answer is no report"))
     })?;
     table.print();

@@ -3,26 +3,16 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::catalog::{ServerArguments, client, failed};
 use super::fraud::{id, moment};
-use super::ledger::succeeded;
-use super::out::say;
-use super::report::{each_page, encoded};
-use super::verify::by_server_with;
+use super::out::{Ended, failed, say};
+use super::server::{ServerArguments, encoded, given};
 use super::{EXIT_FAILED, EXIT_OK};
-use crate::admin::Call;
-
-/// Rows that are asked for at once.
-const PAGE_ROWS: &str = "limit=1000";
 
 /// What `trace` is told.
 #[derive(clap::Args)]
 pub struct TraceArguments {
     /// A click ID, a conversion ID, a txn_id or a customer's ID.
     id: String,
-    /// The admin listener, http://HOST:PORT.
-    #[arg(long, value_name = "URL")]
-    admin: String,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -30,9 +20,6 @@ pub struct TraceArguments {
 /// Of which time, and whose.
 #[derive(clap::Args)]
 pub struct InboundArguments {
-    /// The admin listener, http://HOST:PORT.
-    #[arg(long, value_name = "URL")]
-    admin: String,
     #[command(flatten)]
     server: ServerArguments,
     /// Received at or after this time: a date, which begins in UTC, or RFC 3339.
@@ -64,9 +51,6 @@ pub struct InboundArguments {
 /// Which refused postbacks are judged again.
 #[derive(clap::Args)]
 pub struct ReprocessArguments {
-    /// The admin listener, http://HOST:PORT.
-    #[arg(long, value_name = "URL")]
-    admin: String,
     #[command(flatten)]
     server: ServerArguments,
     /// Received at or after this time: a date, which begins in UTC, or RFC 3339.
@@ -91,11 +75,8 @@ pub fn trace(arguments: &TraceArguments) -> u8 {
     traced(arguments).unwrap_or_else(|code| code)
 }
 
-fn traced(arguments: &TraceArguments) -> Result<u8, u8> {
-    let client = client(&arguments.admin, &arguments.server)?;
-    let path = format!("trace/{}", encoded(&arguments.id));
-    let answer = succeeded(client.call(&path, &Call::default()).map_err(failed)?)?;
-    let trace: Value = serde_json::from_str(&answer.text).map_err(failed)?;
+fn traced(arguments: &TraceArguments) -> Result<u8, Ended> {
+    let trace = arguments.server.server()?.ask(&format!("trace/{}", encoded(&arguments.id)))?;
     say!("{}", serde_json::to_string_pretty(&trace).map_err(failed)?);
     Ok(EXIT_OK)
 }
@@ -105,10 +86,9 @@ pub fn list(arguments: &InboundArguments) -> u8 {
     listed(arguments).unwrap_or_else(|code| code)
 }
 
-fn listed(arguments: &InboundArguments) -> Result<u8, u8> {
-    let client = client(&arguments.admin, &arguments.server)?;
+fn listed(arguments: &InboundArguments) -> Result<u8, Ended> {
     let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
-    let asked = [
+    let asked = given([
         ("from", time(arguments.from)),
         ("to", time(arguments.to)),
         ("result", arguments.result.clone()),
@@ -117,10 +97,8 @@ fn listed(arguments: &InboundArguments) -> Result<u8, u8> {
         ("txn_id", arguments.txn_id.clone()),
         ("customer_id", arguments.customer_id.clone()),
         ("click_id", arguments.click_id.clone()),
-    ];
-    let asked = asked.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-    let asked: String = asked.map(|(name, value)| format!("&{name}={}", encoded(value))).collect();
-    each_page(&client, &format!("inbound?{PAGE_ROWS}{asked}"), |page| {
+    ]);
+    arguments.server.server()?.each_page(&format!("inbound?limit=1000{asked}"), |page| {
         let items = page["items"].as_array().ok_or_else(|| failed("the answer is no page"))?;
         items.iter().for_each(|item| say!("{item}"));
         let damaged = page["damaged"].as_array().into_iter().flatten();
@@ -135,8 +113,8 @@ pub fn reprocess(arguments: &ReprocessArguments) -> u8 {
     reprocessed(arguments).unwrap_or_else(|code| code)
 }
 
-fn reprocessed(arguments: &ReprocessArguments) -> Result<u8, u8> {
-    let client = client(&arguments.admin, &arguments.server)?;
+fn reprocessed(arguments: &ReprocessArguments) -> Result<u8, Ended> {
+    let server = arguments.server.server()?;
     // The end is the same for all jobs, so that the last one ends.
     let to = arguments.to.unwrap_or_else(Timestamp::now);
     let mut asked = json!({
@@ -147,8 +125,7 @@ fn reprocessed(arguments: &ReprocessArguments) -> Result<u8, u8> {
         "apply": arguments.apply,
     });
     loop {
-        let content = Some(("application/json", &*asked.to_string()));
-        let result = by_server_with(&client, "reprocess", content)?;
+        let result = server.work("reprocess", Some(&asked.to_string()))?;
         print(&result);
         if let Some(why) = result["stopped"].as_str() {
             eprintln!("stopped: {why}; run it again to go on");

@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::catalog::{ServerArguments, client, failed, refused};
-use super::out::say;
+use super::out::{Ended, failed, read, say};
+use super::server::{Access, Server};
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
-use crate::admin::{Answer, Call};
+use crate::admin::Call;
 use crate::click_id::RecordId;
 use crate::ledger;
 use crate::limits::VERIFY_CACHE_BYTES;
@@ -24,7 +24,7 @@ pub struct StoreArguments {
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
     #[command(flatten)]
-    server: ServerArguments,
+    access: Access,
 }
 
 /// A store that a command was pointed to.
@@ -32,7 +32,7 @@ pub enum Source {
     /// Opened to be read.
     Archive(Archive),
     /// Behind a server's admin listener.
-    Server(crate::admin::AdminClient),
+    Server(Server),
 }
 
 impl StoreArguments {
@@ -40,13 +40,13 @@ impl StoreArguments {
     ///
     /// # Errors
     /// The exit code; why is printed.
-    pub fn open(&self) -> Result<Source, u8> {
+    pub fn open(&self) -> Result<Source, Ended> {
         match (&self.store, &self.admin) {
             (Some(path), _) => {
                 let opened = Archive::open(&database_folder(path), VERIFY_CACHE_BYTES);
                 opened.map(Source::Archive).map_err(failed)
             }
-            (None, Some(address)) => client(address, &self.server).map(Source::Server),
+            (None, Some(address)) => self.access.server(address).map(Source::Server),
             (None, None) => {
                 eprintln!("say which store: --store PATH, or --admin URL --token-file FILE");
                 Err(EXIT_MISTAKES)
@@ -60,7 +60,7 @@ pub fn prove(arguments: &StoreArguments, conversion: &str) -> u8 {
     proved(arguments, conversion).unwrap_or_else(|code| code)
 }
 
-fn proved(arguments: &StoreArguments, conversion: &str) -> Result<u8, u8> {
+fn proved(arguments: &StoreArguments, conversion: &str) -> Result<u8, Ended> {
     let Some(id) = RecordId::parse(conversion.as_bytes()) else {
         eprintln!("{conversion:?} is not a conversion ID: 22 characters of 0-9A-Za-z");
         return Err(EXIT_MISTAKES);
@@ -70,22 +70,12 @@ fn proved(arguments: &StoreArguments, conversion: &str) -> Result<u8, u8> {
             let proof = ledger::prove(&archive.view(), id).map_err(failed)?;
             serde_json::to_string_pretty(&proof).map_err(failed)?
         }
-        Source::Server(client) => {
-            let path = format!("ledger/proofs/{conversion}");
-            let answer = client.call(&path, &Call::default()).map_err(failed)?;
-            succeeded(answer)?.text
+        Source::Server(server) => {
+            server.call(&format!("ledger/proofs/{conversion}"), &Call::default())?
         }
     };
     say!("{text}");
     Ok(EXIT_OK)
-}
-
-/// The answer, if it is a success; else prints what the server said.
-///
-/// # Errors
-/// The exit code.
-pub fn succeeded(answer: Answer) -> Result<Answer, u8> {
-    if answer.is_success() { Ok(answer) } else { Err(refused(&answer, Path::new("ledger"))) }
 }
 
 /// Checks a proof by itself and prints what it proves.
@@ -93,10 +83,8 @@ pub fn check(file: &Path) -> u8 {
     checked(file).unwrap_or_else(|code| code)
 }
 
-fn checked(file: &Path) -> Result<u8, u8> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| failed(format!("cannot read {}: {error}", file.display())))?;
-    let proof = serde_json::from_str(&text).map_err(|error| {
+fn checked(file: &Path) -> Result<u8, Ended> {
+    let proof = serde_json::from_str(&read(file)?).map_err(|error| {
         eprintln!("{}: not a proof: {error}", file.display());
         EXIT_FAILED
     })?;

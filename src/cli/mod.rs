@@ -12,6 +12,7 @@ mod ledger;
 mod out;
 mod report;
 mod serve;
+mod server;
 mod token;
 mod verify;
 
@@ -125,7 +126,7 @@ enum CatalogCommand {
         #[arg(long, value_name = "FILE|URL")]
         against: String,
         #[command(flatten)]
-        server: catalog::ServerArguments,
+        access: server::Access,
     },
     /// Brings a catalog into force at a running server that has no catalog file.
     Apply(catalog::ApplyArguments),
@@ -149,8 +150,8 @@ pub fn run() -> ExitCode {
         Command::Catalog(CatalogCommand::Check { file, config }) => {
             check::catalog(&file, config.config.as_deref())
         }
-        Command::Catalog(CatalogCommand::Diff { file, against, server }) => {
-            catalog::diff(&file, &against, &server)
+        Command::Catalog(CatalogCommand::Diff { file, against, access }) => {
+            catalog::diff(&file, &against, &access)
         }
         Command::Ledger(LedgerCommand::Prove { store, conversion }) => {
             ledger::prove(&store, &conversion)

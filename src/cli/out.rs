@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::process;
 
 use super::EXIT_FAILED;
@@ -9,6 +10,21 @@ use super::EXIT_FAILED;
 /// Exit code of a command whose output nobody reads any more: what a shell shows of a program that
 /// the signal SIGPIPE has ended.
 const EXIT_UNREAD: i32 = 141;
+
+/// A command's exit code, where it has printed why it ends.
+pub type Ended = u8;
+
+/// Prints why a command ends.
+pub fn failed(error: impl fmt::Display) -> Ended {
+    eprintln!("{error}");
+    EXIT_FAILED
+}
+
+/// The text of a file.
+pub fn read(path: &Path) -> Result<String, Ended> {
+    std::fs::read_to_string(path)
+        .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))
+}
 
 /// Prints, or ends the process where that is not possible.
 // Every command would else have to hand each failure to print up to main.
