@@ -6,7 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Starts logging to standard error at `level` (a filter such as `info` or `postbackd=debug`).
+/// Starts logging to standard error at `level` (a word, such as `info`), of this program alone: what
+/// libraries log is brought about by whoever sends something, as often as it likes, and holds what
+/// was sent.
 /// A second call changes nothing: the first one stays in force.
 pub fn init(format: LogFormat, level: &str) {
     let json = match format {
@@ -14,7 +16,7 @@ pub fn init(format: LogFormat, level: &str) {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::new(format!("off,postbackd={level}"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -135,10 +135,10 @@ impl Postbacks {
         Ok(())
     }
 
-    /// The conversions that a negative event names, the latest first: the one of its transaction;
-    /// or those of its customer that are pending or approved; or the latest of the click that is
-    /// approved, or else pending. None of either, then the latest, which says why. An old one means
-    /// none that was received since.
+    /// The conversions that a negative event names, the latest first: of its transaction the first
+    /// event's that is approved, or else pending; or those of its customer that are pending or
+    /// approved; or the latest of the click that is approved, or else pending. None of either, then
+    /// the first or the latest, which says why. An old one means none that was received since.
     async fn reversible(
         &self,
         verdict: &Verdict<'_>,
@@ -148,15 +148,18 @@ impl Postbacks {
         let advertiser = &*verdict.offer.advertiser.id;
         let request = received.as_received.request;
         if !txn_id.is_empty() {
+            let mut found = Vec::new();
             for event in events {
                 let claim = Claim::Transaction { advertiser, event, txn_id };
                 let receipt = request.receipt();
-                let found = self.dedup.find_settled(&self.store, claim, receipt).await?;
-                if let Some(known) = found {
-                    return Ok(vec![known.conversion]);
-                }
+                found.extend(self.dedup.find_settled(&self.store, claim, receipt).await?);
             }
-            return Ok(Vec::new());
+            let meant = found.iter().min_by_key(|known| match known.status {
+                Status::Approved => 0,
+                Status::Pending => 1,
+                _ => 2,
+            });
+            return Ok(meant.map(|known| known.conversion).into_iter().collect());
         }
         let page = if verdict.is_by_customer {
             let customer_id = verdict.customer_id;

@@ -54,7 +54,7 @@ pub fn changed<'a>(
         return Ok(None);
     };
     let event = catalog.offer(record.offer).and_then(|offer| offer.event(record.event));
-    if event.is_some_and(Event::is_negative) {
+    if record.is_negative() {
         // It has happened; nobody takes taking back back.
         return if heard.status == status { Ok(None) } else { Err(final_event()) };
     }

@@ -353,3 +353,17 @@ fn a_refusal_names_the_status_that_the_conversion_has() {
         }
     }
 }
+
+#[test]
+fn what_was_a_negative_event_stays_one_and_what_was_none_never_becomes_one() {
+    // The catalog may say otherwise by now.
+    for event in ["lenient", "refund", "gone"] {
+        let negative = record(event, "approved negative_event");
+        assert_eq!(outcome(&negative, "approved amount=50 network"), "", "{event}");
+        for status in ["rejected network", "reversed network"] {
+            assert_eq!(outcome(&negative, status), "illegal_transition", "{event} {status}");
+        }
+    }
+    let was_plain = record("refund", "pending postback");
+    assert_eq!(outcome(&was_plain, "rejected network"), "rejected upload 0.00 0.00");
+}

@@ -162,3 +162,52 @@ fn what_is_taken_back_while_it_is_pending_is_not_approved_by_its_advertiser() {
         assert_eq!((&kept["status"], &owed["payout"]), (&json!(status), &json!(payout)), "{txn}");
     }
 }
+
+#[test]
+fn of_several_events_of_a_transaction_what_is_paid_is_taken_back_first() {
+    let catalog = r#"
+[[advertisers]]
+id = "acme"
+
+[[offers]]
+id = "casino"
+advertiser = "acme"
+url = "https://casino.example/?c={click_id}"
+[[offers.events]]
+id = "ftd"
+payout = { fixed = "10", currency = "USD" }
+[[offers.events]]
+id = "deposit"
+payout = { percent = "25", currency = "USD" }
+[[offers.events]]
+id = "refund"
+reverses = ["ftd", "deposit"]
+
+[[affiliates]]
+id = "pub-7"
+"#;
+    let server = Setup::new().catalog(catalog.to_owned()).start();
+    let both = |txn_id: &str, first: &str| {
+        let click = sell(&server, "casino", &format!("event=ftd&txn_id={txn_id}&status={first}"));
+        let deposit = format!("click_id={click}&event=deposit&txn_id={txn_id}&amount=200");
+        assert_eq!(acme(&server, &deposit).verdict(), (200, "accepted", ""));
+    };
+    let refund = |txn_id: &str, id: &str| {
+        let query = format!("event=refund&txn_id={txn_id}&reversal_id={id}");
+        assert_eq!(acme(&server, &query).verdict(), (200, "accepted", ""), "{query}");
+    };
+    both("rejected", "rejected");
+    refund("rejected", "R-1");
+    both("pending", "pending");
+    refund("pending", "R-2");
+    both("paid", "approved");
+    refund("paid", "R-3");
+    assert_eq!(states(&server, "ftd").last(), Some(&json!(["paid", "reversed", null])));
+    refund("paid", "R-4");
+    let deposits = ["rejected", "pending", "paid"].map(|txn_id| json!([txn_id, "reversed", null]));
+    assert_eq!(states(&server, "deposit"), deposits);
+    assert_eq!(states(&server, "ftd")[1], json!(["pending", "pending", null]));
+    assert_eq!(server.api("totals?status=approved")["payout"], "0.00");
+    let none_left = acme(&server, "event=refund&txn_id=paid&reversal_id=R-5");
+    assert_eq!(none_left.verdict(), (409, "refused", "illegal_transition"));
+}

@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use crate::harness::tls::{
-    Authority, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, RST_STREAM,
-    RawHttp2, WINDOW_UPDATE, frame, get, header, request_headers,
+    Authority, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, PING,
+    RST_STREAM, RawHttp2, WINDOW_UPDATE, frame, get, header, request_headers,
 };
 use crate::harness::{Answer, PATIENCE, Server, Setup, binary, eventually};
 
@@ -408,4 +408,33 @@ fn the_admin_listener_speaks_tls_and_http_2_and_the_command_line_trusts_whom_it_
     let (code, said) = run(&["check-config", "--config", "postbackd.toml"]);
     assert!(code == Some(0) && said.contains("TLS, admin listener: fine, valid until "), "{said}");
     assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
+fn nothing_that_is_sent_by_frames_is_ever_logged() {
+    let authority = Authority::new();
+    let server = authority.setup("server").key("log.level", "trace").start();
+    let client = authority.client(&["h2"]);
+    let request =
+        |target| frame(HEADERS, END_STREAM | END_HEADERS, 1, &request_headers("GET", target));
+    let farewell = [&[0; 8], b"jane.roe@mail.example".as_slice()].concat();
+    for frames in [
+        // Answers to what nobody asked, however many.
+        frame(PING, 1, 0, b"janeroe!").repeat(50),
+        request("/postback?customer_id=jane.roe@mail.example&note=a b"),
+        frame(GOAWAY, 0, 0, &farewell),
+    ] {
+        let mut raw = RawHttp2::open(&client, server.public, &[]);
+        raw.send(&frames).expect("sent");
+        // Whoever is answered was heard.
+        let _ = raw.send(&frame(PING, 0, 0, b"are you?"));
+        let is_answer = |raw: &mut RawHttp2| raw.receive().map_or(true, |it| it.0 == PING);
+        while !is_answer(&mut raw) {}
+    }
+    let log = server.log();
+    assert!(log.contains("serving"), "it logs: {log}");
+    let is_foreign =
+        |line: &&str| ["h2::", "hyper", "rustls", "jane"].iter().any(|it| line.contains(it));
+    let lines: Vec<_> = log.lines().filter(is_foreign).collect();
+    assert!(lines.is_empty(), "{lines:#?}");
 }
