@@ -217,8 +217,13 @@ fn cells(out: &mut String, by: &[Dimension], group: &Group) {
 }
 
 /// A text as a cell. One that a visitor chose must not be a formula where somebody opens the table:
-/// an apostrophe in front makes it a text.
+/// an apostrophe in front makes it a text. Nor may it speak to the terminal on which it is shown.
 fn cell(text: &str, visitors: bool) -> Cow<'_, str> {
+    let is_for_terminal = |c: char| c.is_control() && !matches!(c, '\t' | '\r' | '\n');
+    if visitors && text.contains(is_for_terminal) {
+        let text = text.replace(is_for_terminal, "\u{fffd}");
+        return Cow::Owned(cell(&text, visitors).into_owned());
+    }
     let is_formula = visitors && text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
     let mark = if is_formula { "'" } else { "" };
     if text.contains([',', '"', '\r', '\n', '\t']) {
@@ -248,6 +253,8 @@ mod tests {
         check("=HYPERLINK(\"x\",1)", "\"'=HYPERLINK(\"\"x\"\",1)\"");
         check("a,b", "\"a,b\"");
         check("a\nb", "\"a\nb\"");
+        check("\x1b]0;x\x07\u{9b}1A", "\u{fffd}]0;x\u{fffd}\u{fffd}1A");
+        check("\x1b,\t", "\"\u{fffd},\t\"");
         assert_eq!(cell("-offer", false), "-offer");
     }
 

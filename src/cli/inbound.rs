@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::fraud::{id, moment};
-use super::out::{Ended, failed, say};
+use super::out::{Ended, failed, for_terminal, say};
 use super::server::{ServerArguments, encoded, given};
 use super::{EXIT_FAILED, EXIT_OK};
 
@@ -77,7 +77,7 @@ pub fn trace(arguments: &TraceArguments) -> u8 {
 
 fn traced(arguments: &TraceArguments) -> Result<u8, Ended> {
     let trace = arguments.server.server()?.ask(&format!("trace/{}", encoded(&arguments.id)))?;
-    say!("{}", serde_json::to_string_pretty(&trace).map_err(failed)?);
+    say!("{}", for_terminal(&serde_json::to_string_pretty(&trace).map_err(failed)?));
     Ok(EXIT_OK)
 }
 
@@ -100,7 +100,7 @@ fn listed(arguments: &InboundArguments) -> Result<u8, Ended> {
     ]);
     arguments.server.server()?.each_page(&format!("inbound?limit=1000{asked}"), |page| {
         let items = page["items"].as_array().ok_or_else(|| failed("the answer is no page"))?;
-        items.iter().for_each(|item| say!("{item}"));
+        items.iter().for_each(|item| say!("{}", for_terminal(&item.to_string())));
         let damaged = page["damaged"].as_array().into_iter().flatten();
         damaged.for_each(|key| eprintln!("passed over, because it is damaged: inbound {key}"));
         Ok(())

@@ -39,6 +39,16 @@ pub fn print(text: fmt::Arguments<'_>) {
     process::exit(EXIT_FAILED.into());
 }
 
+/// Text that is JSON, with nothing in it that a terminal would take for a command: JSON itself lets
+/// some of them stand.
+pub fn for_terminal(json: &str) -> String {
+    let escaped = |out: String, c: char| match c {
+        '\u{7f}'..='\u{9f}' => out + &format!("\\u{:04x}", u32::from(c)),
+        c => out + c.encode_utf8(&mut [0; 4]),
+    };
+    json.chars().fold(String::with_capacity(json.len()), escaped)
+}
+
 /// As `print!`.
 macro_rules! put {
     ($($text:tt)*) => { $crate::cli::out::print(format_args!($($text)*)) };
@@ -53,3 +63,13 @@ macro_rules! say {
 }
 
 pub(super) use {put, say};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_speak_to_a_terminal_is_escaped() {
+        assert_eq!(for_terminal("{\"a\":\"ä\u{9b}31m\u{7f}\"}"), r#"{"a":"ä\u009b31m\u007f"}"#);
+    }
+}

@@ -40,7 +40,7 @@ pub(super) async fn serve(
             .serve_connection(TokioIo::new(stream), service)
     );
     let result = drain.serve(connection, |connection| connection.graceful_shutdown()).await;
-    ended(result);
+    ended(&router, result);
 }
 
 /// The same in HTTP/2.
@@ -56,11 +56,14 @@ pub(super) async fn serve_http2(
         let response = respond(&router, peer, request);
         async move { Ok::<_, Infallible>(response.await) }
     });
-    ended(http2::serve(stream, service, allowance, &drain).await);
+    ended(&router, http2::serve(stream, service, allowance, &drain).await);
 }
 
-fn ended(result: hyper::Result<()>) {
+fn ended(router: &Router, result: hyper::Result<()>) {
     if let Err(error) = result {
+        if error.is_parse() {
+            router.metrics.connections.not_http.increment(1);
+        }
         // Clients that break off or send no HTTP are everyday business, not ours to report.
         // Of whom is nobody's business.
         tracing::debug!(%error, "connection ended early");

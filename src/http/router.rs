@@ -394,11 +394,15 @@ fn body_kind<'b>(headers: &HeaderMap, body: &'b Bytes) -> Result<Body<'b>, Refus
     }
     const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    let is_object = body.trim_ascii_start().starts_with(b"{");
+    // An array is no postback; as a form it would be the name of one parameter, secrets and all.
+    let is_json = matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
     let declared = text(headers, &CONTENT_TYPE);
     let kind = declared.split(';').next().unwrap_or_default().trim();
     if kind.is_empty() || kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        Ok(if is_object { Body::Json(body) } else { Body::Form(body) })
+        // Programs that send lines end them.
+        let form = body.strip_suffix(b"\n").unwrap_or(body);
+        let form = form.strip_suffix(b"\r").unwrap_or(form);
+        Ok(if is_json { Body::Json(body) } else { Body::Form(form) })
     } else if kind.eq_ignore_ascii_case("application/json") {
         Ok(Body::Json(body))
     } else {

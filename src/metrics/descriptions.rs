@@ -138,6 +138,12 @@ pub const DESCRIPTIONS: &[Description] = &[
         "reason",
         "Connections closed before the first request, by limit or for want of a proxy's word.",
     ),
+    metric(
+        Counter,
+        "postbackd_requests_malformed_total",
+        "",
+        "Requests that are no HTTP, answered with 400 and nothing else known of them: a blank, a < or a byte beyond ASCII in a URL that was not encoded, or no HTTP at all.",
+    ),
     metric(Gauge, "postbackd_connections", "", "Connections open on the public listener."),
     metric(
         Counter,

@@ -298,6 +298,8 @@ pub struct ConnectionMetrics {
     pub proxy_malformed: Counter,
     /// Requests of which a trusted proxy's `X-Forwarded-For` does not say whose they are.
     pub forwarded_unreadable: Counter,
+    /// Connections that ended with what is no HTTP request.
+    pub not_http: Counter,
     /// TLS handshakes that succeeded.
     pub handshakes_completed: Counter,
     /// TLS handshakes that failed.
@@ -320,6 +322,7 @@ impl ConnectionMetrics {
             proxy_untrusted: refused("proxy_untrusted"),
             proxy_malformed: refused("proxy_malformed"),
             forwarded_unreadable: counter!("postbackd_forwarded_unreadable_total"),
+            not_http: counter!("postbackd_requests_malformed_total"),
             handshakes_completed: shaken("completed"),
             handshakes_failed: shaken("failed"),
             handshakes_late: shaken("late"),

@@ -157,19 +157,25 @@ fn has_area(bytes: &[u8]) -> bool {
 
 /// The length of a number at the start of `bytes`: enough digits, perhaps with separators.
 fn phone_bytes(bytes: &[u8]) -> Option<usize> {
-    let (mut digits, mut end) = (0, 0);
+    let (mut digits, mut end, mut number) = (0, 0, None);
     for (at, byte) in bytes.iter().enumerate() {
         match byte {
             // Visitors choose the text: no further than a number can go.
-            b'0'..=b'9' if digits >= *PHONE_DIGITS.end() => return None,
-            b'0'..=b'9' => (digits, end) = (digits + 1, at + 1),
+            b'0'..=b'9' if digits >= *PHONE_DIGITS.end() => break,
+            b'0'..=b'9' => {
+                (digits, end) = (digits + 1, at + 1);
+                // A date or another number may follow it, which are no part of it.
+                let ends = bytes.get(end).is_none_or(|byte| !byte.is_ascii_alphanumeric());
+                if ends && PHONE_DIGITS.contains(&digits) {
+                    number = Some(end);
+                }
+            }
             // Two separators, as in `) `, and no more.
             b' ' | b'-' | b'.' | b'(' | b')' | b'/' if at < end + 2 => {}
             _ => break,
         }
     }
-    let ends = bytes.get(end).is_none_or(|byte| !byte.is_ascii_alphanumeric());
-    (PHONE_DIGITS.contains(&digits) && ends).then_some(end)
+    number
 }
 
 /// Whether a value is nothing but a telephone number, by whatever writing.
@@ -222,6 +228,9 @@ mod tests {
         check("+1 (555) 123-4567", "(phone)");
         check("(555) 123-4567", "(phone)");
         check("tel:+15551234567;ext=1", "tel:(phone);ext=1");
+        check("+491701234567 2026-11-27", "(phone) 2026-11-27");
+        check("+491701234567/01701234567", "(phone)/01701234567");
+        check("call +491701234567 5pm", "call (phone) 5pm");
     }
 
     #[test]

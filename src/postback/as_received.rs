@@ -131,7 +131,7 @@ impl AsReceived<'_> {
             && self.fields.is_some_and(is_known)
             && encoded.len() < INBOUND_TEXT_BYTES_MAX / 2
             && memchr::memchr3(b'@', b'%', b'+', encoded).is_none()
-            && memchr::memchr(b'(', encoded).is_none()
+            && memchr::memchr2(b'(', b'?', encoded).is_none()
     }
 }
 
@@ -171,8 +171,9 @@ impl Text<'_, '_> {
             self.flags |= inbound_flags::CUT;
             return;
         }
-        let (masked_name, masked) = (mask(name), mask_named(name, value));
-        let is_masked = masked_name.is_some() || masked.is_some();
+        let public = self.before_secret(value);
+        let (masked_name, masked) = (mask(name), mask_named(name, public));
+        let is_masked = masked_name.is_some() || masked.is_some() || public != value;
         let before = self.out.len();
         self.separate();
         match sent.filter(|(name, value)| !is_masked && name.is_ascii() && value.is_ascii()) {
@@ -184,7 +185,7 @@ impl Text<'_, '_> {
             None => {
                 encode_into(masked_name.as_deref().unwrap_or(name).as_bytes(), self.out);
                 self.out.push(b'=');
-                encode_into(masked.as_deref().unwrap_or(value).as_bytes(), self.out);
+                encode_into(masked.as_deref().unwrap_or(public).as_bytes(), self.out);
             }
         }
         if self.out.len() - self.start > INBOUND_TEXT_BYTES_MAX {
@@ -195,9 +196,20 @@ impl Text<'_, '_> {
         }
     }
 
-    /// Whatever its case, and as a page writes it: `&amp;token=` hides no less than `&token=`.
+    /// A value as far as no secret stands in it: many put `?token=` behind a URL that has its `?`.
+    fn before_secret<'v>(&self, value: &'v str) -> &'v str {
+        let begins_one = |at: &usize| {
+            let name = value[at + 1..].split_once('=').map(|(name, _)| name);
+            name.is_some_and(|name| self.hides(name))
+        };
+        let begin = memchr::memchr2_iter(b'?', b'&', value.as_bytes()).find(begins_one);
+        begin.map_or(value, |at| &value[..at])
+    }
+
+    /// Whatever its case, as a page writes it, and behind a second question mark: `&amp;token=` and
+    /// `??token=` hide no less than `&token=`.
     fn hides(&self, name: &str) -> bool {
-        let name = name.trim_start_matches("amp;");
+        let name = name.trim_start_matches('?').trim_start_matches("amp;");
         let is_secret = |(field, theirs): &(Field, String)| {
             field.is_secret() && theirs.eq_ignore_ascii_case(name)
         };

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::placeholder::is_nothing;
+use super::placeholder::{is_nobody, is_unfilled};
 use crate::catalog::Advertiser;
 use crate::limits::{
     CUSTOM_PARAMETERS_MAX, NAME_BYTES_MAX, PARAMETERS_MAX, TXN_ID_BYTES_MAX, VALUE_BYTES_MAX,
@@ -125,7 +125,7 @@ impl<'a> Fields<'a> {
             return Err(Refusal::BadEncoding);
         }
         // No reason to lose a sale that has its click.
-        if field == Field::CustomerId && is_nothing(&value) {
+        if field == Field::CustomerId && is_nobody(&value) {
             return Ok(());
         }
         self.has_secret |= field.is_secret();
@@ -193,8 +193,12 @@ impl<'a> Fields<'a> {
     /// wants to ask is taken at his word.
     #[must_use]
     pub fn is_dry_run(&self) -> bool {
-        let is_no = |said: &str| NO.iter().any(|no| said.eq_ignore_ascii_case(no));
-        self.get(Field::DryRun).is_some_and(|said| !is_no(said))
+        self.get(Field::DryRun).is_some_and(|said| !is_no(said) && !is_unfilled(said))
+    }
+
+    /// Whether a template left it open if it is a dry run.
+    pub fn leaves_dry_run_open(&self) -> bool {
+        self.get(Field::DryRun).is_some_and(|said| !is_no(said) && is_unfilled(said))
     }
 
     /// What is stored as given: `sub1`..`sub10` and the custom parameters.
@@ -202,6 +206,10 @@ impl<'a> Fields<'a> {
         let subs = Field::SUBS.iter().filter_map(|sub| Some((sub.as_str(), self.get(*sub)?)));
         subs.chain(self.custom())
     }
+}
+
+fn is_no(said: &str) -> bool {
+    NO.iter().any(|no| said.eq_ignore_ascii_case(no))
 }
 
 const fn longest(field: Field) -> usize {

@@ -22,10 +22,17 @@ pub(super) fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Res
         Field::Status,
         Field::CustomerId,
     ] {
-        let is_unfilled = |value| is_placeholder(value) || is_id(field) && is_unfilled_id(value);
+        let is_unfilled = |value| {
+            is_placeholder(value)
+                || is_id(field) && is_unfilled_id(value)
+                || is_of_order(field) && is_no_order(value)
+        };
         if fields.get(field).is_some_and(is_unfilled) {
             return Err(hints::unresolved_macro(field, &sender.names));
         }
+    }
+    if fields.leaves_dry_run_open() {
+        return Err(hints::unresolved_macro(Field::DryRun, &sender.names));
     }
     Ok(())
 }
@@ -33,6 +40,16 @@ pub(super) fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Res
 /// Whether anything is taken for a value of it: the others are numbers and words that are known.
 const fn is_id(field: Field) -> bool {
     matches!(field, Field::ClickId | Field::TxnId | Field::ReversalId | Field::CustomerId)
+}
+
+/// Whether it is the advertiser's ID of something that happened.
+const fn is_of_order(field: Field) -> bool {
+    matches!(field, Field::TxnId | Field::ReversalId)
+}
+
+/// Whether a word was not filled in.
+pub(super) fn is_unfilled(value: &str) -> bool {
+    is_placeholder(value) || is_nothing(value)
 }
 
 fn is_placeholder(value: &str) -> bool {
@@ -66,15 +83,36 @@ fn is_underscored(value: &str) -> bool {
 const NOTHING: [&str; 7] = ["null", "undefined", "none", "nil", "nan", "(null)", "false"];
 
 /// Whether it is such a word.
-pub(super) fn is_nothing(value: &str) -> bool {
+fn is_nothing(value: &str) -> bool {
     NOTHING.iter().any(|word| value.eq_ignore_ascii_case(word))
+}
+
+/// Whether it names no customer: shops call their guests 0, devices that do not want to be known
+/// have an ID of zeros.
+pub(super) fn is_nobody(value: &str) -> bool {
+    is_nothing(value) || is_zeros(value) || value == "-1"
+}
+
+/// Whether no order has such an ID: what was never numbered, or a prefix before a word of
+/// [`NOTHING`], as in `ORD-undefined`.
+fn is_no_order(value: &str) -> bool {
+    let last = value.rsplit(['-', '_']).next().unwrap_or_default();
+    is_zeros(value)
+        || value.eq_ignore_ascii_case("n/a")
+        || ["undefined", "null"].iter().any(|word| last.eq_ignore_ascii_case(word))
+}
+
+/// `0`, `000`, `00000000-0000-0000-0000-000000000000`.
+fn is_zeros(value: &str) -> bool {
+    value.contains('0') && value.bytes().all(|byte| matches!(byte, b'0' | b'-'))
 }
 
 fn names_a_macro(value: &[u8]) -> bool {
     memchr::memchr_iter(b'{', value).any(|at| {
         let rest = &value[at + 1..];
         let name = memchr::memchr(b'}', rest).map(|end| &rest[..end]);
-        name.is_some_and(|name| is_name(name) && !is_guid(name))
+        // Some write blanks about it: `{{ order.id }}`.
+        name.is_some_and(|name| is_name(name.trim_ascii()) && !is_guid(name))
     })
 }
 
@@ -102,6 +140,7 @@ mod tests {
 
     #[test]
     fn what_a_template_leaves_behind_is_told_from_what_it_was_filled_with() {
+        let guid = "AF2504E0-4F89-11d3-9a0c-0305E82C3301";
         let check = |value: &str, of_any: bool, of_an_id: bool| {
             assert_eq!(
                 (is_placeholder(value), is_unfilled_id(value)),
@@ -129,16 +168,27 @@ mod tests {
             "(null)",
             "false",
             "__ORDER_ID__",
+            "ORD-{{ order.id }}",
         ] {
             check(value, false, true);
         }
+        for value in ["0", "000", &guid.replace(|it: char| it != '-', "0"), "n/a", "N/A"]
+            .into_iter()
+            .chain(["ORD-undefined", "ord_null", "a-b-NULL"])
+        {
+            assert!(is_no_order(value), "{value}");
+        }
+        for value in ["", "-", "--", "10", "A0", "0-1", "na", "undefined-1", "annul", "A-nullable"]
+        {
+            assert!(!is_no_order(value), "{value}");
+        }
+        assert!(is_nobody("0") && is_nobody("-1") && is_nobody("None") && !is_nobody("7"));
         for value in [
             "A-1", "#", "%", "{", "Nonesuch", "nullable", "__", "____", "__a__", "__7__", "A{1}",
             "A{", "A{}", "A{b", "A{b c}",
         ] {
             check(value, false, false);
         }
-        let guid = "AF2504E0-4F89-11d3-9a0c-0305E82C3301";
         check(&format!("{{{guid}}}"), false, false);
         check(&format!("A-{{{guid}}}"), false, false);
         check(&format!("{{{}}}", &guid[1..]), true, true);

@@ -323,7 +323,7 @@ fn a_flood_leaves_a_sample_and_its_number_and_hides_no_other_reason() {
     let server = start();
     let click = click(&server, "acme", "one");
     let mut connection = server.connect();
-    for n in 0..2500 {
+    for n in 1..=2500 {
         let target = format!("/postback?click_id=nonsense&txn_id={n}");
         connection.request("GET", &target, "").expect("an answer");
     }

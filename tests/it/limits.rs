@@ -67,7 +67,7 @@ fn clicks_over_an_addresss_limit_go_to_the_fallback_and_are_not_recorded() {
     assert!(is_taken("2001:db8:0:1::6"));
     // Postbacks are counted apart, here not at all.
     let click = server.click("id=sp7");
-    for n in 0..5 {
+    for n in 1..=5 {
         let target = format!("/postback?click_id={click}&event=sale&txn_id={n}");
         assert_eq!(from(&server, "203.0.113.1", &target).status, 200);
     }

@@ -70,6 +70,10 @@ fn every_refusal_has_its_status_and_its_reason_however_it_is_sent() {
         (format!("click_id={click}&event=sale&amount=%7Bamount%7D"), 400, "unresolved_macro"),
         (format!("click_id={click}&event=sale&txn_id=ORD-%7Border%7D"), 400, "unresolved_macro"),
         (format!("click_id={click}&event=sale&txn_id=undefined"), 400, "unresolved_macro"),
+        (format!("click_id={click}&event=sale&txn_id=0"), 400, "unresolved_macro"),
+        (format!("click_id={click}&event=sale&txn_id=A-null"), 400, "unresolved_macro"),
+        (format!("click_id={click}&event=sale&dry_run=%7Bdry_run%7D"), 400, "unresolved_macro"),
+        (format!("click_id={click}&event=sale&dry_run=null"), 400, "unresolved_macro"),
         (format!("click_id={click}&event=sale&txn_id=NULL"), 400, "unresolved_macro"),
         (format!("click_id={forged}&event=sale"), 404, "forged_click_id"),
         (format!("click_id={click}"), 400, "missing_event"),
@@ -546,4 +550,44 @@ fn a_click_of_another_network_is_forged() {
     let (one, other) = (Server::start(), Server::start());
     let answer = other.postback(&format!("click_id={}&event=sale", one.click("id=sp7")));
     assert_eq!(answer.verdict(), (404, "refused", "forged_click_id"));
+}
+
+#[test]
+fn a_form_that_ends_its_line_and_an_array_are_read_as_what_they_are() {
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    for (body, result) in [
+        ("event=sale&amount=5&txn_id=B-4", "accepted"),
+        ("event=sale&amount=5&txn_id=B-4\n", "duplicate"),
+        ("event=sale&txn_id=B-4&amount=5\r\n", "duplicate"),
+    ] {
+        let body = format!("click_id={click}&{body}");
+        assert_eq!(
+            post(&server, "/postback", FORM, &body).verdict(),
+            (200, result, ""),
+            "{body:?}"
+        );
+    }
+    let array = format!("[{{\"click_id\":\"{click}\",\"event\":\"sale\",\"token\":\"t0ken\"}}]");
+    let refused = post(&server, "/postback", FORM, &array);
+    assert_eq!(refused.verdict(), (400, "refused", "bad_encoding"));
+    let kept = crate::harness::eventually("the array in the log", || {
+        let rows = crate::inbound::log(&server, "result=refused");
+        (!rows.is_empty()).then_some(rows)
+    });
+    assert!(!json!(kept).to_string().contains("t0ken"), "{kept:?}");
+}
+
+#[test]
+fn what_is_no_request_is_counted() {
+    let server = Server::start();
+    for target in ["/postback?note=a b", "/postback?txn_id=<TXN>"] {
+        let mut connection = server.connect();
+        connection.send(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).expect("sent");
+        let said = connection.rest().expect("closed");
+        assert!(said.starts_with(b"HTTP/1.1 400"), "{said:?}");
+    }
+    crate::harness::eventually("both counted", || {
+        (server.metric("postbackd_requests_malformed_total") == 2.0).then_some(())
+    });
 }

@@ -57,7 +57,7 @@ fn clicks_and_postbacks_go_over_each_version_and_protocol() {
             let head = http2.request(Method::HEAD, "/c/sp7", &[], "").await.expect("an answer");
             assert_eq!((head.status, &*head.body), (302, &b""[..]));
             let click = click(&mut http2).await;
-            let query = format!("click_id={click}&event=sale&txn_id={round}");
+            let query = format!("click_id={click}&event=sale&txn_id=T-{round}");
             let answer = http2.get(&format!("/postback?{query}")).await.expect("an answer");
             assert_eq!(Answer::of(answer).verdict(), (200, "accepted", ""));
             let form = [("content-type", "application/x-www-form-urlencoded")];
