@@ -338,10 +338,12 @@ fn unnamed_event(offer: &Offer) -> Option<&Event> {
     if let Some(default) = &advertiser.default_event {
         return offer.event(default);
     }
-    match (advertiser.preset.dialect().unnamed, offer.events.as_slice()) {
-        (Unnamed::OnlyEvent, [only]) => Some(only),
-        _ => None,
+    if advertiser.preset.dialect().unnamed != Unnamed::OnlyEvent {
+        return None;
     }
+    // What takes others back is never meant unnamed.
+    let mut events = offer.events.iter().filter(|event| !event.is_negative());
+    events.next().filter(|_| events.next().is_none())
 }
 
 fn is_late(event: &Event, click_ms: u64, event_ms: u64) -> bool {

@@ -3,7 +3,7 @@
 use postbackd::model::preset::Preset;
 use serde_json::{Value, json};
 
-use crate::harness::{Response, Server, Setup, eventually};
+use crate::harness::{Answer, Response, Server, Setup, eventually};
 
 /// An advertiser for each preset, each with an offer of one event and an offer of two; and some
 /// with settings of their own.
@@ -660,4 +660,33 @@ fn the_paths_of_presets_take_nothing_from_the_paths_of_clicks() {
     }
     let post = server.connect().post("/SL2", "", b"transaction_id=x");
     assert_eq!(post.expect("an answer").header("x-postback-reason"), Some("malformed_click_id"));
+}
+
+#[test]
+fn a_negative_event_beside_the_only_one_leaves_it_the_only_one() {
+    let catalog = r#"
+[[advertisers]]
+id = "acme"
+preset = "everflow"
+
+[[offers]]
+id = "shoes"
+advertiser = "acme"
+url = "https://shoes.example/?c={click_id}"
+[[offers.events]]
+id = "sale"
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
+
+[[affiliates]]
+id = "pub-7"
+"#;
+    let server = Setup::new().catalog(catalog.to_owned()).start();
+    let click = server.click("offer=shoes&aff=pub-7");
+    for result in ["accepted", "duplicate"] {
+        let answer = Answer::of(server.get(&format!("/postback/acme?transaction_id={click}")));
+        assert_eq!(answer.verdict(), (200, result, ""));
+    }
+    assert_eq!(text(&server.conversions("")[0], "event"), "sale");
 }
