@@ -1,5 +1,5 @@
-//! Postbacks that name no click: their customer's binding says which it is, or else the known
-//! conversion of their transaction.
+//! Postbacks that name no click: the known conversion of their transaction says which it is, or
+//! else their customer's binding. A customer may have bought by another click than it is bound to.
 
 use super::answer::Answer;
 use super::decide::{Bound, Named};
@@ -80,9 +80,6 @@ impl Postbacks {
             return Ok(Lookup::Absent);
         };
         refuse_unresolved(fields, sender)?;
-        if let Some(customer) = &instead.customer {
-            return self.click_of_customer_now(customer, now_ms);
-        }
         for (claim, _) in instead.transactions(catalog) {
             let is_absent = !self.dedup.is_pending(&claim)
                 && self.dedup.known(&claim, Receipt::Now(now_ms)).is_none()
@@ -91,7 +88,10 @@ impl Postbacks {
                 return Ok(Lookup::Unknown);
             }
         }
-        Ok(Lookup::Absent)
+        match &instead.customer {
+            Some(customer) => self.click_of_customer_now(customer, now_ms),
+            None => Ok(Lookup::Absent),
+        }
     }
 
     /// As [`Postbacks::bound_now`], whatever has to be waited for, and also if the customer's
@@ -105,19 +105,15 @@ impl Postbacks {
     ) -> Result<Option<Bound>, Answer> {
         let Some(instead) = Instead::of(fields, sender, catalog) else { return Ok(None) };
         refuse_unresolved(fields, sender)?;
-        if let Some(customer) = &instead.customer
-            && let Some(bound) = self.click_of_customer(customer, request).await?
-        {
-            return Ok(Some(bound));
-        }
         if let Some(click) = self.click_of_transaction(&instead, catalog, request.receipt()).await?
         {
             let click = self.keyring.sign(click);
             return Ok(Some(Bound { click, named: Named::Transaction }));
         }
-        match instead.customer {
-            None => Ok(None),
-            Some(_) => Err(hints::unknown_customer(fields, sender, &self.keyring).into()),
+        let Some(customer) = &instead.customer else { return Ok(None) };
+        match self.click_of_customer(customer, request).await? {
+            Some(bound) => Ok(Some(bound)),
+            None => Err(hints::unknown_customer(fields, sender, &self.keyring).into()),
         }
     }
 

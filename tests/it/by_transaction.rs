@@ -211,3 +211,36 @@ id = "pub-7"
     let none_left = acme(&server, "event=refund&txn_id=paid&reversal_id=R-5");
     assert_eq!(none_left.verdict(), (409, "refused", "illegal_transition"));
 }
+
+#[test]
+fn a_customer_who_is_bound_to_another_click_does_not_hide_the_transaction() {
+    let mut server = Setup::new().catalog(CATALOG.to_owned()).start();
+    // Bound to a click of the club, whose refund takes no sales back.
+    sell(&server, "club", "event=deposit&txn_id=D-1&amount=50&customer_id=K-1");
+    let bought = sell(&server, "shoes", "event=sale&txn_id=T-1&amount=100&customer_id=K-1");
+    let of_both = "txn_id=T-1&customer_id=K-1";
+    for restart in [false, true] {
+        if restart {
+            server.kill();
+            server.start_again();
+        }
+        let again = acme(&server, &format!("event=sale&{of_both}&amount=100"));
+        assert_eq!(again.verdict(), (200, "duplicate", ""));
+        assert_eq!(again.word("click_id"), bought);
+    }
+    let approved = acme(&server, &format!("event=sale&{of_both}&status=approved"));
+    assert_eq!((approved.verdict(), approved.word("click_id")), ((200, "updated", ""), &*bought));
+    for result in ["accepted", "duplicate"] {
+        let refund = acme(&server, &format!("event=refund&{of_both}"));
+        assert_eq!((refund.verdict(), refund.word("click_id")), ((200, result, ""), &*bought));
+    }
+    assert_eq!(states(&server, "sale"), [json!(["T-1", "reversed", null])]);
+    assert_eq!(states(&server, "deposit"), [json!(["D-1", "approved", null])]);
+
+    // A transaction that is not known is the customer's.
+    let new = "event=deposit&txn_id=D-2&amount=10&customer_id=K-1";
+    for result in ["accepted", "duplicate"] {
+        assert_eq!(acme(&server, new).verdict(), (200, result, ""));
+    }
+    assert_eq!(server.conversions("txn_id=D-2")[0]["flags"], json!(["by_customer"]));
+}
