@@ -156,6 +156,8 @@ pub const CATALOG_TEXTS_BYTES_MAX: u64 = 256 << 20;
 pub const CATALOG_BYTES_MAX: usize = 256 << 20;
 /// Catalogs being sent, received or worked on at once; each takes a few times its size.
 pub const CATALOG_TRANSFERS_MAX: usize = 2;
+/// Answers of listings and look-ups that are made or sent at once, of up to about 10 MiB each.
+pub const ADMIN_ANSWERS_MAX: usize = 16;
 /// How long a catalog's transfer may take.
 pub const CATALOG_TRANSFER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Changes of one kind that a comparison of catalogs lists; the others are counted.

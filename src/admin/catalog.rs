@@ -13,7 +13,7 @@ use axum::{Extension, Json};
 use hyper::body::Body as _;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
@@ -142,7 +142,7 @@ pub async fn get(
     if wanted.is_none() && is_known(in_force) {
         return Ok((StatusCode::NOT_MODIFIED, tags(in_force)).into_response());
     }
-    let permit = permit(&state)?;
+    let permit = permit(&state.catalogs_sent)?;
     let format = format_asked(text_of(&headers, ACCEPT).unwrap_or_default());
     let (version, document) = off_the_loop(move || async move {
         let (version, document) = match wanted {
@@ -239,7 +239,7 @@ pub async fn put(
         return Err(LoadError::Stale(in_force).into());
     }
     let format = format_sent(text_of(&headers, CONTENT_TYPE).unwrap_or_default())?;
-    let permit = permit(&state)?;
+    let permit = permit(&state.catalogs_received)?;
     let document = Document { format, text: received(body).await? };
     if dry_run {
         compare(state, document, permit).await
@@ -309,8 +309,8 @@ where
 }
 
 /// The right to have a catalog in memory.
-fn permit(state: &AdminState) -> Result<OwnedSemaphorePermit, ApiError> {
-    Arc::clone(&state.catalog_transfers).try_acquire_owned().map_err(|_| ApiError::catalog_busy())
+fn permit(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+    Arc::clone(places).try_acquire_owned().map_err(|_| ApiError::catalog_busy())
 }
 
 async fn received(body: Body) -> Result<String, ApiError> {

@@ -137,6 +137,12 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "proofs_busy", message)
     }
 
+    /// 503: enough answers are being made or sent.
+    pub fn answers_busy() -> Self {
+        let message = "other answers are being made or sent; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "answers_busy", message)
+    }
+
     /// 503: enough reports are being made.
     pub fn reports_busy() -> Self {
         let message = "other reports are being made; try again";

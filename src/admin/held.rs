@@ -1,11 +1,10 @@
 //! A body that holds on to something until it was sent, or nobody wants it any more.
 
-use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use axum::body::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use axum::body::{Body, Bytes};
+use hyper::body::{Frame, SizeHint};
 
 use crate::limits::ADMIN_BODY_PIECE_BYTES;
 
@@ -13,37 +12,49 @@ use crate::limits::ADMIN_BODY_PIECE_BYTES;
 /// it has all of it, however long the client takes, and an HTTP/2 connection stays only as long as
 /// pieces are taken.
 pub struct Held<P> {
+    body: Body,
+    /// What has come of it and is not sent yet.
     rest: Bytes,
     _held: P,
 }
 
 impl<P> Held<P> {
-    /// Sends `text`, holding `held`.
-    pub fn new(text: String, held: P) -> Self {
-        Self { rest: Bytes::from(text), _held: held }
+    /// Sends `body`, holding `held`.
+    pub fn new(body: impl Into<Body>, held: P) -> Self {
+        Self { body: body.into(), rest: Bytes::new(), _held: held }
     }
 }
 
-impl<P: Unpin> Body for Held<P> {
+impl<P: Unpin> hyper::body::Body for Held<P> {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.rest.is_empty() {
-            return Poll::Ready(None);
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        while self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => frame,
+                end => return Poll::Ready(end),
+            };
+            match frame.into_data() {
+                Ok(data) => self.rest = data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
         }
         let piece = self.rest.len().min(ADMIN_BODY_PIECE_BYTES);
         Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
+        let whole = self.body.size_hint().exact();
+        whole.map_or_else(SizeHint::default, |more| {
+            SizeHint::with_exact(more + self.rest.len() as u64)
+        })
     }
 }

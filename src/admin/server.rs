@@ -5,7 +5,10 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::middleware::from_fn_with_state;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,6 +22,7 @@ use utoipa_axum::routes;
 
 use super::auth::{AdminTokens, Needs, require};
 use super::error::ApiError;
+use super::held::Held;
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
 use super::{
@@ -54,8 +58,13 @@ pub struct AdminState {
     pub catalog: Arc<ArcSwap<Catalog>>,
     /// Brings another one into force.
     pub source: Arc<CatalogSource>,
-    /// Catalogs that may be in memory beside the one in force.
-    pub catalog_transfers: Arc<Semaphore>,
+    /// Catalogs that may be sent at once.
+    pub catalogs_sent: Arc<Semaphore>,
+    /// Catalogs that may be received and worked on at once: whoever may only look keeps nobody from
+    /// it.
+    pub catalogs_received: Arc<Semaphore>,
+    /// Answers of what [`reads`] may be made and sent at once.
+    pub answers: Arc<Semaphore>,
     /// Changes conversions.
     pub postbacks: Postbacks,
     /// Uploads that may be worked on at once.
@@ -95,9 +104,9 @@ pub struct AdminState {
 /// Routes, each with its description: path, parameters and answers stand at the handler.
 type Routes = OpenApiRouter<Arc<AdminState>>;
 
-/// What any token may ask for. Every call of the API is in one of four lists, and that decides
-/// which role it needs, and whether it comes after the traffic. What is here changes nothing and
-/// keeps nobody else from anything.
+/// What any token may ask for. Every call of the API is in one of five lists, and that decides
+/// which role it needs, and whether it comes after the traffic. What is here changes nothing,
+/// and so many answers are in memory at once.
 fn reads() -> Routes {
     OpenApiRouter::default()
         .routes(routes!(lookup::click))
@@ -108,14 +117,17 @@ fn reads() -> Routes {
         .routes(routes!(customers::customer))
         .routes(routes!(totals::totals))
         .routes(routes!(fraud::report))
-        .routes(routes!(reports::report))
-        .routes(routes!(reports::refusals))
         .routes(routes!(ledger::balances))
         .routes(routes!(ledger::postings))
         .routes(routes!(ledger::proof))
         .routes(routes!(statements::statement))
         .routes(routes!(rates::get))
         .routes(routes!(audit::list))
+}
+
+/// As [`reads`], and so large that they have places of their own.
+fn large_reads() -> Routes {
+    OpenApiRouter::default().routes(routes!(reports::report)).routes(routes!(reports::refusals))
 }
 
 /// As [`reads`], and answered under whatever load: it costs next to nothing.
@@ -154,9 +166,10 @@ fn open() -> Routes {
 
 /// All routes; those of the API guarded for what each list needs: a role, and whether the traffic
 /// comes first.
-fn all(guard: impl Fn(Routes, Role, bool) -> Routes) -> Routes {
+fn all(hold: impl Fn(Routes) -> Routes, guard: impl Fn(Routes, Role, bool) -> Routes) -> Routes {
     let of = |routes, role, yields| guard(openapi::ask_for_token(routes, role), role, yields);
-    let api = of(reads(), Role::Read, true)
+    let api = of(hold(reads()), Role::Read, true)
+        .merge(of(large_reads(), Role::Read, true))
         .merge(of(light_reads(), Role::Read, false))
         .merge(of(writes(), Role::Write, true))
         .merge(of(light_writes(), Role::Write, false));
@@ -166,7 +179,7 @@ fn all(guard: impl Fn(Routes, Role, bool) -> Routes) -> Routes {
 /// The description of every route in OpenAPI 3.1, as JSON.
 #[must_use]
 pub fn description() -> String {
-    openapi::json(&openapi::complete(all(|routes, _, _| routes).into_openapi()))
+    openapi::json(&openapi::complete(all(|routes| routes, |routes, _, _| routes).into_openapi()))
 }
 
 fn routes(state: Arc<AdminState>) -> Router {
@@ -174,13 +187,28 @@ fn routes(state: Arc<AdminState>) -> Router {
         let needs = Needs { state: Arc::clone(&state), role, yields };
         routes.route_layer(from_fn_with_state(needs, require))
     };
-    let (routes, description) = all(guard).split_for_parts();
+    let hold = |routes: Routes| {
+        routes.route_layer(from_fn_with_state(Arc::clone(&state.answers), held_until_sent))
+    };
+    let (routes, description) = all(hold, guard).split_for_parts();
     let description = Description::of(&openapi::complete(description));
     routes
         .layer(Extension(description))
         .fallback(|| async { ApiError::not_found("no such path; see docs/api.md") })
         .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
         .with_state(state)
+}
+
+/// An answer that has a place in memory until it was sent, however slowly it is read.
+async fn held_until_sent(
+    State(places): State<Arc<Semaphore>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match places.try_acquire_owned() {
+        Ok(place) => next.run(request).await.map(|body| Body::new(Held::new(body, place))),
+        Err(_) => ApiError::answers_busy().into_response(),
+    }
 }
 
 /// Serves the admin listener until the drain begins; requests under way may finish.

@@ -104,7 +104,8 @@ fn is_no_order(value: &str) -> bool {
 
 /// `0`, `000`, `00000000-0000-0000-0000-000000000000`.
 fn is_zeros(value: &str) -> bool {
-    value.contains('0') && value.bytes().all(|byte| matches!(byte, b'0' | b'-'))
+    let zeros = value.bytes().filter(|byte| *byte == b'0').count();
+    zeros > 0 && (zeros == value.len() || zeros == 32 && is_guid(value.as_bytes()))
 }
 
 fn names_a_macro(value: &[u8]) -> bool {
@@ -178,7 +179,8 @@ mod tests {
         {
             assert!(is_no_order(value), "{value}");
         }
-        for value in ["", "-", "--", "10", "A0", "0-1", "na", "undefined-1", "annul", "A-nullable"]
+        for value in
+            ["", "-", "--", "10", "A0", "0-1", "0-0", "na", "undefined-1", "annul", "A-nullable"]
         {
             assert!(!is_no_order(value), "{value}");
         }

@@ -314,7 +314,7 @@ payout = "20"
     assert_eq!(money(&server), priced);
     // 11.00 are paid, so that 10.00 do not fit any more, and neither after a restart.
     let click = server.click("offer=limited&aff=pub-7");
-    for n in 0..2 {
+    for n in 1..=2 {
         let bonus = format!("/postback?click_id={click}&event=bonus&txn_id={n}");
         all_accepted(&server, &[bonus]);
         server.kill();
@@ -366,7 +366,7 @@ payout = "20"
     // 12.00 are paid, so that 10.00 do not fit any more, and neither after a restart.
     let click = server.click("offer=limited&aff=pub-7");
     let bonus = |n: u8| format!("/postback?click_id={click}&event=bonus&txn_id={n}");
-    for n in 0..2 {
+    for n in 1..=2 {
         all_accepted(&server, &[bonus(n)]);
         server.kill();
         server.start_again();
@@ -376,9 +376,9 @@ payout = "20"
     // A refund is not counted and makes no room; a smaller amount does.
     let refund = all[0].replace("event=sale", "event=refund");
     assert_eq!(send(&server, &refund), "accepted");
-    all_accepted(&server, &[bonus(2)]);
-    assert_eq!(send(&server, &format!("{}&amount=10&status=approved", all[1])), "updated");
     all_accepted(&server, &[bonus(3)]);
+    assert_eq!(send(&server, &format!("{}&amount=10&status=approved", all[1])), "updated");
+    all_accepted(&server, &[bonus(4)]);
     let bonuses = kept(&server, "event=bonus");
     let payouts: Vec<_> = bonuses.iter().map(|bonus| bonus[0].clone()).collect();
     assert_eq!(payouts, ["0.00", "0.00", "0.00", "10.00"]);

@@ -331,6 +331,8 @@ fn readers_who_take_their_time_hold_their_places() {
     // As long as they like, not only until all is handed on.
     std::thread::sleep(Duration::from_millis(300));
     assert!(busy());
+    // Who may only look keeps nobody from pausing an offer.
+    replace(&server, NO_OFFER);
     for mut reader in readers {
         let answer = reader.receive("GET").expect("an answer");
         assert_eq!((answer.status, answer.body.len()), (200, text.len()));

@@ -505,7 +505,8 @@ fn the_report_says_what_a_recount_of_all_conversions_says() {
         let late =
             if n % 5 == 0 { format!("&timestamp={}", now_ms() + 60_000) } else { String::new() };
         let clicked = click(&server, offer, headers);
-        let answer = server.postback(&format!("click_id={clicked}&event={event}&txn_id={n}{late}"));
+        let answer =
+            server.postback(&format!("click_id={clicked}&event={event}&txn_id=T-{n}{late}"));
         assert_eq!(answer.word("result"), "accepted");
         conversions.push((clicked, event, answer.word("conversion_id").to_owned()));
     }

@@ -358,7 +358,7 @@ fn what_waits_for_the_disk_alone_holds_no_place() {
     let click = server.click("id=sp7");
     server.await_commits(own + 1);
     server.disk().break_down(Fault::SyncsHang, None);
-    let body = |n: usize| format!("click_id={click}&event=sale&txn_id={n}");
+    let body = |n: usize| format!("click_id={click}&event=sale&txn_id=T-{n}");
     // One after the other: one source has one of these places.
     let mut posted: Vec<_> = (0..20)
         .map(|n| {
@@ -454,4 +454,39 @@ fn where_nothing_of_refused_postbacks_is_to_be_kept_each_is_counted_and_conversi
     assert_eq!(bytes("[inbound]\nrefused_per_day = \"512MiB\"\n"), 512 << 20);
     let report = config("[inbound]\nrefused_per_day = \"much\"\n").expect_err("no size");
     assert!(report.to_string().contains("is not a size"), "{report}");
+}
+
+#[test]
+fn answers_that_are_not_read_are_bounded_in_number() {
+    const ANSWERS_MAX: usize = 16;
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    let long: String = (1..=20).map(|n| format!("&own{n}={}", "x".repeat(350))).collect();
+    let mut connection = server.connect();
+    for n in 1..=1000 {
+        let target = format!("/postback?click_id={click}&event=sale&txn_id=T-{n}{long}");
+        let answer = connection.request("GET", &target, "").expect("an answer");
+        assert_eq!(answer.status, 200);
+    }
+    let page = "/api/v1/inbound?limit=1000&result=accepted";
+    let ask = || {
+        let stream = TcpStream::connect(server.admin).expect("it listens");
+        socket2::SockRef::from(&stream).set_recv_buffer_size(64 << 10).expect("a small one");
+        let answered = stream.try_clone().expect("a descriptor");
+        let mut reader = Connection::of(stream).expect("a socket");
+        reader.ask("GET", page, &format!("Authorization: Bearer {TOKEN}\r\n")).expect("sent");
+        assert_eq!(answered.peek(&mut [0]).expect("a first byte"), 1);
+        reader
+    };
+    let readers: Vec<_> = (0..ANSWERS_MAX).map(|_| ask()).collect();
+    let refused = server.admin(page);
+    let code = refused.json()["error"]["code"].clone();
+    assert_eq!((refused.status, code), (503, json!("answers_busy")));
+    // What is light, and the catalog, have places of their own.
+    assert_eq!(server.admin("/api/v1/catalog").status, 200);
+    for mut reader in readers {
+        let answer = reader.receive("GET").expect("an answer");
+        assert_eq!(answer.json()["items"].as_array().map(Vec::len), Some(1000));
+    }
+    assert_eq!(server.admin(page).status, 200);
 }

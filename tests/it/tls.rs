@@ -126,7 +126,7 @@ fn streams_of_one_connection_count_once_each() {
         let click = click(&mut http2).await;
         let mut sent = JoinSet::new();
         for number in 0..600 {
-            let target = format!("/postback?click_id={click}&event=sale&txn_id={}", number % 300);
+            let target = format!("/postback?click_id={click}&event=sale&txn_id=T-{}", number % 300);
             let mut http2 = http2.clone();
             sent.spawn(async move { Answer::of(http2.get(&target).await.expect("an answer")) });
         }
