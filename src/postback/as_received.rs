@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::body::{Body, each_json_member};
 use super::decide::{Asker, Verdict};
 use super::flow::{PostbackRequest, Postbacks, Received, Sent};
-use super::mapping::{Fields, Names};
+use super::mapping::{Fields, Names, asks_only};
 use super::sender::{Address, Sender};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
@@ -294,7 +294,14 @@ impl Postbacks {
         let sender = Sender::at_or_nobody(request.address, &catalog);
         let mut fields = Fields::default();
         let is_read = fields.read(&sender, request).is_ok();
-        if request.head || fields.is_dry_run() {
+        let owner = asker.click.and_then(|click| catalog.offer_by_number(click.offer()));
+        let own = owner.and_then(|offer| sender.of_click(&offer.advertiser));
+        // By the names of its advertiser it may only ask, too.
+        let asks = own.is_some_and(|own| {
+            let dry = |said: &str| asks_only(said).then_some(());
+            request.pick(&own.names, Field::DryRun, dry).is_some()
+        });
+        if request.head || fields.is_dry_run() || asks {
             return;
         }
         // Also behind what cannot be read: by its click it is found, and erased.

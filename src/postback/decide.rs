@@ -213,10 +213,52 @@ pub enum Named {
     Transaction,
 }
 
-/// Judges a postback by the catalog in force. `bound` is there if it names a customer or a known
+/// Of which click a postback speaks, and by whose names.
+#[derive(Clone, Copy)]
+pub struct Meant<'a> {
+    /// The click, verified.
+    pub click: ClickId,
+    /// Its offer.
+    pub offer: &'a Offer,
+    /// Flags with which its sender was admitted.
+    pub admitted: u32,
+    /// Its sender, as far as the path and the click say.
+    pub sender: Sender<'a>,
+}
+
+/// Finds out what a postback speaks of. `bound` is there if it names a customer or a known
 /// transaction, and no click. `asker` learns the click as soon as that is known to be genuine, and
 /// the form of the offer's advertiser as soon as the offer is known to be the sender's. Then `admit`
 /// is asked whether the sender may speak for it, before anything else is said; it returns flags.
+///
+/// # Errors
+/// The reason and a hint, if it will never succeed as sent.
+#[inline]
+pub fn meant<'a>(
+    fields: &Fields<'_>,
+    sender: &Sender<'a>,
+    bound: Option<Bound>,
+    by: &Rules<'a>,
+    asker: &mut Asker,
+    admit: impl FnOnce(&Advertiser, &mut Asker) -> Result<u32, Refusal>,
+) -> Result<Meant<'a>, Refused> {
+    refuse_unresolved(fields, sender)?;
+    let click = match bound {
+        Some(bound) => bound.click,
+        None => click(fields, sender, by.keyring)?,
+    };
+    let record = click.record();
+    asker.click = Some(record);
+    let offer = by.catalog.offer_by_number(record.offer()).ok_or(Refusal::UnknownOffer)?;
+    if sender.advertiser.is_some_and(|advertiser| advertiser.id != offer.advertiser.id) {
+        return Err(Refusal::WrongAdvertiser.into());
+    }
+    asker.form = offer.advertiser.answer;
+    let admitted = admit(&offer.advertiser, asker)?;
+    Ok(Meant { click, offer, admitted, sender: *sender })
+}
+
+/// Judges what is `meant` by the catalog in force.
 ///
 /// # Errors
 /// The reason and a hint, if it will never succeed as sent.
@@ -224,27 +266,14 @@ pub enum Named {
 #[inline]
 pub fn decide<'a>(
     fields: &'a Fields<'_>,
-    sender: &Sender<'_>,
+    meant: &Meant<'a>,
     bound: Option<Bound>,
     by: &Rules<'a>,
     now_ms: u64,
-    asker: &mut Asker,
-    admit: impl FnOnce(&Advertiser, &mut Asker) -> Result<u32, Refusal>,
 ) -> Result<Verdict<'a>, Refused> {
-    let Rules { catalog, keyring, market } = *by;
-    refuse_unresolved(fields, sender)?;
-    let click = match bound {
-        Some(bound) => bound.click,
-        None => click(fields, sender, keyring)?,
-    };
+    let Rules { catalog, market, .. } = *by;
+    let Meant { click, offer, admitted, ref sender } = *meant;
     let record = click.record();
-    asker.click = Some(record);
-    let offer = catalog.offer_by_number(record.offer()).ok_or(Refusal::UnknownOffer)?;
-    if sender.advertiser.is_some_and(|advertiser| advertiser.id != offer.advertiser.id) {
-        return Err(Refusal::WrongAdvertiser.into());
-    }
-    asker.form = offer.advertiser.answer;
-    let admitted = admit(&offer.advertiser, asker)?;
     let event = event(fields, sender, offer)?;
     let sent_ms = match fields.get(Field::Timestamp) {
         None => None,

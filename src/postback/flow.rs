@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use super::answer::{Answer, Told, duplicate};
 use super::as_received::{AsReceived, KeptIp};
 use super::body::{Body, each_json_member};
-use super::decide::{Asker, Bound, Refused, Rules, Verdict, decide};
+use super::decide::{Asker, Bound, Meant, Refused, Rules, Verdict, decide};
 use super::mapping::Fields;
 use super::reprocess::Again;
 use super::sender::{Address, Sender};
@@ -196,8 +196,10 @@ impl Postbacks {
             Lookup::Absent => None,
             Lookup::Unknown => return Ok(None),
         };
-        let sent = Sent { fields: &fields, sender: &sender, request, admitted };
-        let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
+        let what = (request, &**catalog);
+        let meant = self.identify(&mut fields, &sender, admitted, bound, what, asker)?;
+        let sent = Sent { fields: &fields, sender: &sender, request };
+        let mut verdict = self.judge(&sent, &meant, bound, &catalog)?;
         self.count_for(&verdict.offer.advertiser, asker, request.now_ms)?;
         if fields.is_dry_run() || request.head {
             return Ok(None);
@@ -256,8 +258,10 @@ impl Postbacks {
         fields.read(&sender, request)?;
         let admitted = self.admit_sender(&sender, &fields, request, asker)?;
         let bound = self.bound(&fields, &sender, &catalog, request).await?;
-        let sent = Sent { fields: &fields, sender: &sender, request, admitted };
-        let mut verdict = self.judge(&sent, bound, &catalog, asker)?;
+        let what = (request, &*catalog);
+        let meant = self.identify(&mut fields, &sender, admitted, bound, what, asker)?;
+        let sent = Sent { fields: &fields, sender: &sender, request };
+        let mut verdict = self.judge(&sent, &meant, bound, &catalog)?;
         let now_ms = request.now_ms;
         self.count_for(&verdict.offer.advertiser, asker, now_ms)?;
         let mut received = self.received(&sent, &verdict, &catalog, asker);
@@ -297,24 +301,12 @@ impl Postbacks {
     pub(super) fn judge<'a>(
         &'a self,
         sent: &Sent<'a, '_>,
+        meant: &Meant<'a>,
         bound: Option<Bound>,
         catalog: &'a Catalog,
-        asker: &mut Asker,
     ) -> Result<Verdict<'a>, Refused> {
-        let Sent { fields, sender, request, admitted } = *sent;
         let by = Rules { catalog, keyring: &self.keyring, market: &self.market };
-        decide(
-            fields,
-            sender,
-            bound,
-            &by,
-            request.now_ms,
-            asker,
-            |advertiser, asker| match admitted {
-                Some(flags) => Ok(flags),
-                None => self.admit(advertiser, sender, fields, request, asker),
-            },
-        )
+        decide(sent.fields, meant, bound, &by, sent.request.now_ms)
     }
 
     /// What the postback becomes if nobody was before it; a full disk knows better.
@@ -397,9 +389,6 @@ pub(super) struct Sent<'a, 'r> {
     pub(super) fields: &'a Fields<'a>,
     pub(super) sender: &'r Sender<'r>,
     pub(super) request: &'r PostbackRequest<'r>,
-    /// The flags with which its sender was admitted; `None` if only the click says for whom it
-    /// speaks.
-    pub(super) admitted: Option<u32>,
 }
 
 /// What a postback says, and under which catalog and when.

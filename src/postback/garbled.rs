@@ -11,7 +11,7 @@ use crate::query::Params;
 use crate::store::records::InboundRow;
 
 /// Whether a postback of the log says something of a meaning that `is` what is looked for: by the
-/// parameter names that its sender has today, in any of them.
+/// parameter names that its sender has today, by its path or by its advertiser, in any of them.
 pub(super) fn says(
     row: &InboundRow<'_>,
     wanted: Field,
@@ -20,7 +20,11 @@ pub(super) fn says(
 ) -> bool {
     let request = PostbackRequest::of_the_log(row, None);
     let sender = Sender::at_or_nobody(request.address, catalog);
-    request.pick(&sender.names, wanted, |value| is(value).then_some(())).is_some()
+    let owner = catalog.advertiser(row.head.advertiser);
+    let own = owner.and_then(|owner| sender.of_click(owner));
+    let names = [Some(sender.names), own.map(|own| own.names)];
+    let said = |names| request.pick(names, wanted, |value| is(value).then_some(())).is_some();
+    names.iter().flatten().any(said)
 }
 
 impl PostbackRequest<'_> {

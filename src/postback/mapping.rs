@@ -172,6 +172,12 @@ impl<'a> Fields<'a> {
         self.known[field.index()].as_deref()
     }
 
+    /// Takes over what another reading of the same parameters found.
+    pub(super) fn keep(&mut self, field: Field, other: &Self) {
+        self.known[field.index()].clone_from(&other.known[field.index()]);
+        self.has_secret |= other.has_secret;
+    }
+
     /// The parameters without a meaning, as given.
     pub fn custom(&self) -> impl Iterator<Item = (&str, &str)> {
         self.custom.iter().map(|(name, value)| (&**name, &**value))
@@ -193,7 +199,7 @@ impl<'a> Fields<'a> {
     /// wants to ask is taken at his word.
     #[must_use]
     pub fn is_dry_run(&self) -> bool {
-        self.get(Field::DryRun).is_some_and(|said| !is_no(said) && !is_unfilled(said))
+        self.get(Field::DryRun).is_some_and(asks_only)
     }
 
     /// Whether a template left it open if it is a dry run.
@@ -206,6 +212,11 @@ impl<'a> Fields<'a> {
         let subs = Field::SUBS.iter().filter_map(|sub| Some((sub.as_str(), self.get(*sub)?)));
         subs.chain(self.custom())
     }
+}
+
+/// Whether `dry_run` says that nothing is to be counted.
+pub(super) fn asks_only(said: &str) -> bool {
+    !is_no(said) && !is_unfilled(said)
 }
 
 fn is_no(said: &str) -> bool {

@@ -1,5 +1,6 @@
 //! A postback's way: who sends it (`sender`) and whether it shows that (`admit`), parameters to
-//! meanings (`mapping`) if no template left a `placeholder`, meanings to a verdict (`decide`) with
+//! meanings (`mapping`) if no template left a `placeholder`, by whose names the click says (`meant`)
+//! where the path does not, meanings to a verdict (`decide`) with
 //! its price (`price`) or a refusal that helps (`hints`), verdict to a conversion on disk (`flow`,
 //! and `wait` where it must), by way of the offer's fraud rules (`suspect`), caps and tiers
 //! (`capped`); written down `as_received`. News of a known conversion (`transition`, pure) changes
@@ -25,6 +26,7 @@ mod flow;
 mod garbled;
 mod hints;
 mod mapping;
+mod meant;
 mod mention;
 mod placeholder;
 mod price;

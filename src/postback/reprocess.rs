@@ -279,8 +279,10 @@ impl Postbacks {
         fields.read(&sender, request)?;
         let admitted = self.admit_sender(&sender, &fields, request, &mut asker)?;
         let bound = self.bound(&fields, &sender, &catalog, request).await?;
-        let sent = Sent { fields: &fields, sender: &sender, request, admitted };
-        let mut verdict = self.judge(&sent, bound, &catalog, &mut asker)?;
+        let what = (request, &*catalog);
+        let meant = self.identify(&mut fields, &sender, admitted, bound, what, &mut asker)?;
+        let sent = Sent { fields: &fields, sender: &sender, request };
+        let mut verdict = self.judge(&sent, &meant, bound, &catalog)?;
         self.suspect(&mut verdict, request.now_ms).await?;
         let received = self.received(&sent, &verdict, &catalog, &asker);
         if let Some(known) = foreseen.meant(&verdict, request.now_ms) {
@@ -325,6 +327,10 @@ impl Postbacks {
         let mut fields = Fields::default();
         // What cannot be read says so itself.
         fields.read(&sender, request).ok()?;
+        let owner = request.again.and_then(|again| catalog.advertiser(again.advertiser));
+        if let Some(own) = owner.and_then(|owner| sender.of_click(owner)) {
+            fields.read_anew(&sender.names, &own.names, request).ok()?;
+        }
         if fields.is_dry_run() {
             return Some(Unfit::DryRun);
         }

@@ -1,17 +1,20 @@
 //! How much is let in: of one address, of one advertiser, and of what waits.
 
 use std::io::{Read as _, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use postbackd::config::Config;
 use postbackd::limits::{INBOUND_REFUSED_BYTES_PER_DAY, WAITING_SHARE_OF_SOURCE};
+use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::harness::tls::{
     Authority, END_HEADERS, HEADERS, RawHttp2, Stream, frame, get, header, request_headers,
 };
-use crate::harness::{Answer, CATALOG, Connection, Fault, Response, Server, Setup, eventually};
+use crate::harness::{
+    Answer, CATALOG, Connection, Fault, Response, Server, Setup, TOKEN, eventually,
+};
 use crate::hostile::from_address;
 
 const FALLBACK: &str = "https://network.example/unavailable";

@@ -690,3 +690,84 @@ id = "pub-7"
     }
     assert_eq!(text(&server.conversions("")[0], "event"), "sale");
 }
+
+#[test]
+fn an_order_counts_once_whether_the_path_or_the_click_names_the_advertiser() {
+    let mut catalog = String::from("[[affiliates]]\nid = \"pub-7\"\n");
+    let hash = blake3::hash(b"t0ken").to_hex();
+    let tokens = format!("auth = {{ tokens = [{{ secret = \"blake3:{hash}\" }}] }}\n");
+    for (id, rest) in [
+        ("tuned", "preset = \"tune\"\nanswer = \"json\"\nparams = { txn_id = \"adv_sub\" }\n"),
+        ("affised", "preset = \"affise\"\nanswer = \"json\"\n"),
+        ("own", "params = { txn_id = \"order\", dry_run = \"ask\", token = \"key\" }\n"),
+        ("shown", &format!("params = {{ txn_id = \"order\", token = \"key\" }}\n{tokens}")),
+        ("paid", "preset = \"voluum\"\n"),
+    ] {
+        catalog += &format!(
+            "[[advertisers]]\nid = \"{id}\"\n{rest}\
+             [[offers]]\nid = \"{id}\"\nadvertiser = \"{id}\"\nurl = \"https://a.example/?c={{click_id}}\"\n\
+             [[offers.events]]\nid = \"sale\"\n"
+        );
+    }
+    let server = Setup::new().catalog(catalog).start();
+    let ask = |target: &str| Answer::of(server.get(target));
+    let both = |advertiser: &str, amount: &str, paths: [&str; 2], query: &str| {
+        let click = server.click(&format!("offer={advertiser}&aff=pub-7"));
+        for (order, paths) in [("1", paths), ("2", [paths[1], paths[0]])] {
+            let query = query.replace("CLICK", &click).replace("ORDER", order);
+            for (path, result) in paths.into_iter().zip(["accepted", "duplicate"]) {
+                let answer = ask(&format!("{path}?{query}"));
+                assert_eq!(answer.verdict(), (200, result, ""), "{path}?{query}");
+            }
+        }
+        let kept = server.conversions(&format!("offer={advertiser}"));
+        let of_each = kept.iter().map(|kept| (text(kept, "txn_id"), text(kept, "amount")));
+        let expected = [("1", amount), ("2", amount)];
+        assert_eq!(of_each.collect::<Vec<_>>(), expected, "{advertiser}");
+        let logged = server.api(&format!("inbound?txn_id=1&advertiser={advertiser}"));
+        assert_eq!(logged["items"].as_array().map(Vec::len), Some(2), "{advertiser}");
+    };
+    let tune = ["/aff_lsr", "/aff_lsr/tuned"];
+    both("tuned", "50.00", tune, "transaction_id=CLICK&adv_sub=ORDER&amount=50");
+    let affise = ["/postback", "/postback/affised"];
+    both("affised", "50.00", affise, "clickid=CLICK&action_id=ORDER&goal=sale&sum=50&status=1");
+    let own = ["/postback", "/postback/own"];
+    both("own", "5.00", own, "click_id=CLICK&order=ORDER&event=sale&amount=5");
+
+    // Who writes to the shared path in our names is understood as ever.
+    for (advertiser, query) in [
+        ("tuned", "transaction_id=3&txn_id=3&amount=5&event=sale"),
+        ("affised", "txn_id=3&amount=5&event=sale"),
+        ("paid", "txn_id=3&amount=5&event=sale&click_id=CLICK"),
+        ("own", "txn_id=3&amount=5&event=sale"),
+    ] {
+        let click = server.click(&format!("offer={advertiser}&aff=pub-7"));
+        let query = format!("cid={click}&{}", query.replace("CLICK", &click));
+        for result in ["accepted", "duplicate"] {
+            assert_eq!(server.postback(&query).verdict(), (200, result, ""), "{query}");
+        }
+        let kept = server.conversions(&format!("offer={advertiser}&txn_id=3"));
+        assert_eq!((kept.len(), text(&kept[0], "amount")), (1, "5.00"), "{query}");
+    }
+
+    // An advertiser's own name for asking is understood, and none for its token.
+    let click = server.click("offer=own&aff=pub-7");
+    for result in ["accepted", "accepted"] {
+        let asked = server.postback(&format!("click_id={click}&event=sale&order=9&ask=1"));
+        assert_eq!(asked.verdict(), (200, result, ""));
+    }
+    assert_eq!(server.conversions("txn_id=9").len(), 0);
+    let unfilled = server.postback(&format!("click_id={click}&event=sale&order={{order}}"));
+    assert_eq!(unfilled.verdict(), (400, "refused", "unresolved_macro"));
+    let shown = format!("click_id={}&event=sale&order=9", server.click("offer=shown&aff=pub-7"));
+    for none in [&shown, &format!("{shown}&key=t0ken")] {
+        assert_eq!(server.postback(none).verdict(), (401, "refused", "bad_token"), "{none}");
+    }
+    for (path, result) in [("/postback", "accepted"), ("/postback/shown", "duplicate")] {
+        let name = if path == "/postback" { "token" } else { "key" };
+        let answer = ask(&format!("{path}?{shown}&{name}=t0ken"));
+        assert_eq!(answer.verdict(), (200, result, ""), "{path}");
+    }
+    assert!(!server.api("inbound").to_string().contains("t0ken"));
+    assert_eq!(server.conversions("offer=shown")[0]["params"], json!({}));
+}
