@@ -127,6 +127,8 @@ pub const HARD_CLAIMS_MAX: usize = 2;
 pub const CLAIMS_PER_POSTBACK_MAX: usize = HARD_CLAIMS_MAX + 1;
 /// Events that a negative event without a click may take back, beyond which none is tried.
 pub const REVERSED_EVENTS_TRIED_MAX: usize = 16;
+/// Events that a postback without a click and an event may mean, beyond which none is tried.
+pub const UNNAMED_EVENTS_TRIED_MAX: usize = 16;
 /// Conversions that one negative event of a customer may take back.
 pub const REVERSED_AT_ONCE_MAX: usize = 100;
 /// Steps in a conversion's history. A few are usual; a sender whose amounts never rest is stopped.

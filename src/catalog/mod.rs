@@ -7,6 +7,7 @@ mod by_number;
 mod check;
 mod diff;
 mod document;
+mod events;
 mod file;
 mod file_auth;
 mod file_caps;

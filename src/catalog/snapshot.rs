@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::by_number::ByNumber;
+use super::events::{EventsByAdvertiser, events_of};
 use super::secrets::{SecretNames, secret_names};
 use super::template::Template;
 use crate::auth::Auth;
@@ -306,13 +307,10 @@ pub struct Catalog {
     affiliates_by_id: HashMap<Arc<str>, usize>,
     affiliates_by_number: ByNumber,
     links: HashMap<Box<str>, (usize, usize)>,
-    reversed: Reversed,
+    pub(super) events: EventsByAdvertiser,
     /// Advertisers' own names for something secret.
     pub(super) secret_names: SecretNames,
 }
-
-/// By advertiser and negative event: the events that it takes back in any of the offers.
-type Reversed = HashMap<Arc<str>, HashMap<Box<str>, BTreeSet<Box<str>>>>;
 
 impl Catalog {
     /// Stamped on every decision.
@@ -371,12 +369,6 @@ impl Catalog {
             .iter()
             .flat_map(|offer| offer.events.iter().map(|event| (&*offer.advertiser.id, &*event.id)))
             .collect()
-    }
-
-    /// The events that a negative event of an advertiser takes back, in any of its offers.
-    pub fn reversed_by(&self, advertiser: &str, event: &str) -> impl Iterator<Item = &str> {
-        let reversed = self.reversed.get(advertiser).and_then(|events| events.get(event));
-        reversed.into_iter().flatten().map(|id| &**id)
     }
 
     /// The advertisers' IDs.
@@ -461,6 +453,7 @@ impl Checked {
     ) -> Result<Catalog, NumbersError> {
         let mut catalog = Catalog { version, links: self.links, ..Catalog::default() };
         catalog.secret_names = secret_names(&self.advertisers);
+        catalog.events = events_of(&self.offers);
         catalog.offers_by_id.reserve(self.offers.len());
         catalog.offers_by_number.reserve(self.offers.len());
         catalog.affiliates_by_id.reserve(self.affiliates.len());
@@ -473,11 +466,6 @@ impl Checked {
                 return Err(NumbersError::Shared(Arc::clone(&offer.id)));
             }
             catalog.offers_by_id.insert(Arc::clone(&offer.id), place);
-            for event in offer.events.iter().filter(|event| event.is_negative()) {
-                let of_advertiser = catalog.reversed.entry(Arc::clone(&offer.advertiser.id));
-                let reversed = of_advertiser.or_default().entry(event.id.clone()).or_default();
-                reversed.extend(event.reverses.iter().cloned());
-            }
         }
         for (place, affiliate) in self.affiliates.iter_mut().enumerate() {
             let missing = || NumbersError::Missing(Arc::clone(&affiliate.id));

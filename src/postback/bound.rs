@@ -8,10 +8,10 @@ use super::hints;
 use super::mapping::Fields;
 use super::placeholder::refuse_unresolved;
 use super::sender::Sender;
-use crate::catalog::{Advertiser, Catalog};
+use crate::catalog::{Advertiser, Catalog, Offer};
 use crate::click_id::RecordId;
 use crate::dedup::{Claim, Receipt};
-use crate::limits::REVERSED_EVENTS_TRIED_MAX;
+use crate::limits::{REVERSED_EVENTS_TRIED_MAX, UNNAMED_EVENTS_TRIED_MAX};
 use crate::model::fields::Field;
 use crate::model::ids::ID_BYTES_MAX;
 use crate::store::ReadError;
@@ -22,8 +22,8 @@ use crate::store::engine::Lookup;
 struct Instead<'a> {
     advertiser: &'a Advertiser,
     customer: Option<Claim<'a>>,
-    /// Of which event, and which transaction.
-    transaction: Option<(&'a str, &'a str)>,
+    /// Of which event, if one is named, and which transaction.
+    transaction: Option<(Option<&'a str>, &'a str)>,
 }
 
 impl<'a> Instead<'a> {
@@ -38,13 +38,10 @@ impl<'a> Instead<'a> {
             customer_id,
             windows: Some(catalog),
         });
-        let event = match given(Field::Event) {
-            Some(theirs) => Some(advertiser.event_name(theirs)),
-            None => advertiser.default_event.as_deref(),
-        };
+        let event = given(Field::Event).map(|theirs| advertiser.event_name(theirs));
         // A sender's word may be longer than any event's ID is.
-        let event = event.filter(|event| event.len() <= ID_BYTES_MAX);
-        let transaction = event.zip(given(Field::TxnId));
+        let is_one = event.is_none_or(|event| event.len() <= ID_BYTES_MAX);
+        let transaction = given(Field::TxnId).filter(|_| is_one).map(|txn_id| (event, txn_id));
         let is_any = customer.is_some() || transaction.is_some();
         is_any.then_some(Self { advertiser, customer, transaction })
     }
@@ -55,14 +52,25 @@ impl<'a> Instead<'a> {
         catalog: &'a Catalog,
     ) -> impl Iterator<Item = (Claim<'a>, Option<&'a str>)> {
         let advertiser = self.advertiser;
-        self.transaction.into_iter().flat_map(move |(event, txn_id)| {
-            let reversed = catalog.reversed_by(&advertiser.id, event);
-            let reversed = reversed.take(REVERSED_EVENTS_TRIED_MAX);
-            let all = reversed.map(move |meant| (meant, Some(event))).chain([(event, None)]);
-            all.map(move |(event, by)| {
-                (Claim::Transaction { advertiser: &advertiser.id, event, txn_id }, by)
+        self.transaction.into_iter().flat_map(move |(named, txn_id)| {
+            let unnamed = named.is_none().then(|| catalog.unnamed_events(&advertiser.id));
+            let unnamed = unnamed.into_iter().flatten().take(UNNAMED_EVENTS_TRIED_MAX);
+            named.into_iter().chain(unnamed).flat_map(move |event| {
+                let reversed = catalog.reversed_by(&advertiser.id, event);
+                let reversed = reversed.take(REVERSED_EVENTS_TRIED_MAX);
+                let all = reversed.map(move |meant| (meant, Some(event))).chain([(event, None)]);
+                all.map(move |(event, by)| {
+                    (Claim::Transaction { advertiser: &advertiser.id, event, txn_id }, by)
+                })
             })
         })
+    }
+
+    /// Whether a postback of this offer that names no event, if this one does not, means `event`.
+    fn may_mean(&self, offer: Option<&Offer>, event: &str) -> bool {
+        let is_unnamed = matches!(self.transaction, Some((None, _)));
+        let unnamed = offer.and_then(Offer::unnamed_event);
+        !is_unnamed || unnamed.is_some_and(|unnamed| *unnamed.id == *event)
     }
 }
 
@@ -124,6 +132,7 @@ impl Postbacks {
         catalog: &Catalog,
         receipt: Receipt,
     ) -> Result<Option<RecordId>, Answer> {
+        let mut unnamed = None;
         for (claim, taken_back_by) in instead.transactions(catalog) {
             let known = self.dedup.find_settled(&self.store, claim, receipt).await?;
             let Some(known) = known else { continue };
@@ -135,10 +144,18 @@ impl Postbacks {
                 let event = offer.and_then(|offer| offer.event(by));
                 event.is_some_and(|by| by.reverses.iter().any(|meant| **meant == *record.event))
             });
-            if is_meant {
-                return Ok(Some(RecordId::from_bytes(record.click)));
+            if !is_meant || !instead.may_mean(offer, taken_back_by.unwrap_or(record.event)) {
+                continue;
+            }
+            let click = RecordId::from_bytes(record.click);
+            if matches!(instead.transaction, Some((Some(_), _))) {
+                return Ok(Some(click));
+            }
+            // Without the event's name, two that have the transaction are one too many.
+            if unnamed.replace(click).is_some() {
+                return Ok(None);
             }
         }
-        Ok(None)
+        Ok(unnamed)
     }
 }

@@ -17,7 +17,7 @@ use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::money::Micros;
 use crate::model::period::Day;
-use crate::model::preset::{AnswerForm, Unnamed};
+use crate::model::preset::AnswerForm;
 use crate::model::reasons::{AuthOutcome, BY_POSTBACK, Flag, HELD, Refusal};
 use crate::model::status::Status;
 use crate::rates::Market;
@@ -355,24 +355,10 @@ fn event<'a>(
     offer: &'a Offer,
 ) -> Result<&'a Event, Refused> {
     let Some(theirs) = fields.get(Field::Event) else {
-        return unnamed_event(offer).ok_or_else(|| hints::missing_event(fields, sender, offer));
+        return offer.unnamed_event().ok_or_else(|| hints::missing_event(fields, sender, offer));
     };
     let ours = offer.advertiser.event_name(theirs);
     Ok(offer.event(ours).ok_or(Refusal::UnknownEvent)?)
-}
-
-/// The event that a postback means if it names none.
-fn unnamed_event(offer: &Offer) -> Option<&Event> {
-    let advertiser = &offer.advertiser;
-    if let Some(default) = &advertiser.default_event {
-        return offer.event(default);
-    }
-    if advertiser.preset.dialect().unnamed != Unnamed::OnlyEvent {
-        return None;
-    }
-    // What takes others back is never meant unnamed.
-    let mut events = offer.events.iter().filter(|event| !event.is_negative());
-    events.next().filter(|_| events.next().is_none())
 }
 
 fn is_late(event: &Event, click_ms: u64, event_ms: u64) -> bool {

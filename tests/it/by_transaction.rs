@@ -244,3 +244,50 @@ fn a_customer_who_is_bound_to_another_click_does_not_hide_the_transaction() {
     }
     assert_eq!(server.conversions("txn_id=D-2")[0]["flags"], json!(["by_customer"]));
 }
+
+#[test]
+fn a_transaction_alone_needs_no_event_where_none_need_be_named() {
+    let mut catalog = String::from("[[affiliates]]\nid = \"pub-7\"\n");
+    catalog += "[[advertisers]]\nid = \"kei\"\npreset = \"keitaro\"\n";
+    for (offer, events) in [("one", &["sale"][..]), ("other", &["lead"]), ("two", &["sale", "ftd"])]
+    {
+        catalog += &format!(
+            "[[offers]]\nid = \"{offer}\"\nadvertiser = \"kei\"\nurl = \"https://a.example/?c={{click_id}}\"\n"
+        );
+        for event in events {
+            catalog +=
+                &format!("[[offers.events]]\nid = \"{event}\"\ninitial_status = \"pending\"\n");
+        }
+        catalog += &format!("[[offers.events]]\nid = \"refund\"\nreverses = [\"{}\"]\n", events[0]);
+    }
+    let mut server = Setup::new().catalog(catalog).start();
+    let kei = |server: &Server, query: &str| {
+        let answer = Answer::of(server.get(&format!("/postback/kei?{query}")));
+        let (_, result, reason) = answer.verdict();
+        (result.to_owned(), reason.to_owned())
+    };
+    let sell = |offer: &str, query: &str| {
+        let click = server.click(&format!("offer={offer}&aff=pub-7"));
+        assert_eq!(kei(&server, &format!("subid={click}&{query}")).0, "accepted", "{query}");
+    };
+    sell("one", "tid=7");
+    sell("two", "tid=8&event=sale");
+    sell("one", "tid=9");
+    sell("other", "tid=9");
+    for (query, result, reason) in [
+        ("tid=7", "duplicate", ""),
+        ("tid=7&status=rejected", "updated", ""),
+        ("tid=7&status=rejected", "duplicate", ""),
+        // Of an offer with two events, of two conversions, and of none.
+        ("tid=8&status=rejected", "refused", "missing_click_id"),
+        ("tid=9&status=rejected", "refused", "missing_click_id"),
+        ("tid=10&status=rejected", "refused", "missing_click_id"),
+        ("tid=9&event=lead&status=rejected", "updated", ""),
+    ] {
+        let (was, why) = kei(&server, query);
+        assert_eq!((&*was, &*why), (result, reason), "{query}");
+    }
+    server.kill();
+    server.start_again();
+    assert_eq!(kei(&server, "tid=7&status=rejected").0, "duplicate");
+}

@@ -1,0 +1,68 @@
+//! What an event may mean where no click says of which offer it is.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::snapshot::{Catalog, Event, Offer};
+use crate::model::preset::Unnamed;
+
+/// Events of an advertiser, in any of its offers.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    /// By negative event: those that it takes back.
+    reversed: HashMap<Box<str>, BTreeSet<Box<str>>>,
+    /// Those that a postback means if it names none.
+    unnamed: BTreeSet<Box<str>>,
+}
+
+/// By advertiser.
+pub(super) type EventsByAdvertiser = HashMap<Arc<str>, Events>;
+
+/// The events of all offers.
+pub(super) fn events_of(offers: &[Offer]) -> EventsByAdvertiser {
+    let mut all = EventsByAdvertiser::new();
+    for offer in offers {
+        let unnamed = offer.unnamed_event();
+        let negative = || offer.events.iter().filter(|event| event.is_negative());
+        if unnamed.is_none() && negative().next().is_none() {
+            continue;
+        }
+        let events = all.entry(Arc::clone(&offer.advertiser.id)).or_default();
+        events.unnamed.extend(unnamed.map(|event| event.id.clone()));
+        for event in negative() {
+            let reversed = events.reversed.entry(event.id.clone()).or_default();
+            reversed.extend(event.reverses.iter().cloned());
+        }
+    }
+    all
+}
+
+impl Offer {
+    /// The event that a postback means if it names none.
+    #[must_use]
+    pub fn unnamed_event(&self) -> Option<&Event> {
+        if let Some(default) = &self.advertiser.default_event {
+            return self.event(default);
+        }
+        if self.advertiser.preset.dialect().unnamed != Unnamed::OnlyEvent {
+            return None;
+        }
+        // What takes others back is never meant unnamed.
+        let mut events = self.events.iter().filter(|event| !event.is_negative());
+        events.next().filter(|_| events.next().is_none())
+    }
+}
+
+impl Catalog {
+    /// The events that a negative event of an advertiser takes back, in any of its offers.
+    pub fn reversed_by(&self, advertiser: &str, event: &str) -> impl Iterator<Item = &str> {
+        let reversed = self.events.get(advertiser).and_then(|events| events.reversed.get(event));
+        reversed.into_iter().flatten().map(|id| &**id)
+    }
+
+    /// The events that a postback of an advertiser may mean if it names none, by its offers.
+    pub fn unnamed_events(&self, advertiser: &str) -> impl Iterator<Item = &str> {
+        let unnamed = self.events.get(advertiser).map(|events| &events.unnamed);
+        unnamed.into_iter().flatten().map(|id| &**id)
+    }
+}
