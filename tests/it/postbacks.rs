@@ -583,7 +583,7 @@ fn what_is_no_request_is_counted() {
     let server = Server::start();
     for target in ["/postback?note=a b", "/postback?txn_id=<TXN>"] {
         let mut connection = server.connect();
-        connection.send(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).expect("sent");
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).expect("sent");
         let said = connection.rest().expect("closed");
         assert!(said.starts_with(b"HTTP/1.1 400"), "{said:?}");
     }
