@@ -229,6 +229,13 @@ fn take_backup(state: &AdminState) -> Result<Value, String> {
     state.metrics.backed_up(Some(measured));
     let taken = taken.map_err(|error| error.to_string())?;
     tracing::info!(folder = %taken.folder.display(), taken.bytes, taken.took_ms, "backed up");
+    if taken.linked {
+        tracing::warn!(
+            folder = %taken.folder.display(),
+            "the backup is on the store's own file system and goes with that disk: is the disk for \
+             backups mounted?"
+        );
+    }
     serde_json::to_value(taken).map_err(|error| error.to_string())
 }
 

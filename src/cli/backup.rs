@@ -44,12 +44,18 @@ pub fn back_up(arguments: &BackupArguments) -> u8 {
 fn backed_up(arguments: &BackupArguments) -> Result<u8, Ended> {
     let taken = match &arguments.admin {
         Some(address) => arguments.access.server(address)?.work("backup", None)?,
-        None => configured(&load_config(arguments.config.config.as_deref())?)?,
+        None => {
+            arguments.access.refuse_without_address()?;
+            configured(&load_config(arguments.config.config.as_deref())?)?
+        }
     };
     if taken["verified"].is_object() {
         print(&taken["verified"])?;
     }
     let folder = taken["folder"].as_str().ok_or_else(|| failed("the answer names no backup"))?;
+    if taken["linked"] == true {
+        eprintln!("on the store's own file system: it goes with that disk");
+    }
     say!("{} bytes in {} ms", taken["bytes"], taken["took_ms"]);
     say!("{folder}");
     Ok(EXIT_OK)

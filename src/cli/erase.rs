@@ -5,7 +5,7 @@ use serde_json::json;
 use super::out::{Ended, failed, say};
 use super::serve::load_config;
 use super::server::{Access, Server};
-use super::{ConfigFile, EXIT_OK};
+use super::{ConfigFile, EXIT_FAILED, EXIT_OK};
 
 /// What `erase` is told.
 #[derive(clap::Args)]
@@ -41,8 +41,11 @@ pub fn run(arguments: &EraseArguments) -> u8 {
 fn erased(arguments: &EraseArguments) -> Result<u8, Ended> {
     let server = match &arguments.admin {
         Some(address) => arguments.access.server(address)?,
-        None => Server::configured(&load_config(arguments.config.config.as_deref())?)?
-            .ok_or_else(|| failed("no server runs: it erases, so start it"))?,
+        None => {
+            arguments.access.refuse_without_address()?;
+            Server::configured(&load_config(arguments.config.config.as_deref())?)?
+                .ok_or_else(|| failed("no server runs: it erases, so start it"))?
+        }
     };
     let dry_run = arguments.dry_run;
     let body = match arguments.customer.as_deref() {
@@ -54,8 +57,9 @@ fn erased(arguments: &EraseArguments) -> Result<u8, Ended> {
     let done = server.work("erase", Some(&body.to_string()))?;
     let said = if dry_run { "would be erased" } else { "erased" };
     say!("{said}: {} clicks, {} conversions", done["clicks"], done["conversions"]);
-    for record in done["damaged"].as_array().into_iter().flatten() {
-        eprintln!("damaged: {} {}", record["table"], record["key"]);
+    let damaged = done["damaged"].as_array().map_or(&[][..], Vec::as_slice);
+    for record in damaged {
+        eprintln!("damaged, and left as it is: {} {}", record["table"], record["key"]);
     }
-    Ok(EXIT_OK)
+    Ok(if damaged.is_empty() { EXIT_OK } else { EXIT_FAILED })
 }

@@ -124,9 +124,15 @@ fn reprocessed(arguments: &ReprocessArguments) -> Result<u8, Ended> {
         "reason": arguments.reason,
         "apply": arguments.apply,
     });
+    let mut is_whole = true;
     loop {
         let result = server.work("reprocess", Some(&asked.to_string()))?;
         print(&result);
+        let damaged = result["damaged"].as_u64().unwrap_or_default();
+        if damaged > 0 {
+            eprintln!("passed over, because they are damaged: {damaged} pages of the log");
+            is_whole = false;
+        }
         if let Some(why) = result["stopped"].as_str() {
             eprintln!("stopped: {why}; run it again to go on");
             return Ok(EXIT_FAILED);
@@ -140,7 +146,7 @@ fn reprocessed(arguments: &ReprocessArguments) -> Result<u8, Ended> {
     if !arguments.apply {
         say!("nothing was changed; --apply does it");
     }
-    Ok(EXIT_OK)
+    Ok(if is_whole { EXIT_OK } else { EXIT_FAILED })
 }
 
 fn print(result: &Value) {

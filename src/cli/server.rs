@@ -53,6 +53,20 @@ impl ServerArguments {
 }
 
 impl Access {
+    /// For a command that has found its server by the configuration, and shows that one's token.
+    ///
+    /// # Errors
+    /// When something is given that would be passed over.
+    pub fn refuse_without_address(&self) -> Result<(), Ended> {
+        if self.token_file.is_none() && self.ca.is_none() && !self.plain_text {
+            return Ok(());
+        }
+        eprintln!(
+            "--token-file, --ca and --plain-text go with --admin URL; without it the server is asked by the token of its configuration"
+        );
+        Err(EXIT_MISTAKES)
+    }
+
     /// The server at an address.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ pub(super) async fn serve_http2(
 
 fn ended(router: &Router, result: hyper::Result<()>) {
     if let Err(error) = result {
-        if error.is_parse() {
+        if error.is_parse() && !error.is_parse_too_large() {
             router.metrics.connections.not_http.increment(1);
         }
         // Clients that break off or send no HTTP are everyday business, not ours to report.
