@@ -63,7 +63,7 @@ pub struct AdminState {
     /// Catalogs that may be received and worked on at once: whoever may only look keeps nobody from
     /// it.
     pub catalogs_received: Arc<Semaphore>,
-    /// Answers of what [`reads`] may be made and sent at once.
+    /// Answers of listings and look-ups that may be made and sent at once.
     pub answers: Arc<Semaphore>,
     /// Changes conversions.
     pub postbacks: Postbacks,
