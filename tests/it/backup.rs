@@ -121,6 +121,9 @@ fn what_was_acknowledged_before_is_in_a_backup_and_counts_once_after_a_restore()
     assert_eq!(of_start, sold.len() + 2);
 }
 
+/// What is said of backups beside their store.
+const SAME_DISK: &str = "on the store's own file system: it goes with that disk\n";
+
 #[test]
 fn the_command_asks_the_server_or_copies_a_store_that_is_not_served() {
     let mut server = setup().start();
@@ -134,7 +137,7 @@ fn the_command_asks_the_server_or_copies_a_store_that_is_not_served() {
             assert!(server.stop().success());
         }
         let ended = run(&server.path("."), &["backup", "--config", "postbackd.toml"]);
-        assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{}", ended.out);
+        assert_eq!((ended.code, &*ended.err), (Some(0), SAME_DISK), "{}", ended.out);
         assert!(ended.out.contains("sound\n"), "{}", ended.out);
         made.push(PathBuf::from(ended.out.lines().last().expect("a folder")));
         let kept = made.iter().rev().take(2).rev();
@@ -148,6 +151,9 @@ fn the_command_asks_the_server_or_copies_a_store_that_is_not_served() {
     }
     server.write("token", "an-admin-token-for-tests\n");
     let url = format!("http://{}", server.admin);
+    // Whose token is given is not asked by another.
+    let own = ["backup", "--config", "postbackd.toml", "--token-file", "token"];
+    assert_eq!(run(&server.path("."), &own).code, Some(2));
     let ended = run(&server.path("."), &["backup", "--admin", &url, "--token-file", "token"]);
     assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
     let metrics = server.admin_open("/metrics");
