@@ -32,7 +32,7 @@ use crate::fraud::Watch;
 use crate::http::{self, Admission, Entrance, Load, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{
     ADMIN_ANSWERS_MAX, ADMIN_STALLED_MAX, BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX,
-    FRAUD_REPORTS_AT_ONCE_MAX, PROOFS_AT_ONCE_MAX, REPORTS_AT_ONCE_MAX, UPLOADS_MAX,
+    FRAUD_REPORTS_AT_ONCE_MAX, PROOFS_AT_ONCE_MAX, REPORTS_AT_ONCE_MAX, UPLOADS_MAX, WORKER_TICK,
 };
 use crate::metrics::{Metrics, TOKENS_LOADS};
 use crate::model::period::Calendar;
@@ -340,6 +340,14 @@ impl Server {
             let serving = http::serve(listener, entrance, router, admission, self.drain.clone());
             workers.push(spawn_worker(number, async move {
                 tokio::spawn(async move { waiting.attend(|| store.writer().flush()).await });
+                // A timer that is to go off before all others of its thread, or is the only one,
+                // costs a system call to set. Connections set one for each head; so there always is
+                // one before theirs.
+                tokio::spawn(async {
+                    loop {
+                        tokio::time::sleep(WORKER_TICK).await;
+                    }
+                });
                 serving.await
             })?);
         }

@@ -41,8 +41,8 @@ pub const BATCH_BYTES_POSTBACKS_MAX: usize = BATCH_BYTES_MAX / 4 * 3;
 pub const BATCH_COMMITS_ADMIN_MAX: usize = BATCH_COMMITS_MAX / 2;
 /// Commits worth an fsync before a worker has done all that it has to do.
 pub const GATHER_COMMITS: usize = 64;
-/// A worker looks at least so often whether somebody has waited long enough for the disk.
-pub const ALARM_EVERY: Duration = Duration::from_secs(1);
+/// How far off the next timer of a worker is at most, shorter than any that a connection sets.
+pub const WORKER_TICK: Duration = Duration::from_secs(1);
 /// How long a commit may wait for somebody to flush it.
 pub const UNFLUSHED_MAX: Duration = Duration::from_millis(20);
 /// Commits worth waking the append stage for while an fsync is under way.

@@ -8,9 +8,7 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
-
-use crate::limits::ALARM_EVERY;
+use tokio::time::timeout_at;
 
 /// How a commit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,23 +170,12 @@ impl Waiting {
     /// goes into the same batch, and if there are none, nobody waits.
     pub async fn attend(&self, flush: impl Fn()) {
         let mut tasks = Vec::new();
-        // A timer that is to go off before all others of its thread costs a system call, and so
-        // does the first where there is none, as a connection sets for each head it waits for. So
-        // there always is this one, and it is set anew only to go off earlier than it would.
-        let mut alarm = pin!(sleep(ALARM_EVERY));
         loop {
-            let earliest = self.lock().earliest.map(tokio::time::Instant::from);
-            if let Some(until) = earliest.filter(|until| *until < alarm.deadline()) {
-                alarm.as_mut().reset(until);
-            }
-            // Called or passed, both lead to the same look.
-            tokio::select! {
-                biased;
-                () = self.called.notified() => {}
-                () = alarm.as_mut() => {
-                    let next = tokio::time::Instant::now() + ALARM_EVERY;
-                    alarm.as_mut().reset(next);
-                }
+            let earliest = self.lock().earliest;
+            match earliest {
+                // Passed or called, both lead to the same look.
+                Some(until) => drop(timeout_at(until.into(), self.called.notified()).await),
+                None => self.called.notified().await,
             }
             let now = Instant::now();
             {
