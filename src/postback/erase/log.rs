@@ -115,9 +115,10 @@ impl Erasing<'_> {
         customer: DedupeKey,
         again: bool,
     ) -> Result<(), ChangeError> {
-        let (catalog, mut after) = (self.postbacks.catalog.load_full(), None);
+        let mut after = None;
         loop {
-            let catalog = Arc::clone(&catalog);
+            // Anew for each page: caps that a new catalog brings are counted once the old one has gone.
+            let catalog = self.postbacks.catalog.load_full();
             let filter: InboundFilter = Arc::new(move |row: &InboundRow<'_>| {
                 let is_blank = row.flags & inbound_flags::ERASED != 0;
                 if is_blank { again } else { names(row, customer, &catalog) }
