@@ -347,8 +347,6 @@ pub const STORE_CLOSE_TIME: Duration = Duration::from_secs(2);
 pub const BACKGROUND_END_MAX: Duration = Duration::from_secs(1);
 /// How long the last line of the log may take, where a stop is cut short.
 pub const LAST_WORDS_MAX: Duration = Duration::from_millis(100);
-/// How long the exit of a process may take whose threads hang.
-pub const EXIT_MAX: Duration = Duration::from_secs(1);
 
 /// Tokens of the admin API in the configuration; each request is compared with all of them.
 pub const ADMIN_TOKENS_MAX: usize = 64;

@@ -8,13 +8,12 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::audit;
 use super::error::ApiError;
-use super::jobs::{Job, accepted, begin};
+use super::jobs::{Job, accepted, begin, steps};
 use super::server::AdminState;
 use crate::audit::Author;
 use crate::backup::remove_copies;
@@ -74,10 +73,9 @@ pub async fn erase(
 ) -> Result<Response, ApiError> {
     let Json(body) = body.map_err(|error| ApiError::bad_request("bad_body", error.body_text()))?;
     let (subject, dry_run) = (subject(&state, &body)?, body.dry_run);
-    let runtime = Handle::current();
     let (kept, is_kept) = oneshot::channel();
     let (job, _) = begin(&state, ERASE, move |state| {
-        runtime.block_on(async {
+        steps(async {
             if dry_run {
                 return would_erase(state, subject).await;
             }
@@ -212,9 +210,7 @@ async fn resume(state: &Arc<AdminState>, subject: Subject) {
             tokio::time::sleep(ERASURES_REST).await;
             continue;
         }
-        let runtime = Handle::current();
-        let begun =
-            begin(state, ERASE, move |state| runtime.block_on(erased(state, subject, true)));
+        let begun = begin(state, ERASE, move |state| steps(erased(state, subject, true)));
         let is_over = match begun {
             Ok((_, ended)) => ended.await.is_ok(),
             Err(_) => false,

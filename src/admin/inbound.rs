@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::affiliates::Names;
 use super::audit;
 use super::error::ApiError;
-use super::jobs::{Job, accepted, begin};
+use super::jobs::{Job, accepted, begin, steps};
 use super::question::{cursor, millis, page_rows, understood};
 use super::server::AdminState;
 use super::shapes::{ip_text, present, rfc3339};
@@ -276,10 +276,7 @@ pub async fn reprocess(
         "reason": selection.reason.map(Refusal::as_str),
     });
     let work = move |state: &AdminState| {
-        // At the thread's own priority: what it commits holds locks for which workers wait.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.map_err(|error| error.to_string())?;
-        runtime.block_on(async {
+        steps(async {
             if !selection.apply {
                 let (result, ended) = judged_again(state, &selection).await;
                 return ended.map(|()| result);

@@ -147,6 +147,13 @@ pub(super) fn begin(
     Ok((job, ended))
 }
 
+/// Runs a job's steps on its own thread, at that thread's priority: what they commit holds locks for
+/// which workers wait. They go on while the server's runtimes end.
+pub(super) fn steps<T>(steps: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.map_err(|error| error.to_string())?.block_on(steps)
+}
+
 pub(super) fn accepted(job: Job) -> Response {
     let location = HeaderValue::try_from(format!("/api/v1/jobs/{}", job.job_id));
     let mut response = (StatusCode::ACCEPTED, Json(job)).into_response();

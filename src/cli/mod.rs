@@ -145,7 +145,8 @@ struct ConfigFile {
 #[must_use]
 pub fn run() -> ExitCode {
     let code = match Arguments::parse().command {
-        Command::Serve(file) => serve::run(file.config.as_deref()),
+        // Its store is closed; somebody may still read in a copy of it.
+        Command::Serve(file) => serve::end(serve::run(file.config.as_deref())),
         Command::CheckConfig(file) => check::config(file.config.as_deref()),
         Command::Catalog(CatalogCommand::Check { file, config }) => {
             check::catalog(&file, config.config.as_deref())

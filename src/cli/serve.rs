@@ -5,7 +5,6 @@ use std::path::Path;
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK, EXIT_STORE_POISONED};
 use crate::app::{Server, ServerError, Signals, Stopped};
 use crate::config::{Config, ReadError};
-use crate::limits::EXIT_MAX;
 use crate::telemetry;
 
 /// Runs the server until it is told to stop.
@@ -41,15 +40,15 @@ pub fn run(file: Option<&Path>) -> u8 {
     }
 }
 
-/// Ends the process though threads of it wait for the disk, and may do so for ever.
-#[expect(clippy::disallowed_methods, reason = "main does not return while threads hang")]
+/// Ends the process at once, whatever its threads are at: what else runs at an exit waits for the
+/// engine's own threads, which a disk may keep for ever, and takes from those that still read what
+/// they stand on.
+pub fn end(code: u8) -> ! {
+    signal_hook::low_level::exit(code.into())
+}
+
 fn give_up() {
-    // What runs at exit waits for the engine's own threads.
-    let _ = std::thread::Builder::new().spawn(|| {
-        std::thread::sleep(EXIT_MAX);
-        std::process::abort();
-    });
-    std::process::exit(EXIT_STORE_POISONED.into());
+    end(EXIT_STORE_POISONED);
 }
 
 /// Loads the configuration. On failure prints the report and returns the exit code.

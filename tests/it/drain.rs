@@ -3,9 +3,19 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use postbackd::click_id::Minter;
+use postbackd::model::ids::{AffiliateNumber, OfferNumber};
+use postbackd::store::engine::Engine;
+use postbackd::store::records::ClickRecord;
+use postbackd::store::schema::Table;
+use postbackd::store::{RocksEngine, database_folder};
+use postbackd::time::Clock;
 use serde_json::json;
 
 use crate::harness::{Answer, CATALOG, Connection, Fault, FileKind, Server, Setup, eventually};
+
+/// More than are looked through while a stop waits.
+const CLICKS: usize = 3_000_000;
 
 #[test]
 fn a_request_under_way_is_answered_while_readiness_is_gone() {
@@ -195,4 +205,29 @@ fn a_stop_while_an_erasure_rewrites_files_is_clean_and_the_next_start_takes_it_u
         (job.status == 200 && job.json()["status"] != "running").then(|| job.json())
     });
     assert_eq!((&done["kind"], &done["status"]), (&json!("erase"), &json!("succeeded")), "{done}");
+}
+
+#[test]
+fn a_stop_while_a_copy_is_verified_is_clean() {
+    let mut server = Server::start();
+    assert_eq!(server.stop().code(), Some(0));
+    {
+        let minter = Minter::new(0, 1, 0);
+        let (offer, affiliate) = (OfferNumber::new(1), AffiliateNumber::new(1));
+        let (offer, affiliate) = offer.zip(affiliate).expect("valid");
+        let now_ms = Clock::System.now_ms();
+        let keys: Vec<_> = (0..CLICKS).map(|_| minter.mint(now_ms, offer, affiliate)).collect();
+        let mut record = Vec::new();
+        ClickRecord::default().encode(&mut record);
+        let engine = RocksEngine::open(&database_folder(&server.path("data")), 8 << 20);
+        let mut rows = keys.iter().map(|key| (&key.as_bytes()[..], &record[..]));
+        engine.and_then(|engine| engine.file(Table::Clicks, &mut rows)).expect("written");
+    }
+    server.start_again();
+    assert_eq!(server.post_api("verify", "application/json", "").status, 202);
+    assert_eq!(server.api("jobs/2-1")["status"], "running");
+    assert_eq!(server.stop().code(), Some(0), "{}", server.log());
+    assert!(server.path("data/verify").exists(), "it was looked through too soon");
+    server.start_again();
+    eventually("what was left to go", || (!server.path("data/verify").exists()).then_some(()));
 }
