@@ -41,7 +41,8 @@ pub const BATCH_BYTES_POSTBACKS_MAX: usize = BATCH_BYTES_MAX / 4 * 3;
 pub const BATCH_COMMITS_ADMIN_MAX: usize = BATCH_COMMITS_MAX / 2;
 /// Commits worth an fsync before a worker has done all that it has to do.
 pub const GATHER_COMMITS: usize = 64;
-/// How far off the next timer of a worker is at most, shorter than any that a connection sets.
+/// How far off the next timer of a worker is at most: sooner than any that a connection sets by
+/// the defaults.
 pub const WORKER_TICK: Duration = Duration::from_secs(1);
 /// How long a commit may wait for somebody to flush it.
 pub const UNFLUSHED_MAX: Duration = Duration::from_millis(20);
@@ -127,7 +128,7 @@ pub const HARD_CLAIMS_MAX: usize = 2;
 pub const CLAIMS_PER_POSTBACK_MAX: usize = HARD_CLAIMS_MAX + 1;
 /// Events that a negative event without a click may take back, beyond which none is tried.
 pub const REVERSED_EVENTS_TRIED_MAX: usize = 16;
-/// Events that a postback without a click and an event may mean, beyond which none is tried.
+/// Events that a postback without a click and an event may mean, beyond which one has to be named.
 pub const UNNAMED_EVENTS_TRIED_MAX: usize = 16;
 /// Conversions that one negative event of a customer may take back.
 pub const REVERSED_AT_ONCE_MAX: usize = 100;
@@ -158,7 +159,7 @@ pub const CATALOG_TEXTS_BYTES_MAX: u64 = 256 << 20;
 pub const CATALOG_BYTES_MAX: usize = 256 << 20;
 /// Catalogs being sent, received or worked on at once; each takes a few times its size.
 pub const CATALOG_TRANSFERS_MAX: usize = 2;
-/// Answers of listings and look-ups that are made or sent at once, of up to about 10 MiB each.
+/// Answers of listings and look-ups that are made or sent at once, of up to about 16 MiB each.
 pub const ADMIN_ANSWERS_MAX: usize = 16;
 /// How long a catalog's transfer may take.
 pub const CATALOG_TRANSFER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -407,6 +408,8 @@ pub const HTTP2_GOODBYE_TIME_MAX: Duration = Duration::from_secs(2);
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rows that one page of a listing holds at most.
 pub const PAGE_ROWS_MAX: usize = 1000;
+/// Bytes of what is stored that fill a page of a listing: as JSON they may be six times as many.
+pub const PAGE_BYTES_MAX: usize = 2 << 20;
 /// Rows that one request to a listing looks at, filtered ones included.
 pub const PAGE_ROWS_SCANNED_MAX: usize = 100_000;
 /// Conversions of one click that a trace shows.

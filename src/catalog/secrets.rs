@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::diff::{Change, Kind};
 use super::snapshot::{Advertiser, Catalog};
 use crate::auth::{Auth, Dated, SigningKey};
+use crate::model::preset::bare;
 
 /// Names of parameters, in lower case.
 pub(super) type SecretNames = HashSet<Box<str>>;
@@ -27,10 +28,12 @@ impl Catalog {
         !self.secret_names.is_empty()
     }
 
-    /// Whether a name is any advertiser's own for something secret, whatever its case.
+    /// Whether a name is any advertiser's own for something secret, as [`Preset::names_secret`].
+    ///
+    /// [`Preset::names_secret`]: crate::model::preset::Preset::names_secret
     #[must_use]
     pub fn names_secret(&self, name: &str) -> bool {
-        self.secret_names.contains(&*name.to_ascii_lowercase())
+        self.secret_names.contains(&*bare(name).to_ascii_lowercase())
     }
 }
 

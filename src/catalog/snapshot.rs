@@ -15,7 +15,7 @@ use crate::fraud::Fraud;
 use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
-use crate::model::preset::{AnswerForm, Preset};
+use crate::model::preset::{AnswerForm, Preset, bare};
 use crate::model::rate_limit::RateLimit;
 use crate::model::rule::Rule;
 use crate::model::status::Status;
@@ -60,9 +60,10 @@ impl Advertiser {
         found.map(|(_, status)| status)
     }
 
-    /// Whether a name is the advertiser's own for something secret, whatever its case.
+    /// Whether a name is the advertiser's own for something secret, as [`Preset::names_secret`].
     #[must_use]
     pub fn names_secret(&self, name: &str) -> bool {
+        let name = bare(name);
         self.params
             .iter()
             .any(|(field, theirs)| field.is_secret() && theirs.eq_ignore_ascii_case(name))

@@ -1,7 +1,7 @@
 //! `report`: sums of a running server, by its admin API.
 
 use super::EXIT_OK;
-use super::out::{Ended, put, say};
+use super::out::{Ended, for_terminal, put, say};
 use super::server::{ServerArguments, encoded, given};
 use crate::admin::Call;
 
@@ -61,6 +61,8 @@ fn printed(arguments: &ReportArguments) -> Result<u8, Ended> {
     ]);
     let path = format!("{what}?format={}{asked}", encoded(&arguments.format));
     let text = arguments.server.server()?.call(&path, &Call::default())?;
+    let is_json = arguments.format == "json";
+    let text = if is_json { for_terminal(&text) } else { text };
     put!("{text}");
     if !text.ends_with('\n') {
         say!();

@@ -142,7 +142,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         Counter,
         "postbackd_requests_malformed_total",
         "",
-        "Requests that are no HTTP, answered with 400 and nothing else known of them: a blank, a < or a byte beyond ASCII in a URL that was not encoded, or no HTTP at all.",
+        "Requests that are no HTTP, answered with 400 and nothing else known of them: a blank, a < or bytes that are not UTF-8 in a URL that was not encoded, or no HTTP at all.",
     ),
     metric(Gauge, "postbackd_connections", "", "Connections open on the public listener."),
     metric(

@@ -1,6 +1,6 @@
 //! Personal data in what is kept of a parameter: e-mail addresses and telephone numbers are found
 //! by their form and masked. Transaction IDs, click IDs, amounts and times have other forms, and
-//! are left alone.
+//! are left alone. Secrets are found by their names.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -9,6 +9,8 @@ use std::ops::Range;
 pub const EMAIL: &str = "(email)";
 /// What stands for a telephone number.
 pub const PHONE: &str = "(phone)";
+/// What stands for a secret, and all behind it.
+pub const SECRET: &str = "(secret)";
 
 /// Digits of a telephone number, country code included (ITU-T E.164).
 const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
@@ -68,11 +70,23 @@ pub fn is_phone_name(name: &str) -> bool {
         || name.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| part == "tel")
 }
 
-/// Whether [`mask`] has put something into a value. A sender may write the same words; then its
+/// A value as far as no secret stands in it, by its name: many put `?token=` behind a URL that has
+/// its `?`.
+#[must_use]
+pub fn before_secret(value: &str, hides: impl Fn(&str) -> bool) -> &str {
+    let begins_one = |at: &usize| {
+        let name = value[at + 1..].split_once('=').map(|(name, _)| name);
+        name.is_some_and(&hides)
+    };
+    let begin = memchr::memchr2_iter(b'?', b'&', value.as_bytes()).find(begins_one);
+    begin.map_or(value, |at| &value[..at])
+}
+
+/// Whether something was put into a value in place of what it had. A sender may write the same words; then its
 /// value counts as masked.
 #[must_use]
 pub fn is_masked(value: &str) -> bool {
-    value.contains(EMAIL) || value.contains(PHONE)
+    [EMAIL, PHONE, SECRET].iter().any(|word| value.contains(word))
 }
 
 fn lower(name: &str) -> Cow<'_, str> {

@@ -14,7 +14,8 @@ use crate::catalog::Catalog;
 use crate::click_id::RecordId;
 use crate::limits::{INBOUND_PATH_BYTES_MAX, INBOUND_TEXT_BYTES_MAX};
 use crate::model::fields::Field;
-use crate::model::mask::{is_phone_name, mask, mask_named};
+use crate::model::mask::{SECRET, before_secret, is_phone_name, mask, mask_named};
+use crate::model::preset::bare;
 use crate::model::reasons::{AuthOutcome, PostbackResult, Refusal};
 use crate::query::{Params, encode_into};
 use crate::store::Arrival;
@@ -171,7 +172,7 @@ impl Text<'_, '_> {
             self.flags |= inbound_flags::CUT;
             return;
         }
-        let public = self.before_secret(value);
+        let public = before_secret(value, |name| self.hides(name));
         let (masked_name, masked) = (mask(name), mask_named(name, public));
         let is_masked = masked_name.is_some() || masked.is_some() || public != value;
         let before = self.out.len();
@@ -186,6 +187,9 @@ impl Text<'_, '_> {
                 encode_into(masked_name.as_deref().unwrap_or(name).as_bytes(), self.out);
                 self.out.push(b'=');
                 encode_into(masked.as_deref().unwrap_or(public).as_bytes(), self.out);
+                if public != value {
+                    encode_into(SECRET.as_bytes(), self.out);
+                }
             }
         }
         if self.out.len() - self.start > INBOUND_TEXT_BYTES_MAX {
@@ -196,20 +200,8 @@ impl Text<'_, '_> {
         }
     }
 
-    /// A value as far as no secret stands in it: many put `?token=` behind a URL that has its `?`.
-    fn before_secret<'v>(&self, value: &'v str) -> &'v str {
-        let begins_one = |at: &usize| {
-            let name = value[at + 1..].split_once('=').map(|(name, _)| name);
-            name.is_some_and(|name| self.hides(name))
-        };
-        let begin = memchr::memchr2_iter(b'?', b'&', value.as_bytes()).find(begins_one);
-        begin.map_or(value, |at| &value[..at])
-    }
-
-    /// Whatever its case, as a page writes it, and behind a second question mark: `&amp;token=` and
-    /// `??token=` hide no less than `&token=`.
     fn hides(&self, name: &str) -> bool {
-        let name = name.trim_start_matches('?').trim_start_matches("amp;");
+        let name = bare(name);
         let is_secret = |(field, theirs): &(Field, String)| {
             field.is_secret() && theirs.eq_ignore_ascii_case(name)
         };

@@ -1,8 +1,10 @@
 //! Postbacks that name no click: the known conversion of their transaction says which it is, or
-//! else their customer's binding. A customer may have bought by another click than it is bound to.
+//! else their customer's binding. A customer may have bought by another click than it is bound to;
+//! but numbers of several tables may be the same, so that without an event's name a transaction of
+//! somebody else is not the customer's.
 
 use super::answer::Answer;
-use super::decide::{Bound, Named};
+use super::decide::{Bound, Named, Refused};
 use super::flow::{PostbackRequest, Postbacks};
 use super::hints;
 use super::mapping::Fields;
@@ -16,6 +18,7 @@ use crate::model::fields::Field;
 use crate::model::ids::ID_BYTES_MAX;
 use crate::store::ReadError;
 use crate::store::engine::Lookup;
+use crate::store::records::ConversionRecord;
 
 /// What is named instead of a click. An advertiser's customers and transactions are its own, so
 /// the path must say who sends.
@@ -26,12 +29,25 @@ struct Instead<'a> {
     transaction: Option<(Option<&'a str>, &'a str)>,
 }
 
+/// Whose a conversion is that has the transaction, best first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Whose {
+    /// The customer's that is named, or whoever's if there is no doubt about it.
+    TheSame,
+    /// It names no customer.
+    Nobodys,
+    /// Another customer's.
+    Anothers,
+}
+
 impl<'a> Instead<'a> {
-    fn of(fields: &'a Fields<'_>, sender: &Sender<'a>, catalog: &'a Catalog) -> Option<Self> {
-        if fields.get(Field::ClickId).is_some() {
-            return None;
-        }
-        let advertiser = sender.advertiser?;
+    fn of(
+        fields: &'a Fields<'_>,
+        sender: &Sender<'a>,
+        catalog: &'a Catalog,
+    ) -> Result<Option<Self>, Refused> {
+        let advertiser = sender.advertiser.filter(|_| fields.get(Field::ClickId).is_none());
+        let Some(advertiser) = advertiser else { return Ok(None) };
         let given = |field| fields.get(field).filter(|text: &&str| !text.is_empty());
         let customer = given(Field::CustomerId).map(|customer_id| Claim::Customer {
             advertiser: &advertiser.id,
@@ -41,9 +57,29 @@ impl<'a> Instead<'a> {
         let event = given(Field::Event).map(|theirs| advertiser.event_name(theirs));
         // A sender's word may be longer than any event's ID is.
         let is_one = event.is_none_or(|event| event.len() <= ID_BYTES_MAX);
-        let transaction = given(Field::TxnId).filter(|_| is_one).map(|txn_id| (event, txn_id));
+        let mut transaction = given(Field::TxnId).filter(|_| is_one).map(|txn_id| (event, txn_id));
+        let mut unnamed = catalog.unnamed_events(&advertiser.id);
+        if matches!(transaction, Some((None, _))) && unnamed.nth(UNNAMED_EVENTS_TRIED_MAX).is_some()
+        {
+            transaction = None;
+            if customer.is_none() {
+                return Err(hints::too_many_events(sender));
+            }
+        }
         let is_any = customer.is_some() || transaction.is_some();
-        is_any.then_some(Self { advertiser, customer, transaction })
+        Ok(is_any.then_some(Self { advertiser, customer, transaction }))
+    }
+
+    /// Whose a conversion is by its customer.
+    fn whose(&self, record: &ConversionRecord<'_>) -> Whose {
+        let is_named = matches!(self.transaction, Some((Some(_), _)));
+        match (&self.customer, record.customer_key()) {
+            (Some(customer), Some(its)) if !is_named && its != customer.store_key() => {
+                Whose::Anothers
+            }
+            (Some(_), None) if !is_named => Whose::Nobodys,
+            _ => Whose::TheSame,
+        }
     }
 
     /// The transactions that may be meant, with the event that each is taken back by, if it is.
@@ -54,7 +90,7 @@ impl<'a> Instead<'a> {
         let advertiser = self.advertiser;
         self.transaction.into_iter().flat_map(move |(named, txn_id)| {
             let unnamed = named.is_none().then(|| catalog.unnamed_events(&advertiser.id));
-            let unnamed = unnamed.into_iter().flatten().take(UNNAMED_EVENTS_TRIED_MAX);
+            let unnamed = unnamed.into_iter().flatten();
             named.into_iter().chain(unnamed).flat_map(move |event| {
                 let reversed = catalog.reversed_by(&advertiser.id, event);
                 let reversed = reversed.take(REVERSED_EVENTS_TRIED_MAX);
@@ -84,7 +120,7 @@ impl Postbacks {
         catalog: &Catalog,
         now_ms: u64,
     ) -> Result<Lookup<Bound>, Answer> {
-        let Some(instead) = Instead::of(fields, sender, catalog) else {
+        let Some(instead) = Instead::of(fields, sender, catalog)? else {
             return Ok(Lookup::Absent);
         };
         refuse_unresolved(fields, sender)?;
@@ -111,28 +147,31 @@ impl Postbacks {
         catalog: &Catalog,
         request: &PostbackRequest<'_>,
     ) -> Result<Option<Bound>, Answer> {
-        let Some(instead) = Instead::of(fields, sender, catalog) else { return Ok(None) };
+        let Some(instead) = Instead::of(fields, sender, catalog)? else { return Ok(None) };
         refuse_unresolved(fields, sender)?;
-        if let Some(click) = self.click_of_transaction(&instead, catalog, request.receipt()).await?
-        {
-            let click = self.keyring.sign(click);
-            return Ok(Some(Bound { click, named: Named::Transaction }));
+        let known = self.click_of_transaction(&instead, catalog, request.receipt()).await?;
+        let by_transaction =
+            |click| Bound { click: self.keyring.sign(click), named: Named::Transaction };
+        if let Some((Whose::TheSame, click)) = known {
+            return Ok(Some(by_transaction(click)));
         }
         let Some(customer) = &instead.customer else { return Ok(None) };
-        match self.click_of_customer(customer, request).await? {
-            Some(bound) => Ok(Some(bound)),
-            None => Err(hints::unknown_customer(fields, sender, &self.keyring).into()),
+        match (self.click_of_customer(customer, request).await?, known) {
+            (Some(bound), _) => Ok(Some(bound)),
+            (None, Some((Whose::Nobodys, click))) => Ok(Some(by_transaction(click))),
+            (None, _) => Err(hints::unknown_customer(fields, sender, &self.keyring).into()),
         }
     }
 
-    /// The click of the conversion that has the transaction, or that it takes back.
+    /// The click of the conversion that has the transaction, or that it takes back. Without the
+    /// event's name, two clicks are one too many.
     async fn click_of_transaction(
         &self,
         instead: &Instead<'_>,
         catalog: &Catalog,
         receipt: Receipt,
-    ) -> Result<Option<RecordId>, Answer> {
-        let mut unnamed = None;
+    ) -> Result<Option<(Whose, RecordId)>, Answer> {
+        let mut found = Vec::new();
         for (claim, taken_back_by) in instead.transactions(catalog) {
             let known = self.dedup.find_settled(&self.store, claim, receipt).await?;
             let Some(known) = known else { continue };
@@ -147,15 +186,17 @@ impl Postbacks {
             if !is_meant || !instead.may_mean(offer, taken_back_by.unwrap_or(record.event)) {
                 continue;
             }
-            let click = RecordId::from_bytes(record.click);
+            found.push((instead.whose(&record), RecordId::from_bytes(record.click)));
             if matches!(instead.transaction, Some((Some(_), _))) {
-                return Ok(Some(click));
-            }
-            // Without the event's name, two that have the transaction are one too many.
-            if unnamed.replace(click).is_some() {
-                return Ok(None);
+                break;
             }
         }
-        Ok(unnamed)
+        found.sort_unstable();
+        found.dedup();
+        Ok(match found[..] {
+            [(best, _), (next, _), ..] if best == next => None,
+            [best, ..] => Some(best),
+            [] => None,
+        })
     }
 }

@@ -20,7 +20,8 @@ use crate::click_id::{Keyring, Minter, RecordId};
 use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Known, Original, Receipt, Submitted};
 use crate::fraud::Watch;
 use crate::metrics::Metrics;
-use crate::model::preset::AnswerForm;
+use crate::model::mask::before_secret;
+use crate::model::preset::{AnswerForm, Preset};
 use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::rates::Market;
 use crate::store::engine::Lookup;
@@ -430,6 +431,7 @@ pub(super) fn record<'a>(
     history: &[HistoryEntry<'a>],
 ) -> ConversionRecord<'a> {
     let advertiser = &verdict.offer.advertiser;
+    let hides = |name: &str| Preset::names_secret(name) || advertiser.names_secret(name);
     ConversionRecord {
         click: *verdict.click.record().as_bytes(),
         click_mac: verdict.click.mac(),
@@ -455,6 +457,7 @@ pub(super) fn record<'a>(
             .fields
             .stored()
             .filter(|(name, _)| !advertiser.names_secret(name))
+            .map(|(name, value)| (name, before_secret(value, hides)))
             .collect(),
         history: history.to_vec(),
         claims: verdict.claims().bits(binds),

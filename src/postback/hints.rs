@@ -7,6 +7,7 @@ use super::mapping::{Fields, Names};
 use super::sender::Sender;
 use crate::catalog::Offer;
 use crate::click_id::{CLICK_ID_CHARS, ClickIdError, Keyring};
+use crate::limits::UNNAMED_EVENTS_TRIED_MAX;
 use crate::model::fields::Field;
 use crate::model::preset::{Preset, Unnamed};
 use crate::model::reasons::Refusal;
@@ -78,6 +79,17 @@ pub fn unresolved_macro(field: Field, names: &Names<'_>) -> Refused {
     )
 }
 
+/// A secret stands in the value of `field`: `?txn_id=A-1?token=…`.
+pub fn secret_in_an_id(field: Field, names: &Names<'_>) -> Refused {
+    let name = names.name(field).unwrap_or(field.as_str());
+    Refused::with(
+        Refusal::BadEncoding,
+        format!(
+            "a token or signature became a part of {name}: write & before it instead of ?, not percent-encoded"
+        ),
+    )
+}
+
 /// No parameter means the click ID: perhaps one would in another dialect.
 pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyring) -> Refused {
     let names = &sender.names;
@@ -126,6 +138,15 @@ pub fn unknown_customer(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
     )
 }
 
+/// No event was named, and too many may be meant.
+pub fn too_many_events(sender: &Sender<'_>) -> Refused {
+    let name = sender.names.name(Field::Event).unwrap_or(Field::Event.as_str());
+    let hint = format!(
+        "more than {UNNAMED_EVENTS_TRIED_MAX} events of the advertiser's offers may be meant: name the event, as {name}=sale"
+    );
+    Refused::with(Refusal::MissingEvent, hint)
+}
+
 /// No event was named, and none can be told from the offer.
 pub fn missing_event(fields: &Fields<'_>, sender: &Sender<'_>, offer: &Offer) -> Refused {
     let (names, advertiser) = (&sender.names, &offer.advertiser);
@@ -137,7 +158,7 @@ pub fn missing_event(fields: &Fields<'_>, sender: &Sender<'_>, offer: &Offer) ->
         format!("the advertiser's default_event is no event of the click's offer: {say}")
     } else if advertiser.preset.dialect().unnamed == Unnamed::OnlyEvent {
         format!(
-            "the click's offer has more than one event, or none: {say}, or set default_event for the advertiser"
+            "the click's offer has more than one event that is not negative, or none: {say}, or set default_event for the advertiser"
         )
     } else if name == Field::Event.as_str() {
         return Refusal::MissingEvent.into();

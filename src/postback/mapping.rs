@@ -113,14 +113,13 @@ impl<'a> Fields<'a> {
         if name.starts_with("amp;") {
             return Err(Refusal::BadEncoding);
         }
-        let field = names.meaning(&name);
-        // Who only wants to ask has asked, even by a blank.
-        if value.is_empty() || field != Some(Field::DryRun) && value.trim_ascii().is_empty() {
-            return Ok(());
-        }
-        let Some(field) = field else {
+        let Some(field) = names.meaning(&name) else {
             return self.take_custom(names.preset, name, value);
         };
+        // Who only wants to ask has asked, even by a blank.
+        if value.is_empty() || field != Field::DryRun && value.trim_ascii().is_empty() {
+            return Ok(());
+        }
         if value.len() > longest(field) {
             return Err(Refusal::BadEncoding);
         }
@@ -139,12 +138,19 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn take_custom(
+    /// Takes one in that has no meaning.
+    ///
+    /// # Errors
+    /// When there are too many, or it is too long; in presets of other systems never.
+    pub(super) fn take_custom(
         &mut self,
         preset: Preset,
         name: Cow<'a, str>,
         value: Cow<'a, str>,
     ) -> Result<(), Refusal> {
+        if value.trim_ascii().is_empty() {
+            return Ok(());
+        }
         // Sent to a path of another dialect, it is a secret all the same.
         if Preset::names_secret(&name) {
             self.has_secret = true;

@@ -65,6 +65,9 @@ impl Postbacks {
 impl<'a> Fields<'a> {
     /// Reads a request that was read by the path's names again, by the advertiser's `own`. What
     /// has no meaning by these keeps that of the path; so does the click, and what is secret.
+    ///
+    /// # Errors
+    /// As [`Fields::take`]; also when one meaning has two values, one by each.
     #[cold]
     pub(super) fn read_anew(
         &mut self,
@@ -76,19 +79,24 @@ impl<'a> Fields<'a> {
         self.keep(Field::ClickId, &first);
         let left = |name: &str| {
             let own = own.meaning(name).filter(|own| *own != Field::ClickId);
-            let path = path.meaning(name);
-            path.filter(|path| own.is_none() || path.is_secret())
+            let stays = |path: &Field| path.is_secret() || *path == Field::ClickId;
+            path.meaning(name).filter(|path| own.is_none() || stays(path))
         };
+        // The click is the one that the path's names have found.
         let is_click = |name: &str| own.meaning(name) == Some(Field::ClickId);
         request.each(|name, value| match left(&name) {
-            None if !is_click(&name) => self.take(own, name, value),
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None if is_click(&name) => self.take_custom(own.preset, name, value),
+            None => self.take(own, name, value),
         })?;
         request.each(|name, _| {
-            if let Some(field) = left(&name)
-                && self.get(field).is_none()
-            {
-                self.keep(field, &first);
+            let Some(field) = left(&name) else { return Ok(()) };
+            match (self.get(field), first.get(field)) {
+                (None, _) => self.keep(field, &first),
+                (Some(one), Some(other)) if one != other && !field.is_secret() => {
+                    return Err(Refusal::AmbiguousParameter);
+                }
+                _ => {}
             }
             Ok(())
         })

@@ -6,8 +6,10 @@ use super::hints;
 use super::mapping::Fields;
 use super::sender::Sender;
 use crate::model::fields::Field;
+use crate::model::mask::before_secret;
 
-/// A template's placeholder in any value that decides something: `{click_id}`, `[TXN]`, `REPLACE`.
+/// A template's placeholder in any value that decides something: `{click_id}`, `[TXN]`, `REPLACE`;
+/// and a secret that became a part of an ID.
 pub(super) fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Result<(), Refused> {
     for field in [
         Field::ClickId,
@@ -27,8 +29,12 @@ pub(super) fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Res
                 || is_id(field) && is_unfilled_id(value)
                 || is_of_order(field) && is_no_order(value)
         };
-        if fields.get(field).is_some_and(is_unfilled) {
+        let Some(value) = fields.get(field) else { continue };
+        if is_unfilled(value) {
             return Err(hints::unresolved_macro(field, &sender.names));
+        }
+        if is_id(field) && before_secret(value, |name| sender.names.hides(name)) != value {
+            return Err(hints::secret_in_an_id(field, &sender.names));
         }
     }
     if fields.leaves_dry_run_open() {

@@ -100,6 +100,7 @@ impl Postbacks {
         received: &Received<'_>,
     ) -> Result<(Vec<Held>, Vec<StoredConversion>), Answer> {
         let mut meant = self.reversible(verdict, received).await?;
+        let mut is_settled = false;
         loop {
             let held = self.hold_as_is(meant.iter().copied()).await?.into_iter();
             // One that is gone by now was let go by retention: so old, none is taken back.
@@ -107,14 +108,13 @@ impl Postbacks {
             let held = held.collect::<Option<Vec<_>>>().ok_or(Refusal::UnknownConversion)?;
             let (held, stored): (Vec<_>, Vec<_>) = held.into_iter().unzip();
             let is_left = |record: &ConversionRecord<'_>| record.status().is_some_and(is_open);
-            if !verdict.reversed_txn_id.is_empty() || records(&stored)?.iter().any(is_left) {
+            if is_settled || records(&stored)?.iter().any(is_left) {
                 return Ok((held, stored));
             }
-            // This reads, and waits for nobody who might wait for what is held.
+            // Who looks for a transaction waits for whoever holds it.
+            drop(held);
             let anew = self.reversible(verdict, received).await?;
-            if anew == meant {
-                return Ok((held, stored));
-            }
+            is_settled = anew == meant;
             meant = anew;
         }
     }

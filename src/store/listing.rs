@@ -11,7 +11,7 @@ use super::records::ConversionRecord;
 use super::schema::Table;
 use super::{ReadError, Store, StoredConversion, identity, keys, records};
 use crate::click_id::RecordId;
-use crate::limits::{PAGE_ROWS_SCANNED_MAX, TRACE_CONVERSIONS_MAX, UNFILED_MANY};
+use crate::limits::{PAGE_BYTES_MAX, PAGE_ROWS_SCANNED_MAX, TRACE_CONVERSIONS_MAX, UNFILED_MANY};
 
 /// Decides whether a conversion belongs on a page.
 pub type ConversionFilter = Arc<dyn Fn(&StoredConversion) -> bool + Send + Sync>;
@@ -53,7 +53,7 @@ impl Store {
         let to = keys::first_at(to_ms);
         let read = move |engine: &dyn Engine| {
             let mut page = Page { rows: Vec::new(), next: None };
-            let (mut scanned, mut last) = (0, None);
+            let (mut scanned, mut bytes, mut last) = (0, 0, None);
             engine.scan(
                 Table::Conversions,
                 &from,
@@ -64,13 +64,15 @@ impl Store {
                     if Some(id) == cursor {
                         return ControlFlow::Continue(());
                     }
-                    if page.rows.len() == limit || scanned == PAGE_ROWS_SCANNED_MAX {
+                    let is_full = page.rows.len() == limit || bytes >= PAGE_BYTES_MAX;
+                    if is_full || scanned == PAGE_ROWS_SCANNED_MAX {
                         page.next = last;
                         return ControlFlow::Break(());
                     }
                     (scanned, last) = (scanned + 1, Some(id));
                     let row = StoredConversion { id, bytes: value.to_vec() };
                     if filter(&row) {
+                        bytes += row.bytes.len();
                         page.rows.push(row);
                     }
                     ControlFlow::Continue(())

@@ -14,7 +14,7 @@ use super::{ReadError, Store};
 use crate::click_id::RecordId;
 use crate::limits::{
     INBOUND_DAYS_TRACED_MAX, INBOUND_PAGES_LOOKED_AT_MAX, INBOUND_ROWS_OF_DAMAGED,
-    INBOUND_WAITED_MS_MAX, PAGE_ROWS_SCANNED_MAX, TRACE_INBOUND_MAX,
+    INBOUND_WAITED_MS_MAX, PAGE_BYTES_MAX, PAGE_ROWS_SCANNED_MAX, TRACE_INBOUND_MAX,
 };
 use crate::model::period::Day;
 
@@ -96,7 +96,7 @@ impl Store {
         let from = keys::inbound_page(&cursor.map_or(keys::first_at(from_ms), |id| id.page));
         let to = keys::first_at(to_ms.saturating_add(INBOUND_WAITED_MS_MAX));
         let read = move |engine: &dyn Engine| {
-            let (mut listing, mut scanned) = (InboundListing::default(), 0);
+            let (mut listing, mut scanned, mut bytes_found) = (InboundListing::default(), 0, 0);
             each_page(engine, &from, &keys::inbound_page(&to), |page, rows, bytes| {
                 let Ok(rows) = rows else {
                     let last = InboundId { page, row: u16::MAX };
@@ -124,8 +124,10 @@ impl Store {
                     if (from_ms..to_ms).contains(&row.head.time_ms) && filter(row) {
                         let page = shared.get_or_insert_with(|| Arc::from(bytes));
                         listing.rows.push(StoredInbound { id, page: Arc::clone(page) });
+                        bytes_found += row.text.len();
                     }
-                    if listing.rows.len() == limit || scanned >= PAGE_ROWS_SCANNED_MAX {
+                    let is_full = listing.rows.len() == limit || bytes_found >= PAGE_BYTES_MAX;
+                    if is_full || scanned >= PAGE_ROWS_SCANNED_MAX {
                         listing.next = Some(id);
                         return ControlFlow::Break(());
                     }

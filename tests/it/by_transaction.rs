@@ -5,6 +5,9 @@ use serde_json::json;
 
 use crate::harness::{Answer, Server, Setup};
 
+/// As often as three refunds come at the same moment.
+const ROUNDS: usize = 60;
+
 const CATALOG: &str = r#"
 [[advertisers]]
 id = "acme"
@@ -290,4 +293,118 @@ fn a_transaction_alone_needs_no_event_where_none_need_be_named() {
     server.kill();
     server.start_again();
     assert_eq!(kei(&server, "tid=7&status=rejected").0, "duplicate");
+}
+
+/// An advertiser whose postbacks need not name an event, with an offer of one event for each.
+fn unnamed(events: &[&str]) -> String {
+    let mut catalog = String::from("[[affiliates]]\nid = \"pub-7\"\n");
+    catalog += "[[advertisers]]\nid = \"kei\"\npreset = \"keitaro\"\n";
+    for event in events {
+        catalog += &format!(
+            "[[offers]]\nid = \"{event}s\"\nadvertiser = \"kei\"\nurl = \"https://a.example/?c={{click_id}}\"\n\
+             [[offers.events]]\nid = \"{event}\"\n"
+        );
+    }
+    catalog
+}
+
+#[test]
+fn a_number_of_somebody_else_is_not_the_customers_transaction() {
+    let server = Setup::new().catalog(unnamed(&["registration", "sale"])).start();
+    let kei = |query: &str| Answer::of(server.get(&format!("/postback/kei?{query}")));
+    let click = |offer: &str| server.click(&format!("offer={offer}&aff=pub-7"));
+    let (nobody, other, bound) = (click("registrations"), click("registrations"), click("sales"));
+    for query in [
+        format!("subid={nobody}&tid=5"),
+        format!("subid={other}&tid=99&customer_id=K-2"),
+        format!("subid={bound}&tid=4&customer_id=K-1"),
+        // The customer's own, though a registration has the same number.
+        "customer_id=K-1&tid=5&payout=30".to_owned(),
+    ] {
+        assert_eq!(kei(&query).verdict(), (200, "accepted", ""), "{query}");
+    }
+    let news = kei("customer_id=K-1&tid=5&status=rejected");
+    assert_eq!((news.verdict(), news.word("click_id")), ((200, "updated", ""), &*bound));
+    // Of another customer's registration a rejection says nothing.
+    let anothers = kei("customer_id=K-1&tid=99&status=rejected");
+    assert_eq!(anothers.word("click_id"), bound);
+    let stranger = kei("customer_id=K-3&tid=99&status=rejected");
+    assert_eq!(stranger.verdict(), (404, "refused", "unknown_customer"));
+    let of_registrations = states(&server, "registration");
+    assert_eq!(of_registrations, [json!(["5", "approved", null]), json!(["99", "approved", null])]);
+    // What names no customer is meant if the customer is not known.
+    let known = kei("customer_id=K-3&tid=5&status=rejected");
+    assert_eq!((known.verdict(), known.word("click_id")), ((200, "updated", ""), &*nobody));
+}
+
+#[test]
+fn a_transaction_alone_is_refused_where_too_many_events_may_be_meant() {
+    let events: Vec<_> = (0..17).map(|n| format!("event{n:02}")).collect();
+    let events: Vec<_> = events.iter().map(String::as_str).collect();
+    let server = Setup::new().catalog(unnamed(&events)).start();
+    let kei = |query: &str| Answer::of(server.get(&format!("/postback/kei?{query}")));
+    let click = server.click("offer=event16s&aff=pub-7");
+    let sold = kei(&format!("subid={click}&tid=1&customer_id=K-1"));
+    assert_eq!(sold.verdict(), (200, "accepted", ""));
+    let unnamed = kei("tid=1&status=rejected");
+    assert_eq!(unnamed.verdict(), (400, "refused", "missing_event"));
+    assert!(unnamed.word("hint").contains("more than 16 events"), "{}", unnamed.word("hint"));
+    assert_eq!(kei("tid=1&event=event16&status=rejected").verdict(), (200, "updated", ""));
+    assert_eq!(kei("tid=1&customer_id=K-1&status=rejected").verdict(), (200, "duplicate", ""));
+}
+
+#[test]
+fn a_refund_that_names_no_event_may_be_sent_again() {
+    let catalog = CATALOG.replacen("id = \"acme\"", "id = \"acme\"\ndefault_event = \"refund\"", 1);
+    let server = Setup::new().catalog(catalog).start();
+    sell(&server, "shoes", "event=sale&txn_id=T-1&amount=100");
+    for result in ["accepted", "duplicate"] {
+        assert_eq!(acme(&server, "txn_id=T-1").verdict(), (200, result, ""));
+    }
+}
+
+#[test]
+fn refunds_of_several_events_at_the_same_moment_all_find_what_is_left() {
+    let catalog = r#"
+[[advertisers]]
+id = "acme"
+
+[[offers]]
+id = "casino"
+advertiser = "acme"
+url = "https://casino.example/?c={click_id}"
+[[offers.events]]
+id = "ftd"
+payout = { percent = "10", currency = "USD" }
+[[offers.events]]
+id = "deposit"
+payout = { percent = "25", currency = "USD" }
+[[offers.events]]
+id = "refund"
+reverses = ["ftd", "deposit"]
+
+[[affiliates]]
+id = "pub-7"
+"#;
+    let server = Setup::new().catalog(catalog.to_owned()).start();
+    for round in 1..=ROUNDS {
+        let click = sell(&server, "casino", &format!("event=ftd&txn_id={round}&amount=200"));
+        let deposit = format!("click_id={click}&event=deposit&txn_id={round}&amount=200");
+        assert_eq!(acme(&server, &deposit).verdict(), (200, "accepted", ""));
+        std::thread::scope(|scope| {
+            for (id, amount) in [("P", "&amount=10"), ("A", ""), ("B", "")] {
+                let server = &server;
+                scope.spawn(move || {
+                    let query =
+                        format!("event=refund&txn_id={round}&reversal_id={id}-{round}{amount}");
+                    let answer = acme(server, &query);
+                    // A part of what is taken back as a whole already is none.
+                    let is_late =
+                        id == "P" && answer.verdict() == (409, "refused", "illegal_transition");
+                    assert!(is_late || answer.verdict() == (200, "accepted", ""), "{round} {id}");
+                });
+            }
+        });
+        assert_eq!(server.api(&format!("totals?status=approved&txn_id={round}"))["payout"], "0.00");
+    }
 }

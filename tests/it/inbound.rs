@@ -303,6 +303,36 @@ fn every_advertisers_name_of_a_secret_is_hidden_where_nobody_is_known() {
 }
 
 #[test]
+fn a_secret_within_a_value_is_kept_nowhere() {
+    let mut server = start();
+    let text = catalog(&["sale"]).replacen(
+        "id = \"acme\"",
+        "id = \"acme\"\nparams = { token = \"apikey\" }",
+        1,
+    );
+    put_text(&server, &text);
+    let click = click(&server, "acme", "one");
+    for id in ["txn_id=Z1", "customer_id=K-1"] {
+        let answer = server.postback(&format!("click_id={click}&event=sale&{id}?token=5ecre7"));
+        assert_eq!(answer.verdict(), (400, "refused", "bad_encoding"));
+        assert!(answer.word("hint").contains("write & before it"), "{}", answer.word("hint"));
+    }
+    // Refused before anybody looked at its transaction.
+    server.get(&format!("/postback/acmee?click_id={click}&event=sale&txn_id=Z2?token=5ecre7"));
+    for row in log_of(&server, "", 3) {
+        let params = params(&row);
+        assert!(params.last().is_some_and(|(_, value)| value.ends_with("(secret)")), "{row}");
+    }
+    assert_eq!(judged(&server, true)["accepted"], 0);
+    let sub = "sub1=x%3Ftoken%3D5ecre7&%3Fapikey=5ecre7&own=y%26apikey%3D5ecre7";
+    let sale = server.postback(&format!("click_id={click}&event=sale&txn_id=Z3&{sub}"));
+    assert_eq!(sale.verdict(), (200, "accepted", ""));
+    assert_eq!(server.conversions("")[0]["params"], json!({ "sub1": "x", "own": "y" }));
+    server.stop();
+    assert!(grep(&server.path("data"), &["5ecre7"]).is_empty());
+}
+
+#[test]
 fn a_telephone_number_behind_what_is_kept_is_masked_too() {
     let mut server = start();
     let preset = "id = \"acme\"\npreset = \"affise\"";

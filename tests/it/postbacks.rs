@@ -581,13 +581,19 @@ fn a_form_that_ends_its_line_and_an_array_are_read_as_what_they_are() {
 #[test]
 fn what_is_no_request_is_counted() {
     let server = Server::start();
-    for target in ["/postback?note=a b", "/postback?txn_id=<TXN>"] {
+    for target in [
+        &b"/postback?note=a b"[..],
+        b"/postback?txn_id=<TXN>",
+        b"/postback?note=\"a\"",
+        b"/postback?note=\xe9",
+    ] {
         let mut connection = server.connect();
-        connection.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).expect("sent");
+        let request = [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\n\r\n"].concat();
+        connection.send(request).expect("sent");
         let said = connection.rest().expect("closed");
         assert!(said.starts_with(b"HTTP/1.1 400"), "{said:?}");
     }
-    crate::harness::eventually("both counted", || {
-        (server.metric("postbackd_requests_malformed_total") == 2.0).then_some(())
+    crate::harness::eventually("all counted", || {
+        (server.metric("postbackd_requests_malformed_total") == 4.0).then_some(())
     });
 }

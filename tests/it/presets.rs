@@ -405,7 +405,7 @@ fn an_offer_with_several_events_wants_one_named_unless_the_advertiser_says_which
     let hint = server.get(&format!("/postback/voluum?cid={}", click(&server, "voluum-two")));
     assert_eq!(
         hint.json()["hint"],
-        "the click's offer has more than one event, or none: name one, as et=sale, or set default_event for the advertiser"
+        "the click's offer has more than one event that is not negative, or none: name one, as et=sale, or set default_event for the advertiser"
     );
     let standard = server.postback(&format!("click_id={}", click(&server, "standard")));
     assert_eq!(standard.verdict(), (400, "refused", "missing_event"), "even with one event only");
@@ -702,6 +702,7 @@ fn an_order_counts_once_whether_the_path_or_the_click_names_the_advertiser() {
         ("own", "params = { txn_id = \"order\", dry_run = \"ask\", token = \"key\" }\n"),
         ("shown", &format!("params = {{ txn_id = \"order\", token = \"key\" }}\n{tokens}")),
         ("paid", "preset = \"voluum\"\n"),
+        ("theirs", "params = { click_id = \"ref\", txn_id = \"cid\" }\n"),
     ] {
         catalog += &format!(
             "[[advertisers]]\nid = \"{id}\"\n{rest}\
@@ -770,4 +771,20 @@ fn an_order_counts_once_whether_the_path_or_the_click_names_the_advertiser() {
     }
     assert!(!server.api("inbound").to_string().contains("t0ken"));
     assert_eq!(server.conversions("offer=shown")[0]["params"], json!({}));
+
+    // One meaning under both names must have one value, and the click is the path's to find.
+    let click = server.click("offer=own&aff=pub-7");
+    let two = server.postback(&format!("click_id={click}&event=sale&txn_id=11&order=12"));
+    assert_eq!(two.verdict(), (400, "refused", "ambiguous_parameter"));
+    let both = server.postback(&format!("click_id={click}&event=sale&txn_id=12&order=12"));
+    assert_eq!(both.verdict(), (200, "accepted", ""));
+    let asks = server.postback(&format!("click_id={click}&event=sale&order=13&dry_run=1&ask=0"));
+    assert_eq!(asks.verdict(), (400, "refused", "ambiguous_parameter"));
+    let click = server.click("offer=theirs&aff=pub-7");
+    for order in ["1", "2"] {
+        let sale = server.postback(&format!("cid={click}&txid={order}&event=sale&ref=PUB9"));
+        assert_eq!(sale.verdict(), (200, "accepted", ""), "{order}");
+    }
+    let kept = server.conversions("offer=theirs");
+    assert_eq!((text(&kept[0], "txn_id"), &kept[0]["params"]), ("1", &json!({ "ref": "PUB9" })));
 }

@@ -91,6 +91,12 @@ pub struct Dialect {
     pub answer: AnswerForm,
 }
 
+/// A parameter's name as it was meant: `&amp;token=` and `??token=` name no less than `&token=`.
+#[must_use]
+pub fn bare(name: &str) -> &str {
+    name.trim_start_matches('?').trim_start_matches("amp;")
+}
+
 impl Preset {
     /// The preset's table.
     #[must_use]
@@ -108,11 +114,15 @@ impl Preset {
         }
     }
 
-    /// Whether a name is that of a secret in any dialect, whatever its case.
+    /// Whether a name is that of a secret in any dialect, whatever its case, as a page writes it,
+    /// and behind a second question mark.
     #[must_use]
     pub fn names_secret(name: &str) -> bool {
-        let mut all = Self::ALL.iter().flat_map(|preset| preset.dialect().params);
-        all.any(|(known, field)| field.is_secret() && known.eq_ignore_ascii_case(name))
+        let name = bare(name);
+        let theirs = Self::ALL.iter().flat_map(|preset| preset.dialect().params).copied();
+        let ours = Field::ALL.iter().map(|field| (field.as_str(), *field));
+        let mut secret = theirs.chain(ours).filter(|(_, field)| field.is_secret());
+        secret.any(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 
     /// The names that have this meaning, the one to recommend first.
