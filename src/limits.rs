@@ -52,6 +52,9 @@ pub const APPEND_CHUNK_COMMITS: usize = 128;
 pub const UNSYNCED_COMMITS_MAX: usize = 64 << 10;
 /// A log file that a start makes ready, bytes: as much as fills a memtable of clicks.
 pub const LOG_FILE_BYTES: u64 = 64 << 20;
+/// Clicks and refused postbacks are written down while so many times `store.free_space_reserve` are
+/// free: anybody can send them, and a disk full of them would end conversions.
+pub const RESERVES_BESIDE_STRANGERS: u64 = 2;
 /// Log files that a start makes ready at most.
 pub const LOG_FILES_READY_MAX: u32 = 6;
 /// After this time a start makes no further log file ready.

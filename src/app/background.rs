@@ -33,7 +33,7 @@ pub(super) async fn housekeeping(config: Config, store: Arc<Store>, metrics: Arc
     loop {
         tick.tick().await;
         match free_bytes(&config.store.path) {
-            Ok(free) => store.health().set_disk_full(free < config.store.free_space_reserve_bytes),
+            Ok(free) => store.health().set_free_space(free, config.store.free_space_reserve_bytes),
             Err(error) => tracing::warn!(%error, "cannot tell the free disk space"),
         }
         metrics.upkeep();

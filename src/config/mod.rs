@@ -148,8 +148,8 @@ pub struct Store {
     pub reader_threads: u32,
     /// Memory for blocks read from disk, bytes. Default 256 MiB.
     pub block_cache_bytes: u64,
-    /// Free disk space, bytes, under which postbacks are refused. Default 1 GiB: room for
-    /// compaction, and time to act.
+    /// Free disk space, bytes, under which postbacks are refused, and clicks not recorded under twice
+    /// as much. Default 1 GiB: room for compaction, and time to act.
     pub free_space_reserve_bytes: u64,
     /// Log files made ready at the start, 64 MiB each. Default 3: two in use, one being written out.
     pub log_files_ready: u32,

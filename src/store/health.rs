@@ -1,5 +1,5 @@
 //! Whether the store may be written to: poisoned for good by a failed write, closed for a while
-//! by a full disk.
+//! by a full disk: for strangers before it is for conversions.
 
 use std::fmt::Display;
 use std::sync::OnceLock;
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 use super::error::ReadError;
+use crate::limits::RESERVES_BESIDE_STRANGERS;
 
 /// The store's condition, shared by its threads and everybody who asks.
 #[derive(Debug, Default)]
@@ -15,6 +16,7 @@ pub struct Health {
     poison: OnceLock<String>,
     poisoned: Notify,
     disk_full: AtomicBool,
+    disk_low: AtomicBool,
 }
 
 impl Health {
@@ -60,6 +62,18 @@ impl Health {
         }
     }
 
+    /// Says how much space is free, and how much of it is the reserve.
+    pub fn set_free_space(&self, free: u64, reserve: u64) {
+        let low = free < reserve.saturating_mul(RESERVES_BESIDE_STRANGERS);
+        if self.disk_low.swap(low, Ordering::Relaxed) != low {
+            tracing::warn!(
+                low,
+                "free disk space crossed twice the reserve, above which clicks are recorded"
+            );
+        }
+        self.set_disk_full(free < reserve);
+    }
+
     /// Says whether free space has fallen below the reserve.
     pub fn set_disk_full(&self, full: bool) {
         if self.disk_full.swap(full, Ordering::Relaxed) != full {
@@ -71,5 +85,12 @@ impl Health {
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Whether what strangers send as often as they like may be written down, clicks and refused
+    /// postbacks: what is left of the disk otherwise belongs to conversions.
+    #[must_use]
+    pub fn has_room_for_strangers(&self) -> bool {
+        !self.disk_low.load(Ordering::Relaxed) && !self.is_disk_full()
     }
 }

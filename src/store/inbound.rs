@@ -119,7 +119,7 @@ impl Store {
 
     /// Returns how many bytes it takes.
     fn note(&self, arrival: &Arrival<'_>, reason: Option<Refusal>) -> Result<usize, SubmitError> {
-        if self.health().is_disk_full() {
+        if !self.health().has_room_for_strangers() {
             return Err(SubmitError::DiskFull);
         }
         if !self.sampling.has_room(reason) {

@@ -239,23 +239,23 @@ impl Store {
     /// Queues a click. `ticket` hears when it is durable.
     ///
     /// # Errors
-    /// When it could not be queued, or what is left of the disk belongs to the conversions under
-    /// way; the ticket will hear nothing then.
+    /// When it could not be queued, or what is left of the disk belongs to conversions; the
+    /// ticket will hear nothing then.
     pub fn record_click(
         &self,
         click: RecordId,
         record: &ClickRecord<'_>,
         ticket: Arc<dyn Settle>,
     ) -> Result<(), SubmitError> {
-        let submitted = if self.health.is_disk_full() {
-            Err(SubmitError::DiskFull)
-        } else {
+        let submitted = if self.health.has_room_for_strangers() {
             self.writer.submit_derived(Origin::Click, ticket, |batch, bounds, _| {
                 batch.put(Table::Clicks, click.as_bytes(), |out| record.encode(out));
                 if click.as_bytes() < &bounds.counted.clicks {
                     counting::put_late_click(batch, click, record);
                 }
             })
+        } else {
+            Err(SubmitError::DiskFull)
         };
         if submitted.is_err() {
             self.clicks_from_ms.fetch_max(click.time_ms() + 1, Ordering::Relaxed);

@@ -493,3 +493,31 @@ fn answers_that_are_not_read_are_bounded_in_number() {
     }
     assert_eq!(server.admin(page).status, 200);
 }
+
+#[test]
+fn clicks_leave_the_last_of_the_disk_to_conversions() {
+    let mut server = Server::start();
+    let click = server.click("id=sp7");
+    let free = server.metric("postbackd_store_free_bytes");
+    // More than the reserve is free, and less than twice as much.
+    server.set_key("store.free_space_reserve", &format!("{}MiB", (free / 1.5) as u64 >> 20));
+    assert!(server.stop().success());
+    server.start_again();
+    let unrecorded = || server.metric("postbackd_clicks_unrecorded_total");
+    eventually("a look at the disk", || {
+        assert_eq!(server.get("/c/sp7").status, 302, "the visitor goes on");
+        (unrecorded() >= 1.0).then_some(())
+    });
+    assert_eq!(server.metric("postbackd_store_disk_full"), 0.0);
+    // Nor can refused postbacks fill it.
+    let refused = server.postback("click_id=x&event=sale");
+    assert_eq!(refused.verdict(), (400, "refused", "malformed_click_id"));
+    assert_eq!(server.metric("postbackd_inbound_dropped_total{result=\"refused\"}"), 1.0);
+    let before = unrecorded();
+    let unkept = server.click("id=sp7");
+    assert_eq!(unrecorded(), before + 1.0);
+    for click in [click, unkept] {
+        let sale = format!("click_id={click}&event=sale");
+        assert_eq!(server.postback(&sale).verdict(), (200, "accepted", ""));
+    }
+}
