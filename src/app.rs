@@ -42,6 +42,7 @@ use crate::readiness::Readiness;
 use crate::shutdown::{Drain, DrainTrigger, drain};
 use crate::space::open_files_max;
 use crate::store::{OpenError, ReadError, Store};
+use crate::telemetry::LeftOut;
 use crate::throttle::Throttle;
 use crate::time::{Clock, Randomness};
 use crate::tls::{Certificates, TlsError};
@@ -143,7 +144,7 @@ pub struct Server {
 
 impl Server {
     /// Opens the store, loads the catalog, opens the sockets. `config_file` is where it was
-    /// read, for what is read again at a signal. If the process has not ended by the drain
+    /// read, for what is read again at a signal; `left_out` are lines of the log. If the process has not ended by the drain
     /// deadline after it was told to, `overdue` is called, to end it whatever hangs.
     ///
     /// # Errors
@@ -152,6 +153,7 @@ impl Server {
         config: Config,
         config_file: Option<&Path>,
         signals: Signals,
+        left_out: LeftOut,
         overdue: fn(),
     ) -> Result<Self, ServerError> {
         let deadline = config.server.drain_deadline;
@@ -283,6 +285,7 @@ impl Server {
             keyring,
             dedup,
             clock,
+            left_out,
             metrics: Arc::clone(&metrics),
         });
         let proxies = TrustedProxies::new(config.server.trusted_proxies.clone());

@@ -349,6 +349,10 @@ pub const JOBS_KEPT_MAX: usize = 16;
 pub const STORE_CLOSE_TIME: Duration = Duration::from_secs(2);
 /// How long tasks beside the traffic may take to end.
 pub const BACKGROUND_END_MAX: Duration = Duration::from_secs(1);
+/// Lines of the log that wait to be written, bytes: some ten thousand. What is beyond is left out.
+pub const LOG_BYTES_WAITING_MAX: usize = 1 << 20;
+/// How long lines of the log that wait at the end may take.
+pub const LOG_END_MAX: Duration = Duration::from_secs(1);
 /// How long the last line of the log may take, where a stop is cut short.
 pub const LAST_WORDS_MAX: Duration = Duration::from_millis(100);
 

@@ -44,6 +44,7 @@ use crate::rates::RatesSource;
 use crate::readiness::Readiness;
 use crate::shutdown::Drain;
 use crate::store::Store;
+use crate::telemetry::LeftOut;
 use crate::time::Clock;
 use crate::tls::{Certificates, is_http2};
 
@@ -97,6 +98,8 @@ pub struct AdminState {
     pub tokens: AdminTokens,
     /// When something happened.
     pub clock: Clock,
+    /// Lines that the log lacks.
+    pub left_out: LeftOut,
     /// The store's folder, for free space.
     pub store_path: std::path::PathBuf,
 }

@@ -97,6 +97,7 @@ fn set_gauges(state: &AdminState) {
     gauge!("postbackd_auth_secret_age_seconds").set((age_ms / 1000) as f64);
     let unreadable: usize = catalog.auths().map(Auth::unreadable).sum();
     gauge!("postbackd_auth_secrets_unreadable").set(unreadable as f64);
+    counter!("postbackd_log_lines_left_out_total").absolute(state.left_out.count());
     gauge!("postbackd_ready").set(flag(state.readiness.obstacles().is_empty()));
     if let Some(resident) = crate::space::resident_bytes() {
         gauge!("postbackd_resident_memory_bytes").set(resident as f64);

@@ -19,14 +19,11 @@ impl Stop {
         let over_at = begun + whole;
         let watch = move || {
             std::thread::sleep(over_at - begun);
-            // On a thread of its own: the log may be on the same disk.
-            let _ = std::thread::Builder::new().spawn(move || {
-                tracing::error!(
-                    deadline = ?whole,
-                    "the drain deadline has passed and the store is not closed: the disk hangs, or a \
-                     start was still at work; what it has not confirmed was not acknowledged"
-                );
-            });
+            tracing::error!(
+                deadline = ?whole,
+                "the drain deadline has passed and the store is not closed: the disk hangs, or a \
+                 start was still at work; what it has not confirmed was not acknowledged"
+            );
             std::thread::sleep(LAST_WORDS_MAX);
             overdue();
         };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::out::failed;
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK, EXIT_STORE_POISONED};
 use crate::app::{Server, ServerError, Signals, Stopped};
 use crate::config::{Config, ReadError};
@@ -15,10 +16,14 @@ pub fn run(file: Option<&Path>) -> u8 {
         Ok(config) => config,
         Err(code) => return code,
     };
-    telemetry::init(config.log.format, config.log.level.as_str());
+    // Until the end, which waits for its last lines.
+    let log = match telemetry::init(config.log.format, config.log.level.as_str()) {
+        Ok(log) => log,
+        Err(error) => return failed(format_args!("cannot start: {error}")),
+    };
     let built = signals
         .map_err(ServerError::from)
-        .and_then(|signals| Server::build(config, file, signals, give_up));
+        .and_then(|signals| Server::build(config, file, signals, log.left_out(), give_up));
     let server = match built {
         Ok(server) => server,
         Err(ServerError::ToldToStop) => {

@@ -287,6 +287,12 @@ pub const DESCRIPTIONS: &[Description] = &[
         "listener",
         "Unix time at which the certificate of a listener in force expires.",
     ),
+    metric(
+        Counter,
+        "postbackd_log_lines_left_out_total",
+        "",
+        "Lines that the log lacks, because whoever reads it was too slow or the disk did not take them.",
+    ),
     metric(Gauge, "postbackd_ready", "", "1 while the server is ready."),
     metric(Gauge, "postbackd_build_info", "version", "Always 1; the version is the label."),
     metric(Gauge, "postbackd_resident_memory_bytes", "", "Memory of the process that is in RAM."),

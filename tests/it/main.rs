@@ -52,6 +52,7 @@ mod rng;
 mod sealing;
 mod status;
 mod steps;
+mod telemetry;
 mod tls;
 mod tls_reload;
 mod totals;
