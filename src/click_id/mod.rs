@@ -201,6 +201,16 @@ impl Keyring {
             .any(|key| same(&mac(key, &id.record), &id.mac));
         if genuine { Ok(id) } else { Err(ClickIdError::Forged) }
     }
+
+    /// The first genuine click ID in a text: a word of letters and digits, or its start or end.
+    #[must_use]
+    pub fn find(&self, text: &[u8]) -> Option<ClickId> {
+        let ends = |word: &[u8]| {
+            let [start, end] = [word.first_chunk(), word.last_chunk::<CLICK_ID_CHARS>()];
+            start.and_then(|it| self.verify(it).ok()).or_else(|| self.verify(end?).ok())
+        };
+        text.split(|byte| !byte.is_ascii_alphanumeric()).find_map(ends)
+    }
 }
 
 impl fmt::Debug for Keyring {

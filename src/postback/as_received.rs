@@ -296,11 +296,19 @@ impl Postbacks {
         if request.head || fields.is_dry_run() || asks {
             return;
         }
-        // Also behind what cannot be read: by its click it is found, and erased.
-        let genuine = |id: &str| self.keyring.verify(id.as_bytes()).ok().map(|it| it.record());
-        let named = || match is_read {
-            true => fields.get(Field::ClickId).and_then(genuine),
-            false => request.pick(&sender.names, Field::ClickId, genuine),
+        // Also behind what cannot be read, within other text and under another name: by its click it
+        // is found, and erased.
+        let genuine = |text: &[u8]| self.keyring.find(text).map(|it| it.record());
+        let named = || {
+            let says = |id: &str| genuine(id.as_bytes());
+            let meant = match is_read {
+                true => fields.get(Field::ClickId).and_then(says),
+                false => request.pick(&sender.names, Field::ClickId, says),
+            };
+            meant.or_else(|| genuine(request.query)).or_else(|| match request.body {
+                Body::None => None,
+                Body::Form(text) | Body::Json(text) => genuine(text),
+            })
         };
         let (click, conversion, reason) = match answer {
             Answer::Duplicate { original, click, .. } => {

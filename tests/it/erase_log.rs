@@ -129,6 +129,32 @@ fn a_person_is_found_behind_what_cannot_be_read_and_beside_others() {
 }
 
 #[test]
+fn a_click_id_within_other_text_or_under_another_name_leads_to_the_postback() {
+    let server = server();
+    let click = janes_click(&server);
+    let own = PERSON[7];
+    let (malformed, missing) = ("malformed_click_id", "missing_click_id");
+    let said = [
+        (format!("click_id=%22{click}%22"), malformed),
+        (format!("click_id=x{click}"), malformed),
+        (format!("click_id=id={click};x=1"), malformed),
+        (format!("click_id=%7B{click}%7D&bad=%zz"), "bad_encoding"),
+        (format!("their_click=%20{click}%0A"), missing),
+        (format!("url=https%3A%2F%2Fshop.example%2F%3Fsubid%3D{click}"), missing),
+    ];
+    for (said, reason) in &said {
+        refused(&server, &format!("/postback/casino?event=deposit&{said}&own={own}"), reason);
+    }
+    let body = format!("{{\"event\":\"deposit\",\"their\":[\"{click}\"],\"own\":\"{own}\"}}");
+    let answer = server.connect().post("/postback/casino", "application/json", body.as_bytes());
+    let answer = answer.expect("an answer").json();
+    assert_eq!(answer["result"], "refused", "{answer}");
+    eventually("it is in the log", || (whole(&server).len() == said.len() + 1).then_some(()));
+    erase(&server, &json!({"click_id": click}));
+    assert_eq!(whole(&server), [Value::Null; 0]);
+}
+
+#[test]
 fn what_repeated_a_conversion_that_nobody_can_read_is_blanked() {
     let mut server = server();
     let click = janes_click(&server);
