@@ -5,6 +5,8 @@
 //!
 //! A template's host is literal and everything that is filled in is percent-encoded, so whatever
 //! a visitor sends, the redirect goes to the advertiser's host and the header line stays one line.
+//! In the path, a value that would lead out of its folder is left out: `..` does so however it is
+//! encoded.
 
 use std::fmt;
 
@@ -117,6 +119,8 @@ pub struct Template {
     literals: Box<str>,
     /// For each macro, how much of `literals` comes before it; ascending.
     macros: Box<[(usize, Macro)]>,
+    /// How much of `literals` comes before the query or fragment.
+    path_end: usize,
 }
 
 impl Template {
@@ -145,7 +149,8 @@ impl Template {
         check_characters(&text[from..], from)?;
         literals.push_str(&text[from..]);
         Self::check(&literals, &macros)?;
-        Ok(Self { literals: literals.into(), macros: macros.into() })
+        let path_end = literals.find(['?', '#']).unwrap_or(literals.len());
+        Ok(Self { literals: literals.into(), macros: macros.into(), path_end })
     }
 
     fn check(literals: &str, macros: &[(usize, Macro)]) -> Result<(), TemplateError> {
@@ -176,11 +181,30 @@ impl Template {
         let mut from = 0;
         for (place, which) in &self.macros {
             out.extend_from_slice(&literals[from..*place]);
+            let start = out.len();
             values.fill(*which, &mut Slot(out));
+            if *place <= self.path_end && leads_elsewhere(&out[start..]) {
+                out.truncate(start);
+            }
             from = *place;
         }
         out.extend_from_slice(&literals[from..]);
     }
+}
+
+/// Whether an encoded value is `.` or `..`, or has one of them before or behind a slash: some servers
+/// take an encoded one for a slash.
+fn leads_elsewhere(value: &[u8]) -> bool {
+    if memchr::memchr(b'.', value).is_none() {
+        return false;
+    }
+    let mut parts = value.split(|byte| *byte == b'%');
+    let is_dots = |part: &[u8]| matches!(part, b"." | b"..");
+    parts.next().is_some_and(is_dots)
+        || parts.any(|part| {
+            let behind = part.strip_prefix(b"2F").or_else(|| part.strip_prefix(b"5C"));
+            behind.is_some_and(is_dots)
+        })
 }
 
 impl fmt::Debug for Template {
@@ -236,6 +260,34 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_would_lead_out_of_its_folder_is_left_out_of_the_path() {
+        let check = |value: &str, text: &str, expected: &str| {
+            let mut out = Vec::new();
+            let template = Template::compile(text, &passed()).expect(text);
+            template.expand(&Same(value.as_bytes()), &mut out);
+            assert_eq!(String::from_utf8(out).expect("ASCII"), expected, "{value}");
+        };
+        let text = "https://a.example/l/{sub1}/x?c={click_id}";
+        check("..", text, "https://a.example/l//x?c=..");
+        check(".", text, "https://a.example/l//x?c=.");
+        check(".", "https://a.example/l/{sub1}{sub2}?{click_id}", "https://a.example/l/?.");
+        check("..", "https://a.example/l/{click_id}", "https://a.example/l/");
+        check("..", "https://a.example/l/{click_id}#{sub1}", "https://a.example/l/#..");
+        // To a server that reads it as a slash.
+        for value in ["../x", "x/..", "x/../y", "x\\..", "x/.", "./.."] {
+            let mut encoded = Vec::new();
+            encode_into(value.as_bytes(), &mut encoded);
+            let encoded = String::from_utf8(encoded).expect("ASCII");
+            check(value, text, &format!("https://a.example/l//x?c={encoded}"));
+        }
+        for value in ["...", "a.b", ".a", "a..", "v1.2/x"] {
+            let encoded = value.replace('/', "%2F");
+            check(value, text, &format!("https://a.example/l/{encoded}/x?c={encoded}"));
+        }
+        check("%2e%2E", text, "https://a.example/l/%252e%252E/x?c=%252e%252E");
+    }
+
+    #[test]
     fn a_template_that_could_lead_astray_does_not_compile() {
         let check = |text: &str, expected: &str| {
             let error = Template::compile(text, &passed()).expect_err(text);
@@ -282,7 +334,10 @@ mod tests {
             let template = Template::compile(text, &passed()).expect("valid");
             let mut out = Vec::new();
             template.expand(&Same(&value), &mut out);
-            prop_assert_eq!(out.len(), template.literals.len() + 4 * encoded_len(&value));
+            let mut encoded = Vec::new();
+            encode_into(&value, &mut encoded);
+            let filled = if leads_elsewhere(&encoded) { 3 } else { 4 };
+            prop_assert_eq!(out.len(), template.literals.len() + filled * encoded_len(&value));
             prop_assert!(out.iter().all(|byte| byte.is_ascii_graphic()));
             let url = String::from_utf8(out).expect("ASCII");
             prop_assert_eq!(authority_end(&url), Ok("https://shop.example".len()));
