@@ -216,23 +216,29 @@ fn cells(out: &mut String, by: &[Dimension], group: &Group) {
     }
 }
 
-/// A text as a cell. One that a visitor chose must not be a formula where somebody opens the table:
-/// an apostrophe in front makes it a text. Nor may it speak to the terminal on which it is shown.
+/// A text as a cell.
 fn cell(text: &str, visitors: bool) -> Cow<'_, str> {
-    let is_for_terminal = |c: char| c.is_control() && !matches!(c, '\t' | '\r' | '\n');
-    if visitors && text.contains(is_for_terminal) {
-        let text = text.replace(is_for_terminal, "\u{fffd}");
-        return Cow::Owned(cell(&text, visitors).into_owned());
-    }
-    let is_formula = visitors && text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
-    let mark = if is_formula { "'" } else { "" };
+    let text = if visitors { Cow::Owned(harmless(text)) } else { Cow::Borrowed(text) };
     if text.contains([',', '"', '\r', '\n', '\t']) {
-        Cow::Owned(format!("\"{mark}{}\"", text.replace('"', "\"\"")))
-    } else if is_formula {
-        Cow::Owned(format!("{mark}{text}"))
+        Cow::Owned(format!("\"{}\"", text.replace('"', "\"\"")))
     } else {
-        Cow::Borrowed(text)
+        text
     }
+}
+
+/// What a visitor chose must not be a formula where somebody opens the table: an apostrophe in front
+/// makes it a text, and also where a cell begins for a spreadsheet that splits lines by semicolons,
+/// to which quotes within one mean nothing. Nor may it speak to the terminal on which it is shown.
+fn harmless(text: &str) -> String {
+    let (mut harmless, mut begins) = (String::with_capacity(text.len()), true);
+    for c in text.chars() {
+        if begins && matches!(c, '=' | '+' | '-' | '@' | '\t' | '\r' | '\n') {
+            harmless.push('\'');
+        }
+        begins = matches!(c, ';' | '\t' | '\r' | '\n');
+        harmless.push(if c.is_control() && !begins { '\u{fffd}' } else { c });
+    }
+    harmless
 }
 
 #[cfg(test)]
@@ -249,7 +255,11 @@ mod tests {
         check("@SUM(A1)", "'@SUM(A1)");
         check("-2", "'-2");
         check("+49", "'+49");
-        check("\t=1", "\"'\t=1\"");
+        check("\t=1", "\"'\t'=1\"");
+        check("a;=1+1", "a;'=1+1");
+        check("a;;@SUM(A1),b;-2;c", "\"a;;'@SUM(A1),b;'-2;c\"");
+        check("a\n=1", "\"a\n'=1\"");
+        check("a;b-c=d", "a;b-c=d");
         check("=HYPERLINK(\"x\",1)", "\"'=HYPERLINK(\"\"x\"\",1)\"");
         check("a,b", "\"a,b\"");
         check("a\nb", "\"a\nb\"");
