@@ -146,12 +146,12 @@ fn revalue(
     catalog: &Catalog,
     market: &Market,
 ) -> Result<bool, Refused> {
-    if record.reversed_amount != 0 {
-        // What has been taken back was a share of the amount that is known.
-        return Ok(false);
-    }
-    let said = counting(heard.said, record, event);
+    let mut said = counting(heard.said, record, event);
     let mut kept = counting(Said::of_record(record), record, event);
+    if said.amount == left_of_amount(record) {
+        // Who counts what was taken back says nothing new of the amount.
+        said.amount = kept.amount;
+    }
     if let Some(event) = event.filter(|_| catalog.version() == record.catalog_version) {
         kept = with_unkept(kept, record, event, market);
     }
@@ -160,6 +160,13 @@ fn revalue(
     let is_same_currency = said.currency == kept.currency || theirs == record.currency_of_amounts();
     if !has_others(&said, &kept) && (is_same_currency || !has_amounts(&said)) {
         return Ok(false);
+    }
+    if record.reversed_amount != 0 {
+        // What has been taken back was a share of the amount that is known.
+        return Err(Refused::with(
+            Refusal::IllegalTransition,
+            "a part of it has been taken back, and its amounts stay: send the status without them, or with those it had",
+        ));
     }
     let event = event.ok_or(Refusal::UnknownEvent)?;
     if event.currency.to_bytes() != record.currency && record.was_booked() {
@@ -178,6 +185,11 @@ fn revalue(
     price.set(record);
     record.currency = event.currency.to_bytes();
     Ok(true)
+}
+
+/// The amount less what has been taken back of it.
+fn left_of_amount(record: &ConversionRecord<'_>) -> Option<Micros> {
+    record.amount.map(|whole| Micros::new(whole.saturating_sub(record.reversed_amount)))
 }
 
 /// What is said, the sender's own payout and revenue only where they count for the conversion.

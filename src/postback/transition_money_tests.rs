@@ -190,6 +190,32 @@ fn amounts_in_the_currency_that_the_event_had_stay_in_it() {
 }
 
 #[test]
+fn other_amounts_of_what_has_been_taken_back_in_part_are_refused_and_say_why() {
+    let (catalog, market) = (catalog(1, TRUSTED), open(Currency::USD));
+    let check = |text: &str, expected: Result<bool, &str>| {
+        let mut record = sale("amount=100 payout=5", &catalog, &market);
+        record.status = Status::Pending.code();
+        record.history[0].status = Status::Pending.code();
+        record.reversed_amount = 25_000_000;
+        let told = tell(&mut record, text, &catalog);
+        let told = told.as_ref().map_err(|refused| &refused[..37]);
+        assert_eq!(told, expected.as_ref().map_err(|it| &**it), "{text}");
+        assert_eq!(shown(&record), "100.00 5.00 - USD: 5.00 20.00", "{text}");
+    };
+    let refused = Err("illegal_transition a part of it has b");
+    for other in ["amount=90", "amount=25", "amount=75 currency=EUR", "payout=4", "quantity=2"] {
+        check(&format!("approved {other}"), refused);
+        check(&format!("approved {other} network"), refused);
+    }
+    // The amount that it had, or what is left of it.
+    for known in ["", " amount=100", " amount=75", " amount=75 payout=5 currency=USD"] {
+        check(&format!("approved{known}"), Ok(true));
+        check(&format!("pending{known}"), Ok(false));
+    }
+    check("rejected amount=90", Ok(true));
+}
+
+#[test]
 fn an_own_amount_counts_until_another_one_is_said() {
     let check = |texts: &[&str], expected: &str| {
         assert_eq!(told("amount=100 payout=3", texts), expected, "{texts:?}");

@@ -288,7 +288,9 @@ fn a_negative_event_takes_a_conversion_back_in_parts_and_then_whole() {
         &server,
         &click,
         &[
-            ("event=sale&txn_id=T&amount=90&status=approved", "duplicate approved"),
+            ("event=sale&txn_id=T&amount=90&status=approved", "refused illegal_transition"),
+            ("event=sale&txn_id=T&amount=100&status=approved", "duplicate approved"),
+            ("event=sale&txn_id=T&amount=75&status=approved", "duplicate approved"),
             ("event=refund&txn_id=T&reversal_id=R2", "accepted approved"),
             ("event=refund&txn_id=T&reversal_id=R3", "refused illegal_transition"),
             ("event=sale&txn_id=T", "duplicate reversed"),
