@@ -51,6 +51,13 @@ impl Offer {
         let mut events = self.events.iter().filter(|event| !event.is_negative());
         events.next().filter(|_| events.next().is_none())
     }
+
+    /// Whether its event `by` takes back those named `event`: another offer's of that name may take
+    /// back others.
+    #[must_use]
+    pub fn reverses(&self, by: &str, event: &str) -> bool {
+        self.event(by).is_some_and(|by| by.reverses.iter().any(|meant| **meant == *event))
+    }
 }
 
 impl Catalog {

@@ -177,12 +177,9 @@ impl Postbacks {
             let Some(known) = known else { continue };
             let Some(stored) = self.store.conversion(known.conversion).await? else { continue };
             let record = stored.record().map_err(ReadError::from)?;
-            // Another offer's event of this name may take back others.
             let offer = catalog.offer_by_number(known.conversion.offer());
-            let is_meant = taken_back_by.is_none_or(|by| {
-                let event = offer.and_then(|offer| offer.event(by));
-                event.is_some_and(|by| by.reverses.iter().any(|meant| **meant == *record.event))
-            });
+            let is_meant = taken_back_by
+                .is_none_or(|by| offer.is_some_and(|offer| offer.reverses(by, record.event)));
             if !is_meant || !instead.may_mean(offer, taken_back_by.unwrap_or(record.event)) {
                 continue;
             }

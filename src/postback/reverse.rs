@@ -6,8 +6,9 @@ use super::decide::{Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received, record};
 use super::reversal::{Reversal, is_open, reversed_of};
 use super::update::{is_overtaken, overtaken, read, status_of};
+use crate::catalog::Event;
 use crate::click_id::RecordId;
-use crate::dedup::{Claim, Held};
+use crate::dedup::{Claim, Held, Original};
 use crate::limits::{REVERSED_AT_ONCE_MAX, TRACE_CONVERSIONS_MAX};
 use crate::model::reasons::{NEGATIVE_EVENT, PostbackResult, Refusal};
 use crate::model::status::Status;
@@ -136,28 +137,38 @@ impl Postbacks {
     }
 
     /// The conversions that a negative event names, the latest first: of its transaction the first
-    /// event's that is approved, or else pending; or those of its customer that are pending or
-    /// approved; or the latest of the click that is approved, or else pending. None of either, then
-    /// the first or the latest, which says why. An old one means none that was received since.
+    /// event's that is approved, or else pending, of another offer only if that offer says so; or
+    /// those of its customer that are pending or approved; or the latest of the click that is
+    /// approved, or else pending. None of either, then the first or the latest, which says why. An
+    /// old one means none that was received since. Chosen are the offer's own: an event of the same
+    /// name is another offer's.
     async fn reversible(
         &self,
         verdict: &Verdict<'_>,
         received: &Received<'_>,
     ) -> Result<Vec<RecordId>, Answer> {
-        let (events, txn_id) = (&verdict.event.reverses, verdict.reversed_txn_id);
-        let advertiser = &*verdict.offer.advertiser.id;
+        let Verdict { offer, event: Event { id: by, reverses: events, .. }, .. } = verdict;
+        let (advertiser, txn_id) = (&*offer.advertiser.id, verdict.reversed_txn_id);
         let request = received.as_received.request;
         if !txn_id.is_empty() {
             let mut found = Vec::new();
             for event in events {
                 let claim = Claim::Transaction { advertiser, event, txn_id };
                 let receipt = request.receipt();
-                found.extend(self.dedup.find_settled(&self.store, claim, receipt).await?);
+                let known = self.dedup.find_settled(&self.store, claim, receipt).await?;
+                let is_meant = |known: &Original| {
+                    let its_offer = received.catalog.offer_by_number(known.conversion.offer());
+                    its_offer.is_some_and(|its_offer| its_offer.reverses(by, event))
+                };
+                found.extend(known.filter(is_meant));
             }
-            let meant = found.iter().min_by_key(|known| match known.status {
-                Status::Approved => 0,
-                Status::Pending => 1,
-                _ => 2,
+            let meant = found.iter().min_by_key(|known| {
+                let rank = match known.status {
+                    Status::Approved => 0,
+                    Status::Pending => 1,
+                    _ => 2,
+                };
+                (known.conversion.offer() != offer.number, rank)
             });
             return Ok(meant.map(|known| known.conversion).into_iter().collect());
         }
@@ -174,7 +185,7 @@ impl Postbacks {
             events.iter().any(|meant| **meant == *record.event) && !is_since(record.received_ms)
         };
         let (mut open, mut pending, mut latest) = (Vec::new(), None, None);
-        for row in page.rows.iter().rev() {
+        for row in page.rows.iter().rev().filter(|row| row.id.offer() == offer.number) {
             let Ok(record) = row.record() else { continue };
             if !is_meant(&record) {
                 continue;

@@ -138,6 +138,22 @@ fn each_offer_says_what_its_negative_event_takes_back() {
 }
 
 #[test]
+fn a_transaction_of_another_offer_is_taken_back_only_as_that_offer_says() {
+    let server = Setup::new().catalog(CATALOG.to_owned()).start();
+    let sold = sell(&server, "shoes", "event=sale&txn_id=T-1&amount=100");
+    let played = sell(&server, "club", "event=sale&txn_id=T-2");
+    let refund = |click: &str, txn: &str| {
+        acme(&server, &format!("click_id={click}&event=refund&txn_id={txn}"))
+    };
+    // The shop's refund takes sales back, but this one is the club's.
+    assert_eq!(refund(&sold, "T-2").verdict(), (404, "refused", "unknown_conversion"));
+    assert_eq!(refund(&played, "T-1").verdict(), (404, "refused", "unknown_conversion"));
+    let untouched = [json!(["T-1", "pending", null]), json!(["T-2", "approved", null])];
+    assert_eq!(states(&server, "sale"), untouched);
+    assert_eq!(refund(&sold, "T-1").verdict(), (200, "accepted", ""));
+}
+
+#[test]
 fn a_customer_who_is_not_known_does_not_hide_the_transaction() {
     let server = Setup::new().catalog(CATALOG.to_owned()).start();
     sell(&server, "shoes", "event=sale&txn_id=T-1&amount=100");

@@ -292,6 +292,34 @@ fn a_negative_event_of_a_customer_takes_back_all_or_the_latest() {
 }
 
 #[test]
+fn a_negative_event_of_a_customer_takes_back_nothing_of_another_offer() {
+    let server = server();
+    let [bound, other] =
+        ["roulette", "short"].map(|offer| server.click(&format!("offer={offer}&aff=ann")));
+    accepted(&server, &format!("click_id={bound}&customer_id=c1&event=signup"));
+    for (click, txn_id) in [(&bound, "D1"), (&other, "D2"), (&bound, "D3"), (&other, "D4")] {
+        let deposit = format!("customer_id=c1&event=deposit&txn_id={txn_id}&amount=100");
+        accepted(&server, &format!("click_id={click}&{deposit}"));
+    }
+    let back = |rest: &str| casino(&server, &format!("customer_id=c1&event=chargeback&{rest}"));
+    let left = || {
+        let kept = server.conversions("event=deposit&status=approved");
+        let ids = kept.iter().map(|kept| kept["txn_id"].as_str().map(str::to_owned));
+        ids.map(Option::unwrap_or_default).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(back("reversal_id=B1&amount=100").verdict(), (200, "accepted", ""));
+    assert_eq!(left(), "D1 D2 D4", "the latest of the offer");
+    assert_eq!(back("reversal_id=B2").verdict(), (200, "accepted", ""));
+    assert_eq!(left(), "D2 D4");
+    assert_eq!(back("reversal_id=B3").verdict(), (409, "refused", "illegal_transition"));
+    // By what they are called they can be meant, for their offer says the same.
+    assert_eq!(back("txn_id=D2").verdict(), (200, "accepted", ""));
+    let named = format!("click_id={bound}&event=chargeback&txn_id=D4");
+    assert_eq!(casino(&server, &named).verdict(), (200, "accepted", ""));
+    assert_eq!(left(), "");
+}
+
+#[test]
 fn a_negative_event_takes_back_no_more_than_it_may_and_none_of_it_then() {
     let server = server();
     let ann = server.click("offer=roulette&aff=ann");
