@@ -36,7 +36,7 @@ pub struct Shape {
     currency: String,
     /// How many were looked at.
     conversions: u64,
-    /// Those of them that are not in the sums, for want of a rate.
+    /// Those of them that are not in the sums, or not with all that they earn, for want of a rate.
     unpriced: u64,
     revenue: String,
     payout: String,
@@ -68,6 +68,7 @@ impl Sums {
 #[derive(Default)]
 struct Totals {
     conversions: u64,
+    unpriced: u64,
     base: Sums,
     by_currency: BTreeMap<[u8; 3], Sums>,
     not_converted: BTreeMap<[u8; 3], Sums>,
@@ -93,7 +94,7 @@ pub async fn totals(
     Ok(Json(Shape {
         currency: base.to_string(),
         conversions: totals.conversions,
-        unpriced: totals.conversions - totals.base.conversions,
+        unpriced: totals.unpriced,
         revenue: text(totals.base.revenue),
         payout: text(totals.base.payout),
         margin: text(totals.base.revenue.less(totals.base.payout)),
@@ -123,7 +124,9 @@ impl Totals {
         self.conversions += 1;
         let (earned, currency) = (record.earned(), record.currency);
         self.by_currency.entry(currency).or_default().add(earned.revenue, earned.payout);
-        match record.earned_in(base.to_bytes()) {
+        let in_base = record.earned_in(base.to_bytes());
+        self.unpriced += u64::from(in_base.is_none() || record.waits_for_rate());
+        match in_base {
             Some((revenue, payout)) => self.base.add(revenue, payout),
             None => {
                 let sums = self.not_converted.entry(currency).or_default();

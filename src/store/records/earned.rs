@@ -141,13 +141,10 @@ impl ConversionRecord<'_> {
         Micros::new(micros).less_share(Micros::new(self.reversed_amount), whole).get()
     }
 
-    /// Revenue and payout in a currency, micro-units: their own, or the network's; `None` if they
-    /// are not known in it, or not at all for want of a rate.
+    /// Revenue and payout in a currency, micro-units, as the ledger counts them: their own, or the
+    /// network's; `None` if what is known of them is not known in it.
     #[must_use]
     pub fn earned_in(&self, currency: [u8; 3]) -> Option<(i64, i64)> {
-        if self.flags & Flag::RateMissing.bit() != 0 {
-            return None;
-        }
         let earned = self.earned();
         if self.currency == currency || (self.revenue, self.payout) == (0, 0) {
             return Some((earned.revenue, earned.payout));
