@@ -231,6 +231,8 @@ pub const RATE_DAYS_PER_COMMIT_MAX: usize = 100;
 pub const REPRICE_QUEUE_MAX: usize = 64;
 /// Conversions that are priced anew in one commit.
 pub const REPRICED_PER_COMMIT_MAX: usize = 100;
+/// Conversions that cannot be priced and are named in the log, of each walk over them.
+pub const UNPRICED_NAMED_MAX: usize = 20;
 
 /// How far the clock may be from the time that has passed for retention to believe it at once,
 /// milliseconds: more than a server is off for an upgrade, less than the shortest retention.

@@ -11,7 +11,7 @@ use crate::limits::{BACKUP_AGAIN_AFTER, BACKUP_LOOK_EVERY, WARM_CONVERSIONS_MAX}
 use crate::metrics::Metrics;
 use crate::model::period::Day;
 use crate::postback::Postbacks;
-use crate::rates::Reprice;
+use crate::rates::{PassedOver, Reprice};
 use crate::space::free_bytes;
 use crate::store::{Retention, Store, ToPrice};
 use crate::time::Clock;
@@ -114,10 +114,12 @@ pub(super) async fn sealing(store: Arc<Store>) {
     }
 }
 
-/// Prices conversions that had no rate: at once when rates have come, and again later.
+/// Prices conversions that had no rate: at once when rates have come, and again later; what the
+/// catalog cannot price, when that has changed.
 pub(super) async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
     let mut again = tokio::time::interval(REPRICE_AGAIN_AFTER);
     let (mut fresh, mut settled) = (ToPrice::new(), ToPrice::new());
+    let mut passed_over = PassedOver::default();
     loop {
         let (round, is_last) = tokio::select! {
             Some(mut to_price) = changed.recv() => {
@@ -129,22 +131,29 @@ pub(super) async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
                 (to_price, false)
             }
             _ = again.tick() => {
-                (std::mem::replace(&mut settled, std::mem::take(&mut fresh)), true)
+                let mut round = std::mem::replace(&mut settled, std::mem::take(&mut fresh));
+                passed_over.try_again(&mut round, postbacks.catalog.load().version());
+                (round, true)
             }
         };
         let days: BTreeSet<Day> = round.values().flatten().copied().collect();
-        match postbacks.reprice(&days, || Clock::System.now_ms()).await {
-            Ok(0) => {}
-            Ok(conversions) => tracing::info!(conversions, ?days, "priced by new rates"),
+        let repriced = match postbacks.reprice(&days, || Clock::System.now_ms()).await {
+            Ok(repriced) => repriced,
             Err(error) => {
                 tracing::warn!(%error, ?days, "conversions without a rate were not priced");
                 fresh.extend(round);
                 continue;
             }
+        };
+        if repriced.changed > 0 {
+            tracing::info!(conversions = repriced.changed, ?days, "priced by new rates");
         }
-        if is_last && !round.is_empty() {
-            // What is not noted as done the next start does once more.
-            let _ = postbacks.store.priced(round.into_keys()).await;
+        if is_last {
+            let done = passed_over.settle(round, &repriced.days_left);
+            if !done.is_empty() {
+                // What is not noted as done the next start does once more.
+                let _ = postbacks.store.priced(done.into_iter()).await;
+            }
         }
     }
 }

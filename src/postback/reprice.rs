@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::decide::Refused;
 use super::flow::Postbacks;
 use super::price::{Base, Price, Said, in_base, price_again};
-use crate::catalog::Catalog;
-use crate::limits::{FUTURE_TIMESTAMP_MS_MAX, REPRICED_PER_COMMIT_MAX};
+use crate::catalog::{Catalog, Event};
+use crate::click_id::RecordId;
+use crate::limits::{FUTURE_TIMESTAMP_MS_MAX, REPRICED_PER_COMMIT_MAX, UNPRICED_NAMED_MAX};
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
 use crate::model::period::Day;
@@ -16,9 +18,20 @@ use crate::store::records::{ConversionRecord, Exchanged, HistoryEntry};
 use crate::store::ticket::Outcome;
 use crate::store::{ChangeError, StoredConversion};
 
+/// What came of pricing anew.
+#[derive(Debug, Default)]
+pub struct Repriced {
+    /// How many conversions have changed.
+    pub changed: usize,
+    /// How many have their rate and are passed over, because the catalog in force cannot price them.
+    pub passed_over: usize,
+    /// Their days.
+    pub days_left: BTreeSet<Day>,
+}
+
 impl Postbacks {
-    /// Prices the conversions of these days that are flagged as having had no rate; returns how
-    /// many have changed. Each is held while it is changed, so this takes turns with postbacks.
+    /// Prices the conversions of these days that are flagged as having had no rate. Each is held
+    /// while it is changed, so this takes turns with postbacks.
     ///
     /// # Errors
     /// When the store cannot be read or written; what was changed before stays so.
@@ -26,11 +39,12 @@ impl Postbacks {
         &self,
         days: &BTreeSet<Day>,
         now_ms: impl Fn() -> u64,
-    ) -> Result<usize, ChangeError> {
-        let Some(first) = days.first() else { return Ok(0) };
+    ) -> Result<Repriced, ChangeError> {
+        let mut repriced = Repriced::default();
+        let Some(first) = days.first() else { return Ok(repriced) };
         // A conversion is minted when it is reported, at most this long before it happened.
         let from_ms = first.begins_ms().saturating_sub(FUTURE_TIMESTAMP_MS_MAX);
-        let (mut cursor, mut changed) = (None, 0);
+        let mut cursor = None;
         loop {
             let wanted = days.clone();
             let filter = Arc::new(move |row: &StoredConversion| {
@@ -38,25 +52,35 @@ impl Postbacks {
             });
             let limit = REPRICED_PER_COMMIT_MAX;
             let page = self.store.conversions(from_ms, u64::MAX, cursor, limit, filter).await?;
-            changed += self.reprice_all(&page.rows, now_ms()).await?;
+            self.reprice_all(&page.rows, now_ms(), &mut repriced).await?;
             if page.next.is_none() {
-                return Ok(changed);
+                break;
             }
             cursor = page.next;
         }
+        let unnamed = repriced.passed_over.saturating_sub(UNPRICED_NAMED_MAX);
+        if unnamed > 0 {
+            tracing::warn!(conversions = unnamed, "so many more cannot be priced");
+        }
+        Ok(repriced)
     }
 
     async fn reprice_all(
         &self,
         rows: &[StoredConversion],
         now_ms: u64,
-    ) -> Result<usize, ChangeError> {
+        repriced: &mut Repriced,
+    ) -> Result<(), ChangeError> {
         let catalog = self.catalog.load_full();
         let mut under_way = Vec::with_capacity(rows.len());
         for row in rows {
             let Some((held, stored)) = self.hold(row.id, &catalog).await? else { continue };
             let record = stored.record()?;
-            if let Some(anew) = priced_anew(&record, &catalog, &self.market, now_ms) {
+            let (anew, passed_over) = priced_anew(&record, &catalog, &self.market, now_ms);
+            if let Some(why) = passed_over {
+                repriced.pass_over(stored.id, &record, why);
+            }
+            if let Some(anew) = anew {
                 under_way.push(self.change(held, stored.id, &record, &anew, None)?);
                 // At once: the next one may be claimed by the same, and wait for it.
                 self.store.writer().flush();
@@ -67,7 +91,25 @@ impl Postbacks {
                 return Err(ChangeError::NotDurable);
             }
         }
-        Ok(under_way.len())
+        repriced.changed += under_way.len();
+        Ok(())
+    }
+}
+
+impl Repriced {
+    /// It keeps its flag, and nothing looks at it before the catalog changes: somebody has to hear
+    /// of it.
+    fn pass_over(&mut self, id: RecordId, record: &ConversionRecord<'_>, why: &str) {
+        self.passed_over += 1;
+        self.days_left.insert(Day::of_ms(record.event_time_ms));
+        if self.passed_over <= UNPRICED_NAMED_MAX {
+            tracing::warn!(
+                conversion = id.to_text().as_str(),
+                offer = record.offer,
+                event = record.event,
+                "a conversion cannot be priced by the rates that have come: {why}"
+            );
+        }
     }
 }
 
@@ -75,70 +117,92 @@ fn waits_for(record: &ConversionRecord<'_>, days: &BTreeSet<Day>) -> bool {
     record.waits_for_rate() && days.contains(&Day::of_ms(record.event_time_ms))
 }
 
-/// The conversion with its price by the rates there are now; `None` if they change nothing.
+/// The conversion with its price by the rates there are now, `None` if they change nothing; and why
+/// it has none though its rate is there, if that is so.
 fn priced_anew<'a>(
     record: &ConversionRecord<'a>,
     catalog: &Catalog,
     market: &Market,
     now_ms: u64,
-) -> Option<ConversionRecord<'a>> {
+) -> (Option<ConversionRecord<'a>>, Option<&'static str>) {
     if !record.waits_for_rate() {
-        return None;
+        return (None, None);
     }
     let mut anew = record.clone();
-    let day = Day::of_ms(record.event_time_ms);
-    let foreign = record.amount_currency.is_some_and(|other| other != record.currency);
     let known = record.exchanged.as_deref().copied().unwrap_or_default();
+    let foreign = record.amount_currency.filter(|other| *other != record.currency);
     // What was exchanged keeps its rate, and what asked for none its terms. Earlier builds had one
     // flag for both rates.
-    let unpriced = record.flags & Flag::RateMissing.bit() != 0;
-    let price = if unpriced && foreign && known.amounts.is_none() {
-        let event = catalog.offer(record.offer).and_then(|offer| offer.event(record.event));
-        let Some(event) = event else {
-            warn_of(record, "its offer or event is not in the catalog");
-            return None;
-        };
-        if event.currency.to_bytes() != record.currency && record.was_booked() {
-            // What is in the books is in the currency of its day, and stays there.
-            return None;
+    let is_unpriced = record.flags & Flag::RateMissing.bit() != 0;
+    let amounts_in = foreign.filter(|_| is_unpriced && known.amounts.is_none());
+    let mut passed_over = None;
+    let priced = match amounts_in.map(|currency| (currency, event_of(record, catalog))) {
+        Some((_, Ok(event))) => {
+            anew.currency = event.currency.to_bytes();
+            anew.catalog_version = catalog.version();
+            price_again(event, record, &Said::of_record(record), market).map(Some)
         }
-        anew.currency = event.currency.to_bytes();
-        anew.catalog_version = catalog.version();
-        let price = price_again(event, record, &Said::of_record(record), market);
-        price.inspect_err(|_| warn_of(record, TOO_LARGE)).ok()?
-    } else {
-        // Its amounts stand; only those in the network's currency were missing.
-        let currency = Currency::from_bytes(record.currency)?;
-        let (payout, revenue) = (Micros::new(record.payout), Micros::new(record.revenue));
-        let base = in_base(market, day, currency, payout, revenue);
-        let base = match base.inspect_err(|_| warn_of(record, TOO_LARGE)).ok()? {
-            Base::Same => None,
-            Base::Exchanged(base) => Some(base),
-            Base::NoRate => return None,
-        };
-        let exchanged = Exchanged { base, ..known }.boxed();
-        Price { payout, revenue, flags: record.flags & Flag::AmountMissing.bit(), exchanged }
+        Some((currency, Err(why))) => {
+            passed_over = has_rate(record, currency, market).then_some(why);
+            // What is known of it can have its worth all the same.
+            let waits = record.flags & Flag::BaseRateMissing.bit() != 0;
+            if waits { worth(record, known, market, Flag::RateMissing.bit()) } else { Ok(None) }
+        }
+        None => worth(record, known, market, 0),
     };
-    price.set(&mut anew);
+    match priced {
+        Err(_) => return (None, Some("its amounts would be too large")),
+        Ok(None) => return (None, passed_over),
+        Ok(Some(price)) => price.set(&mut anew),
+    }
     let same = (anew.flags, &anew.exchanged) == (record.flags, &record.exchanged)
         && (anew.payout, anew.revenue) == (record.payout, record.revenue);
-    let status = record.status()?;
+    let Some(status) = record.status().filter(|_| !same) else { return (None, passed_over) };
     let step = HistoryEntry::new(status, now_ms, None, anew.earned(), REPRICED);
     anew.history.push(step);
-    (!same).then_some(anew)
+    (Some(anew), passed_over)
 }
 
-const TOO_LARGE: &str = "its amounts would be too large";
+/// The event by whose terms it is priced, or why there is none.
+fn event_of<'c>(
+    record: &ConversionRecord<'_>,
+    catalog: &'c Catalog,
+) -> Result<&'c Event, &'static str> {
+    let event = catalog.offer(record.offer).and_then(|offer| offer.event(record.event));
+    let event = event.ok_or("its offer or event is not in the catalog")?;
+    if event.currency.to_bytes() != record.currency && record.was_booked() {
+        // What is in the books is in the currency of its day, and stays there.
+        return Err("it is in the books in the currency that its event had then");
+    }
+    Ok(event)
+}
 
-/// It keeps its flag, though nothing looks at it before the day's rates are set anew: somebody has
-/// to hear of it.
-fn warn_of(record: &ConversionRecord<'_>, why: &str) {
-    tracing::warn!(
-        offer = record.offer,
-        event = record.event,
-        received_ms = record.received_ms,
-        "a conversion cannot be priced by the rates that have come: {why}"
-    );
+/// Whether the rate is there for which its price waits.
+fn has_rate(record: &ConversionRecord<'_>, amounts_in: [u8; 3], market: &Market) -> bool {
+    let currencies = [amounts_in, record.currency].map(Currency::from_bytes);
+    let [Some(from), Some(to)] = currencies else { return false };
+    market.exchange(Day::of_ms(record.event_time_ms), from, to).is_some()
+}
+
+/// Its amounts as they stand, with what they are in the network's currency, which was missing;
+/// `None` if there is no rate to it. Of its flags these stay.
+fn worth(
+    record: &ConversionRecord<'_>,
+    known: Exchanged,
+    market: &Market,
+    flags: u32,
+) -> Result<Option<Price>, Refused> {
+    let Some(currency) = Currency::from_bytes(record.currency) else { return Ok(None) };
+    let (payout, revenue) = (Micros::new(record.payout), Micros::new(record.revenue));
+    let day = Day::of_ms(record.event_time_ms);
+    let base = match in_base(market, day, currency, payout, revenue)? {
+        Base::Same => None,
+        Base::Exchanged(base) => Some(base),
+        Base::NoRate => return Ok(None),
+    };
+    let flags = record.flags & (Flag::AmountMissing.bit() | flags);
+    let exchanged = Exchanged { base, ..known }.boxed();
+    Ok(Some(Price { payout, revenue, flags, exchanged }))
 }
 
 #[cfg(test)]
@@ -164,7 +228,8 @@ mod tests {
     ) -> Option<(i64, i64, Exchanged)> {
         let before = sale(text, &catalog(1, ABROAD), &market(NETWORK, "EUR", then));
         let anew = catalog(2, &ABROAD.replace("20", "40"));
-        let anew = priced_anew(&before, &anew, &market(NETWORK, "EUR", now), 9000)?;
+        let (anew, _) = priced_anew(&before, &anew, &market(NETWORK, "EUR", now), 9000);
+        let anew = anew?;
         let last = anew.history.last().expect("a step");
         assert_eq!((last.reason, anew.flags), (REPRICED, 0));
         assert_eq!((last.booked_revenue, last.booked_payout), (anew.revenue, anew.payout));
@@ -205,7 +270,7 @@ mod tests {
         let before = sale("amount=1500 currency=JPY", &catalog(1, &then), &market(&[]));
         assert_eq!(before.flags, Flag::BaseRateMissing.bit());
         let rates = market(&[("JPY", "100"), ("USD", "2")]);
-        let anew = priced_anew(&before, &catalog(2, now), &rates, 9000).expect("a worth");
+        let anew = priced_anew(&before, &catalog(2, now), &rates, 9000).0.expect("a worth");
         assert_eq!((anew.payout, anew.revenue), (amount("10"), amount("20")));
         assert_eq!((anew.flags, anew.exchanged.as_deref()), (0, Some(&dollars("20", "40"))));
     }
@@ -217,11 +282,49 @@ mod tests {
         let mut before = sale("amount=1500 currency=JPY", &catalog, &market(&[]));
         before.flags |= Flag::Late.bit();
         let rates = market(&[("JPY", "100"), ("USD", "2")]);
-        let anew = priced_anew(&before, &catalog, &rates, 9000).expect("a price");
+        let anew = priced_anew(&before, &catalog, &rates, 9000).0.expect("a price");
         assert_eq!((anew.payout, anew.revenue), (0, amount("3")));
         assert_eq!(anew.flags, Flag::Late.bit());
         let base = anew.exchanged.and_then(|exchanged| exchanged.base).expect("dollars");
         assert_eq!((base.payout, base.revenue), (0, amount("6")));
+    }
+
+    #[test]
+    fn what_the_catalog_cannot_price_has_its_worth_and_another_catalog_prices_it() {
+        let market = |rates: &[(&str, &str)]| market(NETWORK, "EUR", rates);
+        let hybrid = ABROAD.replace("percent = \"10\"", "fixed = \"4\", percent = \"10\"");
+        let before = || sale("amount=1500 currency=JPY", &catalog(1, &hybrid), &market(&[]));
+        let (rate_missing, both) =
+            (Flag::RateMissing.bit(), Flag::RateMissing.bit() | Flag::BaseRateMissing.bit());
+        assert_eq!(before().flags, both);
+        let gone = {
+            let mut before = before();
+            before.event = "lead";
+            before
+        };
+        let now = catalog(2, &hybrid.replace("EUR", "USD"));
+        for (before, why) in [(gone, "not in the catalog"), (before(), "in the books")] {
+            // Its own rate has not come, so nothing is to be warned of.
+            let (worth, passed_over) = priced_anew(&before, &now, &market(&[("USD", "2")]), 9000);
+            let worth = worth.expect("a worth");
+            assert_eq!((worth.flags, passed_over), (rate_missing, None));
+            assert_eq!((worth.payout, &worth.currency), (amount("4"), b"EUR"));
+            assert_eq!(worth.exchanged.as_deref(), Some(&dollars("8", "0")));
+            let last = worth.history.last().expect("a step");
+            assert_eq!(
+                (last.reason, last.booked_base.map(|base| base.payout)),
+                (REPRICED, Some(amount("8")))
+            );
+            let rates = market(&[("JPY", "100"), ("USD", "3")]);
+            let (again, passed_over) = priced_anew(&worth, &now, &rates, 9000);
+            assert_eq!(again, None, "what was exchanged keeps its rate");
+            assert!(passed_over.is_some_and(|reason| reason.contains(why)), "{passed_over:?}");
+            let repaired = ConversionRecord { event: "sale", ..worth };
+            let (priced, passed_over) = priced_anew(&repaired, &catalog(3, &hybrid), &rates, 9000);
+            let priced = priced.expect("a price");
+            assert_eq!((priced.flags, passed_over), (0, None));
+            assert_eq!((priced.payout, priced.revenue), (amount("5.5"), amount("3")));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! wait for it.
 
 mod file;
+mod passed_over;
 mod source;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use file::{Days, FileError, parse, read};
+pub use passed_over::PassedOver;
 pub use source::{LoadError, PutError, RatesSource, Reprice};
 
 use crate::model::currency::Currency;

@@ -34,13 +34,17 @@ pub fn server() -> Server {
 
 /// With offers that earn shares of an amount.
 pub fn with_shares(server: Server) -> Server {
+    load(&server, SHARES);
+    server
+}
+
+fn load(server: &Server, shares: &str) {
     let version = server.api("catalog/versions")["in_force"].clone();
-    server.write_catalog(&format!("{CATALOG}{SHARES}"));
+    server.write_catalog(&format!("{CATALOG}{shares}"));
     server.signal("HUP");
     eventually("the reload", || {
         (server.api("catalog/versions")["in_force"] != version).then_some(())
     });
-    server
 }
 
 pub fn today() -> String {
@@ -266,6 +270,34 @@ fn news_in_another_currency_is_refused_if_amounts_would_stay_in_theirs() {
     assert_eq!(json!([money(&server, &id)[0], money(&server, &id)[1]]), json!(["2.60", "2.40"]));
     assert_eq!(tell("amount=100&revenue=3").verdict(), (200, "updated", ""));
     assert_eq!(json!([money(&server, &id)[0], money(&server, &id)[1]]), json!(["11.00", "3.00"]));
+}
+
+#[test]
+fn what_has_left_the_catalog_has_its_worth_is_named_in_the_log_and_priced_when_it_is_back() {
+    let mut server = server();
+    let waiting = convert(&server, "event=deposit&amount=1600&currency=JPY");
+    assert_eq!(money(&server, &waiting)[5], json!(["rate_missing", "base_rate_missing"]));
+    load(&server, &SHARES.replace("\"deposit\"", "\"lead\""));
+    assert_eq!(put(&server, &today(), TODAY).status, 200);
+    eventually("the worth in dollars", || {
+        (money(&server, &waiting)[5] == json!(["rate_missing"])).then_some(())
+    });
+    let base = json!({
+        "currency": "USD", "rate": {"from": "0.8", "to": "1"},
+        "revenue": "0.00", "payout": "1.25",
+    });
+    let known = json!(["1.00", "0.00", "EUR", null, base, ["rate_missing"]]);
+    assert_eq!(money(&server, &waiting), known);
+    let is_named = |line: &str| line.contains("not in the catalog") && line.contains(&waiting);
+    eventually("a warning", || server.log().lines().any(is_named).then_some(()));
+    load(&server, SHARES);
+    server.kill();
+    server.start_again();
+    eventually("the price", || (money(&server, &waiting)[5] == json!([])).then_some(()));
+    assert_eq!(
+        json!([money(&server, &waiting)[0], money(&server, &waiting)[1]]),
+        json!(["1.80", "1.60"])
+    );
 }
 
 #[test]
