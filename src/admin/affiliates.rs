@@ -18,6 +18,39 @@ pub async fn number(state: &AdminState, id: &str) -> Result<Option<AffiliateNumb
     Ok(number.map_err(ReadError::from)?)
 }
 
+/// The same of an affiliate that is asked for.
+///
+/// # Errors
+/// When there was never one: a slip of the pen is not answered as if nothing had happened.
+pub async fn known(state: &AdminState, id: &str) -> Result<AffiliateNumber, ApiError> {
+    number(state, id).await?.ok_or_else(|| ApiError::never_was("an affiliate"))
+}
+
+/// Refuses an offer that was never in the catalog.
+pub async fn known_offer(state: &AdminState, id: &str) -> Result<(), ApiError> {
+    let (id, filed_below) = (id.to_owned(), state.store.filed_below());
+    let number = state.store.read_view(filed_below, move |view| view.offer_number(&id)).await?;
+    number.map_err(ReadError::from)?.map(|_| ()).ok_or_else(|| ApiError::never_was("an offer"))
+}
+
+/// Whether an advertiser is in the catalog, or has or had an offer: no other is kept.
+pub async fn is_known_advertiser(state: &AdminState, id: &str) -> Result<bool, ApiError> {
+    if state.catalog.load_full().advertiser(id).is_some() {
+        return Ok(true);
+    }
+    let (id, store) = (id.to_owned(), Arc::clone(&state.store));
+    // As in `named`.
+    let look = move || Ok(store.view().offer_owners()?.values().any(|owner| *owner == id));
+    let known = tokio::task::spawn_blocking(look).await.map_err(ApiError::work_failed)?;
+    known.map_err(|error: EngineError| ReadError::from(error).into())
+}
+
+/// Refuses any other advertiser.
+pub async fn known_advertiser(state: &AdminState, id: &str) -> Result<(), ApiError> {
+    let is_known = is_known_advertiser(state, id).await?;
+    if is_known { Ok(()) } else { Err(ApiError::never_was("an advertiser")) }
+}
+
 /// What has left the catalog and was looked up already: a trace has many clicks of one affiliate.
 #[derive(Default)]
 pub struct Departed(HashMap<(Numbered, u32), Option<String>>);

@@ -90,14 +90,17 @@ pub async fn selection(
     // By the number: one that was not in the catalog when it was counted has no other name.
     let affiliate = match &filters.affiliate {
         None => None,
-        Some(id) => Some(affiliates::number(state, id).await?),
+        Some(id) => Some(affiliates::known(state, id).await?),
     };
+    if let Some(id) = &filters.offer {
+        affiliates::known_offer(state, id).await?;
+    }
     let filter = move |record: &ConversionRecord<'_>| {
         let is = |wanted: &Option<String>, have: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == have)
         };
         is(&filters.offer, record.offer)
-            && affiliate.is_none_or(|wanted| wanted == Some(record.affiliate_number()))
+            && affiliate.is_none_or(|wanted| wanted == record.affiliate_number())
             && is(&filters.event, record.event)
             && is(&filters.txn_id, record.txn_id)
             && is(&filters.customer_id, record.customer_id)

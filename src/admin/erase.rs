@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
+use super::affiliates::is_known_advertiser;
 use super::audit;
 use super::error::ApiError;
 use super::jobs::{Job, accepted, begin, steps};
@@ -72,7 +73,7 @@ pub async fn erase(
     body: Result<Json<Erasure>, JsonRejection>,
 ) -> Result<Response, ApiError> {
     let Json(body) = body.map_err(|error| ApiError::bad_request("bad_body", error.body_text()))?;
-    let (subject, dry_run) = (subject(&state, &body)?, body.dry_run);
+    let (subject, dry_run) = (subject(&state, &body).await?, body.dry_run);
     let (kept, is_kept) = oneshot::channel();
     let (job, _) = begin(&state, ERASE, move |state| {
         steps(async {
@@ -105,7 +106,7 @@ pub async fn erase(
     Ok(accepted(job))
 }
 
-fn subject(state: &AdminState, body: &Erasure) -> Result<Subject, ApiError> {
+async fn subject(state: &AdminState, body: &Erasure) -> Result<Subject, ApiError> {
     match (&body.click_id, &body.advertiser, &body.customer_id) {
         (Some(click), None, None) => {
             let click = state.keyring.verify(click.as_bytes());
@@ -121,6 +122,13 @@ fn subject(state: &AdminState, body: &Erasure) -> Result<Subject, ApiError> {
                 return Err(ApiError::bad_request("bad_parameter", what));
             }
             let claim = Claim::Customer { advertiser, customer_id, windows: None };
+            if !is_known_advertiser(state, advertiser).await? {
+                // Earlier builds kept no owners of offers; what a customer did is there all the same.
+                let own = state.store.conversions_of_customers([claim].into_iter(), 1).await?;
+                if own.rows.is_empty() {
+                    return Err(ApiError::never_was("an advertiser"));
+                }
+            }
             Ok(Subject::Customer(claim.store_key()))
         }
         _ => {

@@ -80,6 +80,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// 404: neither the catalog nor the store knows of such a one.
+    pub fn never_was(what: &str) -> Self {
+        Self::not_found(format!("there was never {what} with this ID"))
+    }
+
     /// 405: the path knows other methods; `Allow` says which.
     pub fn method_not_allowed() -> Self {
         let message = "this path has no such method";

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
-use super::affiliates::Names;
+use super::affiliates::{Names, known_advertiser};
 use super::audit;
 use super::error::ApiError;
 use super::jobs::{Job, accepted, begin, steps};
@@ -140,6 +140,9 @@ pub async fn list(
     });
     let (result, reason) = (result.transpose()?, read_reason(filters.reason.as_deref())?);
     let InboundFilters { advertiser, txn_id, customer_id, click_id, .. } = filters;
+    if let Some(id) = &advertiser {
+        known_advertiser(&state, id).await?;
+    }
     let mention = Mention { txn_id, customer_id, click_id };
     let catalog = state.catalog.load_full();
     let listing = state.store.inbound(
@@ -258,8 +261,11 @@ pub async fn reprocess(
 ) -> Result<Response, ApiError> {
     let Json(asked) =
         asked.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
-    if asked.advertiser.as_deref().is_some_and(|id| !is_id(id)) {
-        return Err(ApiError::bad_request("bad_parameter", "not an advertiser's ID"));
+    if let Some(id) = &asked.advertiser {
+        if !is_id(id) {
+            return Err(ApiError::bad_request("bad_parameter", "not an advertiser's ID"));
+        }
+        known_advertiser(&state, id).await?;
     }
     let selection = Selection {
         from_ms: millis(asked.from),

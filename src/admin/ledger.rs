@@ -202,9 +202,8 @@ pub async fn affiliate(
 ) -> Result<(String, AffiliateNumber), ApiError> {
     let missing = || ApiError::bad_request("missing_affiliate", "say whose: affiliate=ID");
     let id = id.ok_or_else(missing)?;
-    let number = affiliates::number(state, &id).await?;
-    let unknown = || ApiError::not_found("there was never an affiliate with this ID");
-    Ok((id, number.ok_or_else(unknown)?))
+    let number = affiliates::known(state, &id).await?;
+    Ok((id, number))
 }
 
 /// `day.conversion.step`, which names a place in the ledger beside the affiliate.

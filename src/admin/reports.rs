@@ -1,6 +1,7 @@
 //! `GET /api/v1/reports` and `/reports/refusals`: sums by time, offer, affiliate and more, as JSON
 //! or CSV.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ use crate::limits::{REPORT_CLOCK_CHANGE_QUARTERS_MAX, REPORT_DAYS_MAX, REPORT_WA
 use crate::model::dimension::Dimension;
 use crate::model::period::{self, Quarter};
 use crate::report::{self, Context, Only, Question, ReportError};
-use crate::store::Store;
+use crate::store::keys::Numbered;
+use crate::store::{ReadError, Store};
 
 /// What a report is about.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -211,11 +213,19 @@ impl Asked {
         let work = move || {
             let question = self.question(&state.store)?;
             let catalog = state.catalog.load_full();
+            let owners = self.owners(&state.store)?;
+            if let Some(id) = &self.advertiser
+                && catalog.advertiser(id).is_none()
+                && !owners.values().any(|owner| **owner == **id)
+            {
+                return Err(ApiError::never_was("an advertiser"));
+            }
             let context = Context {
                 time_zone: &self.time_zone,
                 base: state.rates.base().to_bytes(),
-                advertiser_of: &|number| {
-                    Some(Arc::clone(&catalog.offer_by_number(number)?.advertiser.id))
+                advertiser_of: &|number| match catalog.offer_by_number(number) {
+                    Some(offer) => Some(Arc::clone(&offer.advertiser.id)),
+                    None => owners.get(&number.get()).cloned(),
                 },
             };
             let until = Instant::now() + REPORT_WAIT_MAX;
@@ -228,8 +238,8 @@ impl Asked {
 
     fn question(&self, store: &Store) -> Result<Question, ApiError> {
         let view = store.view();
-        let read = |error| ApiError::from(crate::store::ReadError::from(error));
-        let unknown = |what: &str| ApiError::not_found(format!("there was never such {what}"));
+        let read = |error| ApiError::from(ReadError::from(error));
+        let unknown = ApiError::never_was;
         let offer = self
             .offer
             .as_deref()
@@ -245,6 +255,22 @@ impl Asked {
             sub1: self.sub1.clone(),
         };
         Ok(Question { quarters: self.quarters.clone(), by: self.by.clone(), only })
+    }
+
+    /// The advertiser of each offer by its number, in the catalog still or not, where the question
+    /// is about advertisers.
+    fn owners(&self, store: &Store) -> Result<HashMap<u32, Arc<str>>, ApiError> {
+        let mut by_number = HashMap::new();
+        if self.advertiser.is_none() && !self.by.contains(&Dimension::Advertiser) {
+            return Ok(by_number);
+        }
+        let view = store.view();
+        let owners = view.offer_owners().map_err(ReadError::from)?;
+        let add = &mut |offer: &str, number| {
+            by_number.extend(owners.get(offer).map(|owner| (number, Arc::from(&**owner))));
+        };
+        view.numbers(Numbered::Offer, add).map_err(ReadError::from)?;
+        Ok(by_number)
     }
 
     /// From, to, time zone.

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use super::engine::{Direction, Engine, EngineError};
 use super::keys;
 use super::schema::Table;
-use super::{ChangeError, ReadError, Store};
+use super::{ChangeError, ReadError, Store, View};
 use crate::limits::NUMBERS_PER_COMMIT_MAX;
 
 /// The advertiser of each offer that is or was in the catalog, by their IDs.
@@ -45,6 +45,16 @@ impl Store {
             .await?;
         }
         Ok(())
+    }
+}
+
+impl View<'_> {
+    /// Whose the offers are, as [`Store::offer_owners`] says it.
+    ///
+    /// # Errors
+    /// When the engine cannot read.
+    pub fn offer_owners(&self) -> Result<OfferOwners, EngineError> {
+        read(self.engine())
     }
 }
 
