@@ -84,7 +84,15 @@ pub fn postback(told: &Told, head: bool, refused_bodies: &RefusedBodies) -> Repl
             }
         }
         Answer::Unavailable(reason) => {
-            let soon = matches!(reason, Unavailability::Overloaded | Unavailability::StoreBusy);
+            let soon = match reason {
+                Unavailability::Overloaded
+                | Unavailability::StoreBusy
+                | Unavailability::SourceBusy => true,
+                Unavailability::Draining
+                | Unavailability::StorePoisoned
+                | Unavailability::DiskFull
+                | Unavailability::RateLimited => false,
+            };
             headers.insert(RETRY_AFTER, if soon { RETRY_SOON } else { RETRY_LATER });
         }
         Answer::RateLimited(RetryAfter(seconds)) => {

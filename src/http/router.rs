@@ -28,9 +28,6 @@ use crate::postback::{Address, Body, Committing, PostbackRequest, Postbacks, Pro
 use crate::throttle::RetryAfter;
 use crate::time::{Clock, Randomness};
 
-/// When a source may try again that has as many postbacks waiting as it may: most wait for less.
-const PLACE_AGAIN_AFTER: RetryAfter = RetryAfter(1);
-
 /// All that the public listener's requests need.
 pub struct Router {
     /// Takes clicks.
@@ -281,11 +278,11 @@ impl Router {
             Progress::MustWait { is_counted } => {
                 let place = match self.load.place(self.counted(ip)) {
                     Ok(place) => place,
-                    Err(NoPlace::ForSource) => {
-                        return replied(&self.postbacks.too_many(PLACE_AGAIN_AFTER, &sent()));
-                    }
-                    Err(NoPlace::AtAll) => {
-                        let reason = Unavailability::Overloaded;
+                    Err(no_place) => {
+                        let reason = match no_place {
+                            NoPlace::ForSource => Unavailability::SourceBusy,
+                            NoPlace::AtAll => Unavailability::Overloaded,
+                        };
                         return replied(&self.postbacks.unavailable(reason, &sent()));
                     }
                 };

@@ -175,8 +175,9 @@ words! {
         DiskFull = "disk_full",
         /// The store could not be read in time.
         StoreBusy = "store_busy",
-        /// The sender's address, or its advertiser, has sent what its limit gives it; or its source
-        /// has as many waiting as one may.
+        /// As many of the sender's source wait as one source may have waiting.
+        SourceBusy = "source_busy",
+        /// The sender's address, or its advertiser, has sent what its limit gives it.
         RateLimited = "rate_limited",
     }
 }
