@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::out::{Ended, failed, read, say};
 use super::server::{Access, Server};
-use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
+use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_NOTHING_PROVED, EXIT_OK};
 use crate::admin::Call;
 use crate::click_id::RecordId;
 use crate::ledger;
@@ -93,6 +93,7 @@ fn checked(file: &Path) -> Result<u8, Ended> {
         EXIT_FAILED
     })?;
     say!("conversion {}", checked.conversion_id);
+    let is_proved = !checked.postings.is_empty();
     for posting in checked.postings {
         let ledger::CheckedPosting { day, step, currency, owed, worth } = posting;
         let mut amount = amount(owed, &currency);
@@ -107,6 +108,10 @@ fn checked(file: &Path) -> Result<u8, Ended> {
     match checked.newest_seal {
         Some((day, hash)) => say!("newest seal, of {day}: {hash}"),
         None => say!("no seal"),
+    }
+    if !is_proved {
+        eprintln!("nothing is proved: the proof has no posting of a sealed day");
+        return Ok(EXIT_NOTHING_PROVED);
     }
     Ok(EXIT_OK)
 }

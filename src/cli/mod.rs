@@ -32,6 +32,8 @@ pub const EXIT_STORE_POISONED: u8 = 3;
 /// Exit code of `catalog diff` when there are differences, and of `catalog apply` when another
 /// version is in force than the one to be replaced.
 pub const EXIT_DIFFERENT: u8 = 4;
+/// Exit code of `ledger check` when nothing in a proof is wrong, and nothing is proved by it.
+pub const EXIT_NOTHING_PROVED: u8 = 5;
 
 #[derive(Parser)]
 #[command(

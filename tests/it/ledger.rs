@@ -217,6 +217,15 @@ fn a_proof_holds_without_the_store_and_no_longer_when_it_is_changed() {
     swapped["seals"].as_array_mut().expect("seals").remove(0);
     assert_eq!(check(&swapped.to_string()).code, Some(1), "without the seal of the day");
     assert_eq!(check("{}").code, Some(1));
+    // Nothing is wrong with it, and nothing is proved.
+    let mut unsealed = sound.clone();
+    unsealed["postings"] = json!([]);
+    for seals in [sound["seals"].clone(), json!([])] {
+        unsealed["seals"] = seals;
+        let ended = check(&unsealed.to_string());
+        assert_eq!(ended.code, Some(5), "{}", ended.out);
+        assert!(ended.err.starts_with("nothing is proved: "), "{}", ended.err);
+    }
     let unknown = "0".repeat(22);
     assert_eq!(run(folder, &["ledger", "prove", "--store", ".", &unknown]).code, Some(1));
     assert_eq!(run(folder, &["ledger", "prove", "--store", ".", "x"]).code, Some(2));
