@@ -11,18 +11,17 @@ use arc_swap::ArcSwap;
 
 use super::decide::{Choice, decide};
 use super::ip::Visitor;
-use super::params::{ClickParams, cut};
+use super::params::{ClickParams, passed};
 use crate::caps::{Cap, Meters};
 use crate::catalog::{Affiliate, Catalog, Macro, MacroValues, Offer, Slot};
 use crate::click_id::{ClickId, Keyring, Minter, Text};
 use crate::fraud::{Visit, Watch};
-use crate::limits::{HEADER_VALUE_KEPT_BYTES_MAX, PARAMETERS_MAX};
+use crate::limits::HEADER_VALUE_KEPT_BYTES_MAX;
 use crate::metrics::Metrics;
 use crate::model::country::Country;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::reasons::{ClickFallback, Flag};
 use crate::model::url::HttpUrl;
-use crate::query::Params;
 use crate::store::Store;
 use crate::store::records::{ClickRecord, StoredIp};
 use crate::store::ticket::{Outcome, Settle, Ticket, Waiting};
@@ -106,7 +105,10 @@ impl Clicks {
         let names = choice.offer.map_or(&[][..], |offer| &offer.pass_params);
         let passed: Vec<_> = names
             .iter()
-            .map(|name| (name.as_str(), passed(request.query, name).unwrap_or_default()))
+            .map(|name| {
+                let value = passed(request.query, name, params.is_copied);
+                (name.as_str(), value.unwrap_or_default())
+            })
             .collect();
         let read = Read { choice, params: &params, passed: &passed, request };
         if request.head {
@@ -270,14 +272,6 @@ impl Clicks {
         let url = self.fallback_url.as_ref().map(|url| url.as_str().as_bytes().to_vec());
         ClickAnswer { url, click: None, fallback: Some(reason), as_json: false }
     }
-}
-
-/// The first non-empty value of a passed parameter.
-fn passed<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
-    Params::new(query)
-        .take(PARAMETERS_MAX)
-        .find(|param| !param.value.is_empty() && param.name.is(name))
-        .map(|param| cut(param.value.decode_lossy()))
 }
 
 /// A header's text, cut to what is kept.

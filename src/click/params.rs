@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::consent::{applies, consents, is_withheld, opts_out};
 use crate::limits::{PARAMETERS_MAX, VALUE_BYTES_MAX};
-use crate::query::Params;
+use crate::query::{Param, Params};
 use crate::store::records::SUBS;
 
 /// The parameters of a click. The first of a repeated name wins, but of consent what withholds it;
@@ -31,7 +31,12 @@ pub struct ClickParams<'a> {
     pub as_json: bool,
     /// More parameters than are read.
     pub too_many: bool,
+    /// Some name begins with [`AMP`].
+    pub is_copied: bool,
 }
+
+/// What the names of a link begin with that was copied out of a page, where `&` is written `&amp;`.
+const AMP: &str = "amp;";
 
 impl<'a> ClickParams<'a> {
     /// Reads a query string.
@@ -43,34 +48,46 @@ impl<'a> ClickParams<'a> {
                 params.too_many = true;
                 break;
             }
-            if param.value.is_empty() {
-                continue;
-            }
-            let name = param.name.decode_lossy();
-            let value = || cut(param.value.decode_lossy());
-            match &*name {
-                "offer" | "offer_id" | "o" => first_option(&mut params.offer, value),
-                "aff" | "affiliate" | "aff_id" | "a" | "pid" => {
-                    first_option(&mut params.affiliate, value);
-                }
-                "id" => first_option(&mut params.link, value),
-                "subid" | "aff_sub" => first(&mut params.subs[0], value),
-                "gdpr" => strictest(&mut params.gdpr, value, applies),
-                "gdpr_consent" => {
-                    strictest(&mut params.gdpr_consent, value, |text| !consents(text));
-                }
-                "us_privacy" | "ccpa_optout" => {
-                    strictest(&mut params.us_privacy, value, opts_out);
-                }
-                "redirect" => params.as_json |= value().eq_ignore_ascii_case("false"),
-                other => {
-                    if let Some(place) = sub_place(other) {
-                        first(&mut params.subs[place], value);
-                    }
-                }
+            if !param.value.is_empty() {
+                params.take(&param.name.decode_lossy(), param);
             }
         }
+        if params.is_copied {
+            params.read_copied(query);
+        }
         params
+    }
+
+    /// Reads what [`AMP`] stands before, where nothing else has said it.
+    #[cold]
+    fn read_copied(&mut self, query: &'a [u8]) {
+        let params = Params::new(query).take(PARAMETERS_MAX);
+        for param in params.filter(|param| !param.value.is_empty()) {
+            if let Some(name) = param.name.decode_lossy().strip_prefix(AMP) {
+                self.take(name, param);
+            }
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, name: &str, param: Param<'a>) {
+        let value = || cut(param.value.decode_lossy());
+        match name {
+            "offer" | "offer_id" | "o" => first_option(&mut self.offer, value),
+            "aff" | "affiliate" | "aff_id" | "a" | "pid" => {
+                first_option(&mut self.affiliate, value);
+            }
+            "id" => first_option(&mut self.link, value),
+            "subid" | "aff_sub" => first(&mut self.subs[0], value),
+            "gdpr" => strictest(&mut self.gdpr, value, applies),
+            "gdpr_consent" => strictest(&mut self.gdpr_consent, value, |text| !consents(text)),
+            "us_privacy" | "ccpa_optout" => strictest(&mut self.us_privacy, value, opts_out),
+            "redirect" => self.as_json |= value().eq_ignore_ascii_case("false"),
+            other => match sub_place(other) {
+                Some(place) => first(&mut self.subs[place], value),
+                None => self.is_copied |= other.starts_with(AMP),
+            },
+        }
     }
 
     /// Whether the visitor has not consented to be kept. Of more parameters than are read, one of
@@ -118,8 +135,18 @@ fn first_option<'a>(place: &mut Option<Cow<'a, str>>, value: impl FnOnce() -> Co
     }
 }
 
+/// The first non-empty value of a parameter that an offer passes on.
+pub(super) fn passed<'a>(query: &'a [u8], name: &str, is_copied: bool) -> Option<Cow<'a, str>> {
+    let mut params = Params::new(query).take(PARAMETERS_MAX).filter(|it| !it.value.is_empty());
+    let found = params.clone().find(|param| param.name.is(name)).or_else(|| {
+        let is = |of: Param<'_>| of.name.decode_lossy().strip_prefix(AMP) == Some(name);
+        params.find(|param| is_copied && is(*param))
+    });
+    found.map(|param| cut(param.value.decode_lossy()))
+}
+
 /// Cuts a value to the length that is kept, at a character's boundary.
-pub(super) fn cut(value: Cow<'_, str>) -> Cow<'_, str> {
+fn cut(value: Cow<'_, str>) -> Cow<'_, str> {
     if value.len() <= VALUE_BYTES_MAX {
         return value;
     }
@@ -156,6 +183,21 @@ mod tests {
         for query in ["us_privacy=v", "ccpa_optout=v"] {
             check(query, |p| Some(p.us_privacy.to_string()));
         }
+    }
+
+    #[test]
+    fn a_link_that_was_copied_out_of_a_page_says_the_same() {
+        let link = b"offer=x&amp;aff=y&amp;sub1=a&amp;gdpr=1&amp;redirect=false&amp%3Bsub2=b";
+        let params = ClickParams::read(link);
+        assert_eq!((params.offer.as_deref(), params.affiliate.as_deref()), (Some("x"), Some("y")));
+        assert_eq!((&*params.subs[0], &*params.subs[1]), ("a", "b"));
+        assert!(params.as_json && params.withhold_consent());
+        assert_eq!(passed(b"q=&amp;q=1&amp;q=2", "q", true).as_deref(), Some("1"));
+        // By its own name it is said better, wherever that stands.
+        let params = ClickParams::read(b"amp;aff=page&aff=own&amp;sub1=page&subid=own");
+        assert_eq!((params.affiliate.as_deref(), &*params.subs[0]), (Some("own"), "own"));
+        assert_eq!(passed(b"amp;q=page&q=own", "q", true).as_deref(), Some("own"));
+        assert!(!ClickParams::read(b"amp=1&offer=x").is_copied);
     }
 
     #[test]

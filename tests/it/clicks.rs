@@ -48,6 +48,14 @@ fn a_short_link_takes_parameters_along() {
 }
 
 #[test]
+fn a_link_that_was_copied_out_of_a_page_leads_to_its_offer() {
+    let server = Server::start();
+    let answer = server.get("/click?offer=spring&amp;aff=pub-7&amp;sub1=news");
+    assert!(location(&answer).ends_with("&src=news"), "{answer:?}");
+    click_id(location(&answer));
+}
+
+#[test]
 fn a_redirect_has_exactly_these_headers() {
     let server = Setup::new().key("click.referrer_policy", "no-referrer").start();
     let answer = server.connect().request("GET", "/c/sp7", "").expect("an answer");
