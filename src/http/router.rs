@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, REFERER,
-    TRANSFER_ENCODING, USER_AGENT,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue,
+    REFERER, TRANSFER_ENCODING, USER_AGENT,
 };
 use hyper::{HeaderMap, Method, Request, Version};
 
@@ -27,6 +27,9 @@ use crate::model::reasons::{ClickFallback, Refusal, Unavailability};
 use crate::postback::{Address, Body, Committing, PostbackRequest, Postbacks, Progress, Told};
 use crate::throttle::RetryAfter;
 use crate::time::{Clock, Randomness};
+
+/// How compressed bodies begin that do not say so in a header.
+const GZIP: &[u8] = &[0x1f, 0x8b];
 
 /// All that the public listener's requests need.
 pub struct Router {
@@ -388,6 +391,11 @@ async fn read_body(
 fn body_kind<'b>(headers: &HeaderMap, body: &'b Bytes) -> Result<Body<'b>, Refusal> {
     if body.is_empty() {
         return Ok(Body::None);
+    }
+    let encoding = text(headers, &CONTENT_ENCODING);
+    let is_plain = encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
+    if !is_plain || body.starts_with(GZIP) {
+        return Err(Refusal::UnsupportedMediaType);
     }
     const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);

@@ -10,7 +10,8 @@ use super::answer::{Answer, Told, duplicate};
 use super::as_received::{AsReceived, KeptIp};
 use super::body::{Body, each_json_member};
 use super::decide::{Asker, Bound, Meant, Refused, Rules, Verdict, decide};
-use super::mapping::Fields;
+use super::hints;
+use super::mapping::{Fields, Names};
 use super::reprocess::Again;
 use super::sender::{Address, Sender};
 use crate::auth::Nonces;
@@ -412,8 +413,15 @@ impl<'a> Fields<'a> {
         &mut self,
         sender: &Sender<'_>,
         request: &PostbackRequest<'a>,
+    ) -> Result<(), Refused> {
+        self.take_all(&sender.names, request).map_err(|reason| hints::unread(reason, self, request))
+    }
+
+    fn take_all(
+        &mut self,
+        names: &Names<'_>,
+        request: &PostbackRequest<'a>,
     ) -> Result<(), Refusal> {
-        let names = &sender.names;
         self.take_encoded(names, request.query)?;
         match request.body {
             Body::None => Ok(()),

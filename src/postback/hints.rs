@@ -2,15 +2,18 @@
 //! postback. Only refusals come here; the most common ones, a plainly forged or a missing click ID,
 //! without an allocation.
 
+use super::body::{Body, json_fault};
 use super::decide::Refused;
+use super::flow::PostbackRequest;
 use super::mapping::{Fields, Names};
 use super::sender::Sender;
 use crate::catalog::Offer;
 use crate::click_id::{CLICK_ID_CHARS, ClickIdError, Keyring};
-use crate::limits::UNNAMED_EVENTS_TRIED_MAX;
+use crate::limits::{PARAMETERS_MAX, UNNAMED_EVENTS_TRIED_MAX};
 use crate::model::fields::Field;
 use crate::model::preset::{Preset, Unnamed};
 use crate::model::reasons::Refusal;
+use crate::query::Params;
 
 /// What to send instead, if the reason alone says so.
 pub const fn hint(reason: Refusal) -> Option<&'static str> {
@@ -33,7 +36,7 @@ pub const fn hint(reason: Refusal) -> Option<&'static str> {
         }
         Refusal::BadQuantity => "a whole number",
         Refusal::BadEncoding => {
-            "percent-encode values as UTF-8; no value longer than 512 bytes, no ID longer than 256"
+            "percent-encode names and values as UTF-8; no value longer than 512 bytes, no ID longer than 256, no name longer than 64"
         }
         Refusal::AmbiguousParameter => {
             "one meaning was sent twice with different values; send it once"
@@ -63,9 +66,32 @@ pub const fn hint(reason: Refusal) -> Option<&'static str> {
             "the customer's window is over: the next conversion with a click ID binds it again"
         }
         Refusal::ClickExpired => "the click is older than the event's window",
-        Refusal::UnsupportedMediaType => "application/x-www-form-urlencoded or application/json",
+        Refusal::UnsupportedMediaType => {
+            "application/x-www-form-urlencoded or application/json, not compressed"
+        }
         _ => return None,
     })
+}
+
+/// Its parameters could not be taken in.
+#[cold]
+pub fn unread(reason: Refusal, fields: &Fields<'_>, request: &PostbackRequest<'_>) -> Refused {
+    let is_copied =
+        |encoded| Params::new(encoded).any(|it| it.name.as_encoded().starts_with(b"amp;"));
+    let form = if let Body::Form(form) = request.body { form } else { &[] };
+    match (reason, request.body) {
+        (Refusal::TooManyParameters, _) if fields.are_too_many() => {
+            Refused::with(reason, format!("at most {PARAMETERS_MAX} parameters in all"))
+        }
+        (Refusal::BadEncoding, _) if is_copied(request.query) || is_copied(form) => {
+            Refused::with(reason, "it was copied out of a page: write & where it has &amp;")
+        }
+        (Refusal::BadEncoding, Body::Json(json)) => match json_fault(json) {
+            Some(fault) => Refused::with(reason, fault),
+            None => reason.into(),
+        },
+        _ => reason.into(),
+    }
 }
 
 /// A placeholder arrived as the value of `field`.

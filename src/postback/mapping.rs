@@ -103,7 +103,7 @@ impl<'a> Fields<'a> {
         value: Cow<'a, str>,
     ) -> Result<(), Refusal> {
         self.count += 1;
-        if self.count as usize > PARAMETERS_MAX {
+        if self.are_too_many() {
             return Err(Refusal::TooManyParameters);
         }
         if name.len() > NAME_BYTES_MAX {
@@ -193,6 +193,11 @@ impl<'a> Fields<'a> {
     #[must_use]
     pub const fn leaves_out(&self) -> bool {
         self.leaves_out
+    }
+
+    /// Whether there were more parameters than are read.
+    pub(super) const fn are_too_many(&self) -> bool {
+        self.count as usize > PARAMETERS_MAX
     }
 
     /// Whether a secret is among the parameters.

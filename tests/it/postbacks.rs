@@ -347,6 +347,49 @@ fn an_object_of_json_is_read_as_such_whatever_a_tool_declares() {
 }
 
 #[test]
+fn a_hint_names_what_cannot_be_read() {
+    let server = Server::start();
+    let query = format!("click_id={}&event=sale", server.click("id=sp7"));
+    let target = format!("/postback?{query}");
+    let check = |answer: Answer, reason: (u16, &str), hint: &str| {
+        assert_eq!(answer.verdict(), (reason.0, "refused", reason.1), "{answer:?}");
+        assert!(answer.word("hint").contains(hint), "{answer:?}");
+    };
+    let encoding = (400, "bad_encoding");
+    let (flat, object) = ("no object or list in the object", "one flat object: send {} or no body");
+    check(post(&server, &target, JSON, "{\"order\":{\"id\":1}}"), encoding, flat);
+    check(post(&server, &target, JSON, "{\"tags\":[]}"), encoding, flat);
+    for json in ["[]", "null", " [1]", "\"x\""] {
+        check(post(&server, &target, JSON, json), encoding, object);
+    }
+    check(post(&server, &target, JSON, "{\"txn_id\":"), encoding, "is not JSON");
+    check(
+        server.postback(&format!("{query}&amp;txn_id=T")),
+        encoding,
+        "write & where it has &amp;",
+    );
+    check(server.postback(&format!("{query}&x=%zz")), encoding, "percent-encode names and values");
+    check(
+        server.postback(&"x=&".repeat(65)),
+        (400, "too_many_parameters"),
+        "at most 64 parameters",
+    );
+    let many: String = (0..21).map(|n| format!("&x{n}=1")).collect();
+    let own = server.postback(&format!("{query}{many}"));
+    check(own, (400, "too_many_parameters"), "at most 20 parameters of your own");
+    let (media, zipped) = ((415, "unsupported_media_type"), [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
+    for encoded in ["Content-Encoding: gzip\r\n", "Content-Encoding: br\r\n", ""] {
+        let kind = format!("Content-Type: {JSON}\r\n{encoded}");
+        let mut connection = server.connect();
+        let answer = connection.send_body("POST", &target, &kind, &zipped).expect("an answer");
+        check(Answer::of(answer), media, "not compressed");
+    }
+    let kind = format!("Content-Type: {JSON}\r\nContent-Encoding: Identity\r\n");
+    let answer = server.connect().send_body("POST", &target, &kind, b"{}").expect("an answer");
+    assert_eq!(Answer::of(answer).verdict(), (200, "accepted", ""));
+}
+
+#[test]
 fn what_names_nothing_is_no_transaction() {
     let server = Server::start();
     let sale = || format!("click_id={}&event=sale", server.click("id=sp7"));
