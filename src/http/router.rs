@@ -271,6 +271,8 @@ impl Router {
             return refuse(Refusal::UrlTooLong);
         }
         let progress = match *request.method() {
+            // Some libraries send their parameters so.
+            Method::GET if has_body(&request) => Progress::MustWait { is_counted: false },
             Method::GET | Method::HEAD => self.postbacks.take_now(&sent()),
             Method::POST => Progress::MustWait { is_counted: false },
             _ => return refuse(Refusal::MethodNotAllowed),
@@ -309,7 +311,8 @@ impl Router {
         now_ms: u64,
         is_counted: bool,
     ) -> Result<Committing, Told> {
-        if request.method() != Method::POST {
+        let is_post = request.method() == Method::POST;
+        if !is_post && !has_body(&request) {
             let request = postback_request(&request, Body::None, ip, now_ms);
             return self.postbacks.begin_patiently(&request, is_counted).await;
         }
@@ -317,7 +320,13 @@ impl Router {
         let read = read_body(&head.headers, body, self.body_read_timeout).await;
         let request = Request::from_parts(head, ());
         let body = read.as_ref().map_err(|reason| *reason);
-        match body.and_then(|read| body_kind(request.headers(), read)) {
+        let kind = body.and_then(|read| match body_kind(request.headers(), read) {
+            // What tools send along with a GET and does not say anything is no reason to lose it.
+            Err(_) if !is_post => Ok(Body::None),
+            Ok(Body::Json(json)) if !is_post && !is_object(json) => Ok(Body::None),
+            kind => kind,
+        });
+        match kind {
             Ok(body) => self.postbacks.begin(&postback_request(&request, body, ip, now_ms)).await,
             Err(reason) => {
                 let sent = postback_request(&request, Body::None, ip, now_ms);
@@ -349,6 +358,11 @@ fn postback_request<'a, B>(
         now_ms,
         again: None,
     }
+}
+
+/// Whether a GET brings a body. What HEAD brings is not looked at.
+fn has_body(request: &Request<Incoming>) -> bool {
+    request.method() == Method::GET && !request.body().is_end_stream()
 }
 
 fn too_long<B>(request: &Request<B>) -> bool {
@@ -384,6 +398,10 @@ async fn read_body(
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge),
         Ok(Err(_)) | Err(_) => Err(Refusal::BodyIncomplete),
     }
+}
+
+fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(b"{")
 }
 
 /// A body without a type is a form, as the oldest senders mean it; but what begins as an object of

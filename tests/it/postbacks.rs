@@ -1,5 +1,6 @@
 //! Postbacks: what is accepted, what is refused and why, and what is found again afterwards.
 
+use postbackd::limits::BODY_BYTES_MAX;
 use postbackd::model::reasons::Refusal;
 use serde_json::{Value, json};
 
@@ -344,6 +345,35 @@ fn an_object_of_json_is_read_as_such_whatever_a_tool_declares() {
     assert_eq!(json!(kept), json!([["T-0", "15.00"], ["T-1", "15.00"], ["T-2", "15.00"]]));
     let broken = post(&server, &target, FORM, "{\"txn_id\": ");
     assert_eq!(broken.verdict(), (400, "refused", "bad_encoding"));
+}
+
+#[test]
+fn a_body_that_comes_with_a_get_is_read_as_a_posts() {
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    let get = |query: &str, kind: &str, body: &str| {
+        let kind = format!("Content-Type: {kind}\r\n");
+        let target = format!("/postback?{query}");
+        let answer = server.connect().send_body("GET", &target, &kind, body.as_bytes());
+        Answer::of(answer.expect("an answer"))
+    };
+    let accepted = (200, "accepted", "");
+    let sale = format!("click_id={click}&event=sale");
+    assert_eq!(get("", FORM, &format!("{sale}&txn_id=G-1")).verdict(), accepted);
+    assert_eq!(get(&sale, JSON, "{\"txn_id\":\"G-2\"}").verdict(), accepted);
+    // Nothing is said by these, and the URL says all.
+    for (n, (kind, body)) in [(JSON, "null"), (JSON, "[]"), ("text/plain", "x")].iter().enumerate()
+    {
+        let query = format!("{sale}&txn_id=G-1{n}");
+        assert_eq!(get(&query, kind, body).verdict(), accepted, "{body}");
+    }
+    let (kept, txn_id) = (server.conversions(""), |it: &Value| it["txn_id"].clone());
+    let kept: Vec<_> = kept.iter().map(txn_id).collect();
+    assert_eq!(json!(kept), json!(["G-1", "G-2", "G-10", "G-11", "G-12"]));
+    let broken = get(&sale, JSON, "{\"txn_id\":");
+    assert_eq!(broken.verdict(), (400, "refused", "bad_encoding"));
+    let large = get(&sale, FORM, &"x".repeat(BODY_BYTES_MAX + 1));
+    assert_eq!(large.verdict(), (413, "refused", "body_too_large"));
 }
 
 #[test]
