@@ -207,6 +207,7 @@ impl Server {
         let rates = Arc::new(rates);
         background.block_on(reload::rates(&rates, &metrics, &start, clock.now_ms()));
         metrics.loaded(TOKENS_LOADS, None);
+        metrics.file_refused("tokens", false);
         let (trigger, drain) = drain();
         let clicks = Clicks {
             catalog: Arc::clone(&in_force),

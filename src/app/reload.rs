@@ -138,6 +138,7 @@ pub(super) async fn catalog(
     now_ms: u64,
 ) -> Result<(), LoadError> {
     let loaded = source.load(by, now_ms).await;
+    metrics.file_refused("catalog", loaded.is_err());
     metrics.loaded(CATALOG_LOADS, Some(loaded.is_ok()));
     let warnings = loaded?;
     if !warnings.is_empty() {
@@ -150,9 +151,11 @@ pub(super) async fn catalog(
 /// store has the rates of before, and a conversion without a rate waits for it.
 pub(super) async fn rates(source: &RatesSource, metrics: &Metrics, by: &Author, now_ms: u64) {
     if !source.has_file() {
+        metrics.file_refused("rates", false);
         return metrics.loaded(RATES_LOADS, None);
     }
     let loaded = source.load_file(by, now_ms).await;
+    metrics.file_refused("rates", loaded.is_err());
     metrics.loaded(RATES_LOADS, Some(loaded.is_ok()));
     match loaded {
         Ok(days) => tracing::info!(days, "rates in force, with so many days changed"),
@@ -170,6 +173,7 @@ struct TokensChanged {
 /// Brings the tokens of the configuration as it is now into force; of what else it says nothing.
 fn tokens_again(files: &Files) -> Option<TokensChanged> {
     let read = read_tokens(files);
+    files.admin.metrics.file_refused("tokens", read.is_err());
     files.admin.metrics.loaded(TOKENS_LOADS, Some(read.is_ok()));
     let fresh = read
         .inspect_err(|error| {

@@ -55,8 +55,8 @@ pub struct Made {
     /// Without it, a token.
     #[arg(long, value_name = "REFERENCE")]
     hmac: Option<String>,
-    /// For how long it is valid.
-    #[arg(long, value_name = "DURATION", default_value = "365d", value_parser = duration)]
+    /// For how long it is valid: by default a month longer than until the alert of old secrets.
+    #[arg(long, value_name = "DURATION", default_value = "120d", value_parser = duration)]
     valid: Duration,
 }
 

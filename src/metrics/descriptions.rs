@@ -283,6 +283,18 @@ pub const DESCRIPTIONS: &[Description] = &[
     ),
     metric(
         Gauge,
+        "postbackd_file_refused",
+        "file",
+        "1 while a file as it was read last is refused, and what was in force before stays so.",
+    ),
+    metric(
+        Gauge,
+        "postbackd_tls_refused",
+        "listener",
+        "1 while a listener's certificates as they were read last are refused.",
+    ),
+    metric(
+        Gauge,
         "postbackd_tls_certificate_expiry_timestamp_seconds",
         "listener",
         "Unix time at which the certificate of a listener in force expires.",

@@ -98,10 +98,19 @@ impl Metrics {
         });
     }
 
+    /// Whether what a file said when it was read last is refused, and what was in force before stays.
+    pub fn file_refused(&self, file: &'static str, is_refused: bool) {
+        self.record(|| {
+            gauge!("postbackd_file_refused", "file" => file).set(f64::from(u8::from(is_refused)));
+        });
+    }
+
     /// Counts a load of a listener's certificates: until when the first is valid (Unix seconds), or
     /// that they were refused; both results, as [`Self::loaded`].
     pub fn certificates(&self, listener: &'static str, until_s: Option<i64>) {
         self.record(|| {
+            let refused = f64::from(u8::from(until_s.is_none()));
+            gauge!("postbackd_tls_refused", "listener" => listener).set(refused);
             for (result, applied) in [("applied", true), ("refused", false)] {
                 counter!("postbackd_tls_loads_total", "listener" => listener, "result" => result)
                     .increment(u64::from(until_s.is_some() == applied));

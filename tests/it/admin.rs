@@ -149,6 +149,8 @@ fn tokens_are_given_and_taken_by_a_signal_and_mistakes_change_nothing() {
         server.write("postbackd.toml", text);
         server.signal("HUP");
         eventually("the reload", || (loads(result) > before).then_some(()));
+        let is_refused = server.metric("postbackd_file_refused{file=\"tokens\"}");
+        assert_eq!(is_refused, f64::from(u8::from(result == "refused")));
     };
     assert_eq!((loads("applied"), loads("refused")), (0.0, 0.0));
 

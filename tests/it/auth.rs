@@ -882,6 +882,15 @@ fn what_the_commands_print_is_what_the_server_takes() {
     let (old, lines) = parts(&token(&["new"]));
     let name = lines.split('"').nth(1).expect("a hash");
     assert_eq!(name, hash_text(&old));
+    let moment = |place: usize| {
+        let text = lines.split('"').nth(place).expect("a moment");
+        text.parse::<jiff::Timestamp>().expect("a moment").as_second()
+    };
+    let days = (moment(5) - moment(3)) / 86_400;
+    // What an alert asks to replace is valid for some time yet.
+    let alerts = std::fs::read_to_string("deploy/alerts.yml").expect("readable");
+    assert!(alerts.contains("postbackd_auth_secret_age_seconds > 90 * 86400"), "{alerts}");
+    assert!((90 + 14..180).contains(&days), "{days}");
     let (new, lines) = parts(&token(&["rotate", "--old", name, "--overlap", "1d"]));
     let secrets = secrets();
     let path = secrets.path().join("made");

@@ -26,6 +26,8 @@ fn reload(server: &Server, result: &str) {
     let before = server.metric(&series);
     server.signal("HUP");
     eventually("the reload", || (server.metric(&series) == before + 1.0).then_some(()));
+    let is_refused = server.metric("postbackd_file_refused{file=\"rates\"}");
+    assert_eq!(is_refused, f64::from(u8::from(result == "refused")));
 }
 
 #[test]
@@ -33,6 +35,7 @@ fn a_file_is_in_force_from_the_start_on_and_bad_ones_leave_what_was() {
     let mut server = with_shares(Setup::new().key("rates", "rates.toml").start());
     // The file is not there: that keeps nobody from starting.
     assert!(server.log().contains("cannot read the rates"), "{}", server.log());
+    assert_eq!(server.metric("postbackd_file_refused{file=\"rates\"}"), 1.0);
     let waiting = convert(&server, "event=sale&amount=1600&currency=JPY");
     assert_eq!(money(&server, &waiting)[5], json!(["rate_missing"]));
     server.write("rates.toml", &yen(&[(&today(), "160"), ("2020-01-01", "100")]));

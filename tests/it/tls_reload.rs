@@ -123,6 +123,7 @@ fn bad_certificates_leave_the_old_ones_in_force() {
         assert!(log.contains("certificates not reloaded; the old ones stay in force"), "{log}");
         assert!(log.contains(what), "{what}: {log}");
         assert_eq!(server.metric(expiry), until);
+        assert_eq!(server.metric("postbackd_tls_refused{listener=\"public\"}"), 1.0);
     };
     server.write("cert.pem", &good.0);
     refuse(1.0, "is not that of the first certificate");
@@ -132,6 +133,7 @@ fn bad_certificates_leave_the_old_ones_in_force() {
     refuse(3.0, "the key is encrypted");
     replace(&server, &good);
     assert_ne!(shown(&client.open(server.public)), before);
+    assert_eq!(server.metric("postbackd_tls_refused{listener=\"public\"}"), 0.0);
 }
 
 #[test]
