@@ -69,6 +69,10 @@ pub fn load_config(file: Option<&Path>) -> Result<Config, u8> {
             eprint!("{report}");
             Err(EXIT_MISTAKES)
         }
+        Err(error @ ReadError::NotText(_)) => {
+            eprintln!("{error}");
+            Err(EXIT_MISTAKES)
+        }
         Err(error @ ReadError::Unreadable { .. }) => {
             eprintln!("{error}");
             Err(EXIT_FAILED)

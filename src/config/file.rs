@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Config;
+use super::settings::PREFIX;
 use crate::checked_toml::Report;
 
 /// Why there is no configuration.
@@ -16,6 +17,9 @@ pub enum ReadError {
         /// Why.
         error: std::io::Error,
     },
+    /// A variable of ours is no text.
+    #[error("the environment variable {0} is not UTF-8")]
+    NotText(String),
     /// It has mistakes.
     #[error("the configuration has mistakes:\n{0}")]
     Mistakes(Report),
@@ -36,22 +40,49 @@ impl Config {
                 (path.display().to_string(), Some(text))
             }
         };
-        let env = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        let loaded = Self::load_with_warnings(text.as_deref(), &name, env);
-        let (mut config, warnings) = loaded.map_err(ReadError::Mistakes)?;
-        let folder = file.and_then(Path::parent).map_or_else(PathBuf::new, Path::to_path_buf);
-        config.store.path = folder.join(&config.store.path);
-        config.backup.path = config.backup.path.map(|path| folder.join(path));
-        config.catalog = config.catalog.map(|path| folder.join(path));
-        for tls in [&mut config.server.tls, &mut config.admin.tls].into_iter().flatten() {
-            tls.certificate = folder.join(&tls.certificate);
-            tls.key = folder.join(&tls.key);
+        let mut env = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            // What is no text is not called as ours are.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => env.push((name, value)),
+                Err(_) if name.starts_with(PREFIX) => return Err(ReadError::NotText(name)),
+                Err(_) => {}
+            }
         }
-        if let Some(rates) = &mut config.rates {
-            rates.path = folder.join(&rates.path);
+        let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+        Self::load_below(folder, text.as_deref(), &name, env).map_err(ReadError::Mistakes)
+    }
+
+    /// Relative paths start at a folder.
+    pub(super) fn begin_paths_at(&mut self, folder: &Path) {
+        let begin = |path: &mut PathBuf| *path = folder.join(&*path);
+        begin(&mut self.store.path);
+        self.backup.path.iter_mut().for_each(begin);
+        self.catalog.iter_mut().for_each(begin);
+        for tls in [&mut self.server.tls, &mut self.admin.tls].into_iter().flatten() {
+            begin(&mut tls.certificate);
+            begin(&mut tls.key);
         }
-        Ok((config, warnings))
+        self.rates.iter_mut().for_each(|rates| begin(&mut rates.path));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backups_and_store_are_kept_apart_wherever_the_configuration_is_read_from() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let read = |backups: &str| {
+            let store = folder.path().join("data");
+            let text = format!("[store]\npath = {store:?}\n[backup]\npath = {backups:?}\n");
+            Config::load_below(folder.path(), Some(&text), "postbackd.toml", [])
+        };
+        let refused = read("data/backups").expect_err("in the store's folder").to_string();
+        assert!(refused.contains("backup.path: is the store's folder, in it"), "{refused}");
+        let (config, _) = read("backups").expect("beside it");
+        assert_eq!(config.backup.path, Some(folder.path().join("backups")));
     }
 }

@@ -43,10 +43,21 @@ impl Config {
         file_name: &str,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(Self, Report), Report> {
+        Self::load_below(Path::new(""), text, file_name, env)
+    }
+
+    /// As [`Self::load_with_warnings`], with relative paths that start at `folder`.
+    pub(super) fn load_below(
+        folder: &Path,
+        text: Option<&str>,
+        file_name: &str,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Self, Report), Report> {
         let environment: BTreeMap<String, String> = env.into_iter().collect();
         let source = Source::parse(text.unwrap_or_default(), file_name)?;
         let mut settings = Settings::new(&source, &environment);
-        let config = Self::read(&mut settings);
+        let mut config = Self::read(&mut settings);
+        config.begin_paths_at(folder);
         config.check_relations(&settings);
         settings.finish();
         let report = source.into_report();

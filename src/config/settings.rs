@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::checked_toml::tree::Node;
+use crate::checked_toml::tree::{Node, Value};
 use crate::checked_toml::{
     Complaint, Input, Path, Source, Table, closest, did_you_mean, one_of, units,
 };
 
 /// What every variable of postbackd starts with.
-const PREFIX: &str = "POSTBACKD_";
+pub(super) const PREFIX: &str = "POSTBACKD_";
 /// The variable that says where the configuration is.
 const NOT_A_SETTING: &str = "POSTBACKD_CONFIG";
 
@@ -49,6 +49,14 @@ impl<'t> Settings<'t> {
             let noted = |complaint| self.source.error_in_environment(&name, key, complaint);
             read(Input::Text(text)).map_err(noted).ok()
         });
+        if let (Some(node), Some(text)) = (self.in_file(key), self.environment.get(&name))
+            && from_file.is_some()
+            && from_environment.is_some()
+            && !says(Input::File(&node.value), text)
+        {
+            let complaint = Complaint::new(format!("counts for nothing: {name} is set, too"));
+            self.source.warning(&Path::ROOT.key(key), Some(node.at), complaint);
+        }
         from_environment.or(from_file)
     }
 
@@ -225,6 +233,24 @@ impl<'t> Settings<'t> {
 
     fn error_in_file(&self, key: &str, at: usize, complaint: Complaint) {
         self.source.error(&Path::ROOT.key(key), Some(at), complaint);
+    }
+}
+
+/// Whether a value of the file is what a variable says, too.
+fn says(of_file: Input<'_>, text: &str) -> bool {
+    match of_file {
+        Input::File(Value::Text(own)) => own == text,
+        Input::File(Value::Integer(own)) => own.to_string() == text,
+        Input::File(Value::Boolean(own)) => own.to_string() == text,
+        list => match (list.list(), Input::Text(text).list()) {
+            (Ok(own), Ok(other)) => {
+                let is_same = |(own, other): (&Input<'_>, &Input<'_>)| {
+                    other.text().is_ok_and(|other| says(*own, other))
+                };
+                own.len() == other.len() && own.iter().zip(&other).all(is_same)
+            }
+            _ => false,
+        },
     }
 }
 

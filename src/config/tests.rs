@@ -142,6 +142,35 @@ fn the_environments_mistakes_name_the_variable_and_hide_none_of_the_files() {
 }
 
 #[test]
+fn what_the_environment_overrules_in_the_file_is_a_warning() {
+    let text = "[server]\nworkers = 2\ntrusted_proxies = [\"10.0.0.0/8\", \"fd00::/8\"]\n\
+                [store]\npath = \"/srv/store\"\ncreate = false\n";
+    let overruled = [
+        ("POSTBACKD_SERVER__WORKERS", "3"),
+        ("POSTBACKD_SERVER__TRUSTED_PROXIES", "10.0.0.0/8"),
+        ("POSTBACKD_STORE__PATH", "/var/lib/postbackd"),
+        ("POSTBACKD_STORE__CREATE", "true"),
+    ];
+    let (config, warnings) = load(text, &overruled).expect("valid");
+    assert_eq!(config.store.path, std::path::Path::new("/var/lib/postbackd"));
+    insta::assert_snapshot!(warnings, @"
+    warning: postbackd.toml:2: server.workers: counts for nothing: POSTBACKD_SERVER__WORKERS is set, too
+    warning: postbackd.toml:3: server.trusted_proxies: counts for nothing: POSTBACKD_SERVER__TRUSTED_PROXIES is set, too
+    warning: postbackd.toml:5: store.path: counts for nothing: POSTBACKD_STORE__PATH is set, too
+    warning: postbackd.toml:6: store.create: counts for nothing: POSTBACKD_STORE__CREATE is set, too
+    ");
+    let same = [
+        ("POSTBACKD_SERVER__WORKERS", "2"),
+        ("POSTBACKD_SERVER__TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8"),
+        ("POSTBACKD_STORE__PATH", "/srv/store"),
+        ("POSTBACKD_STORE__CREATE", "false"),
+        ("POSTBACKD_LOG__LEVEL", "debug"),
+    ];
+    let (_, warnings) = load(text, &same).expect("valid");
+    assert!(warnings.is_empty(), "{warnings}");
+}
+
+#[test]
 fn what_kubernetes_says_of_services_of_our_name_is_passed_over_and_nothing_else() {
     let env = [
         ("POSTBACKD_SERVICE_HOST", "10.3.0.7"),

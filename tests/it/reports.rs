@@ -210,6 +210,19 @@ fn a_file_that_is_no_toml_is_a_mistake_with_its_line() {
 }
 
 #[test]
+fn an_override_that_is_no_text_is_a_mistake() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let value = std::ffi::OsStr::from_bytes(b"/srv/\xE9");
+    for (name, code) in [("POSTBACKD_STORE__PATH", 2), ("SOMEBODY_ELSES", 0)] {
+        let mut command = crate::harness::binary();
+        let output = command.arg("check-config").env(name, value).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.contains("POSTBACKD_STORE__PATH is not UTF-8"), code == 2, "{said}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_is_a_failure_not_a_mistake() {
     let missing = "cannot read p.toml: No such file or directory (os error 2)\n";
     let ended = run(&[], &CHECK, &[]);
