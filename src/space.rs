@@ -17,6 +17,14 @@ pub fn open_files_max() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
+/// Memory that the machine has; `None` where the system does not tell.
+#[must_use]
+pub fn memory_bytes() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    total.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Memory of this process that is in RAM; `None` where the system does not tell.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {

@@ -161,7 +161,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["config", "limits"]),
     ("http2", &["shutdown", "limits"]),
     ("tls", &["config", "limits"]),
-    ("config", &["checked_toml", "click_id", "limits", "model"]),
+    ("config", &["checked_toml", "space", "click_id", "limits", "model"]),
     ("files", &[]),
     ("store", &["click_id", "limits", "model"]),
     ("shutdown", &[]),

@@ -151,8 +151,10 @@ impl Backups {
     #[must_use]
     pub fn configured(config: &Config) -> Option<Self> {
         let (backup, store) = (&config.backup, &config.store);
+        let path = backup.path.clone()?;
         Some(Self {
-            path: backup.path.clone()?,
+            // Whoever is told where a backup is may be elsewhere.
+            path: std::path::absolute(&path).unwrap_or(path),
             keep: backup.keep as usize,
             verify: backup.verify,
             store_path: store.path.clone(),

@@ -195,6 +195,13 @@ impl Server {
 pub fn refused(answer: &Answer) -> Ended {
     let said: Value = serde_json::from_str(&answer.text).unwrap_or_default();
     let word = |name: &str| said["error"][name].as_str().unwrap_or_default();
+    if word("code").is_empty() {
+        return failed(format!(
+            "the server answers {}, and not as an admin listener does: --admin names admin.listen \
+             of its configuration, not server.listen",
+            answer.status
+        ));
+    }
     eprintln!("the server answers {}: {}: {}", answer.status, word("code"), word("message"));
     match word("code") {
         "invalid_catalog" => EXIT_MISTAKES,

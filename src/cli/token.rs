@@ -40,7 +40,7 @@ pub enum TokenCommand {
         #[arg(long, value_parser = role)]
         role: Role,
         /// For how long it is valid; for ever if absent.
-        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        #[arg(long, value_name = "DURATION", value_parser = validity)]
         valid: Option<Duration>,
     },
     /// Prints how a catalog, or the configuration, names a token that there is already; reads it
@@ -56,7 +56,7 @@ pub struct Made {
     #[arg(long, value_name = "REFERENCE")]
     hmac: Option<String>,
     /// For how long it is valid: by default a month longer than until the alert of old secrets.
-    #[arg(long, value_name = "DURATION", default_value = "120d", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "120d", value_parser = validity)]
     valid: Duration,
 }
 
@@ -89,6 +89,16 @@ fn role(text: &str) -> Result<Role, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     units::duration(text).map_err(|complaint| complaint.to_string())
+}
+
+/// Secrets are valid from one second to another.
+fn validity(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        valid if valid < Duration::from_secs(1) => {
+            Err("it would never be valid; 1s is the shortest".to_owned())
+        }
+        valid => Ok(valid),
+    }
 }
 
 /// Runs `token`.
@@ -192,6 +202,11 @@ fn signed(arguments: &SignArguments) -> Result<String, (u8, String)> {
     let source = SecretSource::parse(&arguments.secret);
     let source = source.ok_or_else(|| mistake("--secret is env:NAME or file:/PATH"))?;
     let key = SigningKey::new(source.read().map_err(failed)?);
+    if arguments.url.contains('#') {
+        return Err(mistake(
+            "what comes behind # is never sent: write it as %23 where it is part of a value",
+        ));
+    }
     let (address, query) = arguments.url.split_once('?').unwrap_or((&arguments.url, ""));
     let mut query = query.trim_end_matches('&').to_owned();
     let has = |query: &str, name: &str| {
@@ -199,6 +214,10 @@ fn signed(arguments: &SignArguments) -> Result<String, (u8, String)> {
     };
     if has(&query, "sig") {
         return Err(mistake("the URL has a sig already"));
+    }
+    let told = [("ts", arguments.ts.is_some()), ("nonce", arguments.nonce.is_some())];
+    if let Some((name, _)) = told.iter().find(|(name, is_told)| *is_told && has(&query, name)) {
+        return Err(mistake(format!("the URL has a {name} already: leave out --{name}")));
     }
     let mut add = |name: &str, value: &str| {
         let mut encoded = Vec::new();

@@ -20,6 +20,7 @@ use crate::model::currency::Currency;
 use crate::model::ip::IpStorage;
 use crate::model::rate_limit::RateLimit;
 use crate::model::url::HttpUrl;
+use crate::space::memory_bytes;
 
 /// A token shorter than this can be guessed in time.
 const TOKEN_CHARS_MIN: usize = 16;
@@ -297,7 +298,14 @@ fn store(settings: &mut Settings<'_>) -> Store {
             block_cache,
             |text| match units::size(text)? {
                 0..0x80_0000 => Err(Complaint::new("must be at least \"8MiB\"")),
-                bytes => Ok(bytes),
+                // Some of it is made at once, and a process that does not get it is aborted.
+                bytes => match memory_bytes().filter(|memory| bytes > *memory) {
+                    Some(memory) => Err(Complaint::new(format!(
+                        "must be less than this machine's memory, {} MiB",
+                        memory >> 20
+                    ))),
+                    None => Ok(bytes),
+                },
             },
         ),
         free_space_reserve_bytes: settings.text("store.free_space_reserve", reserve, units::size),

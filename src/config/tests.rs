@@ -171,6 +171,13 @@ fn what_the_environment_overrules_in_the_file_is_a_warning() {
 }
 
 #[test]
+fn a_block_cache_is_no_larger_than_the_machines_memory() {
+    let refused = refused("[store]\nblock_cache = \"1000000TiB\"\n", &[]);
+    assert!(refused.contains("store.block_cache: must be less than this machine's memory, "));
+    assert!(load("[store]\nblock_cache = \"64MiB\"\n", &[]).is_ok());
+}
+
+#[test]
 fn what_kubernetes_says_of_services_of_our_name_is_passed_over_and_nothing_else() {
     let env = [
         ("POSTBACKD_SERVICE_HOST", "10.3.0.7"),

@@ -59,10 +59,13 @@ pub struct RocksEngine {
     is_ending: AtomicBool,
 }
 
+/// The file that every database has.
+const CURRENT: &str = "CURRENT";
+
 /// Whether there is a database in `path`, sound or not.
 #[must_use]
 pub fn is_database(path: &Path) -> bool {
-    path.join("CURRENT").is_file()
+    path.join(CURRENT).is_file()
 }
 
 impl RocksEngine {
@@ -98,8 +101,12 @@ impl RocksEngine {
     pub fn open_read_only(path: &Path, cache_bytes: usize) -> Result<Self, EngineError> {
         check_processor()?;
         // RocksDB makes the folder before it finds that there is nothing to read.
-        if !is_database(path) {
-            return Err(EngineError(format!("there is no database in {}", path.display())));
+        if let Err(error) = fs::metadata(path.join(CURRENT)) {
+            let folder = path.display();
+            return Err(EngineError(match error.kind() {
+                IoErrorKind::NotFound => format!("there is no database in {folder}"),
+                _ => format!("cannot look into {folder}: {error}"),
+            }));
         }
         let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
         let rows_before_ms = Arc::new(AtomicU64::new(0));

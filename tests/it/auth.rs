@@ -857,7 +857,7 @@ fn the_examples_of_the_documentation_are_right() {
             assert_eq!(said, expected);
         }
         let output = binary()
-            .args(["sign", "--secret", "env:KEY", "--nonce", "n-1"])
+            .args(["sign", "--secret", "env:KEY"])
             .arg(format!("https://t.example/postback/acme?{query}"))
             .env("KEY", secret)
             .output();
@@ -919,6 +919,17 @@ fn what_the_commands_print_is_what_the_server_takes() {
     sign(&["--secret", "plain", &url], 2);
     sign(&["--secret", "env:NOT_SET", &url], 1);
     sign(&["--secret", &reference, &signed], 2);
+    // What is told twice, and what nobody would ever get.
+    sign(&["--secret", &reference, "--ts", "1", &format!("{url}&ts=2")], 2);
+    sign(&["--secret", &reference, "--nonce", "a", &format!("{url}&nonce=b")], 2);
+    sign(&["--secret", &reference, &format!("{url}&txn_id=#1")], 2);
+    assert!(sign(&["--secret", &reference, &format!("{url}&ts=2")], 0).contains("&ts=2&nonce="));
+    for command in [&["new"][..], &["admin", "--name", "n", "--role", "read"]] {
+        for (valid, code) in [("0s", 2), ("999ms", 2), ("1s", 0)] {
+            let output = binary().arg("token").args(command).args(["--valid", valid]).output();
+            assert_eq!(output.expect("it runs").status.code(), Some(code), "{command:?} {valid}");
+        }
+    }
     let mut hash = binary()
         .args(["token", "hash"])
         .stdin(Stdio::piped())

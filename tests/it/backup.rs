@@ -140,6 +140,7 @@ fn the_command_asks_the_server_or_copies_a_store_that_is_not_served() {
         assert_eq!((ended.code, &*ended.err), (Some(0), SAME_DISK), "{}", ended.out);
         assert!(ended.out.contains("sound\n"), "{}", ended.out);
         made.push(PathBuf::from(ended.out.lines().last().expect("a folder")));
+        assert!(made[round].is_absolute(), "{}", ended.out);
         let kept = made.iter().rev().take(2).rev();
         let kept: Vec<_> =
             kept.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();

@@ -67,6 +67,18 @@ fn a_catalog_is_applied_by_the_command_line() {
 }
 
 #[test]
+fn a_command_that_asks_the_public_listener_is_told_so() {
+    let server = server();
+    for command in [&["apply", "catalog.toml"][..], &["show"]] {
+        let url = format!("http://{}", server.public);
+        let access = ["--admin", &url, "--token-file", "token"];
+        let ended = catalog(&server, &[command, &access].concat());
+        assert_eq!((ended.code, &*ended.out), (Some(1), ""), "{}", ended.err);
+        assert!(ended.err.contains("--admin names admin.listen"), "{}", ended.err);
+    }
+}
+
+#[test]
 fn two_catalogs_are_compared_as_files_or_with_a_server() {
     let server = server();
     let url = format!("http://{}", server.admin);

@@ -214,7 +214,7 @@ fn an_override_that_is_no_text_is_a_mistake() {
     use std::os::unix::ffi::OsStrExt as _;
     let value = std::ffi::OsStr::from_bytes(b"/srv/\xE9");
     for (name, code) in [("POSTBACKD_STORE__PATH", 2), ("SOMEBODY_ELSES", 0)] {
-        let mut command = crate::harness::binary();
+        let mut command = binary();
         let output = command.arg("check-config").env(name, value).output().expect("it runs");
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         let said = String::from_utf8_lossy(&output.stderr);

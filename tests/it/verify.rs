@@ -761,3 +761,16 @@ fn a_store_that_is_not_there_or_not_named_is_a_failure_or_a_mistake() {
     assert_eq!(run(folder.path(), &["verify"]).code, Some(2));
     assert!(!folder.path().join("nowhere").exists(), "nothing is created");
 }
+
+#[test]
+fn a_store_that_cannot_be_looked_into_is_not_said_to_be_absent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("file"), "").expect("written");
+    for (store, said) in
+        [("file", "cannot look into file/db: "), ("nowhere", "there is no database")]
+    {
+        let ended = run(folder.path(), &["verify", "--store", store]);
+        assert_eq!((ended.code, &*ended.out), (Some(1), ""));
+        assert!(ended.err.contains(said), "{}", ended.err);
+    }
+}
