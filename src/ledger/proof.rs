@@ -229,7 +229,7 @@ pub struct Checked {
     /// Its postings.
     pub postings: Vec<CheckedPosting>,
     /// Days of it that are not sealed yet, as they were said.
-    pub unsealed_days: Vec<String>,
+    pub unsealed_days: Vec<Day>,
     /// Day and hash of the newest seal.
     pub newest_seal: Option<(Day, String)>,
 }
@@ -284,11 +284,13 @@ pub fn check(proof: &Proof) -> Result<Checked, CheckError> {
             worth: worth.collect::<Result<_, CheckError>>()?,
         });
     }
+    let unsealed = proof.unsealed_days.iter().map(|day| Day::parse(day));
+    let unsealed: Option<_> = unsealed.collect();
     let newest = proof.seals.last().zip(seals.keys().last());
     Ok(Checked {
         conversion_id: proof.conversion_id.clone(),
         postings,
-        unsealed_days: proof.unsealed_days.clone(),
+        unsealed_days: unsealed.ok_or(CheckError::Malformed("unsealed_days"))?,
         newest_seal: newest.map(|(seal, day)| (*day, seal.hash.clone())),
     })
 }

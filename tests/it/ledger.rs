@@ -200,6 +200,8 @@ fn a_proof_holds_without_the_store_and_no_longer_when_it_is_changed() {
         (&format!("{posting}/index"), json!(1)),
         (&format!("{posting}/hidden"), json!("00".repeat(32))),
         (&format!("{posting}/path"), json!(["00".repeat(32)])),
+        // What is printed as it was said could speak to the terminal.
+        ("/unsealed_days/0", json!("\u{1b}[31m")),
         ("/seals/0/root", json!("00".repeat(32))),
         ("/seals/0/hash", json!("00".repeat(32))),
         ("/seals/0/postings", json!(2)),
