@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::harness::{Answer, CATALOG, Connection, Fault, FileKind, Server, Setup, eventually};
 
 /// More than are looked through while a stop waits.
-const CLICKS: usize = 3_000_000;
+const CLICKS: usize = 6_000_000;
 
 #[test]
 fn a_request_under_way_is_answered_while_readiness_is_gone() {

@@ -466,14 +466,15 @@ fn answers_that_are_not_read_are_bounded_in_number() {
     const ANSWERS_MAX: usize = 16;
     let server = Server::start();
     let click = server.click("id=sp7");
-    let long: String = (1..=20).map(|n| format!("&own{n}={}", "x".repeat(350))).collect();
+    // As JSON a character that has to be escaped is six.
+    let long: String = (1..=10).map(|n| format!("&own{n}={}", "%01".repeat(250))).collect();
     let mut connection = server.connect();
     for n in 1..=1000 {
         let target = format!("/postback?click_id={click}&event=sale&txn_id=T-{n}{long}");
         let answer = connection.request("GET", &target, "").expect("an answer");
         assert_eq!(answer.status, 200);
     }
-    let page = "/api/v1/inbound?limit=1000&result=accepted";
+    let page = "/api/v1/conversions?limit=1000";
     let ask = || {
         let stream = TcpStream::connect(server.admin).expect("it listens");
         socket2::SockRef::from(&stream).set_recv_buffer_size(64 << 10).expect("a small one");
@@ -491,7 +492,10 @@ fn answers_that_are_not_read_are_bounded_in_number() {
     assert_eq!(server.admin("/api/v1/catalog").status, 200);
     for mut reader in readers {
         let answer = reader.receive("GET").expect("an answer");
-        assert_eq!(answer.json()["items"].as_array().map(Vec::len), Some(1000));
+        // A page is full before it has a thousand rows.
+        let found = answer.json()["items"].as_array().map_or(0, Vec::len);
+        assert!((500..1000).contains(&found), "{found}");
+        assert!(answer.json()["next_cursor"].is_string());
     }
     assert_eq!(server.admin(page).status, 200);
 }
