@@ -74,7 +74,18 @@ fn is_placeholder(value: &str) -> bool {
 /// Whether a part of an ID was not filled in, as in `ORD-{order}`, or a script had nothing to fill
 /// in: as an ID these would count once, and what comes later would be its duplicate.
 fn is_unfilled_id(value: &str) -> bool {
-    is_nothing(value) || names_a_macro(value.as_bytes()) || is_underscored(value)
+    is_nothing(value)
+        || names_a_macro(value.as_bytes())
+        || is_underscored(value)
+        || is_variable(value)
+}
+
+/// `$order_id`, `:order_id`, as scripts and routers write their variables.
+fn is_variable(value: &str) -> bool {
+    let name = value.strip_prefix(['$', ':']);
+    name.is_some_and(|name| {
+        is_name(name.as_bytes()) && !name.bytes().any(|byte| byte.is_ascii_digit())
+    })
 }
 
 /// `__ORDER_ID__`, as ad platforms write their macros.
@@ -176,6 +187,9 @@ mod tests {
             "false",
             "__ORDER_ID__",
             "ORD-{{ order.id }}",
+            "$order_id",
+            ":orderId",
+            "$order.id",
         ] {
             check(value, false, true);
         }
@@ -193,7 +207,7 @@ mod tests {
         assert!(is_nobody("0") && is_nobody("-1") && is_nobody("None") && !is_nobody("7"));
         for value in [
             "A-1", "#", "%", "{", "Nonesuch", "nullable", "__", "____", "__a__", "__7__", "A{1}",
-            "A{", "A{}", "A{b", "A{b c}",
+            "A{", "A{}", "A{b", "A{b c}", "$", ":", "$7", "$A7", ":a1b2", "A$b", "$a b",
         ] {
             check(value, false, false);
         }
