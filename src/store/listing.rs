@@ -91,17 +91,15 @@ impl Store {
         &self,
         click: RecordId,
     ) -> Result<Page<StoredConversion>, ReadError> {
-        // No conversion is older than its click, unless its record was lost and the clock set back.
-        let unfiled_from = keys::first_at(click.time_ms());
-        let limit = TRACE_CONVERSIONS_MAX;
-        self.conversions_of_click(click, RecordKey::default(), unfiled_from, limit).await
+        // One may be older than its click, if a crash has lost the click's record and the clock was
+        // set back.
+        self.conversions_of_click(click, RecordKey::default(), TRACE_CONVERSIONS_MAX).await
     }
 
     async fn conversions_of_click(
         &self,
         click: RecordId,
         from: RecordKey,
-        unfiled_from: RecordKey,
         limit: usize,
     ) -> Result<Page<StoredConversion>, ReadError> {
         // Rows of conversions that were let go stay until they are compacted.
@@ -109,7 +107,7 @@ impl Store {
         let first = keys::by_click(click, RecordId::from_bytes(from)).to_vec();
         let end = keys::by_click_range(click).1.to_vec();
         let (table, ranges) = (Table::ByClick, vec![(first, end)]);
-        let index = Index { table, ranges, from: unfiled_from };
+        let index = Index { table, ranges, from };
         let is_meant = move |record: &[u8]| records::click_of(record) == Some(click);
         self.indexed(index, is_meant, limit).await
     }
@@ -130,7 +128,7 @@ impl Store {
         }
         let from = from.unwrap_or_default();
         match of {
-            Subject::Click(click) => self.conversions_of_click(click, from, from, limit).await,
+            Subject::Click(click) => self.conversions_of_click(click, from, limit).await,
             Subject::Customer(key) => self.conversions_of_keys([key].into(), from, limit).await,
         }
     }
