@@ -131,7 +131,7 @@ pub const HARD_CLAIMS_MAX: usize = 2;
 pub const CLAIMS_PER_POSTBACK_MAX: usize = HARD_CLAIMS_MAX + 1;
 /// Events that a negative event without a click may take back, beyond which none is tried.
 pub const REVERSED_EVENTS_TRIED_MAX: usize = 16;
-/// Events that a postback without a click and an event may mean, beyond which one has to be named.
+/// Events that a postback without a click and an event may mean, beyond which it has to name one.
 pub const UNNAMED_EVENTS_TRIED_MAX: usize = 16;
 /// Conversions that one negative event of a customer may take back.
 pub const REVERSED_AT_ONCE_MAX: usize = 100;
@@ -231,6 +231,9 @@ pub const RATE_DAYS_PER_COMMIT_MAX: usize = 100;
 pub const REPRICE_QUEUE_MAX: usize = 64;
 /// Conversions that are priced anew in one commit.
 pub const REPRICED_PER_COMMIT_MAX: usize = 100;
+/// Conversions that cannot be priced and are tried again one by one by another catalog; if there
+/// are more, their days are looked through.
+pub const UNPRICED_KNOWN_MAX: usize = 1000;
 /// Conversions that cannot be priced and are named in the log, of each walk over them.
 pub const UNPRICED_NAMED_MAX: usize = 20;
 

@@ -9,6 +9,7 @@ use crate::click_id::RecordId;
 use crate::model::ids::AffiliateNumber;
 use crate::store::engine::EngineError;
 use crate::store::keys::Numbered;
+use crate::store::records::InboundRow;
 use crate::store::{ReadError, StoredConversion};
 
 /// The number of an affiliate; `None` if there was never one with this ID.
@@ -33,16 +34,22 @@ pub async fn known_offer(state: &AdminState, id: &str) -> Result<(), ApiError> {
     number.map_err(ReadError::from)?.map(|_| ()).ok_or_else(|| ApiError::never_was("an offer"))
 }
 
-/// Whether an advertiser is in the catalog, or has or had an offer: no other is kept.
+/// Whether an advertiser is in the catalog, has or had an offer, or is named by one of the newest
+/// postbacks of the log: no other is kept.
 pub async fn is_known_advertiser(state: &AdminState, id: &str) -> Result<bool, ApiError> {
     if state.catalog.load_full().advertiser(id).is_some() {
         return Ok(true);
     }
-    let (id, store) = (id.to_owned(), Arc::clone(&state.store));
+    let (wanted, store) = (id.to_owned(), Arc::clone(&state.store));
     // As in `named`.
-    let look = move || Ok(store.view().offer_owners()?.values().any(|owner| *owner == id));
+    let look = move || Ok(store.view().offer_owners()?.values().any(|owner| *owner == wanted));
     let known = tokio::task::spawn_blocking(look).await.map_err(ApiError::work_failed)?;
-    known.map_err(|error: EngineError| ReadError::from(error).into())
+    if known.map_err(|error: EngineError| ApiError::from(ReadError::from(error)))? {
+        return Ok(true);
+    }
+    let wanted = id.to_owned();
+    let is_its = move |row: &InboundRow<'_>| row.head.advertiser == wanted;
+    Ok(!state.store.newest_inbound(1, Arc::new(is_its)).await?.rows.is_empty())
 }
 
 /// Refuses any other advertiser.

@@ -120,24 +120,32 @@ pub(super) async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
     let mut again = tokio::time::interval(REPRICE_AGAIN_AFTER);
     let (mut fresh, mut settled) = (ToPrice::new(), ToPrice::new());
     let mut passed_over = PassedOver::default();
+    let days_of = |round: &ToPrice| round.values().flatten().copied().collect::<BTreeSet<Day>>();
     loop {
-        let (round, is_last) = tokio::select! {
+        let (round, days, left, is_last) = tokio::select! {
             Some(mut to_price) = changed.recv() => {
                 // A year's rates, day by day, are not as many walks.
                 while let Ok(more) = changed.try_recv() {
                     to_price.extend(more);
                 }
                 fresh.extend(to_price.clone());
-                (to_price, false)
+                let days = days_of(&to_price);
+                (to_price, days, BTreeSet::new(), false)
             }
             _ = again.tick() => {
                 let mut round = std::mem::replace(&mut settled, std::mem::take(&mut fresh));
-                passed_over.try_again(&mut round, postbacks.catalog.load().version());
-                (round, true)
+                let days = days_of(&round);
+                let catalog = postbacks.catalog.load().version();
+                match passed_over.try_again(&mut round, catalog) {
+                    Some(left) => (round, days, left, true),
+                    None => {
+                        let days = days_of(&round);
+                        (round, days, BTreeSet::new(), true)
+                    }
+                }
             }
         };
-        let days: BTreeSet<Day> = round.values().flatten().copied().collect();
-        let repriced = match postbacks.reprice(&days, || Clock::System.now_ms()).await {
+        let repriced = match postbacks.reprice(&days, &left, || Clock::System.now_ms()).await {
             Ok(repriced) => repriced,
             Err(error) => {
                 tracing::warn!(%error, ?days, "conversions without a rate were not priced");
@@ -149,7 +157,7 @@ pub(super) async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
             tracing::info!(conversions = repriced.changed, ?days, "priced by new rates");
         }
         if is_last {
-            let done = passed_over.settle(round, &repriced.days_left);
+            let done = passed_over.settle(round, repriced.left, repriced.are_more);
             if !done.is_empty() {
                 // What is not noted as done the next start does once more.
                 let _ = postbacks.store.priced(done.into_iter()).await;

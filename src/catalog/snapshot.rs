@@ -63,10 +63,21 @@ impl Advertiser {
     /// Whether a name is the advertiser's own for something secret, as [`Preset::names_secret`].
     #[must_use]
     pub fn names_secret(&self, name: &str) -> bool {
+        self.names_one(name, Field::is_secret)
+    }
+
+    /// Whether a name is the advertiser's own for a token or signature.
+    #[must_use]
+    pub fn names_credential(&self, name: &str) -> bool {
+        self.names_one(name, Field::is_credential)
+    }
+
+    fn names_one(&self, name: &str, is_meant: fn(Field) -> bool) -> bool {
         let name = bare(name);
-        self.params
-            .iter()
-            .any(|(field, theirs)| field.is_secret() && theirs.eq_ignore_ascii_case(name))
+        let is_one = |(field, theirs): &(Field, String)| {
+            is_meant(*field) && theirs.eq_ignore_ascii_case(name)
+        };
+        self.params.iter().any(is_one)
     }
 
     /// Our name of their event; itself if it has no other.

@@ -28,6 +28,9 @@ use crate::postback::{Address, Body, Committing, PostbackRequest, Postbacks, Pro
 use crate::throttle::RetryAfter;
 use crate::time::{Clock, Randomness};
 
+/// How a header calls what compresses a body (IANA's registry of content codings).
+const COMPRESSIONS: [&str; 9] =
+    ["aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "gzip", "x-gzip", "zstd"];
 /// How compressed bodies begin that do not say so in a header.
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
@@ -271,8 +274,7 @@ impl Router {
             return refuse(Refusal::UrlTooLong);
         }
         let progress = match *request.method() {
-            // Some libraries send their parameters so.
-            Method::GET if has_body(&request) => Progress::MustWait { is_counted: false },
+            Method::GET if says_all_in_body(&request) => Progress::MustWait { is_counted: false },
             Method::GET | Method::HEAD => self.postbacks.take_now(&sent()),
             Method::POST => Progress::MustWait { is_counted: false },
             _ => return refuse(Refusal::MethodNotAllowed),
@@ -312,7 +314,7 @@ impl Router {
         is_counted: bool,
     ) -> Result<Committing, Told> {
         let is_post = request.method() == Method::POST;
-        if !is_post && !has_body(&request) {
+        if !is_post && !says_all_in_body(&request) {
             let request = postback_request(&request, Body::None, ip, now_ms);
             return self.postbacks.begin_patiently(&request, is_counted).await;
         }
@@ -320,13 +322,7 @@ impl Router {
         let read = read_body(&head.headers, body, self.body_read_timeout).await;
         let request = Request::from_parts(head, ());
         let body = read.as_ref().map_err(|reason| *reason);
-        let kind = body.and_then(|read| match body_kind(request.headers(), read) {
-            // What tools send along with a GET and does not say anything is no reason to lose it.
-            Err(_) if !is_post => Ok(Body::None),
-            Ok(Body::Json(json)) if !is_post && !is_object(json) => Ok(Body::None),
-            kind => kind,
-        });
-        match kind {
+        match body.and_then(|read| body_kind(request.headers(), read)) {
             Ok(body) => self.postbacks.begin(&postback_request(&request, body, ip, now_ms)).await,
             Err(reason) => {
                 let sent = postback_request(&request, Body::None, ip, now_ms);
@@ -360,9 +356,10 @@ fn postback_request<'a, B>(
     }
 }
 
-/// Whether a GET brings a body. What HEAD brings is not looked at.
-fn has_body(request: &Request<Incoming>) -> bool {
-    request.method() == Method::GET && !request.body().is_end_stream()
+/// Whether it is a GET whose parameters are in its body, as some libraries send them. What comes
+/// along with a URL that has some is not looked at: tools send much there, and it may never end.
+fn says_all_in_body(request: &Request<Incoming>) -> bool {
+    request.method() == Method::GET && query(request).is_empty() && !request.body().is_end_stream()
 }
 
 fn too_long<B>(request: &Request<B>) -> bool {
@@ -400,19 +397,16 @@ async fn read_body(
     }
 }
 
-fn is_object(json: &[u8]) -> bool {
-    json.trim_ascii_start().starts_with(b"{")
-}
-
 /// A body without a type is a form, as the oldest senders mean it; but what begins as an object of
 /// JSON is that, whatever a tool has declared by itself.
 fn body_kind<'b>(headers: &HeaderMap, body: &'b Bytes) -> Result<Body<'b>, Refusal> {
     if body.is_empty() {
         return Ok(Body::None);
     }
-    let encoding = text(headers, &CONTENT_ENCODING);
-    let is_plain = encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
-    if !is_plain || body.starts_with(GZIP) {
+    // Some say there which character set they mean.
+    let mut encodings = text(headers, &CONTENT_ENCODING).split(',').map(str::trim);
+    let is_compression = |name: &str| COMPRESSIONS.iter().any(|it| it.eq_ignore_ascii_case(name));
+    if encodings.any(is_compression) || body.starts_with(GZIP) {
         return Err(Refusal::UnsupportedMediaType);
     }
     const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();

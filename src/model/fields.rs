@@ -75,6 +75,13 @@ impl Field {
         matches!(self, Self::Token | Self::Sig | Self::Ts | Self::Nonce)
     }
 
+    /// Whether whoever knows its value could send postbacks: a time or a number used once is no such
+    /// thing, and many URLs have one.
+    #[must_use]
+    pub const fn is_credential(self) -> bool {
+        matches!(self, Self::Token | Self::Sig)
+    }
+
     /// The meaning of a name in the `standard` preset, its aliases included.
     #[must_use]
     pub fn standard(name: &str) -> Option<Self> {

@@ -70,7 +70,7 @@ pub fn is_phone_name(name: &str) -> bool {
         || name.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| part == "tel")
 }
 
-/// A value as far as no secret stands in it, by its name: many put `?token=` behind a URL that has
+/// A value as far as nothing stands in it that `hides` says is secret by its name: many put `?token=` behind a URL that has
 /// its `?`.
 #[must_use]
 pub fn before_secret(value: &str, hides: impl Fn(&str) -> bool) -> &str {

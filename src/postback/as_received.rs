@@ -172,7 +172,7 @@ impl Text<'_, '_> {
             self.flags |= inbound_flags::CUT;
             return;
         }
-        let public = before_secret(value, |name| self.hides(name));
+        let public = before_secret(value, |name| self.is_credential(name));
         let (masked_name, masked) = (mask(name), mask_named(name, public));
         let is_masked = masked_name.is_some() || masked.is_some() || public != value;
         let before = self.out.len();
@@ -207,6 +207,16 @@ impl Text<'_, '_> {
         };
         self.of.names.hides(name)
             || self.of.others.iter().any(is_secret)
+            || self.of.anybodys.is_some_and(|catalog| catalog.names_secret(name))
+    }
+
+    fn is_credential(&self, name: &str) -> bool {
+        let bare = bare(name);
+        let is_others = |(field, theirs): &(Field, String)| {
+            field.is_credential() && theirs.eq_ignore_ascii_case(bare)
+        };
+        self.of.names.is_credential(name)
+            || self.of.others.iter().any(is_others)
             || self.of.anybodys.is_some_and(|catalog| catalog.names_secret(name))
     }
 

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::model::reasons::Refusal;
@@ -41,16 +42,16 @@ pub fn each_json_member<'a>(
 
 /// What is wrong with JSON that is not one flat object; `None` if it is.
 pub(super) fn json_fault(json: &[u8]) -> Option<&'static str> {
-    if serde_json::from_slice::<IgnoredAny>(json).is_err() {
-        return Some("the body is not JSON in UTF-8, and nothing but one JSON object");
+    match serde_json::from_slice::<Value>(json) {
+        Err(_) => Some("the body is not JSON in UTF-8, and nothing but one JSON object"),
+        Ok(Value::Object(members)) => {
+            let is_flat = !members.values().any(|it| it.is_object() || it.is_array());
+            (!is_flat).then_some("a JSON body has to be flat: no object or list in the object")
+        }
+        Ok(_) => {
+            Some("a JSON body has to be one flat object: send {} or no body if the URL says all")
+        }
     }
-    if json.trim_ascii_start().first() != Some(&b'{') {
-        return Some(
-            "a JSON body has to be one flat object: send {} or no body if the URL says all",
-        );
-    }
-    let is_flat = each_json_member(json, |_, _| Ok(())).is_ok();
-    (!is_flat).then_some("a JSON body has to be flat: no object or list in the object")
 }
 
 struct Members<'r, F> {

@@ -4,7 +4,7 @@
 //! somebody else is not the customer's.
 
 use super::answer::Answer;
-use super::decide::{Bound, Named, Refused};
+use super::decide::{Bound, Named};
 use super::flow::{PostbackRequest, Postbacks};
 use super::hints;
 use super::mapping::Fields;
@@ -41,13 +41,11 @@ enum Whose {
 }
 
 impl<'a> Instead<'a> {
-    fn of(
-        fields: &'a Fields<'_>,
-        sender: &Sender<'a>,
-        catalog: &'a Catalog,
-    ) -> Result<Option<Self>, Refused> {
-        let advertiser = sender.advertiser.filter(|_| fields.get(Field::ClickId).is_none());
-        let Some(advertiser) = advertiser else { return Ok(None) };
+    fn of(fields: &'a Fields<'_>, sender: &Sender<'a>, catalog: &'a Catalog) -> Option<Self> {
+        if fields.get(Field::ClickId).is_some() {
+            return None;
+        }
+        let advertiser = sender.advertiser?;
         let given = |field| fields.get(field).filter(|text: &&str| !text.is_empty());
         let customer = given(Field::CustomerId).map(|customer_id| Claim::Customer {
             advertiser: &advertiser.id,
@@ -57,17 +55,11 @@ impl<'a> Instead<'a> {
         let event = given(Field::Event).map(|theirs| advertiser.event_name(theirs));
         // A sender's word may be longer than any event's ID is.
         let is_one = event.is_none_or(|event| event.len() <= ID_BYTES_MAX);
-        let mut transaction = given(Field::TxnId).filter(|_| is_one).map(|txn_id| (event, txn_id));
-        let mut unnamed = catalog.unnamed_events(&advertiser.id);
-        if matches!(transaction, Some((None, _))) && unnamed.nth(UNNAMED_EVENTS_TRIED_MAX).is_some()
-        {
-            transaction = None;
-            if customer.is_none() {
-                return Err(hints::too_many_events(sender));
-            }
-        }
+        let may_be_any = || catalog.unnamed_events(&advertiser.id).nth(UNNAMED_EVENTS_TRIED_MAX);
+        let is_one = is_one && (event.is_some() || may_be_any().is_none());
+        let transaction = given(Field::TxnId).filter(|_| is_one).map(|txn_id| (event, txn_id));
         let is_any = customer.is_some() || transaction.is_some();
-        Ok(is_any.then_some(Self { advertiser, customer, transaction }))
+        is_any.then_some(Self { advertiser, customer, transaction })
     }
 
     /// Whose a conversion is by its customer.
@@ -120,7 +112,7 @@ impl Postbacks {
         catalog: &Catalog,
         now_ms: u64,
     ) -> Result<Lookup<Bound>, Answer> {
-        let Some(instead) = Instead::of(fields, sender, catalog)? else {
+        let Some(instead) = Instead::of(fields, sender, catalog) else {
             return Ok(Lookup::Absent);
         };
         refuse_unresolved(fields, sender)?;
@@ -147,7 +139,7 @@ impl Postbacks {
         catalog: &Catalog,
         request: &PostbackRequest<'_>,
     ) -> Result<Option<Bound>, Answer> {
-        let Some(instead) = Instead::of(fields, sender, catalog)? else { return Ok(None) };
+        let Some(instead) = Instead::of(fields, sender, catalog) else { return Ok(None) };
         refuse_unresolved(fields, sender)?;
         let known = self.click_of_transaction(&instead, catalog, request.receipt()).await?;
         let by_transaction =

@@ -439,7 +439,17 @@ pub(super) fn record<'a>(
     history: &[HistoryEntry<'a>],
 ) -> ConversionRecord<'a> {
     let advertiser = &verdict.offer.advertiser;
-    let hides = |name: &str| Preset::names_secret(name) || advertiser.names_secret(name);
+    let is_credential =
+        |name: &str| Preset::names_credential(name) || advertiser.names_credential(name);
+    let mut is_cut = false;
+    // Where the path names nobody, its own names were not known.
+    let stored = received.fields.stored().filter(|(name, _)| !advertiser.names_secret(name));
+    let params = stored.map(|(name, value)| {
+        let public = before_secret(value, is_credential);
+        is_cut |= public.len() < value.len();
+        (name, public)
+    });
+    let params = params.collect();
     ConversionRecord {
         click: *verdict.click.record().as_bytes(),
         click_mac: verdict.click.mac(),
@@ -456,17 +466,11 @@ pub(super) fn record<'a>(
         payout: verdict.payout.get(),
         currency: verdict.event.currency.to_bytes(),
         quantity: verdict.said.quantity,
-        flags,
+        flags: flags | Flag::ParametersLeftOut.bit_if(is_cut),
         event_time_ms: verdict.event_time_ms,
         received_ms: received.as_received.request.now_ms,
         catalog_version: received.catalog.version(),
-        // Where the path names nobody, its own names were not known.
-        params: received
-            .fields
-            .stored()
-            .filter(|(name, _)| !advertiser.names_secret(name))
-            .map(|(name, value)| (name, before_secret(value, hides)))
-            .collect(),
+        params,
         history: history.to_vec(),
         claims: verdict.claims().bits(binds),
         exchanged: verdict.exchanged.clone(),

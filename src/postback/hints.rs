@@ -9,7 +9,7 @@ use super::mapping::{Fields, Names};
 use super::sender::Sender;
 use crate::catalog::Offer;
 use crate::click_id::{CLICK_ID_CHARS, ClickIdError, Keyring};
-use crate::limits::{PARAMETERS_MAX, UNNAMED_EVENTS_TRIED_MAX};
+use crate::limits::PARAMETERS_MAX;
 use crate::model::fields::Field;
 use crate::model::preset::{Preset, Unnamed};
 use crate::model::reasons::Refusal;
@@ -123,7 +123,14 @@ pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
     let foreign = foreign_click_id(fields, names, keyring);
     let known = names.name(Field::ClickId);
     let name = known.unwrap_or("a name that the advertiser's params give it");
-    let send = || format!("send the click ID that the landing URL carried, as {name}");
+    let is_given = |field| fields.get(field).is_some();
+    let is_news = sender.advertiser.is_some() && is_given(Field::TxnId) && !is_given(Field::Event);
+    let event = names.name(Field::Event).filter(|_| is_news);
+    let or = |event| {
+        format!("; or, if it is news of a known conversion, name its event, as {event}=sale")
+    };
+    let or = event.map(or).unwrap_or_default();
+    let send = || format!("send the click ID that the landing URL carried, as {name}{or}");
     let hint = match (foreign, order) {
         (Some(theirs), _) => {
             let instead = format!("send the click ID as {name}");
@@ -137,7 +144,7 @@ pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
         (None, None) if fields.get(Field::CustomerId).is_some() && sender.advertiser.is_none() => {
             format!("{}, or the customer ID alone to /postback/{{advertiser}}", send())
         }
-        (None, None) if known == Some(Field::ClickId.as_str()) => {
+        (None, None) if known == Some(Field::ClickId.as_str()) && or.is_empty() => {
             return Refusal::MissingClickId.into();
         }
         (None, None) => send(),
@@ -162,15 +169,6 @@ pub fn unknown_customer(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
             "no conversion of this advertiser has bound the customer to a click: send {name} with its first one"
         ),
     )
-}
-
-/// No event was named, and too many may be meant.
-pub fn too_many_events(sender: &Sender<'_>) -> Refused {
-    let name = sender.names.name(Field::Event).unwrap_or(Field::Event.as_str());
-    let hint = format!(
-        "more than {UNNAMED_EVENTS_TRIED_MAX} events of the advertiser's offers may be meant: name the event, as {name}=sale"
-    );
-    Refused::with(Refusal::MissingEvent, hint)
 }
 
 /// No event was named, and none can be told from the offer.

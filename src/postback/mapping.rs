@@ -9,7 +9,7 @@ use crate::limits::{
     CUSTOM_PARAMETERS_MAX, NAME_BYTES_MAX, PARAMETERS_MAX, TXN_ID_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use crate::model::fields::Field;
-use crate::model::preset::Preset;
+use crate::model::preset::{Preset, bare};
 use crate::model::reasons::Refusal;
 use crate::query::Params;
 
@@ -55,6 +55,13 @@ impl<'c> Names<'c> {
     #[must_use]
     pub fn hides(&self, name: &str) -> bool {
         self.meaning(name).map_or_else(|| Preset::names_secret(name), Field::is_secret)
+    }
+
+    /// Whether a token or signature is sent under a name.
+    #[must_use]
+    pub fn is_credential(&self, name: &str) -> bool {
+        let ours = self.meaning(bare(name));
+        ours.map_or_else(|| Preset::names_credential(name), Field::is_credential)
     }
 
     /// The name under which a meaning should be sent; `None` if others have taken all its names.

@@ -8,12 +8,14 @@ use super::flow::Postbacks;
 use super::price::{Base, Price, Said, in_base, price_again};
 use crate::catalog::{Catalog, Event};
 use crate::click_id::RecordId;
-use crate::limits::{FUTURE_TIMESTAMP_MS_MAX, REPRICED_PER_COMMIT_MAX, UNPRICED_NAMED_MAX};
+use crate::limits::{
+    FUTURE_TIMESTAMP_MS_MAX, REPRICED_PER_COMMIT_MAX, UNPRICED_KNOWN_MAX, UNPRICED_NAMED_MAX,
+};
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
 use crate::model::period::Day;
 use crate::model::reasons::{Flag, REPRICED};
-use crate::rates::Market;
+use crate::rates::{Left, Market};
 use crate::store::records::{ConversionRecord, Exchanged, HistoryEntry};
 use crate::store::ticket::Outcome;
 use crate::store::{ChangeError, StoredConversion};
@@ -23,42 +25,50 @@ use crate::store::{ChangeError, StoredConversion};
 pub struct Repriced {
     /// How many conversions have changed.
     pub changed: usize,
-    /// How many have their rate and are passed over, because the catalog in force cannot price them.
-    pub passed_over: usize,
-    /// Their days.
-    pub days_left: BTreeSet<Day>,
+    /// Those that have their rate and are passed over, because the catalog in force cannot price
+    /// them: the first of them.
+    pub left: Left,
+    /// Whether there are more.
+    pub are_more: bool,
+    /// How many of them nobody had heard of.
+    news: usize,
 }
 
 impl Postbacks {
-    /// Prices the conversions of these days that are flagged as having had no rate. Each is held
-    /// while it is changed, so this takes turns with postbacks.
+    /// Prices the conversions of these days that are flagged as having had no rate, and those that
+    /// were left `again`. Each is held while it is changed, so this takes turns with postbacks.
     ///
     /// # Errors
     /// When the store cannot be read or written; what was changed before stays so.
     pub async fn reprice(
         &self,
         days: &BTreeSet<Day>,
+        again: &BTreeSet<RecordId>,
         now_ms: impl Fn() -> u64,
     ) -> Result<Repriced, ChangeError> {
         let mut repriced = Repriced::default();
-        let Some(first) = days.first() else { return Ok(repriced) };
+        for id in again {
+            let row = self.store.conversion(*id).await?;
+            self.reprice_all(row.as_slice(), again, now_ms(), &mut repriced).await?;
+        }
         // A conversion is minted when it is reported, at most this long before it happened.
-        let from_ms = first.begins_ms().saturating_sub(FUTURE_TIMESTAMP_MS_MAX);
+        let first = days.first().map(|day| day.begins_ms());
+        let from_ms = first.map(|ms| ms.saturating_sub(FUTURE_TIMESTAMP_MS_MAX));
         let mut cursor = None;
-        loop {
+        while let Some(from_ms) = from_ms {
             let wanted = days.clone();
             let filter = Arc::new(move |row: &StoredConversion| {
                 row.record().is_ok_and(|record| waits_for(&record, &wanted))
             });
             let limit = REPRICED_PER_COMMIT_MAX;
             let page = self.store.conversions(from_ms, u64::MAX, cursor, limit, filter).await?;
-            self.reprice_all(&page.rows, now_ms(), &mut repriced).await?;
+            self.reprice_all(&page.rows, again, now_ms(), &mut repriced).await?;
             if page.next.is_none() {
                 break;
             }
             cursor = page.next;
         }
-        let unnamed = repriced.passed_over.saturating_sub(UNPRICED_NAMED_MAX);
+        let unnamed = repriced.news.saturating_sub(UNPRICED_NAMED_MAX);
         if unnamed > 0 {
             tracing::warn!(conversions = unnamed, "so many more cannot be priced");
         }
@@ -68,6 +78,7 @@ impl Postbacks {
     async fn reprice_all(
         &self,
         rows: &[StoredConversion],
+        again: &BTreeSet<RecordId>,
         now_ms: u64,
         repriced: &mut Repriced,
     ) -> Result<(), ChangeError> {
@@ -78,7 +89,7 @@ impl Postbacks {
             let record = stored.record()?;
             let (anew, passed_over) = priced_anew(&record, &catalog, &self.market, now_ms);
             if let Some(why) = passed_over {
-                repriced.pass_over(stored.id, &record, why);
+                repriced.pass_over(stored.id, &record, why, !again.contains(&stored.id));
             }
             if let Some(anew) = anew {
                 under_way.push(self.change(held, stored.id, &record, &anew, None)?);
@@ -98,11 +109,17 @@ impl Postbacks {
 
 impl Repriced {
     /// It keeps its flag, and nothing looks at it before the catalog changes: somebody has to hear
-    /// of it.
-    fn pass_over(&mut self, id: RecordId, record: &ConversionRecord<'_>, why: &str) {
-        self.passed_over += 1;
-        self.days_left.insert(Day::of_ms(record.event_time_ms));
-        if self.passed_over <= UNPRICED_NAMED_MAX {
+    /// of it, once.
+    fn pass_over(&mut self, id: RecordId, record: &ConversionRecord<'_>, why: &str, is_news: bool) {
+        let known = self.left.values().map(BTreeSet::len).sum::<usize>();
+        let of_day = self.left.entry(Day::of_ms(record.event_time_ms)).or_default();
+        if known < UNPRICED_KNOWN_MAX {
+            of_day.insert(id);
+        } else {
+            self.are_more = true;
+        }
+        self.news += usize::from(is_news);
+        if is_news && self.news <= UNPRICED_NAMED_MAX {
             tracing::warn!(
                 conversion = id.to_text().as_str(),
                 offer = record.offer,

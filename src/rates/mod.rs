@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use file::{Days, FileError, parse, read};
-pub use passed_over::PassedOver;
+pub use passed_over::{Left, PassedOver};
 pub use source::{LoadError, PutError, RatesSource, Reprice};
 
 use crate::model::currency::Currency;

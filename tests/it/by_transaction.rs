@@ -363,8 +363,12 @@ fn a_transaction_alone_is_refused_where_too_many_events_may_be_meant() {
     let sold = kei(&format!("subid={click}&tid=1&customer_id=K-1"));
     assert_eq!(sold.verdict(), (200, "accepted", ""));
     let unnamed = kei("tid=1&status=rejected");
-    assert_eq!(unnamed.verdict(), (400, "refused", "missing_event"));
-    assert!(unnamed.word("hint").contains("more than 16 events"), "{}", unnamed.word("hint"));
+    assert_eq!(unnamed.verdict(), (400, "refused", "missing_click_id"));
+    assert!(unnamed.word("hint").contains("name its event, as event=sale"), "{unnamed:?}");
+    let click = server.click("offer=event16s&aff=pub-7");
+    let misnamed = kei(&format!("clickid={click}&tid=2"));
+    assert_eq!(misnamed.verdict(), (400, "refused", "missing_click_id"));
+    assert!(misnamed.word("hint").contains("send the click ID as subid"), "{misnamed:?}");
     assert_eq!(kei("tid=1&event=event16&status=rejected").verdict(), (200, "updated", ""));
     assert_eq!(kei("tid=1&customer_id=K-1&status=rejected").verdict(), (200, "duplicate", ""));
 }

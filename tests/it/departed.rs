@@ -150,9 +150,14 @@ fn asked(server: &Server, call: &str) -> u16 {
 
 #[test]
 fn who_was_never_in_the_catalog_is_not_found_and_who_has_left_it_is() {
-    let server = start(&catalog("spring", &["sale"], &["pub-7"]));
+    let lonely = "[[advertisers]]\nid = \"lonely\"\n";
+    let server = start(&(catalog("spring", &["sale"], &["pub-7"]) + lonely));
     let click = server.click("offer=spring&aff=pub-7");
     convert(&server, &click, "sale", "&txn_id=T-1&customer_id=K-1");
+    // Without an offer, and yet there are data of its customer.
+    let refused = server.get("/postback/lonely?event=sale&customer_id=bob").json();
+    assert_eq!(refused["reason"], "unknown_customer");
+    crate::inbound::log_of(&server, "advertiser=lonely", 1);
     put(&server, &catalog_of("other", "summer", &["sale"], &["pub-8"]));
     let questions = |advertiser: &str, offer: &str, affiliate: &str| {
         let whose = format!("advertiser={advertiser}");
@@ -178,6 +183,9 @@ fn who_was_never_in_the_catalog_is_not_found_and_who_has_left_it_is() {
         let expected = if known.contains(' ') { 202 } else { 200 };
         assert_eq!(asked(&server, &known), expected, "{known}");
     }
+    assert_eq!(asked(&server, "inbound?advertiser=lonely"), 200);
+    let erase = json!({ "advertiser": "lonely", "customer_id": "bob", "dry_run": true });
+    assert_eq!(asked(&server, &format!("erase {erase}")), 202);
     for unknown in questions("acne", "sprung", "pub-9") {
         assert_eq!(asked(&server, &unknown), 404, "{unknown}");
     }

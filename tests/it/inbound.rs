@@ -325,9 +325,16 @@ fn a_secret_within_a_value_is_kept_nowhere() {
     }
     assert_eq!(judged(&server, true)["accepted"], 0);
     let sub = "sub1=x%3Ftoken%3D5ecre7&%3Fapikey=5ecre7&own=y%26apikey%3D5ecre7";
-    let sale = server.postback(&format!("click_id={click}&event=sale&txn_id=Z3&{sub}"));
+    let sale = server.postback(&format!("click_id={click}&event=sale&amount=1&txn_id=Z3&{sub}"));
     assert_eq!(sale.verdict(), (200, "accepted", ""));
-    assert_eq!(server.conversions("")[0]["params"], json!({ "sub1": "x", "own": "y" }));
+    // A time is no secret.
+    let time = "txn_id=Z4%3Fts%3D1&own=y%3Fts%3D1%26order%3D5%26nonce%3D7";
+    let sale = server.postback(&format!("click_id={click}&event=sale&amount=1&{time}"));
+    assert_eq!(sale.verdict(), (200, "accepted", ""));
+    let kept = server.conversions("");
+    let shown = |at: usize| json!([kept[at]["txn_id"], kept[at]["params"], kept[at]["flags"]]);
+    assert_eq!(shown(0), json!(["Z3", { "sub1": "x", "own": "y" }, ["parameters_left_out"]]));
+    assert_eq!(shown(1), json!(["Z4?ts=1", { "own": "y?ts=1&order=5&nonce=7" }, []]));
     server.stop();
     assert!(grep(&server.path("data"), &["5ecre7"]).is_empty());
 }

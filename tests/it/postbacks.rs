@@ -360,20 +360,26 @@ fn a_body_that_comes_with_a_get_is_read_as_a_posts() {
     let accepted = (200, "accepted", "");
     let sale = format!("click_id={click}&event=sale");
     assert_eq!(get("", FORM, &format!("{sale}&txn_id=G-1")).verdict(), accepted);
-    assert_eq!(get(&sale, JSON, "{\"txn_id\":\"G-2\"}").verdict(), accepted);
-    // Nothing is said by these, and the URL says all.
-    for (n, (kind, body)) in [(JSON, "null"), (JSON, "[]"), ("text/plain", "x")].iter().enumerate()
-    {
+    let json = json!({ "click_id": click, "event": "sale", "txn_id": "G-2" }).to_string();
+    assert_eq!(get("", JSON, &json).verdict(), accepted);
+    // The URL says all, whatever comes along.
+    let large = "x".repeat(BODY_BYTES_MAX + 1);
+    let along = [(JSON, "{\"meta\":{}}"), (FORM, "100% sure"), ("text/plain", &large)];
+    for (n, (kind, body)) in along.into_iter().enumerate() {
         let query = format!("{sale}&txn_id=G-1{n}");
-        assert_eq!(get(&query, kind, body).verdict(), accepted, "{body}");
+        assert_eq!(get(&query, kind, body).verdict(), accepted, "{kind}");
     }
+    let mut connection = server.connect();
+    let head = format!("GET /postback?{sale}&txn_id=G-20 HTTP/1.1\r\nHost: t\r\n");
+    connection.send(format!("{head}Content-Length: 2\r\n\r\n")).expect("sent");
+    let answer = Answer::of(connection.receive("GET").expect("an answer before the body"));
+    assert_eq!(answer.verdict(), accepted);
     let (kept, txn_id) = (server.conversions(""), |it: &Value| it["txn_id"].clone());
     let kept: Vec<_> = kept.iter().map(txn_id).collect();
-    assert_eq!(json!(kept), json!(["G-1", "G-2", "G-10", "G-11", "G-12"]));
-    let broken = get(&sale, JSON, "{\"txn_id\":");
+    assert_eq!(json!(kept), json!(["G-1", "G-2", "G-10", "G-11", "G-12", "G-20"]));
+    let broken = get("", JSON, "{\"txn_id\":");
     assert_eq!(broken.verdict(), (400, "refused", "bad_encoding"));
-    let large = get(&sale, FORM, &"x".repeat(BODY_BYTES_MAX + 1));
-    assert_eq!(large.verdict(), (413, "refused", "body_too_large"));
+    assert_eq!(get("", FORM, &large).verdict(), (413, "refused", "body_too_large"));
 }
 
 #[test]
@@ -393,6 +399,11 @@ fn a_hint_names_what_cannot_be_read() {
         check(post(&server, &target, JSON, json), encoding, object);
     }
     check(post(&server, &target, JSON, "{\"txn_id\":"), encoding, "is not JSON");
+    check(post(&server, &target, JSON, "{\"note\":\"\\ud800\"}"), encoding, "is not JSON in UTF-8");
+    let latin_1 = b"{\"note\":\"caf\xe9\"}";
+    let kind = format!("Content-Type: {JSON}\r\n");
+    let answer = server.connect().send_body("POST", &target, &kind, latin_1).expect("an answer");
+    check(Answer::of(answer), encoding, "is not JSON in UTF-8");
     check(
         server.postback(&format!("{query}&amp;txn_id=T")),
         encoding,
@@ -408,13 +419,13 @@ fn a_hint_names_what_cannot_be_read() {
     let own = server.postback(&format!("{query}{many}"));
     check(own, (400, "too_many_parameters"), "at most 20 parameters of your own");
     let (media, zipped) = ((415, "unsupported_media_type"), [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
-    for encoded in ["Content-Encoding: gzip\r\n", "Content-Encoding: br\r\n", ""] {
+    for encoded in ["Content-Encoding: gzip\r\n", "Content-Encoding: utf-8, BR\r\n", ""] {
         let kind = format!("Content-Type: {JSON}\r\n{encoded}");
         let mut connection = server.connect();
         let answer = connection.send_body("POST", &target, &kind, &zipped).expect("an answer");
         check(Answer::of(answer), media, "not compressed");
     }
-    let kind = format!("Content-Type: {JSON}\r\nContent-Encoding: Identity\r\n");
+    let kind = format!("Content-Type: {JSON}\r\nContent-Encoding: Identity, utf-8\r\n");
     let answer = server.connect().send_body("POST", &target, &kind, b"{}").expect("an answer");
     assert_eq!(Answer::of(answer).verdict(), (200, "accepted", ""));
 }

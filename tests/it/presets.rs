@@ -433,7 +433,7 @@ fn the_advertisers_own_settings_go_on_top_of_the_preset() {
         [("sale", "approved"), ("sale", "rejected"), ("sale", "approved"), ("deposit", "approved")];
     assert_eq!(words, expected);
     let told = (Some("refused"), Some("missing_click_id"));
-    let hint = "missing_click_id: send the click ID that the landing URL carried, as c";
+    let hint = "missing_click_id: send the click ID that the landing URL carried, as c, or, if it is news of a known conversion, name its event, as event=sale";
     check(&send(path, "subid={click}&tid=5"), 400, hint, told);
     let told = (Some("refused"), Some("bad_status"));
     let hint = "bad_status: pending, approved or rejected, or a word that the catalog maps to one";

@@ -118,11 +118,21 @@ impl Preset {
     /// and behind a second question mark.
     #[must_use]
     pub fn names_secret(name: &str) -> bool {
+        Self::names_one(name, Field::is_secret)
+    }
+
+    /// Whether a name is that of a token or signature, as [`Preset::names_secret`].
+    #[must_use]
+    pub fn names_credential(name: &str) -> bool {
+        Self::names_one(name, Field::is_credential)
+    }
+
+    fn names_one(name: &str, is_meant: fn(Field) -> bool) -> bool {
         let name = bare(name);
         let theirs = Self::ALL.iter().flat_map(|preset| preset.dialect().params).copied();
         let ours = Field::ALL.iter().map(|field| (field.as_str(), *field));
-        let mut secret = theirs.chain(ours).filter(|(_, field)| field.is_secret());
-        secret.any(|(known, _)| known.eq_ignore_ascii_case(name))
+        let mut meant = theirs.chain(ours).filter(|(_, field)| is_meant(*field));
+        meant.any(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 
     /// The names that have this meaning, the one to recommend first.
