@@ -410,6 +410,11 @@ impl Server {
             );
         }
         admin_trigger.begin();
+        // What is handed to the writer after these is the last.
+        let kept = async {
+            tokio::time::timeout(stop.left_for_background(), self.store.refusals_kept()).await
+        };
+        let _ = self.background.block_on(kept);
         self.background.shutdown_timeout(stop.left_for_background());
         let _ = self.store.keep_refusals(Clock::System.now_ms());
         self.store.close();

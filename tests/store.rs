@@ -607,6 +607,33 @@ impl Engine for Awkward {
 }
 
 #[test]
+fn a_sum_of_refusals_is_handed_over_when_the_last_one_is_settled() {
+    let folder = folder();
+    let engine = Arc::new(RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens"));
+    // Nobody appends or syncs but this test.
+    let (store, _) = Store::on(engine, 0, [7; 32], Arc::new(Unobserved)).expect("opens");
+    let refuse = || {
+        store.refusals().count(Refusal::ForgedClickId, None);
+        store.keep_refusals(NOW_MS).expect("the store takes writes");
+    };
+    let append = || store.writer().append_once(&mut Default::default());
+    refuse();
+    append();
+    // Either thread could append this one first.
+    refuse();
+    assert_eq!(store.writer().queued(), (0, 1));
+    store.writer().sync_once(&mut Default::default());
+    wait(store.refusals_kept());
+    store.keep_refusals(NOW_MS).expect("the store takes writes");
+    assert_eq!(store.writer().queued(), (1, 0), "and then it goes");
+    append();
+    store.writer().sync_once(&mut Default::default());
+    wait(store.refusals_kept());
+    store.keep_refusals(NOW_MS).expect("the store takes writes");
+    assert_eq!(store.writer().queued(), (0, 0), "both are in the sum");
+}
+
+#[test]
 fn a_click_that_is_erased_while_its_conversion_changes_leaves_no_sums_behind() {
     let folder = folder();
     let engine = Arc::new(Awkward {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::keys::{self, Place};
 use super::records::{RefusedCounts, RefusedRecord};
 use super::schema::Table;
-use super::ticket::Ticket;
+use super::ticket::{Settle, Ticket};
 use super::{Store, SubmitError};
 use crate::click_id::RecordId;
 use crate::limits::REFUSED_PLACES_MAX;
@@ -46,12 +46,21 @@ struct Kept {
     quarter: Quarter,
     /// The sums of this start, and whether they have grown since they were handed to the writer.
     sums: BTreeMap<Place, (ByReason, bool)>,
+    /// The commit with the sums that were handed to the writer last. Two threads append, so a sum
+    /// that is handed over before this one is settled might end up below it.
+    last: Option<Arc<Ticket>>,
 }
 
 impl Default for Kept {
     fn default() -> Self {
         let none = [0; Refusal::ALL.len()];
-        Self { nobodys: none, known: none, quarter: Quarter::default(), sums: BTreeMap::new() }
+        Self {
+            nobodys: none,
+            known: none,
+            quarter: Quarter::default(),
+            sums: BTreeMap::new(),
+            last: None,
+        }
     }
 }
 
@@ -129,7 +138,8 @@ impl Kept {
 
 impl Store {
     /// Hands the sums of refused postbacks that have grown to the writer, and has it write down what
-    /// waits for a commit; to be called once a second. Nobody waits for them.
+    /// waits for a commit; to be called once a second. Nobody waits for them. While the last ones
+    /// are on their way, this does nothing but count.
     ///
     /// # Errors
     /// When the store takes no writes; they are kept another time then.
@@ -138,11 +148,15 @@ impl Store {
         let mut kept = refusals.kept.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.look(&mut kept, now_ms);
         self.sampling().tick(now_ms);
+        if kept.last.as_ref().is_some_and(|last| last.outcome().is_none()) {
+            return Ok(());
+        }
         let has_grown = kept.sums.values().any(|(_, has_grown)| *has_grown);
         if !has_grown && !self.writer().has_noted() {
             return Ok(());
         }
-        self.writer().submit(Arc::new(Ticket::default()), |batch| {
+        let ticket = Arc::new(Ticket::default());
+        self.writer().submit(Arc::clone(&ticket) as _, |batch| {
             for (place, (sums, _)) in kept.sums.iter().filter(|(_, (_, has_grown))| *has_grown) {
                 let named = Refusal::ALL.iter().zip(sums).filter(|(_, count)| **count > 0);
                 let count = |(reason, count): (&Refusal, &u64)| RefusedCounts {
@@ -154,12 +168,21 @@ impl Store {
                 batch.put(Table::Counters, &key, |out| record.encode(out));
             }
         })?;
+        kept.last = Some(ticket);
         let quarter = kept.quarter;
         kept.sums.retain(|place, (_, has_grown)| {
             *has_grown = false;
             place.quarter == quarter
         });
         Ok(())
+    }
+
+    /// Waits until the sums that were handed to the writer last are on disk, or never will be.
+    pub async fn refusals_kept(&self) {
+        let last = self.refusals().kept.lock().unwrap_or_else(PoisonError::into_inner).last.clone();
+        if let Some(last) = last {
+            self.settled(&last).await;
+        }
     }
 }
 
