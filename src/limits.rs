@@ -273,7 +273,7 @@ pub const REPORT_CLOCK_CHANGE_QUARTERS_MAX: i64 = 8;
 pub const REPORT_TAIL_MAX: usize = 256 << 10;
 /// How long a report waits for counters that are further behind.
 pub const REPORT_WAIT_MAX: Duration = Duration::from_secs(10);
-/// Reports that are made at once.
+/// Reports that are made or sent at once.
 pub const REPORTS_AT_ONCE_MAX: usize = 2;
 /// Broken records that `verify` names; further ones are counted.
 pub const BROKEN_NAMED_MAX: usize = 1000;
@@ -412,6 +412,9 @@ pub const HTTP2_WINDOW_BYTES: u32 = BODY_BYTES_MAX as u32;
 pub const ADMIN_HTTP2_WINDOW_BYTES: u32 = 1 << 20;
 /// Bytes of a large answer of the admin API that are handed on at once.
 pub const ADMIN_BODY_PIECE_BYTES: usize = 64 << 10;
+/// How long a large answer of the admin API may take to be sent, while it has a place in memory: at
+/// 7 Mbit/s a whole catalog.
+pub const ADMIN_BODY_SENT_MAX: Duration = Duration::from_secs(300);
 /// Bytes of an answer that wait for an HTTP/2 client to read them.
 pub const HTTP2_SEND_BYTES_MAX: usize = 64 << 10;
 /// How long an HTTP/2 client that was told to go may do nothing before it is cut off.

@@ -148,9 +148,9 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "answers_busy", message)
     }
 
-    /// 503: enough reports are being made.
+    /// 503: enough reports are being made or sent.
     pub fn reports_busy() -> Self {
-        let message = "other reports are being made; try again";
+        let message = "other reports are being made or sent; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "reports_busy", message)
     }
 
