@@ -111,7 +111,10 @@ pub fn offer(
     let active = table.optional("status", |input| one_of(input.text()?, &active)).unwrap_or(true);
     let late = table.optional("late", |input| one_of(input.text()?, &late)).unwrap_or(Late::Refuse);
     let one_conversion_per_click = table.optional("one_conversion_per_click", Input::boolean);
-    let inherited = Inherited { window_ms, trust: file_money::trust(table, Trust::default()) };
+    let trust = file_money::trust(table, Trust::default());
+    let signatures = advertiser.auth.as_ref().and_then(|auth| auth.signatures.as_ref());
+    let signed_for_ms = signatures.map(|signatures| signatures.ts_window_ms);
+    let inherited = Inherited { window_ms, trust, signed_for_ms };
     let events = events(table, inherited, around);
     let caps = file_caps::caps(table, &events, around.affiliate);
     let fraud = file_fraud::fraud(table, &events);
@@ -184,6 +187,8 @@ fn pass_params(input: Input<'_>) -> Result<Vec<String>, Complaint> {
 struct Inherited {
     window_ms: Option<u64>,
     trust: Trust,
+    /// How long a signature of its advertiser is good for.
+    signed_for_ms: Option<u64>,
 }
 
 fn events(table: &Table<'_>, inherited: Inherited, around: &Surroundings<'_>) -> Vec<Event> {
@@ -203,6 +208,14 @@ fn events(table: &Table<'_>, inherited: Inherited, around: &Surroundings<'_>) ->
     }
     for (table, event) in named.into_iter().zip(&events) {
         check_reverses(table, event, &events);
+        if let (Repeat::Window(repeat_ms), Some(signed_for_ms)) =
+            (event.repeat, inherited.signed_for_ms)
+            && repeat_ms < signed_for_ms
+        {
+            let what = "is shorter than the advertiser's ts_window: who sends a signed postback \
+                        again that has no txn_id can have it counted twice";
+            table.warning("repeat", what);
+        }
     }
     events
 }
