@@ -178,6 +178,8 @@ pub const TIERS_PER_EVENT_MAX: usize = 32;
 
 /// A secret of an advertiser, bytes.
 pub const SECRET_BYTES_MAX: usize = 1024;
+/// A token shorter than this can be guessed in time.
+pub const TOKEN_CHARS_MIN: usize = 16;
 /// Tokens, and secrets that sign, of one advertiser; each postback is compared with all of them.
 pub const SECRETS_PER_CHECK_MAX: usize = 16;
 /// Networks from which an advertiser's postbacks may come.

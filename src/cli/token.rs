@@ -10,7 +10,7 @@ use super::out::say;
 use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
 use crate::auth::{Canonical, SecretSource, SigningKey, hash_text};
 use crate::checked_toml::units;
-use crate::limits::SECRET_BYTES_MAX;
+use crate::limits::{SECRET_BYTES_MAX, TOKEN_CHARS_MIN};
 use crate::model::admin::{Role, TAKEN_NAMES};
 use crate::model::ids::is_id;
 use crate::query::{Params, encode_into};
@@ -194,6 +194,9 @@ fn hash() -> Result<String, (u8, String)> {
     match token.trim() {
         "" => Err(mistake("there is no token on standard input")),
         token if token.len() > SECRET_BYTES_MAX => Err(mistake("a token has at most 1024 bytes")),
+        token if token.len() < TOKEN_CHARS_MIN => Err(mistake(format!(
+            "a token of fewer than {TOKEN_CHARS_MIN} characters can be guessed by its hash: write env:NAME or file:/PATH where it is, or make a new one"
+        ))),
         token => Ok(hash_text(token)),
     }
 }

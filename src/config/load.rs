@@ -15,15 +15,15 @@ use super::{
     Privacy, RatesFile, ReferrerPolicy, Retention, Secret, Server, Store, Tls, WithoutConsent,
 };
 use crate::checked_toml::{Complaint, Report, Source, units};
-use crate::limits::{BACKUPS_KEPT_MAX, INBOUND_REFUSED_BYTES_PER_DAY, LOG_FILES_READY_MAX};
+use crate::limits::{
+    BACKUPS_KEPT_MAX, INBOUND_REFUSED_BYTES_PER_DAY, LOG_FILES_READY_MAX, TOKEN_CHARS_MIN,
+};
 use crate::model::currency::Currency;
 use crate::model::ip::IpStorage;
 use crate::model::rate_limit::RateLimit;
 use crate::model::url::HttpUrl;
 use crate::space::memory_bytes;
 
-/// A token shorter than this can be guessed in time.
-const TOKEN_CHARS_MIN: usize = 16;
 /// A header name longer than this is a mistake.
 const HEADER_NAME_BYTES_MAX: usize = 64;
 /// The most that a rate limit can count: what a slice of its time holds.

@@ -930,14 +930,19 @@ fn what_the_commands_print_is_what_the_server_takes() {
             assert_eq!(output.expect("it runs").status.code(), Some(code), "{command:?} {valid}");
         }
     }
-    let mut hash = binary()
-        .args(["token", "hash"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    std::io::Write::write_all(&mut hash.stdin.take().expect("piped"), b"t0ken\n")
-        .expect("it reads");
-    let output = hash.wait_with_output().expect("it ends");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), hash_text("t0ken"));
+    let hash = |token: &str| {
+        let mut hash = binary()
+            .args(["token", "hash"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        std::io::Write::write_all(&mut hash.stdin.take().expect("piped"), token.as_bytes())
+            .expect("it reads");
+        let output = hash.wait_with_output().expect("it ends");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let long = "t0ken-of-16-char";
+    assert_eq!(hash(&format!("{long}\n")), (Some(0), hash_text(long)));
+    assert_eq!(hash(&long[1..]), (Some(2), String::new()), "whoever sees the hash finds it");
 }
