@@ -22,13 +22,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::limits::{
     HEAD_BYTES_MAX, HTTP2_BROKEN_MAX, HTTP2_GOODBYE_TIME_MAX, HTTP2_SEND_BYTES_MAX,
-    HTTP2_STREAMS_MAX, HTTP2_TAKEN_BACK_MAX,
+    HTTP2_TAKEN_BACK_MAX,
 };
 use crate::shutdown::Drain;
 
 /// What differs between listeners.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowance {
+    /// Requests under way at once.
+    pub streams: u32,
     /// Bytes of one request's body that may be on their way; twice as many of all together.
     pub window_bytes: u32,
     /// How long a connection may be idle.
@@ -65,7 +67,7 @@ where
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .max_concurrent_streams(HTTP2_STREAMS_MAX)
+            .max_concurrent_streams(allowance.streams)
             .max_pending_accept_reset_streams(HTTP2_TAKEN_BACK_MAX)
             .max_local_error_reset_streams(HTTP2_BROKEN_MAX)
             .max_header_list_size(HEAD_BYTES_MAX as u32)

@@ -402,6 +402,9 @@ pub const PROXY_HEADER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Requests of one HTTP/2 connection under way at once: what its RFC calls the least that does
 /// not slow clients down. Each also counts as a request under way.
 pub const HTTP2_STREAMS_MAX: u32 = 100;
+/// The same of an admin connection: each may hold an answer that nobody reads, such as the text of
+/// `/metrics`, which asks for no token.
+pub const ADMIN_HTTP2_STREAMS_MAX: u32 = 8;
 /// Requests of an HTTP/2 connection that the client has taken back before they were looked at.
 /// More, and it is closed: a client that hurries so floods (CVE-2023-44487).
 pub const HTTP2_TAKEN_BACK_MAX: usize = 20;

@@ -35,7 +35,8 @@ use crate::click_id::Keyring;
 use crate::dedup::Deduplicator;
 use crate::http2::{self, Allowance};
 use crate::limits::{
-    ACCEPT_PAUSE, ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT, ADMIN_HTTP2_WINDOW_BYTES,
+    ACCEPT_PAUSE, ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_READ_TIMEOUT, ADMIN_HTTP2_STREAMS_MAX,
+    ADMIN_HTTP2_WINDOW_BYTES,
 };
 use crate::metrics::Metrics;
 use crate::model::admin::Role;
@@ -266,9 +267,12 @@ async fn connection(
             match shaken {
                 Ok(stream) if is_http2(&stream) => {
                     let service = TowerToHyperService::new(routes);
-                    let (window_bytes, idle) =
-                        (ADMIN_HTTP2_WINDOW_BYTES, ADMIN_HEADER_READ_TIMEOUT);
-                    http2::serve(stream, service, Allowance { window_bytes, idle }, &drain).await
+                    let allowance = Allowance {
+                        streams: ADMIN_HTTP2_STREAMS_MAX,
+                        window_bytes: ADMIN_HTTP2_WINDOW_BYTES,
+                        idle: ADMIN_HEADER_READ_TIMEOUT,
+                    };
+                    http2::serve(stream, service, allowance, &drain).await
                 }
                 Ok(stream) => http1(stream, routes, drain).await,
                 Err(error) => {

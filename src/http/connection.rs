@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::router::{Router, respond};
 use crate::http2::{self, Allowance};
-use crate::limits::{HEAD_BYTES_MAX, HTTP2_WINDOW_BYTES};
+use crate::limits::{HEAD_BYTES_MAX, HTTP2_STREAMS_MAX, HTTP2_WINDOW_BYTES};
 use crate::shutdown::Drain;
 
 /// Answers a connection's requests in HTTP/1.1 until it closes, breaks a limit or the drain begins.
@@ -50,8 +50,11 @@ pub(super) async fn serve_http2(
     router: Arc<Router>,
     drain: Drain,
 ) {
-    let allowance =
-        Allowance { window_bytes: HTTP2_WINDOW_BYTES, idle: router.header_read_timeout };
+    let allowance = Allowance {
+        streams: HTTP2_STREAMS_MAX,
+        window_bytes: HTTP2_WINDOW_BYTES,
+        idle: router.header_read_timeout,
+    };
     let service = service_fn(|request: Request<Incoming>| {
         let response = respond(&router, peer, request);
         async move { Ok::<_, Infallible>(response.await) }

@@ -12,7 +12,7 @@ use crate::harness::tls::{
     Authority, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, PING,
     RST_STREAM, RawHttp2, WINDOW_UPDATE, frame, get, header, request_headers,
 };
-use crate::harness::{Answer, PATIENCE, Server, Setup, binary, eventually};
+use crate::harness::{Answer, CATALOG, PATIENCE, Server, Setup, binary, eventually};
 
 /// Reasons of GOAWAY and RST_STREAM.
 const NO_ERROR: u32 = 0;
@@ -343,28 +343,78 @@ fn a_drain_ends_connections_of_http_2_when_their_requests_are_answered() {
 }
 
 #[test]
-fn the_admin_listener_speaks_tls_and_http_2_and_the_command_line_trusts_whom_it_is_told() {
+fn answers_that_an_admin_client_does_not_read_are_bounded_over_http_2() {
     let authority = Authority::new();
+    let many: String = (0..20_000).map(|n| format!("[[affiliates]]\nid = \"m-{n}\"\n")).collect();
+    let server = with_tls_on_admin(&authority, Setup::new().catalog(format!("{CATALOG}{many}")));
+    let client = authority.client(&["h2"]);
+    let no_window = [0, 4, 0, 0, 0, 0];
+    let mut deaf = RawHttp2::open(&client, server.admin, &no_window);
+    let headers = request_headers("GET", "/metrics");
+    let ask = |number: u32| frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &headers);
+    deaf.send(&(0..9).flat_map(ask).collect::<Vec<_>>()).expect("sent");
+    let refused = loop {
+        let (kind, _, stream, payload) = deaf.receive().expect("a frame");
+        if kind == RST_STREAM {
+            break (stream, payload);
+        }
+    };
+    assert_eq!(refused, (17, 7_u32.to_be_bytes().to_vec()), "REFUSED_STREAM");
+
+    // What is sent in pieces holds its place until its end.
+    let get = || {
+        block_on(async {
+            let mut http2 = Http2::open(&client, server.admin).await;
+            let answer = http2.request(Method::GET, "/api/v1/catalog", &[ADMIN], "").await;
+            answer.expect("an answer").status
+        })
+    };
+    let mut slow = RawHttp2::open(&client, server.admin, &[]);
+    let asked = [request_headers("GET", "/api/v1/catalog"), header(ADMIN.0, ADMIN.1)].concat();
+    for stream in [1, 3] {
+        slow.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &asked)).expect("sent");
+    }
+    // As much as a client takes that has not said how much more it does.
+    let mut taken = 0;
+    while taken < 65_535 {
+        let (kind, _, _, payload) = slow.receive().expect("a frame");
+        taken += if kind == DATA { payload.len() } else { 0 };
+    }
+    assert_eq!(get(), 503, "no place is left");
+    drop(slow);
+    eventually("a place", || (get() == 200).then_some(()));
+}
+
+/// The token of the admin API, as it is shown.
+const ADMIN: (&str, &str) = ("authorization", "Bearer an-admin-token-for-tests");
+
+/// A server that has TLS on its admin listener. It was started without, because the harness asks in
+/// clear text whether it is ready.
+fn with_tls_on_admin(authority: &Authority, setup: Setup) -> Server {
     let (certificate, key) = authority.issue();
-    // Started without, because the harness asks in clear text whether it is ready.
-    let setup =
-        Setup::new().key("backup.path", "backups").file("token", "an-admin-token-for-tests");
-    let mut server = setup.file("ca.pem", &authority.pem()).start();
+    let mut server = setup.start();
     server.write("cert.pem", &certificate);
     server.write("key.pem", &key);
-    server.write("stranger.pem", &Authority::new().pem());
     assert_eq!(server.stop().code(), Some(0));
     server.set_key("admin.tls_certificate", "cert.pem");
     server.set_key("admin.tls_key", "key.pem");
     server.launch();
+    eventually("the admin listener", || TcpStream::connect(server.admin).ok());
+    server
+}
+
+#[test]
+fn the_admin_listener_speaks_tls_and_http_2_and_the_command_line_trusts_whom_it_is_told() {
+    let authority = Authority::new();
+    let setup =
+        Setup::new().key("backup.path", "backups").file("token", "an-admin-token-for-tests");
+    let setup = setup.file("ca.pem", &authority.pem());
+    let mut server =
+        with_tls_on_admin(&authority, setup.file("stranger.pem", &Authority::new().pem()));
     let client = authority.client(&["h2", "http/1.1"]);
     block_on(async {
-        while TcpStream::connect(server.admin).is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
         let mut http2 = Http2::open(&client, server.admin).await;
-        let token = [("authorization", "Bearer an-admin-token-for-tests")];
-        let totals = http2.request(Method::GET, "/api/v1/totals", &token, "").await;
+        let totals = http2.request(Method::GET, "/api/v1/totals", &[ADMIN], "").await;
         assert_eq!(totals.expect("an answer").status, 200);
         assert_eq!(http2.get("/api/v1/totals").await.expect("an answer").status, 401);
     });
