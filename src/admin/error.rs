@@ -234,7 +234,7 @@ impl From<PutError> for ApiError {
             PutError::InFile => {
                 Self::new(StatusCode::CONFLICT, "rates_are_a_file", error.to_string())
             }
-            PutError::Store(_) => Self::store_busy(error),
+            PutError::Store(error) => error.into(),
         }
     }
 }
@@ -345,5 +345,21 @@ impl IntoResponse for ApiError {
             headers.insert(RETRY_AFTER, axum::http::HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_that_were_not_kept_are_answered_as_any_other_change() {
+        let poisoned = WriteError::Submit(SubmitError::Poisoned);
+        let full = WriteError::Submit(SubmitError::DiskFull);
+        for (error, status) in [(poisoned, 500), (WriteError::NotDurable, 500), (full, 503)] {
+            let rates = ApiError::from(PutError::Store(error));
+            assert_eq!(rates.status.as_u16(), status);
+            assert_eq!(rates.shape.code, ApiError::from(error).shape.code);
+        }
     }
 }
