@@ -1,7 +1,7 @@
 //! Counters: what they say is what clicks and conversions come to, quarter of an hour by quarter of
 //! an hour, as far as both are still there.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use super::conversions::each;
@@ -10,7 +10,7 @@ use crate::click_id::RecordId;
 use crate::model::period::Quarter;
 use crate::store::counters::Sign;
 use crate::store::engine::EngineError;
-use crate::store::keys::{self, Place};
+use crate::store::keys::{self, Place, RecordKey};
 use crate::store::records::{
     CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord, Counted, Counts,
     LateClickRecord, PlaceRecord, RecordError, RefusedRecord, SubRecord,
@@ -96,8 +96,12 @@ fn next(view: &View<'_>, from: Quarter) -> Result<Option<Quarter>, EngineError> 
 struct Found {
     counted: HashMap<Place, Counts<'static>>,
     recorded: HashMap<Place, Counts<'static>>,
-    /// Clicks by `sub1`, where they have sums: those of the sums, less those of the records.
-    subs: HashMap<(Place, Box<str>), i64>,
+    /// By `sub1`, where it has sums: the sums, less what the records come to.
+    subs: HashMap<(Place, Box<str>), Counts<'static>>,
+    /// Places with values of `sub1` that have sums.
+    with_subs: HashSet<Place>,
+    /// Places of conversions whose click is not there: what its `sub1` was nobody can tell.
+    untold: HashSet<Place>,
 }
 
 impl Found {
@@ -108,9 +112,8 @@ impl Found {
             match part {
                 Part::Whole => self.counted.entry(place).or_default().add(counts, Sign::Plus),
                 Part::Sub(Some(sub)) => {
-                    let fallen: i64 = counts.fallbacks.iter().map(|it| it.clicks).sum();
-                    let clicks = self.subs.entry((place, sub.into())).or_default();
-                    *clicks = clicks.wrapping_add(counts.clicks).wrapping_add(fallen);
+                    self.with_subs.insert(place);
+                    self.subs.entry((place, sub.into())).or_default().add(counts, Sign::Plus);
                 }
                 Part::Sub(None) => {}
             }
@@ -137,24 +140,51 @@ impl Found {
             }
             ControlFlow::Continue(())
         })?;
+        let mut read = Ok(());
         view.scan(Table::Conversions, &from, &to, &mut |key, value| {
             match (keys::record(key), ConversionRecord::decode(value)) {
                 (Some(id), Ok(record)) => {
-                    let counts = self.recorded.entry(Place::of(id)).or_default();
-                    counts.conversion(&Contribution::of(&record), Sign::Plus);
+                    let (place, added) = (Place::of(id), Contribution::of(&record));
+                    self.recorded.entry(place).or_default().conversion(&added, Sign::Plus);
+                    if self.with_subs.contains(&place) {
+                        read = self.conversion_of_sub(view, place, record.click, &added);
+                    }
                 }
                 _ => sound = false,
             }
-            ControlFlow::Continue(())
+            if read.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        Ok(sound)
+        read.map(|()| sound)
+    }
+
+    fn conversion_of_sub(
+        &mut self,
+        view: &View<'_>,
+        place: Place,
+        click: RecordKey,
+        added: &Contribution<'_>,
+    ) -> Result<(), EngineError> {
+        let bytes = view.get(Table::Clicks, &click)?;
+        match bytes.as_deref().map(ClickRecord::decode) {
+            Some(Ok(record)) => {
+                if let Some(rest) = self.subs.get_mut(&(place, record.subs[0].into())) {
+                    rest.conversion(added, Sign::Minus);
+                }
+            }
+            _ => {
+                self.untold.insert(place);
+            }
+        }
+        Ok(())
     }
 
     fn click(&mut self, id: RecordId, record: &ClickRecord<'_>) {
         let place = Place::of(id);
         self.recorded.entry(place).or_default().click(record.fallback);
-        if let Some(clicks) = self.subs.get_mut(&(place, record.subs[0].into())) {
-            *clicks = clicks.wrapping_sub(1);
+        if let Some(rest) = self.subs.get_mut(&(place, record.subs[0].into())) {
+            let mut one = Counts::default();
+            one.click(record.fallback);
+            rest.add(&one, Sign::Minus);
         }
     }
 
@@ -177,10 +207,17 @@ impl Found {
                 report.fault(Table::Counters, &keys::counter(place), fault);
             }
         }
-        let wrong: BTreeSet<_> = self.subs.iter().filter(|(_, rest)| **rest != 0).collect();
-        for ((place, sub), _) in wrong.into_iter().filter(|_| clicks) {
-            let fault = "the clicks of this sub1 are not those that are recorded";
-            report.fault(Table::Counters, &keys::sub_counter(*place, Some(sub)), fault);
+        let subs: BTreeMap<_, _> = self.subs.iter().filter(|_| clicks).collect();
+        for ((place, sub), rest) in subs {
+            let key = keys::sub_counter(*place, Some(sub));
+            if rest.clicks != 0 || !rest.fallbacks.is_empty() {
+                let fault = "the clicks of this sub1 are not those that are recorded";
+                report.fault(Table::Counters, &key, fault);
+            }
+            if conversions && !rest.events.is_empty() && !self.untold.contains(place) {
+                let fault = "the sums of this sub1 are not those of the conversions";
+                report.fault(Table::Counters, &key, fault);
+            }
         }
     }
 }

@@ -511,6 +511,12 @@ fn counters_are_what_clicks_and_conversions_come_to() {
         let key = keys::sub_counter(Place::of(books.clicks[1]), Some("news"));
         batch.put(Table::Counters, &key, |out| SubRecord::default().encode(out));
     });
+    check("a conversion of a sub1", "sums of this sub1 are not those", |books, _, batch| {
+        let key = keys::sub_counter(Place::of(books.clicks[1]), Some("news"));
+        let mut record = SubRecord::default();
+        record.counts.click("");
+        batch.put(Table::Counters, &key, |out| record.encode(out));
+    });
     check("a sub1 of nothing", "clicks of this sub1 are not those", |books, _, batch| {
         let mut record = SubRecord::default();
         record.counts.click("");
