@@ -1,7 +1,6 @@
 //! Whether a postback's sender may speak for an advertiser: what it shows against what the
 //! catalog asks for.
 
-use super::body::{Body, each_json_member};
 use super::decide::Asker;
 use super::flow::{PostbackRequest, Postbacks};
 use super::mapping::{Fields, Names};
@@ -12,7 +11,6 @@ use crate::auth::{Auth, Canonical, Signatures, Use};
 use crate::catalog::Advertiser;
 use crate::model::fields::Field;
 use crate::model::reasons::{AuthCheck, AuthMode, AuthResult, Flag, Refusal};
-use crate::query::Params;
 
 impl Postbacks {
     /// As [`Postbacks::admit`], for the advertiser that the path names; `None` if it names none.
@@ -175,28 +173,12 @@ impl Shown<'_> {
     /// What had to be signed: all parameters but the signature, those of the body, too.
     fn signed_text(&self) -> Result<Vec<u8>, Refusal> {
         let mut signed = Canonical::default();
-        let mut add = |name: &str, value: &str| {
-            if self.names.meaning(name) != Some(Field::Sig) {
-                signed.add(name, value);
-            }
-        };
-        let mut add_encoded = |encoded| {
-            for param in Params::new(encoded) {
-                let name = param.name.decode().map_err(|_| Refusal::BadEncoding)?;
-                let value = param.value.decode().map_err(|_| Refusal::BadEncoding)?;
-                add(&name, &value);
+        self.request.each(|name, value| {
+            if self.names.meaning(&name) != Some(Field::Sig) {
+                signed.add(&name, &value);
             }
             Ok(())
-        };
-        add_encoded(self.request.query)?;
-        match self.request.body {
-            Body::None => {}
-            Body::Form(form) => add_encoded(form)?,
-            Body::Json(json) => each_json_member(json, |name, value| {
-                add(&name, &value);
-                Ok(())
-            })?,
-        }
+        })?;
         Ok(signed.into_text())
     }
 }

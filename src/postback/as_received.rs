@@ -104,17 +104,15 @@ impl AsReceived<'_> {
         if self.request.again.is_some() {
             text.flags |= inbound_flags::AGAIN;
         }
-        text.encoded(self.request.query, self.is_plain(self.request.query));
-        match self.request.body {
-            Body::None => {}
-            Body::Form(form) => text.encoded(form, self.is_plain(form)),
-            Body::Json(json) => {
-                let whole = each_json_member(json, |name, value| {
-                    text.pair(&name, &value, None);
-                    Ok(())
-                });
-                text.flags |= if whole.is_err() { inbound_flags::GARBLED } else { 0 };
-            }
+        for encoded in self.request.encoded() {
+            text.encoded(encoded, self.is_plain(encoded));
+        }
+        if let Body::Json(json) = self.request.body {
+            let whole = each_json_member(json, |name, value| {
+                text.pair(&name, &value, None);
+                Ok(())
+            });
+            text.flags |= if whole.is_err() { inbound_flags::GARBLED } else { 0 };
         }
         text.flags
     }

@@ -1,4 +1,4 @@
-//! A postback's body as parameters: a form, or one flat JSON object.
+//! A postback's parameters: those of its URL, and of its body, a form or one flat JSON object.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,9 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::flow::PostbackRequest;
 use crate::model::reasons::Refusal;
+use crate::query::Params;
 
 /// What came with the request beside its URL.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +20,37 @@ pub enum Body<'a> {
     Form(&'a [u8]),
     /// `application/json`.
     Json(&'a [u8]),
+}
+
+impl<'a> PostbackRequest<'a> {
+    /// What is encoded as a query string is: the query, and a form.
+    pub(super) const fn encoded(&self) -> [&'a [u8]; 2] {
+        match self.body {
+            Body::Form(form) => [self.query, form],
+            Body::None | Body::Json(_) => [self.query, &[]],
+        }
+    }
+
+    /// Shows `take` every parameter, decoded. What is read and what is signed both come from here, so
+    /// that they are the same.
+    ///
+    /// # Errors
+    /// When an escape, UTF-8 or JSON is broken, else what `take` returns.
+    pub(super) fn each(
+        &self,
+        mut take: impl FnMut(Cow<'a, str>, Cow<'a, str>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        for encoded in self.encoded() {
+            for param in Params::new(encoded) {
+                let name = param.name.decode().map_err(|_| Refusal::BadEncoding)?;
+                take(name, param.value.decode().map_err(|_| Refusal::BadEncoding)?)?;
+            }
+        }
+        match self.body {
+            Body::None | Body::Form(_) => Ok(()),
+            Body::Json(json) => each_json_member(json, take),
+        }
+    }
 }
 
 /// Shows `take` each member of a flat JSON object: strings as they are, numbers and booleans in

@@ -8,10 +8,10 @@ use arc_swap::ArcSwap;
 
 use super::answer::{Answer, Told, duplicate};
 use super::as_received::{AsReceived, KeptIp};
-use super::body::{Body, each_json_member};
+use super::body::Body;
 use super::decide::{Asker, Bound, Meant, Refused, Rules, Verdict, decide};
 use super::hints;
-use super::mapping::{Fields, Names};
+use super::mapping::Fields;
 use super::reprocess::Again;
 use super::sender::{Address, Sender};
 use crate::auth::Nonces;
@@ -414,20 +414,8 @@ impl<'a> Fields<'a> {
         sender: &Sender<'_>,
         request: &PostbackRequest<'a>,
     ) -> Result<(), Refused> {
-        self.take_all(&sender.names, request).map_err(|reason| hints::unread(reason, self, request))
-    }
-
-    fn take_all(
-        &mut self,
-        names: &Names<'_>,
-        request: &PostbackRequest<'a>,
-    ) -> Result<(), Refusal> {
-        self.take_encoded(names, request.query)?;
-        match request.body {
-            Body::None => Ok(()),
-            Body::Form(form) => self.take_encoded(names, form),
-            Body::Json(json) => each_json_member(json, |name, value| self.take(names, name, value)),
-        }
+        let taken = request.each(|name, value| self.take(&sender.names, name, value));
+        taken.map_err(|reason| hints::unread(reason, self, request))
     }
 }
 

@@ -39,21 +39,15 @@ impl PostbackRequest<'_> {
         let look = |name: &str, value: &str| {
             if names.meaning(name) == Some(wanted) { pick(value) } else { None }
         };
-        let encoded = |encoded| {
-            let mut params = Params::new(encoded);
-            params.find_map(|it| look(&it.name.decode_lossy(), &it.value.decode_lossy()))
-        };
-        encoded(self.query).or_else(|| match self.body {
-            Body::None => None,
-            Body::Form(form) => encoded(form),
-            Body::Json(json) => {
-                let mut picked = None;
-                let _ = each_json_member(json, |name, value| {
-                    picked = picked.take().or_else(|| look(&name, &value));
-                    Ok(())
-                });
-                picked
-            }
-        })
+        let mut params = self.encoded().into_iter().flat_map(Params::new);
+        let mut picked =
+            params.find_map(|it| look(&it.name.decode_lossy(), &it.value.decode_lossy()));
+        if let Body::Json(json) = self.body {
+            let _ = each_json_member(json, |name, value| {
+                picked = picked.take().or_else(|| look(&name, &value));
+                Ok(())
+            });
+        }
+        picked
     }
 }

@@ -76,14 +76,13 @@ pub const fn hint(reason: Refusal) -> Option<&'static str> {
 /// Its parameters could not be taken in.
 #[cold]
 pub fn unread(reason: Refusal, fields: &Fields<'_>, request: &PostbackRequest<'_>) -> Refused {
-    let is_copied =
-        |encoded| Params::new(encoded).any(|it| it.name.as_encoded().starts_with(b"amp;"));
-    let form = if let Body::Form(form) = request.body { form } else { &[] };
+    let mut params = request.encoded().into_iter().flat_map(Params::new);
+    let mut is_copied = || params.any(|it| it.name.as_encoded().starts_with(b"amp;"));
     match (reason, request.body) {
         (Refusal::TooManyParameters, _) if fields.are_too_many() => {
             Refused::with(reason, format!("at most {PARAMETERS_MAX} parameters in all"))
         }
-        (Refusal::BadEncoding, _) if is_copied(request.query) || is_copied(form) => {
+        (Refusal::BadEncoding, _) if is_copied() => {
             Refused::with(reason, "it was copied out of a page: write & where it has &amp;")
         }
         (Refusal::BadEncoding, Body::Json(json)) => match json_fault(json) {

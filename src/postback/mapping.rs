@@ -11,7 +11,6 @@ use crate::limits::{
 use crate::model::fields::Field;
 use crate::model::preset::{Preset, bare};
 use crate::model::reasons::Refusal;
-use crate::query::Params;
 
 /// What a switch that is off may say, in any case.
 const NO: [&str; 4] = ["0", "false", "no", "off"];
@@ -86,19 +85,6 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes the parameters of a query string or form in.
-    ///
-    /// # Errors
-    /// As [`Fields::take`], and when an escape or UTF-8 is broken.
-    pub fn take_encoded(&mut self, names: &Names<'_>, encoded: &'a [u8]) -> Result<(), Refusal> {
-        for param in Params::new(encoded) {
-            let name = param.name.decode().map_err(|_| Refusal::BadEncoding)?;
-            let value = param.value.decode().map_err(|_| Refusal::BadEncoding)?;
-            self.take(names, name, value)?;
-        }
-        Ok(())
-    }
-
     /// Takes one parameter in.
     ///
     /// # Errors

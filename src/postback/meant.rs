@@ -1,9 +1,6 @@
 //! What a postback speaks of. Where its path names no advertiser its click does, and then that
 //! advertiser's names count: an order that they name must count once, whatever the path.
 
-use std::borrow::Cow;
-
-use super::body::{Body, each_json_member};
 use super::decide::{Asker, Bound, Meant, Refused, Rules, meant};
 use super::flow::{PostbackRequest, Postbacks};
 use super::mapping::{Fields, Names};
@@ -13,7 +10,6 @@ use crate::catalog::{Advertiser, Catalog};
 use crate::model::fields::Field;
 use crate::model::preset::Preset;
 use crate::model::reasons::Refusal;
-use crate::query::Params;
 
 impl<'c> Sender<'c> {
     /// The same sender, when its click has said for which advertiser it speaks; `None` if that
@@ -100,26 +96,5 @@ impl<'a> Fields<'a> {
             }
             Ok(())
         })
-    }
-}
-
-impl<'a> PostbackRequest<'a> {
-    /// All parameters, decoded.
-    fn each(
-        &self,
-        mut take: impl FnMut(Cow<'a, str>, Cow<'a, str>) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        let mut encoded = |encoded| {
-            Params::new(encoded).try_for_each(|param| {
-                let name = param.name.decode().map_err(|_| Refusal::BadEncoding)?;
-                take(name, param.value.decode().map_err(|_| Refusal::BadEncoding)?)
-            })
-        };
-        encoded(self.query)?;
-        match self.body {
-            Body::None => Ok(()),
-            Body::Form(form) => encoded(form),
-            Body::Json(json) => each_json_member(json, take),
-        }
     }
 }
