@@ -29,11 +29,7 @@ pub struct AuditArguments {
 }
 
 /// Prints the entries, oldest first.
-pub fn run(arguments: &AuditArguments) -> u8 {
-    printed(arguments).unwrap_or_else(|code| code)
-}
-
-fn printed(arguments: &AuditArguments) -> Result<u8, Ended> {
+pub fn run(arguments: &AuditArguments) -> Result<u8, Ended> {
     let asked = given([
         ("from", arguments.from.clone()),
         ("to", arguments.to.clone()),

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::out::{Ended, failed, say};
+use super::out::{Ended, failed, mistake, say};
 use super::serve::load_config;
 use super::server::{Access, Server};
 use super::verify::print;
-use super::{ConfigFile, EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
+use super::{ConfigFile, EXIT_OK};
 use crate::backup::{BackupError, Backups, restore};
 use crate::config::Config;
 use crate::store::{copy_closed, database_folder};
@@ -37,11 +37,7 @@ pub struct RestoreArguments {
 }
 
 /// Has a backup made, by the server if it runs, and prints where it is.
-pub fn back_up(arguments: &BackupArguments) -> u8 {
-    backed_up(arguments).unwrap_or_else(|code| code)
-}
-
-fn backed_up(arguments: &BackupArguments) -> Result<u8, Ended> {
+pub fn back_up(arguments: &BackupArguments) -> Result<u8, Ended> {
     let taken = match &arguments.admin {
         Some(address) => arguments.access.server(address)?.work("backup", None)?,
         None => {
@@ -64,8 +60,7 @@ fn backed_up(arguments: &BackupArguments) -> Result<u8, Ended> {
 /// Asks the server that the configuration is of; where there is none, copies the store.
 fn configured(config: &Config) -> Result<Value, Ended> {
     let Some(backups) = Backups::configured(config) else {
-        eprintln!("the configuration does not say where backups go: set backup.path");
-        return Err(EXIT_MISTAKES);
+        return Err(mistake("the configuration does not say where backups go: set backup.path"));
     };
     if let Some(server) = Server::configured(config)? {
         return server.work("backup", None);
@@ -77,20 +72,19 @@ fn configured(config: &Config) -> Result<Value, Ended> {
 }
 
 /// Makes a store of a backup.
-pub fn run_restore(arguments: &RestoreArguments) -> u8 {
+pub fn run_restore(arguments: &RestoreArguments) -> Result<u8, Ended> {
     let restored = match restore(&arguments.folder, &arguments.to, Clock::System.now_ms()) {
         Ok(restored) => restored,
         Err(BackupError::Unsound(report)) => {
             let _ = serde_json::to_value(report).map(|report| print(&report));
-            eprintln!("nothing was restored");
-            return EXIT_FAILED;
+            return Err(failed("nothing was restored"));
         }
-        Err(error) => return failed(error),
+        Err(error) => return Err(failed(error)),
     };
     match restored.verified.map(serde_json::to_value) {
         Some(Ok(report)) => _ = print(&report),
         _ => say!("of an earlier format: start the server once, then verify"),
     }
     say!("restored into {}", arguments.to.display());
-    EXIT_OK
+    Ok(EXIT_OK)
 }

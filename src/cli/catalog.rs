@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::out::{Ended, failed, put, say};
+use super::out::{Ended, failed, mistakes, put, say};
 use super::server::{Access, Server, ServerArguments, encoded, refused};
-use super::{EXIT_DIFFERENT, EXIT_MISTAKES, EXIT_OK};
+use super::{EXIT_DIFFERENT, EXIT_OK};
 use crate::admin::Call;
 use crate::catalog::{Diff, Document};
-use crate::checked_toml::{Format, Report};
+use crate::checked_toml::Format;
 
 /// What `catalog apply` is told.
 #[derive(clap::Args)]
@@ -39,11 +39,7 @@ pub struct ShowArguments {
 }
 
 /// Compares a catalog file with another one, or with the one in force at a running server.
-pub fn diff(file: &Path, against: &str, access: &Access) -> u8 {
-    different(file, against, access).unwrap_or_else(|code| code)
-}
-
-fn different(file: &Path, against: &str, access: &Access) -> Result<u8, Ended> {
+pub fn diff(file: &Path, against: &str, access: &Access) -> Result<u8, Ended> {
     let new = document(file)?;
     let (old, name) = if against.contains("://") {
         let text = text_of(&access.server(against)?, None)?;
@@ -51,8 +47,8 @@ fn different(file: &Path, against: &str, access: &Access) -> Result<u8, Ended> {
     } else {
         (document(Path::new(against))?, against.to_owned())
     };
-    let new_source = new.source(&file.display().to_string()).map_err(mistakes)?;
-    let old_source = old.source(&name).map_err(mistakes)?;
+    let new_source = new.source(&file.display().to_string()).map_err(|report| mistakes(&report))?;
+    let old_source = old.source(&name).map_err(|report| mistakes(&report))?;
     let diff = Diff::between(old_source.tree(), new_source.tree());
     if diff.is_empty() {
         say!("no differences");
@@ -63,11 +59,7 @@ fn different(file: &Path, against: &str, access: &Access) -> Result<u8, Ended> {
 }
 
 /// Brings a catalog file into force at a running server, or says what would change.
-pub fn apply(arguments: &ApplyArguments) -> u8 {
-    applied(arguments).unwrap_or_else(|code| code)
-}
-
-fn applied(arguments: &ApplyArguments) -> Result<u8, Ended> {
+pub fn apply(arguments: &ApplyArguments) -> Result<u8, Ended> {
     let document = document(&arguments.file)?;
     let server = arguments.server.server()?;
     let in_force = match &arguments.if_match {
@@ -103,11 +95,7 @@ fn applied(arguments: &ApplyArguments) -> Result<u8, Ended> {
 }
 
 /// Prints a catalog of a running server.
-pub fn show(arguments: &ShowArguments) -> u8 {
-    shown(arguments).unwrap_or_else(|code| code)
-}
-
-fn shown(arguments: &ShowArguments) -> Result<u8, Ended> {
+pub fn show(arguments: &ShowArguments) -> Result<u8, Ended> {
     put!("{}", text_of(&arguments.server.server()?, arguments.version.as_deref())?);
     Ok(EXIT_OK)
 }
@@ -129,7 +117,8 @@ fn version_in_force(server: &Server) -> Result<String, Ended> {
     Ok(format!("\"{version}\""))
 }
 
-fn document(file: &Path) -> Result<Document, Ended> {
+/// The text of a catalog file.
+pub(super) fn document(file: &Path) -> Result<Document, Ended> {
     Document::read(file).map_err(|error| failed(format!("cannot read {}: {error}", file.display())))
 }
 
@@ -141,9 +130,4 @@ fn print_mistakes(list: &Value, file: &Path) {
         let key = if word("key").is_empty() { String::new() } else { format!("{}: ", word("key")) };
         eprintln!("{warning}{}{line}: {key}{}", file.display(), word("message"));
     }
-}
-
-fn mistakes(report: Report) -> Ended {
-    eprint!("{report}");
-    EXIT_MISTAKES
 }

@@ -20,11 +20,7 @@ pub struct StatusArguments {
 }
 
 /// Sends the file and prints the server's line for each of its lines.
-pub fn status(arguments: &StatusArguments) -> u8 {
-    sent(arguments).unwrap_or_else(|code| code)
-}
-
-fn sent(arguments: &StatusArguments) -> Result<u8, Ended> {
+pub fn status(arguments: &StatusArguments) -> Result<u8, Ended> {
     let file = &arguments.file;
     let text = read(file)?;
     let is_json = file.extension().is_some_and(|kind| kind == "ndjson" || kind == "jsonl");

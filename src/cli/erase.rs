@@ -34,11 +34,7 @@ pub struct EraseArguments {
 }
 
 /// Has the data erased, waits for the end, and prints how much it was.
-pub fn run(arguments: &EraseArguments) -> u8 {
-    erased(arguments).unwrap_or_else(|code| code)
-}
-
-fn erased(arguments: &EraseArguments) -> Result<u8, Ended> {
+pub fn run(arguments: &EraseArguments) -> Result<u8, Ended> {
     let server = match &arguments.admin {
         Some(address) => arguments.access.server(address)?,
         None => {

@@ -69,11 +69,7 @@ struct Table {
 }
 
 /// Prints the report.
-pub fn run(arguments: &FraudArguments) -> u8 {
-    printed(arguments).unwrap_or_else(|code| code)
-}
-
-fn printed(arguments: &FraudArguments) -> Result<u8, Ended> {
+pub fn run(arguments: &FraudArguments) -> Result<u8, Ended> {
     let asked = given([
         ("from", arguments.from.map(|time| time.to_string())),
         ("to", arguments.to.map(|time| time.to_string())),

@@ -71,22 +71,14 @@ pub struct ReprocessArguments {
 }
 
 /// Prints all that is known by an ID.
-pub fn trace(arguments: &TraceArguments) -> u8 {
-    traced(arguments).unwrap_or_else(|code| code)
-}
-
-fn traced(arguments: &TraceArguments) -> Result<u8, Ended> {
+pub fn trace(arguments: &TraceArguments) -> Result<u8, Ended> {
     let trace = arguments.server.server()?.ask(&format!("trace/{}", encoded(&arguments.id)))?;
     say!("{}", for_terminal(&serde_json::to_string_pretty(&trace).map_err(failed)?));
     Ok(EXIT_OK)
 }
 
 /// Prints postbacks as received.
-pub fn list(arguments: &InboundArguments) -> u8 {
-    listed(arguments).unwrap_or_else(|code| code)
-}
-
-fn listed(arguments: &InboundArguments) -> Result<u8, Ended> {
+pub fn list(arguments: &InboundArguments) -> Result<u8, Ended> {
     let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
     let asked = given([
         ("from", time(arguments.from)),
@@ -109,11 +101,7 @@ fn listed(arguments: &InboundArguments) -> Result<u8, Ended> {
 }
 
 /// Has refused postbacks judged again, and prints what came of them.
-pub fn reprocess(arguments: &ReprocessArguments) -> u8 {
-    reprocessed(arguments).unwrap_or_else(|code| code)
-}
-
-fn reprocessed(arguments: &ReprocessArguments) -> Result<u8, Ended> {
+pub fn reprocess(arguments: &ReprocessArguments) -> Result<u8, Ended> {
     let server = arguments.server.server()?;
     // The end is the same for all jobs, so that the last one ends.
     let to = arguments.to.unwrap_or_else(Timestamp::now);

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::out::{Ended, failed, read, say};
+use super::out::{Ended, failed, mistake, read, say};
 use super::server::{Access, Server};
-use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_NOTHING_PROVED, EXIT_OK};
+use super::{EXIT_NOTHING_PROVED, EXIT_OK};
 use crate::admin::Call;
 use crate::click_id::RecordId;
 use crate::ledger;
@@ -48,22 +48,17 @@ impl StoreArguments {
             }
             (None, Some(address)) => self.access.server(address).map(Source::Server),
             (None, None) => {
-                eprintln!("say which store: --store PATH, or --admin URL --token-file FILE");
-                Err(EXIT_MISTAKES)
+                Err(mistake("say which store: --store PATH, or --admin URL --token-file FILE"))
             }
         }
     }
 }
 
 /// Prints the proof of a conversion's postings.
-pub fn prove(arguments: &StoreArguments, conversion: &str) -> u8 {
-    proved(arguments, conversion).unwrap_or_else(|code| code)
-}
-
-fn proved(arguments: &StoreArguments, conversion: &str) -> Result<u8, Ended> {
+pub fn prove(arguments: &StoreArguments, conversion: &str) -> Result<u8, Ended> {
     let Some(id) = RecordId::parse(conversion.as_bytes()) else {
-        eprintln!("{conversion:?} is not a conversion ID: 22 characters of 0-9A-Za-z");
-        return Err(EXIT_MISTAKES);
+        let what = format!("{conversion:?} is not a conversion ID: 22 characters of 0-9A-Za-z");
+        return Err(mistake(what));
     };
     let text = match arguments.open()? {
         Source::Archive(archive) => {
@@ -79,19 +74,12 @@ fn proved(arguments: &StoreArguments, conversion: &str) -> Result<u8, Ended> {
 }
 
 /// Checks a proof by itself and prints what it proves.
-pub fn check(file: &Path) -> u8 {
-    checked(file).unwrap_or_else(|code| code)
-}
-
-fn checked(file: &Path) -> Result<u8, Ended> {
-    let proof = serde_json::from_str(&read(file)?).map_err(|error| {
-        eprintln!("{}: not a proof: {error}", file.display());
-        EXIT_FAILED
-    })?;
-    let checked = ledger::check(&proof).map_err(|error| {
-        eprintln!("{}: does not hold: {error}", file.display());
-        EXIT_FAILED
-    })?;
+pub fn check(file: &Path) -> Result<u8, Ended> {
+    let name = file.display();
+    let proof = serde_json::from_str(&read(file)?)
+        .map_err(|error| failed(format_args!("{name}: not a proof: {error}")))?;
+    let checked = ledger::check(&proof)
+        .map_err(|error| failed(format_args!("{name}: does not hold: {error}")))?;
     say!("conversion {}", checked.conversion_id);
     let is_proved = !checked.postings.is_empty();
     for posting in checked.postings {

@@ -21,6 +21,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::out::Ended;
+
 /// Exit code of a server or check that succeeded.
 pub const EXIT_OK: u8 = 0;
 /// Exit code of a run that failed.
@@ -146,9 +148,9 @@ struct ConfigFile {
 /// Runs the command that the process's arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
-    let code = match Arguments::parse().command {
+    let ended = match Arguments::parse().command {
         // Its store is closed; somebody may still read in a copy of it.
-        Command::Serve(file) => serve::end(serve::run(file.config.as_deref())),
+        Command::Serve(file) => serve::end(code(serve::run(file.config.as_deref()))),
         Command::CheckConfig(file) => check::config(file.config.as_deref()),
         Command::Catalog(CatalogCommand::Check { file, config }) => {
             check::catalog(&file, config.config.as_deref())
@@ -178,5 +180,10 @@ pub fn run() -> ExitCode {
             conversions::status(&arguments)
         }
     };
-    ExitCode::from(code)
+    ExitCode::from(code(ended))
+}
+
+/// The exit code, however it came to it.
+fn code(ended: Result<u8, Ended>) -> u8 {
+    ended.unwrap_or_else(|code| code)
 }

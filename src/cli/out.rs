@@ -5,7 +5,8 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process;
 
-use super::EXIT_FAILED;
+use super::{EXIT_FAILED, EXIT_MISTAKES};
+use crate::checked_toml::Report;
 
 /// Exit code of a command whose output nobody reads any more: what a shell shows of a program that
 /// the signal SIGPIPE has ended.
@@ -18,6 +19,18 @@ pub type Ended = u8;
 pub fn failed(error: impl fmt::Display) -> Ended {
     eprintln!("{error}");
     EXIT_FAILED
+}
+
+/// Prints what is wrong with what a command was told.
+pub fn mistake(what: impl fmt::Display) -> Ended {
+    eprintln!("{what}");
+    EXIT_MISTAKES
+}
+
+/// Prints what is wrong with a file.
+pub fn mistakes(report: &Report) -> Ended {
+    eprint!("{report}");
+    EXIT_MISTAKES
 }
 
 /// The text of a file.

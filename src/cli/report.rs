@@ -43,11 +43,7 @@ pub struct ReportArguments {
 }
 
 /// Prints a report.
-pub fn run(arguments: &ReportArguments) -> u8 {
-    printed(arguments).unwrap_or_else(|code| code)
-}
-
-fn printed(arguments: &ReportArguments) -> Result<u8, Ended> {
+pub fn run(arguments: &ReportArguments) -> Result<u8, Ended> {
     let what = if arguments.refusals { "reports/refusals" } else { "reports" };
     let asked = given([
         ("group_by", Some(arguments.group_by.clone())),

@@ -2,25 +2,20 @@
 
 use std::path::Path;
 
-use super::out::failed;
-use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK, EXIT_STORE_POISONED};
+use super::out::{Ended, failed, mistake, mistakes};
+use super::{EXIT_FAILED, EXIT_OK, EXIT_STORE_POISONED};
 use crate::app::{Server, ServerError, Signals, Stopped};
 use crate::config::{Config, ReadError};
 use crate::telemetry;
 
 /// Runs the server until it is told to stop.
-pub fn run(file: Option<&Path>) -> u8 {
+pub fn run(file: Option<&Path>) -> Result<u8, Ended> {
     // Before anything else, so that none ends the process or is lost.
     let signals = Signals::hear();
-    let config = match load_config(file) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+    let config = load_config(file)?;
     // Until the end, which waits for its last lines.
-    let log = match telemetry::init(config.log.format, config.log.level.as_str()) {
-        Ok(log) => log,
-        Err(error) => return failed(format_args!("cannot start: {error}")),
-    };
+    let log = telemetry::init(config.log.format, config.log.level.as_str())
+        .map_err(|error| failed(format_args!("cannot start: {error}")))?;
     let built = signals
         .map_err(ServerError::from)
         .and_then(|signals| Server::build(config, file, signals, log.left_out(), give_up));
@@ -28,19 +23,19 @@ pub fn run(file: Option<&Path>) -> u8 {
         Ok(server) => server,
         Err(ServerError::ToldToStop) => {
             tracing::info!("stopped before it served");
-            return EXIT_OK;
+            return Ok(EXIT_OK);
         }
         Err(error) => {
             tracing::error!(%error, "cannot start");
-            return EXIT_FAILED;
+            return Err(EXIT_FAILED);
         }
     };
     match server.run() {
-        Ok(Stopped::Drained) => EXIT_OK,
-        Ok(Stopped::StorePoisoned) => EXIT_STORE_POISONED,
+        Ok(Stopped::Drained) => Ok(EXIT_OK),
+        Ok(Stopped::StorePoisoned) => Err(EXIT_STORE_POISONED),
         Err(error) => {
             tracing::error!(%error, "stopped by a failure");
-            EXIT_FAILED
+            Err(EXIT_FAILED)
         }
     }
 }
@@ -57,25 +52,14 @@ fn give_up() {
 }
 
 /// Loads the configuration. On failure prints the report and returns the exit code.
-pub fn load_config(file: Option<&Path>) -> Result<Config, u8> {
+pub fn load_config(file: Option<&Path>) -> Result<Config, Ended> {
     match Config::read_file(file) {
         Ok((config, warnings)) => {
-            if !warnings.is_empty() {
-                eprint!("{warnings}");
-            }
+            eprint!("{warnings}");
             Ok(config)
         }
-        Err(ReadError::Mistakes(report)) => {
-            eprint!("{report}");
-            Err(EXIT_MISTAKES)
-        }
-        Err(error @ ReadError::NotText(_)) => {
-            eprintln!("{error}");
-            Err(EXIT_MISTAKES)
-        }
-        Err(error @ ReadError::Unreadable { .. }) => {
-            eprintln!("{error}");
-            Err(EXIT_FAILED)
-        }
+        Err(ReadError::Mistakes(report)) => Err(mistakes(&report)),
+        Err(error @ ReadError::NotText(_)) => Err(mistake(error)),
+        Err(error @ ReadError::Unreadable { .. }) => Err(failed(error)),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::out::{Ended, failed, read};
+use super::out::{Ended, failed, mistake, read};
 use super::{EXIT_DIFFERENT, EXIT_FAILED, EXIT_MISTAKES};
 use crate::admin::{AdminClient, AdminToken, Answer, Call};
 use crate::config::Config;
@@ -61,10 +61,9 @@ impl Access {
         if self.token_file.is_none() && self.ca.is_none() && !self.plain_text {
             return Ok(());
         }
-        eprintln!(
-            "--token-file, --ca and --plain-text go with --admin URL; without it the server is asked by the token of its configuration"
-        );
-        Err(EXIT_MISTAKES)
+        Err(mistake(
+            "--token-file, --ca and --plain-text go with --admin URL; without it the server is asked by the token of its configuration",
+        ))
     }
 
     /// The server at an address.
@@ -73,19 +72,14 @@ impl Access {
     /// As [`ServerArguments::server`].
     pub fn server(&self, address: &str) -> Result<Server, Ended> {
         let Some(path) = &self.token_file else {
-            eprintln!("a server wants its token: --token-file FILE");
-            return Err(EXIT_MISTAKES);
+            return Err(mistake("a server wants its token: --token-file FILE"));
         };
         if self.ca.is_some() && !address.starts_with("https://") {
-            eprintln!("--ca is for https://HOST:PORT; nothing is checked without TLS");
-            return Err(EXIT_MISTAKES);
+            return Err(mistake("--ca is for https://HOST:PORT; nothing is checked without TLS"));
         }
         let token = AdminToken::new(read(path)?.trim().to_owned());
         let trust = self.ca.as_deref().map_or(Trust::System, Trust::Authorities);
-        AdminClient::new(address, trust, token, self.plain_text).map(Server).map_err(|error| {
-            eprintln!("{error}");
-            EXIT_MISTAKES
-        })
+        AdminClient::new(address, trust, token, self.plain_text).map(Server).map_err(mistake)
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::out::say;
-use super::{EXIT_FAILED, EXIT_MISTAKES, EXIT_OK};
+use super::EXIT_OK;
+use super::out::{Ended, failed, mistake, say};
 use crate::auth::{Canonical, SecretSource, SigningKey, hash_text};
 use crate::checked_toml::units;
 use crate::limits::{SECRET_BYTES_MAX, TOKEN_CHARS_MIN};
@@ -102,50 +102,31 @@ fn validity(text: &str) -> Result<Duration, String> {
 }
 
 /// Runs `token`.
-pub fn run(command: &TokenCommand) -> u8 {
-    let done = match command {
+pub fn run(command: &TokenCommand) -> Result<u8, Ended> {
+    let text = match command {
         TokenCommand::New(made) => new(made, None),
         TokenCommand::Rotate { made, old, overlap } => new(made, Some((old, *overlap))),
         TokenCommand::Admin { name, role, valid } => admin(name, *role, *valid),
         TokenCommand::Hash => hash(),
-    };
-    printed(done)
+    }?;
+    say!("{text}");
+    Ok(EXIT_OK)
 }
 
 /// Prints a URL, signed.
-pub fn sign(arguments: &SignArguments) -> u8 {
-    printed(signed(arguments))
-}
-
-fn printed(done: Result<String, (u8, String)>) -> u8 {
-    match done {
-        Ok(text) => {
-            say!("{text}");
-            EXIT_OK
-        }
-        Err((code, why)) => {
-            eprintln!("{why}");
-            code
-        }
-    }
-}
-
-fn mistake(why: impl Into<String>) -> (u8, String) {
-    (EXIT_MISTAKES, why.into())
-}
-
-fn failed(error: impl std::fmt::Display) -> (u8, String) {
-    (EXIT_FAILED, error.to_string())
+pub fn sign(arguments: &SignArguments) -> Result<u8, Ended> {
+    say!("{}", signed(arguments)?);
+    Ok(EXIT_OK)
 }
 
 /// 64 hex digits by chance.
-fn random() -> Result<String, (u8, String)> {
+fn random() -> Result<String, Ended> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(failed)?;
     Ok(blake3::Hash::from_bytes(bytes).to_hex().to_string())
 }
 
-fn new(made: &Made, old: Option<(&String, Duration)>) -> Result<String, (u8, String)> {
+fn new(made: &Made, old: Option<(&String, Duration)>) -> Result<String, Ended> {
     let is_reference = |text: &str| SecretSource::parse(text).is_some() && !text.contains('"');
     let is_place = |text: &str| is_reference(text) && !text.starts_with("blake3:");
     if made.hmac.as_deref().is_some_and(|place| !is_place(place)) {
@@ -173,7 +154,7 @@ fn new(made: &Made, old: Option<(&String, Duration)>) -> Result<String, (u8, Str
     ))
 }
 
-fn admin(name: &str, role: Role, valid: Option<Duration>) -> Result<String, (u8, String)> {
+fn admin(name: &str, role: Role, valid: Option<Duration>) -> Result<String, Ended> {
     let secret = random()?;
     let mut lines = format!(
         "[[admin.tokens]]\nname = \"{name}\"\nrole = \"{role}\"\nsecret = \"{}\"",
@@ -187,7 +168,7 @@ fn admin(name: &str, role: Role, valid: Option<Duration>) -> Result<String, (u8,
     Ok(format!("# The token. It is not shown again.\n{secret}\n\n# In the configuration:\n{lines}"))
 }
 
-fn hash() -> Result<String, (u8, String)> {
+fn hash() -> Result<String, Ended> {
     let mut token = String::new();
     let limit = 2 * SECRET_BYTES_MAX as u64;
     std::io::stdin().take(limit).read_to_string(&mut token).map_err(failed)?;
@@ -201,7 +182,7 @@ fn hash() -> Result<String, (u8, String)> {
     }
 }
 
-fn signed(arguments: &SignArguments) -> Result<String, (u8, String)> {
+fn signed(arguments: &SignArguments) -> Result<String, Ended> {
     let source = SecretSource::parse(&arguments.secret);
     let source = source.ok_or_else(|| mistake("--secret is env:NAME or file:/PATH"))?;
     let key = SigningKey::new(source.read().map_err(failed)?);

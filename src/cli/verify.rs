@@ -8,11 +8,7 @@ use super::{EXIT_FAILED, EXIT_OK};
 use crate::verify::verify;
 
 /// Looks through a store, prints what is broken; succeeds if nothing is.
-pub fn run(arguments: &StoreArguments) -> u8 {
-    verified(arguments).unwrap_or_else(|code| code)
-}
-
-fn verified(arguments: &StoreArguments) -> Result<u8, Ended> {
+pub fn run(arguments: &StoreArguments) -> Result<u8, Ended> {
     let report = match arguments.open()? {
         Source::Archive(archive) => {
             let report = verify(&archive.view()).map_err(failed)?;
