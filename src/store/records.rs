@@ -132,10 +132,8 @@ pub struct ClickRecord<'a> {
     pub flags: u32,
 }
 
-/// Clicks as version 1 wrote them.
-mod click_v1;
-/// Clicks as version 2 wrote them.
-mod click_v2;
+/// Clicks as earlier versions wrote them.
+mod old_clicks;
 
 impl<'a> ClickRecord<'a> {
     /// Appends the record's bytes.
@@ -150,8 +148,8 @@ impl<'a> ClickRecord<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
         match bytes.split_first() {
             Some((&CLICK_VERSION, rest)) => read(rest),
-            Some((&click_v2::VERSION, rest)) => click_v2::decode(rest),
-            Some((&click_v1::VERSION, rest)) => click_v1::decode(rest),
+            Some((&2, rest)) => old_clicks::decode_v2(rest),
+            Some((&1, rest)) => old_clicks::decode_v1(rest),
             other => Err(unknown(other)),
         }
     }
@@ -237,12 +235,6 @@ pub struct RatesRecord {
 coded! { RATES_VERSION: RatesRecord }
 
 mod audit;
-/// Conversions as version 1 wrote them.
-mod conversion_v1;
-/// Conversions as version 2 wrote them.
-mod conversion_v2;
-/// Conversions as version 3 wrote them.
-mod conversion_v3;
 mod counters;
 mod deferred;
 mod earned;
@@ -250,6 +242,8 @@ mod erased;
 mod history;
 mod inbound;
 mod ledger;
+/// Conversions as earlier versions wrote them.
+mod old_conversions;
 
 pub use audit::AuditRecord;
 pub use counters::{
@@ -288,9 +282,9 @@ impl<'a> ConversionRecord<'a> {
             Some((&CONVERSION_VERSION, rest)) => read(rest),
             Some((&ERASED_CONVERSION_VERSION, rest)) => erased::decode(rest),
             Some((&DEFERRED_CONVERSION_VERSION, rest)) => deferred::decode(rest),
-            Some((&conversion_v3::VERSION, rest)) => conversion_v3::decode(rest),
-            Some((&conversion_v2::VERSION, rest)) => conversion_v2::decode(rest),
-            Some((&conversion_v1::VERSION, rest)) => conversion_v1::decode(rest),
+            Some((&3, rest)) => old_conversions::decode_v3(rest),
+            Some((&2, rest)) => old_conversions::decode_v2(rest),
+            Some((&1, rest)) => old_conversions::decode_v1(rest),
             other => Err(unknown(other)),
         }
     }
@@ -428,6 +422,11 @@ coded! { CATALOG_VERSION: CatalogRecord }
 /// A record behind its version byte.
 fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
     postcard::from_bytes(bytes).map_err(|_| RecordError::Corrupt)
+}
+
+/// What a value begins with, and what comes behind it.
+fn behind<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), RecordError> {
+    postcard::take_from_bytes(bytes).map_err(|_| RecordError::Corrupt)
 }
 
 /// What is wrong with a value of no version that this release knows.

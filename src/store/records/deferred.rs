@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConversionRecord, RecordError, read};
+use super::{ConversionRecord, RecordError, behind, read};
 
 /// A step that is posted no earlier than on a day, and with it those after it, because what comes
 /// before that day may have been sealed when the step came: by a clock that was ahead, or before
@@ -18,8 +18,7 @@ pub struct Deferred {
 /// Reads a conversion of version 6 behind its version byte: as version 4, and then what is erased,
 /// if anything, and what is deferred.
 pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> {
-    let (mut record, rest): (ConversionRecord<'_>, _) =
-        postcard::take_from_bytes(bytes).map_err(|_| RecordError::Corrupt)?;
+    let (mut record, rest): (ConversionRecord<'_>, _) = behind(bytes)?;
     (record.erased, record.deferred) = read(rest)?;
     Ok(record)
 }

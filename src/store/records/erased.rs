@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClickRecord, ConversionRecord, HistoryEntry, RecordError, StoredIp, append, read, unknown,
+    ClickRecord, ConversionRecord, HistoryEntry, RecordError, StoredIp, append, behind, read,
+    unknown,
 };
 use crate::model::reasons::{ERASED, Flag};
 use crate::store::claim::{Claim, ClaimSet};
@@ -24,8 +25,7 @@ pub struct ErasedTexts {
 
 /// Reads a conversion of version 5 behind its version byte.
 pub(super) fn decode(bytes: &[u8]) -> Result<ConversionRecord<'_>, RecordError> {
-    let (mut record, rest): (ConversionRecord<'_>, _) =
-        postcard::take_from_bytes(bytes).map_err(|_| RecordError::Corrupt)?;
+    let (mut record, rest): (ConversionRecord<'_>, _) = behind(bytes)?;
     record.erased = Some(Box::new(read(rest)?));
     Ok(record)
 }
