@@ -157,7 +157,7 @@ impl Server {
         overdue: fn(),
     ) -> Result<Self, ServerError> {
         let deadline = config.server.drain_deadline;
-        let (background, hangup, mut told_to_stop) = signals.stop(deadline, overdue);
+        let (background, hangup, mut told_to_stop) = signals.obey(deadline, overdue);
         let metrics = Arc::new(Metrics::new()?);
         let clock = Clock::System;
         metrics.started(clock.now_ms(), config.store.free_space_reserve_bytes);

@@ -14,9 +14,10 @@ use super::server::AdminState;
 use super::shapes::rfc3339;
 use crate::audit::Author;
 use crate::model::admin::AuditAction;
+use crate::model::hex::{hex, unhex};
 use crate::postback::patiently;
 use crate::store::StoredAudit;
-use crate::store::keys::{AUDIT_KEY_BYTES, AuditKey, hex};
+use crate::store::keys::{AUDIT_KEY_BYTES, AuditKey};
 use crate::store::records::AuditRecord;
 
 /// The filters; each narrows further.
@@ -120,16 +121,7 @@ pub fn text_of(key: AuditKey) -> String {
 }
 
 fn parsed(text: &str) -> Option<AuditKey> {
-    let digits: &[u8; 2 * AUDIT_KEY_BYTES] = text.as_bytes().try_into().ok()?;
-    if !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    let mut key = [0; AUDIT_KEY_BYTES];
-    for (byte, pair) in key.iter_mut().zip(digits.as_chunks::<2>().0) {
-        let pair = std::str::from_utf8(pair).ok()?;
-        *byte = u8::from_str_radix(pair, 16).ok()?;
-    }
-    AuditKey::decode(&key)
+    AuditKey::decode(&unhex::<AUDIT_KEY_BYTES>(text)?)
 }
 
 /// Keeps an entry about something that is no change of the store itself; it is on its way to the

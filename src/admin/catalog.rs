@@ -13,11 +13,11 @@ use axum::{Extension, Json};
 use hyper::body::Body as _;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
-use super::held::Held;
+use super::held::{Held, place};
 use super::question::understood;
 use super::server::AdminState;
 use super::shapes::rfc3339;
@@ -26,6 +26,7 @@ use crate::catalog::{Diff, Document, LoadError, Origin, Replaces, version_text};
 use crate::checked_toml::{Format, Report, Severity};
 use crate::limits::{CATALOG_BYTES_MAX, CATALOG_TRANSFER_TIMEOUT};
 use crate::metrics::CATALOG_LOADS;
+use crate::model::hex::unhex;
 use crate::store::CatalogVersion;
 
 const TOML: &str = "application/toml";
@@ -142,7 +143,7 @@ pub async fn get(
     if wanted.is_none() && is_known(in_force) {
         return Ok((StatusCode::NOT_MODIFIED, tags(in_force)).into_response());
     }
-    let permit = permit(&state.catalogs_sent)?;
+    let permit = place(&state.catalogs_sent, ApiError::catalog_busy)?;
     let format = format_asked(text_of(&headers, ACCEPT).unwrap_or_default());
     let (version, document) = off_the_loop(move || async move {
         let (version, document) = match wanted {
@@ -239,7 +240,7 @@ pub async fn put(
         return Err(LoadError::Stale(in_force).into());
     }
     let format = format_sent(text_of(&headers, CONTENT_TYPE).unwrap_or_default())?;
-    let permit = permit(&state.catalogs_received)?;
+    let permit = place(&state.catalogs_received, ApiError::catalog_busy)?;
     let document = Document { format, text: received(body).await? };
     if dry_run {
         compare(state, document, permit).await
@@ -308,11 +309,6 @@ where
     worked.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-/// The right to have a catalog in memory.
-fn permit(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
-    Arc::clone(places).try_acquire_owned().map_err(|_| ApiError::catalog_busy())
-}
-
 async fn received(body: Body) -> Result<String, ApiError> {
     if body.size_hint().lower() > CATALOG_BYTES_MAX as u64 {
         return Err(ApiError::catalog_too_large());
@@ -346,9 +342,8 @@ fn versions_in(header: &str) -> Replaces {
 }
 
 /// Reads a version as people see it.
-fn version_in(hex: &str) -> Option<u64> {
-    let valid = hex.len() == 16 && hex.bytes().all(|digit| digit.is_ascii_hexdigit());
-    valid.then(|| u64::from_str_radix(hex, 16).ok()).flatten()
+fn version_in(text: &str) -> Option<u64> {
+    unhex(text).map(u64::from_be_bytes)
 }
 
 fn format_sent(content_type: &str) -> Result<Format, ApiError> {

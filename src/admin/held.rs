@@ -9,9 +9,19 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
+use super::error::ApiError;
 use crate::limits::{ADMIN_BODY_PIECE_BYTES, ADMIN_BODY_SENT_MAX};
+
+/// A place among so many, or what to answer if all are taken: nobody waits for one.
+pub fn place(
+    places: &Arc<Semaphore>,
+    busy: fn() -> ApiError,
+) -> Result<OwnedSemaphorePermit, ApiError> {
+    Arc::clone(places).try_acquire_owned().map_err(|_| busy())
+}
 
 /// A body and what is given back with its end. It is sent in pieces: hyper drops a body as soon as
 /// it has all of it, however long the client takes, and an HTTP/2 connection stays only as long as

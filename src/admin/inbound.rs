@@ -22,12 +22,13 @@ use crate::catalog::version_text;
 use crate::click_id::{Keyring, RecordId};
 use crate::model::admin::AuditAction;
 use crate::model::currency::Currency;
+use crate::model::hex::hex;
 use crate::model::ids::is_id;
 use crate::model::reasons::{AuthCheck, PostbackResult, Refusal};
 use crate::postback::{Gained, Mention, Reprocessed, Selection};
 use crate::query::Params;
 use crate::store::StoredInbound;
-use crate::store::keys::{InboundId, RecordKey, hex, inbound_page};
+use crate::store::keys::{InboundId, RecordKey, inbound_page};
 use crate::store::records::{InboundForm, RecordError, inbound_flags, unpack_auth};
 
 /// A postback as received, as the API shows it.

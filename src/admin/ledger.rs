@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::affiliates;
 use super::error::ApiError;
+use super::held::place;
 use super::question::{self, InPath, page_rows, understood};
 use super::server::AdminState;
 use crate::click_id::RecordId;
@@ -180,8 +181,7 @@ pub async fn proof(
 ) -> Result<Json<Proof>, ApiError> {
     let wrong = || ApiError::bad_request("bad_conversion_id", "not a conversion ID");
     let id = RecordId::parse(id.as_bytes()).ok_or_else(wrong)?;
-    let permit = Arc::clone(&state.proofs).try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::proofs_busy())?;
+    let permit = place(&state.proofs, ApiError::proofs_busy)?;
     let prove = move || {
         let proof = ledger::prove(&state.store.view(), id);
         drop(permit);

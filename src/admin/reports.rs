@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
-use super::held::Held;
+use super::held::{Held, place};
 use super::question::understood;
 use super::report_shapes::{RefusedShape, RowShape, Sums};
 use super::server::AdminState;
@@ -207,8 +207,7 @@ impl Asked {
         + Send
         + 'static,
     ) -> Result<Response, ApiError> {
-        let permit = Arc::clone(&state.reports).try_acquire_owned();
-        let permit = permit.map_err(|_| ApiError::reports_busy())?;
+        let permit = place(&state.reports, ApiError::reports_busy)?;
         let kind = if self.csv { "text/csv; charset=utf-8" } else { "application/json" };
         let work = move || {
             let question = self.question(&state.store)?;
@@ -319,6 +318,6 @@ fn moment(
         let is_whole = i128::from(quarter.begins_ms()) * 1_000_000 == moment.as_nanosecond();
         return if is_whole { Ok(quarter) } else { Err(wrong()) };
     }
-    let date = text.parse::<Date>().ok().filter(|_| text.len() == "2027-01-31".len());
-    report::day_begins(date.ok_or_else(wrong)?, time_zone).ok_or_else(wrong)
+    let date = period::date(text).ok_or_else(wrong)?;
+    report::day_begins(date, time_zone).ok_or_else(wrong)
 }

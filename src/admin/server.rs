@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 
 use super::auth::{AdminTokens, Needs, require};
 use super::error::ApiError;
-use super::held::Held;
+use super::held::{Held, place};
 use super::jobs::{self, Jobs};
 use super::openapi::{self, Description};
 use super::{
@@ -209,9 +209,9 @@ async fn held_until_sent(
     request: Request,
     next: Next,
 ) -> Response {
-    match places.try_acquire_owned() {
+    match place(&places, ApiError::answers_busy) {
         Ok(place) => next.run(request).await.map(|body| Body::new(Held::new(body, place))),
-        Err(_) => ApiError::answers_busy().into_response(),
+        Err(busy) => busy.into_response(),
     }
 }
 

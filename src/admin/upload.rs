@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::audit;
 use super::error::ApiError;
+use super::held::place;
 use super::server::AdminState;
 use super::status_lines::{Line, csv_lines, json_lines};
 use crate::audit::{Author, Listed};
@@ -111,8 +112,7 @@ pub async fn post(
         NDJSON => json_lines,
         _ => return Err(ApiError::unsupported_upload()),
     };
-    let permit = Arc::clone(&state.uploads).try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::upload_busy())?;
+    let permit = place(&state.uploads, ApiError::upload_busy)?;
     let text = received(body).await?;
     // On its own: a client that hangs up does not leave it half done and unsaid.
     let work = async move {

@@ -38,7 +38,7 @@ impl Signals {
 
     /// Begins a stop at the first signal to end, whatever the start is at then; `overdue` as for
     /// [`Stop::begin`].
-    pub(super) fn stop(self, deadline: Duration, overdue: fn()) -> (Runtime, Signal, ToldToStop) {
+    pub(super) fn obey(self, deadline: Duration, overdue: fn()) -> (Runtime, Signal, ToldToStop) {
         let Self { background, hangup, ends: [mut terminate, mut interrupt] } = self;
         let (tell, told) = oneshot::channel();
         background.spawn(async move {

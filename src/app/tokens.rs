@@ -11,6 +11,7 @@ use crate::admin::KnownToken;
 use crate::config::Config;
 use crate::files;
 use crate::model::admin::{DEFAULT_TOKEN, Role};
+use crate::model::hex::hex;
 
 /// The tokens that a configuration names.
 pub(super) fn of(config: &Config) -> Result<Vec<KnownToken>, ServerError> {
@@ -40,7 +41,7 @@ fn default(config: &Config) -> Result<String, ServerError> {
         Ok(token) if !token.trim().is_empty() => Ok(token.trim().to_owned()),
         Ok(_) => Err(failed(std::io::Error::other("it is empty; remove it to have a new token"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let token = blake3::Hash::from_bytes(random()?).to_hex().to_string();
+            let token = hex(&random::<32>()?);
             files::write_secret(&path, &token).map_err(failed)?;
             Ok(token)
         }

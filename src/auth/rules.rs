@@ -161,6 +161,7 @@ impl Auth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::hex::hex;
 
     fn dated<T>(secret: T, from_ms: Option<u64>, until_ms: Option<u64>) -> Dated<T> {
         Dated { secret: Some(secret), from_ms, until_ms }
@@ -203,9 +204,8 @@ mod tests {
     /// RFC 4231, test cases 2 and 6.
     #[test]
     fn signatures_are_hmac_sha256() {
-        let hex = |bytes: [u8; 32]| blake3::Hash::from_bytes(bytes).to_hex().to_string();
         assert_eq!(
-            hex(key("Jefe").sign(b"what do ya want for nothing?")),
+            hex(&key("Jefe").sign(b"what do ya want for nothing?")),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
         let long = key(&"\u{2a}".repeat(131));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BackupError;
 use crate::limits::BACKUP_LIST_BYTES_MAX;
+use crate::model::hex::hex;
 use crate::model::period::moment;
 
 /// The file that makes a folder a backup.
@@ -164,7 +165,7 @@ pub(super) fn name(now_ms: u64) -> String {
 /// Tells stores apart without giving the key away.
 pub(super) fn fingerprint(click_key: &[u8; 32]) -> String {
     let hash = blake3::derive_key("postbackd 2026 store of a backup", click_key);
-    blake3::Hash::from_bytes(hash).to_hex()[..32].to_owned()
+    hex(&hash[..16])
 }
 
 fn is_plain(name: &str) -> bool {

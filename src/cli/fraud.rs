@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
@@ -13,6 +12,7 @@ use super::{EXIT_FAILED, EXIT_OK};
 use crate::model::currency::Currency;
 use crate::model::ids::is_id;
 use crate::model::money::{Micros, Sum};
+use crate::model::period::date;
 
 /// What has become of what a rule has hit, in the order of the table.
 const OUTCOMES: [&str; 4] = ["would_reject", "rejected", "reinstated", "confirmed"];
@@ -42,8 +42,7 @@ pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
-    let date = text.parse::<Date>().ok().filter(|_| text.len() == "2027-01-31".len());
-    let midnight = date.and_then(|date| date.to_zoned(TimeZone::UTC).ok());
+    let midnight = date(text).and_then(|date| date.to_zoned(TimeZone::UTC).ok());
     let midnight = midnight.map(|midnight| midnight.timestamp());
     midnight.ok_or_else(|| "neither 2027-01-31 nor 2027-01-31T18:00:00Z".to_owned())
 }

@@ -12,6 +12,7 @@ use crate::auth::{Canonical, SecretSource, SigningKey, hash_text};
 use crate::checked_toml::units;
 use crate::limits::{SECRET_BYTES_MAX, TOKEN_CHARS_MIN};
 use crate::model::admin::{Role, TAKEN_NAMES};
+use crate::model::hex::hex;
 use crate::model::ids::is_id;
 use crate::query::{Params, encode_into};
 
@@ -123,7 +124,7 @@ pub fn sign(arguments: &SignArguments) -> Result<u8, Ended> {
 fn random() -> Result<String, Ended> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(failed)?;
-    Ok(blake3::Hash::from_bytes(bytes).to_hex().to_string())
+    Ok(hex(&bytes))
 }
 
 fn new(made: &Made, old: Option<(&String, Duration)>) -> Result<String, Ended> {
@@ -226,6 +227,6 @@ fn signed(arguments: &SignArguments) -> Result<String, Ended> {
         };
         canonical.add(&name, &value);
     }
-    let signature = blake3::Hash::from_bytes(key.sign(&canonical.into_text())).to_hex();
+    let signature = hex(&key.sign(&canonical.into_text()));
     Ok(format!("{address}?{query}&sig={signature}"))
 }

@@ -19,6 +19,7 @@ use crate::limits::{
     BACKUPS_KEPT_MAX, INBOUND_REFUSED_BYTES_PER_DAY, LOG_FILES_READY_MAX, TOKEN_CHARS_MIN,
 };
 use crate::model::currency::Currency;
+use crate::model::hex::unhex;
 use crate::model::ip::IpStorage;
 use crate::model::rate_limit::RateLimit;
 use crate::model::url::HttpUrl;
@@ -421,12 +422,5 @@ fn token(text: &str) -> Result<Secret<String>, Complaint> {
 /// See [`token`].
 fn key(text: &str) -> Result<Secret<[u8; 32]>, Complaint> {
     let wrong = || Complaint::new("must be 64 hex digits, such as `openssl rand -hex 32` prints");
-    let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| wrong())?;
-    let mut key = [0; 32];
-    for (byte, pair) in key.iter_mut().zip(digits.as_chunks::<2>().0) {
-        let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
-        let value = high.zip(low).map(|(high, low)| high << 4 | low).ok_or_else(wrong)?;
-        *byte = u8::try_from(value).expect("two hex digits");
-    }
-    Ok(Secret::new(key))
+    unhex(text).map(Secret::new).ok_or_else(wrong)
 }

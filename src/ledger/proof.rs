@@ -10,6 +10,7 @@ use super::merkle::{Tree, root_of};
 use super::seal::{Blinding, Leaf, PayableConverted, leaf, seal_hash};
 use crate::click_id::RecordId;
 use crate::model::currency::code_text;
+use crate::model::hex::{hex, unhex};
 use crate::model::ids::AffiliateNumber;
 use crate::model::period::Day;
 use crate::store::keys::{self, PostingKey};
@@ -185,7 +186,7 @@ fn proved(view: &View<'_>, posting: &Posting, blinding: &Blinding) -> Result<Pro
         payable_micros: leaf.payable.to_string(),
         hidden: hex(&leaf.hidden),
         index,
-        path: tree.finish().1.iter().map(hex).collect(),
+        path: tree.finish().1.iter().map(|hash| hex(hash)).collect(),
         converted: leaf.converted.iter().map(shown).collect(),
     })
 }
@@ -305,7 +306,7 @@ fn check_seals(
     for said in sealed {
         let (day, seal) = read_seal(said)?;
         let hash = seal_hash(affiliate, day, &seal);
-        if hash != unhex(&said.hash, "hash")? {
+        if hash != hash_in(&said.hash, "hash")? {
             return Err(CheckError::Seal(said.day.clone()));
         }
         let follows = before.is_none_or(|(day_before, hash_before)| {
@@ -339,9 +340,9 @@ fn read_seal(said: &Sealed) -> Result<(Day, SealRecord), CheckError> {
     let previous_day = said.previous_day.as_deref().map(|text| day(text).map(Day::get));
     let seal = SealRecord {
         previous_day: previous_day.transpose()?,
-        previous: unhex(&said.previous, "previous")?,
+        previous: hash_in(&said.previous, "previous")?,
         postings: said.postings,
-        root: unhex(&said.root, "root")?,
+        root: hash_in(&said.root, "root")?,
         balances,
         converted,
     };
@@ -366,10 +367,10 @@ fn read_leaf(
         place: PostingKey { affiliate, day: day(&said.day)?, conversion, step: said.step },
         currency: currency(&said.currency)?,
         payable: micros(&said.payable_micros)?,
-        hidden: unhex(&said.hidden, "hidden")?,
+        hidden: hash_in(&said.hidden, "hidden")?,
         converted: said.converted.iter().map(read_converted).collect::<Result<_, _>>()?,
     };
-    let path = said.path.iter().map(|hash| unhex(hash, "path")).collect::<Result<_, _>>()?;
+    let path = said.path.iter().map(|hash| hash_in(hash, "path")).collect::<Result<_, _>>()?;
     Ok((leaf, path))
 }
 
@@ -385,13 +386,8 @@ fn micros(text: &str) -> Result<i128, CheckError> {
     text.parse().map_err(|_| CheckError::Malformed("payable_micros"))
 }
 
-fn hex(hash: &Hash) -> String {
-    blake3::Hash::from_bytes(*hash).to_hex().to_string()
-}
-
-fn unhex(text: &str, member: &'static str) -> Result<Hash, CheckError> {
-    let hash = blake3::Hash::from_hex(text).map_err(|_| CheckError::Malformed(member))?;
-    Ok(*hash.as_bytes())
+fn hash_in(text: &str, member: &'static str) -> Result<Hash, CheckError> {
+    unhex(text).ok_or(CheckError::Malformed(member))
 }
 
 impl From<RecordError> for ProveError {

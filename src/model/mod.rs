@@ -5,6 +5,7 @@ pub mod country;
 pub mod currency;
 pub mod dimension;
 pub mod fields;
+pub mod hex;
 pub mod ids;
 pub mod ip;
 pub mod mask;

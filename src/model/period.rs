@@ -124,8 +124,7 @@ impl Day {
     /// Reads a date such as `2027-01-31`; `None` if it has another form or is before 1970.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let date: Date = text.parse().ok().filter(|_| text.len() == "2027-01-31".len())?;
-        let days = date.duration_since(EPOCH).as_hours() / 24;
+        let days = date(text)?.duration_since(EPOCH).as_hours() / 24;
         u32::try_from(days).ok().map(Self)
     }
 }
@@ -137,6 +136,12 @@ impl fmt::Display for Day {
             Err(_) => write!(f, "day {}", self.0),
         }
     }
+}
+
+/// Reads a date such as `2027-01-31`, in this form alone.
+#[must_use]
+pub fn date(text: &str) -> Option<Date> {
+    text.parse().ok().filter(|_| text.len() == "2027-01-31".len())
 }
 
 /// A moment of Unix milliseconds; `None` if no calendar knows it.

@@ -10,6 +10,7 @@ use super::timestamp;
 use crate::auth::{Auth, Canonical, Signatures, Use};
 use crate::catalog::Advertiser;
 use crate::model::fields::Field;
+use crate::model::hex::unhex;
 use crate::model::reasons::{AuthCheck, AuthMode, AuthResult, Flag, Refusal};
 
 impl Postbacks {
@@ -92,7 +93,7 @@ impl Postbacks {
         if !names.are_those_of(advertiser) {
             return Err(Refusal::BadSignature);
         }
-        let signature = fields.get(Field::Sig).and_then(signature).ok_or(Refusal::BadSignature)?;
+        let signature = fields.get(Field::Sig).and_then(unhex).ok_or(Refusal::BadSignature)?;
         if !signatures.accept(&shown.signed_text()?, &signature, now_ms) {
             return Err(Refusal::BadSignature);
         }
@@ -181,9 +182,4 @@ impl Shown<'_> {
         })?;
         Ok(signed.into_text())
     }
-}
-
-/// A signature of 64 hex digits.
-fn signature(text: &str) -> Option<[u8; 32]> {
-    blake3::Hash::from_hex(text).ok().map(|bytes| *bytes.as_bytes())
 }

@@ -21,8 +21,9 @@ use crate::limits::{
     ERASED_LOOKED_FOR_AT_ONCE_MAX, ERASURE_AGAIN_AFTER, ERASURE_DAMAGED_NAMED_MAX,
     ERASURE_PASSES_MAX, ERASURE_TRIES_MAX,
 };
+use crate::model::hex::hex;
 use crate::model::reasons::Flag;
-use crate::store::keys::{self, DedupeKey, RecordKey, Subject, hex};
+use crate::store::keys::{self, DedupeKey, RecordKey, Subject};
 use crate::store::records::ConversionRecord;
 use crate::store::schema::Table;
 use crate::store::ticket::Outcome;

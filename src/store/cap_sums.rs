@@ -21,6 +21,7 @@ use super::sums::{self, SumsError};
 use super::ticket::Outcome;
 use super::{OpenError, ReadError, Store};
 use crate::limits::{CAP_SUMS_MENDED_MAX, COUNTED_ROWS_MAX, PAGE_ROWS_SCANNED_MAX};
+use crate::model::hex::hex;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::period::Quarter;
 
@@ -240,7 +241,7 @@ pub(super) fn mend(engine: &dyn Engine, expired: &Expired) -> Result<(), OpenErr
         let from = keys::first_at(place.quarter.begins_ms());
         let to = place.after_caps().map_or(below, |after| keys::first_at(after.begins_ms()));
         if from < expired.conversions || damaged.len() == CAP_SUMS_MENDED_MAX {
-            return Err(OpenError::DamagedCaps(keys::hex(&row)));
+            return Err(OpenError::DamagedCaps(hex(&row)));
         }
         let mut sums = CapsRecord::default();
         if from < to.min(below) {

@@ -41,12 +41,6 @@ pub const DEDUPE_KEY_BYTES: usize = 16;
 /// Key of a row that leads from a customer to one of its conversions.
 pub const OF_CUSTOMER_KEY_BYTES: usize = DEDUPE_KEY_BYTES + RECORD_KEY_BYTES;
 
-/// A key as people are told of it: in hex digits.
-#[must_use]
-pub fn hex(key: &[u8]) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Sorts after every key of a fixed width that the store uses.
 pub const KEY_END: [u8; BY_CLICK_KEY_BYTES + 1] = [0xFF; BY_CLICK_KEY_BYTES + 1];
 

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::click_id::RecordId;
 use crate::limits::BROKEN_NAMED_MAX;
-use crate::store::keys;
+use crate::model::hex::hex;
 use crate::store::schema::Table;
 use crate::store::{OpenError, ReadError, View};
 
@@ -67,7 +67,7 @@ impl Report {
     }
 
     fn fault(&mut self, table: Table, key: &[u8], fault: impl Into<String>) {
-        self.add(table.name(), keys::hex(key), fault.into());
+        self.add(table.name(), hex(key), fault.into());
     }
 
     fn fault_of(&mut self, conversion: RecordId, fault: impl Into<String>) {

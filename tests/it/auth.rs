@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use postbackd::auth::{Canonical, SecretSource, SigningKey, hash_text};
+use postbackd::model::hex::hex;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -148,17 +149,13 @@ fn signed_by(secret: &str, pairs: &[(&str, &str)]) -> String {
     let mut canonical = Canonical::default();
     pairs.iter().for_each(|(name, value)| canonical.add(name, value));
     let text = String::from_utf8(canonical.into_text()).expect("ASCII");
-    let signature = hex(key(secret).sign(text.as_bytes()));
+    let signature = hex(&key(secret).sign(text.as_bytes()));
     format!("{text}&sig={signature}")
 }
 
 fn signed(pairs: &[(&str, &str)]) -> String {
     let ts = now().to_string();
     signed_by(KEY, &[pairs, &[("ts", ts.as_str())]].concat())
-}
-
-fn hex(bytes: [u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
@@ -845,7 +842,7 @@ fn the_examples_of_the_documentation_are_right() {
         }
         let ours = canonical.into_text();
         assert_eq!(String::from_utf8_lossy(&ours), *text);
-        assert_eq!(hex(key(secret).sign(&ours)), *signature, "{text}");
+        assert_eq!(hex(&key(secret).sign(&ours)), *signature, "{text}");
         let expected = format!("{text}&sig={signature}");
         let said = [
             run("python3", &["-c", &python, secret, query]),

@@ -2,9 +2,10 @@
 //! alone, and pages that cannot be read.
 
 use postbackd::click_id::RecordId;
+use postbackd::model::hex::hex;
 use postbackd::store::claim::Claim;
 use postbackd::store::engine::{Batch, Direction, Engine};
-use postbackd::store::keys::{hex, inbound_page, inbound_page_of, inbound_pages_end};
+use postbackd::store::keys::{inbound_page, inbound_page_of, inbound_pages_end};
 use postbackd::store::records::decode_inbound_page;
 use postbackd::store::schema::Table;
 use postbackd::store::{RocksEngine, database_folder};
@@ -326,7 +327,7 @@ fn damage(server: &Server, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
         let rows = decode_inbound_page(value).expect("sound");
         if rows.iter().any(|row| is_meant(row.text)) {
             batch.put(Table::Inbound, key, |out| out.extend_from_slice(&value[..value.len() - 1]));
-            keys.push(key.iter().map(|byte| format!("{byte:02x}")).collect());
+            keys.push(hex(key));
         }
         std::ops::ControlFlow::Continue(())
     };

@@ -13,7 +13,8 @@ use crate::limits::{
     REPROCESS_REST, TXN_ID_BYTES_MAX,
 };
 use crate::model::fields::Field;
-use crate::store::keys::{self, DedupeKey, Subject, hex};
+use crate::model::hex::hex;
+use crate::store::keys::{self, DedupeKey, Subject};
 use crate::store::records::{ConversionRecord, InboundRow, inbound_flags};
 use crate::store::schema::Table;
 use crate::store::{FoundInbound, InboundFilter};
