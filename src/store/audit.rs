@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::engine::{Batch, Direction, Engine};
+use super::engine::{Batch, Engine};
 use super::keys::{self, AuditKey};
 use super::records::{AuditRecord, RecordError};
 use super::schema::Table;
@@ -117,29 +117,18 @@ fn page(
     filter: &AuditFilter,
 ) -> Result<AuditPage, ReadError> {
     let mut page = AuditPage { rows: Vec::new(), next: None };
-    if from >= to {
-        return Ok(page);
-    }
-    let (mut scanned, mut last, mut damaged) = (0, None, None);
-    engine.scan(Table::Meta, from, to, Direction::Ascending, &mut |key, value| {
+    let (mut scanned, mut last) = (0, None);
+    engine.walk(Table::Meta, from, to, |key, value| {
         if page.rows.len() == limit || scanned == PAGE_ROWS_SCANNED_MAX {
             page.next = last;
-            return ControlFlow::Break(());
+            return Ok(ControlFlow::Break(()));
         }
-        let key = AuditKey::decode(key).ok_or(RecordError::Corrupt);
-        match key.and_then(|key| Ok((key, filter(&AuditRecord::decode(value)?)))) {
-            Ok((key, is_wanted)) => {
-                (scanned, last) = (scanned + 1, Some(key));
-                if is_wanted {
-                    page.rows.push(StoredAudit { key, bytes: value.to_vec() });
-                }
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                damaged = Some(error);
-                ControlFlow::Break(())
-            }
+        let key = AuditKey::decode(key).ok_or(RecordError::Corrupt)?;
+        (scanned, last) = (scanned + 1, Some(key));
+        if filter(&AuditRecord::decode(value)?) {
+            page.rows.push(StoredAudit { key, bytes: value.to_vec() });
         }
+        Ok::<_, ReadError>(ControlFlow::Continue(()))
     })?;
-    damaged.map_or(Ok(page), |error| Err(error.into()))
+    Ok(page)
 }

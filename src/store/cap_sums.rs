@@ -99,34 +99,27 @@ impl Reading {
         engine: &dyn Engine,
         mut from: Vec<u8>,
     ) -> Result<Option<Vec<u8>>, WalkError> {
-        let (to, up) = (keys::cap_sums_end(), Direction::Ascending);
+        let to = keys::cap_sums_end();
         let mut left = PAGE_ROWS_SCANNED_MAX;
         loop {
-            let (mut next, mut unreadable) = (None, None);
-            engine.scan(Table::Counters, &from, &to, up, &mut |key, value| {
+            let mut next = None;
+            engine.walk(Table::Counters, &from, &to, |key, value| {
                 // A key of another kind says nothing of any offer.
                 let Some(place) = keys::cap_sums_of(key) else {
-                    return ControlFlow::Continue(());
+                    return Ok(ControlFlow::Continue(()));
                 };
                 if left == 0 {
                     next = Some(key.to_vec());
-                    return ControlFlow::Break(());
+                    return Ok(ControlFlow::Break(()));
                 }
                 left -= 1;
                 if !self.offers.contains(&place.offer) {
                     next = self.next_wanted(&place);
-                    return ControlFlow::Break(());
+                    return Ok(ControlFlow::Break(()));
                 }
-                match CapsRecord::decode(value) {
-                    Ok(sums) => self.at(place).add(&sums),
-                    Err(error) => {
-                        unreadable = Some(error);
-                        return ControlFlow::Break(());
-                    }
-                }
-                ControlFlow::Continue(())
+                self.at(place).add(&CapsRecord::decode(value)?);
+                Ok::<_, WalkError>(ControlFlow::Continue(()))
             })?;
-            unreadable.map_or(Ok(()), Err)?;
             match next {
                 Some(next) if left > 0 => from = next,
                 next => return Ok(next),
@@ -149,30 +142,22 @@ impl Reading {
         engine: &dyn Engine,
         from: Vec<u8>,
     ) -> Result<Option<Vec<u8>>, WalkError> {
-        let (to, up) = (keys::changes_from(&self.below), Direction::Ascending);
-        let (mut left, mut next, mut unreadable) = (PAGE_ROWS_SCANNED_MAX, None, None);
-        if from[..] >= to[..] {
-            return Ok(None);
-        }
-        engine.scan(Table::Counters, &from, &to, up, &mut |key, value| {
+        let to = keys::changes_from(&self.below);
+        let (mut left, mut next) = (PAGE_ROWS_SCANNED_MAX, None);
+        engine.walk(Table::Counters, &from, &to, |key, value| {
             if left == 0 {
                 next = Some(key.to_vec());
-                return ControlFlow::Break(());
+                return Ok(ControlFlow::Break(()));
             }
             left -= 1;
-            match (keys::change_of(key), ChangeRecord::decode(value)) {
-                (Some((id, _)), Ok(change)) if self.offers.contains(&id.offer()) => {
-                    change.in_caps(self.at(Place::of(id)), Sign::Plus);
-                }
-                (Some((id, _)), Err(error)) if self.offers.contains(&id.offer()) => {
-                    unreadable = Some(error);
-                    return ControlFlow::Break(());
-                }
-                _ => {}
+            if let Some((id, _)) = keys::change_of(key)
+                && self.offers.contains(&id.offer())
+            {
+                ChangeRecord::decode(value)?.in_caps(self.at(Place::of(id)), Sign::Plus);
             }
-            ControlFlow::Continue(())
+            Ok::<_, WalkError>(ControlFlow::Continue(()))
         })?;
-        unreadable.map_or(Ok(next), |error| Err(error.into()))
+        Ok(next)
     }
 
     fn at(&mut self, place: Place) -> &mut CapsRecord<'static> {
@@ -220,21 +205,17 @@ pub(super) fn mend(engine: &dyn Engine, expired: &Expired) -> Result<(), OpenErr
     let mut damaged = Vec::new();
     let (begin, end) =
         (keys::cap_sums_from(Quarter::default(), OfferNumber::NONE), keys::cap_sums_end());
-    let mut newer = None;
-    engine.scan(Table::Counters, &begin, &end, Direction::Ascending, &mut |key, value| {
+    engine.walk(Table::Counters, &begin, &end, |key, value| {
         match (keys::cap_sums_of(key), CapsRecord::decode(value)) {
-            (_, Err(error)) if error.is_newer() => newer = Some(error),
+            (_, Err(error)) if error.is_newer() => return Err(OpenError::from(error)),
             (Some(place), Err(_)) => damaged.push(place),
             _ => {}
         }
-        match newer.is_some() || damaged.len() == CAP_SUMS_MENDED_MAX {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+        Ok(match damaged.len() {
+            CAP_SUMS_MENDED_MAX => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
     })?;
-    if let Some(error) = newer {
-        return Err(error.into());
-    }
     let below = sums::counted(engine)?.conversions;
     for place in &damaged {
         let row = keys::cap_sums(*place);
@@ -282,17 +263,17 @@ fn of_one_row(
     only: Option<Place>,
 ) -> Result<(HashMap<Place, CapsRecord<'static>>, RecordKey), WalkError> {
     let mut rows: HashMap<Place, CapsRecord<'static>> = HashMap::new();
-    let (mut quarter, mut next, mut newer) = (None, *to, None);
-    engine.scan(Table::Conversions, from, to, Direction::Ascending, &mut |key, value| {
+    let (mut quarter, mut next) = (None, *to);
+    engine.walk(Table::Conversions, from, to, |key, value| {
         // What is damaged has been reported when it was counted.
-        let Some(id) = keys::record(key) else { return ControlFlow::Continue(()) };
+        let Some(id) = keys::record(key) else { return Ok(ControlFlow::Continue(())) };
         let place = Place::of_caps(id);
         if *quarter.get_or_insert(place.quarter) != place.quarter {
             next = *id.as_bytes();
-            return ControlFlow::Break(());
+            return Ok(ControlFlow::Break(()));
         }
         if only.is_some_and(|only| only != place) {
-            return ControlFlow::Continue(());
+            return Ok(ControlFlow::Continue(()));
         }
         match ConversionRecord::decode(value) {
             Ok(record) => {
@@ -301,13 +282,10 @@ fn of_one_row(
                     rows.entry(place).or_default().conversion(&contribution, Sign::Plus);
                 }
             }
-            Err(error) if error.is_newer() => newer = Some(error),
+            Err(error) if error.is_newer() => return Err(WalkError::from(error)),
             Err(_) => {}
         }
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     })?;
-    match newer {
-        Some(error) => Err(error.into()),
-        None => Ok((rows, next)),
-    }
+    Ok((rows, next))
 }

@@ -17,12 +17,11 @@
 //!   already counted then, and only removed; a row of a later step is added. A record and its row
 //!   come in one commit, so of a step that was read the row is there, too.
 
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::chunk::{Chunk, Range};
-use super::engine::{Batch, Direction, Engine, EngineError};
+use super::engine::{Batch, Engine, EngineError};
 use super::filing::yield_to_others;
 use super::health::Health;
 use super::keys::{self, RecordKey};
@@ -295,18 +294,10 @@ pub(super) fn newest(engine: &dyn Engine) -> Result<Counted, EngineError> {
 
 /// Whether there are changes or late clicks of what is counted.
 fn has_changes(engine: &dyn Engine, counted: &Counted) -> Result<bool, EngineError> {
-    let mut found = false;
     let nothing = RecordKey::default();
-    for (from, to) in [
-        (keys::changes_from(&nothing), keys::changes_from(&counted.conversions)),
-        (keys::late_clicks_from(&nothing), keys::late_clicks_from(&counted.clicks)),
-    ] {
-        engine.scan(Table::Counters, &from, &to, Direction::Ascending, &mut |_, _| {
-            found = true;
-            ControlFlow::Break(())
-        })?;
-    }
-    Ok(found)
+    let has_any = |from: &[u8], to: &[u8]| engine.has_any(Table::Counters, from, to);
+    Ok(has_any(&keys::changes_from(&nothing), &keys::changes_from(&counted.conversions))?
+        || has_any(&keys::late_clicks_from(&nothing), &keys::late_clicks_from(&counted.clicks))?)
 }
 
 /// Takes turns until the writer is closed or the store fails.

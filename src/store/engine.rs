@@ -280,3 +280,35 @@ impl Batch {
         self.by_table = Default::default();
     }
 }
+
+impl dyn Engine + '_ {
+    /// Walks the keys of `from..to` upwards, of which there are none where `to` is not behind `from`,
+    /// until `visit` has seen enough, or fails; whether it has seen enough.
+    ///
+    /// # Errors
+    /// When the engine could not read, and as `visit`.
+    pub fn walk<E: From<EngineError>>(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, E>,
+    ) -> Result<bool, E> {
+        let mut seen = Ok(ControlFlow::Continue(()));
+        if from < to {
+            self.scan(table, from, to, Direction::Ascending, &mut |key, value| {
+                seen = visit(key, value);
+                seen.as_ref().map_or(ControlFlow::Break(()), |flow| *flow)
+            })?;
+        }
+        seen.map(|flow| flow.is_break())
+    }
+
+    /// Whether there is a key in `from..to`.
+    ///
+    /// # Errors
+    /// When the engine could not read.
+    pub fn has_any(&self, table: Table, from: &[u8], to: &[u8]) -> Result<bool, EngineError> {
+        self.walk(table, from, to, |_, _| Ok(ControlFlow::Break(())))
+    }
+}

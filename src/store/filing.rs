@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::bounds::{Bounds, Mark};
 use super::claim::{Claim, ClaimSet};
 use super::counting;
-use super::engine::{Batch, Direction, Engine, EngineError};
+use super::engine::{Batch, Engine, EngineError};
 use super::health::Health;
 use super::keys::{
     self, BY_CLICK_KEY_BYTES, DEDUPE_KEY_BYTES, OF_CUSTOMER_KEY_BYTES, POSTING_KEY_BYTES, RecordKey,
@@ -373,26 +373,22 @@ impl Rows {
             posting_values: Vec::new(),
             next: *to,
         };
-        let (mut damaged, mut newer) = (0_usize, None);
-        engine.scan(Table::Conversions, from, to, Direction::Ascending, &mut |key, value| {
+        let mut damaged = 0_usize;
+        engine.walk(Table::Conversions, from, to, |key, value| {
             if rows.by_click.len() == FILED_AT_ONCE_MAX
                 && let Ok(next) = <RecordKey>::try_from(key)
             {
                 rows.next = next;
-                return ControlFlow::Break(());
+                return Ok(ControlFlow::Break(()));
             }
             match (keys::record(key), ConversionRecord::decode(value)) {
                 (Some(id), Ok(record)) => rows.add(id, &record),
-                (_, Err(error)) if error.is_newer() => {
-                    newer = Some(error);
-                    return ControlFlow::Break(());
-                }
+                // Its rows would be missing for good, and what it claims would count again.
+                (_, Err(error)) if error.is_newer() => return Err(WalkError::from(error)),
                 _ => damaged += 1,
             }
-            ControlFlow::Continue(())
+            Ok(ControlFlow::Continue(()))
         })?;
-        // Its rows would be missing for good, and what it claims would count again.
-        newer.map_or(Ok(()), Err)?;
         if damaged > 0 {
             tracing::error!(damaged, "conversions that cannot be read were not indexed");
         }

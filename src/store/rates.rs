@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::engine::{Direction, Engine};
+use super::engine::Engine;
 use super::records::{RatesRecord, RecordError};
 use super::schema::Table;
 use super::{AuditEntry, ReadError, Store, WriteError, keys};
@@ -22,14 +22,15 @@ impl Store {
         let read = |engine: &dyn Engine| {
             let (from, to) = keys::rates_range();
             let mut rates = Vec::new();
-            engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |key, value| {
-                rates.extend(keys::rates_day(key).map(|day| (day, RatesRecord::decode(value))));
-                ControlFlow::Continue(())
+            engine.walk(Table::Catalog, &from, &to, |key, value| {
+                if let Some(day) = keys::rates_day(key) {
+                    rates.push((day, RatesRecord::decode(value)?));
+                }
+                Ok::<_, ReadError>(ControlFlow::Continue(()))
             })?;
-            Ok::<_, ReadError>(rates)
+            Ok(rates)
         };
-        let rates = self.readers.run(read).await??;
-        rates.into_iter().map(|(day, record)| Ok((day, record?))).collect()
+        self.readers.run(read).await?
     }
 
     /// Sets the rates of some days, in one commit with the entries about it; durable when this
@@ -64,15 +65,14 @@ impl Store {
     pub async fn to_price(&self) -> Result<ToPrice, ReadError> {
         let read = |engine: &dyn Engine| {
             let (from, to) = keys::all_to_price();
-            let (mut all, mut damaged) = (ToPrice::new(), false);
-            engine.scan(Table::Meta, from, to, Direction::Ascending, &mut |key, value| {
-                match keys::to_price_of(key).zip(days_to_price(value)) {
-                    Some((commit, days)) => drop(all.insert(commit, days)),
-                    None => damaged = true,
-                }
-                ControlFlow::Continue(())
+            let mut all = ToPrice::new();
+            engine.walk(Table::Meta, from, to, |key, value| {
+                let row = keys::to_price_of(key).zip(days_to_price(value));
+                let (commit, days) = row.ok_or(RecordError::Corrupt)?;
+                all.insert(commit, days);
+                Ok::<_, ReadError>(ControlFlow::Continue(()))
             })?;
-            if damaged { Err(ReadError::from(RecordError::Corrupt)) } else { Ok(all) }
+            Ok(all)
         };
         self.readers.run(read).await?
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::chunk::{self, Chunk};
 use super::counting::{self, AtOnce, Hold, Turn};
-use super::engine::{Direction, Engine, EngineError, Tier};
+use super::engine::{Engine, EngineError, Tier};
 use super::keys::{self, Place, RecordKey};
 use super::records::{
     Counted, Counts, PlaceRecord, RecordError, RefusedRecord, SubRecord, WalkError,
@@ -72,9 +72,6 @@ pub enum Part<'p> {
 /// Sees sums, several times for a place: they are to be added up.
 pub type VisitSums<'v> = &'v mut dyn FnMut(Place, Part<'_>, &Counts<'_>) -> ControlFlow<()>;
 
-/// Sees rows; one that does not decode ends the walk.
-type VisitRows<'v> = &'v mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, RecordError>;
-
 /// The sums, which do not change while this is there.
 pub struct Sums<'s> {
     engine: &'s dyn Engine,
@@ -106,20 +103,18 @@ impl Sums<'_> {
         }
         let Range { start, end } = wanted.quarters;
         let range = (keys::counters_from(start), keys::counters_from(end));
-        let of_place = |key: &[u8], value: &[u8], visit: VisitSums<'_>| {
+        let is_enough = self.engine.walk(Table::Counters, &range.0, &range.1, |key, value| {
             let place = keys::place_of(key).ok_or(RecordError::Corrupt)?;
-            Ok(visit(place, Part::Whole, &PlaceRecord::decode(value)?.counts))
-        };
-        let seen = self.rows(&range.0, &range.1, &mut |key, value| of_place(key, value, visit))?;
-        if seen.is_break() || !wanted.subs {
+            Ok::<_, SumsError>(visit(place, Part::Whole, &PlaceRecord::decode(value)?.counts))
+        })?;
+        if is_enough || !wanted.subs {
             return Ok(());
         }
         let range = (keys::sub_counters_from(start), keys::sub_counters_from(end));
-        let of_sub = |key: &[u8], value: &[u8], visit: VisitSums<'_>| {
+        self.engine.walk(Table::Counters, &range.0, &range.1, |key, value| {
             let (place, sub) = keys::sub_of(key).ok_or(RecordError::Corrupt)?;
-            Ok(visit(place, Part::Sub(sub), &SubRecord::decode(value)?.counts))
-        };
-        let _ = self.rows(&range.0, &range.1, &mut |key, value| of_sub(key, value, visit))?;
+            Ok::<_, SumsError>(visit(place, Part::Sub(sub), &SubRecord::decode(value)?.counts))
+        })?;
         Ok(())
     }
 
@@ -133,9 +128,9 @@ impl Sums<'_> {
         visit: &mut dyn FnMut(Place, &RefusedRecord<'_>) -> ControlFlow<()>,
     ) -> Result<(), SumsError> {
         let range = (keys::refused_from(quarters.start), keys::refused_from(quarters.end));
-        let _ = self.rows(&range.0, &range.1, &mut |key, value| {
+        self.engine.walk(Table::Counters, &range.0, &range.1, |key, value| {
             let (place, _) = keys::refused_of(key).ok_or(RecordError::Corrupt)?;
-            Ok(visit(place, &RefusedRecord::decode(value)?))
+            Ok::<_, SumsError>(visit(place, &RefusedRecord::decode(value)?))
         })?;
         Ok(())
     }
@@ -168,32 +163,6 @@ impl Sums<'_> {
             }
         })?;
         Ok(flow)
-    }
-
-    fn rows(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: VisitRows<'_>,
-    ) -> Result<ControlFlow<()>, SumsError> {
-        let mut seen = Ok(ControlFlow::Continue(()));
-        if from < to {
-            self.engine.scan(
-                Table::Counters,
-                from,
-                to,
-                Direction::Ascending,
-                &mut |key, value| {
-                    seen = visit(key, value);
-                    if matches!(seen, Ok(ControlFlow::Continue(()))) {
-                        ControlFlow::Continue(())
-                    } else {
-                        ControlFlow::Break(())
-                    }
-                },
-            )?;
-        }
-        Ok(seen?)
     }
 }
 

@@ -150,24 +150,13 @@ impl<'e> View<'e> {
         to: Day,
         visit: &mut dyn FnMut(Posting) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let (mut damaged, to) = (None, keys::postings_from(affiliate, to));
-        if from >= &to[..] {
-            return Ok(());
-        }
-        self.scan(Table::Ledger, from, &to, &mut |key, value| {
-            let decoded = decode_posting(key, value);
-            match decoded {
-                Ok(posting) if *posting.key.conversion.as_bytes() < self.filed_below => {
-                    visit(posting)
-                }
-                Ok(_) => ControlFlow::Continue(()),
-                Err(error) => {
-                    damaged = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
+        let to = keys::postings_from(affiliate, to);
+        self.engine.walk(Table::Ledger, from, &to, |key, value| {
+            let posting = decode_posting(key, value)?;
+            let is_filed = *posting.key.conversion.as_bytes() < self.filed_below;
+            Ok::<_, ReadError>(if is_filed { visit(posting) } else { ControlFlow::Continue(()) })
         })?;
-        damaged.map_or(Ok(()), |error| Err(error.into()))
+        Ok(())
     }
 
     /// The postings of an affiliate's conversions that are not filed yet.
@@ -179,21 +168,17 @@ impl<'e> View<'e> {
         affiliate: AffiliateNumber,
         visit: &mut dyn FnMut(Posting),
     ) -> Result<(), ReadError> {
-        let mut damaged = None;
         let (from, to) = (self.filed_below, keys::KEY_END);
-        self.scan(Table::Conversions, &from, &to, &mut |key, value| {
+        self.engine.walk(Table::Conversions, &from, &to, |key, value| {
             // Most conversions are another affiliate's, which the click's ID says at once.
-            if click_of(value).is_none_or(|click| click.affiliate() != affiliate) {
-                return ControlFlow::Continue(());
+            if click_of(value).is_some_and(|click| click.affiliate() == affiliate) {
+                let record = ConversionRecord::decode(value)?;
+                let id = keys::record(key).ok_or(RecordError::Corrupt)?;
+                postings(id, &record).for_each(&mut *visit);
             }
-            match (keys::record(key), ConversionRecord::decode(value)) {
-                (Some(id), Ok(record)) => postings(id, &record).for_each(&mut *visit),
-                (_, Err(error)) => damaged = Some(error),
-                (None, Ok(_)) => damaged = Some(RecordError::Corrupt),
-            }
-            ControlFlow::Continue(())
+            Ok::<_, ReadError>(ControlFlow::Continue(()))
         })?;
-        damaged.map_or(Ok(()), |error| Err(error.into()))
+        Ok(())
     }
 
     /// Whether there is a conversion minted before a day that is not filed yet.
@@ -202,7 +187,7 @@ impl<'e> View<'e> {
     /// When the engine cannot read.
     pub fn is_unfiled_before(&self, day: Day) -> Result<bool, EngineError> {
         let (from, to) = (self.filed_below, keys::first_at(day.begins_ms()));
-        self.has_any(Table::Conversions, &from, &to)
+        self.engine.has_any(Table::Conversions, &from, &to)
     }
 
     /// The first affiliate with this number or a higher one that has postings.
@@ -252,7 +237,7 @@ impl<'e> View<'e> {
     ) -> Result<bool, EngineError> {
         let after = day.next();
         let to = keys::seal(affiliate, Day::new(u32::MAX));
-        self.has_any(Table::Ledger, &keys::seal(affiliate, after), &to)
+        self.engine.has_any(Table::Ledger, &keys::seal(affiliate, after), &to)
     }
 
     /// Whether an affiliate has postings on a day.
@@ -263,18 +248,7 @@ impl<'e> View<'e> {
         let after = day.next();
         let (from, to) =
             (keys::postings_from(affiliate, day), keys::postings_from(affiliate, after));
-        self.has_any(Table::Ledger, &from, &to)
-    }
-
-    fn has_any(&self, table: Table, from: &[u8], to: &[u8]) -> Result<bool, EngineError> {
-        let mut found = false;
-        if from < to {
-            self.scan(table, from, to, &mut |_, _| {
-                found = true;
-                ControlFlow::Break(())
-            })?;
-        }
-        Ok(found)
+        self.engine.has_any(Table::Ledger, &from, &to)
     }
 
     /// An affiliate's seals from a day on and before another, oldest first.
@@ -289,11 +263,11 @@ impl<'e> View<'e> {
     ) -> Result<Vec<(Day, SealRecord)>, ReadError> {
         let (from, to) = (keys::seal(affiliate, from), keys::seal(affiliate, to));
         let mut seals = Vec::new();
-        self.scan(Table::Ledger, &from, &to, &mut |key, value| {
-            seals.push(decode_seal(key, value));
-            ControlFlow::Continue(())
+        self.engine.walk(Table::Ledger, &from, &to, |key, value| {
+            seals.push(decode_seal(key, value)?);
+            Ok::<_, ReadError>(ControlFlow::Continue(()))
         })?;
-        Ok(seals.into_iter().collect::<Result<_, _>>()?)
+        Ok(seals)
     }
 }
 
