@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use postbackd::auth::hash_text;
 use serde_json::{Value, json};
 
-use crate::harness::{Connection, Response, Server, Setup, eventually};
-use crate::verify::run;
+use crate::harness::{Connection, Response, Server, Setup, eventually, run};
 
 /// The configuration's lines for a token.
 pub fn token(name: &str, role: &str, secret: &str) -> String {

@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::admin::{ask, token};
-use crate::harness::{CATALOG, Server, Setup, eventually};
-use crate::verify::run;
+use crate::harness::{CATALOG, Server, Setup, eventually, run};
 
 const OPS: &str = "a-token-of-somebody-else";
 

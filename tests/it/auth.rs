@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Answer, Connection, Response, Server, Setup, binary, eventually, let_the_clock_move_on,
+    Answer, Connection, Ended, Response, Server, Setup, binary, eventually, let_the_clock_move_on,
 };
 
 const KEY: &str = "a-key-that-signs";
@@ -853,12 +853,9 @@ fn the_examples_of_the_documentation_are_right() {
         for said in said.into_iter().flatten() {
             assert_eq!(said, expected);
         }
-        let output = binary()
-            .args(["sign", "--secret", "env:KEY"])
-            .arg(format!("https://t.example/postback/acme?{query}"))
-            .env("KEY", secret)
-            .output();
-        let url = String::from_utf8(output.expect("it runs").stdout).expect("UTF-8");
+        let url = format!("https://t.example/postback/acme?{query}");
+        let command = ["sign", "--secret", "env:KEY", &url];
+        let url = Ended::of(binary().args(command).env("KEY", secret)).out;
         let has_nonce = query.contains("nonce=");
         assert_eq!(url.contains(&format!("&sig={signature}")), has_nonce, "{url}");
     }
@@ -867,9 +864,9 @@ fn the_examples_of_the_documentation_are_right() {
 #[test]
 fn what_the_commands_print_is_what_the_server_takes() {
     let token = |arguments: &[&str]| {
-        let output = binary().arg("token").args(arguments).output().expect("it runs");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).expect("UTF-8")
+        let ended = Ended::of(binary().arg("token").args(arguments));
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        ended.out
     };
     let parts = |text: &str| {
         let secret = text.lines().nth(1).expect("a secret").to_owned();
@@ -905,9 +902,9 @@ fn what_the_commands_print_is_what_the_server_takes() {
     }
     let click = world.click("b");
     let sign = |more: &[&str], code: i32| {
-        let output = binary().arg("sign").args(more).output().expect("it runs");
-        assert_eq!(output.status.code(), Some(code), "{output:?}");
-        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+        let ended = Ended::of(binary().arg("sign").args(more));
+        assert_eq!(ended.code, Some(code), "{}", ended.said());
+        ended.out.trim().to_owned()
     };
     let url = format!("/postback/b?click_id={click}&event=sale&sub1=a+b%26");
     let signed = sign(&["--secret", &reference, &url], 0);
@@ -923,8 +920,8 @@ fn what_the_commands_print_is_what_the_server_takes() {
     assert!(sign(&["--secret", &reference, &format!("{url}&ts=2")], 0).contains("&ts=2&nonce="));
     for command in [&["new"][..], &["admin", "--name", "n", "--role", "read"]] {
         for (valid, code) in [("0s", 2), ("999ms", 2), ("1s", 0)] {
-            let output = binary().arg("token").args(command).args(["--valid", valid]).output();
-            assert_eq!(output.expect("it runs").status.code(), Some(code), "{command:?} {valid}");
+            let ended = Ended::of(binary().arg("token").args(command).args(["--valid", valid]));
+            assert_eq!(ended.code, Some(code), "{command:?} {valid}");
         }
     }
     let hash = |token: &str| {

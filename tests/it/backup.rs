@@ -14,8 +14,7 @@ use postbackd::store::schema::Table;
 use postbackd::store::{RocksEngine, database_folder};
 use serde_json::Value;
 
-use crate::harness::{Disk, Server, Setup, binary, eventually};
-use crate::verify::{Ended, run};
+use crate::harness::{Disk, Ended, Server, Setup, binary, eventually, run};
 
 pub fn setup() -> Setup {
     Setup::new().key("backup.path", "backups").key("backup.keep", "2")
@@ -359,8 +358,8 @@ fn a_restored_store_has_its_name_when_all_of_it_has_been_synced() {
     let (disk, again) = (Disk::new(folder.path()), folder.path().join("again"));
     let mut command = binary();
     command.arg("restore").arg(&backup).arg("--to").arg(&again).envs(disk.environment());
-    let ended = command.output().expect("the binary runs");
-    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let ended = Ended::of(&mut command);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
     let synced = disk.synced_elsewhere();
     let while_unnamed = |inside: &str| {
         let unnamed = format!("{}/db.partial{inside}", again.display());

@@ -19,9 +19,9 @@ use postbackd::store::{ConversionChange, RocksEngine, Store, database_folder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, Setup, eventually};
+use crate::harness::{Ended, PATIENCE, Setup, eventually, run};
 use crate::rates::{TODAY, convert, put, server, today};
-use crate::verify::{DAY_MS, Ended, MICROS, NOON_MS, conversion, open, run, seal, verify, wait};
+use crate::verify::{DAY_MS, MICROS, NOON_MS, conversion, open, seal, verify, wait};
 
 /// Currency, postings, owed.
 fn waiting(base: &Value) -> Value {

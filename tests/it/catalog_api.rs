@@ -11,7 +11,7 @@ use postbackd::store::schema::Table;
 use postbackd::store::{RocksEngine, database_folder, keys};
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Connection, Response, Server, Setup, TOKEN, eventually};
+use crate::harness::{CATALOG, Connection, Response, Server, Setup, TOKEN, eventually, run};
 use crate::verify::verify;
 
 const TOML: &str = "application/toml";
@@ -437,7 +437,7 @@ fn a_file_that_moves_an_offer_is_refused_at_reload_and_at_start() {
     eventually("the refusal", || server.log().contains("is of \"acme\"").then_some(()));
     assert_eq!(server.catalog_version(), version);
     server.kill();
-    let ended = crate::verify::run(&server.path("."), &["serve", "--config", "postbackd.toml"]);
+    let ended = run(&server.path("."), &["serve", "--config", "postbackd.toml"]);
     assert_eq!(ended.code, Some(1), "{}{}", ended.out, ended.err);
     server.write_catalog(CATALOG);
     server.start_again();

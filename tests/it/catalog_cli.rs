@@ -1,25 +1,12 @@
 //! `catalog diff` and `catalog apply`, with their exit codes.
 
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
-use crate::harness::{CATALOG, Server, Setup, binary};
-
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
+use crate::harness::{CATALOG, Ended, Server, Setup, binary, run};
 
 /// Runs `catalog …` in a server's folder.
 fn catalog(server: &Server, arguments: &[&str]) -> Ended {
-    let output: Output = binary()
-        .arg("catalog")
-        .args(arguments)
-        .current_dir(server.path("."))
-        .output()
-        .expect("the binary runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    run(&server.path("."), &[&["catalog"], arguments].concat())
 }
 
 fn server() -> Server {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::erase::ended;
-use crate::harness::{Server, Setup, binary};
+use crate::harness::{Ended, Server, Setup, run};
 use crate::inbound::{judged, log_of};
 
 /// An offer of the advertiser `acme` with these events, and of all advertisers the affiliates.
@@ -199,7 +199,7 @@ fn who_was_never_in_the_catalog_is_not_found_and_who_has_left_it_is() {
     assert_eq!(server.api("inbound?advertiser=acme")["items"][0]["result"], "accepted");
 
     server.write("token", "an-admin-token-for-tests\n");
-    let (url, token) = (format!("http://{}", server.admin), server.path("token"));
+    let url = format!("http://{}", server.admin);
     for command in [
         &["erase", "--customer", "acne", "K-1", "--dry-run"][..],
         &["reprocess", "--from", "2020-01-01", "--advertiser", "acne"],
@@ -207,11 +207,9 @@ fn who_was_never_in_the_catalog_is_not_found_and_who_has_left_it_is() {
         &["inbound", "--advertiser", "acne"],
         &["report", "--advertiser", "acne"],
     ] {
-        let mut binary = binary();
-        binary.args(command).args(["--admin", &url, "--token-file"]).arg(&token);
-        let output = binary.output().expect("the binary runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
-        assert!(said.contains("404: not_found: there was never a"), "{said}");
+        let access = ["--admin", &url, "--token-file", "token"];
+        let Ended { code, err, .. } = run(&server.path("."), &[command, &access].concat());
+        assert_eq!(code, Some(1), "{command:?}: {err}");
+        assert!(err.contains("404: not_found: there was never a"), "{err}");
     }
 }

@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::crash::StopOnDrop;
-use crate::harness::{Answer, Connection, Server, Setup, eventually};
+use crate::harness::{Answer, Connection, Server, Setup, eventually, run};
 use crate::poison::is_poisoned;
-use crate::verify::run;
 
 const CLIENTS: usize = 8;
 const HOUR_MS: i64 = 60 * 60 * 1000;

@@ -9,7 +9,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::crash::StopOnDrop;
-use crate::harness::{Answer, Server, Setup, binary, eventually};
+use crate::harness::{Answer, Ended, Server, Setup, eventually, run};
 
 pub const CATALOG: &str = r#"
 [[advertisers]]
@@ -539,12 +539,11 @@ fn what_names_nobody_is_not_erased_and_the_command_says_what_was() {
     let nobody = erase(&server, &json!({"advertiser": "casino", "customer_id": "nobody"}));
     assert_eq!(nobody, json!({"clicks": 0, "conversions": 0, "damaged": [], "dry_run": false}));
 
+    let folder = server.path(".");
     let run = |arguments: &[&str]| {
-        let config = server.path("postbackd.toml");
-        let output = binary().arg("erase").arg("--config").arg(config).args(arguments).output();
-        let output = output.expect("it runs");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.code(), said, String::from_utf8_lossy(&output.stderr).into_owned())
+        let command = ["erase", "--config", "postbackd.toml"];
+        let Ended { code, out, err } = run(&folder, &[&command, arguments].concat());
+        (code, out, err)
     };
     let (code, said, error) = run(&["--click", &click, "--dry-run"]);
     assert_eq!((code, &*said), (Some(0), "would be erased: 1 clicks, 0 conversions\n"), "{error}");
@@ -556,9 +555,6 @@ fn what_names_nobody_is_not_erased_and_the_command_says_what_was() {
     assert_eq!(run(&["--click", "nonsense"]).0, Some(1));
     let mut server = server;
     server.stop();
-    let config = server.path("postbackd.toml");
-    let output =
-        binary().arg("erase").arg("--config").arg(config).args(["--click", &click]).output();
-    let error = String::from_utf8_lossy(&output.expect("it runs").stderr).into_owned();
+    let (_, _, error) = run(&["--click", &click]);
     assert!(error.contains("no server runs"), "{error}");
 }

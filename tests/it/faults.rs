@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use postbackd::limits::{BATCH_COMMITS_ADMIN_MAX, BATCH_COMMITS_POSTBACKS_MAX};
 
 use crate::crash::{StopOnDrop, survive};
-use crate::harness::{Answer, Connection, Fault, FileKind, Losses, Server, Setup, eventually};
+use crate::harness::{Answer, Connection, Fault, FileKind, Losses, Server, Setup, eventually, run};
 use crate::poison::is_poisoned;
 use crate::rng::Rng;
-use crate::verify::run;
 
 /// How often the power is cut; more often with `POSTBACKD_POWER_CUTS`.
 const POWER_CUTS: usize = 10;

@@ -7,7 +7,7 @@ use postbackd::limits::BATCH_COMMITS_POSTBACKS_MAX;
 use serde_json::{Value, json};
 
 use crate::faults::click_until;
-use crate::harness::{Answer, CATALOG, Fault, Server, Setup, binary, eventually};
+use crate::harness::{Answer, CATALOG, Fault, Server, Setup, eventually, run};
 use crate::once::at_once;
 
 const BROWSER: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0 Safari/537.36\r\n";
@@ -540,15 +540,11 @@ fn the_report_says_what_a_recount_of_all_conversions_says() {
 /// The command's table has the same numbers.
 fn check_command(server: &Server, expected: &Recount) {
     server.write("token", "an-admin-token-for-tests\n");
-    let ran = binary()
-        .args(["fraud", "--from", "2020-01-01", "--offer", "strict", "--admin"])
-        .arg(format!("http://{}", server.admin))
-        .arg("--token-file")
-        .arg(server.path("token"))
-        .output()
-        .expect("it runs");
-    let text = String::from_utf8(ran.stdout).expect("UTF-8");
-    assert!(ran.status.success(), "{text}{}", String::from_utf8_lossy(&ran.stderr));
+    let (url, folder) = (format!("http://{}", server.admin), server.path("."));
+    let asked = ["fraud", "--from", "2020-01-01", "--offer", "strict", "--admin", &url];
+    let ended = run(&folder, &[&asked[..], &["--token-file", "token"]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.said());
+    let text = ended.out;
     for ((rule, offer, currency, outcome), (count, revenue, payout)) in expected {
         if offer != "strict" {
             continue;
@@ -560,7 +556,6 @@ fn check_command(server: &Server, expected: &Recount) {
         let line = text.lines().find(|line| line.split_whitespace().eq(cells));
         assert!(line.is_some(), "no line {cells:?} in\n{text}");
     }
-    let wrong =
-        binary().args(["fraud", "--admin", "http://127.0.0.1:1", "--from", "today"]).output();
-    assert_eq!(wrong.expect("it runs").status.code(), Some(2));
+    let wrong = run(&folder, &["fraud", "--admin", "http://127.0.0.1:1", "--from", "today"]);
+    assert_eq!(wrong.code, Some(2));
 }

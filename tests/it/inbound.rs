@@ -6,8 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server, Setup, eventually, let_the_clock_move_on};
-use crate::verify::run;
+use crate::harness::{Answer, Server, Setup, eventually, let_the_clock_move_on, run};
 
 const TOML: &str = "application/toml";
 const FORM: &str = "application/x-www-form-urlencoded";

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Setup, eventually};
-use crate::verify::{books, run};
+use crate::harness::{Server, Setup, eventually, run};
+use crate::verify::books;
 
 fn convert(server: &Server, affiliate: &str, txn_id: &str) -> String {
     let click = server.click(&format!("offer=spring&aff={affiliate}"));

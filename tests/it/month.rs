@@ -3,9 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, CATALOG, Server, Setup, eventually};
+use crate::harness::{Answer, CATALOG, Server, Setup, eventually, run};
 use crate::rates;
-use crate::verify::run;
 
 const CASINO: &str = r#"
 [[advertisers]]

@@ -1,11 +1,9 @@
 //! Rates from a file: whole or not at all, beside those of the API, on every reload.
 
-use std::process::Output;
-
 use jiff::ToSpan;
 use serde_json::json;
 
-use crate::harness::{FileKind, Server, Setup, Step, binary, eventually};
+use crate::harness::{FileKind, Server, Setup, Step, eventually, run};
 use crate::rates::{convert, money, put, today, with_shares};
 
 /// A TOML file that says what a US dollar was worth in yen on some days.
@@ -126,14 +124,9 @@ fn check_config_names_every_mistake_of_the_rates() {
     };
     let check = |config: &str, code: i32, says: &str| {
         write("postbackd.toml", config);
-        let Output { status, stdout, stderr } = binary()
-            .args(["check-config", "--config"])
-            .arg(folder.path().join("postbackd.toml"))
-            .output()
-            .expect("the binary runs");
-        let text =
-            [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        assert_eq!(status.code(), Some(code), "{text}");
+        let ended = run(folder.path(), &["check-config", "--config", "postbackd.toml"]);
+        let text = ended.said();
+        assert_eq!(ended.code, Some(code), "{text}");
         assert!(text.contains(says), "{says:?} is not in {text}");
     };
     let toml = "rates = \"rates.toml\"\n";

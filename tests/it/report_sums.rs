@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Connection, PATIENCE, Server, Setup, eventually};
-use crate::verify::{open, run};
+use crate::harness::{CATALOG, Connection, PATIENCE, Server, Setup, eventually, run};
+use crate::verify::open;
 
 const OFFERS: &str = r#"
 [[offers]]

@@ -1,31 +1,14 @@
 //! Checks without a server: what is wrong is said at once, in full, with an exit code.
 
-use std::path::Path;
-use std::process::Command;
+use crate::harness::{self, CATALOG, Ended, binary};
 
-use crate::harness::{CATALOG, binary};
-
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-/// Runs the binary in a folder with these files; file names in the output are then short.
+/// Runs the binary in a folder with these files.
 fn run(files: &[(&str, &str)], arguments: &[&str], env: &[(&str, &str)]) -> Ended {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, text) in files {
         std::fs::write(folder.path().join(name), text).expect("writable");
     }
-    run_in(folder.path(), arguments, env)
-}
-
-fn run_in(folder: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Ended {
-    let mut command: Command = binary();
-    let output = command.args(arguments).envs(env.iter().copied()).current_dir(folder).output();
-    let output = output.expect("the binary runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    Ended::of(binary().args(arguments).envs(env.iter().copied()).current_dir(folder.path()))
 }
 
 const CHECK: [&str; 3] = ["check-config", "--config", "p.toml"];
@@ -214,11 +197,10 @@ fn an_override_that_is_no_text_is_a_mistake() {
     use std::os::unix::ffi::OsStrExt as _;
     let value = std::ffi::OsStr::from_bytes(b"/srv/\xE9");
     for (name, code) in [("POSTBACKD_STORE__PATH", 2), ("SOMEBODY_ELSES", 0)] {
-        let mut command = binary();
-        let output = command.arg("check-config").env(name, value).output().expect("it runs");
-        assert_eq!(output.status.code(), Some(code), "{output:?}");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(said.contains("POSTBACKD_STORE__PATH is not UTF-8"), code == 2, "{said}");
+        let Ended { code: ended, err, .. } =
+            Ended::of(binary().arg("check-config").env(name, value));
+        assert_eq!(ended, Some(code), "{err}");
+        assert_eq!(err.contains("POSTBACKD_STORE__PATH is not UTF-8"), code == 2, "{err}");
     }
 }
 
@@ -282,13 +264,13 @@ fn a_server_with_mistakes_does_not_start_and_touches_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("p.toml"), "catalog = \"c.toml\"\n[servr]\n")
         .expect("written");
-    let ended = run_in(folder.path(), &["serve", "--config", "p.toml"], &[]);
+    let ended = harness::run(folder.path(), &["serve", "--config", "p.toml"]);
     assert_eq!(ended.code, Some(2));
     assert_eq!(ended.err, "p.toml:2: servr: unknown key; did you mean \"server\"?\n");
     assert!(!folder.path().join("data").exists());
     std::fs::write(folder.path().join("p.toml"), "catalog = \"c.toml\"\n").expect("written");
     std::fs::write(folder.path().join("c.toml"), "[[offers]]\nid = \"x\"\n").expect("written");
-    let ended = run_in(folder.path(), &["serve", "--config", "p.toml"], &[]);
+    let ended = harness::run(folder.path(), &["serve", "--config", "p.toml"]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("offers[0]"), "{}", ended.err);
 }

@@ -24,7 +24,7 @@ use postbackd::store::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, Server, Setup, eventually};
+use crate::harness::{PATIENCE, Server, Setup, eventually, run};
 use crate::rng::Rng;
 use crate::verify::{
     DAY_MS, MICROS, NOON_MS, commit, conversion, file_all, open, seal, verify, wait,
@@ -390,7 +390,7 @@ fn a_clock_that_was_ahead_when_days_were_sealed_hides_no_money() {
     let expected = [(0, "15.00".to_owned(), true), (1, "15.00".to_owned(), false)];
     assert_eq!(lines(&server, today), (json!("30.00"), expected.to_vec()));
     server.stop();
-    let verified = crate::verify::run(&server.path("."), &["verify", "--store", "data"]);
+    let verified = run(&server.path("."), &["verify", "--store", "data"]);
     assert_eq!(verified.code, Some(0), "{}{}", verified.out, verified.err);
     // The deferred day passes and is sealed.
     server.disk().shift_clock(4 * DAY_MS as i64);
@@ -400,6 +400,6 @@ fn a_clock_that_was_ahead_when_days_were_sealed_hides_no_money() {
         (lines(&server, today) == (json!("30.00"), expected.to_vec())).then_some(())
     });
     server.stop();
-    let verified = crate::verify::run(&server.path("."), &["verify", "--store", "data"]);
+    let verified = run(&server.path("."), &["verify", "--store", "data"]);
     assert_eq!(verified.code, Some(0), "{}{}", verified.out, verified.err);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Connection, Server, Setup, binary};
+use crate::harness::{CATALOG, Connection, Server, Setup, run};
 use crate::once::at_once;
 
 const OFFERS: &str = r#"
@@ -468,9 +468,8 @@ fn the_command_line_sends_a_file_of_statuses() {
     let url = format!("http://{}", server.admin);
     let run = |file: &str| {
         let arguments = ["conversions", "status", file, "--admin", &url, "--token-file", "token"];
-        let ended = binary().args(arguments).current_dir(server.path(".")).output();
-        let ended = ended.expect("the binary runs");
-        (ended.status.code(), String::from_utf8(ended.stdout).expect("UTF-8"))
+        let ended = run(&server.path("."), &arguments);
+        (ended.code, ended.out)
     };
     let (code, out) = run("good.ndjson");
     assert!(code == Some(0) && out.contains("\"result\":\"updated\""), "{code:?} {out}");

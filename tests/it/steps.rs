@@ -1,9 +1,8 @@
 //! The process dies at each step of the write path: killed there, or with the power cut there.
 
 use crate::crash::survive;
-use crate::harness::{FileKind, Losses, Server, Setup, Step, eventually};
+use crate::harness::{FileKind, Losses, Server, Setup, Step, eventually, run};
 use crate::rng::Rng;
-use crate::verify::run;
 use FileKind::{Current, Folder, Log, Manifest, Other, Table};
 use Step::{Named, Synced, Syncing, Written};
 

@@ -12,7 +12,7 @@ use crate::harness::tls::{
     Authority, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, PING,
     RST_STREAM, RawHttp2, WINDOW_UPDATE, frame, get, header, request_headers,
 };
-use crate::harness::{Answer, CATALOG, PATIENCE, Server, Setup, binary, eventually};
+use crate::harness::{Answer, CATALOG, Ended, PATIENCE, Server, Setup, binary, eventually};
 
 /// Reasons of GOAWAY and RST_STREAM.
 const NO_ERROR: u32 = 0;
@@ -432,9 +432,8 @@ fn the_admin_listener_speaks_tls_and_http_2_and_the_command_line_trusts_whom_it_
         command.env("POSTBACKD_BACKUP__PATH", "backups");
         command.env("POSTBACKD_ADMIN__TLS_CERTIFICATE", "cert.pem");
         command.env("POSTBACKD_ADMIN__TLS_KEY", "key.pem");
-        let output = command.output().expect("the binary runs");
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(text).expect("UTF-8"))
+        let ended = Ended::of(&mut command);
+        (ended.code, ended.said())
     };
     let (by_ip, port) = (format!("https://{}", server.admin), server.admin.port());
     let apply = |address: &str, more: &[&str]| {

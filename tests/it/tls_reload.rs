@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use postbackd::config::hash_text;
 
 use crate::harness::tls::{Authority, get, get_text, shown};
-use crate::harness::{CATALOG, Connection, Fault, Server, Setup, binary, eventually};
+use crate::harness::{CATALOG, Connection, Fault, Server, Setup, eventually, run};
 
 fn loads(server: &Server, result: &str) -> f64 {
     server.metric(&format!("postbackd_tls_loads_total{{listener=\"public\",result=\"{result}\"}}"))
@@ -191,12 +191,9 @@ fn a_server_does_not_start_on_certificates_that_cannot_be_used() {
             "[server]\n{files}[admin]\ntls_certificate = \"no.pem\"\ntls_key = \"key.pem\"\n"
         );
         std::fs::write(folder.path().join("p.toml"), config).expect("writable");
-        let output =
-            binary().args([command, "--config"]).arg(folder.path().join("p.toml")).output();
-        let output = output.expect("the binary runs");
-        let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8");
+        let ended = run(folder.path(), &[command, "--config", "p.toml"]);
         assert!(!folder.path().join("data").exists(), "no store before certificates");
-        (output.status.code(), text)
+        (ended.code, ended.said())
     };
     let other = authority.issue().1;
     for command in ["serve", "check-config"] {

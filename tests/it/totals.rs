@@ -6,7 +6,7 @@ use postbackd::store::Retention;
 use serde_json::{Value, json};
 
 use crate::caps::{SALE, all_accepted, catalog, insist, kept, sales, server};
-use crate::harness::{PATIENCE, Server, eventually};
+use crate::harness::{PATIENCE, Server, eventually, run};
 use crate::once::at_once;
 use crate::verify;
 
@@ -75,7 +75,7 @@ fn reload(server: &Server, text: &str) {
 
 fn check_sound(server: &mut Server) {
     server.stop();
-    let ended = verify::run(&server.path("."), &["verify", "--store", "data"]);
+    let ended = run(&server.path("."), &["verify", "--store", "data"]);
     assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{}", ended.out);
 }
 

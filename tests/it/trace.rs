@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server, eventually, let_the_clock_move_on};
+use crate::harness::{Answer, Server, eventually, let_the_clock_move_on, run};
 use crate::inbound::log;
 use crate::rates::{TODAY, put, today};
-use crate::verify::run;
 
 fn entries(trace: &Value) -> Vec<Value> {
     trace["entries"].as_array().expect("entries").clone()

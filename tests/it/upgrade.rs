@@ -14,8 +14,8 @@ use postbackd::store::schema::Table;
 use postbackd::store::{FORMAT_VERSION, RocksEngine, database_folder};
 use postbackd::time::Clock;
 
-use crate::harness::Setup;
-use crate::verify::{run, verify};
+use crate::harness::{Setup, run};
+use crate::verify::verify;
 
 const CLICK_KEY: [u8; 32] = [7; 32];
 /// The newest that releases of a format wrote.

@@ -24,7 +24,7 @@ use postbackd::store::{AuditEntry, RocksEngine, Store, Unobserved, database_fold
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Connection, PATIENCE, Server, binary, eventually};
+use crate::harness::{Connection, Ended, PATIENCE, Server, eventually, run};
 
 pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Some day at noon.
@@ -68,31 +68,18 @@ pub fn conversion<'a>(
 ) -> ConversionRecord<'a> {
     ConversionRecord {
         click: *click.as_bytes(),
-        click_mac: [0; 8],
         advertiser: "acme",
         offer: "spring",
         affiliate: "pub-7",
         event: "sale",
         txn_id,
-        customer_id: "",
         status: history.last().map_or(2, |last| last.status),
-        amount: None,
-        amount_currency: None,
-        reversed_amount: 0,
-        erased: None,
-        deferred: Vec::new(),
         revenue: 20 * MICROS,
         payout: 15 * MICROS,
         currency: *b"USD",
-        quantity: None,
-        flags: 0,
-        event_time_ms: 0,
-        received_ms: 0,
-        catalog_version: 0,
-        params: Vec::new(),
         history,
         claims: ClaimSet::new(claim(txn_id), None).bits(false),
-        exchanged: None,
+        ..ConversionRecord::default()
     }
 }
 
@@ -170,18 +157,6 @@ pub fn books() -> Books {
     store.catch_up(Instant::now() + PATIENCE).expect("counted");
     store.close();
     Books { folder, ids, affiliate: first, clicks }
-}
-
-pub struct Ended {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
-}
-
-pub fn run(folder: &Path, arguments: &[&str]) -> Ended {
-    let output = binary().args(arguments).current_dir(folder).output().expect("the binary runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 pub fn verify(folder: &Path) -> Ended {

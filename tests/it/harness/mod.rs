@@ -1,17 +1,19 @@
-//! What every area needs: a server of its own ([`server`]), a client that sends any bytes
+//! What every area needs: a server of its own ([`server`]), the binary's commands ([`command`]), a client that sends any bytes
 //! ([`client`]), certificates and clients of TLS and HTTP/2 ([`tls`]), a disk that fails on command
 //! ([`disk`]), and what a power cut leaves on it ([`power`]).
 
 mod client;
+mod command;
 mod disk;
 mod power;
 mod server;
 pub mod tls;
 
 pub use client::{Connection, Response};
+pub use command::{Ended, binary, run};
 pub use disk::{Disk, Fault, Step};
 pub use power::{FileKind, Losses};
-pub use server::{Answer, CATALOG, Server, Setup, TOKEN, binary};
+pub use server::{Answer, CATALOG, Server, Setup, TOKEN};
 
 use std::time::{Duration, Instant};
 

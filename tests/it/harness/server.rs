@@ -11,7 +11,7 @@ use postbackd::config::Config;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Connection, Disk, Response, eventually};
+use super::{Connection, Disk, Response, binary, eventually};
 
 /// How many commits a fresh server makes by itself, at least.
 const OWN_COMMITS: f64 = 6.0;
@@ -20,13 +20,6 @@ const OWN_COMMITS: f64 = 6.0;
 pub const CATALOG: &str = include_str!("catalog.toml");
 
 pub const TOKEN: &str = "an-admin-token-for-tests";
-
-/// The binary under test, in an environment without surprises.
-pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_postbackd"));
-    command.env_clear().stdin(Stdio::null());
-    command
-}
 
 /// The binary, with SIGXFSZ ignored: what is ignored stays so across exec.
 fn deaf_to_limits() -> Command {
