@@ -112,25 +112,19 @@ fn records(c: &mut Criterion) {
         affiliate: "pub-7",
         event: "sale",
         txn_id: "T-123456789",
-        customer_id: "",
         status: 2,
         amount: Some(15_100_000),
         amount_currency: Some(*b"USD"),
         revenue: 20_000_000,
         payout: 15_000_000,
         currency: *b"USD",
-        quantity: None,
-        flags: 0,
         event_time_ms: NOW_MS,
         received_ms: NOW_MS,
         catalog_version: 7,
         params: vec![("sub1", "summer-sale")],
         history,
         claims: 1,
-        exchanged: None,
-        reversed_amount: 0,
-        erased: None,
-        deferred: Vec::new(),
+        ..ConversionRecord::default()
     };
     let mut group = c.benchmark_group("records");
     let mut out = Vec::with_capacity(1024);

@@ -63,31 +63,15 @@ fn mint(minter: &Minter, now_ms: u64) -> RecordId {
 fn conversion(click: RecordId, txn_id: &str) -> ConversionRecord<'_> {
     ConversionRecord {
         click: *click.as_bytes(),
-        click_mac: [0; 8],
         advertiser: "acme",
         offer: "spring",
         affiliate: "pub-7",
         event: "sale",
         txn_id,
-        customer_id: "",
         status: 2,
-        amount: None,
-        amount_currency: None,
-        revenue: 0,
-        payout: 0,
         currency: *b"USD",
-        quantity: None,
-        flags: 0,
-        event_time_ms: 0,
-        received_ms: 0,
-        catalog_version: 0,
-        params: Vec::new(),
-        history: Vec::new(),
         claims: ClaimSet::new(transaction(txn_id), None).bits(false),
-        exchanged: None,
-        reversed_amount: 0,
-        erased: None,
-        deferred: Vec::new(),
+        ..ConversionRecord::default()
     }
 }
 

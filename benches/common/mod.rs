@@ -19,7 +19,7 @@ use postbackd::model::currency::Currency;
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::ip::IpStorage;
 use postbackd::model::period::Calendar;
-use postbackd::postback::{Address, Body, PostbackRequest, Postbacks};
+use postbackd::postback::{Address, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
 use postbackd::store::engine::{
     Batch, Direction, Engine, EngineError, KeyRange, Lookup, Tier, Visit,
@@ -37,17 +37,7 @@ const FILE_EVERY: u32 = 4096;
 
 /// A postback by GET at [`NOW_MS`].
 pub fn postback(query: &str) -> PostbackRequest<'_> {
-    let query = query.as_bytes();
-    PostbackRequest {
-        address: Address::POSTBACK,
-        query,
-        body: Body::None,
-        head: false,
-        post: false,
-        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        now_ms: NOW_MS,
-        again: None,
-    }
+    PostbackRequest::get(Address::POSTBACK, query, IpAddr::V4(Ipv4Addr::LOCALHOST), NOW_MS)
 }
 
 /// An engine that says yes and forgets; every click is there, no claim is.

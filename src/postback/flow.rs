@@ -52,7 +52,14 @@ pub struct PostbackRequest<'a> {
     pub again: Option<&'a Again<'a>>,
 }
 
-impl PostbackRequest<'_> {
+impl<'a> PostbackRequest<'a> {
+    /// One by GET, without a body.
+    #[must_use]
+    pub const fn get(address: Address<'a>, query: &'a str, ip: IpAddr, now_ms: u64) -> Self {
+        let query = query.as_bytes();
+        Self { address, query, body: Body::None, head: false, post: false, ip, now_ms, again: None }
+    }
+
     /// When what comes of it is booked, Unix milliseconds.
     pub(super) const fn booked_ms(&self) -> u64 {
         match self.again {

@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::answer::Answer;
-use super::body::Body;
 use super::decide::{Asker, Verdict};
 use super::flow::{PostbackRequest, Postbacks, Received, Sent, record};
 use super::mapping::Fields;
@@ -65,16 +64,8 @@ pub struct Selection {
 impl<'a> PostbackRequest<'a> {
     /// A postback as the log has it.
     pub(super) fn of_the_log(row: &InboundRow<'a>, again: Option<&'a Again<'a>>) -> Self {
-        Self {
-            address: Address::of(row.head.path),
-            query: row.text.as_bytes(),
-            body: Body::None,
-            head: false,
-            post: false,
-            ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            now_ms: row.head.time_ms,
-            again,
-        }
+        let (address, ip) = (Address::of(row.head.path), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Self { again, ..Self::get(address, row.text, ip, row.head.time_ms) }
     }
 }
 

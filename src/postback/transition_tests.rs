@@ -70,25 +70,17 @@ pub fn record<'a>(event: &'a str, history: &'a str) -> ConversionRecord<'a> {
         affiliate: "pub",
         event,
         txn_id: "T",
-        customer_id: "",
         status: history.last().expect("a step").status,
         amount: Some(amount("100")),
-        amount_currency: None,
         revenue: earned.revenue,
         payout: earned.payout,
         currency: Currency::USD.to_bytes(),
-        quantity: None,
-        flags: 0,
         event_time_ms: 1000,
         received_ms: 1000,
         catalog_version: 1,
-        params: Vec::new(),
         history,
         claims: 1,
-        exchanged: None,
-        reversed_amount: 0,
-        erased: None,
-        deferred: Vec::new(),
+        ..ConversionRecord::default()
     }
 }
 

@@ -25,31 +25,10 @@ fn record(steps: &[(u64, i64, i64)]) -> ConversionRecord<'static> {
     };
     ConversionRecord {
         click: [8; 16],
-        click_mac: [0; 8],
-        advertiser: "",
-        offer: "",
-        affiliate: "",
-        event: "",
-        txn_id: "",
-        customer_id: "",
         status: 2,
-        amount: None,
-        amount_currency: None,
-        reversed_amount: 0,
-        erased: None,
-        deferred: Vec::new(),
-        revenue: 0,
-        payout: 0,
         currency: *b"USD",
-        quantity: None,
-        flags: 0,
-        event_time_ms: 0,
-        received_ms: 0,
-        catalog_version: 0,
-        params: Vec::new(),
         history: steps.iter().map(step).collect(),
-        claims: 0,
-        exchanged: None,
+        ..ConversionRecord::default()
     }
 }
 

@@ -16,7 +16,7 @@ use postbackd::fraud::Watch;
 use postbackd::metrics::Metrics;
 use postbackd::model::currency::Currency;
 use postbackd::model::period::Calendar;
-use postbackd::postback::{Address, Answer, Body, PostbackRequest, Postbacks};
+use postbackd::postback::{Address, Answer, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
 use postbackd::store::keys::Subject;
 use postbackd::store::records::{ClickRecord, StoredIp};
@@ -85,16 +85,8 @@ impl Threads {
 }
 
 async fn take(postbacks: &Postbacks, query: &str) -> Answer {
-    let request = PostbackRequest {
-        address: Address::POSTBACK,
-        query: query.as_bytes(),
-        body: Body::None,
-        head: false,
-        post: false,
-        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        now_ms: NOW_MS,
-        again: None,
-    };
+    let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let request = PostbackRequest::get(Address::POSTBACK, query, ip, NOW_MS);
     postbacks.take(&request).await.answer
 }
 

@@ -19,7 +19,7 @@ use postbackd::metrics::Metrics;
 use postbackd::model::period::{Calendar, Day};
 use postbackd::model::reasons::{AuthOutcome, Flag, Refusal, Unavailability};
 use postbackd::model::status::Status;
-use postbackd::postback::{Address, Again, Answer, Body, Erased, PostbackRequest, Postbacks};
+use postbackd::postback::{Address, Again, Answer, Erased, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
 use postbackd::store::engine::Engine;
 use postbackd::store::keys::Subject;
@@ -36,6 +36,8 @@ use crate::counts;
 use crate::disk::{Disk, Faults};
 use crate::erased;
 use crate::rng::Rng;
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What all lives of all seeds share; making it takes longer than a life.
 pub struct Setup {
@@ -224,17 +226,8 @@ impl Life {
         let (postbacks, query) = (Arc::clone(&self.postbacks), request.query());
         let advertiser = request.alone.then_some("acme");
         let take = async move {
-            let query = query.as_bytes();
-            let request = PostbackRequest {
-                address: Address::Shared { preset: None, advertiser },
-                query,
-                body: Body::None,
-                head: false,
-                post: false,
-                ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                now_ms,
-                again: None,
-            };
+            let address = Address::Shared { preset: None, advertiser };
+            let request = PostbackRequest::get(address, &query, LOCALHOST, now_ms);
             postbacks.take(&request).await.answer
         };
         let task = Task::new(take);
@@ -260,14 +253,8 @@ impl Life {
                 form: InboundForm::Get,
             };
             let request = PostbackRequest {
-                address: Address::Shared { preset: None, advertiser: None },
-                query: query.as_bytes(),
-                body: Body::None,
-                head: false,
-                post: false,
-                ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                now_ms: received_ms,
                 again: Some(&again),
+                ..PostbackRequest::get(Address::POSTBACK, &query, LOCALHOST, received_ms)
             };
             let begun = postbacks.begin_patiently(&request, true).await;
             postbacks.ended(begun).await.answer
