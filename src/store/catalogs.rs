@@ -151,12 +151,10 @@ fn oldest_text(sequence: u64, text_bytes: u64, before: &[(u64, CatalogRecord)]) 
 /// The oldest version that has its text: those after it have theirs, too.
 fn first_text(engine: &dyn Engine) -> Result<Option<u64>, ReadError> {
     let (from, to) = (keys::catalog_chunk(0, 0), keys::catalog_chunk(u64::MAX, 0));
-    let mut first = Ok(None);
-    engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |key, _| {
-        first = keys::catalog_chunk_of(key).map(Some).ok_or(RecordError::Corrupt);
-        ControlFlow::Break(())
+    let first = engine.first(Table::Catalog, &from, &to, Direction::Ascending, |key, _| {
+        keys::catalog_chunk_of(key).ok_or(RecordError::Corrupt)
     })?;
-    Ok(first?)
+    Ok(first.transpose()?)
 }
 
 fn text(engine: &dyn Engine, sequence: u64, record: &CatalogRecord) -> Result<String, ReadError> {

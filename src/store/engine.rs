@@ -304,11 +304,34 @@ impl dyn Engine + '_ {
         seen.map(|flow| flow.is_break())
     }
 
-    /// Whether there is a key in `from..to`.
+    /// What `read` makes of the first row of `from..to`, or, descending, of the last; `None` where
+    /// there is none.
+    ///
+    /// # Errors
+    /// When the engine could not read.
+    pub fn first<T>(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        mut read: impl FnMut(&[u8], &[u8]) -> T,
+    ) -> Result<Option<T>, EngineError> {
+        let mut first = None;
+        if from < to {
+            self.scan(table, from, to, direction, &mut |key, value| {
+                first = Some(read(key, value));
+                ControlFlow::Break(())
+            })?;
+        }
+        Ok(first)
+    }
+
+    /// Whether there is a row in `from..to`.
     ///
     /// # Errors
     /// When the engine could not read.
     pub fn has_any(&self, table: Table, from: &[u8], to: &[u8]) -> Result<bool, EngineError> {
-        self.walk(table, from, to, |_, _| Ok(ControlFlow::Break(())))
+        Ok(self.first(table, from, to, Direction::Ascending, |_, _| ())?.is_some())
     }
 }

@@ -96,10 +96,6 @@ pub(super) fn meta<const N: usize>(
 
 /// The newest record of a table.
 pub(super) fn newest(engine: &dyn Engine, table: Table) -> Result<Option<RecordId>, EngineError> {
-    let mut newest = None;
-    engine.scan(table, &[], &keys::KEY_END, Direction::Descending, &mut |key, _| {
-        newest = keys::record(key);
-        ControlFlow::Break(())
-    })?;
-    Ok(newest)
+    let (down, end) = (Direction::Descending, keys::KEY_END);
+    Ok(engine.first(table, &[], &end, down, |key, _| keys::record(key))?.flatten())
 }

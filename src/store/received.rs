@@ -319,12 +319,9 @@ fn days_of_clicks(engine: &dyn Engine) -> Result<VecDeque<Day>, EngineError> {
     let (mut days, up) = (VecDeque::new(), Direction::Ascending);
     let [mut from, to] = [0, u32::MAX].map(Day::new).map(keys::inbound_clicks_from);
     loop {
-        let mut next = None;
-        engine.scan(Table::Inbound, &from, &to, up, &mut |key, _| {
-            next = keys::inbound_click_day(key);
-            ControlFlow::Break(())
-        })?;
-        let Some(day) = next else { return Ok(days) };
+        let next =
+            engine.first(Table::Inbound, &from, &to, up, |key, _| keys::inbound_click_day(key))?;
+        let Some(day) = next.flatten() else { return Ok(days) };
         days.push_back(day);
         if days.len() > INBOUND_DAYS_TRACED_MAX {
             days.pop_front();

@@ -6,7 +6,6 @@
 //! waits for what was submitted before. Which days are closed is known to the process alone; up to
 //! which they are sealed is kept with the seals.
 
-use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use super::engine::{Batch, Direction, Engine, EngineError};
@@ -65,13 +64,10 @@ pub(super) fn unsealed(engine: &dyn Engine) -> Result<Day, EngineError> {
     let ([from], [to]) = keys::all_seals();
     let (mut unsealed, mut to) = (Day::new(0), vec![to]);
     loop {
-        let mut newest = None;
-        let see = &mut |key: &[u8], _: &[u8]| {
-            newest = keys::seal_of(key);
-            ControlFlow::Break(())
-        };
-        engine.scan(Table::Ledger, &[from], &to, Direction::Descending, see)?;
-        let Some((affiliate, day)) = newest else { return Ok(unsealed) };
+        let down = Direction::Descending;
+        let newest =
+            engine.first(Table::Ledger, &[from], &to, down, |key, _| keys::seal_of(key))?;
+        let Some((affiliate, day)) = newest.flatten() else { return Ok(unsealed) };
         unsealed = unsealed.max(day.next());
         to = keys::seal(affiliate, Day::new(0)).to_vec();
     }

@@ -29,7 +29,7 @@ impl<'e> View<'e> {
         self.filed_below
     }
 
-    pub(super) const fn engine(&self) -> &'e dyn Engine {
+    pub(crate) const fn engine(&self) -> &'e dyn Engine {
         self.engine
     }
 
@@ -199,12 +199,11 @@ impl<'e> View<'e> {
             return Ok(None);
         };
         let (from, (_, to)) = (keys::postings_from(first, Day::new(0)), keys::all_postings());
-        let mut affiliate = None;
-        self.scan(Table::Ledger, &from, &to, &mut |key, _| {
-            affiliate = PostingKey::decode(key).map(|key| key.affiliate);
-            ControlFlow::Break(())
-        })?;
-        Ok(affiliate)
+        let first =
+            self.engine.first(Table::Ledger, &from, &to, Direction::Ascending, |key, _| {
+                PostingKey::decode(key).map(|key| key.affiliate)
+            })?;
+        Ok(first.flatten())
     }
 
     /// The newest of an affiliate's seals before a day.
@@ -217,12 +216,8 @@ impl<'e> View<'e> {
         day: Day,
     ) -> Result<Option<(Day, SealRecord)>, ReadError> {
         let (from, to) = (keys::seal(affiliate, Day::new(0)), keys::seal(affiliate, day));
-        let mut seal = None;
-        let newest = &mut |key: &[u8], value: &[u8]| {
-            seal = Some(decode_seal(key, value));
-            ControlFlow::Break(())
-        };
-        self.engine.scan(Table::Ledger, &from, &to, Direction::Descending, newest)?;
+        let seal =
+            self.engine.first(Table::Ledger, &from, &to, Direction::Descending, decode_seal)?;
         Ok(seal.transpose()?)
     }
 

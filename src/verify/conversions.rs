@@ -273,10 +273,8 @@ type Look<'l> = &'l mut dyn FnMut(&[u8], &[u8]) -> Result<(), EngineError>;
 
 /// Shows `visit` every row of a table; its first failure ends the walk.
 pub fn each(view: &View<'_>, table: Table, visit: Look<'_>) -> Result<(), VerifyError> {
-    let mut result = Ok(());
-    view.scan(table, &[], &keys::KEY_END, &mut |key, value| {
-        result = visit(key, value);
-        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    view.engine().walk(table, &[], &keys::KEY_END, |key, value| {
+        visit(key, value).map(|()| ControlFlow::Continue(()))
     })?;
-    Ok(result?)
+    Ok(())
 }

@@ -1,11 +1,9 @@
 //! Postbacks as received: each decodes and names a conversion that is there or was let go, and
 //! what leads to one leads to one that names the click.
 
-use std::ops::ControlFlow;
-
 use super::conversions::each;
 use super::{Report, VerifyError};
-use crate::store::engine::EngineError;
+use crate::store::engine::{Direction, EngineError};
 use crate::store::keys::{self, RecordKey};
 use crate::store::records::{InboundForm, InboundHead, decode_inbound_page};
 use crate::store::schema::Table;
@@ -48,13 +46,9 @@ pub fn walk(view: &View<'_>, expired: &Expired, report: &mut Report) -> Result<(
 }
 
 fn oldest_page(view: &View<'_>) -> Result<Option<RecordKey>, EngineError> {
-    let mut oldest = None;
-    let from = keys::inbound_page(&[0; 16]);
-    view.scan(Table::Inbound, &from, &keys::inbound_pages_end(), &mut |key, _| {
-        oldest = keys::inbound_page_of(key);
-        ControlFlow::Break(())
-    })?;
-    Ok(oldest)
+    let (from, to) = (keys::inbound_page(&[0; 16]), keys::inbound_pages_end());
+    let read = |key: &[u8], _: &[u8]| keys::inbound_page_of(key);
+    Ok(view.engine().first(Table::Inbound, &from, &to, Direction::Ascending, read)?.flatten())
 }
 
 fn page(
