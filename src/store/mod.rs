@@ -173,8 +173,9 @@ impl Store {
         let engine: Arc<dyn Engine> = Arc::new(RocksEngine::open(path, cache_bytes)?);
         let (store, identity) = Self::on(engine, reader_threads, fresh_key, observe)?;
         store.lock_threads().extend(writer::spawn(&store.writer)?);
-        store.lock_threads().push(store.spawn_filing()?);
-        store.lock_threads().push(store.spawn_counting()?);
+        let filing = store.spawn("store-file", &store.filing, filing::file_until_closed)?;
+        let counting = store.spawn("store-count", &store.counting, counting::count_until_closed)?;
+        store.lock_threads().extend([filing, counting]);
         Ok((store, identity))
     }
 
@@ -307,12 +308,17 @@ impl Store {
         self.filing.want_all()
     }
 
-    fn spawn_filing(&self) -> std::io::Result<JoinHandle<()>> {
-        let (filing, writer) = (Arc::clone(&self.filing), Arc::clone(&self.writer));
+    /// A thread of what follows the writer.
+    fn spawn<T: Send + Sync + 'static>(
+        &self,
+        name: &str,
+        work: &Arc<T>,
+        until_closed: fn(&T, &Writer, &dyn Engine, &Health),
+    ) -> std::io::Result<JoinHandle<()>> {
+        let (work, writer) = (Arc::clone(work), Arc::clone(&self.writer));
         let (engine, health) = (Arc::clone(&self.engine), Arc::clone(&self.health));
-        std::thread::Builder::new().name("store-file".into()).spawn(move || {
-            filing::file_until_closed(&filing, &writer, &*engine, &health);
-        })
+        let thread = std::thread::Builder::new().name(name.into());
+        thread.spawn(move || until_closed(&work, &writer, &*engine, &health))
     }
 
     /// One turn of counting, for a store without threads; with `due`, however little there is.
@@ -324,14 +330,6 @@ impl Store {
             return Ok(Turn::Nothing);
         }
         Ok(self.counting.turn(&self.writer, &*self.engine, due, at_once)?)
-    }
-
-    fn spawn_counting(&self) -> std::io::Result<JoinHandle<()>> {
-        let (counting, writer) = (Arc::clone(&self.counting), Arc::clone(&self.writer));
-        let (engine, health) = (Arc::clone(&self.engine), Arc::clone(&self.health));
-        std::thread::Builder::new().name("store-count".into()).spawn(move || {
-            counting::count_until_closed(&counting, &writer, &*engine, &health);
-        })
     }
 
     /// Counts postbacks that are refused.
