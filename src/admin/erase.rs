@@ -169,10 +169,13 @@ async fn erased(state: &AdminState, subject: Subject, again: bool) -> Result<Val
     }
     filed(state).await;
     let erased = state.postbacks.erase(subject, state.clock.now_ms(), again).await;
-    let (erased, touched) = erased.map_err(text)?;
+    let (erased, touched) = erased.map_err(|error| {
+        format!("{error}; the erasure is kept, and tried again every ten minutes")
+    })?;
     no_copies()?;
     state.store.purge(touched).map_err(not_out_of_files)?;
     patiently(async || state.store.end_erasure(subject).await).await.map_err(text)?;
+    tracing::info!(of = subject.kind(), taken_up = again, "an erasure is done");
     result(erased, false)
 }
 

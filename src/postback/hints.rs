@@ -26,13 +26,15 @@ pub const fn hint(reason: Refusal) -> Option<&'static str> {
             "the sender's template was not filled in: a placeholder arrived instead of its value"
         }
         Refusal::MissingEvent => "name the event, as event=sale",
-        Refusal::BadAmount => "a decimal number with a point and at most 6 decimals, as 15.00",
+        Refusal::BadAmount => {
+            "a decimal number with a point and at most 6 decimals, below nine trillion, as 15.00"
+        }
         Refusal::BadCurrency => "a three-letter ISO 4217 code, as USD",
         Refusal::BadTimestamp => {
             "Unix seconds, Unix milliseconds or RFC 3339, not in the future nor before the click"
         }
         Refusal::BadStatus => {
-            "pending, approved or rejected, or a word that the catalog maps to one"
+            "pending, approved or rejected, or a word that the catalog maps to one; reversed only of a conversion that is known"
         }
         Refusal::BadQuantity => "a whole number",
         Refusal::BadEncoding => {
@@ -123,12 +125,16 @@ pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
     let known = names.name(Field::ClickId);
     let name = known.unwrap_or("a name that the advertiser's params give it");
     let is_given = |field| fields.get(field).is_some();
-    let is_news = sender.advertiser.is_some() && is_given(Field::TxnId) && !is_given(Field::Event);
-    let event = names.name(Field::Event).filter(|_| is_news);
-    let or = |event| {
-        format!("; or, if it is news of a known conversion, name its event, as {event}=sale")
+    let or = match names.name(Field::Event).filter(|_| sender.advertiser.is_some()) {
+        Some(_) if !is_given(Field::TxnId) => String::new(),
+        Some(_) if is_given(Field::Event) => {
+            "; or, if it is news of a known conversion, none of this advertiser's has this transaction and event".to_owned()
+        }
+        Some(event) => {
+            format!("; or, if it is news of a known conversion, name its event, as {event}=sale")
+        }
+        None => String::new(),
     };
-    let or = event.map(or).unwrap_or_default();
     let send = || format!("send the click ID that the landing URL carried, as {name}{or}");
     let hint = match (foreign, order) {
         (Some(theirs), _) => {

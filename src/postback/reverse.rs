@@ -62,6 +62,10 @@ impl Postbacks {
             HistoryEntry::new(status, received.now_ms, verdict.said_ms(), earned, NEGATIVE_EVENT);
         let flags = verdict.flags | verdict.flags_of_click(has_click);
         let mut event = record(verdict, received, flags, false, &[step]);
+        // Its amounts are of what it takes back; that of its own event is for what is earned.
+        if let Some((at, _)) = taken_back.first() {
+            event.currency = records[*at].currency;
+        }
         let reversed: Vec<_> = taken_back.iter().map(|(at, _)| stored[*at].id.to_text()).collect();
         let reversed: Vec<_> = reversed.iter().map(|id| id.as_str()).collect();
         let reversed = reversed.join(",");

@@ -65,20 +65,32 @@ impl Health {
     /// Says how much space is free, and how much of it is the reserve.
     pub fn set_free_space(&self, free: u64, reserve: u64) {
         let low = free < reserve.saturating_mul(RESERVES_BESIDE_STRANGERS);
-        if self.disk_low.swap(low, Ordering::Relaxed) != low {
+        let was_low = self.disk_low.swap(low, Ordering::Relaxed);
+        if low && !was_low {
             tracing::warn!(
-                low,
-                "free disk space crossed twice the reserve, above which clicks are recorded"
+                free,
+                reserve,
+                "free disk space is below twice the reserve: clicks are redirected and not recorded"
             );
+        } else if was_low && !low {
+            tracing::info!(free, reserve, "there is disk space for clicks again");
         }
-        self.set_disk_full(free < reserve);
+        let full = free < reserve;
+        let was_full = self.disk_full.swap(full, Ordering::Relaxed);
+        if full && !was_full {
+            tracing::error!(
+                free,
+                reserve,
+                "free disk space is below the reserve: postbacks are refused with 503"
+            );
+        } else if was_full && !full {
+            tracing::info!(free, reserve, "there is disk space for postbacks again");
+        }
     }
 
     /// Says whether free space has fallen below the reserve.
     pub fn set_disk_full(&self, full: bool) {
-        if self.disk_full.swap(full, Ordering::Relaxed) != full {
-            tracing::warn!(full, "free disk space crossed the reserve");
-        }
+        self.disk_full.store(full, Ordering::Relaxed);
     }
 
     /// Whether free space is below the reserve.

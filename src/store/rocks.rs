@@ -78,7 +78,8 @@ impl RocksEngine {
         let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
         let rows_before_ms = Arc::new(AtomicU64::new(0));
         let families = options::column_families(&cache, &rows_before_ms);
-        let db = DB::open_cf_descriptors(&options::database(), path, families).map_err(failed)?;
+        let db =
+            DB::open_cf_descriptors(&options::database(), path, families).map_err(not_opened)?;
         // Only now: until it is open, another process may be at work in it.
         for table in Table::ALL {
             remove_if_there(&filed_rows(path, table))?;
@@ -450,6 +451,14 @@ fn remove_if_there(path: &Path) -> Result<(), EngineError> {
 
 fn unusable(path: &Path, error: std::io::Error) -> EngineError {
     EngineError(format!("cannot use {}: {error}", path.display()))
+}
+
+/// RocksDB's words for a lock that is taken say nothing of who may have it.
+fn not_opened(error: rocksdb::Error) -> EngineError {
+    let is_taken = error.as_ref().contains("lock file");
+    let hint =
+        if is_taken { "another process has it open, as a running server does: " } else { "" };
+    EngineError(format!("{hint}{error}"))
 }
 
 fn failed(error: rocksdb::Error) -> EngineError {

@@ -428,3 +428,16 @@ id = "pub-7"
         assert_eq!(server.api(&format!("totals?status=approved&txn_id={round}"))["payout"], "0.00");
     }
 }
+
+#[test]
+fn a_negative_events_amount_is_in_the_currency_of_what_it_takes_back() {
+    let catalog = CATALOG.replacen("currency = \"USD\"", "currency = \"EUR\"", 1);
+    let server = Setup::new().catalog(catalog).start();
+    sell(&server, "shoes", "event=sale&txn_id=T-1&amount=100");
+    let refund = acme(&server, "event=refund&txn_id=T-1&amount=25");
+    assert_eq!(refund.verdict(), (200, "accepted", ""));
+    let kept = &server.conversions("event=refund")[0];
+    assert_eq!(json!([kept["amount"], kept["currency"]]), json!(["25.00", "EUR"]));
+    let unknown = acme(&server, "event=refund&txn_id=T-2");
+    assert!(unknown.word("hint").contains("none of this advertiser's has this"), "{unknown:?}");
+}

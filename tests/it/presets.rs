@@ -436,7 +436,7 @@ fn the_advertisers_own_settings_go_on_top_of_the_preset() {
     let hint = "missing_click_id: send the click ID that the landing URL carried, as c, or, if it is news of a known conversion, name its event, as event=sale";
     check(&send(path, "subid={click}&tid=5"), 400, hint, told);
     let told = (Some("refused"), Some("bad_status"));
-    let hint = "bad_status: pending, approved or rejected, or a word that the catalog maps to one";
+    let hint = "bad_status: pending, approved or rejected, or a word that the catalog maps to one, reversed only of a conversion that is known";
     check(&send(path, "c={click}&tid=5&status=perhaps"), 400, hint, told);
     let posted = server.connect().post(path, "", format!("c={click}&tid=6").as_bytes());
     check(&posted.expect("an answer"), 200, "OK", (Some("accepted"), None));
@@ -553,7 +553,7 @@ fn a_name_of_another_dialect_is_refused_with_a_hint_that_names_the_dialect() {
     );
     check(
         "/postback/standard?transaction_id=A-1&event=sale",
-        "send the click ID that the landing URL carried, as click_id; if transaction_id was meant as the click ID, set preset = \"everflow\" or \"tune\" for the advertiser",
+        "send the click ID that the landing URL carried, as click_id; or, if it is news of a known conversion, none of this advertiser's has this transaction and event; if transaction_id was meant as the click ID, set preset = \"everflow\" or \"tune\" for the advertiser",
     );
     check(
         "/postback/standard?r={click}&e=sale",
