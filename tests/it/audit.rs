@@ -292,9 +292,7 @@ fn what_was_judged_again_is_summed_up_when_it_ends() {
     for apply in [false, true] {
         let body = json!({"from": "2020-01-01T00:00:00Z", "apply": apply}).to_string();
         let begun = ask(&server, OPS, "POST", "/api/v1/reprocess", &body);
-        assert_eq!(begun.status, 202, "{begun:?}");
-        let job = format!("jobs/{}", begun.json()["job_id"].as_str().expect("an ID"));
-        eventually("its end", || (server.api(&job)["status"] == "succeeded").then_some(()));
+        assert_eq!(server.ended(&begun)["status"], "succeeded");
     }
     let kept = entries(&server, "who=ops");
     let actions: Vec<_> = kept.iter().map(|entry| &entry["action"]).collect();

@@ -22,12 +22,7 @@ pub fn setup() -> Setup {
 
 /// Has a backup made by the API; returns the job when it has ended.
 pub fn back_up(server: &Server) -> Value {
-    let begun = server.post_api("backup", "", "");
-    assert_eq!(begun.status, 202, "{begun:?}");
-    let job = format!("jobs/{}", begun.json()["job_id"].as_str().expect("an ID"));
-    eventually("the end of the backup", || {
-        Some(server.api(&job)).filter(|job| job["status"] != "running")
-    })
+    server.ended(&server.post_api("backup", "", ""))
 }
 
 fn folder_of(job: &Value) -> PathBuf {

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::erase::ended;
 use crate::harness::{Ended, Server, Setup, run};
 use crate::inbound::{judged, log_of};
 
@@ -141,7 +140,7 @@ fn asked(server: &Server, call: &str) -> u16 {
     if let Some((job, body)) = call.split_once(' ') {
         let answer = server.post_api(job, "application/json", body);
         if answer.status == 202 {
-            ended(server, answer.json()["job_id"].as_str().expect("an ID"));
+            server.ended(&answer);
         }
         return answer.status;
     }

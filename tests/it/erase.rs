@@ -92,25 +92,11 @@ pub fn janes_click(server: &Server) -> String {
 
 /// Begins a job and waits for its end.
 pub fn erase(server: &Server, body: &Value) -> Value {
-    let begun = server.post_api("erase", "application/json", &body.to_string());
-    assert_eq!(begun.status, 202, "{begun:?}");
-    let id = begun.json()["job_id"].as_str().expect("an ID").to_owned();
-    let job = ended(server, &id);
-    assert_eq!(job["status"], "succeeded", "{job}");
-    job["result"].clone()
-}
-
-pub fn ended(server: &Server, id: &str) -> Value {
-    eventually("the end of the job", || {
-        let job = server.api(&format!("jobs/{id}"));
-        (job["status"] != "running").then_some(job)
-    })
+    server.work("erase", body)
 }
 
 pub fn assert_sound(server: &Server) {
-    let begun = server.post_api("verify", "", "");
-    assert_eq!(begun.status, 202, "{begun:?}");
-    let job = ended(server, begun.json()["job_id"].as_str().expect("an ID"));
+    let job = server.ended(&server.post_api("verify", "", ""));
     assert_eq!(job["result"]["broken"], json!([]), "{job}");
 }
 
@@ -427,8 +413,7 @@ fn copies_of_the_store_that_a_kill_has_left_keep_nothing_of_what_was_erased() {
     assert_eq!(left(), [&copies[2], &copies[3]]);
     let body = json!({"click_id": click}).to_string();
     let fails = || {
-        let begun = server.post_api("erase", "application/json", &body);
-        let job = ended(&server, begun.json()["job_id"].as_str().expect("an ID"));
+        let job = server.ended(&server.post_api("erase", "application/json", &body));
         assert_eq!(job["status"], "failed", "{job}");
         assert_eq!(left(), [&copies[2], &copies[3]]);
         server.api(&format!("clicks/{click}"))["flags"] == json!(["erased"])
@@ -457,8 +442,7 @@ fn others_have_their_turn_between_erasures_that_a_start_takes_up() {
     server.start_again();
     for click in &clicks {
         let body = json!({"click_id": click}).to_string();
-        let begun = server.post_api("erase", "application/json", &body);
-        let job = ended(&server, begun.json()["job_id"].as_str().expect("an ID"));
+        let job = server.ended(&server.post_api("erase", "application/json", &body));
         assert_eq!(job["status"], "failed", "{job}");
     }
     server.stop();
@@ -467,12 +451,13 @@ fn others_have_their_turn_between_erasures_that_a_start_takes_up() {
     eventually("the first of them", || first_job(&server));
     let begun = eventually("a turn", || {
         let begun = server.post_api("verify", "", "");
-        (begun.status == 202).then(|| begun.json())
+        (begun.status == 202).then_some(begun)
     });
-    let number = begun["job_id"].as_str().and_then(|id| id.split_once('-'));
+    let id = begun.json()["job_id"].clone();
+    let number = id.as_str().and_then(|id| id.split_once('-'));
     let before: usize = number.and_then(|(_, number)| number.parse().ok()).expect("a number");
     assert!(before <= 3, "{before} jobs were begun before");
-    ended(&server, begun["job_id"].as_str().expect("an ID"));
+    server.ended(&begun);
 }
 
 #[test]

@@ -11,9 +11,7 @@ use postbackd::store::schema::Table;
 use postbackd::store::{RocksEngine, database_folder};
 use serde_json::{Value, json};
 
-use crate::erase::{
-    PERSON, accepted, assert_sound, casino, ended, erase, found, janes_click, server,
-};
+use crate::erase::{PERSON, accepted, assert_sound, casino, erase, found, janes_click, server};
 use crate::harness::{Server, Setup, eventually};
 
 fn items(server: &Server, filter: &str) -> Vec<Value> {
@@ -293,7 +291,7 @@ fn what_was_blanked_before_an_erasure_was_cut_short_is_written_out_by_the_next()
             let begun = server.post_api("erase", "application/json", &body.to_string());
             (begun.status == 202).then_some(begun)
         });
-        let job = ended(&server, begun.json()["job_id"].as_str().expect("an ID"));
+        let job = server.ended(&begun);
         assert_eq!(job["status"], "failed", "a backup seems to be under way: {job}");
         assert_eq!(items(&server, "")[0]["erased"], json!(true), "{round}");
         assert!(!found(&data, &[customer]).is_empty(), "{round}");
@@ -368,10 +366,8 @@ fn a_damaged_page_hides_no_other_and_keeps_nobody_from_being_erased() {
         let postbacks = entries.filter(|entry| entry["kind"] == json!("postback")).count();
         assert_eq!((postbacks, &trace["damaged"]), (2, &json!(damaged)), "{id}: {trace}");
     }
-    let judged = json!({"from": "2020-01-01T00:00:00Z"}).to_string();
-    let begun = server.post_api("reprocess", "application/json", &judged);
-    let job = ended(&server, begun.json()["job_id"].as_str().expect("an ID"));
-    assert_eq!(job["result"]["damaged"], 2, "{job}");
+    let judged = server.work("reprocess", &json!({"from": "2020-01-01T00:00:00Z"}));
+    assert_eq!(judged["damaged"], 2, "{judged}");
 
     let done = erase(&server, &json!({"advertiser": "casino", "customer_id": "Jw85xCzQoh"}));
     assert_eq!((&done["clicks"], &done["conversions"]), (&json!(1), &json!(3)), "{done}");

@@ -83,15 +83,7 @@ fn params(row: &Value) -> Vec<(&str, &str)> {
 }
 
 fn reprocess(server: &Server, asked: &Value) -> Value {
-    let begun = server.post_api("reprocess", "application/json", &asked.to_string());
-    assert_eq!(begun.status, 202, "{begun:?}");
-    let job = format!("jobs/{}", begun.json()["job_id"].as_str().expect("an ID"));
-    let ended = eventually("the job's end", || {
-        let job = server.api(&job);
-        (job["status"] != "running").then_some(job)
-    });
-    assert_eq!(ended["status"], "succeeded", "{ended}");
-    ended["result"].clone()
+    server.work("reprocess", asked)
 }
 
 const ALL_TIME: &str = "2020-01-01T00:00:00Z";
@@ -186,12 +178,7 @@ fn each_postback_is_written_down_with_what_came_of_it() {
 
 /// Stops the server and verifies its store, which must be sound.
 pub fn verify_at(server: &Server) -> String {
-    let job = server.post_api("verify", "", "");
-    let job = format!("jobs/{}", job.json()["job_id"].as_str().expect("an ID"));
-    let ended = eventually("the job's end", || {
-        let job = server.api(&job);
-        (job["status"] != "running").then_some(job)
-    });
+    let ended = server.ended(&server.post_api("verify", "", ""));
     assert_eq!(ended["result"]["broken"], json!([]), "{ended}");
     let checked = ended["result"]["checked"].as_object().expect("counts").iter();
     checked.map(|(what, count)| format!("{what} {count}\n")).collect()

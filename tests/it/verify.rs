@@ -21,10 +21,9 @@ use postbackd::store::records::{
 use postbackd::store::schema::Table;
 use postbackd::store::ticket::{Outcome, Ticket};
 use postbackd::store::{AuditEntry, RocksEngine, Store, Unobserved, database_folder};
-use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Connection, Ended, PATIENCE, Server, eventually, run};
+use crate::harness::{Ended, PATIENCE, Server, eventually, run};
 
 pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Some day at noon.
@@ -665,13 +664,6 @@ fn a_store_of_an_earlier_format_gets_its_postings_at_its_first_start() {
     assert!(ended.out.contains("ledger_postings 5, ledger_seals 3"), "{}", ended.out);
 }
 
-fn post_verify(server: &Server) -> (u16, Value) {
-    let mut admin = Connection::open(server.admin);
-    let headers = "Authorization: Bearer an-admin-token-for-tests\r\nConnection: close\r\n";
-    let answer = admin.send_body("POST", "/api/v1/verify", headers, b"").expect("an answer");
-    (answer.status, answer.json())
-}
-
 #[test]
 fn a_running_server_verifies_itself_beside_its_work() {
     let server = Server::start();
@@ -681,13 +673,9 @@ fn a_running_server_verifies_itself_beside_its_work() {
         assert_eq!(answer.verdict(), (200, "accepted", ""));
     }
     let verified = || {
-        let (status, job) = post_verify(&server);
-        assert_eq!((status, &job["kind"]), (202, &"verify".into()));
-        let id = job["job_id"].as_str().expect("an ID").to_owned();
-        let done = eventually("the end of the job", || {
-            let job = server.api(&format!("jobs/{id}"));
-            (job["status"] != "running").then_some(job)
-        });
+        let begun = server.post_api("verify", "", "");
+        assert_eq!(begun.json()["kind"], "verify");
+        let done = server.ended(&begun);
         assert_eq!(done["status"], "succeeded", "{done}");
         assert_eq!(done["result"]["broken"], serde_json::json!([]), "{done}");
         done["result"]["checked"]["conversions"].as_u64().expect("a number")

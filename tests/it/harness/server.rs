@@ -442,6 +442,23 @@ impl Server {
         admin.send_body(method, &target, &headers, body.as_bytes()).expect("an answer")
     }
 
+    /// The job that an answer says is begun, when it has ended.
+    pub fn ended(&self, begun: &Response) -> Value {
+        assert_eq!(begun.status, 202, "{begun:?}");
+        let job = format!("jobs/{}", begun.json()["job_id"].as_str().expect("an ID"));
+        eventually("the end of the job", || {
+            Some(self.api(&job)).filter(|job| job["status"] != "running")
+        })
+    }
+
+    /// The result of a job.
+    pub fn work(&self, call: &str, body: &Value) -> Value {
+        let begun = self.post_api(call, "application/json", &body.to_string());
+        let job = self.ended(&begun);
+        assert_eq!(job["status"], "succeeded", "{job}");
+        job["result"].clone()
+    }
+
     /// A successful call of the admin API.
     pub fn api(&self, call: &str) -> Value {
         let answer = self.admin(&format!("/api/v1/{call}"));
