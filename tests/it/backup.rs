@@ -144,12 +144,10 @@ fn the_command_asks_the_server_or_copies_a_store_that_is_not_served() {
             server.start_again();
         }
     }
-    server.write("token", "an-admin-token-for-tests\n");
-    let url = format!("http://{}", server.admin);
     // Whose token is given is not asked by another.
     let own = ["backup", "--config", "postbackd.toml", "--token-file", "token"];
     assert_eq!(run(&server.path("."), &own).code, Some(2));
-    let ended = run(&server.path("."), &["backup", "--admin", &url, "--token-file", "token"]);
+    let ended = server.command(&["backup"]);
     assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
     let metrics = server.admin_open("/metrics");
     assert!(metrics.text().contains("postbackd_backups_total{result=\"succeeded\"} 2"));

@@ -141,12 +141,7 @@ pub fn insist(public: std::net::SocketAddr, target: &str) {
 fn a_cap_that_comes_later_counts_what_was_before() {
     let server = server(SALE);
     all_accepted(&server, &sales(&server, "pub-7", "A", 7));
-    let reload = |text: &str| {
-        let version = server.catalog_version();
-        server.write_catalog(&catalog(text));
-        server.signal("HUP");
-        eventually("the reload", || (server.catalog_version() != version).then_some(()));
-    };
+    let reload = |text: &str| server.reload_catalog(&catalog(text));
     reload(&format!("{SALE}{TEN}"));
     all_accepted(&server, &sales(&server, "pub-7", "B", AT_ONCE));
     assert_eq!(paid(&server), 10);
@@ -237,11 +232,8 @@ fn check_fallback(period: &str) {
     server.start_again();
     becomes(&server, &json!("capped_offer"));
     for (count, expected) in [("3", Value::Null), ("1", json!("capped_offer"))] {
-        let version = server.catalog_version();
         let other = redirecting.replace("count = 2", &format!("count = {count}"));
-        server.write_catalog(&catalog(&format!("{SALE}{other}")));
-        server.signal("HUP");
-        eventually("the reload", || (server.catalog_version() != version).then_some(()));
+        server.reload_catalog(&catalog(&format!("{SALE}{other}")));
         becomes(&server, &expected);
     }
     all_accepted(&server, &second[1..]);

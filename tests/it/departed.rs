@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Ended, Server, Setup, run};
+use crate::harness::{Ended, Server, Setup};
 use crate::inbound::{judged, log_of};
 
 /// An offer of the advertiser `acme` with these events, and of all advertisers the affiliates.
@@ -197,8 +197,6 @@ fn who_was_never_in_the_catalog_is_not_found_and_who_has_left_it_is() {
     assert_eq!(server.api("reports?advertiser=acme")["totals"][0]["payout"], "6.00");
     assert_eq!(server.api("inbound?advertiser=acme")["items"][0]["result"], "accepted");
 
-    server.write("token", "an-admin-token-for-tests\n");
-    let url = format!("http://{}", server.admin);
     for command in [
         &["erase", "--customer", "acne", "K-1", "--dry-run"][..],
         &["reprocess", "--from", "2020-01-01", "--advertiser", "acne"],
@@ -206,8 +204,7 @@ fn who_was_never_in_the_catalog_is_not_found_and_who_has_left_it_is() {
         &["inbound", "--advertiser", "acne"],
         &["report", "--advertiser", "acne"],
     ] {
-        let access = ["--admin", &url, "--token-file", "token"];
-        let Ended { code, err, .. } = run(&server.path("."), &[command, &access].concat());
+        let Ended { code, err, .. } = server.command(command);
         assert_eq!(code, Some(1), "{command:?}: {err}");
         assert!(err.contains("404: not_found: there was never a"), "{err}");
     }

@@ -7,7 +7,7 @@ use postbackd::limits::BATCH_COMMITS_POSTBACKS_MAX;
 use serde_json::{Value, json};
 
 use crate::faults::click_until;
-use crate::harness::{Answer, CATALOG, Fault, Server, Setup, eventually, run};
+use crate::harness::{Answer, CATALOG, Fault, Server, Setup, eventually};
 use crate::once::at_once;
 
 const BROWSER: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0 Safari/537.36\r\n";
@@ -539,10 +539,7 @@ fn the_report_says_what_a_recount_of_all_conversions_says() {
 
 /// The command's table has the same numbers.
 fn check_command(server: &Server, expected: &Recount) {
-    server.write("token", "an-admin-token-for-tests\n");
-    let (url, folder) = (format!("http://{}", server.admin), server.path("."));
-    let asked = ["fraud", "--from", "2020-01-01", "--offer", "strict", "--admin", &url];
-    let ended = run(&folder, &[&asked[..], &["--token-file", "token"]].concat());
+    let ended = server.command(&["fraud", "--from", "2020-01-01", "--offer", "strict"]);
     assert_eq!(ended.code, Some(0), "{}", ended.said());
     let text = ended.out;
     for ((rule, offer, currency, outcome), (count, revenue, payout)) in expected {
@@ -556,6 +553,5 @@ fn check_command(server: &Server, expected: &Recount) {
         let line = text.lines().find(|line| line.split_whitespace().eq(cells));
         assert!(line.is_some(), "no line {cells:?} in\n{text}");
     }
-    let wrong = run(&folder, &["fraud", "--admin", "http://127.0.0.1:1", "--from", "today"]);
-    assert_eq!(wrong.code, Some(2));
+    assert_eq!(server.command(&["fraud", "--from", "today"]).code, Some(2));
 }

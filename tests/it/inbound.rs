@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server, Setup, eventually, let_the_clock_move_on, run};
+use crate::harness::{Answer, Server, Setup, eventually, let_the_clock_move_on};
 
 const TOML: &str = "application/toml";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -728,12 +728,8 @@ fn the_command_line_traces_lists_and_judges_again() {
     server.postback(&format!("click_id={click}&event=lead&txn_id=T-1"));
     log_of(&server, "", 1);
     put(&server, &["lead"]);
-    server.write("token", "an-admin-token-for-tests");
-    let admin = format!("http://{}", server.admin);
     let command = |arguments: &[&str]| {
-        let folder = server.path("");
-        let all = [arguments, &["--admin", &admin, "--token-file", "token"]].concat();
-        let ended = run(&folder, &all);
+        let ended = server.command(arguments);
         assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{arguments:?}: {}", ended.out);
         ended.out
     };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Server, eventually};
+use crate::harness::{CATALOG, Server};
 
 const SHARES: &str = r#"
 [[offers]]
@@ -37,12 +37,7 @@ fn server() -> Server {
 }
 
 fn load(server: &Server, shares: &str) {
-    let version = server.api("catalog/versions")["in_force"].clone();
-    server.write_catalog(&format!("{CATALOG}{shares}"));
-    server.signal("HUP");
-    eventually("the reload", || {
-        (server.api("catalog/versions")["in_force"] != version).then_some(())
-    });
+    server.reload_catalog(&format!("{CATALOG}{shares}"));
 }
 
 /// What is kept of an accepted postback of this affiliate's click: payout, revenue, flags.

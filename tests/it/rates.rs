@@ -39,12 +39,7 @@ pub fn with_shares(server: Server) -> Server {
 }
 
 fn load(server: &Server, shares: &str) {
-    let version = server.api("catalog/versions")["in_force"].clone();
-    server.write_catalog(&format!("{CATALOG}{shares}"));
-    server.signal("HUP");
-    eventually("the reload", || {
-        (server.api("catalog/versions")["in_force"] != version).then_some(())
-    });
+    server.reload_catalog(&format!("{CATALOG}{shares}"));
 }
 
 pub fn today() -> String {

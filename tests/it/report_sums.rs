@@ -295,12 +295,7 @@ fn refused_postbacks_and_lost_clicks_are_told_by_reason() {
     server.start_again();
     let kept = rows(&server, "group_by=&offer=spring");
     assert_eq!(kept, [" postback illegal_transition 1", " postback unknown_event 2"]);
-    server.write("token", "an-admin-token-for-tests\n");
-    let url = format!("http://{}", server.admin);
-    let report = |arguments: &[&str]| {
-        let command = ["report", "--admin", &url, "--token-file", "token"];
-        run(&server.path("."), &[&command[..], arguments].concat())
-    };
+    let report = |arguments: &[&str]| server.command(&[&["report"], arguments].concat());
     let told = report(&["--group-by", "offer", "--refusals"]);
     assert_eq!((told.code, &*told.err), (Some(0), ""));
     assert!(told.out.starts_with("offer,what,reason,count\n,postback,"), "{}", told.out);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Connection, Server, Setup, run};
+use crate::harness::{CATALOG, Connection, Server, Setup};
 use crate::once::at_once;
 
 const OFFERS: &str = r#"
@@ -456,7 +456,6 @@ fn the_command_line_sends_a_file_of_statuses() {
     let server = setup().start();
     let click = server.click("offer=deals&aff=pub-7");
     check_all(&server, &click, &[("event=lead&txn_id=A", "accepted pending")]);
-    server.write("token", "an-admin-token-for-tests\n");
     let line = |txn_id: &str| {
         format!(
             "{{\"advertiser\":\"acme\",\"event\":\"lead\",\"txn_id\":\"{txn_id}\",\
@@ -465,10 +464,8 @@ fn the_command_line_sends_a_file_of_statuses() {
     };
     server.write("good.ndjson", &line("A"));
     server.write("bad.ndjson", &line("B"));
-    let url = format!("http://{}", server.admin);
     let run = |file: &str| {
-        let arguments = ["conversions", "status", file, "--admin", &url, "--token-file", "token"];
-        let ended = run(&server.path("."), &arguments);
+        let ended = server.command(&["conversions", "status", file]);
         (ended.code, ended.out)
     };
     let (code, out) = run("good.ndjson");

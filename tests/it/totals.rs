@@ -67,10 +67,7 @@ fn of(kept: &[Value], payout: &str, reason: &str) -> usize {
 }
 
 fn reload(server: &Server, text: &str) {
-    let version = server.catalog_version();
-    server.write_catalog(&catalog(text));
-    server.signal("HUP");
-    eventually("the reload", || (server.catalog_version() != version).then_some(()));
+    server.reload_catalog(&catalog(text));
 }
 
 fn check_sound(server: &mut Server) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server, eventually, let_the_clock_move_on, run};
+use crate::harness::{Answer, Server, eventually, let_the_clock_move_on};
 use crate::inbound::log;
 use crate::rates::{TODAY, put, today};
 
@@ -107,11 +107,8 @@ fn what_was_refused_without_a_click_is_found_by_what_it_names() {
     let message = nothing.json()["error"]["message"].to_string();
     assert!(nothing.status == 404 && message.contains("/api/v1/inbound"), "{message}");
 
-    server.write("token", "an-admin-token-for-tests");
-    let admin = format!("http://{}", server.admin);
     let command = |arguments: &[&str]| {
-        let all = [arguments, &["--admin", &admin, "--token-file", "token"]].concat();
-        let ended = run(&server.path(""), &all);
+        let ended = server.command(arguments);
         assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{arguments:?}: {}", ended.out);
         ended.out
     };

@@ -696,9 +696,7 @@ fn a_running_server_verifies_itself_beside_its_work() {
     assert!(!server.path("data/verify").exists(), "the copy was left behind");
     assert_eq!(server.admin("/api/v1/jobs/1-99").status, 404);
 
-    server.write("token", "an-admin-token-for-tests\n");
-    let url = format!("http://{}", server.admin);
-    let ended = run(&server.path("."), &["verify", "--admin", &url, "--token-file", "token"]);
+    let ended = server.command(&["verify"]);
     assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{}", ended.out);
     assert!(ended.out.ends_with("sound\n"), "{}", ended.out);
 }

@@ -11,7 +11,7 @@ use postbackd::config::Config;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Connection, Disk, Response, binary, eventually};
+use super::{Connection, Disk, Ended, Response, binary, eventually, run};
 
 /// How many commits a fresh server makes by itself, at least.
 const OWN_COMMITS: f64 = 6.0;
@@ -323,6 +323,22 @@ impl Server {
             self.child = None;
         }
         ended
+    }
+
+    /// Brings another catalog into force.
+    pub fn reload_catalog(&self, text: &str) {
+        let version = self.catalog_version();
+        self.write_catalog(text);
+        self.signal("HUP");
+        eventually("the reload", || (self.catalog_version() != version).then_some(()));
+    }
+
+    /// Runs a command that asks this server.
+    pub fn command(&self, arguments: &[&str]) -> Ended {
+        self.write("token", TOKEN);
+        let url = format!("http://{}", self.admin);
+        let access = ["--admin", &url, "--token-file", "token"];
+        run(&self.path("."), &[arguments, &access].concat())
     }
 
     /// Has all memtables written out as tables, in the background; false if it is at it already,
