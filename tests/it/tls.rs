@@ -462,7 +462,7 @@ fn the_admin_listener_speaks_tls_and_http_2_and_the_command_line_trusts_whom_it_
 #[test]
 fn nothing_that_is_sent_by_frames_is_ever_logged() {
     let authority = Authority::new();
-    let server = authority.setup("server").key("log.level", "trace").start();
+    let mut server = authority.setup("server").key("log.level", "trace").start();
     let client = authority.client(&["h2"]);
     let request =
         |target| frame(HEADERS, END_STREAM | END_HEADERS, 1, &request_headers("GET", target));
@@ -480,6 +480,8 @@ fn nothing_that_is_sent_by_frames_is_ever_logged() {
         let is_answer = |raw: &mut RawHttp2| raw.receive().map_or(true, |it| it.0 == PING);
         while !is_answer(&mut raw) {}
     }
+    // Its last lines are in the log with its end.
+    assert_eq!(server.stop().code(), Some(0));
     let log = server.log();
     assert!(log.contains("serving"), "it logs: {log}");
     let is_foreign =
