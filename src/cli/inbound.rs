@@ -65,7 +65,7 @@ pub struct ReprocessArguments {
     /// Only those refused for this reason.
     #[arg(long, value_name = "WORD")]
     reason: Option<String>,
-    /// For real; without it, the command says what would come of them.
+    /// For real; without it, the command says what would come of them, caps and tiers aside.
     #[arg(long)]
     apply: bool,
 }
@@ -132,7 +132,7 @@ pub fn reprocess(arguments: &ReprocessArguments) -> Result<u8, Ended> {
         asked["cursor"] = result["next_cursor"].clone();
     }
     if !arguments.apply {
-        say!("nothing was changed; --apply does it");
+        say!("nothing was changed, and caps and tiers were not looked at; --apply does it");
     }
     Ok(if is_whole { EXIT_OK } else { EXIT_FAILED })
 }
