@@ -155,6 +155,36 @@ fn standard() {
 }
 
 #[test]
+fn a_second_order_of_a_click_counts_by_every_sample_url() {
+    let server = start();
+    let page = include_str!("../../docs/presets.md");
+    let samples = page.lines().filter_map(|line| line.strip_prefix("https://track.example"));
+    let samples: Vec<_> = samples.collect();
+    assert_eq!(samples.len(), Preset::ALL.len());
+    for (preset, sample) in Preset::ALL.iter().map(ToString::to_string).zip(samples) {
+        let click = click(&server, &preset);
+        for order in ["A-1", "A-2"] {
+            let value = |name| match name {
+                "click_id" | "clickid" | "subid" | "transaction_id" | "reqid" => &click,
+                "order" | "txid" | "tid" => order,
+                "event" | "event_id" | "goal" | "goal_id" => "sale",
+                "status" => "approved",
+                _ => "1",
+            };
+            // Between braces, or number signs, is a name.
+            let pieces = sample.split(['{', '}', '#']).enumerate();
+            let filled = pieces.map(|(at, text)| if at % 2 == 1 { value(text) } else { text });
+            let target = filled.collect::<String>().replace("/acme?", &format!("/{preset}?"));
+            let answer = server.get(&target);
+            assert_eq!(answer.status, 200, "{target}: {answer:?}");
+        }
+        let kept = server.conversions(&format!("offer={preset}"));
+        let orders: Vec<_> = kept.iter().map(|kept| text(kept, "txn_id")).collect();
+        assert_eq!(orders, ["A-1", "A-2"], "{preset}");
+    }
+}
+
+#[test]
 fn voluum() {
     let server = start();
     let target =
