@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::out::{Ended, put, read};
+use super::out::{Ended, failed, put, read};
 use super::server::ServerArguments;
 use super::{EXIT_FAILED, EXIT_OK};
 use crate::admin::Call;
@@ -28,6 +28,9 @@ pub fn status(arguments: &StatusArguments) -> Result<u8, Ended> {
     let call = Call { content: Some((kind, &text)), post: true, ..Call::default() };
     let lines = arguments.server.server()?.call("conversions/status", &call)?;
     put!("{lines}");
+    if lines.is_empty() {
+        return Err(failed(format!("{} has no line: no conversion was named", file.display())));
+    }
     let is_taken = |line: &str| {
         let said: Value = serde_json::from_str(line).unwrap_or_default();
         matches!(said["result"].as_str(), Some("updated" | "duplicate"))

@@ -474,4 +474,9 @@ fn the_command_line_sends_a_file_of_statuses() {
     assert!(code == Some(0) && out.contains("\"result\":\"duplicate\""), "{code:?} {out}");
     let (code, out) = run("bad.ndjson");
     assert!(code == Some(1) && out.contains("unknown_conversion"), "{code:?} {out}");
+    for (name, text) in [("empty.csv", ""), ("header.csv", "conversion_id,status\n")] {
+        server.write(name, text);
+        let (code, out) = run(name);
+        assert_eq!((code, &*out), (Some(1), ""), "a failed export is no success");
+    }
 }
