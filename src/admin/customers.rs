@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
-use super::affiliates::{self, Departed, Names};
+use super::affiliates::{self, Departed, Names, known_advertiser};
 use super::error::ApiError;
 use super::question::InPath;
 use super::server::AdminState;
@@ -39,6 +39,7 @@ pub async fn customer(
     let limit = TRACE_CONVERSIONS_MAX;
     let conversions = state.store.conversions_of_customers([claim].into_iter(), limit).await?.rows;
     if binding.is_none() && conversions.is_empty() {
+        known_advertiser(&state, advertiser).await?;
         return Err(unknown());
     }
     let bound_ms = binding.map(|binding| binding.conversion.time_ms());

@@ -161,7 +161,13 @@ fn a_click_of_its_own_counts_and_the_binding_stays() {
     assert_eq!(said, [Some(&*ann), Some("roulette"), Some("ann")]);
     assert_eq!(binding["until"], Value::Null);
     assert_eq!(binding["conversions"].as_array().map(Vec::len), Some(3), "{binding}");
-    assert_eq!(server.admin("/api/v1/customers/casino/c2").status, 404);
+    let told = |path: &str| {
+        let answer = server.admin(&format!("/api/v1/customers/{path}"));
+        (answer.status, answer.json()["error"]["message"].as_str().map(str::to_owned))
+    };
+    let message = |text: &str| (404, Some(text.to_owned()));
+    assert_eq!(told("casino/c2"), message("the advertiser has no such customer"));
+    assert_eq!(told("casinoo/c1"), message("there was never an advertiser with this ID"));
     let trace = server.api("trace/c1");
     let entries = trace["entries"].as_array().expect("entries").iter();
     let kept =
