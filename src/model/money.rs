@@ -62,6 +62,9 @@ pub enum MoneyError {
     /// Anything but digits, one point between digits, and a minus in front.
     #[error("not a decimal amount such as \"15.00\"")]
     Malformed,
+    /// Of a rate: nothing, or less.
+    #[error("not above zero")]
+    NotAboveZero,
     /// More digits after the point than are kept, zeros included: it is refused, never rounded.
     #[error("more than {0} decimals")]
     TooManyDecimals(usize),

@@ -33,7 +33,7 @@ impl Rate {
     /// When the text has another form, too many decimals, or too large or too small a value.
     pub fn parse(text: &str) -> Result<Self, MoneyError> {
         let billionths = scaled(text, DECIMALS_MAX)?;
-        u64::try_from(billionths).ok().and_then(Self::new).ok_or(MoneyError::Malformed)
+        u64::try_from(billionths).ok().and_then(Self::new).ok_or(MoneyError::NotAboveZero)
     }
 }
 

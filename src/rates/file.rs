@@ -124,9 +124,16 @@ fn day_of(text: &str) -> Result<Day, Complaint> {
 }
 
 fn pair(code: &str, text: &str) -> Result<(Currency, Rate), Complaint> {
-    let rate = Rate::parse(text).map_err(|error| Complaint::new(format!("{text:?} is {error}")))?;
-    let currency = Currency::parse(code);
-    Ok((currency.map_err(|error| Complaint::new(format!("{code:?} is {error}")))?, rate))
+    let rate = rate(text)?;
+    Ok((currency(code)?, rate))
+}
+
+fn rate(text: &str) -> Result<Rate, Complaint> {
+    Rate::parse(text).map_err(|error| Complaint::new(format!("{text:?} is {error}")))
+}
+
+fn currency(code: &str) -> Result<Currency, Complaint> {
+    Currency::parse(code).map_err(|error| Complaint::new(format!("{code:?} is {error}")))
 }
 
 fn too_many() -> String {
@@ -137,22 +144,23 @@ fn too_many() -> String {
 /// value and `N/A` are no rate. Banks publish no rates of weekends and holidays: days without a
 /// line between two that have one get the rates of the day before them.
 fn read_table(text: &str, name: &str, base: Currency) -> Result<Days, Report> {
-    let mut reader = TableReader { report: Report::new(name), base, columns: Vec::new() };
+    let mut reader =
+        TableReader { report: Report::new(name), base, header: 1, columns: Vec::new() };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()).peekable();
     let mut days = Days::new();
     match lines.next() {
         Some((number, header)) => reader.header(number, header),
         None => reader.note(1, "", "is empty: begin it with a header such as Date,USD,JPY"),
+    }
+    if lines.peek().is_none() {
+        reader.note(1, "", "has no day");
     }
     for (number, line) in lines {
         let Some((day, rates)) = reader.line(number, line) else { continue };
         if days.insert(day, rates).is_some() {
             reader.note(number, "", format!("{day} has an earlier line"));
         }
-    }
-    if days.is_empty() {
-        reader.note(1, "", "has no day");
     }
     fill_gaps(&mut days);
     if days.len() > RATE_DAYS_MAX {
@@ -164,23 +172,46 @@ fn read_table(text: &str, name: &str, base: Currency) -> Result<Days, Report> {
 struct TableReader<'t> {
     report: Report,
     base: Currency,
-    /// The codes of the header, after the date's.
-    columns: Vec<&'t str>,
+    /// The header's line.
+    header: usize,
+    /// What follows the header's date.
+    columns: Vec<Column<'t>>,
+}
+
+struct Column<'t> {
+    code: &'t str,
+    /// Whether it was noted that the code is of no currency, which is a mistake once it has a rate.
+    is_noted: bool,
 }
 
 impl<'t> TableReader<'t> {
     fn header(&mut self, number: usize, line: &'t str) {
+        self.header = number;
         let mut cells = cells(line);
         if !cells.next().is_some_and(|first| first.eq_ignore_ascii_case("date")) {
             self.note(number, "", "is no header such as Date,USD,JPY, separated by commas");
         }
         for code in cells {
-            let is_same = |other: &&str| other.eq_ignore_ascii_case(code);
+            let is_same = |other: &Column<'_>| other.code.eq_ignore_ascii_case(code);
             if !code.is_empty() && self.columns.iter().any(is_same) {
                 self.note(number, code, "has an earlier column");
             }
-            self.columns.push(code);
+            self.columns.push(Column { code, is_noted: false });
         }
+    }
+
+    /// A column's currency; that it has none is noted once, where its code is.
+    fn currency(&mut self, place: usize) -> Option<Currency> {
+        let column = self.columns.get_mut(place)?;
+        let code = column.code;
+        let complaint = match currency(code) {
+            Ok(currency) => return Some(currency),
+            Err(complaint) => complaint.to_string(),
+        };
+        if !std::mem::replace(&mut column.is_noted, true) {
+            self.note(self.header, code, complaint);
+        }
+        None
     }
 
     fn line(&mut self, number: usize, line: &str) -> Option<(Day, DayRates)> {
@@ -190,16 +221,16 @@ impl<'t> TableReader<'t> {
         let (mut rates, mut sound, mut count) = (Vec::new(), true, 0);
         for (place, text) in cells.enumerate() {
             count = place + 1;
-            let code = self.columns.get(place).copied().unwrap_or_default();
+            // What has no column is told below.
+            let Some(code) = self.columns.get(place).map(|column| column.code) else { continue };
             if text.is_empty() || text.eq_ignore_ascii_case("n/a") {
                 continue;
             }
-            match pair(code, text) {
-                Ok(pair) => rates.push(pair),
-                Err(complaint) => {
-                    self.note(number, code, complaint.to_string());
-                    sound = false;
-                }
+            let rate =
+                rate(text).map_err(|complaint| self.note(number, code, complaint.to_string()));
+            match (self.currency(place), rate) {
+                (Some(currency), Ok(rate)) => rates.push((currency, rate)),
+                _ => sound = false,
             }
         }
         if count != self.columns.len() {

@@ -98,16 +98,19 @@ fn every_mistake_of_a_table_is_named_and_nothing_of_it_counts() {
                 2026-11-23,1.08,-1,0.5,\n2026-11-22,1,1,,2\n2026-11-21,,,,1\n2026-11-21,,,,\n";
     insta::assert_snapshot!(table(text).expect_err("mistakes"), @r#"
     rates.csv:1: USD: has an earlier column
+    rates.csv:1: CYP: "CYP" is not an ISO 4217 currency code such as "USD"
     rates.csv:2: "24 November 2026" is not a date such as "2027-01-31"
     rates.csv:3: has 1 values for 4 currencies
-    rates.csv:4: USD: "-1" is not a decimal amount such as "15.00"
-    rates.csv:4: CYP: "CYP" is not an ISO 4217 currency code such as "USD"
+    rates.csv:4: USD: "-1" is not above zero
     rates.csv:5: EUR: EUR is the base, and worth 1 EUR
     rates.csv:7: 2026-11-21 has an earlier line
     "#);
     let twice = table("Date,USD,usd\n2026-11-24,1,2\n").expect_err("one currency, two columns");
     assert!(twice.contains("rates.csv:1: usd: has an earlier column"), "{twice}");
     assert!(table("Date;USD\n2026-11-24;1,08\n").expect_err("semicolons").contains("no header"));
+    let unknown = table("Date,USD,ABC\n2026-11-28,1.10,1\n2026-11-27,1.10,1\n");
+    let named = "rates.csv:1: ABC: \"ABC\" is not an ISO 4217 currency code such as \"USD\"\n";
+    assert_eq!(unknown.expect_err("no currency"), named, "once, and nothing else");
     assert!(table("").expect_err("empty").contains("is empty"));
     assert!(table("Date,USD\n").expect_err("no day").contains("has no day"));
 }

@@ -134,7 +134,7 @@ fn check_config_names_every_mistake_of_the_rates() {
     write("rates.toml", &yen(&[("2026-01-01", "100"), ("2026-01-02", "160")]));
     check(toml, 0, "rates: fine, 2 days, 2026-01-01 to 2026-01-02");
     write("rates.toml", &yen(&[("2026-01-01", "0")]));
-    check(toml, 2, "rates.toml:4: days[0].rates.JPY: \"0\" is not a decimal amount");
+    check(toml, 2, "rates.toml:4: days[0].rates.JPY: \"0\" is not above zero");
     let table = "rates = \"rates.csv\"\n";
     check(table, 2, "postbackd.toml:1: rates: does not say of which currency its rates are");
     write("rates.csv", "Date,USD\n2026-01-02,1.1,2\n");
