@@ -138,8 +138,15 @@ fn new(made: &Made, old: Option<(&String, Duration)>) -> Result<String, Ended> {
     }
     let secret = random()?;
     let (check, name, whose) = match &made.hmac {
-        Some(place) => ("hmac", place.clone(), "for the advertiser, and for the server to find at"),
-        None => ("tokens", hash_text(&secret), "for the advertiser; the server needs"),
+        Some(place) => {
+            let whose = format!(", and for the server: put it where that looks for it, {place}");
+            ("hmac", place.clone(), whose)
+        }
+        None => {
+            let name = hash_text(&secret);
+            let whose = format!("; the server needs {name}");
+            ("tokens", name, whose)
+        }
     };
     // Whole seconds: a file that people read.
     let now = Timestamp::from_second(Timestamp::now().as_second()).map_err(failed)?;
@@ -151,7 +158,7 @@ fn new(made: &Made, old: Option<(&String, Duration)>) -> Result<String, Ended> {
     }
     lines += &format!("    {{ secret = \"{name}\", from = \"{now}\", until = \"{until}\" }},\n");
     Ok(format!(
-        "# The secret, {whose} {name}. It is not shown again.\n{secret}\n\n# In auth of the advertiser:\n{check} = [\n{lines}]"
+        "# The secret, for the advertiser{whose}. It is not shown again.\n{secret}\n\n# In auth of the advertiser:\n{check} = [\n{lines}]"
     ))
 }
 
