@@ -132,7 +132,7 @@ impl ApiError {
 
     /// 409: nobody has said where backups go.
     pub fn no_backup_path() -> Self {
-        let message = "the configuration does not say where backups go: set backup.path";
+        let message = "the server was started without backup.path: set it and restart";
         Self::new(StatusCode::CONFLICT, "no_backup_path", message)
     }
 

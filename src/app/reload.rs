@@ -170,7 +170,7 @@ struct TokensChanged {
     details: Value,
 }
 
-/// Brings the tokens of the configuration as it is now into force; of what else it says nothing.
+/// Brings the tokens of the configuration as it is now into force; what else differs is only named.
 fn tokens_again(files: &Files) -> Option<TokensChanged> {
     let read = read_tokens(files);
     files.admin.metrics.file_refused("tokens", read.is_err());
@@ -189,6 +189,11 @@ fn tokens_again(files: &Files) -> Option<TokensChanged> {
 fn read_tokens(files: &Files) -> Result<Vec<crate::admin::KnownToken>, String> {
     let read = Config::read_file(files.file.as_deref());
     let (anew, _) = read.map_err(|error| error.to_string())?;
+    let differing = files.configured.differing(&anew);
+    if !differing.is_empty() {
+        let settings = differing.join(", ");
+        tracing::warn!(%settings, "the configuration has changes that take a restart");
+    }
     // Where the store is does not change with a signal.
     let config = Config { admin: anew.admin, ..files.configured.clone() };
     let fresh = tokens::of(&config).map_err(|error| error.to_string())?;

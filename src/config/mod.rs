@@ -1,6 +1,7 @@
 //! The configuration: one TOML file, every key overridable by an environment variable, every key
 //! with a default, every mistake reported at once. `docs/configuration.md` lists the keys.
 
+mod differing;
 mod file;
 mod load;
 mod secret;
@@ -74,7 +75,7 @@ pub struct RatesFile {
 }
 
 /// The public listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Address of the public listener. Default 127.0.0.1:8080: nothing is open by accident.
     pub listen: SocketAddr,
@@ -138,7 +139,7 @@ pub struct AdminToken {
 }
 
 /// The store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     /// The data folder. Default `data`.
     pub path: PathBuf,
@@ -156,7 +157,7 @@ pub struct Store {
 }
 
 /// Backups.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
     /// The folder of all backups, of this store alone; `None` (default): there are none.
     pub path: Option<PathBuf>,
@@ -169,7 +170,7 @@ pub struct Backup {
 }
 
 /// The claims kept in memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dedupe {
     /// Entries of one generation; two are kept. Default 1,750,000: 143 MB when
     /// both are full.
@@ -177,7 +178,7 @@ pub struct Dedupe {
 }
 
 /// How much is let in, beside the connections of `[server]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Clicks of one address; `None` (default): any number. Many visitors share one address.
     pub clicks_per_ip: Option<RateLimit>,
@@ -189,7 +190,7 @@ pub struct Limits {
 }
 
 /// What holds for the whole network.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
     /// Where days begin, an IANA name. Default UTC.
     pub time_zone: TimeZone,
@@ -200,7 +201,7 @@ pub struct Network {
 }
 
 /// How clicks are answered and kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Click {
     /// How long a redirect waits for the disk before it goes out anyway. Default 50 ms: a
     /// visitor does not notice it.
@@ -219,7 +220,7 @@ pub struct Click {
 }
 
 /// How postbacks are kept as received.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inbound {
     /// Bytes of refused ones and duplicates that are written down in a day, before compression.
     /// Default 2 GiB: some 80 a second, all day, and a month of it in 60 GiB at the worst.
@@ -229,14 +230,14 @@ pub struct Inbound {
 }
 
 /// What is kept of people.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Privacy {
     /// What is kept of a click whose visitor has not consented. Default keep.
     pub without_consent: WithoutConsent,
 }
 
 /// How long records are kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Clicks. Default 90 days.
     pub clicks: Duration,
@@ -249,7 +250,7 @@ pub struct Retention {
 }
 
 /// Log output.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// Default auto.
     pub format: LogFormat,

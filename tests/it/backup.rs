@@ -30,6 +30,30 @@ fn folder_of(job: &Value) -> PathBuf {
     job["result"]["folder"].as_str().expect("a folder").into()
 }
 
+#[test]
+fn a_place_for_backups_that_is_only_in_the_file_takes_a_restart_and_that_is_said() {
+    let server = Setup::new().start();
+    let name = "postbackd_admin_token_loads_total{result=\"applied\"}";
+    let reload = || {
+        let before = server.metric(name);
+        server.signal("HUP");
+        eventually("the reload", || (server.metric(name) > before).then_some(()));
+    };
+    let warning = "the configuration has changes that take a restart";
+    reload();
+    assert!(!server.log().contains(warning), "{}", server.log());
+    let config = std::fs::read_to_string(server.path("postbackd.toml")).expect("readable");
+    server.write("postbackd.toml", &(config + "\n[backup]\npath = \"backups\"\n"));
+    reload();
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains(warning)).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("[backup]") && !line.contains("[server]"), "{line}");
+    let refused = server.post_api("backup", "", "");
+    let said = &refused.json()["error"];
+    assert_eq!((refused.status, &said["code"]), (409, &Value::from("no_backup_path")));
+    assert_eq!(said["message"], "the server was started without backup.path: set it and restart");
+}
+
 /// The names of everything that is where backups go, in order.
 fn names(server: &Server) -> Vec<String> {
     let entries = std::fs::read_dir(server.path("backups")).into_iter().flatten();
