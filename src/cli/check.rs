@@ -5,23 +5,45 @@ use std::path::Path;
 use super::EXIT_OK;
 use super::catalog::document;
 use super::out::{Ended, failed, mistake, mistakes, say};
-use super::serve::load_config;
+use super::serve::{load_config, sound};
 use crate::catalog::NetworkDefaults;
-use crate::config::{Config, RatesFile, Tls};
+use crate::checked_toml::{Mistake, Severity};
+use crate::config::{Config, RatesFile, ReadError, Tls};
 use crate::rates::{self, FileError};
 use crate::time::Clock;
 use crate::tls::{Certificates, TlsError};
 
-/// Checks the configuration, and the catalog and the rates it names.
+/// Checks the configuration, and what it names: also where it has mistakes, as far as it can be
+/// read.
 pub fn config(file: Option<&Path>) -> Result<u8, Ended> {
-    let config = load_config(file)?;
-    say!("configuration: fine");
+    let (config, is_sound) = match Config::read_file(file) {
+        Err(ReadError::Mistakes { report, rest: Some(mut rest) }) => {
+            // By another currency or time zone than the network's it would have other mistakes.
+            let is_of_network = |mistake: &&Mistake| {
+                mistake.severity == Severity::Error && mistake.key.starts_with("network")
+            };
+            let ended = mistakes(&report);
+            if report.mistakes().iter().any(is_of_network) && rest.catalog.take().is_some() {
+                eprintln!("catalog: not checked before [network] is correct");
+            }
+            (*rest, Err(ended))
+        }
+        read => (sound(read)?, Ok(())),
+    };
+    if is_sound.is_ok() {
+        say!("configuration: fine");
+    }
     let listeners = [("public", &config.server.tls), ("admin", &config.admin.tls)];
     let tls = listeners.map(|(listener, tls)| tls.as_ref().map(|tls| check_tls(listener, tls)));
     let catalog = config.catalog.as_ref().map(|path| check_catalog(path, defaults(&config)));
     let rates = config.rates.as_ref().map(check_rates);
     // All are checked before the first failure counts.
-    tls.into_iter().chain([catalog, rates]).flatten().collect::<Result<(), _>>()?;
+    [Some(is_sound)]
+        .into_iter()
+        .chain(tls)
+        .chain([catalog, rates])
+        .flatten()
+        .collect::<Result<(), _>>()?;
     Ok(EXIT_OK)
 }
 

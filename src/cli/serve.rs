@@ -5,6 +5,7 @@ use std::path::Path;
 use super::out::{Ended, failed, mistake, mistakes};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_STORE_POISONED};
 use crate::app::{Server, ServerError, Signals, Stopped};
+use crate::checked_toml::Report;
 use crate::config::{Config, ReadError};
 use crate::telemetry;
 
@@ -53,12 +54,17 @@ fn give_up() {
 
 /// Loads the configuration. On failure prints the report and returns the exit code.
 pub fn load_config(file: Option<&Path>) -> Result<Config, Ended> {
-    match Config::read_file(file) {
+    sound(Config::read_file(file))
+}
+
+/// A configuration that was read, as [`load_config`].
+pub fn sound(read: Result<(Config, Report), ReadError>) -> Result<Config, Ended> {
+    match read {
         Ok((config, warnings)) => {
             eprint!("{warnings}");
             Ok(config)
         }
-        Err(ReadError::Mistakes(report)) => Err(mistakes(&report)),
+        Err(ReadError::Mistakes { report, .. }) => Err(mistakes(&report)),
         Err(error @ ReadError::NotText(_)) => Err(mistake(error)),
         Err(error @ ReadError::Unreadable { .. }) => Err(failed(error)),
     }

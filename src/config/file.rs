@@ -21,8 +21,13 @@ pub enum ReadError {
     #[error("the environment variable {0} is not UTF-8")]
     NotText(String),
     /// It has mistakes.
-    #[error("the configuration has mistakes:\n{0}")]
-    Mistakes(Report),
+    #[error("the configuration has mistakes:\n{report}")]
+    Mistakes {
+        /// All of them.
+        report: Report,
+        /// What could be read beside them, for whoever checks what it names; nothing to serve by.
+        rest: Option<Box<Config>>,
+    },
 }
 
 impl Config {
@@ -51,7 +56,12 @@ impl Config {
             }
         }
         let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
-        Self::load_below(folder, text.as_deref(), &name, env).map_err(ReadError::Mistakes)
+        let read = Self::read_below(folder, text.as_deref(), &name, env);
+        let (config, report) = read.map_err(|report| ReadError::Mistakes { report, rest: None })?;
+        if report.has_errors() {
+            return Err(ReadError::Mistakes { report, rest: Some(Box::new(config)) });
+        }
+        Ok((config, report))
     }
 
     /// Relative paths start at a folder.

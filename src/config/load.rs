@@ -55,6 +55,18 @@ impl Config {
         file_name: &str,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(Self, Report), Report> {
+        let (config, report) = Self::read_below(folder, text, file_name, env)?;
+        if report.has_errors() { Err(report) } else { Ok((config, report)) }
+    }
+
+    /// As [`Self::load_below`], with mistakes too, where defaults stand for what cannot be read; an
+    /// error if the text is no TOML.
+    pub(super) fn read_below(
+        folder: &Path,
+        text: Option<&str>,
+        file_name: &str,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Self, Report), Report> {
         let environment: BTreeMap<String, String> = env.into_iter().collect();
         let source = Source::parse(text.unwrap_or_default(), file_name)?;
         let mut settings = Settings::new(&source, &environment);
@@ -62,8 +74,7 @@ impl Config {
         config.begin_paths_at(folder);
         config.check_relations(&settings);
         settings.finish();
-        let report = source.into_report();
-        if report.has_errors() { Err(report) } else { Ok((config, report)) }
+        Ok((config, source.into_report()))
     }
 
     /// As [`Self::load_with_warnings`], without the warnings.
@@ -226,6 +237,7 @@ fn rates(settings: &mut Settings<'_>) -> Option<RatesFile> {
         let what = "does not say of which currency its rates are: set rates_base, such as \"EUR\" \
                     for the tables of the European Central Bank";
         settings.error("rates", what);
+        return None;
     }
     if !is_table && base.is_some() {
         settings.warning("rates_base", "has no effect: rates names no CSV file");

@@ -144,5 +144,11 @@ fn check_config_names_every_mistake_of_the_rates() {
         "rates.csv:2: has 2 values for 1 currencies",
     );
     check("rates_base = \"EUR\"\n", 0, "postbackd.toml:1: rates_base: has no effect");
+    let unsound = format!("{toml}[server]\nnode = -1\n");
+    check(&unsound, 2, "postbackd.toml:3: server.node");
+    check(&unsound, 2, "days[0].rates.JPY");
+    check(&format!("catalog = \"none.toml\"\n{unsound}"), 2, "none.toml");
+    let network = format!("catalog = \"none.toml\"\n{toml}[network]\ncurrency = \"EURO\"\n");
+    check(&network, 2, "catalog: not checked before [network] is correct");
     check(&format!("{toml}catalog = \"none.toml\"\n"), 1, "days[0].rates.JPY");
 }
