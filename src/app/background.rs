@@ -10,8 +10,8 @@ use crate::ledger;
 use crate::limits::{BACKUP_AGAIN_AFTER, BACKUP_LOOK_EVERY, WARM_CONVERSIONS_MAX};
 use crate::metrics::Metrics;
 use crate::model::period::Day;
-use crate::postback::Postbacks;
-use crate::rates::{PassedOver, Reprice};
+use crate::postback::{PassedOver, Postbacks};
+use crate::rates::Reprice;
 use crate::space::free_bytes;
 use crate::store::{Retention, Store, ToPrice};
 use crate::time::Clock;
@@ -145,7 +145,8 @@ pub(super) async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
                 }
             }
         };
-        let repriced = match postbacks.reprice(&days, &left, || Clock::System.now_ms()).await {
+        let (known, now_ms) = (passed_over.known(), || Clock::System.now_ms());
+        let repriced = match postbacks.reprice(&days, &left, &known, now_ms).await {
             Ok(repriced) => repriced,
             Err(error) => {
                 tracing::warn!(%error, ?days, "conversions without a rate were not priced");
@@ -156,7 +157,9 @@ pub(super) async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
         if repriced.changed > 0 {
             tracing::info!(conversions = repriced.changed, ?days, "priced by new rates");
         }
-        if is_last {
+        if !is_last {
+            passed_over.heard_of(repriced.left);
+        } else {
             let done = passed_over.settle(round, repriced.left, repriced.are_more);
             if !done.is_empty() {
                 // What is not noted as done the next start does once more.

@@ -210,9 +210,10 @@ fn events(table: &Table<'_>, inherited: Inherited, around: &Surroundings<'_>) ->
         check_reverses(table, event, &events);
         if let (Repeat::Window(repeat_ms), Some(signed_for_ms)) =
             (event.repeat, inherited.signed_for_ms)
-            && repeat_ms < signed_for_ms
+            && repeat_ms <= signed_for_ms.saturating_mul(2)
         {
-            let what = "is shorter than the advertiser's ts_window: who sends a signed postback \
+            // The sender's clock may be ahead by the whole of it.
+            let what = "is not longer than twice the advertiser's ts_window: who sends a signed postback \
                         again that has no txn_id can have it counted twice";
             table.warning("repeat", what);
         }

@@ -1,7 +1,7 @@
 //! What secrets are called, and whose are others than before. A catalog only says where they are,
 //! so other ones may be there though its text is the same.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::diff::{Change, Kind};
@@ -9,16 +9,17 @@ use super::snapshot::{Advertiser, Catalog};
 use crate::auth::{Auth, Dated, SigningKey};
 use crate::model::preset::bare;
 
-/// Names of parameters, in lower case.
-pub(super) type SecretNames = HashSet<Box<str>>;
+/// Names of parameters, in lower case, and whether any is of a token or signature.
+pub(super) type SecretNames = HashMap<Box<str>, bool>;
 
 /// All that any of the advertisers calls something secret by a name of its own.
 pub(super) fn secret_names(advertisers: &[Arc<Advertiser>]) -> SecretNames {
     let params = advertisers.iter().flat_map(|advertiser| &advertiser.params);
-    params
-        .filter(|(field, _)| field.is_secret())
-        .map(|(_, theirs)| theirs.to_ascii_lowercase().into())
-        .collect()
+    let mut names = SecretNames::new();
+    for (field, theirs) in params.filter(|(field, _)| field.is_secret()) {
+        *names.entry(theirs.to_ascii_lowercase().into()).or_default() |= field.is_credential();
+    }
+    names
 }
 
 impl Catalog {
@@ -33,7 +34,13 @@ impl Catalog {
     /// [`Preset::names_secret`]: crate::model::preset::Preset::names_secret
     #[must_use]
     pub fn names_secret(&self, name: &str) -> bool {
-        self.secret_names.contains(&*bare(name).to_ascii_lowercase())
+        self.secret_names.contains_key(&*bare(name).to_ascii_lowercase())
+    }
+
+    /// Whether a name is any advertiser's own for a token or signature.
+    #[must_use]
+    pub fn names_credential(&self, name: &str) -> bool {
+        self.secret_names.get(&*bare(name).to_ascii_lowercase()).is_some_and(|is_one| *is_one)
     }
 }
 

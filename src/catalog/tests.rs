@@ -382,9 +382,9 @@ fn a_repeat_within_the_time_of_a_signature_is_a_warning() {
         assert_eq!(load(&text).expect("valid").1.to_string(), expected, "{ts_window} {repeat}");
     };
     check("5m", "once", "");
-    check("5m", "5m", "");
-    let warning = "warning: catalog.toml:10: offers[0] \"o\".events[0] \"sale\".repeat: is shorter than the advertiser's ts_window: who sends a signed postback again that has no txn_id can have it counted twice\n";
-    check("5m", "299s", warning);
+    check("5m", "11m", "");
+    let warning = "warning: catalog.toml:10: offers[0] \"o\".events[0] \"sale\".repeat: is not longer than twice the advertiser's ts_window: who sends a signed postback again that has no txn_id can have it counted twice\n";
+    check("5m", "10m", warning);
     check("1d", "5m", warning);
 }
 

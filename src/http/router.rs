@@ -274,7 +274,9 @@ impl Router {
             return refuse(Refusal::UrlTooLong);
         }
         let progress = match *request.method() {
-            Method::GET if says_all_in_body(&request) => Progress::MustWait { is_counted: false },
+            Method::GET if self.says_more_in_body(&request) => {
+                Progress::MustWait { is_counted: false }
+            }
             Method::GET | Method::HEAD => self.postbacks.take_now(&sent()),
             Method::POST => Progress::MustWait { is_counted: false },
             _ => return refuse(Refusal::MethodNotAllowed),
@@ -305,6 +307,15 @@ impl Router {
         }
     }
 
+    /// Whether it is a GET with a body and its URL names no click: some libraries send the parameters
+    /// of a GET so. What comes along with a URL that says all is not looked at: tools send much
+    /// there, and it may never end.
+    fn says_more_in_body(&self, request: &Request<Incoming>) -> bool {
+        request.method() == Method::GET
+            && !request.body().is_end_stream()
+            && self.postbacks.keyring.find(query(request)).is_none()
+    }
+
     /// A postback that needs its body, a read, or another postback's outcome.
     async fn wait_and_begin(
         &self,
@@ -314,7 +325,7 @@ impl Router {
         is_counted: bool,
     ) -> Result<Committing, Told> {
         let is_post = request.method() == Method::POST;
-        if !is_post && !says_all_in_body(&request) {
+        if !is_post && !self.says_more_in_body(&request) {
             let request = postback_request(&request, Body::None, ip, now_ms);
             return self.postbacks.begin_patiently(&request, is_counted).await;
         }
@@ -354,12 +365,6 @@ fn postback_request<'a, B>(
         now_ms,
         again: None,
     }
-}
-
-/// Whether it is a GET whose parameters are in its body, as some libraries send them. What comes
-/// along with a URL that has some is not looked at: tools send much there, and it may never end.
-fn says_all_in_body(request: &Request<Incoming>) -> bool {
-    request.method() == Method::GET && query(request).is_empty() && !request.body().is_end_stream()
 }
 
 fn too_long<B>(request: &Request<B>) -> bool {

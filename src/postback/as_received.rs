@@ -215,7 +215,7 @@ impl Text<'_, '_> {
         };
         self.of.names.is_credential(name)
             || self.of.others.iter().any(is_others)
-            || self.of.anybodys.is_some_and(|catalog| catalog.names_secret(name))
+            || self.of.anybodys.is_some_and(|catalog| catalog.names_credential(name))
     }
 
     fn separate(&mut self) {

@@ -112,7 +112,7 @@ pub fn secret_in_an_id(field: Field, names: &Names<'_>) -> Refused {
     Refused::with(
         Refusal::BadEncoding,
         format!(
-            "a token or signature became a part of {name}: write & before it instead of ?, not percent-encoded"
+            "a token, signature, time or nonce became a part of {name}: write & before it instead of ?, not percent-encoded"
         ),
     )
 }

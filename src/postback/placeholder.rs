@@ -33,7 +33,7 @@ pub(super) fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Res
         if is_unfilled(value) {
             return Err(hints::unresolved_macro(field, &sender.names));
         }
-        if is_id(field) && before_secret(value, |name| sender.names.is_credential(name)) != value {
+        if is_id(field) && before_secret(value, |name| sender.names.hides(name)) != value {
             return Err(hints::secret_in_an_id(field, &sender.names));
         }
     }

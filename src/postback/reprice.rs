@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::decide::Refused;
 use super::flow::Postbacks;
+use super::passed_over::Left;
 use super::price::{Base, Price, Said, in_base, price_again};
 use crate::catalog::{Catalog, Event};
 use crate::click_id::RecordId;
@@ -15,7 +16,7 @@ use crate::model::currency::Currency;
 use crate::model::money::Micros;
 use crate::model::period::Day;
 use crate::model::reasons::{Flag, REPRICED};
-use crate::rates::{Left, Market};
+use crate::rates::Market;
 use crate::store::records::{ConversionRecord, Exchanged, HistoryEntry};
 use crate::store::ticket::Outcome;
 use crate::store::{ChangeError, StoredConversion};
@@ -35,8 +36,9 @@ pub struct Repriced {
 }
 
 impl Postbacks {
-    /// Prices the conversions of these days that are flagged as having had no rate, and those that
-    /// were left `again`. Each is held while it is changed, so this takes turns with postbacks.
+    /// Prices the conversions of these days that are flagged as having had no rate, and `again` those
+    /// that were left. Each is held while it is changed, so this takes turns with postbacks. Who has
+    /// heard of those that are `known` hears no more of them.
     ///
     /// # Errors
     /// When the store cannot be read or written; what was changed before stays so.
@@ -44,12 +46,17 @@ impl Postbacks {
         &self,
         days: &BTreeSet<Day>,
         again: &BTreeSet<RecordId>,
+        known: &BTreeSet<RecordId>,
         now_ms: impl Fn() -> u64,
     ) -> Result<Repriced, ChangeError> {
         let mut repriced = Repriced::default();
-        for id in again {
-            let row = self.store.conversion(*id).await?;
-            self.reprice_all(row.as_slice(), again, now_ms(), &mut repriced).await?;
+        let again: Vec<_> = again.iter().copied().collect();
+        for ids in again.chunks(REPRICED_PER_COMMIT_MAX) {
+            let mut rows = Vec::with_capacity(ids.len());
+            for id in ids {
+                rows.extend(self.store.conversion(*id).await?);
+            }
+            self.reprice_all(&rows, known, now_ms(), &mut repriced).await?;
         }
         // A conversion is minted when it is reported, at most this long before it happened.
         let first = days.first().map(|day| day.begins_ms());
@@ -62,7 +69,7 @@ impl Postbacks {
             });
             let limit = REPRICED_PER_COMMIT_MAX;
             let page = self.store.conversions(from_ms, u64::MAX, cursor, limit, filter).await?;
-            self.reprice_all(&page.rows, again, now_ms(), &mut repriced).await?;
+            self.reprice_all(&page.rows, known, now_ms(), &mut repriced).await?;
             if page.next.is_none() {
                 break;
             }
@@ -78,7 +85,7 @@ impl Postbacks {
     async fn reprice_all(
         &self,
         rows: &[StoredConversion],
-        again: &BTreeSet<RecordId>,
+        known: &BTreeSet<RecordId>,
         now_ms: u64,
         repriced: &mut Repriced,
     ) -> Result<(), ChangeError> {
@@ -89,7 +96,7 @@ impl Postbacks {
             let record = stored.record()?;
             let (anew, passed_over) = priced_anew(&record, &catalog, &self.market, now_ms);
             if let Some(why) = passed_over {
-                repriced.pass_over(stored.id, &record, why, !again.contains(&stored.id));
+                repriced.pass_over(stored.id, &record, why, !known.contains(&stored.id));
             }
             if let Some(anew) = anew {
                 under_way.push(self.change(held, stored.id, &record, &anew, None)?);

@@ -3,7 +3,6 @@
 //! wait for it.
 
 mod file;
-mod passed_over;
 mod source;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +11,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use file::{Days, FileError, parse, read};
-pub use passed_over::{Left, PassedOver};
 pub use source::{LoadError, PutError, RatesSource, Reprice};
 
 use crate::model::currency::Currency;

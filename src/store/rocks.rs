@@ -455,7 +455,8 @@ fn unusable(path: &Path, error: std::io::Error) -> EngineError {
 
 /// RocksDB's words for a lock that is taken say nothing of who may have it.
 fn not_opened(error: rocksdb::Error) -> EngineError {
-    let is_taken = error.as_ref().contains("lock file");
+    let is_taken = error.as_ref().contains("lock file")
+        && error.as_ref().contains("Resource temporarily unavailable");
     let hint =
         if is_taken { "another process has it open, as a running server does: " } else { "" };
     EngineError(format!("{hint}{error}"))

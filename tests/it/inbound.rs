@@ -298,8 +298,8 @@ fn a_secret_within_a_value_is_kept_nowhere() {
     );
     put_text(&server, &text);
     let click = click(&server, "acme", "one");
-    for id in ["txn_id=Z1", "customer_id=K-1"] {
-        let answer = server.postback(&format!("click_id={click}&event=sale&{id}?token=5ecre7"));
+    for id in ["txn_id=Z1?token", "customer_id=K-1?token"] {
+        let answer = server.postback(&format!("click_id={click}&event=sale&{id}=5ecre7"));
         assert_eq!(answer.verdict(), (400, "refused", "bad_encoding"));
         assert!(answer.word("hint").contains("write & before it"), "{}", answer.word("hint"));
     }
@@ -313,14 +313,16 @@ fn a_secret_within_a_value_is_kept_nowhere() {
     let sub = "sub1=x%3Ftoken%3D5ecre7&%3Fapikey=5ecre7&own=y%26apikey%3D5ecre7";
     let sale = server.postback(&format!("click_id={click}&event=sale&amount=1&txn_id=Z3&{sub}"));
     assert_eq!(sale.verdict(), (200, "accepted", ""));
-    // A time is no secret.
-    let time = "txn_id=Z4%3Fts%3D1&own=y%3Fts%3D1%26order%3D5%26nonce%3D7";
+    // A time is no secret, and no part of an ID either.
+    let timed = server.postback(&format!("click_id={click}&event=sale&txn_id=Z4?ts=1"));
+    assert_eq!(timed.verdict(), (400, "refused", "bad_encoding"));
+    let time = "txn_id=Z4&own=y%3Fts%3D1%26order%3D5%26nonce%3D7";
     let sale = server.postback(&format!("click_id={click}&event=sale&amount=1&{time}"));
     assert_eq!(sale.verdict(), (200, "accepted", ""));
     let kept = server.conversions("");
     let shown = |at: usize| json!([kept[at]["txn_id"], kept[at]["params"], kept[at]["flags"]]);
     assert_eq!(shown(0), json!(["Z3", { "sub1": "x", "own": "y" }, ["parameters_left_out"]]));
-    assert_eq!(shown(1), json!(["Z4?ts=1", { "own": "y?ts=1&order=5&nonce=7" }, []]));
+    assert_eq!(shown(1), json!(["Z4", { "own": "y?ts=1&order=5&nonce=7" }, []]));
     server.stop();
     assert!(grep(&server.path("data"), &["5ecre7"]).is_empty());
 }

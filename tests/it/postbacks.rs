@@ -362,6 +362,8 @@ fn a_body_that_comes_with_a_get_is_read_as_a_posts() {
     assert_eq!(get("", FORM, &format!("{sale}&txn_id=G-1")).verdict(), accepted);
     let json = json!({ "click_id": click, "event": "sale", "txn_id": "G-2" }).to_string();
     assert_eq!(get("", JSON, &json).verdict(), accepted);
+    let rest = json!({ "click_id": click, "event": "sale" }).to_string();
+    assert_eq!(get("txn_id=G-3&_=123", JSON, &rest).verdict(), accepted);
     // The URL says all, whatever comes along.
     let large = "x".repeat(BODY_BYTES_MAX + 1);
     let along = [(JSON, "{\"meta\":{}}"), (FORM, "100% sure"), ("text/plain", &large)];
@@ -376,7 +378,7 @@ fn a_body_that_comes_with_a_get_is_read_as_a_posts() {
     assert_eq!(answer.verdict(), accepted);
     let (kept, txn_id) = (server.conversions(""), |it: &Value| it["txn_id"].clone());
     let kept: Vec<_> = kept.iter().map(txn_id).collect();
-    assert_eq!(json!(kept), json!(["G-1", "G-2", "G-10", "G-11", "G-12", "G-20"]));
+    assert_eq!(json!(kept), json!(["G-1", "G-2", "G-3", "G-10", "G-11", "G-12", "G-20"]));
     let broken = get("", JSON, "{\"txn_id\":");
     assert_eq!(broken.verdict(), (400, "refused", "bad_encoding"));
     assert_eq!(get("", FORM, &large).verdict(), (413, "refused", "body_too_large"));

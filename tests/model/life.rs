@@ -322,8 +322,9 @@ impl Life {
     pub fn reprice(&mut self, day: Day, now_ms: u64) {
         if self.rewriting.is_none() {
             let postbacks = Arc::clone(&self.postbacks);
-            let reprice =
-                async move { drop(postbacks.reprice(&[day].into(), &[].into(), || now_ms).await) };
+            let reprice = async move {
+                drop(postbacks.reprice(&[day].into(), &[].into(), &[].into(), || now_ms).await)
+            };
             self.rewriting = Some(Task::new(reprice));
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::click_id::RecordId;
+use crate::limits::UNPRICED_KNOWN_MAX;
 use crate::model::period::Day;
 use crate::store::ToPrice;
 
@@ -26,6 +27,18 @@ pub struct PassedOver {
 }
 
 impl PassedOver {
+    /// Those that somebody has heard of.
+    #[must_use]
+    pub fn known(&self) -> BTreeSet<RecordId> {
+        self.left.values().flatten().copied().collect()
+    }
+
+    /// Takes down those that are to be looked at once more.
+    pub fn heard_of(&mut self, left: Left) {
+        self.left.extend(left);
+        self.bound();
+    }
+
     /// What is to be tried by this version of the catalog, if it is another one: these, whose days
     /// are added to the round; `None` if all of its days have to be looked through.
     pub fn try_again(&mut self, round: &mut ToPrice, catalog: u64) -> Option<BTreeSet<RecordId>> {
@@ -35,8 +48,8 @@ impl PassedOver {
         for (day, commit) in &self.noted_by {
             round.entry(*commit).or_default().push(*day);
         }
-        let left = self.left.values().flatten().copied();
-        (!self.are_more).then(|| left.collect())
+        // Then the round itself says whether there still are more.
+        (!std::mem::take(&mut self.are_more)).then(|| self.known())
     }
 
     /// Takes down what a round has `left` of its days, and whether `are_more` than these; returns
@@ -52,12 +65,19 @@ impl PassedOver {
                 self.left.remove(&day);
             }
         }
-        self.left.extend(left);
-        self.are_more = are_more || self.are_more && !self.left.is_empty();
+        self.are_more |= are_more;
+        self.heard_of(left);
         for commit in self.noted_by.values() {
             done.remove(commit);
         }
         done
+    }
+
+    fn bound(&mut self) {
+        if self.left.values().map(BTreeSet::len).sum::<usize>() > UNPRICED_KNOWN_MAX {
+            self.are_more = true;
+            self.left.clear();
+        }
     }
 }
 
@@ -108,8 +128,12 @@ mod tests {
         assert_eq!(settle(&[], 1, Left::new(), false), Some([].into()), "the same catalog");
         assert_eq!(settle(&[], 2, left(), true), Some([id].into()));
         assert_eq!(settle(&[], 3, left(), false), None, "more than are known");
-        assert_eq!(settle(&[], 4, Left::new(), false), None);
-        assert_eq!(settle(days, 5, left(), false), Some([].into()), "all were priced");
-        assert_eq!(settle(&[], 6, Left::new(), false), Some([id].into()));
+        assert_eq!(settle(&[], 4, Left::new(), false), Some([id].into()), "all days told of one");
+        assert_eq!(settle(days, 5, left(), false), Some([].into()), "it was priced");
+        let many = (0..=UNPRICED_KNOWN_MAX as u128).map(|n| RecordId::from_bytes(n.to_be_bytes()));
+        let many = Left::from([(Day::new(6), many.collect())]);
+        assert_eq!(settle(days, 6, many, false), Some([id].into()));
+        assert_eq!(settle(&[], 7, left(), false), None, "too many in all");
+        assert_eq!(settle(&[], 8, Left::new(), false), Some([id].into()));
     }
 }
