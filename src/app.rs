@@ -144,8 +144,9 @@ pub struct Server {
 
 impl Server {
     /// Opens the store, loads the catalog, opens the sockets. `config_file` is where it was
-    /// read, for what is read again at a signal; `left_out` are lines of the log. If the process has not ended by the drain
-    /// deadline after it was told to, `overdue` is called, to end it whatever hangs.
+    /// read, for what is read again at a signal; `left_out` are lines of the log. If the process has
+    /// not ended by the drain deadline after it was told to, `overdue` is called, to end it
+    /// whatever hangs.
     ///
     /// # Errors
     /// When any of it is not possible, or a signal has told it to stop.

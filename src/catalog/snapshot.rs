@@ -15,7 +15,7 @@ use crate::fraud::Fraud;
 use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
-use crate::model::preset::{AnswerForm, Preset, bare};
+use crate::model::preset::{AnswerForm, Preset, is_own_name};
 use crate::model::rate_limit::RateLimit;
 use crate::model::rule::Rule;
 use crate::model::status::Status;
@@ -63,21 +63,13 @@ impl Advertiser {
     /// Whether a name is the advertiser's own for something secret, as [`Preset::names_secret`].
     #[must_use]
     pub fn names_secret(&self, name: &str) -> bool {
-        self.names_one(name, Field::is_secret)
+        is_own_name(&self.params, name, Field::is_secret)
     }
 
     /// Whether a name is the advertiser's own for a token or signature.
     #[must_use]
     pub fn names_credential(&self, name: &str) -> bool {
-        self.names_one(name, Field::is_credential)
-    }
-
-    fn names_one(&self, name: &str, is_meant: fn(Field) -> bool) -> bool {
-        let name = bare(name);
-        let is_one = |(field, theirs): &(Field, String)| {
-            is_meant(*field) && theirs.eq_ignore_ascii_case(name)
-        };
-        self.params.iter().any(is_one)
+        is_own_name(&self.params, name, Field::is_credential)
     }
 
     /// Our name of their event; itself if it has no other.

@@ -15,7 +15,7 @@ use crate::click_id::RecordId;
 use crate::limits::{INBOUND_PATH_BYTES_MAX, INBOUND_TEXT_BYTES_MAX};
 use crate::model::fields::Field;
 use crate::model::mask::{SECRET, before_secret, is_phone_name, mask, mask_named};
-use crate::model::preset::bare;
+use crate::model::preset::{bare, is_own_name};
 use crate::model::reasons::{AuthOutcome, PostbackResult, Refusal};
 use crate::query::{Params, encode_into};
 use crate::store::Arrival;
@@ -200,21 +200,14 @@ impl Text<'_, '_> {
 
     fn hides(&self, name: &str) -> bool {
         let name = bare(name);
-        let is_secret = |(field, theirs): &(Field, String)| {
-            field.is_secret() && theirs.eq_ignore_ascii_case(name)
-        };
         self.of.names.hides(name)
-            || self.of.others.iter().any(is_secret)
+            || is_own_name(self.of.others, name, Field::is_secret)
             || self.of.anybodys.is_some_and(|catalog| catalog.names_secret(name))
     }
 
     fn is_credential(&self, name: &str) -> bool {
-        let bare = bare(name);
-        let is_others = |(field, theirs): &(Field, String)| {
-            field.is_credential() && theirs.eq_ignore_ascii_case(bare)
-        };
         self.of.names.is_credential(name)
-            || self.of.others.iter().any(is_others)
+            || is_own_name(self.of.others, name, Field::is_credential)
             || self.of.anybodys.is_some_and(|catalog| catalog.names_credential(name))
     }
 

@@ -23,12 +23,13 @@ pub enum Body<'a> {
 }
 
 impl<'a> PostbackRequest<'a> {
-    /// What is encoded as a query string is: the query, and a form.
-    pub(super) const fn encoded(&self) -> [&'a [u8]; 2] {
-        match self.body {
-            Body::Form(form) => [self.query, form],
-            Body::None | Body::Json(_) => [self.query, &[]],
-        }
+    /// What is encoded as a query string is: the query, and a form. What is empty is left out.
+    pub(super) fn encoded(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let form = match self.body {
+            Body::Form(form) => form,
+            Body::None | Body::Json(_) => &[],
+        };
+        [self.query, form].into_iter().filter(|encoded| !encoded.is_empty())
     }
 
     /// Shows `take` every parameter, decoded. What is read and what is signed both come from here, so

@@ -39,7 +39,7 @@ impl PostbackRequest<'_> {
         let look = |name: &str, value: &str| {
             if names.meaning(name) == Some(wanted) { pick(value) } else { None }
         };
-        let mut params = self.encoded().into_iter().flat_map(Params::new);
+        let mut params = self.encoded().flat_map(Params::new);
         let mut picked =
             params.find_map(|it| look(&it.name.decode_lossy(), &it.value.decode_lossy()));
         if let Body::Json(json) = self.body {

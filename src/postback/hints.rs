@@ -78,7 +78,7 @@ pub const fn hint(reason: Refusal) -> Option<&'static str> {
 /// Its parameters could not be taken in.
 #[cold]
 pub fn unread(reason: Refusal, fields: &Fields<'_>, request: &PostbackRequest<'_>) -> Refused {
-    let mut params = request.encoded().into_iter().flat_map(Params::new);
+    let mut params = request.encoded().flat_map(Params::new);
     let mut is_copied = || params.any(|it| it.name.as_encoded().starts_with(b"amp;"));
     match (reason, request.body) {
         (Refusal::TooManyParameters, _) if fields.are_too_many() => {
@@ -125,8 +125,8 @@ pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
     let known = names.name(Field::ClickId);
     let name = known.unwrap_or("a name that the advertiser's params give it");
     let is_given = |field| fields.get(field).is_some();
-    let or = match names.name(Field::Event).filter(|_| sender.advertiser.is_some()) {
-        Some(_) if !is_given(Field::TxnId) => String::new(),
+    let may_be_news = sender.advertiser.is_some() && is_given(Field::TxnId);
+    let or = match names.name(Field::Event).filter(|_| may_be_news) {
         Some(_) if is_given(Field::Event) => {
             "; or, if it is news of a known conversion, none of this advertiser's has this transaction and event".to_owned()
         }

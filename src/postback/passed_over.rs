@@ -36,7 +36,10 @@ impl PassedOver {
     /// Takes down those that are to be looked at once more.
     pub fn heard_of(&mut self, left: Left) {
         self.left.extend(left);
-        self.bound();
+        if self.left.values().map(BTreeSet::len).sum::<usize>() > UNPRICED_KNOWN_MAX {
+            self.are_more = true;
+            self.left.clear();
+        }
     }
 
     /// What is to be tried by this version of the catalog, if it is another one: these, whose days
@@ -71,13 +74,6 @@ impl PassedOver {
             done.remove(commit);
         }
         done
-    }
-
-    fn bound(&mut self) {
-        if self.left.values().map(BTreeSet::len).sum::<usize>() > UNPRICED_KNOWN_MAX {
-            self.are_more = true;
-            self.left.clear();
-        }
     }
 }
 

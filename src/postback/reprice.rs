@@ -31,6 +31,8 @@ pub struct Repriced {
     pub left: Left,
     /// Whether there are more.
     pub are_more: bool,
+    /// How many `left` has.
+    kept: usize,
     /// How many of them nobody had heard of.
     news: usize,
 }
@@ -118,10 +120,9 @@ impl Repriced {
     /// It keeps its flag, and nothing looks at it before the catalog changes: somebody has to hear
     /// of it, once.
     fn pass_over(&mut self, id: RecordId, record: &ConversionRecord<'_>, why: &str, is_news: bool) {
-        let known = self.left.values().map(BTreeSet::len).sum::<usize>();
         let of_day = self.left.entry(Day::of_ms(record.event_time_ms)).or_default();
-        if known < UNPRICED_KNOWN_MAX {
-            of_day.insert(id);
+        if self.kept < UNPRICED_KNOWN_MAX {
+            self.kept += usize::from(of_day.insert(id));
         } else {
             self.are_more = true;
         }

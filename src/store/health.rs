@@ -65,26 +65,27 @@ impl Health {
     /// Says how much space is free, and how much of it is the reserve.
     pub fn set_free_space(&self, free: u64, reserve: u64) {
         let low = free < reserve.saturating_mul(RESERVES_BESIDE_STRANGERS);
-        let was_low = self.disk_low.swap(low, Ordering::Relaxed);
-        if low && !was_low {
-            tracing::warn!(
+        let crossed = |flag: &AtomicBool, to| flag.swap(to, Ordering::Relaxed) != to;
+        match (crossed(&self.disk_low, low), low) {
+            (true, true) => tracing::warn!(
                 free,
                 reserve,
                 "free disk space is below twice the reserve: clicks are redirected and not recorded"
-            );
-        } else if was_low && !low {
-            tracing::info!(free, reserve, "there is disk space for clicks again");
+            ),
+            (true, false) => tracing::info!(free, reserve, "there is disk space for clicks again"),
+            (false, _) => {}
         }
         let full = free < reserve;
-        let was_full = self.disk_full.swap(full, Ordering::Relaxed);
-        if full && !was_full {
-            tracing::error!(
+        match (crossed(&self.disk_full, full), full) {
+            (true, true) => tracing::error!(
                 free,
                 reserve,
                 "free disk space is below the reserve: postbacks are refused with 503"
-            );
-        } else if was_full && !full {
-            tracing::info!(free, reserve, "there is disk space for postbacks again");
+            ),
+            (true, false) => {
+                tracing::info!(free, reserve, "there is disk space for postbacks again");
+            }
+            (false, _) => {}
         }
     }
 

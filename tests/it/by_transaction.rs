@@ -47,6 +47,29 @@ reverses = ["deposit"]
 id = "pub-7"
 "#;
 
+/// An offer whose refund takes back two events.
+const CASINO: &str = r#"
+[[advertisers]]
+id = "acme"
+
+[[offers]]
+id = "casino"
+advertiser = "acme"
+url = "https://casino.example/?c={click_id}"
+[[offers.events]]
+id = "ftd"
+payout = { fixed = "10", currency = "USD" }
+[[offers.events]]
+id = "deposit"
+payout = { percent = "25", currency = "USD" }
+[[offers.events]]
+id = "refund"
+reverses = ["ftd", "deposit"]
+
+[[affiliates]]
+id = "pub-7"
+"#;
+
 fn acme(server: &Server, query: &str) -> Answer {
     Answer::of(server.get(&format!("/postback/acme?{query}")))
 }
@@ -184,28 +207,7 @@ fn what_is_taken_back_while_it_is_pending_is_not_approved_by_its_advertiser() {
 
 #[test]
 fn of_several_events_of_a_transaction_what_is_paid_is_taken_back_first() {
-    let catalog = r#"
-[[advertisers]]
-id = "acme"
-
-[[offers]]
-id = "casino"
-advertiser = "acme"
-url = "https://casino.example/?c={click_id}"
-[[offers.events]]
-id = "ftd"
-payout = { fixed = "10", currency = "USD" }
-[[offers.events]]
-id = "deposit"
-payout = { percent = "25", currency = "USD" }
-[[offers.events]]
-id = "refund"
-reverses = ["ftd", "deposit"]
-
-[[affiliates]]
-id = "pub-7"
-"#;
-    let server = Setup::new().catalog(catalog.to_owned()).start();
+    let server = Setup::new().catalog(CASINO.to_owned()).start();
     let both = |txn_id: &str, first: &str| {
         let click = sell(&server, "casino", &format!("event=ftd&txn_id={txn_id}&status={first}"));
         let deposit = format!("click_id={click}&event=deposit&txn_id={txn_id}&amount=200");
@@ -385,28 +387,7 @@ fn a_refund_that_names_no_event_may_be_sent_again() {
 
 #[test]
 fn refunds_of_several_events_at_the_same_moment_all_find_what_is_left() {
-    let catalog = r#"
-[[advertisers]]
-id = "acme"
-
-[[offers]]
-id = "casino"
-advertiser = "acme"
-url = "https://casino.example/?c={click_id}"
-[[offers.events]]
-id = "ftd"
-payout = { percent = "10", currency = "USD" }
-[[offers.events]]
-id = "deposit"
-payout = { percent = "25", currency = "USD" }
-[[offers.events]]
-id = "refund"
-reverses = ["ftd", "deposit"]
-
-[[affiliates]]
-id = "pub-7"
-"#;
-    let server = Setup::new().catalog(catalog.to_owned()).start();
+    let server = Setup::new().catalog(CASINO.to_owned()).start();
     for round in 1..=ROUNDS {
         let click = sell(&server, "casino", &format!("event=ftd&txn_id={round}&amount=200"));
         let deposit = format!("click_id={click}&event=deposit&txn_id={round}&amount=200");

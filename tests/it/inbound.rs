@@ -238,15 +238,16 @@ fn grep(folder: &Path, texts: &[&str]) -> Vec<String> {
     found
 }
 
+/// Gives the first advertiser names of its own.
+fn put_own_names(server: &Server, names: &str) {
+    let named = format!("id = \"acme\"\nparams = {{ {names} }}");
+    put_text(server, &catalog(&["sale"]).replacen("id = \"acme\"", &named, 1));
+}
+
 #[test]
 fn an_advertisers_own_name_of_a_secret_is_known_by_the_click_too() {
     let mut server = start();
-    let text = catalog(&["sale"]).replacen(
-        "id = \"acme\"",
-        "id = \"acme\"\nparams = { token = \"apikey\" }",
-        1,
-    );
-    put_text(&server, &text);
+    put_own_names(&server, "token = \"apikey\"");
     let click = click(&server, "acme", "one");
     let query = format!("click_id={click}&event=unheard&ApiKey=5ecre7&amp;amp;apikey=5ecre7");
     for path in ["/postback", "/postback/acme", "/postback/nobody"] {
@@ -262,12 +263,7 @@ fn an_advertisers_own_name_of_a_secret_is_known_by_the_click_too() {
 #[test]
 fn every_advertisers_name_of_a_secret_is_hidden_where_nobody_is_known() {
     let mut server = start();
-    let text = catalog(&["sale"]).replacen(
-        "id = \"acme\"",
-        "id = \"acme\"\nparams = { token = \"apikey\", sig = \"seal\" }",
-        1,
-    );
-    put_text(&server, &text);
+    put_own_names(&server, "token = \"apikey\", sig = \"seal\"");
     for (target, reason) in [
         ("/postback?click_id=%7Bclick_id%7D", "unresolved_macro"),
         ("/postback?click_id=nonsense", "malformed_click_id"),
@@ -291,12 +287,7 @@ fn every_advertisers_name_of_a_secret_is_hidden_where_nobody_is_known() {
 #[test]
 fn a_secret_within_a_value_is_kept_nowhere() {
     let mut server = start();
-    let text = catalog(&["sale"]).replacen(
-        "id = \"acme\"",
-        "id = \"acme\"\nparams = { token = \"apikey\" }",
-        1,
-    );
-    put_text(&server, &text);
+    put_own_names(&server, "token = \"apikey\"");
     let click = click(&server, "acme", "one");
     for id in ["txn_id=Z1?token", "customer_id=K-1?token"] {
         let answer = server.postback(&format!("click_id={click}&event=sale&{id}=5ecre7"));

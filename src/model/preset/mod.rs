@@ -97,6 +97,14 @@ pub fn bare(name: &str) -> &str {
     name.trim_start_matches('?').trim_start_matches("amp;")
 }
 
+/// Whether a name is one of an advertiser's own `params` for such a field, whatever its case, as a
+/// page writes it, and behind a second question mark.
+#[must_use]
+pub fn is_own_name(params: &[(Field, String)], name: &str, is_meant: fn(Field) -> bool) -> bool {
+    let name = bare(name);
+    params.iter().any(|(field, theirs)| is_meant(*field) && theirs.eq_ignore_ascii_case(name))
+}
+
 impl Preset {
     /// The preset's table.
     #[must_use]
