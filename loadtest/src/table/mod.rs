@@ -5,6 +5,7 @@
 
 mod html;
 mod metrics;
+mod open_loop;
 mod report;
 mod svg;
 
@@ -23,14 +24,15 @@ use crate::pace::Pace;
 use crate::run::fresh_run_id;
 use crate::scenario::{FunnelShares, Judge, Requests};
 use crate::server::{self, Child, floor, tracker};
-use crate::tally::{Percentiles, Tally};
+use crate::tally::Tally;
 use crate::target::{Effort, Target, TargetOptions};
 use crate::tls::{TlsClient, TlsFiles};
-use report::{Books, OpenLoop, Report, Rounds, Settings};
+use open_loop::{OpenLoop, OpenRounds};
+use report::{Books, Report, Rounds, Settings};
 
 /// Between two rounds: the server's background work of one should not burden the next.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Syncs before and after each open loop; 1,000 in all carry a p99.
+/// Syncs before each round of the open loop; those of two carry a p99.
 const SYNCS: usize = 500;
 /// Sizes of the closing funnel, which is about the books, not about speed.
 const FUNNEL_SECONDS: u64 = 5;
@@ -120,24 +122,19 @@ fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Opti
     }
     let rate = NonZeroU64::new(rounds.server_median() as u64 / 2).unwrap_or(NonZeroU64::MIN);
     let effort = self::effort(args, Pace::Open { rate });
-    let mut disk = sync_latency(folder.path(), SYNCS)?;
-    let before = tracker.admin().metrics();
-    let tally = on_tracker.run(scenario, effort, &format!("{run_id}open"))?.0;
-    let after = tracker.admin().metrics();
-    std::thread::sleep(SETTLE);
-    disk.add(sync_latency(folder.path(), SYNCS)?).map_err(io::Error::other)?;
-    let floor_tally = on_floor.run(scenario, effort, &format!("{run_id}open"))?.0;
-    let Tally { unexpected, lost, dropped, .. } = tally;
-    let open_loop = OpenLoop {
-        name: name(scenario),
-        rate: rate.get(),
-        server: Percentiles::of(&tally.latency),
-        floor: Percentiles::of(&floor_tally.latency),
-        disk: Percentiles::of(&disk),
-        failures: unexpected + lost + dropped,
-        server_side: metrics::latencies(before.as_deref(), after.as_deref()),
-    };
-    Ok((rounds, Some(open_loop)))
+    let mut open = OpenRounds::new(name(scenario), rate);
+    for round in 0..args.rounds {
+        let run_id = format!("{run_id}open{round}");
+        let disk = sync_latency(folder.path(), SYNCS)?;
+        let before = tracker.admin().metrics();
+        let tally = on_tracker.run(scenario, effort, &run_id)?.0;
+        let after = tracker.admin().metrics();
+        std::thread::sleep(SETTLE);
+        let floor_tally = on_floor.run(scenario, effort, &run_id)?.0;
+        let server_side = metrics::latencies(before.as_deref(), after.as_deref());
+        open.add(&disk, &floor_tally, &tally, server_side);
+    }
+    Ok((rounds, Some(open.conclude())))
 }
 
 /// A funnel with retries and repeats on a fresh store, then distinct postbacks; the books of each

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::metrics::ServerLatency;
+use super::open_loop::OpenLoop;
 use crate::books::Verdict;
 use crate::machine::Machine;
 use crate::money::MoneyVerdict;
@@ -59,21 +60,6 @@ impl Rounds {
     pub fn server_median(&self) -> f64 {
         Spread::of(self.server.clone()).median
     }
-}
-
-/// A constant arrival rate at half the maximum.
-#[derive(Debug, Serialize)]
-pub struct OpenLoop {
-    pub name: &'static str,
-    /// Arrivals a second.
-    pub rate: u64,
-    pub server: Percentiles,
-    /// The floor at the same rate: what generator and machine add by themselves.
-    pub floor: Percentiles,
-    /// The disk's own append and sync, server idle.
-    pub disk: Percentiles,
-    pub failures: u64,
-    pub server_side: Vec<ServerLatency>,
 }
 
 /// A run whose books were compared, money included.
@@ -204,13 +190,8 @@ impl Report {
             ))
         });
         let tails = self.open_loops.iter().map(|open| {
-            let own = format!("postbackd_{}_seconds", open.name);
-            let own = open.server_side.iter().find(|latency| latency.metric == own);
-            // What the server measures of itself; the client's own view where it says nothing.
-            let p99_us = own.map_or(open.server.p99_us, |latency| latency.p99_us);
-            let ratio = Spread::of(vec![p99_us / open.disk.p99_us.max(1.0)]);
             let what = format!("{} p99, server side, half rate ÷ disk", open.name);
-            Row::new(what, ratio, Bound::AtMost, TAIL_MUST, TAIL_GOAL)
+            Row::new(what, open.tail(), Bound::AtMost, TAIL_MUST, TAIL_GOAL)
         });
         self.rows = rates.chain(tails).collect();
     }

@@ -1,0 +1,156 @@
+//! A constant arrival rate at half the maximum, in rounds: a pause of the machine is in the tail
+//! of one round, and the median of the rounds counts.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::metrics::ServerLatency;
+use super::report::Spread;
+use crate::tally::{Percentiles, Tally, latency_histogram};
+
+/// What all rounds of one scenario came to.
+#[derive(Debug, Serialize)]
+pub struct OpenLoop {
+    pub name: &'static str,
+    /// Arrivals a second.
+    pub rate: u64,
+    pub server: Percentiles,
+    /// The floor at the same rate: what generator and machine add by themselves.
+    pub floor: Percentiles,
+    /// The disk's own append and sync, server idle.
+    pub disk: Percentiles,
+    pub failures: u64,
+    /// The server's p99 of a request, round by round: as it measured it, else as the client did.
+    pub p99_us: Vec<f64>,
+    /// What else the server measured: medians of the rounds.
+    pub server_side: Vec<ServerLatency>,
+}
+
+impl OpenLoop {
+    /// p99 of each round ÷ the disk's own p99.
+    pub fn tail(&self) -> Spread {
+        Spread::of(self.p99_us.iter().map(|p99| p99 / self.disk.p99_us.max(1.0)).collect())
+    }
+}
+
+/// Rounds as they come.
+pub struct OpenRounds {
+    name: &'static str,
+    rate: NonZeroU64,
+    server: Histogram<u64>,
+    floor: Histogram<u64>,
+    disk: Histogram<u64>,
+    failures: u64,
+    p99_us: Vec<f64>,
+    /// By metric: p50 and p99, round by round.
+    server_side: BTreeMap<String, (Vec<f64>, Vec<f64>)>,
+}
+
+impl OpenRounds {
+    /// No round yet.
+    pub fn new(name: &'static str, rate: NonZeroU64) -> Self {
+        Self {
+            name,
+            rate,
+            server: latency_histogram(),
+            floor: latency_histogram(),
+            disk: latency_histogram(),
+            failures: 0,
+            p99_us: Vec::new(),
+            server_side: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a round of each; `server_side` is what the server measured during its own.
+    pub fn add(
+        &mut self,
+        disk: &Histogram<u64>,
+        floor: &Tally,
+        server: &Tally,
+        server_side: Vec<ServerLatency>,
+    ) {
+        for (all, round) in [
+            (&mut self.disk, disk),
+            (&mut self.floor, &floor.latency),
+            (&mut self.server, &server.latency),
+        ] {
+            all.add(round).expect("all latency histograms have the same range");
+        }
+        self.failures += server.unexpected + server.lost + server.dropped;
+        let own = format!("postbackd_{}_seconds", self.name);
+        let own = server_side.iter().find(|latency| latency.metric == own);
+        let seen_by_client = || Percentiles::of(&server.latency).p99_us;
+        self.p99_us.push(own.map_or_else(seen_by_client, |latency| latency.p99_us));
+        for ServerLatency { metric, p50_us, p99_us } in server_side {
+            let (p50, p99) = self.server_side.entry(metric).or_default();
+            p50.push(p50_us);
+            p99.push(p99_us);
+        }
+    }
+
+    /// All rounds in one.
+    pub fn conclude(self) -> OpenLoop {
+        let medians = |(metric, (p50, p99))| ServerLatency {
+            metric,
+            p50_us: Spread::of(p50).median,
+            p99_us: Spread::of(p99).median,
+        };
+        OpenLoop {
+            name: self.name,
+            rate: self.rate.get(),
+            server: Percentiles::of(&self.server),
+            floor: Percentiles::of(&self.floor),
+            disk: Percentiles::of(&self.disk),
+            failures: self.failures,
+            p99_us: self.p99_us,
+            server_side: self.server_side.into_iter().map(medians).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn micros(all: &[u64]) -> Histogram<u64> {
+        let mut histogram = latency_histogram();
+        all.iter().for_each(|us| histogram.saturating_record(us * 1000));
+        histogram
+    }
+
+    fn tally(us: u64) -> Tally {
+        let mut tally = Tally::new(Duration::from_secs(1));
+        tally.answered(200, true, us * 1000);
+        tally
+    }
+
+    fn own(p99_us: f64) -> Vec<ServerLatency> {
+        vec![ServerLatency { metric: "postbackd_click_seconds".into(), p50_us: 1.0, p99_us }]
+    }
+
+    #[test]
+    fn the_tail_is_the_median_round_by_the_disk_of_all_rounds() {
+        let mut rounds = OpenRounds::new("click", NonZeroU64::MIN);
+        for p99 in [300.0, 20_000.0, 400.0] {
+            rounds.add(&micros(&[100, 200]), &tally(10), &tally(500), own(p99));
+        }
+        let open = rounds.conclude();
+        let Spread { median, min, max } = open.tail();
+        let nearly = |found: f64, expected: f64| (found - expected).abs() < 0.01 * expected;
+        assert!(nearly(median, 2.0) && nearly(min, 1.5) && nearly(max, 100.0), "{:?}", open.tail());
+        assert_eq!((open.server.count, open.disk.count), (3, 6));
+        assert!(nearly(open.server_side[0].p99_us, 400.0));
+    }
+
+    #[test]
+    fn a_server_without_metrics_has_the_clients_view() {
+        let mut rounds = OpenRounds::new("postback", NonZeroU64::MIN);
+        rounds.add(&micros(&[100]), &tally(10), &tally(500), Vec::new());
+        assert!((rounds.conclude().tail().median - 5.0).abs() < 0.05);
+    }
+}
