@@ -233,7 +233,7 @@ impl Server {
             dedup: dedup.clone(),
             meters,
             watch,
-            nonces: Arc::new(Nonces::new(u64::from_ne_bytes(random()?))),
+            nonces: Arc::new(Nonces::new(u64::from_ne_bytes(random()?), clock.now_ms())),
             throttle,
             store: Arc::clone(&store),
             metrics: Arc::clone(&metrics),

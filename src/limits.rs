@@ -186,8 +186,9 @@ pub const SECRETS_PER_CHECK_MAX: usize = 16;
 pub const ALLOWED_NETWORKS_MAX: usize = 256;
 /// How far a signature's time may be from ours at most, milliseconds: 7 days.
 pub const TS_WINDOW_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
-/// Nonces of signed postbacks that are remembered, about 40 bytes each; beyond, the oldest of the
-/// advertiser that has the most are forgotten. One advertiser has half of them at most.
+/// Nonces of signed postbacks that are remembered, or signatures where there is neither nonce nor
+/// `txn_id`, about 40 bytes each; beyond, the oldest of the advertiser that has the most are
+/// forgotten. One advertiser has half of them at most.
 pub const NONCES_MAX: usize = 1 << 20;
 /// The least time for which nonces are collected before what ran out is dropped, milliseconds.
 pub const NONCE_GENERATION_MS: u64 = 60 * 1000;

@@ -179,7 +179,7 @@ impl Bench {
             dedup: Deduplicator::new(1_000_000, 1, Arc::clone(store.progress())),
             meters,
             watch,
-            nonces: Arc::new(Nonces::new(1)),
+            nonces: Arc::new(Nonces::new(1, 0)),
             throttle: Arc::new(Throttle::new(1)),
             store: Arc::clone(&store),
             metrics,

@@ -8,7 +8,7 @@ mod nonces;
 mod rules;
 
 pub use canonical::Canonical;
-pub use nonces::{Nonces, Use};
+pub use nonces::{Came, Nonces, Use};
 pub use rules::{Addresses, Auth, Dated, Signatures, SigningKey, Tokens};
 
 pub use crate::config::{SecretError, SecretSource, hash_text};

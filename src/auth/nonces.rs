@@ -4,8 +4,8 @@
 //! In memory only, and bounded. Each advertiser has two generations of its own, the older of which
 //! is dropped when all that is in it has run out, or when the newer one is full. Where there is no
 //! room for all together, whoever has the most forgets: one that floods pushes out nobody else's.
-//! What is dropped early, or by a restart, can be sent again within its window; it is the same
-//! postback then, to the last parameter, and counting once answers it.
+//! What is dropped early, or by a restart, can be sent again within its window; so what was signed
+//! before all that is remembered may have come before, and whoever asks is told so.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -27,6 +27,8 @@ pub struct Nonces {
     /// Nonces in all of them.
     total: AtomicUsize,
     max: usize,
+    /// Since when something is remembered, Unix milliseconds.
+    began_ms: u64,
 }
 
 /// Where a nonce was first used.
@@ -50,6 +52,8 @@ struct Generation {
 struct Memory {
     newer: Generation,
     older: Generation,
+    /// What was used before may be forgotten, Unix milliseconds.
+    forgot_ms: u64,
 }
 
 /// One use of a nonce.
@@ -57,51 +61,81 @@ struct Memory {
 pub struct Use<'a> {
     /// Whose it is.
     pub advertiser: &'a str,
-    /// The nonce.
-    pub nonce: &'a str,
+    /// The nonce, or what stands for one.
+    pub nonce: &'a [u8],
     /// The signature, which has been verified.
     pub signature: &'a [u8; 32],
+    /// The time of signing, Unix milliseconds.
+    pub signed_ms: u64,
     /// When its time of signing becomes stale, Unix milliseconds.
     pub until_ms: u64,
 }
 
+/// When a signed postback came, Unix milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Came {
+    /// As far as is remembered: now, if it is new.
+    pub first_ms: u64,
+    /// By which moment it counts: that, or if it may have come before, when it was signed.
+    pub counts_ms: u64,
+}
+
+impl Came {
+    /// Now, and not before.
+    #[must_use]
+    pub const fn at(now_ms: u64) -> Self {
+        Self { first_ms: now_ms, counts_ms: now_ms }
+    }
+}
+
 impl Nonces {
-    /// Empty; `seed` keeps senders from choosing what collides.
+    /// Empty since `began_ms`; `seed` keeps senders from choosing what collides.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self::of_size(seed, NONCES_MAX)
+    pub fn new(seed: u64, began_ms: u64) -> Self {
+        Self::of_size(seed, began_ms, NONCES_MAX)
     }
 
-    fn of_size(seed: u64, max: usize) -> Self {
-        Self { seed, memories: RwLock::default(), total: AtomicUsize::new(0), max }
+    fn of_size(seed: u64, began_ms: u64, max: usize) -> Self {
+        Self { seed, memories: RwLock::default(), total: AtomicUsize::new(0), max, began_ms }
     }
 
-    /// When a nonce that is new, or known with this signature, was first used: now, if it is new;
-    /// `None` if it is known with another one. It is remembered if `keep` is set.
+    /// When a nonce that is new, or known with this signature, was first used; `None` if it is
+    /// known with another one. It is remembered if `keep` is set.
     #[must_use]
-    pub fn allow(&self, used: &Use<'_>, keep: bool, now_ms: u64) -> Option<u64> {
-        let Use { advertiser, nonce, signature, until_ms } = *used;
-        let key = xxh3_128_with_seed(nonce.as_bytes(), self.seed);
+    pub fn allow(&self, used: &Use<'_>, keep: bool, now_ms: u64) -> Option<Came> {
+        let Use { advertiser, nonce, signature, signed_ms, until_ms } = *used;
+        let came = |first_ms: u64, whole_since_ms: u64| {
+            let is_sure = signed_ms >= whole_since_ms;
+            let counts_ms = if is_sure { first_ms } else { first_ms.min(signed_ms) };
+            Came { first_ms, counts_ms }
+        };
+        let key = xxh3_128_with_seed(nonce, self.seed);
         let [a, b, c, d, e, f, g, h, ..] = *signature;
         let signature = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
         // Before it is added, so that the newest stays.
         if keep && self.total.load(Ordering::Relaxed) >= self.max {
             self.make_room(now_ms);
         }
-        let first_use = |known: &Known| (known.signature == signature).then_some(known.first_ms);
         let memory = match self.memory_of(advertiser) {
             Some(memory) => memory,
-            None if !keep => return Some(now_ms),
+            None if !keep => return Some(came(now_ms, self.began_ms)),
             None => self.new_memory(advertiser, now_ms),
         };
         // A memory is sound after any panic: nothing in it spans two steps.
         let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
         self.forgot(memory.age(now_ms));
+        let since_ms = self.began_ms.max(memory.forgot_ms);
+        let first_use =
+            |known: &Known| (known.signature == signature).then(|| came(known.first_ms, since_ms));
         if let Some(known) = memory.older.nonces.get(&key) {
             return first_use(known);
         }
         if !keep {
-            return memory.newer.nonces.get(&key).map_or(Some(now_ms), first_use);
+            return memory
+                .newer
+                .nonces
+                .get(&key)
+                .map_or_else(|| Some(came(now_ms, since_ms)), first_use);
         }
         memory.newer.until_ms = memory.newer.until_ms.max(until_ms);
         match memory.newer.nonces.entry(key) {
@@ -109,7 +143,7 @@ impl Nonces {
             Entry::Vacant(free) => {
                 free.insert(Known { signature, first_ms: now_ms });
                 self.total.fetch_add(1, Ordering::Relaxed);
-                Some(now_ms)
+                Some(came(now_ms, since_ms))
             }
         }
     }
@@ -174,7 +208,11 @@ impl Memory {
     fn turn(&mut self, now_ms: u64) -> usize {
         let newer = Generation { began_ms: now_ms, ..Generation::default() };
         let older = std::mem::replace(&mut self.newer, newer);
-        std::mem::replace(&mut self.older, older).nonces.len()
+        let dropped = std::mem::replace(&mut self.older, older);
+        if dropped.until_ms > now_ms {
+            self.forgot_ms = self.older.began_ms;
+        }
+        dropped.nonces.len()
     }
 }
 
@@ -186,34 +224,66 @@ mod tests {
     const OTHER: [u8; 32] = [8; 32];
 
     fn used<'a>(nonce: &'a str, signature: &'a [u8; 32], until_ms: u64) -> Use<'a> {
-        Use { advertiser: "acme", nonce, signature, until_ms }
+        let nonce = nonce.as_bytes();
+        Use { advertiser: "acme", nonce, signature, signed_ms: 0, until_ms }
+    }
+
+    fn first(came: Option<Came>) -> Option<u64> {
+        came.map(|came| came.first_ms)
     }
 
     #[test]
     fn a_nonce_belongs_to_the_signature_that_it_came_with() {
-        let nonces = Nonces::new(1);
-        assert_eq!(nonces.allow(&used("n", &OTHER, 10), false, 0), Some(0), "only asked");
-        assert_eq!(nonces.allow(&used("n", &SIGNATURE, 10), true, 1), Some(1));
+        let nonces = Nonces::new(1, 0);
+        let allow =
+            |used: &Use<'_>, keep: bool, now_ms: u64| first(nonces.allow(used, keep, now_ms));
+        assert_eq!(allow(&used("n", &OTHER, 10), false, 0), Some(0), "only asked");
+        assert_eq!(allow(&used("n", &SIGNATURE, 10), true, 1), Some(1));
         for keep in [true, false] {
-            assert_eq!(nonces.allow(&used("n", &SIGNATURE, 10), keep, 2), Some(1), "sent again");
-            assert_eq!(nonces.allow(&used("n", &OTHER, 10), keep, 2), None);
+            assert_eq!(allow(&used("n", &SIGNATURE, 10), keep, 2), Some(1), "sent again");
+            assert_eq!(allow(&used("n", &OTHER, 10), keep, 2), None);
         }
-        assert_eq!(nonces.allow(&used("m", &OTHER, 10), true, 3), Some(3));
+        assert_eq!(allow(&used("m", &OTHER, 10), true, 3), Some(3));
         let elsewhere = Use { advertiser: "bolt", ..used("n", &OTHER, 10) };
-        assert_eq!(nonces.allow(&elsewhere, true, 4), Some(4), "another advertiser's");
+        assert_eq!(allow(&elsewhere, true, 4), Some(4), "another advertiser's");
+    }
+
+    #[test]
+    fn what_was_signed_before_all_that_is_remembered_counts_by_its_signature() {
+        let nonces = Nonces::of_size(1, 100, 3);
+        let check = |signed_ms, nonce: &str, keep, now_ms, counts_ms| {
+            let used = Use { signed_ms, ..used(nonce, &SIGNATURE, u64::MAX) };
+            let came = nonces.allow(&used, keep, now_ms).expect("no other signature");
+            assert_eq!(came.counts_ms, counts_ms, "{nonce} at {now_ms}");
+        };
+        for keep in [false, true, false, true] {
+            check(99, "a", keep, 120, 99);
+            check(100, "b", keep, 120, 120);
+        }
+        check(99, "a", true, 130, 99);
+        check(100, "b", true, 130, 120);
+        check(200, "c", true, 130, 130);
+        // There is no room: all three are forgotten.
+        check(100, "b", true, 140, 100);
+        check(139, "d", true, 150, 139);
+        check(140, "e", true, 151, 151);
     }
 
     #[test]
     fn a_nonce_is_remembered_until_its_signature_is_stale() {
-        let nonces = Nonces::new(1);
+        let nonces = Nonces::new(1, 0);
         let window = 10 * NONCE_GENERATION_MS;
-        assert_eq!(nonces.allow(&used("n", &SIGNATURE, window), true, 0), Some(0));
+        assert_eq!(first(nonces.allow(&used("n", &SIGNATURE, window), true, 0)), Some(0));
         let mut now = 0;
         while now < window {
             let other = used("n", &OTHER, now + window);
             assert_eq!(nonces.allow(&other, true, now), None, "at {now}");
             let again = used("n", &SIGNATURE, window);
-            assert_eq!(nonces.allow(&again, true, now), Some(0), "first used then, at {now}");
+            assert_eq!(
+                first(nonces.allow(&again, true, now)),
+                Some(0),
+                "first used then, at {now}"
+            );
             now += NONCE_GENERATION_MS / 3;
         }
         now += 4 * window;
@@ -235,7 +305,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_newest_stay() {
-        let nonces = Nonces::new(1);
+        let nonces = Nonces::new(1, 0);
         let all: Vec<_> = (0..NONCES_MAX + NONCES_MAX / 4).map(|n| n.to_string()).collect();
         for nonce in &all {
             assert!(nonces.allow(&used(nonce, &SIGNATURE, u64::MAX), true, 0).is_some());
@@ -248,7 +318,7 @@ mod tests {
 
     #[test]
     fn whoever_floods_pushes_out_nobody_elses() {
-        let nonces = Nonces::of_size(1, 1000);
+        let nonces = Nonces::of_size(1, 0, 1000);
         let of =
             |advertiser, nonce, signature| Use { advertiser, ..used(nonce, signature, u64::MAX) };
         let names: Vec<_> = (0..10_000).map(|n| n.to_string()).collect();
@@ -275,7 +345,7 @@ mod tests {
 
     #[test]
     fn an_advertiser_whose_nonces_have_run_out_takes_no_memory() {
-        let nonces = Nonces::new(1);
+        let nonces = Nonces::new(1, 0);
         let of = |advertiser, until_ms| Use { advertiser, ..used("n", &SIGNATURE, until_ms) };
         assert!(nonces.allow(&of("acme", 10), true, 0).is_some());
         assert!(nonces.allow(&of("bolt", 20), true, 0).is_some());

@@ -112,9 +112,7 @@ pub fn offer(
     let late = table.optional("late", |input| one_of(input.text()?, &late)).unwrap_or(Late::Refuse);
     let one_conversion_per_click = table.optional("one_conversion_per_click", Input::boolean);
     let trust = file_money::trust(table, Trust::default());
-    let signatures = advertiser.auth.as_ref().and_then(|auth| auth.signatures.as_ref());
-    let signed_for_ms = signatures.map(|signatures| signatures.ts_window_ms);
-    let inherited = Inherited { window_ms, trust, signed_for_ms };
+    let inherited = Inherited { window_ms, trust };
     let events = events(table, inherited, around);
     let caps = file_caps::caps(table, &events, around.affiliate);
     let fraud = file_fraud::fraud(table, &events);
@@ -187,8 +185,6 @@ fn pass_params(input: Input<'_>) -> Result<Vec<String>, Complaint> {
 struct Inherited {
     window_ms: Option<u64>,
     trust: Trust,
-    /// How long a signature of its advertiser is good for.
-    signed_for_ms: Option<u64>,
 }
 
 fn events(table: &Table<'_>, inherited: Inherited, around: &Surroundings<'_>) -> Vec<Event> {
@@ -208,15 +204,6 @@ fn events(table: &Table<'_>, inherited: Inherited, around: &Surroundings<'_>) ->
     }
     for (table, event) in named.into_iter().zip(&events) {
         check_reverses(table, event, &events);
-        if let (Repeat::Window(repeat_ms), Some(signed_for_ms)) =
-            (event.repeat, inherited.signed_for_ms)
-            && repeat_ms <= signed_for_ms.saturating_mul(2)
-        {
-            // The sender's clock may be ahead by the whole of it.
-            let what = "is not longer than twice the advertiser's ts_window: who sends a signed postback \
-                        again that has no txn_id can have it counted twice";
-            table.warning("repeat", what);
-        }
     }
     events
 }

@@ -374,21 +374,6 @@ fn what_is_valid_but_looks_wrong_is_a_warning() {
 }
 
 #[test]
-fn a_repeat_within_the_time_of_a_signature_is_a_warning() {
-    let check = |ts_window: &str, repeat: &str, expected: &str| {
-        let text = format!(
-            "[[advertisers]]\nid = 'a'\nauth = {{ hmac = [{{ secret = 'env:PATH' }}], ts_window = '{ts_window}' }}\n[[offers]]\nid = 'o'\nadvertiser = 'a'\nurl = 'https://a.example/{{click_id}}'\n[[offers.events]]\nid = 'sale'\nrepeat = '{repeat}'\n"
-        );
-        assert_eq!(load(&text).expect("valid").1.to_string(), expected, "{ts_window} {repeat}");
-    };
-    check("5m", "once", "");
-    check("5m", "11m", "");
-    let warning = "warning: catalog.toml:10: offers[0] \"o\".events[0] \"sale\".repeat: is not longer than twice the advertiser's ts_window: who sends a signed postback again that has no txn_id can have it counted twice\n";
-    check("5m", "10m", warning);
-    check("1d", "5m", warning);
-}
-
-#[test]
 fn an_offer_expires_at_a_moment_or_after_a_day() {
     let check = |expires: &str, expected: Option<u64>| {
         let loaded = load(&with_offer_line(&format!("expires = {expires}"))).ok();

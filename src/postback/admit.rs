@@ -7,7 +7,7 @@ use super::mapping::{Fields, Names};
 use super::reprocess::Again;
 use super::sender::Sender;
 use super::timestamp;
-use crate::auth::{Auth, Canonical, Signatures, Use};
+use crate::auth::{Auth, Came, Canonical, Signatures, Use};
 use crate::catalog::Advertiser;
 use crate::model::fields::Field;
 use crate::model::hex::unhex;
@@ -71,22 +71,25 @@ impl Postbacks {
             note(AuthCheck::Token, tokens.mode, passed)?;
         }
         if let Some(signatures) = &auth.signatures {
-            let first_ms = self.check_signature(signatures, advertiser, shown);
-            note(AuthCheck::Signature, signatures.mode, first_ms.map(|_| ()))?;
-            // Of this very moment is what was just begun without waiting.
-            asker.replay_of_ms = first_ms.ok().filter(|first_ms| *first_ms != now_ms);
+            let came = self.check_signature(signatures, advertiser, shown);
+            note(AuthCheck::Signature, signatures.mode, came.map(|_| ()))?;
+            if let Ok(Came { first_ms, counts_ms }) = came {
+                // Of this very moment is what was just begun without waiting.
+                asker.replay_of_ms = (first_ms != now_ms).then_some(first_ms);
+                asker.counts_ms = Some(counts_ms);
+            }
         }
         Ok(flags)
     }
 
-    /// When this came first: now, as far as is remembered. The signature is looked at before all:
-    /// who cannot sign learns nothing of times and nonces.
+    /// When this came. The signature is looked at before all: who cannot sign learns nothing of
+    /// times and nonces.
     fn check_signature(
         &self,
         signatures: &Signatures,
         advertiser: &Advertiser,
         shown: &Shown<'_>,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<Came, Refusal> {
         let Shown { names, fields, request } = *shown;
         let now_ms = request.now_ms;
         // Under other names the same parameters would say something else.
@@ -103,13 +106,17 @@ impl Postbacks {
         if signed_ms.abs_diff(now_ms) > window_ms {
             return Err(Refusal::StaleSignature);
         }
-        let Some(nonce) = fields.get(Field::Nonce) else {
-            return if signatures.needs_nonce { Err(Refusal::BadSignature) } else { Ok(now_ms) };
+        let nonce = match fields.get(Field::Nonce) {
+            Some(nonce) => nonce.as_bytes(),
+            None if signatures.needs_nonce => return Err(Refusal::BadSignature),
+            // A transaction counts once whatever is remembered.
+            None if fields.get(Field::TxnId).is_some() => return Ok(Came::at(now_ms)),
+            None => &signature,
         };
         // The last moment at which this signature is not stale, and one more.
         let until_ms = signed_ms.saturating_add(window_ms).saturating_add(1);
         let advertiser = &*advertiser.id;
-        let used = Use { advertiser, nonce, signature: &signature, until_ms };
+        let used = Use { advertiser, nonce, signature: &signature, signed_ms, until_ms };
         let writes = !request.head && !fields.is_dry_run();
         self.nonces.allow(&used, writes, now_ms).ok_or(Refusal::ReplayedNonce)
     }

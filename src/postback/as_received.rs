@@ -276,7 +276,8 @@ impl Postbacks {
             kept_ip: &*self.kept_ip,
         };
         let (now_ms, replay_of_ms) = (request.booked_ms(), asker.replay_of_ms);
-        Received { fields, catalog, meter: None, now_ms, replay_of_ms, as_received }
+        let receipt = request.receipt(asker.counts_ms);
+        Received { fields, catalog, meter: None, now_ms, receipt, replay_of_ms, as_received }
     }
 
     /// Writes a postback down that was refused, or was a duplicate; unless it only asked.

@@ -141,7 +141,7 @@ impl Postbacks {
     ) -> Result<Option<Bound>, Answer> {
         let Some(instead) = Instead::of(fields, sender, catalog) else { return Ok(None) };
         refuse_unresolved(fields, sender)?;
-        let known = self.click_of_transaction(&instead, catalog, request.receipt()).await?;
+        let known = self.click_of_transaction(&instead, catalog, request.receipt(None)).await?;
         let by_transaction =
             |click| Bound { click: self.keyring.sign(click), named: Named::Transaction };
         if let Some((Whose::TheSame, click)) = known {

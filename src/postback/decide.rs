@@ -43,6 +43,9 @@ pub struct Asker {
     pub auth: AuthOutcome,
     /// When the very same signed postback came first, Unix milliseconds, if it came before.
     pub replay_of_ms: Option<u64>,
+    /// By which moment a signed one counts, Unix milliseconds: that, or if it may have come before
+    /// and be forgotten, when it was signed.
+    pub counts_ms: Option<u64>,
     /// Whether its advertiser's rate limit has counted it.
     pub is_counted: bool,
 }
@@ -50,8 +53,8 @@ pub struct Asker {
 impl Default for Asker {
     fn default() -> Self {
         let auth = AuthOutcome::default();
-        let (replay_of_ms, is_counted) = (None, false);
-        Self { form: AnswerForm::Json, click: None, auth, replay_of_ms, is_counted }
+        let (replay_of_ms, counts_ms, is_counted) = (None, None, false);
+        Self { form: AnswerForm::Json, click: None, auth, replay_of_ms, counts_ms, is_counted }
     }
 }
 

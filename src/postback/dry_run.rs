@@ -21,9 +21,7 @@ impl Postbacks {
         verdict: &Verdict<'_>,
         received: &Received<'_>,
     ) -> Result<Answer, Answer> {
-        // As it would take its claims: by the time of its receipt.
-        let receipt = received.as_received.request.receipt();
-        let known = self.dedup.find(&self.store, verdict.claims(), receipt).await?;
+        let known = self.dedup.find(&self.store, verdict.claims(), received.receipt).await?;
         if let Some(known) = known {
             return self.would_update(known, verdict, received).await;
         }

@@ -68,10 +68,11 @@ impl<'a> PostbackRequest<'a> {
         }
     }
 
-    /// When it came, and whether others may have come since.
-    pub(super) const fn receipt(&self) -> Receipt {
+    /// When it came, and whether others may have come since; a signed one counts by `counts_ms`
+    /// ([`Asker::counts_ms`]).
+    pub(super) fn receipt(&self, counts_ms: Option<u64>) -> Receipt {
         match self.again {
-            None => Receipt::Now(self.now_ms),
+            None => Receipt::Now(counts_ms.map_or(self.now_ms, |ms| ms.min(self.now_ms))),
             Some(_) => Receipt::Past(self.now_ms),
         }
     }
@@ -213,7 +214,8 @@ impl Postbacks {
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
-        if let Some(known) = self.dedup.known(&verdict.first_claim(), request.receipt()) {
+        let receipt = request.receipt(asker.counts_ms);
+        if let Some(known) = self.dedup.known(&verdict.first_claim(), receipt) {
             return if verdict.may_change(known) {
                 Ok(None)
             } else {
@@ -233,7 +235,7 @@ impl Postbacks {
         let original = self.original(&verdict, request.booked_ms())?;
         // Only now: what a fraud rule rejects claims no customer.
         let claims = verdict.claims();
-        let acquired = self.dedup.acquire_now(&self.store, claims, original, request.now_ms)?;
+        let acquired = self.dedup.acquire_now(&self.store, claims, original, receipt.ms())?;
         let held = match acquired {
             Some(Acquired::Held(held)) => held,
             Some(Acquired::Duplicate(known)) if !verdict.may_change(known) => {
@@ -278,7 +280,7 @@ impl Postbacks {
             self.suspect(&mut verdict, now_ms).await?;
             return Err(self.dry_run(&verdict, &received).await?);
         }
-        let receipt = request.receipt();
+        let receipt = received.receipt;
         if let Some(known) = self.dedup.known(&verdict.first_claim(), receipt) {
             return self.update(known, &verdict, &received).await;
         }
@@ -408,6 +410,8 @@ pub(super) struct Received<'a> {
     pub(super) meter: Option<Arc<Meter>>,
     /// When it is booked, Unix milliseconds.
     pub(super) now_ms: u64,
+    /// By when its claims are judged.
+    pub(super) receipt: Receipt,
     /// When the very same signed postback came first, if it came before.
     pub(super) replay_of_ms: Option<u64>,
     /// How it is written down.

@@ -274,8 +274,7 @@ impl Postbacks {
             return Ok(Some((said, known)));
         }
         let first = ClaimSet::new(verdict.first_claim(), None);
-        let receipt = received.as_received.request.receipt();
-        let meant = self.dedup.find(&self.store, first, receipt).await?;
+        let meant = self.dedup.find(&self.store, first, received.receipt).await?;
         Ok(meant.map(|meant| (said, meant)))
     }
 }

@@ -467,6 +467,57 @@ fn a_signed_retry_counts_if_the_first_changed_nothing() {
     assert_eq!(world.server.conversions("")[0]["status"], "approved");
 }
 
+#[test]
+fn a_signed_postback_sent_again_is_counted_once_after_any_window() {
+    let secrets = secrets();
+    let key = format!("{{ secret = \"file:{}\" }}", secrets.path().join("key").display());
+    let catalog = format!(
+        "[[advertisers]]\nid = \"a\"\nauth = {{ hmac = [{key}], ts_window = \"1h\" }}\n\
+         [[offers]]\nid = \"a\"\nadvertiser = \"a\"\nurl = \"https://a.example/?c={{click_id}}\"\n\
+         [[offers.events]]\nid = \"sale\"\nrepeat = \"100ms\"\n\
+         [[affiliates]]\nid = \"ann\"\n"
+    );
+    let mut world = World { server: Setup::new().catalog(catalog).start(), secrets };
+    let sale = |click: &str, more: &[(&str, &str)]| {
+        signed(&[&[("click_id", click), ("event", "sale")], more].concat())
+    };
+    let clicks = [(); 3].map(|()| world.click("a"));
+    let with_nonce = sale(&clicks[0], &[("nonce", "n-1")]);
+    let without = sale(&clicks[1], &[]);
+    let (rest, signature) = without.split_once("sig=").expect("signed");
+    let written_otherwise = format!("{rest}sig={}", signature.to_uppercase());
+    assert_eq!(world.ask("a", &with_nonce), is(200, "accepted"));
+    assert_eq!(world.ask("a", &without), is(200, "accepted"));
+    // Signed anew, it counts when the window is over.
+    let next = |world: &World, click: &str| {
+        let mut nonce = 1;
+        eventually("the window's end", || {
+            nonce += 1;
+            let sale = sale(click, &[("nonce", &format!("n-{nonce}-{click}"))]);
+            (world.ask("a", &sale) == is(200, "accepted")).then_some(())
+        });
+    };
+    next(&world, &clicks[2]);
+    next(&world, &clicks[2]);
+    for restarted in [false, true] {
+        if restarted {
+            world.server.kill();
+            world.server.start_again();
+        }
+        for (again, times) in [(&with_nonce, 3), (&without, 3), (&written_otherwise, 1)] {
+            for _ in 0..times {
+                assert_eq!(world.ask("a", again), is(200, "duplicate"), "{restarted} {again}");
+            }
+            let dry = world.server.request("HEAD", &format!("/postback/a?{again}"), "");
+            assert_eq!(dry.header("x-postback-result"), Some("duplicate"));
+        }
+        assert_eq!(world.server.conversions("").len(), 4 + usize::from(restarted));
+        next(&world, &clicks[2]);
+    }
+    next(&world, &clicks[0]);
+    assert_eq!(world.ask("a", &with_nonce), is(200, "duplicate"));
+}
+
 /// As the first that was accepted.
 fn ask_again(world: &World, ts: u64) -> (u16, String) {
     let kept = world.server.conversions("offer=nonce");

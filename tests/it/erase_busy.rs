@@ -50,7 +50,7 @@ fn postbacks(folder: &TempDir) -> Postbacks {
         dedup: Deduplicator::new(100, 1, Arc::clone(store.progress())),
         meters: Arc::new(Meters::new(Calendar::new(utc))),
         watch: Arc::new(Watch::new(1)),
-        nonces: Arc::new(Nonces::new(1)),
+        nonces: Arc::new(Nonces::new(1, 0)),
         throttle: Arc::new(Throttle::new(1)),
         store,
         metrics: Arc::new(Metrics::new().expect("sound buckets")),

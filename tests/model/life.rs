@@ -140,7 +140,7 @@ impl Life {
             dedup: Deduplicator::new(1 + rng.below(8), rng.next(), Arc::clone(store.progress())),
             meters: Arc::new(count(setup, &store, now_ms)),
             watch: Arc::new(Watch::new(rng.next())),
-            nonces: Arc::new(Nonces::new(1)),
+            nonces: Arc::new(Nonces::new(1, 0)),
             throttle: Arc::new(Throttle::new(1)),
             store: Arc::clone(&store),
             metrics: Arc::clone(&setup.metrics),
