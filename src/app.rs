@@ -118,6 +118,15 @@ pub enum Stopped {
     StorePoisoned,
 }
 
+impl Stopped {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Drained => "told to stop",
+            Self::StorePoisoned => "a write or fsync failed",
+        }
+    }
+}
+
 /// A server with its sockets open, not yet serving.
 pub struct Server {
     config: Config,
@@ -399,7 +408,7 @@ impl Server {
                 }
             }
         });
-        tracing::info!(?stopped, "draining");
+        tracing::info!(because = stopped.as_str(), "draining");
         self.trigger.begin();
         self.store.end_purges();
         let drained = self.background.block_on(async {
@@ -439,7 +448,9 @@ async fn all_finished(workers: Vec<Worker>) {
     for worker in workers {
         match tokio::task::spawn_blocking(move || worker.join()).await {
             Ok(Ok(Ok(()))) => {}
-            other => tracing::error!(?other, "a worker ended badly"),
+            Ok(Ok(Err(error))) => tracing::error!(%error, "a worker ended badly"),
+            Ok(Err(_)) => tracing::error!("a worker panicked"),
+            Err(error) => tracing::error!(%error, "a worker was not waited for"),
         }
     }
 }

@@ -535,6 +535,26 @@ fn nothing_that_ships_unwraps() {
     check(&rust_files("src"), says_why_it_cannot_fail);
 }
 
+/// What an operator reads has plain fields, and no type's names: `?value` is Rust's own notation.
+fn logs_plain_fields(file: &File) -> Vec<String> {
+    lines_with(file, "a debug form in the log", |line| {
+        line.match_indices('?').any(|(at, _)| {
+            let before = line[..at].chars().next_back();
+            let after = line[at + 1..].chars().next();
+            before.is_none_or(|c| c == ' ' || c == '(')
+                && after.is_some_and(|c| c.is_ascii_lowercase())
+        })
+    })
+}
+
+#[test]
+fn log_lines_have_no_debug_forms() {
+    for line in ["tracing::info!(?counts, \"x\");", "    ?most,", "error!(%error, days = ?days);"] {
+        must_refuse("src/app.rs", line, logs_plain_fields);
+    }
+    check(&rust_files("src"), logs_plain_fields);
+}
+
 fn is_finished(file: &File) -> Vec<String> {
     let unfinished = |line: &str| UNFINISHED.iter().any(|word| line.contains(word));
     let lines = (1..).zip(file.text.lines()).filter(|(_, line)| unfinished(line));

@@ -1,5 +1,6 @@
 //! `GET /api/v1/audit`: what was changed, by whom, from what to what.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::Json;
@@ -12,7 +13,7 @@ use super::error::ApiError;
 use super::question::{cursor, millis, page_rows, understood};
 use super::server::AdminState;
 use super::shapes::rfc3339;
-use crate::audit::Author;
+use crate::audit::{Author, Entry};
 use crate::model::admin::AuditAction;
 use crate::model::hex::{hex, unhex};
 use crate::postback::patiently;
@@ -165,7 +166,7 @@ pub async fn keep_last(
     let entry = by.entry(state.clock.now_ms(), action, "", details);
     let kept = patiently(async || state.store.keep_audit(&entry.as_stored()).await).await;
     if let Err(error) = kept {
-        tracing::warn!(%error, ?entry, "done, and not in the audit log");
+        warn_of(&entry, &error, "done, and not in the audit log");
     }
 }
 
@@ -181,9 +182,15 @@ pub fn keep_soon(
     let state = Arc::clone(state);
     tokio::spawn(async move {
         if let Err(error) = state.store.keep_audit(&entry.as_stored()).await {
-            tracing::warn!(%error, ?entry, "begun, and not in the audit log");
+            warn_of(&entry, &error, "begun, and not in the audit log");
         }
     });
+}
+
+/// Says in the log what the audit log lacks.
+fn warn_of(entry: &Entry, error: &dyn Display, what: &str) {
+    let AuditRecord { who, action, call, subject, details } = entry.as_stored().record;
+    tracing::warn!(%error, who, action, call, subject, details, "{what}");
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ impl<P: Send + 'static> Held<P> {
             tokio::time::sleep(most).await;
             drop(lock(&late).take());
             tracing::warn!(
-                ?most,
+                seconds = most.as_secs_f64(),
                 "an answer of the admin API was not taken in time and is cut off"
             );
         });

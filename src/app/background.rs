@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::field::display;
+
 use crate::admin::{self, AdminState};
 use crate::config::{self, Config};
 use crate::ledger;
@@ -146,16 +148,17 @@ pub(super) async fn reprice(postbacks: Postbacks, mut changed: Reprice) {
             }
         };
         let (known, now_ms) = (passed_over.known(), || Clock::System.now_ms());
+        let (from, to) = (days.first().map(display), days.last().map(display));
         let repriced = match postbacks.reprice(&days, &left, &known, now_ms).await {
             Ok(repriced) => repriced,
             Err(error) => {
-                tracing::warn!(%error, ?days, "conversions without a rate were not priced");
+                tracing::warn!(%error, from, to, "conversions without a rate were not priced");
                 fresh.extend(round);
                 continue;
             }
         };
         if repriced.changed > 0 {
-            tracing::info!(conversions = repriced.changed, ?days, "priced by new rates");
+            tracing::info!(conversions = repriced.changed, from, to, "priced by new rates");
         }
         if !is_last {
             passed_over.heard_of(repriced.left);

@@ -20,7 +20,7 @@ impl Stop {
         let watch = move || {
             std::thread::sleep(over_at - begun);
             tracing::error!(
-                deadline = ?whole,
+                seconds = whole.as_secs_f64(),
                 "the drain deadline has passed and the store is not closed: the disk hangs, or a \
                  start was still at work; what it has not confirmed was not acknowledged"
             );

@@ -20,7 +20,7 @@ use super::file_offer::NetworkDefaults;
 use super::owners::refuse_moved;
 use super::retire::outlive;
 use super::secrets::changed_secrets;
-use super::snapshot::{self, Catalog, Numbers};
+use super::snapshot::{self, Catalog, Counts, Numbers};
 use crate::audit::Author;
 use crate::caps::Meters;
 use crate::checked_toml::{Format, Report, Source};
@@ -278,7 +278,8 @@ impl CatalogSource {
         }
         drop(owners);
         let (version, counts) = (version_text(catalog.version()), catalog.counts());
-        tracing::info!(%version, ?counts, "catalog in force");
+        let Counts { advertisers, offers, affiliates, links } = counts;
+        tracing::info!(%version, advertisers, offers, affiliates, links, "catalog in force");
         let metered = catalog.metered();
         let old = self.in_force.swap(Arc::new(catalog));
         let place = self.meters.want(&metered);
