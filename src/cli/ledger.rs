@@ -12,7 +12,7 @@ use crate::ledger;
 use crate::limits::VERIFY_CACHE_BYTES;
 use crate::model::currency::Currency;
 use crate::model::money::Sum;
-use crate::store::{Archive, database_folder};
+use crate::store::{Archive, database_folder, is_written_elsewhere};
 
 /// Where a store is: a folder, or behind a server.
 #[derive(clap::Args)]
@@ -43,7 +43,15 @@ impl StoreArguments {
     pub fn open(&self) -> Result<Source, Ended> {
         match (&self.store, &self.admin) {
             (Some(path), _) => {
-                let opened = Archive::open(&database_folder(path), VERIFY_CACHE_BYTES);
+                let folder = database_folder(path);
+                if is_written_elsewhere(&folder) {
+                    return Err(failed(format_args!(
+                        "{}: a server has this store open, and its files change while they are \
+                         read; ask it instead: --admin URL --token-file FILE",
+                        path.display()
+                    )));
+                }
+                let opened = Archive::open(&folder, VERIFY_CACHE_BYTES);
                 opened.map(Source::Archive).map_err(failed)
             }
             (None, Some(address)) => self.access.server(address).map(Source::Server),

@@ -75,7 +75,7 @@ pub use received::{FoundInbound, InboundFilter, InboundListing, StoredInbound};
 pub use refusals::Refusals;
 pub use restored::{copy_closed, part_from_lost_time};
 pub use retention::{Expired, Retention};
-pub use rocks::{RocksEngine, is_database};
+pub use rocks::{RocksEngine, is_database, is_written_elsewhere};
 pub use sampling::Sampling;
 pub use sums::{Part, Sums, SumsError, Wanted};
 pub use view::{Archive, View, database_folder, decode_posting};

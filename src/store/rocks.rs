@@ -1,7 +1,7 @@
 //! The engine on RocksDB. The only file, beside the options, that names it.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind as IoErrorKind;
 use std::ops::ControlFlow;
 use std::os::unix::fs::DirEntryExt as _;
@@ -16,6 +16,7 @@ use rocksdb::{
     IngestExternalFileOptions, LiveFile, ReadOptions, ReadTier, SstFileWriter, WriteBatch,
     WriteOptions,
 };
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use super::engine::{Batch, Change, Direction, Engine, EngineError, KeyRange, Lookup, Tier, Visit};
 use super::options;
@@ -66,6 +67,14 @@ const CURRENT: &str = "CURRENT";
 #[must_use]
 pub fn is_database(path: &Path) -> bool {
     path.join(CURRENT).is_file()
+}
+
+/// Whether another process has the database in `path` open to write to it, and so its lock.
+#[must_use]
+pub fn is_written_elsewhere(path: &Path) -> bool {
+    // What cannot be looked into, opening it will say.
+    let Ok(lock) = File::open(path.join("LOCK")) else { return false };
+    matches!(fcntl_getlk(lock, &Flock::from(FlockType::WriteLock)), Ok(Some(_)))
 }
 
 impl RocksEngine {

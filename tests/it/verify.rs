@@ -709,8 +709,14 @@ fn a_server_that_was_killed_is_sound_before_and_after_its_next_start() {
         let answer = server.postback(&format!("click_id={click}&event=sale&txn_id=T-{txn}"));
         assert_eq!(answer.verdict(), (200, "accepted", ""));
     }
-    server.kill();
     let look = |server: &Server| run(&server.path("."), &["verify", "--store", "data"]);
+    let running = look(&server);
+    assert_eq!((running.code, &*running.out), (Some(1), ""), "its files change meanwhile");
+    assert!(running.err.contains("a server has this store open"), "{}", running.err);
+    assert!(running.err.contains("--admin"), "{}", running.err);
+    let again = server.postback(&format!("click_id={click}&event=sale&txn_id=T-0"));
+    assert_eq!(again.verdict(), (200, "duplicate", ""), "the server goes on");
+    server.kill();
     let ended = look(&server);
     assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
     assert!(ended.out.contains("unfiled: 20"), "{}", ended.out);
