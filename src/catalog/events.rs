@@ -9,6 +9,8 @@ use crate::model::preset::Unnamed;
 /// Events of an advertiser, in any of its offers.
 #[derive(Debug, Default)]
 pub(super) struct Events {
+    /// All of them.
+    all: BTreeSet<Box<str>>,
     /// By negative event: those that it takes back.
     reversed: HashMap<Box<str>, BTreeSet<Box<str>>>,
     /// Those that a postback means if it names none.
@@ -22,14 +24,15 @@ pub(super) type EventsByAdvertiser = HashMap<Arc<str>, Events>;
 pub(super) fn events_of(offers: &[Offer]) -> EventsByAdvertiser {
     let mut all = EventsByAdvertiser::new();
     for offer in offers {
-        let unnamed = offer.unnamed_event();
-        let negative = || offer.events.iter().filter(|event| event.is_negative());
-        if unnamed.is_none() && negative().next().is_none() {
-            continue;
-        }
         let events = all.entry(Arc::clone(&offer.advertiser.id)).or_default();
-        events.unnamed.extend(unnamed.map(|event| event.id.clone()));
-        for event in negative() {
+        for event in &offer.events {
+            // Most offers of an advertiser have the same ones.
+            if !events.all.contains(&event.id) {
+                events.all.insert(event.id.clone());
+            }
+        }
+        events.unnamed.extend(offer.unnamed_event().map(|event| event.id.clone()));
+        for event in offer.events.iter().filter(|event| event.is_negative()) {
             let reversed = events.reversed.entry(event.id.clone()).or_default();
             reversed.extend(event.reverses.iter().cloned());
         }
@@ -61,6 +64,12 @@ impl Offer {
 }
 
 impl Catalog {
+    /// Whether an offer of an advertiser has an event of this name of ours.
+    #[must_use]
+    pub fn has_event(&self, advertiser: &str, event: &str) -> bool {
+        self.events.get(advertiser).is_some_and(|events| events.all.contains(event))
+    }
+
     /// The events that a negative event of an advertiser takes back, in any of its offers.
     pub fn reversed_by(&self, advertiser: &str, event: &str) -> impl Iterator<Item = &str> {
         let reversed = self.events.get(advertiser).and_then(|events| events.reversed.get(event));

@@ -67,6 +67,7 @@ impl Postbacks {
         now_ms: u64,
     ) -> Result<(Original, Option<Changed>), Answer> {
         let catalog = self.catalog.load_full();
+        let unknown = || Answer::from(unknown(news.of, &catalog));
         let id = self.named(news.of, &catalog, now_ms).await?.ok_or_else(unknown)?;
         let (mine, stored) = self.hold(id, &catalog).await?.ok_or_else(unknown)?;
         let record = read(&stored)?;
@@ -133,6 +134,20 @@ fn heard(news: &News<'_>, status: Status, now_ms: u64) -> Result<Heard<'static>,
     })
 }
 
-fn unknown() -> Answer {
-    Refused::with(Refusal::UnknownConversion, "no conversion of this name is known").into()
+/// What of a conversion's name is not known. One whose advertiser or event has left the catalog may
+/// be, so this is asked of those only that are not found.
+fn unknown(name: ConversionName<'_>, catalog: &Catalog) -> Refused {
+    if let ConversionName::Transaction { advertiser, event, .. } = name {
+        let Some(known) = catalog.advertiser(advertiser) else {
+            let hint =
+                "no advertiser of this name is in the catalog, and no conversion of it known";
+            return Refused::with(Refusal::UnknownAdvertiser, hint);
+        };
+        if [event, known.event_name(event)].iter().all(|event| !catalog.has_event(&known.id, event))
+        {
+            let hint = "none of the advertiser's offers has an event of this name, and no conversion of it is known";
+            return Refused::with(Refusal::UnknownEvent, hint);
+        }
+    }
+    Refused::with(Refusal::UnknownConversion, "no conversion of this name is known")
 }

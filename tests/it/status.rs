@@ -433,6 +433,20 @@ fn a_file_of_statuses_changes_conversions_once_however_often_it_is_sent() {
 }
 
 #[test]
+fn a_line_that_names_no_conversion_is_told_what_of_its_name_is_not_known() {
+    let server = setup().start();
+    let file = "advertiser,event,txn_id,status\nacme,sale,A,approved\nacme,purchase,A,approved\n\
+                amce,sale,A,approved\nacme,slae,A,approved\n";
+    let expected = [
+        "2 refused unknown_conversion",
+        "3 refused unknown_conversion",
+        "4 refused unknown_advertiser",
+        "5 refused unknown_event",
+    ];
+    assert_eq!(upload(&server, "text/csv", file), expected);
+}
+
+#[test]
 fn a_file_may_call_an_event_as_its_advertiser_does() {
     let server = setup().start();
     let click = server.click("id=sp7");
