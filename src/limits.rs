@@ -133,6 +133,9 @@ pub const CLAIMS_PER_POSTBACK_MAX: usize = HARD_CLAIMS_MAX + 1;
 pub const REVERSED_EVENTS_TRIED_MAX: usize = 16;
 /// Events that a postback without a click and an event may mean, beyond which it has to name one.
 pub const UNNAMED_EVENTS_TRIED_MAX: usize = 16;
+/// Names of an offer's events, and as many of its advertiser's, with which one that is none of them
+/// is compared, to say what was meant: whoever has a click ID can have that done by each refusal.
+pub const EVENTS_COMPARED_MAX: usize = 32;
 /// Conversions that one negative event of a customer may take back.
 pub const REVERSED_AT_ONCE_MAX: usize = 100;
 /// Steps in a conversion's history. A few are usual; a sender whose amounts never rest is stopped.

@@ -1,9 +1,13 @@
-//! What an event may mean where no click says of which offer it is.
+//! What an event may mean where no click says of which offer it is, and what was meant by one that
+//! there is not.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::snapshot::{Catalog, Event, Offer};
+use crate::checked_toml::closest;
+use crate::limits::EVENTS_COMPARED_MAX;
+use crate::model::ids::ID_BYTES_MAX;
 use crate::model::preset::Unnamed;
 
 /// Events of an advertiser, in any of its offers.
@@ -53,6 +57,19 @@ impl Offer {
         // What takes others back is never meant unnamed.
         let mut events = self.events.iter().filter(|event| !event.is_negative());
         events.next().filter(|_| events.next().is_none())
+    }
+
+    /// The name, ours or its advertiser's, of the event that was likely meant by one that is none.
+    #[cold]
+    #[must_use]
+    pub fn event_like(&self, name: &str) -> Option<&str> {
+        if name.len() > ID_BYTES_MAX {
+            return None;
+        }
+        let ours = self.events.iter().take(EVENTS_COMPARED_MAX).map(|event| &*event.id);
+        let theirs = self.advertiser.events.iter().take(EVENTS_COMPARED_MAX);
+        let theirs = theirs.filter(|(_, ours)| self.event(ours).is_some());
+        closest(name, ours.chain(theirs.map(|(theirs, _)| theirs.as_str())))
     }
 
     /// Whether its event `by` takes back those named `event`: another offer's of that name may take

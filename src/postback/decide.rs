@@ -361,7 +361,7 @@ fn event<'a>(
         return offer.unnamed_event().ok_or_else(|| hints::missing_event(fields, sender, offer));
     };
     let ours = offer.advertiser.event_name(theirs);
-    Ok(offer.event(ours).ok_or(Refusal::UnknownEvent)?)
+    offer.event(ours).ok_or_else(|| hints::unknown_event(ours, theirs, offer))
 }
 
 fn is_late(event: &Event, click_ms: u64, event_ms: u64) -> bool {

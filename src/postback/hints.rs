@@ -197,6 +197,22 @@ pub fn missing_event(fields: &Fields<'_>, sender: &Sender<'_>, offer: &Offer) ->
     Refused::with(Refusal::MissingEvent, hint)
 }
 
+/// The offer has no event of this name. Who asks has shown who it is, and the offer is its own.
+pub fn unknown_event(ours: &str, theirs: &str, offer: &Offer) -> Refused {
+    let reason = Refusal::UnknownEvent;
+    if ours != theirs {
+        let hint =
+            format!("the catalog reads it as {ours:?}, and the click's offer has no such event");
+        return Refused::with(reason, hint);
+    }
+    match (hint(reason), offer.event_like(theirs)) {
+        (Some(hint), Some(meant)) => {
+            Refused::with(reason, format!("{hint}; did you mean {meant:?}?"))
+        }
+        _ => reason.into(),
+    }
+}
+
 /// The name that is the click in some dialects and the order in others.
 const AMBIGUOUS: &str = "transaction_id";
 

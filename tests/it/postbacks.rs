@@ -4,7 +4,7 @@ use postbackd::limits::BODY_BYTES_MAX;
 use postbackd::model::reasons::Refusal;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server, Setup, eventually};
+use crate::harness::{Answer, CATALOG, Server, Setup, eventually};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
@@ -382,6 +382,35 @@ fn a_body_that_comes_with_a_get_is_read_as_a_posts() {
     let broken = get("", JSON, "{\"txn_id\":");
     assert_eq!(broken.verdict(), (400, "refused", "bad_encoding"));
     assert_eq!(get("", FORM, &large).verdict(), (413, "refused", "body_too_large"));
+}
+
+#[test]
+fn a_hint_names_the_event_that_was_meant() {
+    let server = Server::start();
+    let click = server.click("id=sp7");
+    let check = |event: &str, hint: &str| {
+        let answer = server.postback(&format!("click_id={click}&event={event}"));
+        assert_eq!(answer.verdict(), (404, "refused", "unknown_event"), "{answer:?}");
+        let told = answer.word("hint");
+        let rest = told.strip_prefix("the click's offer defines no event of this name");
+        assert_eq!(rest, Some(hint), "{answer:?}");
+    };
+    check("Sale", "; did you mean \"sale\"?");
+    check("registraton", "; did you mean \"registration\"?");
+    check("Purchase", "; did you mean \"purchase\"?");
+    check("dance", "");
+    check(&"sale".repeat(100), "");
+    let other = server.click("offer=theirs&aff=pub-7");
+    let answer = server.postback(&format!("aff_sub2={other}&click_id={other}&event=purchas"));
+    assert_eq!(answer.word("reason"), "unknown_event", "{answer:?}");
+    assert!(!answer.word("hint").contains("purchase"), "another advertiser's word: {answer:?}");
+    let catalog = CATALOG.replace("purchase = \"sale\"", "purchase = \"deposit\"");
+    assert_ne!(catalog, CATALOG);
+    let server = Setup::new().catalog(catalog).start();
+    let single = server.click("offer=single&aff=pub-7");
+    let answer = server.postback(&format!("click_id={single}&event=purchase"));
+    let hint = "the catalog reads it as \"deposit\", and the click's offer has no such event";
+    assert_eq!((answer.word("reason"), answer.word("hint")), ("unknown_event", hint));
 }
 
 #[test]
