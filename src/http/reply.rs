@@ -145,7 +145,7 @@ fn json_body(answer: &Answer, refused_bodies: &RefusedBodies) -> Bytes {
             let id = id.as_ref().map(|text| text.as_bytes());
             settled_body(answer, id, click.to_text().as_bytes(), *status, id.is_none())
         }
-        Answer::Duplicate { original, click, dry_run }
+        Answer::Duplicate { original, click, dry_run, .. }
         | Answer::Updated { now: original, click, dry_run } => {
             let id = original.conversion.to_text();
             let click = click.to_text();
@@ -197,8 +197,12 @@ fn settled_body(
         Some(text) => [b"\"", text, b"\""],
         None => [b"null", b"", b""],
     };
+    let hint: [&[u8]; 2] = match answer {
+        Answer::Duplicate { hint: Some(hint), .. } => [b"\",\"hint\":\"", hint.as_bytes()],
+        _ => [b"", b""],
+    };
     let end: &[u8] = if dry_run { b"\",\"dry_run\":true}\n" } else { b"\"}\n" };
-    let parts: [&[u8]; 11] = [
+    let parts: [&[u8]; 13] = [
         b"{\"result\":\"",
         answer.result().as_str().as_bytes(),
         b"\",\"reason\":null,\"conversion_id\":",
@@ -209,6 +213,8 @@ fn settled_body(
         click,
         b"\",\"status\":\"",
         status.as_str().as_bytes(),
+        hint[0],
+        hint[1],
         end,
     ];
     Bytes::from(parts.concat())

@@ -169,6 +169,18 @@ impl<'a> Verdict<'a> {
         })
     }
 
+    /// Whether it may be another one than what has its key: it takes back, or says of money, and has
+    /// no ID that would tell.
+    #[must_use]
+    pub fn may_be_another(&self) -> bool {
+        if self.event.is_negative() {
+            return !self.is_own_id;
+        }
+        let Said { amount, revenue, payout, .. } = self.said;
+        let is_of_money = amount.or(revenue).or(payout).is_some();
+        is_of_money && self.txn_id.is_empty() && !self.offer.one_conversion_per_click
+    }
+
     /// Why the conversion starts with its status, in one word: `held` if the advertiser approves
     /// what the offer wants approved by the network. Said again, it does not approve it either.
     /// `fraud:` and the rules, if they have rejected it.

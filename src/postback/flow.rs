@@ -219,7 +219,7 @@ impl Postbacks {
             return if verdict.may_change(known) {
                 Ok(None)
             } else {
-                Err(duplicate(known, &verdict))
+                Err(duplicate(known, &verdict, false))
             };
         }
         if verdict.event.is_negative() || !self.suspect_now(&mut verdict, request.now_ms)? {
@@ -239,7 +239,7 @@ impl Postbacks {
         let held = match acquired {
             Some(Acquired::Held(held)) => held,
             Some(Acquired::Duplicate(known)) if !verdict.may_change(known) => {
-                return Err(duplicate(known, &verdict));
+                return Err(duplicate(known, &verdict, false));
             }
             Some(Acquired::Duplicate(_) | Acquired::MintAnew) | None => return Ok(None),
         };

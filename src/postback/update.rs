@@ -188,16 +188,16 @@ impl Postbacks {
         received: &Received<'_>,
     ) -> Result<Committing, Answer> {
         let Some((said, meant)) = self.meant(known, verdict, received).await? else {
-            return Err(duplicate(known, verdict));
+            return Err(duplicate(known, verdict, false));
         };
         let held = self.hold(meant.conversion, received.catalog).await?;
         let Some((mine, stored)) = held else {
-            return Err(duplicate(known, verdict));
+            return Err(duplicate(known, verdict, false));
         };
         let record = read(&stored)?;
         let reason = received.reason_of_step(BY_POSTBACK);
         let Some(mut anew) = self.news(&record, said, verdict, received, &reason)? else {
-            return Err(duplicate(current(&stored, &record)?, verdict));
+            return Err(duplicate(current(&stored, &record)?, verdict, false));
         };
         refuse_if_overtaken(received, &record)?;
         anew.flags |= verdict.flags & Flag::Unauthenticated.bit();
@@ -225,7 +225,7 @@ impl Postbacks {
         received: &Received<'_>,
     ) -> Result<Answer, Answer> {
         let click = verdict.click;
-        let duplicate = |original| Answer::Duplicate { original, click, dry_run: true };
+        let duplicate = |original| duplicate(original, verdict, true);
         let Some((said, meant)) = self.meant(known, verdict, received).await? else {
             return Ok(duplicate(known));
         };

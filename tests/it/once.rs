@@ -55,6 +55,30 @@ fn identical_postbacks_without_a_transaction_are_one_conversion_too() {
 }
 
 #[test]
+fn a_duplicate_without_an_id_is_told_that_its_amount_does_not_count() {
+    let server = Server::start();
+    let clicks = ["id=sp7", "offer=single&aff=pub-7"].map(|link| server.click(link));
+    let check = |click: usize, query: &str, hint: &str| {
+        let query = format!("click_id={}&{query}", clicks[click]);
+        for dry_run in ["", "&dry_run=1"] {
+            let answer = server.postback(&format!("{query}{dry_run}"));
+            assert_eq!(answer.word("result"), "duplicate", "{answer:?}");
+            let told = answer.word("hint");
+            assert!(told.contains(hint) && told.is_empty() == hint.is_empty(), "{answer:?}");
+        }
+    };
+    for (click, sale) in [(0, "amount=10"), (0, "amount=10&txn_id=A"), (1, "amount=10")] {
+        let answer = server.postback(&format!("click_id={}&event=sale&{sale}", clicks[click]));
+        assert_eq!((answer.word("result"), answer.word("hint")), ("accepted", ""), "{answer:?}");
+    }
+    check(0, "event=sale&amount=99", "send a txn_id");
+    check(0, "event=sale&amount=99&status=pending", "send a txn_id");
+    check(0, "event=sale", "");
+    check(0, "event=sale&amount=99&txn_id=A", "");
+    check(1, "event=sale&amount=99", "");
+}
+
+#[test]
 fn different_transactions_of_a_click_that_may_convert_once_are_one_conversion() {
     let server = Server::start();
     for _ in 0..10 {

@@ -80,6 +80,9 @@ fn forged(click: &str) -> String {
 const FORGED: &str =
     "it looks like a click ID, but this network did not mint it; check for changed letters or case";
 
+/// What comes with a duplicate that says of money and has no order.
+const IF_ANOTHER: &str = ",\"hint\":\"taken for the first one sent again, so it does not count: if it is another one, send a txn_id with each, or with each refund a reversal_id\"";
+
 /// Status, body, `X-Postback-Result` and `X-Postback-Reason`.
 fn check(answer: &Response, status: u16, body: &str, headers: (Option<&str>, Option<&str>)) {
     let told = (answer.header("x-postback-result"), answer.header("x-postback-reason"));
@@ -101,10 +104,12 @@ fn converse(server: &Server, offer: &str, target: &str) -> Value {
     let (id, status) = (text(&kept[0], "conversion_id"), text(&kept[0], "status"));
     let again = |answer: &Response| answer.header("idempotent-replayed").map(str::to_owned);
     assert_eq!([&answers[0], &answers[1]].map(again), [None, Some("true".to_owned())]);
+    let has_order = !text(&kept[0], "txn_id").is_empty();
     let json = |result: &str| {
+        let hint = if result == "duplicate" && !has_order { IF_ANOTHER } else { "" };
         format!(
             "{{\"result\":\"{result}\",\"reason\":null,\"conversion_id\":\"{id}\",\
-             \"click_id\":\"{click}\",\"status\":\"{status}\"}}\n"
+             \"click_id\":\"{click}\",\"status\":\"{status}\"{hint}}}\n"
         )
     };
     let refused = format!(

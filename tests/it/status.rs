@@ -332,6 +332,24 @@ fn a_negative_event_without_a_transaction_means_the_clicks_latest_conversion() {
 }
 
 #[test]
+fn a_refund_that_is_taken_for_the_one_before_is_told_what_would_tell() {
+    let server = setup().start();
+    let click = server.click("offer=deals&aff=pub-7");
+    server.postback(&format!("click_id={click}&event=sale&txn_id=T&amount=100"));
+    for (refund, result, hint) in [
+        ("txn_id=T&amount=25", "accepted", false),
+        ("txn_id=T&amount=30", "duplicate", true),
+        ("txn_id=T", "duplicate", true),
+        ("txn_id=T&amount=30&reversal_id=R", "accepted", false),
+        ("txn_id=T&amount=30&reversal_id=R", "duplicate", false),
+    ] {
+        let answer = server.postback(&format!("click_id={click}&event=refund&{refund}"));
+        let has_hint = answer.word("hint").contains("a reversal_id");
+        assert_eq!((answer.word("result"), has_hint), (result, hint), "{refund}: {answer:?}");
+    }
+}
+
+#[test]
 fn two_refunds_at_the_same_moment_take_back_what_both_say() {
     let server = setup().start();
     let click = server.click("offer=deals&aff=pub-7");
