@@ -387,10 +387,19 @@ fn status(
     advertiser: &Advertiser,
     event: &Event,
 ) -> Result<Option<Status>, Refused> {
-    let meaning = |theirs| advertiser.status(theirs).ok_or_else(|| Refusal::BadStatus.into());
-    let unsaid = advertiser.preset.dialect().unsaid_status;
-    let unsaid = unsaid.filter(|_| event.initial_status == Status::Approved);
-    fields.get(Field::Status).or(unsaid).map(meaning).transpose()
+    let Some(word) = fields.get(Field::Status) else {
+        let unsaid = advertiser.preset.dialect().unsaid_status;
+        let unsaid = unsaid.filter(|_| event.initial_status == Status::Approved);
+        return Ok(unsaid.and_then(|word| advertiser.status(word)));
+    };
+    match fields.status_listed(word, advertiser) {
+        Some(None) => {
+            let hint = "the postback itself lists this status among those that are to be ignored";
+            Err(Refused::with(Refusal::BadStatus, hint))
+        }
+        Some(listed) => Ok(listed),
+        None => Ok(Some(advertiser.status(word).ok_or(Refusal::BadStatus)?)),
+    }
 }
 
 /// The status to start with: the event's, unless the advertiser says that it is not settled yet

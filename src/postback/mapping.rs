@@ -11,6 +11,7 @@ use crate::limits::{
 use crate::model::fields::Field;
 use crate::model::preset::{Preset, bare};
 use crate::model::reasons::Refusal;
+use crate::model::status::Status;
 
 /// What a switch that is off may say, in any case.
 const NO: [&str; 4] = ["0", "false", "no", "off"];
@@ -134,7 +135,8 @@ impl<'a> Fields<'a> {
     /// Takes one in that has no meaning.
     ///
     /// # Errors
-    /// When there are too many, or it is too long; in presets of other systems never.
+    /// When there are too many, or it is too long; in presets of other systems only a list of status
+    /// words that is too long.
     pub(super) fn take_custom(
         &mut self,
         preset: Preset,
@@ -149,16 +151,23 @@ impl<'a> Fields<'a> {
             self.has_secret = true;
             return Ok(());
         }
-        let refusal = if self.custom.len() == CUSTOM_PARAMETERS_MAX {
+        let is_full = self.custom.len() == CUSTOM_PARAMETERS_MAX;
+        // What says how another is meant is not left out: it takes the place of the last one.
+        let is_list = preset.dialect().status_lists.iter().any(|(known, _)| *known == name);
+        let refusal = if is_full && !is_list {
             Refusal::TooManyParameters
         } else if value.len() > VALUE_BYTES_MAX {
             Refusal::BadEncoding
         } else {
-            self.custom.push((name, value));
+            if is_full {
+                self.leaves_out |= self.custom.pop().is_some();
+            }
+            let at = if is_list { 0 } else { self.custom.len() };
+            self.custom.insert(at, (name, value));
             return Ok(());
         };
         // Other systems have more of them, and longer ones, and their senders cannot be changed.
-        if preset == Preset::Standard {
+        if preset == Preset::Standard || is_list {
             return Err(refusal);
         }
         self.leaves_out = true;
@@ -180,6 +189,23 @@ impl<'a> Fields<'a> {
     /// The parameters without a meaning, as given.
     pub fn custom(&self) -> impl Iterator<Item = (&str, &str)> {
         self.custom.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// What a status word means by the lists of the postback itself, where its advertiser's catalog
+    /// says nothing of the word.
+    pub(super) fn status_listed(
+        &self,
+        word: &str,
+        advertiser: &Advertiser,
+    ) -> Option<Option<Status>> {
+        let lists = advertiser.preset.dialect().status_lists;
+        let has = |list: &str| {
+            list.split([',', ';']).any(|listed| listed.trim().eq_ignore_ascii_case(word))
+        };
+        let says = |name: &str| self.custom().any(|(known, list)| known == name && has(list));
+        let (_, meaning) = lists.iter().find(|(name, _)| says(name))?;
+        let is_own = advertiser.statuses.iter().any(|(own, _)| own == word);
+        (!is_own).then_some(*meaning)
     }
 
     /// Whether there were more parameters without a meaning, or longer ones, than are kept.

@@ -223,6 +223,59 @@ fn keitaro() {
 }
 
 #[test]
+fn keitaro_means_its_status_words_as_the_url_says() {
+    // Another answer's form than its own, whose headers tell.
+    let words = catalog()
+        + "[[advertisers]]\nid = \"words\"\npreset = \"keitaro\"\nanswer = \"ok\"\n\
+           [[offers]]\nid = \"words\"\nadvertiser = \"words\"\n\
+           url = \"https://a.example/?c={click_id}\"\n[[offers.events]]\nid = \"sale\"\n";
+    let server = Setup::new().catalog(words).start();
+    let lists = "lead_status=reg,topup&sale_status=billed,Lead&rejected_status=canceled;fake\
+        &ignore_status=ping,sale";
+    let check = |offer: &str, target: &str, expected: &str| {
+        let answer = server.get(&format!("{target}={}", click(&server, offer)));
+        let told = match answer.status {
+            200 => {
+                server.conversions(&format!("offer={offer}")).pop().expect("one")["status"].take()
+            }
+            _ => json!(answer.header("x-postback-reason")),
+        };
+        assert_eq!(told, expected, "{target}: {answer:?}");
+    };
+    let keitaro = |query: &str, expected| {
+        check("words", &format!("/postback/words?{query}&subid"), expected);
+    };
+    for (word, status) in [
+        ("topup", "pending"),
+        ("billed", "approved"),
+        ("BILLED", "approved"),
+        ("canceled", "rejected"),
+        ("fake", "rejected"),
+        ("lead", "approved"),
+        ("rebill", "approved"),
+        ("ping", "bad_status"),
+        ("sale", "bad_status"),
+        ("perhaps", "bad_status"),
+        ("", "approved"),
+    ] {
+        keitaro(&format!("{lists}&status={word}"), status);
+        keitaro(&format!("status={word}&{lists}"), status);
+    }
+    keitaro("status=fake&rejected=canceled,fake", "rejected");
+    // However many others there are, before and after.
+    let many: String = (0..40).map(|n| format!("&extra_param_{n}=x")).collect();
+    keitaro(&format!("status=lead{many}&{lists}"), "approved");
+    keitaro(&format!("status=lead&{lists}{many}"), "approved");
+    keitaro(&format!("status=lead&sale_status={},lead", "x".repeat(512)), "bad_encoding");
+    // What the catalog says of a word goes before.
+    check("own", &format!("/5e1f/postback?status=lead&{lists}&c"), "rejected");
+    check("own", &format!("/5e1f/postback?status=reg&{lists}&c"), "pending");
+    let ours = format!("click_id={}&event=sale&status=billed", click_of_standard(&server));
+    let ours = server.postback(&format!("{ours}&sale_status=billed"));
+    assert_eq!(ours.verdict(), (400, "refused", "bad_status"));
+}
+
+#[test]
 fn keitaro_takes_a_sale_back_by_rejecting_it_and_means_a_sale_if_it_says_no_status() {
     let server = start();
     let click = click(&server, "keitaro");
@@ -366,6 +419,12 @@ fn scaleo() {
     ] {
         let answer = server.get(&format!("{path}?click_id={click}&transaction_id={txn}"));
         assert_eq!(answer.json()["result"], result, "{path}");
+    }
+    let lists = "trash_status=spam,duplicate&approved_status=ok;fine";
+    for (word, status) in [("spam", "rejected"), ("fine", "approved"), ("hold", "pending")] {
+        let sent = format!("transaction_id=L-{word}&conv_status={word}&{lists}");
+        let answer = server.get(&format!("/track/conv?click_id={click}&{sent}"));
+        assert_eq!(answer.json()["status"], status, "{word}");
     }
     // With a status, a known order is news on whichever path.
     for (path, status, result) in [

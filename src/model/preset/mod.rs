@@ -79,6 +79,9 @@ pub struct Dialect {
     pub params: &'static [(&'static str, Field)],
     /// Their status words beside ours.
     pub statuses: &'static [(&'static str, Status)],
+    /// Parameters in which a postback itself lists words, and what these mean; `None`: they are not
+    /// to be taken. Of several the first counts.
+    pub status_lists: &'static [(&'static str, Option<Status>)],
     /// The status word that a postback without one means; `None`: it says no status.
     pub unsaid_status: Option<&'static str>,
     /// Whether `rejected` is also their word for what takes an approved conversion back.

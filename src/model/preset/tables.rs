@@ -26,6 +26,7 @@ pub(super) const fn of(preset: Preset) -> &'static Dialect {
 const COMMON: Dialect = Dialect {
     params: &[],
     statuses: &[],
+    status_lists: &[],
     unsaid_status: None,
     rejects_approved: false,
     paths: &[],
@@ -83,6 +84,14 @@ const KEITARO: Dialect = Dialect {
         ("lead", Status::Pending),
         ("sale", Status::Approved),
         ("rebill", Status::Approved),
+    ],
+    status_lists: &[
+        ("ignore_status", None),
+        ("ignore", None),
+        ("lead_status", Some(Status::Pending)),
+        ("sale_status", Some(Status::Approved)),
+        ("rejected_status", Some(Status::Rejected)),
+        ("rejected", Some(Status::Rejected)),
     ],
     unsaid_status: Some("sale"),
     rejects_approved: true,
@@ -178,6 +187,12 @@ const SCALEO: Dialect = Dialect {
         ("adv_user_id", Field::CustomerId),
     ],
     statuses: &[("hold", Status::Pending)],
+    status_lists: &[
+        ("approved_status", Some(Status::Approved)),
+        ("pending_status", Some(Status::Pending)),
+        ("rejected_status", Some(Status::Rejected)),
+        ("trash_status", Some(Status::Rejected)),
+    ],
     paths: &["/track/conv", "/track/conv-change", "/track/conv-addchange"],
     ..COMMON
 };
