@@ -18,13 +18,19 @@ use crate::store::{ConversionChange, StoredConversion};
 /// The kept parameter of a negative event that names what it has taken back, with commas between.
 const REVERSES: &str = "reverses";
 
-/// As [`reversed_of`]; an old postback takes back nothing of which something was heard since.
+/// As [`reversed_of`]; an old postback takes back nothing of which something was heard since, unless
+/// that is the very sale of the transaction that it names: then it had only come before it.
 fn taken_back<'a>(
+    verdict: &Verdict<'_>,
     received: &Received<'_>,
     records: &[ConversionRecord<'a>],
     reversal: &Reversal<'a>,
 ) -> Result<Vec<(usize, ConversionRecord<'a>)>, Refused> {
-    let is_left = |at: &usize| !is_overtaken(received, &records[*at]);
+    let is_named = !verdict.reversed_txn_id.is_empty();
+    let is_left = |at: &usize| {
+        let record = &records[*at];
+        !is_overtaken(received, record) || is_named && record.is_as_it_came()
+    };
     let left: Vec<_> = (0..records.len()).filter(is_left).collect();
     if left.len() == records.len() {
         return reversed_of(records, reversal);
@@ -51,7 +57,7 @@ impl Postbacks {
         let records = records(&stored)?;
         let reason = received.reason_of_step(&verdict.event.id);
         let reversal = Reversal::of(verdict, &reason, received.now_ms);
-        let taken_back = taken_back(received, &records, &reversal)?;
+        let taken_back = taken_back(verdict, received, &records, &reversal)?;
         let mut statuses: Vec<_> = records.iter().map(status_of).collect::<Result<_, _>>()?;
         for (at, anew) in &taken_back {
             statuses[*at] = status_of(anew)?;
@@ -140,7 +146,7 @@ impl Postbacks {
         }
         let records = records(&stored)?;
         let reversal = Reversal::of(verdict, &verdict.event.id, received.now_ms);
-        taken_back(received, &records, &reversal)?;
+        taken_back(verdict, received, &records, &reversal)?;
         Ok(())
     }
 

@@ -571,6 +571,39 @@ fn a_refund_from_the_log_takes_back_what_there_was_then() {
 }
 
 #[test]
+fn a_refund_that_came_before_its_sale_takes_it_back_when_it_is_judged_again() {
+    let server = start();
+    put_text(&server, &with_refunds(&["sale"], "refund"));
+    let click = click(&server, "acme", "one");
+    let send = |query: &str| server.postback(&format!("click_id={click}&{query}"));
+    let unknown = (404, "refused", "unknown_conversion");
+    for refund in ["txn_id=T-1", "txn_id=T-2", "reversal_id=R"] {
+        assert_eq!(send(&format!("event=refund&{refund}")).verdict(), unknown, "{refund}");
+    }
+    let_the_clock_move_on();
+    for txn in ["T-1", "T-2&status=pending"] {
+        let sale = send(&format!("event=sale&txn_id={txn}"));
+        assert_eq!(sale.verdict(), (200, "accepted", ""), "{txn}");
+    }
+    // Whoever approves the other knows better; that of no transaction means one of before.
+    let news = send("event=sale&txn_id=T-2&status=approved");
+    assert_eq!(news.verdict(), (200, "updated", ""));
+    log_of(&server, "result=refused", 3);
+    for apply in [false, true] {
+        let judged = judged(&server, apply);
+        assert_eq!(judged["accepted"], 1, "{judged}");
+        let refused = json!({ "illegal_transition": 1, "unknown_conversion": 1 });
+        assert_eq!(judged["refused"], refused, "{judged}");
+    }
+    for (txn, status) in [("T-1", "reversed"), ("T-2", "approved")] {
+        let sale = server.conversions(&format!("event=sale&txn_id={txn}")).remove(0);
+        assert_eq!(sale["status"], status, "{txn}");
+    }
+    assert_eq!(judged(&server, true)["duplicate"], 1, "once");
+    verify_at(&server);
+}
+
+#[test]
 fn a_customer_from_the_log_is_bound_as_it_was_then() {
     let server = start();
     let text = |events: &[&str]| {

@@ -107,8 +107,16 @@ impl<'a> ConversionRecord<'a> {
     #[must_use]
     pub fn last_word_received_ms(&self) -> Option<u64> {
         let last = self.last_word()?;
-        let is_first = self.history.first().is_some_and(|first| std::ptr::eq(first, last));
-        Some(if is_first { self.received_ms } else { last.received_ms().unwrap_or(last.time_ms) })
+        Some(match self.is_as_it_came() {
+            true => self.received_ms,
+            false => last.received_ms().unwrap_or(last.time_ms),
+        })
+    }
+
+    /// Whether nothing has been heard of it since it came.
+    #[must_use]
+    pub fn is_as_it_came(&self) -> bool {
+        self.history.iter().skip(1).all(|step| !step.is_word())
     }
 
     /// Whether it was refused first and taken from the log later: then it is booked at another time
