@@ -273,13 +273,15 @@ impl Router {
         if too_long(&request) {
             return refuse(Refusal::UrlTooLong);
         }
-        let progress = match *request.method() {
-            Method::GET if self.says_more_in_body(&request) => {
-                Progress::MustWait { is_counted: false }
-            }
-            Method::GET | Method::HEAD => self.postbacks.take_now(&sent()),
-            Method::POST => Progress::MustWait { is_counted: false },
+        let has_body = match *request.method() {
+            Method::GET => self.says_more_in_body(&request),
+            Method::HEAD => false,
+            Method::POST => true,
             _ => return refuse(Refusal::MethodNotAllowed),
+        };
+        let progress = match has_body {
+            true => Progress::MustWait { is_counted: false },
+            false => self.postbacks.take_now(&sent()),
         };
         match progress {
             Progress::Answered(told) => replied(&told),
@@ -297,7 +299,8 @@ impl Router {
                 };
                 let router = Arc::clone(self);
                 let taken = async move {
-                    let begun = router.wait_and_begin(ip, request, now_ms, is_counted).await;
+                    let begun =
+                        router.wait_and_begin(ip, request, now_ms, has_body, is_counted).await;
                     // Request and body are gone; what waits for the disk is bounded by the batch.
                     drop(place);
                     router.postbacks.ended(begun).await
@@ -307,13 +310,11 @@ impl Router {
         }
     }
 
-    /// Whether it is a GET with a body and its URL names no click: some libraries send the parameters
+    /// Whether a GET has a body and its URL names no click: some libraries send the parameters
     /// of a GET so. What comes along with a URL that says all is not looked at: tools send much
     /// there, and it may never end.
     fn says_more_in_body(&self, request: &Request<Incoming>) -> bool {
-        request.method() == Method::GET
-            && !request.body().is_end_stream()
-            && self.postbacks.keyring.find(query(request)).is_none()
+        !request.body().is_end_stream() && self.postbacks.keyring.find(query(request)).is_none()
     }
 
     /// A postback that needs its body, a read, or another postback's outcome.
@@ -322,10 +323,10 @@ impl Router {
         ip: IpAddr,
         request: Request<Incoming>,
         now_ms: u64,
+        has_body: bool,
         is_counted: bool,
     ) -> Result<Committing, Told> {
-        let is_post = request.method() == Method::POST;
-        if !is_post && !self.says_more_in_body(&request) {
+        if !has_body {
             let request = postback_request(&request, Body::None, ip, now_ms);
             return self.postbacks.begin_patiently(&request, is_counted).await;
         }
