@@ -7,6 +7,7 @@ use super::file_offer::NetworkDefaults;
 use super::snapshot::Checked;
 use crate::checked_toml::{Format, Report, Source, read_text, to_json, to_toml};
 use crate::limits::CATALOG_BYTES_MAX;
+use crate::store::records::CatalogRecord;
 
 /// A catalog's text and its language.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +39,7 @@ impl Document {
     /// Names the content: the first 8 bytes of its BLAKE3; 0 for no content.
     #[must_use]
     pub fn version(&self) -> u64 {
-        if self.text.is_empty() {
-            return 0;
-        }
-        let mut version = [0; 8];
-        version.copy_from_slice(&blake3::hash(self.text.as_bytes()).as_bytes()[..8]);
-        u64::from_be_bytes(version)
+        CatalogRecord::version_of(blake3::Hasher::new().update(self.text.as_bytes()))
     }
 
     /// Reads the text; `name` is for the report only.

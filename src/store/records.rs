@@ -419,6 +419,19 @@ pub struct CatalogRecord {
 
 coded! { CATALOG_VERSION: CatalogRecord }
 
+impl CatalogRecord {
+    /// The version of a text that was hashed: the first 8 bytes of its BLAKE3; 0 if it is empty.
+    #[must_use]
+    pub fn version_of(text: &blake3::Hasher) -> u64 {
+        if text.count() == 0 {
+            return 0;
+        }
+        let mut version = [0; 8];
+        version.copy_from_slice(&text.finalize().as_bytes()[..8]);
+        u64::from_be_bytes(version)
+    }
+}
+
 /// A record behind its version byte.
 fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
     postcard::from_bytes(bytes).map_err(|_| RecordError::Corrupt)

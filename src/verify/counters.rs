@@ -37,7 +37,7 @@ pub fn walk(view: &View<'_>, expired: &Expired, report: &mut Report) -> Result<(
     let mut from = Quarter::default();
     while let Some(quarter) = next(view, from)? {
         let mut found = Found::default();
-        if found.sums(&sums, quarter)? && found.records(view, quarter)? {
+        if found.sums(&sums, quarter)? && found.records(view, quarter, expired)? {
             found.compare(quarter, expired, report);
         }
         from = quarter.next();
@@ -96,10 +96,9 @@ fn next(view: &View<'_>, from: Quarter) -> Result<Option<Quarter>, EngineError> 
 struct Found {
     counted: HashMap<Place, Counts<'static>>,
     recorded: HashMap<Place, Counts<'static>>,
-    /// By `sub1`, where it has sums: the sums, less what the records come to.
-    subs: HashMap<(Place, Box<str>), Counts<'static>>,
-    /// Places with values of `sub1` that have sums.
-    with_subs: HashSet<Place>,
+    /// By `sub1`, where it has sums: the sums, less what the records come to. Without one: what all
+    /// others come to.
+    subs: HashMap<(Place, Option<Box<str>>), Counts<'static>>,
     /// Places of conversions whose click is not there: what its `sub1` was nobody can tell.
     untold: HashSet<Place>,
 }
@@ -111,11 +110,10 @@ impl Found {
         let read = sums.each(&wanted, &mut |place, part, counts| {
             match part {
                 Part::Whole => self.counted.entry(place).or_default().add(counts, Sign::Plus),
-                Part::Sub(Some(sub)) => {
-                    self.with_subs.insert(place);
-                    self.subs.entry((place, sub.into())).or_default().add(counts, Sign::Plus);
+                Part::Sub(sub) => {
+                    let place = (place, sub.map(Into::into));
+                    self.subs.entry(place).or_default().add(counts, Sign::Plus);
                 }
-                Part::Sub(None) => {}
             }
             ControlFlow::Continue(())
         });
@@ -130,9 +128,14 @@ impl Found {
     }
 
     /// Adds up the records; false if some do not decode, which is named already.
-    fn records(&mut self, view: &View<'_>, quarter: Quarter) -> Result<bool, EngineError> {
+    fn records(
+        &mut self,
+        view: &View<'_>,
+        quarter: Quarter,
+        expired: &Expired,
+    ) -> Result<bool, EngineError> {
         let [from, to] = [quarter, quarter.next()].map(|it| keys::first_at(it.begins_ms()));
-        let mut sound = true;
+        let (mut sound, with_subs) = (true, from >= expired.clicks);
         view.scan(Table::Clicks, &from, &to, &mut |key, value| {
             match (keys::record(key), ClickRecord::decode(value)) {
                 (Some(id), Ok(record)) => self.click(id, &record),
@@ -146,7 +149,7 @@ impl Found {
                 (Some(id), Ok(record)) => {
                     let (place, added) = (Place::of(id), Contribution::of(&record));
                     self.recorded.entry(place).or_default().conversion(&added, Sign::Plus);
-                    if self.with_subs.contains(&place) {
+                    if with_subs {
                         read = self.conversion_of_sub(view, place, record.click, &added);
                     }
                 }
@@ -167,7 +170,7 @@ impl Found {
         let bytes = view.get(Table::Clicks, &click)?;
         match bytes.as_deref().map(ClickRecord::decode) {
             Some(Ok(record)) => {
-                if let Some(rest) = self.subs.get_mut(&(place, record.subs[0].into())) {
+                if let Some(rest) = self.sub(place, record.subs[0]) {
                     rest.conversion(added, Sign::Minus);
                 }
             }
@@ -181,11 +184,22 @@ impl Found {
     fn click(&mut self, id: RecordId, record: &ClickRecord<'_>) {
         let place = Place::of(id);
         self.recorded.entry(place).or_default().click(record.fallback);
-        if let Some(rest) = self.subs.get_mut(&(place, record.subs[0].into())) {
+        if let Some(rest) = self.sub(place, record.subs[0]) {
             let mut one = Counts::default();
             one.click(record.fallback);
             rest.add(&one, Sign::Minus);
         }
+    }
+
+    /// Where a value of `sub1` is counted: by itself if it has sums, else with others. Clicks
+    /// without are in the sums of their place alone.
+    fn sub(&mut self, place: Place, sub1: &str) -> Option<&mut Counts<'static>> {
+        if sub1.is_empty() {
+            return None;
+        }
+        let named = (place, Some(sub1.into()));
+        let counted = if self.subs.contains_key(&named) { named } else { (place, None) };
+        Some(self.subs.entry(counted).or_default())
     }
 
     /// Names what differs, of records that retention has left alone.
@@ -209,13 +223,14 @@ impl Found {
         }
         let subs: BTreeMap<_, _> = self.subs.iter().filter(|_| clicks).collect();
         for ((place, sub), rest) in subs {
-            let key = keys::sub_counter(*place, Some(sub));
+            let key = keys::sub_counter(*place, sub.as_deref());
+            let whose = sub.as_ref().map_or("all other values of sub1", |_| "this sub1");
             if rest.clicks != 0 || !rest.fallbacks.is_empty() {
-                let fault = "the clicks of this sub1 are not those that are recorded";
+                let fault = format!("the clicks of {whose} are not those that are recorded");
                 report.fault(Table::Counters, &key, fault);
             }
             if conversions && !rest.events.is_empty() && !self.untold.contains(place) {
-                let fault = "the sums of this sub1 are not those of the conversions";
+                let fault = format!("the sums of {whose} are not those of the conversions");
                 report.fault(Table::Counters, &key, fault);
             }
         }

@@ -1,7 +1,7 @@
 //! Records that stand for themselves: clicks, the catalog with its numbers and rates, `meta` and
 //! the audit log in it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
 use serde_json::value::RawValue;
@@ -57,15 +57,54 @@ fn error<T>(decoded: Result<T, RecordError>) -> Option<String> {
 
 fn catalog(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
     let (table, (from, to)) = (Table::Catalog, keys::catalog_versions());
+    let mut versions = Versions::new();
     rows(view, report, table.name(), (table, &from, &to), |key, value| {
-        let is_key = keys::catalog_version_of(key).is_some();
-        [unless(is_key, "the key names no version"), error(CatalogRecord::decode(value))]
+        let (sequence, record) = (keys::catalog_version_of(key), CatalogRecord::decode(value));
+        versions.extend(sequence.map(|sequence| (sequence, record.ok())));
+        [unless(sequence.is_some(), "the key names no version"), error(record)]
     })?;
+    texts(view, &versions, report)?;
     let (from, to) = keys::rates_range();
     rows(view, report, table.name(), (table, &from, &to), |key, value| {
         let is_key = keys::rates_day(key).is_some();
         [unless(is_key, "the key names no day"), error(RatesRecord::decode(value))]
     })
+}
+
+/// What is known of each version, if it decodes, by the order in which they came.
+type Versions = BTreeMap<u64, Option<CatalogRecord>>;
+
+/// The version of a catalog is the hash of its text. The oldest may have lost theirs; from the first
+/// that is there on, each has its own.
+fn texts(view: &View<'_>, versions: &Versions, report: &mut Report) -> Result<(), VerifyError> {
+    let newest = versions.last_key_value().map(|(sequence, _)| *sequence);
+    let mut texts: BTreeMap<u64, blake3::Hasher> =
+        newest.map(|it| (it, <_>::default())).into_iter().collect();
+    let (from, to) = (keys::catalog_chunk(0, 0), keys::catalog_chunk(u64::MAX, u32::MAX));
+    view.scan(Table::Catalog, &from, &to, &mut |key, piece| {
+        report.count(Table::Catalog.name());
+        match keys::catalog_chunk_of(key) {
+            None => report.fault(Table::Catalog, key, "the key names no version"),
+            Some(sequence) if versions.contains_key(&sequence) => {
+                texts.entry(sequence).or_default().update(piece);
+            }
+            // An attempt that was cut short has left it; the next one begins with its removal.
+            Some(sequence) if newest.is_none_or(|newest| newest < sequence) => {}
+            Some(_) => report.fault(Table::Catalog, key, "there is no such version"),
+        }
+        CONTINUE
+    })?;
+    let first = texts.first_key_value().map_or(u64::MAX, |(sequence, _)| *sequence);
+    for (sequence, record) in versions.range(first..) {
+        let text = texts.remove(sequence).unwrap_or_default();
+        // One that does not decode is named already.
+        let Some(record) = record else { continue };
+        if (text.count(), CatalogRecord::version_of(&text)) != (record.text_bytes, record.version) {
+            let key = keys::catalog_version(*sequence);
+            report.fault(Table::Catalog, &key, "its text is not there, or another one");
+        }
+    }
+    Ok(())
 }
 
 /// Each number stands for one ID. There are no more than fit a click ID, so they fit into memory.

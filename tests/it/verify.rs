@@ -5,22 +5,26 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use postbackd::catalog::Document;
+use postbackd::checked_toml::Format;
 use postbackd::click_id::{Minter, RecordId};
 use postbackd::dedup::{Claim, ClaimSet};
 use postbackd::ledger::seal_due;
+use postbackd::limits::{CATALOG_CHUNK_BYTES, SUBS_PER_PLACE_MAX};
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::period::{Day, Quarter};
 use postbackd::store::counters::Sign;
 use postbackd::store::engine::{Batch, Engine};
 use postbackd::store::keys::{self, AuditKey, InboundId, Place, PostingKey};
 use postbackd::store::records::{
-    AuditRecord, Binding, CapsRecord, ChangeRecord, ClickRecord, Contribution, ConversionRecord,
-    Counted, Counts, Entries, HistoryEntry, InboundHead, LateClickRecord, PlaceRecord,
-    PostingRecord, RatesRecord, SealRecord, SubRecord, begin_inbound_page, encode_inbound,
+    AuditRecord, Binding, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord, Contribution,
+    ConversionRecord, Counted, Counts, Entries, HistoryEntry, InboundHead, LateClickRecord,
+    PlaceRecord, PostingRecord, RatesRecord, SealRecord, SubRecord, begin_inbound_page,
+    encode_inbound,
 };
 use postbackd::store::schema::Table;
 use postbackd::store::ticket::{Outcome, Ticket};
-use postbackd::store::{AuditEntry, RocksEngine, Store, Unobserved, database_folder};
+use postbackd::store::{AuditEntry, ClickErasure, RocksEngine, Store, Unobserved, database_folder};
 use tempfile::TempDir;
 
 use crate::harness::{Ended, PATIENCE, Server, eventually, run};
@@ -274,6 +278,57 @@ fn records_that_do_not_decode_are_named() {
     }
 }
 
+#[test]
+fn each_text_of_a_catalog_is_the_one_that_its_version_is_named_after() {
+    let version = |text: &str| {
+        let text = text.to_owned();
+        Document { format: Format::Toml, text }.version()
+    };
+    // One piece too many for a single row, the third's text.
+    let texts = ["", "# one", &format!("# {}", "x".repeat(CATALOG_CHUNK_BYTES))];
+    let check = |fault: Option<&str>, damage: fn(&mut Batch)| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path());
+        for (number, text) in (1..).zip(texts) {
+            let entry = AuditEntry { time_ms: number, record: AuditRecord::default() };
+            let record = CatalogRecord { version: version(text), ..CatalogRecord::default() };
+            wait(store.keep_catalog(text, record, &entry)).expect("kept");
+        }
+        store.close();
+        drop(store);
+        {
+            let engine = RocksEngine::open(&database_folder(folder.path()), 8 << 20);
+            let (engine, mut batch) = (engine.expect("opens"), Batch::default());
+            damage(&mut batch);
+            engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+        }
+        let said = verify(folder.path());
+        let said = format!("{}{}", said.out, said.err);
+        let faults: Vec<_> = said.lines().filter(|it| it.contains("broken: catalog ")).collect();
+        match fault {
+            Some(fault) => assert!(faults.len() == 1 && faults[0].contains(fault), "{said}"),
+            None => assert!(faults.is_empty(), "{said}"),
+        }
+    };
+    let another = Some("its text is not there, or another one");
+    check(None, |_| {});
+    check(another, |batch| put(batch, Table::Catalog, &keys::catalog_chunk(1, 0), b"# two"));
+    check(another, |batch| delete(batch, Table::Catalog, &keys::catalog_chunk(1, 0)));
+    check(another, |batch| delete(batch, Table::Catalog, &keys::catalog_chunk(2, 1)));
+    check(another, |batch| {
+        let (from, to) = (keys::catalog_chunk(0, 0), keys::catalog_chunk(3, 0));
+        batch.delete_range(Table::Catalog, &from, &to);
+    });
+    check(Some("there is no such version"), |batch| {
+        delete(batch, Table::Catalog, &keys::catalog_version(1));
+    });
+    // The oldest texts may go, and one may be on its way.
+    check(None, |batch| {
+        batch.delete_range(Table::Catalog, &keys::catalog_chunk(0, 0), &keys::catalog_chunk(2, 0));
+        put(batch, Table::Catalog, &keys::catalog_chunk(3, 0), b"# three");
+    });
+}
+
 /// A page of one postback.
 fn page(head: &InboundHead<'_>) -> Vec<u8> {
     let mut page = Vec::new();
@@ -497,6 +552,23 @@ fn counters_are_what_clicks_and_conversions_come_to() {
         let key = keys::sub_counter(Place::of(books.clicks[1]), Some("olds"));
         batch.put(Table::Counters, &key, |out| record.encode(out));
     });
+    check("a sub1 that has lost its row", "clicks of all other values", |books, _, batch| {
+        let key = keys::sub_counter(Place::of(books.clicks[1]), Some("news"));
+        delete(batch, Table::Counters, &key);
+    });
+    check("other values of nothing", "clicks of all other values", |books, _, batch| {
+        let mut record = SubRecord::default();
+        record.counts.click("");
+        let key = keys::sub_counter(Place::of(books.clicks[1]), None);
+        batch.put(Table::Counters, &key, |out| record.encode(out));
+    });
+    check("a conversion of others", "sums of all other values", |books, _, batch| {
+        let mut record = SubRecord::default();
+        let conversion = conversion(books.clicks[1], "T-1-1", vec![step(2, NOON_MS, 20, 15)]);
+        record.counts.conversion(&Contribution::of(&conversion).into_owned(), Sign::Plus);
+        let key = keys::sub_counter(Place::of(books.clicks[1]), None);
+        batch.put(Table::Counters, &key, |out| record.encode(out));
+    });
     check("counted twice", clicks, |books, _, batch| {
         let counted = Counted::default();
         batch.put(Table::Counters, keys::COUNTED, |out| counted.encode(out));
@@ -516,6 +588,78 @@ fn counters_are_what_clicks_and_conversions_come_to() {
     check("a late click more", clicks, |books, _, batch| {
         let key = keys::late_click(books.clicks[1]);
         batch.put(Table::Counters, &key, |out| LateClickRecord::default().encode(out));
+    });
+}
+
+/// A store with more values of `sub1` at a place than have sums of their own, a conversion each;
+/// some clicks are erased, counted or not. Returns the place.
+fn crowded(folder: &Path) -> Place {
+    let store = open(folder);
+    let minter = Minter::new(0, 1, 0);
+    let (offer, affiliate) =
+        (OfferNumber::new(1).expect("24 bits"), AffiliateNumber::new(1).expect("24 bits"));
+    let click_with = |sub1: &str| {
+        let click = minter.mint(NOON_MS, offer, affiliate);
+        let ticket = Arc::new(Ticket::default());
+        let mut record = ClickRecord::default();
+        record.subs[0] = sub1;
+        store.record_click(click, &record, ticket.clone()).expect("queued");
+        let id = minter.mint(NOON_MS + 1, offer, affiliate);
+        let txn_id = id.to_text().to_string();
+        commit(&store, id, &conversion(click, &txn_id, vec![step(2, NOON_MS, 20, 15)]));
+        click
+    };
+    let count = || store.catch_up(Instant::now() + PATIENCE).expect("counted");
+    let erase = |clicks: &[RecordId]| {
+        let (ticket, erased) =
+            eventually("a turn", || match store.erase_clicks(clicks).expect("erased") {
+                ClickErasure::Begun(ticket, erased) => Some((ticket.expect("a commit"), erased)),
+                ClickErasure::Later(_) => None,
+            });
+        store.writer().flush();
+        assert_eq!(wait(ticket.settled()), Outcome::Durable);
+        assert_eq!((erased.clicks, erased.damaged.len()), (clicks.len() as u64, 0));
+    };
+    let mut clicks: Vec<_> =
+        (0..SUBS_PER_PLACE_MAX + 30).map(|number| click_with(&format!("s{number:03}"))).collect();
+    count();
+    erase(&[clicks[3], clicks[SUBS_PER_PLACE_MAX as usize + 3]]);
+    clicks.extend(["s000", "s120", "s003", "new", ""].map(click_with));
+    erase(&clicks[SUBS_PER_PLACE_MAX as usize + 30..][..2]);
+    file_all(&store);
+    count();
+    store.close();
+    Place::of(clicks[0])
+}
+
+#[test]
+fn values_of_sub1_that_are_counted_together_are_proved_together() {
+    let check = |expected: Option<&str>, counts: fn(&mut Counts<'_>)| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = keys::sub_counter(crowded(folder.path()), None);
+        {
+            let engine = RocksEngine::open(&database_folder(folder.path()), 8 << 20);
+            let engine = engine.expect("opens");
+            let stored = engine.value(Table::Counters, &key).expect("readable").expect("a row");
+            let mut record = SubRecord::decode(&stored).expect("sound");
+            assert_eq!(record.counts.clicks, 31, "30, two more, and one is erased");
+            counts(&mut record.counts);
+            let mut batch = Batch::default();
+            batch.put(Table::Counters, &key, |out| record.encode(out));
+            engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+        }
+        let said = verify(folder.path());
+        let said = format!("{}{}", said.out, said.err);
+        let faults: Vec<_> = said.lines().filter(|line| line.contains(" of sub1 ")).collect();
+        match expected {
+            Some(fault) => assert!(faults.len() == 1 && faults[0].contains(fault), "{said}"),
+            None => assert!(faults.is_empty(), "{said}"),
+        }
+    };
+    check(None, |_| {});
+    check(Some("clicks of all other values of sub1"), |counts| counts.clicks -= 1);
+    check(Some("sums of all other values of sub1"), |counts| {
+        counts.events[0].by_status[1].payout += 1;
     });
 }
 
