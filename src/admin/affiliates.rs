@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::error::ApiError;
 use super::server::AdminState;
 use crate::click_id::RecordId;
+use crate::limits::REPROCESS_REST;
 use crate::model::ids::AffiliateNumber;
 use crate::store::engine::EngineError;
 use crate::store::keys::Numbered;
 use crate::store::records::InboundRow;
-use crate::store::{ReadError, StoredConversion};
+use crate::store::{InboundFilter, ReadError, StoredConversion};
 
 /// The number of an affiliate; `None` if there was never one with this ID.
 pub async fn number(state: &AdminState, id: &str) -> Result<Option<AffiliateNumber>, ApiError> {
@@ -56,6 +57,22 @@ pub async fn is_known_advertiser(state: &AdminState, id: &str) -> Result<bool, A
 pub async fn known_advertiser(state: &AdminState, id: &str) -> Result<(), ApiError> {
     let is_known = is_known_advertiser(state, id).await?;
     if is_known { Ok(()) } else { Err(ApiError::never_was("an advertiser")) }
+/// Whether any postback of the log names an advertiser, however old: all of it is looked through, as
+/// it is for an erasure.
+pub async fn is_in_log(state: &AdminState, id: &str) -> Result<bool, ApiError> {
+    let wanted = id.to_owned();
+    let is_its: InboundFilter = Arc::new(move |row: &InboundRow<'_>| row.head.advertiser == wanted);
+    let mut after = None;
+    loop {
+        let page = state.store.inbound(0, u64::MAX, after, 1, Arc::clone(&is_its)).await?;
+        after = page.next;
+        if after.is_none() || !page.rows.is_empty() {
+            return Ok(!page.rows.is_empty());
+        }
+        tokio::time::sleep(REPROCESS_REST).await;
+    }
+}
+
 }
 
 /// What has left the catalog and was looked up already: a trace has many clicks of one affiliate.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
-use super::affiliates::is_known_advertiser;
+use super::affiliates::{is_in_log, is_known_advertiser};
 use super::audit;
 use super::error::ApiError;
 use super::jobs::{Job, accepted, begin, steps};
@@ -125,7 +125,7 @@ async fn subject(state: &AdminState, body: &Erasure) -> Result<Subject, ApiError
             if !is_known_advertiser(state, advertiser).await? {
                 // Earlier builds kept no owners of offers; what a customer did is there all the same.
                 let own = state.store.conversions_of_customers([claim].into_iter(), 1).await?;
-                if own.rows.is_empty() {
+                if own.rows.is_empty() && !is_in_log(state, advertiser).await? {
                     return Err(ApiError::never_was("an advertiser"));
                 }
             }

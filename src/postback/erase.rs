@@ -43,7 +43,8 @@ pub struct Erased {
     pub damaged: BTreeSet<DamagedRecord>,
 }
 
-/// A record that does not decode. Pages of postbacks were emptied, others are as they were.
+/// A record that does not decode. Pages of postbacks were emptied, sums by `sub1` removed; others
+/// are as they were.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DamagedRecord {
     /// Its table.
@@ -346,6 +347,9 @@ impl<'p> Erasing<'p> {
         self.erased.clicks += erased.clicks;
         for click in erased.damaged {
             self.damaged(Table::Clicks, hex(click.as_bytes()));
+        }
+        for sums in erased.damaged_sums {
+            self.damaged(Table::Counters, hex(&sums));
         }
         Ok(())
     }

@@ -4,9 +4,10 @@
 //! A click's sums by `sub1` have to follow it, because a value of `sub1` may be personal and is
 //! part of their keys. So whoever erases clicks takes a turn at counting: their records, the sums
 //! without them, and those of their conversions are one commit, and nobody else changes sums
-//! meanwhile. What of a click is not counted yet finds it without `sub1` when it is.
+//! meanwhile. What of a click is not counted yet finds it without `sub1` when it is. Sums that do not
+//! decode go with the first click of theirs: their key has the value, and they say nothing any more.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -40,8 +41,12 @@ pub enum ClickErasure {
 pub struct ErasedClicks {
     /// How many clicks.
     pub clicks: u64,
-    /// Those that are left as they are, because they, or sums that they are in, do not decode.
+    /// Those that are left as they are: they do not decode, or a later release has written sums that
+    /// they are in.
     pub damaged: Vec<RecordId>,
+    /// Keys of sums that they were in and that do not decode, without the value of `sub1`. They are
+    /// removed.
+    pub damaged_sums: Vec<Vec<u8>>,
 }
 
 /// Where rows were written anew or removed. Their number does not grow beyond a bound: neighbours
@@ -206,6 +211,7 @@ impl Store {
                     Err(error) => return Err(error),
                 }
             }
+            erased.damaged_sums = it.damaged_sums();
             Ok((erased.clicks > 0).then(|| it.batch()))
         })?;
         Ok(match exchange {
@@ -236,6 +242,8 @@ struct Erasing<'e> {
     batch: Batch,
     /// Rows of the sums as they are to be, by their keys.
     rows: HashMap<Vec<u8>, Counts<'static>>,
+    /// Those that do not decode.
+    damaged: BTreeSet<Vec<u8>>,
 }
 
 impl<'e> Erasing<'e> {
@@ -245,8 +253,8 @@ impl<'e> Erasing<'e> {
         counted: Counted,
         subs_from: Quarter,
     ) -> Self {
-        let (batch, rows) = Default::default();
-        Self { engine, filed_below, counted, subs_from, batch, rows }
+        let (batch, rows, damaged) = Default::default();
+        Self { engine, filed_below, counted, subs_from, batch, rows, damaged }
     }
 
     /// Erases one of them; false if it is gone, or that was done meanwhile.
@@ -297,23 +305,37 @@ impl<'e> Erasing<'e> {
         Ok(rows)
     }
 
-    /// The row in which a value of `sub1` is counted: its own, or that of all others.
+    /// The row in which a value of `sub1` is counted: its own, or that of all others. From one that
+    /// does not decode nothing can be taken away.
     fn row(&mut self, place: Place, sub1: &str) -> Result<Option<Vec<u8>>, ChangeError> {
         for sub in [Some(sub1), None] {
             let key = keys::sub_counter(place, sub);
             if !self.rows.contains_key(&key) {
                 let Some(stored) = self.engine.value(Table::Counters, &key)? else { continue };
-                let mut counts = Counts::default();
-                counts.add(&sub_counts(&stored).map_err(ReadError::from)?, Sign::Plus);
-                self.rows.insert(key.clone(), counts);
+                match sub_counts(&stored) {
+                    Ok(counts) => self.rows.insert(key.clone(), counts.to_owned()),
+                    Err(error) if error.is_newer() => return Err(ReadError::from(error).into()),
+                    Err(_) => {
+                        self.damaged.insert(key);
+                        return Ok(None);
+                    }
+                };
             }
             return Ok(Some(key));
         }
         Ok(None)
     }
 
+    fn damaged_sums(&self) -> Vec<Vec<u8>> {
+        let places = self.damaged.iter().filter_map(|key| keys::sub_of(key));
+        places.map(|(place, sub)| keys::sub_counter(place, sub.map(|_| ""))).collect()
+    }
+
     fn batch(self) -> Batch {
         let mut batch = self.batch;
+        for key in self.damaged {
+            batch.delete(Table::Counters, &key);
+        }
         for (key, counts) in self.rows {
             if counts.is_zero() {
                 batch.delete(Table::Counters, &key);

@@ -1,18 +1,26 @@
 //! Erasing somebody from the log of postbacks as received: refused ones that name the customer
 //! alone, and pages that cannot be read.
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use postbackd::click_id::RecordId;
+use postbackd::limits::PAGE_ROWS_SCANNED_MAX;
 use postbackd::model::hex::hex;
+use postbackd::model::period::Quarter;
 use postbackd::store::claim::Claim;
 use postbackd::store::engine::{Batch, Direction, Engine};
-use postbackd::store::keys::{inbound_page, inbound_page_of, inbound_pages_end};
-use postbackd::store::records::decode_inbound_page;
+use postbackd::store::keys::{self, first_at, inbound_page, inbound_page_of, inbound_pages_end};
+use postbackd::store::records::{
+    InboundHead, begin_inbound_page, decode_inbound_page, encode_inbound,
+};
 use postbackd::store::schema::Table;
 use postbackd::store::{RocksEngine, database_folder};
 use serde_json::{Value, json};
 
 use crate::erase::{PERSON, accepted, assert_sound, casino, erase, found, janes_click, server};
-use crate::harness::{Server, Setup, eventually};
+use crate::harness::{PATIENCE, Server, Setup, eventually};
+use crate::verify::open;
 
 fn items(server: &Server, filter: &str) -> Vec<Value> {
     let page = server.api(&format!("inbound?limit=1000&{filter}"));
@@ -387,4 +395,82 @@ fn a_damaged_page_hides_no_other_and_keeps_nobody_from_being_erased() {
     assert_sound(&server);
     let done = erase(&server, &json!({"click_id": click}));
     assert_eq!(done["damaged"], json!([]), "{done}");
+}
+
+#[test]
+fn sums_that_cannot_be_read_keep_no_click_from_being_erased() {
+    let mut server = server();
+    let click = janes_click(&server);
+    accepted(&server, &format!("click_id={click}&event=deposit&txn_id=S-1&amount=1"));
+    server.stop();
+    let store = open(&server.path("data"));
+    store.catch_up(Instant::now() + PATIENCE).expect("counted");
+    store.close();
+    drop(store);
+    let mut damaged = BTreeSet::new();
+    {
+        let engine = RocksEngine::open(&database_folder(&server.path("data")), 8 << 20);
+        let (engine, mut batch) = (engine.expect("nobody has it open"), Batch::default());
+        let (from, to) = (keys::sub_counters_from(Quarter::default()), keys::sub_counters_end());
+        let mut visit = |key: &[u8], _: &[u8]| {
+            let (place, sub) = keys::sub_of(key).expect("sums");
+            assert_eq!(sub, Some(PERSON[3]));
+            batch.put(Table::Counters, key, |out| out.push(1));
+            damaged.insert(hex(&keys::sub_counter(place, Some(""))));
+            std::ops::ControlFlow::Continue(())
+        };
+        let up = Direction::Ascending;
+        engine.scan(Table::Counters, &from, &to, up, &mut visit).expect("readable");
+        assert!(!damaged.is_empty(), "they are counted");
+        engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    }
+    server.start_again();
+    let done = erase(&server, &json!({"click_id": click}));
+    let named = damaged.iter().map(|key| json!({"table": "counters", "key": key}));
+    let named = Value::from_iter(named);
+    assert_eq!(
+        done,
+        json!({"clicks": 1, "conversions": 1, "damaged": named, "dry_run": false}),
+        "{done}"
+    );
+    // It was the last key of a table file: the manifest may name it until the next start.
+    server.stop();
+    server.start_again();
+    eventually("no text in any file", || {
+        found(&server.path("data"), &[PERSON[3]]).is_empty().then_some(())
+    });
+    assert_sound(&server);
+}
+
+#[test]
+fn an_advertiser_that_only_old_postbacks_name_is_known_to_an_erasure() {
+    let catalog = "[[advertisers]]\nid = \"casino\"\n[[advertisers]]\nid = \"poker\"\n";
+    let mut server = Setup::new().catalog(catalog.to_owned()).start();
+    let target = format!("/postback/poker?event=bet&customer_id={}", PERSON[3]);
+    refused(&server, &target, "unknown_customer");
+    server.write("catalog.toml", "[[advertisers]]\nid = \"casino\"\n");
+    server.stop();
+    // More than are looked at to see whether it is known.
+    let (mut page, rows) = (Vec::new(), PAGE_ROWS_SCANNED_MAX / 2);
+    begin_inbound_page(&mut page);
+    let head = InboundHead { result: 3, ..InboundHead::default() };
+    (0..rows).for_each(|_| encode_inbound(&head, |_| 0, &mut page));
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now_ms = now_ms.expect("after 1970").as_millis() as u64;
+    change(&server, |batch| {
+        for number in 0..2 {
+            let key = inbound_page(&first_at(now_ms + number));
+            batch.put(Table::Inbound, &key, |out| out.extend_from_slice(&page));
+        }
+    });
+    server.start_again();
+    let listed = server.admin("/api/v1/inbound?advertiser=poker");
+    assert_eq!(listed.status, 404, "{listed:?}");
+    let of = |advertiser: &str| json!({"advertiser": advertiser, "customer_id": PERSON[3]});
+    let nobody = server.post_api("erase", "application/json", &of("nobody").to_string());
+    assert_eq!(nobody.status, 404, "{nobody:?}");
+    erase(&server, &of("poker"));
+    eventually("no text in any file", || {
+        found(&server.path("data"), &[PERSON[3]]).is_empty().then_some(())
+    });
 }
