@@ -31,8 +31,9 @@ use crate::dedup::Deduplicator;
 use crate::fraud::Watch;
 use crate::http::{self, Admission, Entrance, Load, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{
-    ADMIN_ANSWERS_MAX, ADMIN_STALLED_MAX, BODY_READ_TIMEOUT, CATALOG_TRANSFERS_MAX,
-    FRAUD_REPORTS_AT_ONCE_MAX, PROOFS_AT_ONCE_MAX, REPORTS_AT_ONCE_MAX, UPLOADS_MAX, WORKER_TICK,
+    ADMIN_ANSWERS_MAX, ADMIN_LIGHT_ANSWERS_MAX, ADMIN_STALLED_MAX, BODY_READ_TIMEOUT,
+    CATALOG_TRANSFERS_MAX, FRAUD_REPORTS_AT_ONCE_MAX, PROOFS_AT_ONCE_MAX, REPORTS_AT_ONCE_MAX,
+    UPLOADS_MAX, WORKER_TICK,
 };
 use crate::metrics::{Metrics, TOKENS_LOADS};
 use crate::model::period::Calendar;
@@ -289,6 +290,7 @@ impl Server {
             catalogs_sent: Arc::new(Semaphore::new(CATALOG_TRANSFERS_MAX)),
             catalogs_received: Arc::new(Semaphore::new(CATALOG_TRANSFERS_MAX)),
             answers: Arc::new(Semaphore::new(ADMIN_ANSWERS_MAX)),
+            light_answers: Arc::new(Semaphore::new(ADMIN_LIGHT_ANSWERS_MAX)),
             fraud_reports: Semaphore::new(FRAUD_REPORTS_AT_ONCE_MAX),
             postbacks: postbacks.clone(),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),

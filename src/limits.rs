@@ -167,6 +167,9 @@ pub const CATALOG_BYTES_MAX: usize = 256 << 20;
 pub const CATALOG_TRANSFERS_MAX: usize = 2;
 /// Answers of listings and look-ups that are made or sent at once, of up to about 16 MiB each.
 pub const ADMIN_ANSWERS_MAX: usize = 16;
+/// Lists of the catalog's versions and jobs that are made or sent at once: up to about 2 MiB each, of
+/// postbacks judged again.
+pub const ADMIN_LIGHT_ANSWERS_MAX: usize = 32;
 /// How long a catalog's transfer may take.
 pub const CATALOG_TRANSFER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Changes of one kind that a comparison of catalogs lists; the others are counted.

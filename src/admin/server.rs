@@ -67,6 +67,8 @@ pub struct AdminState {
     pub catalogs_received: Arc<Semaphore>,
     /// Answers of listings and look-ups that may be made and sent at once.
     pub answers: Arc<Semaphore>,
+    /// The same of answers that come under whatever load.
+    pub light_answers: Arc<Semaphore>,
     /// Changes conversions.
     pub postbacks: Postbacks,
     /// Uploads that may be worked on at once.
@@ -108,7 +110,7 @@ pub struct AdminState {
 /// Routes, each with its description: path, parameters and answers stand at the handler.
 type Routes = OpenApiRouter<Arc<AdminState>>;
 
-/// What any token may ask for. Every call of the API is in one of five lists, and that decides
+/// What any token may ask for. Every call of the API is in one of six lists, and that decides
 /// which role it needs, and whether it comes after the traffic. What is here changes nothing,
 /// and so many answers are in memory at once.
 fn reads() -> Routes {
@@ -136,11 +138,12 @@ fn large_reads() -> Routes {
 
 /// As [`reads`], and answered under whatever load: it costs next to nothing.
 fn light_reads() -> Routes {
-    OpenApiRouter::default()
-        .routes(routes!(catalog::get))
-        .routes(routes!(catalog::versions))
-        .routes(routes!(jobs::job))
-        .routes(routes!(openapi::openapi))
+    OpenApiRouter::default().routes(routes!(catalog::versions)).routes(routes!(jobs::job))
+}
+
+/// The same, with places of its own, or one text for all who ask.
+fn shared_reads() -> Routes {
+    OpenApiRouter::default().routes(routes!(catalog::get)).routes(routes!(openapi::openapi))
 }
 
 /// What only a token of the role `write` may ask for.
@@ -168,13 +171,23 @@ fn open() -> Routes {
         .routes(routes!(system::metrics))
 }
 
+/// Which places in memory an answer takes.
+enum Weight {
+    Listing,
+    Light,
+}
+
 /// All routes; those of the API guarded for what each list needs: a role, and whether the traffic
 /// comes first.
-fn all(hold: impl Fn(Routes) -> Routes, guard: impl Fn(Routes, Role, bool) -> Routes) -> Routes {
+fn all(
+    hold: impl Fn(Routes, Weight) -> Routes,
+    guard: impl Fn(Routes, Role, bool) -> Routes,
+) -> Routes {
     let of = |routes, role, yields| guard(openapi::ask_for_token(routes, role), role, yields);
-    let api = of(hold(reads()), Role::Read, true)
+    let api = of(hold(reads(), Weight::Listing), Role::Read, true)
         .merge(of(large_reads(), Role::Read, true))
-        .merge(of(light_reads(), Role::Read, false))
+        .merge(of(hold(light_reads(), Weight::Light), Role::Read, false))
+        .merge(of(shared_reads(), Role::Read, false))
         .merge(of(writes(), Role::Write, true))
         .merge(of(light_writes(), Role::Write, false));
     OpenApiRouter::with_openapi(openapi::frame()).nest(API, api).merge(open())
@@ -183,7 +196,7 @@ fn all(hold: impl Fn(Routes) -> Routes, guard: impl Fn(Routes, Role, bool) -> Ro
 /// The description of every route in OpenAPI 3.1, as JSON.
 #[must_use]
 pub fn description() -> String {
-    openapi::json(&openapi::complete(all(|routes| routes, |routes, _, _| routes).into_openapi()))
+    openapi::json(&openapi::complete(all(|routes, _| routes, |routes, _, _| routes).into_openapi()))
 }
 
 fn routes(state: Arc<AdminState>) -> Router {
@@ -191,8 +204,12 @@ fn routes(state: Arc<AdminState>) -> Router {
         let needs = Needs { state: Arc::clone(&state), role, yields };
         routes.route_layer(from_fn_with_state(needs, require))
     };
-    let hold = |routes: Routes| {
-        routes.route_layer(from_fn_with_state(Arc::clone(&state.answers), held_until_sent))
+    let hold = |routes: Routes, weight| {
+        let places = match weight {
+            Weight::Listing => &state.answers,
+            Weight::Light => &state.light_answers,
+        };
+        routes.route_layer(from_fn_with_state(Arc::clone(places), held_until_sent))
     };
     let (routes, description) = all(hold, guard).split_for_parts();
     let description = Description::of(&openapi::complete(description));

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use postbackd::config::Config;
 use postbackd::limits::{INBOUND_REFUSED_BYTES_PER_DAY, WAITING_SHARE_OF_SOURCE};
+use postbackd::store::engine::{Batch, Engine as _};
+use postbackd::store::schema::Table;
+use postbackd::store::{RocksEngine, database_folder};
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -498,6 +501,47 @@ fn answers_that_are_not_read_are_bounded_in_number() {
         assert!(answer.json()["next_cursor"].is_string());
     }
     assert_eq!(server.admin(page).status, 200);
+}
+
+#[test]
+fn jobs_that_are_not_read_are_bounded_in_number() {
+    const JOBS_MAX: usize = 32;
+    let mut server = Server::start();
+    server.stop();
+    {
+        let engine = RocksEngine::open(&database_folder(&server.path("data")), 8 << 20);
+        let (engine, mut batch) = (engine.expect("nobody has it open"), Batch::default());
+        for number in 0..1000_u16 {
+            // A key of no kind: `verify` names it.
+            let key = [&b"?"[..], &number.to_be_bytes(), &[0; 6000]].concat();
+            batch.put(Table::Counters, &key, |_| {});
+        }
+        engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    }
+    server.start_again();
+    let done = server.ended(&server.post_api("verify", "", ""));
+    assert_eq!(done["result"]["broken"].as_array().map(Vec::len), Some(1000));
+    let job = format!("/api/v1/jobs/{}", done["job_id"].as_str().expect("an ID"));
+    let ask = || {
+        let stream = TcpStream::connect(server.admin).expect("it listens");
+        socket2::SockRef::from(&stream).set_recv_buffer_size(64 << 10).expect("a small one");
+        let answered = stream.try_clone().expect("a descriptor");
+        let mut reader = Connection::of(stream).expect("a socket");
+        reader.ask("GET", &job, &format!("Authorization: Bearer {TOKEN}\r\n")).expect("sent");
+        assert_eq!(answered.peek(&mut [0]).expect("a first byte"), 1);
+        reader
+    };
+    let readers: Vec<_> = (0..JOBS_MAX).map(|_| ask()).collect();
+    for light in [&*job, "/api/v1/catalog/versions"] {
+        let refused = server.admin(light);
+        let code = refused.json()["error"]["code"].clone();
+        assert_eq!((refused.status, code), (503, json!("answers_busy")), "{light}");
+    }
+    for other in ["/api/v1/catalog", "/api/v1/openapi.json", "/api/v1/conversions"] {
+        assert_eq!(server.admin(other).status, 200, "{other}");
+    }
+    drop(readers);
+    eventually("a place", || (server.admin(&job).status == 200).then_some(()));
 }
 
 #[test]
