@@ -341,12 +341,14 @@ fn a_kill_during_a_backup_leaves_nothing_that_looks_like_one() {
 
 #[test]
 fn a_backup_has_its_name_when_all_of_it_has_been_synced() {
-    let server = setup().on_faulty_disk().start();
+    let far = setup().key("backup.path", "far/backups").key("backup.keep", "1");
+    let server = far.on_faulty_disk().start();
     let click = server.click("offer=spring&aff=pub-7");
     sell(&server, &click, "T-1");
     let backup = folder_of(&back_up(&server));
     let synced = server.disk().synced_elsewhere();
     let path = |path: &Path| path.display().to_string();
+    assert!(synced.contains(&path(&server.path("far"))), "the folder of backups: {synced:#?}");
     let while_unnamed = |inside: &str| {
         let unnamed = format!("{}.partial{inside}", path(&backup));
         assert!(synced.contains(&unnamed), "{unnamed} is not in {synced:#?}");
@@ -362,7 +364,13 @@ fn a_backup_has_its_name_when_all_of_it_has_been_synced() {
     }
     assert!(own >= 3, "log, manifest and options at least: {own}");
     ["/backup.json", "/db", ""].into_iter().for_each(while_unnamed);
-    assert_eq!(synced.last(), Some(&path(&server.path("backups"))), "its name: {synced:#?}");
+    let backups = path(&server.path("far/backups"));
+    assert_eq!(synced.last(), Some(&backups), "its name: {synced:#?}");
+    // The older one has lost its name before its files are gone.
+    folder_of(&back_up(&server));
+    assert!(!backup.exists());
+    let synced = server.disk().synced_elsewhere();
+    assert!(synced.ends_with(&[backups.clone(), backups]), "both names: {synced:#?}");
 }
 
 #[test]
@@ -387,6 +395,8 @@ fn a_restored_store_has_its_name_when_all_of_it_has_been_synced() {
     }
     while_unnamed("");
     assert_eq!(synced.last(), Some(&again.display().to_string()), "its name: {synced:#?}");
+    let above = folder.path().display().to_string();
+    assert!(synced.contains(&above), "the folder's own: {synced:#?}");
     // The key of click IDs is in both.
     for folder in [backup, again.join("db")] {
         let mode = std::fs::metadata(&folder).expect("there").mode();
