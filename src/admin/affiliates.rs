@@ -38,12 +38,16 @@ pub async fn known_offer(state: &AdminState, id: &str) -> Result<(), ApiError> {
 /// Whether an advertiser is in the catalog, has or had an offer, or is named by one of the newest
 /// postbacks of the log: no other is kept.
 pub async fn is_known_advertiser(state: &AdminState, id: &str) -> Result<bool, ApiError> {
-    if state.catalog.load_full().advertiser(id).is_some() {
+    let catalog = state.catalog.load_full();
+    if catalog.advertiser(id).is_some() {
         return Ok(true);
     }
     let (wanted, store) = (id.to_owned(), Arc::clone(&state.store));
     // As in `named`.
-    let look = move || Ok(store.view().offer_owners()?.values().any(|owner| *owner == wanted));
+    let look = move || {
+        let departed = store.view().offer_owners(|offer| catalog.offer(offer).is_none())?;
+        Ok(departed.values().any(|owner| *owner == wanted))
+    };
     let known = tokio::task::spawn_blocking(look).await.map_err(ApiError::work_failed)?;
     if known.map_err(|error: EngineError| ApiError::from(ReadError::from(error)))? {
         return Ok(true);
@@ -53,10 +57,6 @@ pub async fn is_known_advertiser(state: &AdminState, id: &str) -> Result<bool, A
     Ok(!state.store.newest_inbound(1, Arc::new(is_its)).await?.rows.is_empty())
 }
 
-/// Refuses any other advertiser.
-pub async fn known_advertiser(state: &AdminState, id: &str) -> Result<(), ApiError> {
-    let is_known = is_known_advertiser(state, id).await?;
-    if is_known { Ok(()) } else { Err(ApiError::never_was("an advertiser")) }
 /// Whether any postback of the log names an advertiser, however old: all of it is looked through, as
 /// it is for an erasure.
 pub async fn is_in_log(state: &AdminState, id: &str) -> Result<bool, ApiError> {
@@ -73,6 +73,10 @@ pub async fn is_in_log(state: &AdminState, id: &str) -> Result<bool, ApiError> {
     }
 }
 
+/// Refuses any other advertiser.
+pub async fn known_advertiser(state: &AdminState, id: &str) -> Result<(), ApiError> {
+    let is_known = is_known_advertiser(state, id).await?;
+    if is_known { Ok(()) } else { Err(ApiError::never_was("an advertiser")) }
 }
 
 /// What has left the catalog and was looked up already: a trace has many clicks of one affiliate.

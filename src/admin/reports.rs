@@ -23,6 +23,7 @@ use super::held::{Held, place};
 use super::question::understood;
 use super::report_shapes::{RefusedShape, RowShape, Sums};
 use super::server::AdminState;
+use crate::catalog::Catalog;
 use crate::limits::{REPORT_CLOCK_CHANGE_QUARTERS_MAX, REPORT_DAYS_MAX, REPORT_WAIT_MAX};
 use crate::model::dimension::Dimension;
 use crate::model::period::{self, Quarter};
@@ -212,7 +213,7 @@ impl Asked {
         let work = move || {
             let question = self.question(&state.store)?;
             let catalog = state.catalog.load_full();
-            let owners = self.owners(&state.store)?;
+            let owners = self.owners(&state.store, &catalog)?;
             if let Some(id) = &self.advertiser
                 && catalog.advertiser(id).is_none()
                 && !owners.values().any(|owner| **owner == **id)
@@ -256,15 +257,19 @@ impl Asked {
         Ok(Question { quarters: self.quarters.clone(), by: self.by.clone(), only })
     }
 
-    /// The advertiser of each offer by its number, in the catalog still or not, where the question
-    /// is about advertisers.
-    fn owners(&self, store: &Store) -> Result<HashMap<u32, Arc<str>>, ApiError> {
+    /// The advertiser of each offer that has left the catalog, by its number, where the question is
+    /// about advertisers.
+    fn owners(&self, store: &Store, catalog: &Catalog) -> Result<HashMap<u32, Arc<str>>, ApiError> {
         let mut by_number = HashMap::new();
         if self.advertiser.is_none() && !self.by.contains(&Dimension::Advertiser) {
             return Ok(by_number);
         }
         let view = store.view();
-        let owners = view.offer_owners().map_err(ReadError::from)?;
+        let departed = |offer: &str| catalog.offer(offer).is_none();
+        let owners = view.offer_owners(departed).map_err(ReadError::from)?;
+        if owners.is_empty() {
+            return Ok(by_number);
+        }
         let add = &mut |offer: &str, number| {
             by_number.extend(owners.get(offer).map(|owner| (number, Arc::from(&**owner))));
         };

@@ -20,7 +20,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn offer_owners(&self) -> Result<OfferOwners, ReadError> {
-        Ok(self.readers.run(read).await??)
+        Ok(self.readers.run(|engine| read(engine, |_| true)).await??)
     }
 
     /// Keeps whose the `offers` are, as (offer, advertiser), where `known` does not say so; durable
@@ -49,20 +49,25 @@ impl Store {
 }
 
 impl View<'_> {
-    /// Whose the offers are, as [`Store::offer_owners`] says it.
+    /// Whose those offers are that `is_wanted`, as [`Store::offer_owners`] says it.
     ///
     /// # Errors
     /// When the engine cannot read.
-    pub fn offer_owners(&self) -> Result<OfferOwners, EngineError> {
-        read(self.engine())
+    pub fn offer_owners(
+        &self,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<OfferOwners, EngineError> {
+        read(self.engine(), is_wanted)
     }
 }
 
-fn read(engine: &dyn Engine) -> Result<OfferOwners, EngineError> {
+fn read(engine: &dyn Engine, is_wanted: impl Fn(&str) -> bool) -> Result<OfferOwners, EngineError> {
     let (mut owners, (from, to)) = (OfferOwners::new(), keys::owners());
     engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |key, value| {
         // What is damaged is for `verify` to name, and written anew with the next catalog.
-        if let (Some(offer), Ok(owner)) = (keys::owned_offer(key), std::str::from_utf8(value)) {
+        if let (Some(offer), Ok(owner)) = (keys::owned_offer(key), std::str::from_utf8(value))
+            && is_wanted(offer)
+        {
             owners.insert(offer.to_owned(), owner.to_owned());
         }
         ControlFlow::Continue(())
