@@ -80,8 +80,8 @@ struct Change {
 /// What belongs to records that were read is read with them.
 const ALL: AtOnce = AtOnce { records: usize::MAX, rows: usize::MAX };
 
-/// The `sub1` of clicks, once looked up.
-type Subs = HashMap<RecordId, Option<Sub>>;
+/// The `sub1` of clicks, once looked up. In the order of their keys: neighbours lie in one block.
+type Subs = BTreeMap<RecordId, Option<Sub>>;
 
 impl Chunk {
     /// Reads as much of a range as is allowed at once.

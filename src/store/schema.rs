@@ -7,6 +7,8 @@ pub enum Profile {
     TimeOrdered,
     /// Keys in no order, written in bulk. Most look-ups find nothing.
     Scattered,
+    /// Written in bulk, in an order of its own, read by ranges.
+    Ranges,
     /// Small, rarely written.
     Small,
 }
@@ -102,9 +104,9 @@ impl Table {
             | Self::Inbound
             | Self::Outbox
             | Self::Deliveries
-            | Self::Ledger
             | Self::Counters => Profile::TimeOrdered,
-            Self::Dedupe | Self::ByClick | Self::Customers => Profile::Scattered,
+            Self::Dedupe | Self::Customers => Profile::Scattered,
+            Self::ByClick | Self::Ledger => Profile::Ranges,
             Self::Catalog | Self::Meta => Profile::Small,
         }
     }
