@@ -164,6 +164,7 @@ fn nobody() -> Advertiser {
         preset: Preset::Standard,
         params: Vec::new(),
         statuses: Vec::new(),
+        rejects_approved: false,
         events: Vec::new(),
         default_event: None,
         answer: AnswerForm::Json,

@@ -21,7 +21,7 @@ const KINDS: [(&str, &str); 4] =
     [("advertisers", "id"), ("offers", "id"), ("affiliates", "id"), ("links", "code")];
 
 /// Keys that decide whether something is paid, how much, and to whom.
-const MONEY: [&str; 20] = [
+const MONEY: [&str; 21] = [
     "payout",
     "revenue",
     "repeat",
@@ -35,6 +35,7 @@ const MONEY: [&str; 20] = [
     "fraud",
     "advertiser",
     "statuses",
+    "rejects_approved",
     "offer",
     "affiliate",
     "trust_payout",

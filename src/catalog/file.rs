@@ -24,6 +24,7 @@ pub const ADVERTISER: &[&str] = &[
     "preset",
     "params",
     "statuses",
+    "rejects_approved",
     "events",
     "default_event",
     "answer",
@@ -51,6 +52,7 @@ pub fn advertiser(table: &Table<'_>, id: &str, time_zone: &TimeZone) -> Advertis
     let preset = table.optional("preset", |input| one_of(input.text()?, &presets));
     let preset = preset.unwrap_or(Preset::Standard);
     let answer = table.optional("answer", |input| one_of(input.text()?, &forms));
+    let rejects_approved = table.optional("rejects_approved", Input::boolean);
     let params = params(table);
     warn_of_taken_names(table, preset, &params);
     Advertiser {
@@ -58,6 +60,7 @@ pub fn advertiser(table: &Table<'_>, id: &str, time_zone: &TimeZone) -> Advertis
         preset,
         params,
         statuses: their_words(table, "statuses", |word| one_of(word, &ours)),
+        rejects_approved: rejects_approved.unwrap_or(preset.dialect().rejects_approved),
         events: their_words(table, "events", |ours| id_text(ours).map(str::to_owned)),
         default_event: table.optional("default_event", self::id).map(str::to_owned),
         answer: answer.unwrap_or(preset.dialect().answer),

@@ -32,6 +32,8 @@ pub struct Advertiser {
     pub params: Vec<(Field, String)>,
     /// Their status words.
     pub statuses: Vec<(String, Status)>,
+    /// Whether `rejected` also takes back what was approved, the preset's if the file says nothing.
+    pub rejects_approved: bool,
     /// Their event names and ours.
     pub events: Vec<(String, String)>,
     /// The event of postbacks that name none.

@@ -135,7 +135,7 @@ fn takes_back(
         && matches!(status, Status::Approved | Status::Reversed)
         && catalog
             .advertiser(record.advertiser)
-            .is_some_and(|advertiser| advertiser.preset.dialect().rejects_approved)
+            .is_some_and(|advertiser| advertiser.rejects_approved)
 }
 
 /// Gives the conversion other amounts and the price that goes with them; whether they are others.
@@ -289,7 +289,9 @@ fn final_event() -> Refused {
 
 fn illegal(status: Status, said: Status) -> Refused {
     let instead = match (status, said) {
-        (Status::Approved, _) => "reversed takes it back",
+        (Status::Approved, _) => {
+            "reversed takes it back; rejected would by the advertiser's rejects_approved"
+        }
         (Status::Pending, _) => "only what is approved can be reversed; rejected ends it",
         (Status::Rejected, Status::Approved) => "the catalog's reapprove would allow it",
         (Status::Rejected, _) => "it has earned nothing that could be reversed",

@@ -303,6 +303,69 @@ fn keitaro_takes_a_sale_back_by_rejecting_it_and_means_a_sale_if_it_says_no_stat
 }
 
 #[test]
+fn a_decline_takes_an_approved_sale_back_where_there_is_no_other_word_or_the_catalog_says_so() {
+    let ours = ["standard", "affise", "keitaro"];
+    let advertiser = |preset: &str, id: &str, more: &str| {
+        format!(
+            "[[advertisers]]\nid = \"{id}\"\npreset = \"{preset}\"\nanswer = \"json\"\n{more}\n\
+             [[offers]]\nid = \"{id}\"\nadvertiser = \"{id}\"\nurl = \"https://a.example/?c={{click_id}}\"\n\
+             [[offers.events]]\nid = \"sale\"\npayout = {{ fixed = \"15.00\" }}\nrevenue = {{ fixed = \"20.00\" }}\n\
+             [[affiliates]]\nid = \"of-{id}\"\n"
+        )
+    };
+    let mut catalog: String =
+        Preset::ALL.iter().map(|it| advertiser(it.as_str(), it.as_str(), "")).collect();
+    for preset in ours {
+        let otherwise = format!("rejects_approved = {}", preset != "keitaro");
+        catalog += &advertiser(preset, &format!("{preset}-otherwise"), &otherwise);
+    }
+    let server = Setup::new().catalog(catalog).start();
+    let check = |id: &str, target: &str, words: (&str, &str), takes_back: bool| {
+        let click = server.click(&format!("offer={id}&aff=of-{id}"));
+        let say = |word: &str| {
+            let target = target.replace("{click}", &click).replace("{word}", word);
+            let answer = server.get(&format!("/postback/{id}?{target}")).json();
+            let told = if answer["reason"].is_null() { "result" } else { "reason" };
+            (text(&answer, told).to_owned(), text(&answer, "status").to_owned())
+        };
+        let owed = || {
+            let balance = server.api(&format!("balances?affiliate=of-{id}"))["balances"][0].take();
+            let receivable = text(&balance["accounts"], "advertiser_receivable").to_owned();
+            (text(&balance, "owed").to_owned(), receivable)
+        };
+        let told = |result: &str, status: &str| (result.to_owned(), status.to_owned());
+        assert_eq!(say(words.0), told("accepted", "approved"), "{id}");
+        assert_eq!(owed(), told("15.00", "20.00"), "{id}");
+        if takes_back {
+            assert_eq!(say(words.1), told("updated", "reversed"), "{id}");
+            assert_eq!(owed(), told("0.00", "0.00"), "{id}");
+            assert_eq!(say(words.1), told("duplicate", "reversed"), "{id}");
+        } else {
+            assert_eq!(say(words.1), told("illegal_transition", ""), "{id}");
+            assert_eq!(owed(), told("15.00", "20.00"), "{id}");
+        }
+    };
+    let binom = "clickid={click}&txn_id=1&cnv_status={word}";
+    check("binom", binom, ("sale", "declined"), true);
+    let redtrack = "clickid={click}&rdtk_event_id=1&status={word}";
+    check("redtrack", redtrack, ("approved", "declined"), true);
+    let scaleo = "click_id={click}&adv_order_id=1&conv_status={word}";
+    check("scaleo", scaleo, ("approved", "rejected"), true);
+    let trackier = "click_id={click}&txn_id=1&status={word}";
+    check("trackier", trackier, ("approved", "cancelled"), true);
+    check("bemob", "cid={click}&txid=1&status={word}", ("sale", "cancelled"), true);
+    let (keitaro, keitaros) = ("subid={click}&tid=1&status={word}", ("sale", "rejected"));
+    check("keitaro", keitaro, keitaros, true);
+    check("keitaro-otherwise", keitaro, keitaros, false);
+    let affise = "clickid={click}&action_id=1&status={word}";
+    check("affise", affise, ("1", "3"), false);
+    check("affise-otherwise", affise, ("1", "3"), true);
+    let standard = "click_id={click}&event=sale&txn_id=1&status={word}";
+    check("standard", standard, ("approved", "rejected"), false);
+    check("standard-otherwise", standard, ("approved", "rejected"), true);
+}
+
+#[test]
 fn keitaro_approves_nothing_that_is_approved_later_by_saying_nothing() {
     let held = catalog().replacen(
         "[[offers]]\nid = \"keitaro\"",

@@ -113,6 +113,7 @@ const BINOM: Dialect = Dialect {
         ("declined", Status::Rejected),
         ("cancelled", Status::Rejected),
     ],
+    rejects_approved: true,
     paths: &["/click.php"],
     ..COMMON
 };
@@ -125,6 +126,7 @@ const REDTRACK: Dialect = Dialect {
         ("sum", Field::Revenue),
     ],
     statuses: &[("declined", Status::Rejected), ("other", Status::Pending)],
+    rejects_approved: true,
     ..COMMON
 };
 
@@ -193,6 +195,7 @@ const SCALEO: Dialect = Dialect {
         ("rejected_status", Some(Status::Rejected)),
         ("trash_status", Some(Status::Rejected)),
     ],
+    rejects_approved: true,
     paths: &["/track/conv", "/track/conv-change", "/track/conv-addchange"],
     ..COMMON
 };
@@ -217,6 +220,7 @@ const TRACKIER: Dialect = Dialect {
         ("security_token", Field::Token),
     ],
     statuses: &[("cancelled", Status::Rejected)],
+    rejects_approved: true,
     paths: &["/acquisition"],
     ..COMMON
 };
@@ -230,6 +234,7 @@ const BEMOB: Dialect = Dialect {
         ("declined", Status::Rejected),
         ("cancelled", Status::Rejected),
     ],
+    rejects_approved: true,
     ..COMMON
 };
 
