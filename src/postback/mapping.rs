@@ -46,8 +46,7 @@ impl<'c> Names<'c> {
         }
         let field = self.preset.meaning(name)?;
         let overridden = self.overrides.iter().any(|(ours, _)| *ours == field);
-        // A secret that came under its old name must not be kept as an unknown parameter would be.
-        (!overridden || field.is_secret()).then_some(field)
+        (!overridden).then_some(field)
     }
 
     /// Whether what is sent under a name must never be kept or shown: a secret by this mapping,
@@ -146,7 +145,7 @@ impl<'a> Fields<'a> {
         if value.trim_ascii().is_empty() {
             return Ok(());
         }
-        // Sent to a path of another dialect, it is a secret all the same.
+        // Under the name that it had before, or has in another dialect, it is a secret all the same.
         if Preset::names_secret(&name) {
             self.has_secret = true;
             return Ok(());
@@ -351,6 +350,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_secret_is_reached_by_its_new_name_only() {
+        let overrides = [(Field::Token, "api_key".to_owned()), (Field::Ts, "sig_time".to_owned())];
+        let pairs = [("api_key", "A"), ("token", "B"), ("sig_time", "1"), ("ts", "2")];
+        let fields = read(&overrides, &pairs).expect("one value for each");
+        assert_eq!((fields.get(Field::Token), fields.get(Field::Ts)), (Some("A"), Some("1")));
+        assert!(fields.has_secret());
+        let old = read(&overrides, &pairs[1..2]).expect("fine");
+        assert_eq!(old.get(Field::Token), None);
+        assert!(old.has_secret());
     }
 
     #[test]

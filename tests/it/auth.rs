@@ -81,6 +81,15 @@ fn catalog(secrets: &TempDir) -> String {
             &format!("preset = \"affise\"\nanswer = \"json\"\nauth = {{ hmac = [{key}] }}"),
         ),
         advertiser("own", OWN_NAMES),
+        advertiser(
+            "moved",
+            &format!(
+                "params = {{ token = \"api_key\", ts = \"sig_time\" }}\n\
+                 auth = {{ tokens = [{}], hmac = [{key}] }}",
+                token("t0ken")
+            ),
+        ),
+        advertiser("timed", "params = { ts = \"sig_time\" }"),
         "[[affiliates]]\nid = \"ann\"\n".to_owned(),
     ]
     .join("\n")
@@ -156,6 +165,36 @@ fn signed_by(secret: &str, pairs: &[(&str, &str)]) -> String {
 fn signed(pairs: &[(&str, &str)]) -> String {
     let ts = now().to_string();
     signed_by(KEY, &[pairs, &[("ts", ts.as_str())]].concat())
+}
+
+#[test]
+fn a_secrets_name_that_was_replaced_means_nothing_any_more_and_is_not_kept() {
+    let world = world();
+    let check = |id: &str, query: &str, (status, word): (u16, &str)| {
+        let query = query.replace("{click}", &world.click(id));
+        assert_eq!(world.ask(id, &query), is(status, word), "{query}");
+    };
+    check("timed", "click_id={click}&event=sale&ts=77001&sig_time=77002&kept=x", (200, "accepted"));
+    let affise = "clickid={click}&goal=sale&kept=x";
+    check("affise", &format!("{affise}&secure=t0ken&token=hunter2"), (200, "accepted"));
+    check("affise", &format!("{affise}&token=t0ken"), (200, "bad_token"));
+    let (click, now) = (world.click("moved"), now().to_string());
+    let said = |key: &str, ts: &str, sig_time: &str| {
+        let pairs =
+            [("click_id", &*click), ("event", "sale"), ("api_key", key), ("token", "hunter2")];
+        let times = [("ts", ts), ("sig_time", sig_time), ("kept", "x")];
+        signed_by(KEY, &[&pairs[..], &times].concat())
+    };
+    assert_eq!(world.ask("moved", &said("t0ken", &now, "77001")), is(401, "stale_signature"));
+    assert_eq!(world.ask("moved", &said("hunter2", "77001", &now)), is(401, "bad_token"));
+    assert_eq!(world.ask("moved", &said("t0ken", "77001", &now)), is(200, "accepted"));
+    let kept = world.server.conversions("");
+    let params: Vec<_> = kept.iter().map(|one| one["params"].to_string()).collect();
+    assert_eq!(params, [r#"{"kept":"x"}"#; 3]);
+    let inbound = world.server.api("inbound").to_string();
+    for secret in ["hunter2", "77001", "77002", "t0ken"] {
+        assert!(!inbound.contains(secret), "{secret}: {inbound}");
+    }
 }
 
 #[test]
@@ -700,7 +739,7 @@ fn presets_have_their_own_name_for_the_token_and_their_own_answers() {
     check("affise", "/postback/affise?clickid=CLICK&goal=sale", bad);
     check("affise", "/postback/affise?clickid=CLICK&goal=sale&secure=wrong", bad);
     check("affise", "/postback/affise?clickid=CLICK&goal=sale&secure=t0ken", ok);
-    check("affise", "/postback/affise?clickid=CLICK&goal=sale&token=t0ken", ok);
+    check("affise", "/postback/affise?clickid=CLICK&goal=sale&token=t0ken", bad);
     check("affise", "/postback?clickid=CLICK&goal=sale&secure=t0ken", bad);
     let refused = check("tune", "/aff_lsr/tune?transaction_id=CLICK&goal_ref=sale", bad);
     assert!(refused.text().starts_with("success=false; err_msg=bad_token: "), "{refused:?}");
@@ -791,7 +830,7 @@ fn a_secret_is_read_again_by_a_signal_and_an_unreadable_one_changes_nothing() {
     assert_eq!(ask(&world, "renewed", "4"), is(200, "accepted"), "the old one stays in force");
     world.server.stop();
     world.server.start_again();
-    assert_eq!(world.server.metric("postbackd_auth_secrets_unreadable"), 6.0);
+    assert_eq!(world.server.metric("postbackd_auth_secrets_unreadable"), 7.0);
     assert_eq!(ask(&world, "renewed", "5"), is(401, "bad_signature"), "nothing matches it");
     let click = world.click("signed");
     let pairs = [("click_id", &*click), ("event", "sale"), ("ts", &*now().to_string())];

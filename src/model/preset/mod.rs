@@ -180,8 +180,7 @@ impl Dialect {
             return Some(*field);
         }
         let named = |field: Field| self.params.iter().any(|(_, known)| *known == field);
-        // A secret that came under our name must not be kept as an unknown parameter would be.
-        Field::parse(name).filter(|field| field.is_secret() || !named(*field))
+        Field::parse(name).filter(|field| !named(*field))
     }
 }
 

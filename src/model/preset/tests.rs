@@ -135,9 +135,8 @@ fn affise_has_numbers_for_statuses() {
             ("sum", Field::Amount),
             ("user_id", Field::CustomerId),
             ("secure", Field::Token),
-            ("token", Field::Token),
         ],
-        &["ip", "amount", "custom_field1", "referrer", "comment"],
+        &["ip", "amount", "custom_field1", "referrer", "comment", "token"],
     );
     let (rejected, pending) = (Status::Rejected, Status::Pending);
     let numbers = [("1", Status::Approved), ("2", pending), ("3", rejected), ("5", pending)];
@@ -237,7 +236,7 @@ fn every_preset_has_names_for_what_decides() {
         }
     }
     assert_eq!(Preset::Cake.names(Field::Event).collect::<Vec<_>>(), ["e"]);
-    assert_eq!(Preset::Affise.names(Field::Token).collect::<Vec<_>>(), ["secure", "token"]);
+    assert_eq!(Preset::Affise.names(Field::Token).collect::<Vec<_>>(), ["secure"]);
     assert_eq!(Preset::Voluum.names(Field::Payout).count(), 0, "payout is the network's there");
 }
 
