@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::DayRates;
+use jiff::civil::Date;
+
+use super::{DayRates, Rates};
 use crate::checked_toml::tree::Value;
 use crate::checked_toml::{
     Complaint, Input, Mistake, Origin, Report, Severity, Source, Table, read_text,
@@ -123,6 +125,13 @@ fn day_of(text: &str) -> Result<Day, Complaint> {
     Day::parse(text).ok_or_else(wrong)
 }
 
+/// A day of a table: as in TOML, or as the European Central Bank writes that of its daily one,
+/// `27 November 2026`.
+fn table_day(text: &str) -> Result<Day, Complaint> {
+    let written_out = || Day::parse(&Date::strptime("%d %B %Y", text).ok()?.to_string());
+    day_of(text).or_else(|complaint| written_out().ok_or(complaint))
+}
+
 fn pair(code: &str, text: &str) -> Result<(Currency, Rate), Complaint> {
     let rate = rate(text)?;
     Ok((currency(code)?, rate))
@@ -216,7 +225,7 @@ impl<'t> TableReader<'t> {
 
     fn line(&mut self, number: usize, line: &str) -> Option<(Day, DayRates)> {
         let mut cells = cells(line);
-        let day = day_of(cells.next().unwrap_or_default());
+        let day = table_day(cells.next().unwrap_or_default());
         let day = day.map_err(|complaint| self.note(number, "", complaint.to_string())).ok();
         let (mut rates, mut sound, mut count) = (Vec::new(), true, 0);
         for (place, text) in cells.enumerate() {
@@ -253,6 +262,20 @@ impl<'t> TableReader<'t> {
 
 fn cells(line: &str) -> impl Iterator<Item = &str> {
     line.split(',').map(|cell| cell.trim().trim_matches('"'))
+}
+
+/// Gives the days before a table's first one the rates of the newest day that is known before them:
+/// a table of one day lists no day before a weekend. They are none of the file's days.
+pub(super) fn fill_before(days: &mut Days, known: &Rates) {
+    let Some(first) = days.keys().next().map(|day| day.get()) else { return };
+    let known = (first.saturating_sub(RATE_GAP_DAYS_MAX + 1)..first).rev().find_map(|day| {
+        let rates = known.of(Day::new(day))?;
+        Some((day, rates))
+    });
+    if let Some((before, rates)) = known {
+        let missing = before + 1..first;
+        days.extend(missing.map(|day| (Day::new(day), DayRates::clone(rates))));
+    }
 }
 
 fn fill_gaps(days: &mut Days) {

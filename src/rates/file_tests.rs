@@ -78,6 +78,49 @@ fn a_banks_table_is_read_as_it_is_published() {
 }
 
 #[test]
+fn a_daily_table_writes_its_day_out() {
+    let text = "Date, USD, JPY, ISK, \n27 November 2026, 1.0854, 163.2, N/A, \n";
+    assert_eq!(table(text).expect("sound"), ["2026-11-27 EUR: JPY 163.2 USD 1.0854"]);
+    let days = "Date,USD\n1 January 2026,1.1\n03 january 2026,1.2\n2026-01-02,1.3\n";
+    let expected =
+        ["2026-01-01 EUR: USD 1.1", "2026-01-02 EUR: USD 1.3", "2026-01-03 EUR: USD 1.2"];
+    assert_eq!(table(days).expect("sound"), expected);
+    for wrong in [
+        "31 November 2026",
+        "27 Novembre 2026",
+        "November 27 2026",
+        "27 November",
+        "27 November 2026 x",
+    ] {
+        assert!(table(&format!("Date,USD\n{wrong},1\n")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn days_before_a_table_have_the_rates_of_the_newest_known_before_them_but_not_for_long() {
+    let day = |text: &str| Day::parse(text).expect("a day");
+    let mut known = Rates::default();
+    for (date, rate) in [("2026-11-11", "1.0"), ("2026-11-12", "1.1")] {
+        let rate = Rate::parse(rate).expect("a rate");
+        known.set(
+            day(date),
+            DayRates::new(Currency::USD, [(currency(EUR).expect("one"), rate)]).expect("sound"),
+        );
+    }
+    let check = |text: &str, count: usize, second: &str| {
+        let mut days = read_table(text, "rates.csv", currency(EUR).expect("one")).expect("sound");
+        fill_before(&mut days, &known);
+        let days = shown(&days);
+        assert_eq!((days.len(), days[0].as_str()), (count, second), "{text}");
+    };
+    check("Date,USD\n2026-11-16,1.2\n", 4, "2026-11-13 USD: EUR 1.1");
+    check("Date,USD\n2026-11-13,1.2\n", 1, "2026-11-13 EUR: USD 1.2");
+    check("Date,USD\n2026-11-20,1.2\n", 8, "2026-11-13 USD: EUR 1.1");
+    check("Date,USD\n2026-11-21,1.2\n", 1, "2026-11-21 EUR: USD 1.2");
+    check("Date,USD\n1970-01-02,1.2\n", 1, "1970-01-02 EUR: USD 1.2");
+}
+
+#[test]
 fn days_between_two_of_a_table_have_the_rates_of_the_one_before_but_not_for_long() {
     let text = "Date,USD\n2026-11-23,1.2\n2026-11-20,1.1\n2026-11-11,1.0\n";
     let expected = [
@@ -94,12 +137,12 @@ fn days_between_two_of_a_table_have_the_rates_of_the_one_before_but_not_for_long
 
 #[test]
 fn every_mistake_of_a_table_is_named_and_nothing_of_it_counts() {
-    let text = "Date,USD,USD,CYP,EUR\n24 November 2026,1,1,,\n2026-11-24,1.08\n\
+    let text = "Date,USD,USD,CYP,EUR\n24.11.2026,1,1,,\n2026-11-24,1.08\n\
                 2026-11-23,1.08,-1,0.5,\n2026-11-22,1,1,,2\n2026-11-21,,,,1\n2026-11-21,,,,\n";
     insta::assert_snapshot!(table(text).expect_err("mistakes"), @r#"
     rates.csv:1: USD: has an earlier column
     rates.csv:1: CYP: "CYP" is not an ISO 4217 currency code such as "USD"
-    rates.csv:2: "24 November 2026" is not a date such as "2027-01-31"
+    rates.csv:2: "24.11.2026" is not a date such as "2027-01-31"
     rates.csv:3: has 1 values for 4 currencies
     rates.csv:4: USD: "-1" is not above zero
     rates.csv:5: EUR: EUR is the base, and worth 1 EUR

@@ -141,6 +141,9 @@ impl RatesSource {
         let mut days = file::read(file)?;
         let named: BTreeSet<Day> = days.keys().copied().collect();
         let in_force = self.market.rates.load_full();
+        if file.table_base.is_some() {
+            file::fill_before(&mut days, &in_force);
+        }
         days.retain(|day, rates| in_force.of(*day).is_none_or(|known| **known != *rates));
         let count = days.len();
         let kept = self.keep(&mut turn, days, by, now_ms).await?;

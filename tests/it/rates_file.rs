@@ -117,6 +117,34 @@ fn a_banks_table_prices_the_days_that_it_leaves_out() {
 }
 
 #[test]
+fn a_table_of_one_day_prices_the_days_since_the_one_before() {
+    let setup = Setup::new().key("rates", "daily.csv").key("rates_base", "EUR");
+    let mut server = with_shares(setup.start());
+    let waiting = convert(&server, "event=sale&amount=1600&currency=JPY");
+    let written_out = |offset: i64| {
+        let day: jiff::civil::Date = day(offset).parse().expect("a date");
+        day.strftime("%-d %B %Y").to_string()
+    };
+    let table = |offset: i64, usd: &str, jpy: &str| {
+        format!("Date, USD, JPY, \n{}, {usd}, {jpy}, \n", written_out(offset))
+    };
+    server.write("daily.csv", &table(-2, "1.20", "200"));
+    reload(&server, "applied");
+    assert_eq!(money(&server, &waiting)[5], json!(["rate_missing"]));
+    server.write("daily.csv", &table(1, "1.25", "250"));
+    reload(&server, "applied");
+    eventually("the price", || (money(&server, &waiting)[0] == "0.96").then_some(()));
+    let rate = json!({"from": "200", "to": "1.2"});
+    assert_eq!(money(&server, &waiting)[3], rate, "of the day before yesterday");
+    assert_eq!(server.api(&format!("rates/{}", day(1)))["rates"]["USD"], "1.25");
+    assert!(server.stop().success());
+    server.start_again();
+    let rates = r#"{"base":"EUR","rates":{"USD":"1.20"}}"#;
+    assert_eq!(put(&server, &day(-1), rates).status, 200, "the file does not name it");
+    assert_eq!(put(&server, &day(1), rates).status, 409);
+}
+
+#[test]
 fn check_config_names_every_mistake_of_the_rates() {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| {
