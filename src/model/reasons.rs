@@ -41,7 +41,7 @@ words! {
         BadAmount = "bad_amount",
         /// Not an ISO 4217 code.
         BadCurrency = "bad_currency",
-        /// Not Unix seconds, Unix milliseconds or RFC 3339, or in the future.
+        /// Not Unix seconds, Unix milliseconds or RFC 3339, or more than a day ahead.
         BadTimestamp = "bad_timestamp",
         /// Not one of the known status words.
         BadStatus = "bad_status",

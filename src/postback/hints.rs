@@ -31,7 +31,7 @@ pub const fn hint(reason: Refusal) -> Option<&'static str> {
         }
         Refusal::BadCurrency => "a three-letter ISO 4217 code, as USD",
         Refusal::BadTimestamp => {
-            "Unix seconds, Unix milliseconds or RFC 3339, not in the future nor before the click"
+            "Unix seconds, Unix milliseconds or RFC 3339, not more than a day ahead, nor more than a day before the click"
         }
         Refusal::BadStatus => {
             "pending, approved or rejected, or a word that the catalog maps to one; reversed only of a conversion that is known"

@@ -112,6 +112,9 @@ fn every_refusal_has_its_status_and_its_reason_however_it_is_sent() {
         let json = as_json(&form);
         assert_eq!(post(&server, "/postback", JSON, &json).verdict(), expected, "{json}");
     }
+    let timed = format!("click_id={click}&event=sale&timestamp={tomorrow}");
+    let hint = "Unix seconds, Unix milliseconds or RFC 3339, not more than a day ahead, nor more than a day before the click";
+    assert_eq!(server.postback(&timed).word("hint"), hint);
     assert_eq!(server.conversions(""), [] as [Value; 0]);
     for reason in Refusal::ALL {
         let elsewhere = REFUSED_ELSEWHERE.contains(reason);
