@@ -81,6 +81,13 @@ impl Offer {
 }
 
 impl Catalog {
+    /// Every (advertiser, event) that a transaction may belong to, each once.
+    #[must_use]
+    pub fn advertiser_events(&self) -> BTreeSet<(&str, &str)> {
+        let all = self.events.iter();
+        all.flat_map(|(id, events)| events.all.iter().map(|event| (&**id, &**event))).collect()
+    }
+
     /// Whether an offer of an advertiser has an event of this name of ours.
     #[must_use]
     pub fn has_event(&self, advertiser: &str, event: &str) -> bool {

@@ -2,7 +2,7 @@
 
 //! The catalog as flows see it: immutable, swapped whole, one version stamped on every decision.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::by_number::ByNumber;
@@ -366,15 +366,6 @@ impl Catalog {
     pub fn link(&self, code: &str) -> Option<(&Offer, &Affiliate)> {
         let (offer, affiliate) = *self.links.get(code)?;
         Some((self.offers.get(offer)?, self.affiliates.get(affiliate)?))
-    }
-
-    /// Every (advertiser, event) that a transaction may belong to, each once.
-    #[must_use]
-    pub fn advertiser_events(&self) -> BTreeSet<(&str, &str)> {
-        self.offers
-            .iter()
-            .flat_map(|offer| offer.events.iter().map(|event| (&*offer.advertiser.id, &*event.id)))
-            .collect()
     }
 
     /// The advertisers' IDs.
