@@ -604,6 +604,26 @@ fn a_refund_that_came_before_its_sale_takes_it_back_when_it_is_judged_again() {
 }
 
 #[test]
+fn what_one_run_has_made_possible_is_taken_by_the_next() {
+    let server = start();
+    let click = click(&server, "acme", "one");
+    let lead = server.get("/postback/acme?event=lead&txn_id=L-1&customer_id=K");
+    assert_eq!(lead.json()["reason"], "unknown_customer");
+    let refund = server.get("/postback/acme?event=refund&txn_id=B-1");
+    assert_eq!(refund.json()["reason"], "missing_click_id");
+    let binds = server
+        .get(&format!("/postback/acme?click_id={click}&event=bonus&txn_id=B-1&customer_id=K"));
+    assert_eq!(binds.json()["reason"], "unknown_event");
+    log_of(&server, "result=refused", 3);
+    put_text(&server, &with_refunds(&["sale", "lead", "bonus"], "refund"));
+    for accepted in [1, 2, 0] {
+        let judged = judged(&server, true);
+        assert_eq!(judged["accepted"], accepted, "{judged}");
+    }
+    verify_at(&server);
+}
+
+#[test]
 fn a_customer_from_the_log_is_bound_as_it_was_then() {
     let server = start();
     let text = |events: &[&str]| {
