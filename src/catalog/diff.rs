@@ -72,7 +72,8 @@ pub struct Changes {
     pub changed: usize,
     /// Entries that only the old catalog has.
     pub removed: usize,
-    /// Changed entries in which money is concerned.
+    /// Changed entries in which money is concerned, and offers that are removed: what becomes of
+    /// their conversions is refused afterwards.
     pub money: usize,
     /// The first of them; those that concern money come before the others.
     pub entries: Vec<Change>,
@@ -121,8 +122,10 @@ impl Diff {
     /// What turns `old` into `new`.
     #[must_use]
     pub fn between(old: &Entries<'_>, new: &Entries<'_>) -> Self {
-        let [advertisers, offers, affiliates, links] = KINDS
-            .map(|(list, name)| Changes::between(named(old, list, name), named(new, list, name)));
+        let [advertisers, offers, affiliates, links] = KINDS.map(|(list, name)| {
+            let removal_is_money = list == "offers";
+            Changes::between(named(old, list, name), named(new, list, name), removal_is_money)
+        });
         Self { advertisers, offers, affiliates, links }
     }
 
@@ -189,6 +192,7 @@ impl Changes {
     fn between<'e, 't: 'e, 'u: 'e>(
         old: impl Iterator<Item = (&'e str, &'e Entries<'t>)>,
         new: impl Iterator<Item = (&'e str, &'e Entries<'u>)>,
+        removal_is_money: bool,
     ) -> Self {
         let mut changes = Self::default();
         let mut gone: HashMap<&str, &Entries<'_>> = old.collect();
@@ -221,7 +225,9 @@ impl Changes {
         changes.removed = gone.len();
         let mut gone: Vec<&str> = gone.into_keys().collect();
         gone.sort_unstable();
-        gone.iter().for_each(|id| listed(&mut others, Kind::Removed, id));
+        changes.money += if removal_is_money { gone.len() } else { 0 };
+        let list = if removal_is_money { &mut changes.entries } else { &mut others };
+        gone.iter().for_each(|id| listed(list, Kind::Removed, id));
         changes.entries.append(&mut others);
         changes.entries.truncate(CATALOG_CHANGES_LISTED_MAX);
         changes

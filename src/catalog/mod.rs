@@ -15,6 +15,7 @@ mod file_fraud;
 mod file_money;
 mod file_offer;
 mod owners;
+mod removed;
 mod retire;
 mod secrets;
 mod snapshot;
@@ -28,6 +29,7 @@ pub use check::parse;
 pub use diff::Diff;
 pub use document::Document;
 pub use file_offer::{NetworkDefaults, PASS_PARAMS_MAX};
+pub use removed::warn_of_removed;
 pub use snapshot::{
     Advertiser, Affiliate, Catalog, Checked, Counts, Event, Late, Numbers, NumbersError, Offer,
     Override, Repeat, Terms, Trust,

@@ -18,6 +18,7 @@ use super::document::Document;
 use super::file::ROOT;
 use super::file_offer::NetworkDefaults;
 use super::owners::refuse_moved;
+use super::removed::warn_of_removed;
 use super::retire::outlive;
 use super::secrets::changed_secrets;
 use super::snapshot::{self, Catalog, Counts, Numbers};
@@ -218,6 +219,7 @@ impl CatalogSource {
         if new.has_errors() {
             return Err(LoadError::Mistakes(new.into_report()));
         }
+        warn_of_removed(old.tree(), &new);
         let diff = Diff::between(old.tree(), new.tree());
         Ok(Comparison { version: document.version(), in_force, diff, warnings: new.into_report() })
     }
@@ -253,10 +255,13 @@ impl CatalogSource {
         let Given { name, is_start, now_ms, .. } = from;
         let owners = self.store.offer_owners().await?;
         let mut change = self.change(document, name, &owners).await?;
-        let (checked, warnings) =
+        let (checked, mut warnings) =
             document.check(name, &self.defaults).map_err(LoadError::Mistakes)?;
-        if let Some(moved) = change.moved.take() {
-            return Err(LoadError::Mistakes(moved));
+        if let Some(noted) = change.noted.take() {
+            if noted.has_errors() {
+                return Err(LoadError::Mistakes(noted));
+            }
+            noted.mistakes().into_iter().for_each(|mistake| warnings.note(mistake.clone()));
         }
         if checked.lacks_a_secret() && !is_start {
             return Err(LoadError::Mistakes(warnings));
@@ -306,13 +311,13 @@ impl CatalogSource {
     ) -> Result<Change, LoadError> {
         let newest = self.store.catalog_versions().await?.first().map(|kept| kept.record.version);
         if newest == Some(document.version()) {
-            return Ok(Change { before: newest, diff: Some(Diff::default()), moved: None });
+            return Ok(Change { before: newest, diff: Some(Diff::default()), noted: None });
         }
         // One that cannot be read does not keep another from taking its place.
         let kept = if newest.is_some() { self.store.catalog().await.ok().flatten() } else { None };
         let kept = kept.and_then(|(record, text)| document_of(record, text).ok());
         let kept = kept.as_ref().and_then(|kept| kept.source("the kept catalog").ok());
-        let mut change = Change { before: newest, diff: None, moved: None };
+        let mut change = Change { before: newest, diff: None, noted: None };
         if kept.is_none() && owners.is_empty() {
             return Ok(change);
         }
@@ -321,7 +326,8 @@ impl CatalogSource {
             let old = kept.as_ref().map(Source::tree);
             change.diff = old.map(|old| Diff::between(old, new.tree()));
             refuse_moved(owners, old, &new);
-            change.moved = new.has_errors().then(|| new.into_report());
+            old.into_iter().for_each(|old| warn_of_removed(old, &new));
+            change.noted = Some(new.into_report());
         }
         Ok(change)
     }
@@ -384,8 +390,8 @@ struct Change {
     before: Option<u64>,
     /// Nothing if there was none before, or it cannot be read.
     diff: Option<Diff>,
-    /// Mistakes, of offers that would have another advertiser.
-    moved: Option<Report>,
+    /// Mistakes, of offers that would have another advertiser, and warnings of what is removed.
+    noted: Option<Report>,
 }
 
 impl Change {

@@ -9,7 +9,7 @@ use super::out::{Ended, failed, mistakes, put, say};
 use super::server::{Access, Server, ServerArguments, encoded, refused};
 use super::{EXIT_DIFFERENT, EXIT_OK};
 use crate::admin::Call;
-use crate::catalog::{Diff, Document};
+use crate::catalog::{Diff, Document, warn_of_removed};
 use crate::checked_toml::Format;
 
 /// What `catalog apply` is told.
@@ -55,6 +55,8 @@ pub fn diff(file: &Path, against: &str, access: &Access) -> Result<u8, Ended> {
         return Ok(EXIT_OK);
     }
     put!("{diff}");
+    warn_of_removed(old_source.tree(), &new_source);
+    eprint!("{}", new_source.into_report());
     Ok(EXIT_DIFFERENT)
 }
 

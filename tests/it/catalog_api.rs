@@ -258,6 +258,58 @@ fn a_dry_run_names_what_would_change_and_changes_nothing() {
 }
 
 #[test]
+fn what_is_missed_of_an_offer_or_event_that_is_removed_is_said_before() {
+    let server = empty();
+    let offer = |id: &str, events: &[&str]| {
+        let events: String =
+            events.iter().map(|event| format!("[[offers.events]]\nid = \"{event}\"\n")).collect();
+        format!(
+            "[[offers]]\nid = \"{id}\"\nadvertiser = \"a\"\n\
+             url = \"https://a.example/?c={{click_id}}\"\n{events}"
+        )
+    };
+    let base = "[[advertisers]]\nid = \"a\"\n[[affiliates]]\nid = \"pub-7\"\n";
+    let before = format!("{base}{}{}", offer("one", &["sale"]), offer("two", &["lead", "sale"]));
+    replace(&server, &before);
+    let pending = ["one", "two"].map(|offer| {
+        let click = server.click(&format!("offer={offer}&aff=pub-7"));
+        let lead = format!("click_id={click}&event=sale&txn_id={offer}");
+        assert_eq!(server.postback(&format!("{lead}&status=pending")).verdict().0, 200);
+        lead
+    });
+    let after = format!("{base}{}", offer("two", &["lead"]));
+    let warnings = json!([
+        {"severity": "warning", "line": null, "key": "offers",
+         "message": "\"one\" is removed: approvals and refunds of its conversions will be refused, unknown_offer; keep it, with status = \"paused\", as long as they may come"},
+        {"severity": "warning", "line": 9, "key": "offers[0] \"two\".events",
+         "message": "\"sale\" is removed: approvals and refunds of its conversions will be refused, unknown_event; keep it as long as they may come"},
+    ]);
+    let compared = server.put_catalog("?dry_run=1", TOML, "", &after).json();
+    assert_eq!(compared["warnings"], warnings);
+    let offers = &compared["changes"]["offers"];
+    assert_eq!((&offers["removed"], &offers["money"]), (&json!(1), &json!(2)), "{offers}");
+    let entries: Vec<_> = (0..2).map(|at| offers["entries"][at]["change"].clone()).collect();
+    assert_eq!(entries, ["changed", "removed"]);
+    let applied = server.put_catalog("", TOML, "If-Match: *\r\n", &after);
+    assert_eq!(applied.json()["warnings"], warnings);
+    for (known, reason) in pending.iter().zip(["unknown_offer", "unknown_event"]) {
+        for status in ["approved", "reversed"] {
+            let refused = server.postback(&format!("{known}&status={status}"));
+            assert_eq!(refused.verdict(), (404, "refused", reason), "{known}");
+        }
+    }
+    let again = server.put_catalog("?dry_run=1", TOML, "", &after).json();
+    assert_eq!(again["warnings"], json!([]));
+    let paused = before.replacen("id = \"one\"", "id = \"one\"\nstatus = \"paused\"", 1);
+    replace(&server, &before);
+    let compared = server.put_catalog("?dry_run=1", TOML, "", &paused).json();
+    assert_eq!(compared["warnings"], json!([]));
+    replace(&server, &paused);
+    let approved = server.postback(&format!("{}&status=approved", pending[0]));
+    assert_eq!(approved.verdict(), (200, "updated", ""));
+}
+
+#[test]
 fn who_leaves_the_catalog_and_comes_back_has_the_number_of_before() {
     let server = empty();
     replace(&server, CATALOG);
