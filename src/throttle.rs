@@ -75,9 +75,8 @@ impl Throttle {
         let slice_ms = slice_ms(limit.period_ms);
         let slice = now_ms / slice_ms;
         self.sources.with(self.key(source), now_ms, |own| {
-            if own.slice_ms != slice_ms || own.requests.is_ahead_of(slice) {
-                // New, under another limit than before, or the clock was set back by so much that
-                // the source would wait until it has caught up.
+            if own.slice_ms != slice_ms {
+                // New, or under another limit than before.
                 *own = Passed { slice_ms, ..Passed::default() };
             }
             let has_room = |slice| own.requests.sum(0, slice) < limit.count;

@@ -134,6 +134,7 @@ pub fn reprocess(arguments: &ReprocessArguments) -> Result<u8, Ended> {
     if !arguments.apply {
         say!("nothing was changed, and caps and tiers were not looked at; --apply does it");
     }
+    say!("none of them is judged by the fraud rule conversion_rate, or counts for it");
     Ok(if is_whole { EXIT_OK } else { EXIT_FAILED })
 }
 

@@ -14,7 +14,7 @@ use super::ip::Visitor;
 use super::params::{ClickParams, passed};
 use crate::caps::{Cap, Meters};
 use crate::catalog::{Affiliate, Catalog, Macro, MacroValues, Offer, Slot};
-use crate::click_id::{ClickId, Keyring, Minter, Text};
+use crate::click_id::{ClickId, Keyring, Minter, RecordId, Text};
 use crate::fraud::{Visit, Watch};
 use crate::limits::HEADER_VALUE_KEPT_BYTES_MAX;
 use crate::metrics::Metrics;
@@ -180,7 +180,7 @@ impl Clicks {
             us_privacy: &params.us_privacy,
             fallback: choice.fallback.map_or("", ClickFallback::as_str),
             country: request.country.map(Country::to_bytes),
-            flags: self.suspicion(read) | Flag::WithoutConsent.bit_if(is_stripped),
+            flags: self.suspicion(click.record(), read) | Flag::WithoutConsent.bit_if(is_stripped),
         };
         let ticket: Arc<dyn Settle> = Arc::new(Ticket::default());
         if let Err(error) = self.store.record_click(click.record(), &record, Arc::clone(&ticket)) {
@@ -193,18 +193,15 @@ impl Clicks {
     }
 
     /// The bits of the fraud rules that a click breaks, if its offer has any.
-    fn suspicion(&self, read: &Read<'_>) -> u32 {
-        let Choice { offer: Some(offer), affiliate: Some(affiliate), fallback: None } = read.choice
-        else {
+    fn suspicion(&self, click: RecordId, read: &Read<'_>) -> u32 {
+        let Choice { offer: Some(offer), affiliate: Some(_), fallback: None } = read.choice else {
             return 0;
         };
         let Some(fraud) = offer.fraud.as_deref().filter(|fraud| fraud.watches_clicks()) else {
             return 0;
         };
         let &ClickRequest { ip, user_agent, now_ms, .. } = read.request;
-        let (offer, affiliate) = (offer.number, affiliate.number);
-        let visit = Visit { offer, affiliate, ip, user_agent, now_ms };
-        let flags = self.watch.clicked(fraud, &visit);
+        let flags = self.watch.clicked(fraud, &Visit { click, ip, user_agent, now_ms });
         self.metrics.clicks.flagged(flags);
         flags
     }

@@ -25,8 +25,12 @@ impl<const N: usize> Default for Sliding<N> {
 }
 
 impl<const N: usize> Sliding<N> {
-    /// Counts one in a slice. A clock that is set back counts in the newest.
+    /// Counts one in a slice. A clock that is set back counts in the newest, or anew if that is
+    /// further ahead than the whole time: else nothing would slide until it has caught up.
     pub fn add(&mut self, which: usize, slice: u64) {
+        if self.is_ahead_of(slice) {
+            *self = Self::default();
+        }
         self.advance(slice);
         let count = &mut self.counts[which][place(self.newest)];
         *count = count.saturating_add(1);
@@ -35,6 +39,9 @@ impl<const N: usize> Sliding<N> {
     /// What is counted in a slice and those before it that belong to the time.
     #[must_use]
     pub fn sum(&self, which: usize, slice: u64) -> u64 {
+        if self.is_ahead_of(slice) {
+            return 0;
+        }
         let gone = slice.saturating_sub(self.newest);
         let left = (SLICES as u64).saturating_sub(gone);
         let ages = (0..left).filter(|age| *age <= self.newest);

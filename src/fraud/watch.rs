@@ -13,16 +13,13 @@ use super::sliding::{Sliding, slice_ms};
 use super::table::{Kept, Table};
 use crate::click_id::RecordId;
 use crate::limits::{WATCHED_ADDRESSES_MAX, WATCHED_AFFILIATES_MAX, WATCHED_CUSTOMERS_MAX};
-use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::reasons::Flag;
 
 /// A click that reached its offer.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit<'a> {
-    /// The offer.
-    pub offer: OfferNumber,
-    /// Who sent it.
-    pub affiliate: AffiliateNumber,
+    /// The click, of its offer and of whoever sent it.
+    pub click: RecordId,
     /// The visitor's whole address; only a hash of it stays in memory.
     pub ip: IpAddr,
     /// `User-Agent`.
@@ -44,6 +41,10 @@ pub struct Converting<'a> {
     pub customer_id: &'a str,
     /// When it was reported, Unix milliseconds.
     pub now_ms: u64,
+    /// Whether that may be long ago, and others be known that came after it.
+    pub is_past: bool,
+    /// Whether its customer stood for the click.
+    pub is_by_customer: bool,
 }
 
 /// The clicks of a network or an address on an offer.
@@ -63,8 +64,10 @@ impl Kept for Clicks {
 #[derive(Default)]
 struct Rate {
     slice_ms: u64,
-    /// The time of its first click.
+    /// When its first click came.
     since_ms: u64,
+    /// When that was minted: later, after a clock that was ahead.
+    minted_ms: u64,
     counts: Sliding<2>,
 }
 
@@ -145,7 +148,7 @@ impl Watch {
             (IpAddr::V6(v6), _) => (v6.octets(), 8),
         };
         octets[length..].fill(0);
-        let key = self.key(kind, &[&visit.offer.get().to_be_bytes(), &octets]);
+        let key = self.key(kind, &[&visit.click.offer().get().to_be_bytes(), &octets]);
         let slice_ms = slice_ms(flood.period_ms);
         let clicks = self.addresses.with(key, visit.now_ms, |own| {
             if own.slice_ms != slice_ms {
@@ -159,19 +162,23 @@ impl Watch {
     }
 
     fn count_for_rate(&self, rate: &ConversionRate, visit: &Visit<'_>) {
-        let (key, slice_ms) = (self.pair(visit.offer, visit.affiliate), slice_ms(rate.period_ms));
-        self.affiliates.with(key, visit.now_ms, |own| {
-            if own.slice_ms != slice_ms {
-                *own = Rate { slice_ms, since_ms: visit.now_ms, ..Rate::default() };
+        let &Visit { click, now_ms, .. } = visit;
+        let slice_ms = slice_ms(rate.period_ms);
+        let slice = now_ms / slice_ms;
+        self.affiliates.with(self.pair(click), now_ms, |own| {
+            if own.slice_ms != slice_ms || own.counts.is_ahead_of(slice) {
+                let (since_ms, minted_ms) = (now_ms, click.time_ms());
+                *own = Rate { slice_ms, since_ms, minted_ms, ..Rate::default() };
             }
-            own.counts.add(CLICKS, visit.now_ms / slice_ms);
+            own.counts.add(CLICKS, slice);
         });
     }
 
     /// The bits of the rules that a conversion would break. Counts nothing.
     #[must_use]
     pub fn suspects(&self, fraud: &Fraud, converting: &Converting<'_>) -> u32 {
-        let rate = fraud.conversion_rate.as_ref();
+        // What is counted is of today.
+        let rate = fraud.conversion_rate.as_ref().filter(|_| !converting.is_past);
         let rate = rate.is_some_and(|rate| self.is_off(rate, converting));
         let period = fraud.repeated_customer;
         let repeated = period.is_some_and(|period_ms| self.has_repeated(period_ms, converting));
@@ -185,7 +192,7 @@ impl Watch {
             return false;
         }
         let slice_ms = slice_ms(rate.period_ms);
-        let broken = self.affiliates.known(self.pair(click.offer(), click.affiliate()), |own| {
+        let broken = self.affiliates.known(self.pair(click), |own| {
             let sum = |which| own.counts.sum(which, now_ms / slice_ms);
             let conversions = sum(CONVERSIONS) + u64::from(own.has_seen(click));
             let counted_ms = now_ms.saturating_sub(own.since_ms);
@@ -199,43 +206,50 @@ impl Watch {
         let Some(key) = self.customer(converting) else { return false };
         let repeated = self.customers.known(key, |last| {
             let other = last.click != *converting.click.as_bytes();
-            other && converting.now_ms.saturating_sub(last.at_ms) < period_ms
+            other && last.is_within(period_ms, converting)
         });
         repeated.unwrap_or(false)
     }
 
     /// Counts a new conversion.
     pub fn converted(&self, fraud: &Fraud, converting: &Converting<'_>) {
-        if let Some(rate) = fraud.conversion_rate.as_ref().filter(|r| r.counts(converting.event)) {
+        let is_rated = !converting.is_past && !converting.is_by_customer;
+        let rate = fraud.conversion_rate.as_ref().filter(|rate| rate.counts(converting.event));
+        if let Some(rate) = rate.filter(|_| is_rated) {
             self.count_conversion(rate, converting);
         }
-        if fraud.repeated_customer.is_some() {
-            self.remember_customer(converting);
+        if let Some(period_ms) = fraud.repeated_customer {
+            self.remember_customer(period_ms, converting);
         }
     }
 
     fn count_conversion(&self, rate: &ConversionRate, converting: &Converting<'_>) {
         let (click, now_ms) = (converting.click, converting.now_ms);
         let slice_ms = slice_ms(rate.period_ms);
+        let slice = now_ms / slice_ms;
         // Whose clicks are not counted has no conversions that count.
-        let _ = self.affiliates.known(self.pair(click.offer(), click.affiliate()), |own| {
-            if own.slice_ms == slice_ms && own.has_seen(click) {
-                own.counts.add(CONVERSIONS, now_ms / slice_ms);
+        let _ = self.affiliates.known(self.pair(click), |own| {
+            let has_clicks = own.slice_ms == slice_ms && !own.counts.is_ahead_of(slice);
+            if has_clicks && own.has_seen(click) {
+                own.counts.add(CONVERSIONS, slice);
             }
         });
     }
 
     /// Remembers who converted, unless a later conversion of the same customer is known.
-    pub fn remember_customer(&self, converting: &Converting<'_>) {
+    fn remember_customer(&self, period_ms: u64, converting: &Converting<'_>) {
         let Some(key) = self.customer(converting) else { return };
         self.customers.with(key, converting.now_ms, |last| {
-            if last.at_ms <= converting.now_ms {
+            let is_later = last.at_ms > converting.now_ms;
+            // So much later than now, it was counted under a clock that was ahead.
+            if !is_later || !converting.is_past && !last.is_within(period_ms, converting) {
                 *last = Converted { click: *converting.click.as_bytes(), at_ms: converting.now_ms };
             }
         });
     }
 
-    fn pair(&self, offer: OfferNumber, affiliate: AffiliateNumber) -> u64 {
+    fn pair(&self, click: RecordId) -> u64 {
+        let (offer, affiliate) = (click.offer(), click.affiliate());
         let (offer, affiliate) = (offer.get().to_be_bytes(), affiliate.get().to_be_bytes());
         self.key(Kind::Affiliate, &[&offer, &affiliate])
     }
@@ -256,11 +270,20 @@ impl Watch {
     }
 }
 
+impl Converted {
+    /// Whether it was less than a period before another one. If nothing can have come after that,
+    /// the clock was set back, and by less than the period.
+    const fn is_within(&self, period_ms: u64, converting: &Converting<'_>) -> bool {
+        let is_before = self.at_ms <= converting.now_ms;
+        (is_before || !converting.is_past) && self.at_ms.abs_diff(converting.now_ms) < period_ms
+    }
+}
+
 impl Rate {
     /// Whether a click is counted: only its conversions count, or a restart would leave many
     /// conversions and few clicks.
     fn has_seen(&self, click: RecordId) -> bool {
-        self.slice_ms != 0 && click.time_ms() >= self.since_ms
+        self.slice_ms != 0 && click.time_ms() >= self.minted_ms
     }
 }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::click_id::Minter;
+use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::rule::Percent;
 
 const NOW_MS: u64 = 1_795_248_000_000;
@@ -22,7 +23,8 @@ fn flood(clicks: u64, period_ms: u64) -> Option<Flood> {
 
 fn visit(ip: &str, now_ms: u64) -> Visit<'static> {
     let ip: IpAddr = ip.parse().expect("an address");
-    Visit { offer: offer(1), affiliate: affiliate(1), ip, user_agent: "Mozilla/5.0", now_ms }
+    let click = Minter::new(0, 1, 0).mint(now_ms, offer(1), affiliate(1));
+    Visit { click, ip, user_agent: "Mozilla/5.0", now_ms }
 }
 
 /// The flags of each click, one by one.
@@ -81,7 +83,8 @@ fn offers_are_counted_apart_and_another_time_begins_anew() {
     let watch = Watch::new(7);
     let fraud = Fraud { repeated_ip: flood(1, 8000), ..Fraud::default() };
     let first = visit("203.0.113.1", NOW_MS);
-    let other = Visit { offer: offer(2), ..first };
+    let click = Minter::new(0, 1, 0).mint(NOW_MS, offer(2), affiliate(1));
+    let other = Visit { click, ..first };
     assert_eq!(watch.clicked(&fraud, &first), 0);
     assert_eq!(watch.clicked(&fraud, &other), 0);
     assert_ne!(watch.clicked(&fraud, &first), 0);
@@ -142,18 +145,32 @@ impl Traffic {
     }
 
     fn click(&self, now_ms: u64) -> RecordId {
-        self.watch.clicked(&self.fraud, &visit("203.0.113.1", now_ms));
-        self.minter.mint(now_ms, offer(1), affiliate(1))
+        let click = self.minter.mint(now_ms, offer(1), affiliate(1));
+        self.watch.clicked(&self.fraud, &Visit { click, ..visit("203.0.113.1", now_ms) });
+        click
     }
 
     fn convert(&self, click: RecordId, event: &str, customer_id: &str, now_ms: u64) -> Vec<Flag> {
-        let converting = Converting { click, advertiser: "acme", event, customer_id, now_ms };
-        let flags = self.watch.suspects(&self.fraud, &converting);
-        let again = self.watch.suspects(&self.fraud, &converting);
+        self.take(&converting(click, event, customer_id, now_ms))
+    }
+
+    fn take(&self, converting: &Converting<'_>) -> Vec<Flag> {
+        let flags = self.watch.suspects(&self.fraud, converting);
+        let again = self.watch.suspects(&self.fraud, converting);
         assert_eq!(flags, again, "to ask counts nothing");
-        self.watch.converted(&self.fraud, &converting);
+        self.watch.converted(&self.fraud, converting);
         Flag::in_bits(flags).collect()
     }
+}
+
+fn converting<'a>(
+    click: RecordId,
+    event: &'a str,
+    customer_id: &'a str,
+    now_ms: u64,
+) -> Converting<'a> {
+    let (advertiser, is_past, is_by_customer) = ("acme", false, false);
+    Converting { click, advertiser, event, customer_id, now_ms, is_past, is_by_customer }
 }
 
 fn rate(min: Option<&str>, max: Option<&str>) -> Fraud {
@@ -238,15 +255,113 @@ fn a_customer_who_converts_through_another_click_is_suspect_for_a_time() {
 fn what_is_recalled_in_any_order_is_the_last_conversion() {
     let traffic = Traffic::new(Fraud { repeated_customer: Some(1000), ..Fraud::default() });
     let (old, new) = (traffic.click(NOW_MS), traffic.click(NOW_MS));
-    let at = |click, now_ms| Converting {
-        click,
-        advertiser: "acme",
-        event: "sale",
-        customer_id: "c1",
-        now_ms,
+    let recall = |click, now_ms| {
+        let converting = Converting { is_past: true, ..converting(click, "sale", "c1", now_ms) };
+        traffic.watch.converted(&traffic.fraud, &converting);
     };
-    traffic.watch.remember_customer(&at(new, NOW_MS + 5));
-    traffic.watch.remember_customer(&at(old, NOW_MS));
+    recall(new, NOW_MS + 5);
+    recall(old, NOW_MS);
     assert_eq!(traffic.convert(new, "sale", "c1", NOW_MS + 6), []);
     assert_eq!(traffic.convert(old, "sale", "c1", NOW_MS + 7), [Flag::RepeatedCustomer]);
+}
+
+#[test]
+fn what_is_judged_long_after_it_came_neither_counts_for_a_rate_nor_is_judged_by_it() {
+    let traffic = Traffic::new(rate(None, Some("20")));
+    let clicks: Vec<_> = (0..10).map(|n| traffic.click(NOW_MS + n)).collect();
+    for click in &clicks {
+        let sale = converting(*click, "sale", "", NOW_MS + 20);
+        assert_eq!(traffic.take(&Converting { is_past: true, ..sale }), []);
+    }
+    assert_eq!(traffic.convert(clicks[0], "sale", "", NOW_MS + 21), []);
+    assert_eq!(traffic.convert(clicks[1], "sale", "", NOW_MS + 21), []);
+    let off = [Flag::ConversionRate];
+    assert_eq!(traffic.convert(clicks[2], "sale", "", NOW_MS + 21), off);
+    let again = converting(clicks[2], "sale", "", NOW_MS + 21);
+    assert_eq!(traffic.take(&Converting { is_past: true, ..again }), []);
+}
+
+#[test]
+fn what_a_customer_alone_has_done_counts_for_no_rate_and_is_the_customers_last_conversion() {
+    const AGAIN: [Flag; 1] = [Flag::RepeatedCustomer];
+    let fraud = Fraud { repeated_customer: Some(1000), ..rate(None, Some("20")) };
+    let traffic = Traffic::new(fraud);
+    let clicks: Vec<_> = (0..10).map(|n| traffic.click(NOW_MS + n)).collect();
+    for _ in 0..10 {
+        let sale = converting(clicks[0], "sale", "c1", NOW_MS + 20);
+        assert_eq!(traffic.take(&Converting { is_by_customer: true, ..sale }), []);
+    }
+    assert_eq!(traffic.convert(clicks[1], "sale", "c1", NOW_MS + 21), AGAIN);
+}
+
+#[test]
+fn a_sale_that_is_judged_again_is_not_suspect_for_one_that_came_after_it() {
+    const AGAIN: [Flag; 1] = [Flag::RepeatedCustomer];
+    let traffic = Traffic::new(Fraud { repeated_customer: Some(1000), ..Fraud::default() });
+    let [first, second, third] = [0; 3].map(|_| traffic.click(NOW_MS));
+    let past = |click, after_ms| {
+        let sale = converting(click, "sale", "c1", NOW_MS + after_ms);
+        traffic.take(&Converting { is_past: true, ..sale })
+    };
+    assert_eq!(traffic.convert(second, "sale", "c1", NOW_MS + 500), []);
+    assert_eq!(past(first, 499), []);
+    // However long before, it is not the last one.
+    assert_eq!(past(third, 0), []);
+    assert_eq!(traffic.convert(second, "sale", "c1", NOW_MS + 501), []);
+    assert_eq!(past(third, 1501), []);
+    assert_eq!(past(first, 1501), AGAIN);
+}
+
+/// By how much the clock was ahead until it is set back, milliseconds.
+const AHEAD_MS: u64 = 3_600_000;
+
+#[test]
+fn clicks_of_a_clock_that_was_ahead_make_no_later_ones_suspect() {
+    let clicks: [(&str, u64, &[Flag]); 9] = [
+        ("203.0.113.1", AHEAD_MS, &[]),
+        ("203.0.113.1", AHEAD_MS, &[]),
+        ("203.0.113.1", 0, &[]),
+        ("203.0.113.1", 1, &[]),
+        ("203.0.113.1", 2, &[Flag::RepeatedIp]),
+        ("203.0.113.1", 8001, &[]),
+        // Set back by less than the whole time.
+        ("203.0.113.1", 1500, &[]),
+        ("203.0.113.1", 1500, &[Flag::RepeatedIp]),
+        ("203.0.113.1", 17_000, &[]),
+    ];
+    check(&Fraud { repeated_ip: flood(2, 8000), ..Fraud::default() }, &clicks);
+}
+
+#[test]
+fn after_a_clock_that_was_ahead_a_rate_is_counted_anew() {
+    let traffic = Traffic::new(rate(None, Some("20")));
+    let old: Vec<_> = (0..10).map(|n| traffic.click(NOW_MS + AHEAD_MS + n)).collect();
+    for click in &old[..2] {
+        assert_eq!(traffic.convert(*click, "sale", "", NOW_MS + AHEAD_MS + 10), []);
+    }
+    let sell_old = |times| {
+        for _ in 0..times {
+            assert_eq!(traffic.convert(old[2], "sale", "", NOW_MS), []);
+        }
+    };
+    sell_old(50);
+    let new: Vec<_> = (0..10).map(|_| traffic.click(NOW_MS)).collect();
+    // Their clicks are not counted any more.
+    sell_old(50);
+    for (n, click) in new.iter().enumerate() {
+        assert_eq!(traffic.convert(*click, "sale", "", NOW_MS + 1).len(), usize::from(n >= 2));
+    }
+    assert_eq!(traffic.convert(new[0], "sale", "", NOW_MS + 9000), []);
+}
+
+#[test]
+fn a_customer_of_a_clock_that_was_ahead_is_forgotten() {
+    const AGAIN: [Flag; 1] = [Flag::RepeatedCustomer];
+    let traffic = Traffic::new(Fraud { repeated_customer: Some(1000), ..Fraud::default() });
+    let (first, second) = (traffic.click(NOW_MS), traffic.click(NOW_MS));
+    let convert = |click, after_ms| traffic.convert(click, "sale", "c1", NOW_MS + after_ms);
+    assert_eq!(convert(first, AHEAD_MS), []);
+    assert_eq!(convert(second, 1000), []);
+    assert_eq!(convert(first, 1), AGAIN, "set back by less than the period");
+    assert_eq!(convert(second, 1000), []);
 }

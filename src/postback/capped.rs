@@ -55,7 +55,7 @@ impl Postbacks {
             }
         };
         // Only now: what the writer does not take is sent again, and would be counted again.
-        self.count_for_fraud(verdict, received.now_ms);
+        self.count_for_fraud(verdict, received.as_received.request);
         Ok(committing)
     }
 }

@@ -222,7 +222,7 @@ impl Postbacks {
                 Err(duplicate(known, &verdict, false))
             };
         }
-        if verdict.event.is_negative() || !self.suspect_now(&mut verdict, request.now_ms)? {
+        if verdict.event.is_negative() || !self.suspect_now(&mut verdict, request)? {
             return Ok(None);
         }
         let mut meter = None;
@@ -277,14 +277,14 @@ impl Postbacks {
         self.count_for(&verdict.offer.advertiser, asker, now_ms)?;
         let mut received = self.received(&sent, &verdict, &catalog, asker);
         if fields.is_dry_run() || request.head {
-            self.suspect(&mut verdict, now_ms).await?;
+            self.suspect(&mut verdict, request).await?;
             return Err(self.dry_run(&verdict, &received).await?);
         }
         let receipt = received.receipt;
         if let Some(known) = self.dedup.known(&verdict.first_claim(), receipt) {
             return self.update(known, &verdict, &received).await;
         }
-        self.suspect(&mut verdict, now_ms).await?;
+        self.suspect(&mut verdict, request).await?;
         if verdict.offer.is_metered && !verdict.event.is_negative() {
             received.meter = Some(self.meter(verdict.offer.metered()).await?);
         }

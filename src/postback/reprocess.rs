@@ -274,7 +274,7 @@ impl Postbacks {
         let meant = self.identify(&mut fields, &sender, admitted, bound, what, &mut asker)?;
         let sent = Sent { fields: &fields, sender: &sender, request };
         let mut verdict = self.judge(&sent, &meant, bound, &catalog)?;
-        self.suspect(&mut verdict, request.now_ms).await?;
+        self.suspect(&mut verdict, request).await?;
         let received = self.received(&sent, &verdict, &catalog, &asker);
         if let Some(known) = foreseen.meant(&verdict, request.now_ms) {
             return Ok((self.would_update_foreseen(known, &verdict, &received)?, None));

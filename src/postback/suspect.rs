@@ -4,9 +4,10 @@
 
 use super::answer::Answer;
 use super::decide::Verdict;
-use super::flow::Postbacks;
+use super::flow::{PostbackRequest, Postbacks};
 use crate::click_id::RecordId;
 use crate::fraud::{Converting, Fraud};
+use crate::model::reasons::Flag;
 use crate::model::status::Status;
 use crate::store::engine::Lookup;
 use crate::store::records::ConversionRecord;
@@ -23,13 +24,15 @@ impl<'a> Verdict<'a> {
         self.rules().map_or(0, |rules| rules.rejecting(self.flags))
     }
 
-    fn converting(&self, now_ms: u64) -> Converting<'a> {
+    fn converting(&self, request: &PostbackRequest<'_>) -> Converting<'a> {
         Converting {
             click: self.click.record(),
             advertiser: &self.offer.advertiser.id,
             event: &self.event.id,
             customer_id: self.customer_id,
-            now_ms,
+            now_ms: request.now_ms,
+            is_past: request.again.is_some(),
+            is_by_customer: self.is_by_customer,
         }
     }
 }
@@ -41,7 +44,7 @@ impl Postbacks {
     pub(super) fn suspect_now(
         &self,
         verdict: &mut Verdict<'_>,
-        now_ms: u64,
+        request: &PostbackRequest<'_>,
     ) -> Result<bool, Answer> {
         let Some(rules) = verdict.rules() else { return Ok(true) };
         let click = verdict.click.record();
@@ -53,7 +56,7 @@ impl Postbacks {
                 Lookup::Absent | Lookup::Unknown => return Ok(false),
             },
         };
-        self.judge_by(rules, verdict, brought, now_ms);
+        self.judge_by(rules, verdict, brought, request);
         Ok(true)
     }
 
@@ -61,14 +64,14 @@ impl Postbacks {
     pub(super) async fn suspect(
         &self,
         verdict: &mut Verdict<'_>,
-        now_ms: u64,
+        request: &PostbackRequest<'_>,
     ) -> Result<(), Answer> {
         let Some(rules) = verdict.rules() else { return Ok(()) };
         let brought = match rules.of_clicks() {
             0 => 0,
             wanted => self.flags_of(verdict.click.record()).await? & wanted,
         };
-        self.judge_by(rules, verdict, brought, now_ms);
+        self.judge_by(rules, verdict, brought, request);
         Ok(())
     }
 
@@ -83,14 +86,21 @@ impl Postbacks {
         Ok(flags.unwrap_or(0))
     }
 
-    fn judge_by(&self, rules: &Fraud, verdict: &mut Verdict<'_>, brought: u32, now_ms: u64) {
+    fn judge_by(
+        &self,
+        rules: &Fraud,
+        verdict: &mut Verdict<'_>,
+        brought: u32,
+        request: &PostbackRequest<'_>,
+    ) {
         let click_ms = verdict.click.record().time_ms();
         // A customer's later events may come whenever they like, and as often.
         let timing = match verdict.is_by_customer {
             true => 0,
             false => rules.of_time(click_ms, verdict.event_time_ms, verdict.is_timed),
         };
-        verdict.flags |= brought | timing | self.watch.suspects(rules, &verdict.converting(now_ms));
+        let counted = self.watch.suspects(rules, &verdict.converting(request));
+        verdict.flags |= brought | timing | counted;
         if rules.rejecting(verdict.flags) != 0 {
             verdict.status = Status::Rejected;
         }
@@ -98,9 +108,9 @@ impl Postbacks {
 
     /// Counts a new conversion for its offer's fraud rules.
     #[inline]
-    pub(super) fn count_for_fraud(&self, verdict: &Verdict<'_>, now_ms: u64) {
-        if let Some(rules) = verdict.rules().filter(|_| !verdict.is_by_customer) {
-            self.watch.converted(rules, &verdict.converting(now_ms));
+    pub(super) fn count_for_fraud(&self, verdict: &Verdict<'_>, request: &PostbackRequest<'_>) {
+        if let Some(rules) = verdict.rules() {
+            self.watch.converted(rules, &verdict.converting(request));
         }
     }
 
@@ -108,16 +118,19 @@ impl Postbacks {
     pub(super) fn recall(&self) -> impl Fn(&ConversionRecord<'_>) + Send + use<> {
         let (catalog, watch) = (self.catalog.load_full(), self.watch.clone());
         move |record| {
-            let offer = catalog.offer(record.offer);
-            let rules = offer.and_then(|offer| offer.fraud.as_deref());
-            if rules.is_some_and(|rules| rules.repeated_customer.is_some()) {
-                watch.remember_customer(&Converting {
+            let Some(offer) = catalog.offer(record.offer) else { return };
+            let is_judged = offer.event(record.event).is_some_and(|event| !event.is_negative());
+            if let Some(rules) = offer.fraud.as_deref().filter(|_| is_judged) {
+                let converting = Converting {
                     click: RecordId::from_bytes(record.click),
                     advertiser: record.advertiser,
                     event: record.event,
                     customer_id: record.customer_id,
                     now_ms: record.received_ms,
-                });
+                    is_past: true,
+                    is_by_customer: record.flags & Flag::ByCustomer.bit() != 0,
+                };
+                watch.converted(rules, &converting);
             }
         }
     }

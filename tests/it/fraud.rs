@@ -7,8 +7,10 @@ use postbackd::limits::BATCH_COMMITS_POSTBACKS_MAX;
 use serde_json::{Value, json};
 
 use crate::faults::click_until;
-use crate::harness::{Answer, CATALOG, Fault, Server, Setup, eventually};
+use crate::harness::{Answer, CATALOG, Fault, Server, Setup, eventually, let_the_clock_move_on};
+use crate::inbound::{judged, log_of};
 use crate::once::at_once;
+use crate::repeats::restarts;
 
 const BROWSER: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0 Safari/537.36\r\n";
 const PROGRAM: &str = "User-Agent: curl/8.5.0\r\n";
@@ -405,6 +407,97 @@ fn a_customer_who_converts_through_another_click_is_known_after_a_restart_too() 
         (dry.word("status") == "rejected").then_some(())
     });
     assert_eq!(convert(&server, &clicks[3], "event=sale&txn_id=6&customer_id=c2"), again);
+}
+
+const DEPOSIT: &str = "[[offers.events]]\nid = \"deposit\"\n\
+                       payout = { fixed = \"2.00\" }\nrevenue = { fixed = \"5.00\" }\n";
+
+/// A server whose offer with these rules knows no deposits yet, and the catalog without them.
+fn without_deposits(rules: &str) -> (Server, String) {
+    let catalog = format!("{CATALOG}{}", offer("mended", rules));
+    let server = Setup::new().without_catalog_file().start();
+    put(&server, &catalog);
+    (server, catalog)
+}
+
+fn put(server: &Server, catalog: &str) {
+    let answer = server.put_catalog("", "application/toml", "If-Match: *\r\n", catalog);
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+fn refuse(server: &Server, click: &str, query: &str) {
+    let answer = server.postback(&format!("click_id={click}&event=deposit&{query}"));
+    assert_eq!(answer.verdict(), (404, "refused", "unknown_event"));
+}
+
+#[test]
+fn refused_deposits_are_no_rate_of_the_day_on_which_they_are_judged_again() {
+    let rate =
+        "conversion_rate = { action = \"reject\", max = \"20\", clicks = 10, period = \"1h\" }";
+    let (server, catalog) = without_deposits(rate);
+    let clicks: Vec<_> = (0..10).map(|_| click(&server, "mended", BROWSER)).collect();
+    clicks.iter().for_each(|click| refuse(&server, click, ""));
+    log_of(&server, "result=refused", 10);
+    put(&server, &format!("{catalog}{DEPOSIT}"));
+    for apply in [false, true] {
+        let judged = judged(&server, apply);
+        assert_eq!(judged["accepted"], 10, "{judged}");
+        assert_eq!(judged["affiliates"][0]["payout"], "20.00", "{judged}");
+    }
+    let fine = json!(["approved", [], "postback"]);
+    for kept in server.conversions("offer=mended") {
+        assert_eq!(told(&kept), fine);
+    }
+    let convert = |txn_id| convert(&server, &clicks[0], &format!("event=deposit&txn_id={txn_id}"));
+    assert_eq!([convert(1), convert(2)], [fine.clone(), fine]);
+    assert_eq!(convert(3), json!(["rejected", ["conversion_rate"], "fraud:conversion_rate"]));
+}
+
+#[test]
+fn a_deposit_that_is_judged_again_repeats_only_what_came_before_it() {
+    let (mut server, catalog) = without_deposits("repeated_customer = { action = \"reject\" }");
+    let whole = format!("{catalog}{DEPOSIT}");
+    let fine = json!(["approved", [], "postback"]);
+    let again = json!(["rejected", ["repeated_customer"], "fraud:repeated_customer"]);
+    let [old, new, newer] = [0; 3].map(|_| click(&server, "mended", BROWSER));
+    let query = |txn_id| format!("event=deposit&txn_id={txn_id}&customer_id=c1");
+    let judge = |server: &Server, txn_id| {
+        assert_eq!(judged(server, true)["accepted"], 1);
+        told(&server.conversions(&format!("txn_id={txn_id}"))[0])
+    };
+    refuse(&server, &old, "txn_id=1&customer_id=c1");
+    log_of(&server, "result=refused", 1);
+    put(&server, &whole);
+    let_the_clock_move_on();
+    assert_eq!(convert(&server, &new, &query(2)), fine);
+    assert_eq!(judge(&server, 1), fine);
+    // The one that was received last is the customer's last one, after a restart, too.
+    for is_restarted in [false, true] {
+        let dry = |click| server.postback(&format!("click_id={click}&{}&dry_run=1", query(3)));
+        let status = [&new, &old].map(|click| dry(click).word("status").to_owned());
+        assert_eq!(status, ["approved", "rejected"], "{is_restarted}");
+        restarts(&mut server);
+    }
+    put(&server, &catalog);
+    refuse(&server, &newer, "txn_id=4&customer_id=c1");
+    log_of(&server, "result=refused", 2);
+    put(&server, &whole);
+    assert_eq!(judge(&server, 4), again);
+}
+
+#[test]
+fn what_a_customer_alone_has_done_is_its_last_conversion_before_and_after_a_restart() {
+    let mut server = setup(&[("known", "repeated_customer = { action = \"reject\" }")]).start();
+    let [first, second] = [0; 2].map(|_| click(&server, "known", BROWSER));
+    let fine = json!(["approved", [], "postback"]);
+    assert_eq!(convert(&server, &first, "event=sale&txn_id=1&customer_id=c1"), fine);
+    let alone = "/postback/acme?event=lead&txn_id=2&customer_id=c1";
+    assert_eq!(Answer::of(server.get(alone)).verdict(), (200, "accepted", ""));
+    for is_restarted in [false, true] {
+        let query = format!("click_id={second}&event=lead&txn_id=3&customer_id=c1&dry_run=1");
+        assert_eq!(server.postback(&query).word("status"), "rejected", "{is_restarted}");
+        restarts(&mut server);
+    }
 }
 
 #[test]

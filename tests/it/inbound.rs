@@ -792,5 +792,6 @@ fn the_command_line_traces_lists_and_judges_again() {
     assert!(server.conversions("").is_empty());
     let done = command(&["reprocess", "--from", "2020-01-01", "--apply"]);
     assert!(done.contains("accepted: 1") && !done.contains("nothing was changed"), "{done}");
+    assert!([diff, done].iter().all(|said| said.contains("conversion_rate")));
     assert_eq!(server.conversions("").len(), 1);
 }

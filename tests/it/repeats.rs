@@ -56,7 +56,7 @@ fn deposits(server: &Server) -> usize {
 }
 
 /// Kills the server: afterwards it knows what it has read back.
-fn restarts(server: &mut Server) {
+pub fn restarts(server: &mut Server) {
     let warmed = |server: &Server| server.log().matches("claim cache is warm").count();
     let before = warmed(server);
     server.kill();
