@@ -1445,6 +1445,42 @@ fn postbacks_as_received_are_found_by_time_and_click_until_retention_lets_them_g
     check(&open(crash_image(folder.path()).path()).0);
 }
 
+#[test]
+fn an_erasure_leaves_pages_that_came_after_a_clock_that_was_ahead_and_believed() {
+    let folder = folder();
+    let (store, identity) = open(folder.path());
+    commit_click(&store, mint(&minter(&identity), NOW_MS));
+    let [all, inbound] = [400, 30].map(|days| Duration::from_millis(days * DAY_MS));
+    let kept = Retention { clicks: all, conversions: all, audit: all, inbound };
+    let expire = |now_ms, days| {
+        let passed = Duration::from_millis(days * DAY_MS);
+        assert_eq!(wait(store.expire(now_ms, passed, kept)), Ok(true));
+        assert_eq!(store.clock_disbelieved_ms(), 0);
+    };
+    expire(NOW_MS + 40 * DAY_MS, 40);
+    expire(NOW_MS, 1);
+    for text in [b"event=theirs", b"event=others"] {
+        let text = |out: &mut Vec<u8>| {
+            out.extend_from_slice(text);
+            0
+        };
+        let (result, reason) = (PostbackResult::Refused.index() as u8, "unknown_event");
+        let head = InboundHead { time_ms: NOW_MS, result, reason, ..InboundHead::default() };
+        store.note_arrival(&Arrival { head, text: &text }, Some(Refusal::UnknownEvent));
+        store.refusals().count(Refusal::UnknownEvent, None);
+    }
+    store.keep_refusals(NOW_MS).expect("submitted");
+    commit_click(&store, mint(&minter(&identity), NOW_MS));
+    let listed = || {
+        let any = Arc::new(|_: &InboundRow<'_>| true);
+        wait(store.inbound(0, u64::MAX, None, 10, any)).expect("readable").rows
+    };
+    assert_eq!(wait(store.erase_inbound(&listed()[..1])).expect("written"), 1);
+    let rows = listed();
+    let texts: Vec<_> = rows.iter().map(|row| row.row().expect("decodes").text).collect();
+    assert_eq!(texts, ["", "event=others"]);
+}
+
 /// So many rows of 64 KiB that nothing compresses, as clicks; the range that they take.
 fn fill(engine: &RocksEngine, rows: u64) -> KeyRange {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;

@@ -60,7 +60,8 @@ impl Expired {
 /// What was let go, and by which time.
 pub(super) struct LetGo {
     expired: Mutex<Expired>,
-    /// Postbacks as received before, Unix milliseconds.
+    /// Postbacks as received before, Unix milliseconds: earlier again when a clock is corrected that
+    /// was ahead and believed.
     pub inbound_before_ms: AtomicU64,
     /// `None` until a store without records is first looked through.
     time: Mutex<Option<RetentionTime>>,
@@ -140,7 +141,7 @@ impl Store {
         self.counting.forget_subs_before(subs_before);
         let received_ms = now_ms.saturating_sub(millis(retention.inbound));
         // Before it is submitted: whoever writes a page anew after that must know.
-        self.let_go.inbound_before_ms.fetch_max(received_ms, Ordering::AcqRel);
+        self.let_go.inbound_before_ms.store(received_ms, Ordering::Release);
         self.writer.submit(Arc::clone(&ticket) as _, |batch| {
             for (table, below) in
                 [(Table::Clicks, expired.clicks), (Table::Conversions, expired.conversions)]
