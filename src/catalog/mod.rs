@@ -14,6 +14,7 @@ mod file_caps;
 mod file_fraud;
 mod file_money;
 mod file_offer;
+mod once;
 mod owners;
 mod removed;
 mod retire;

@@ -17,6 +17,7 @@ use super::diff::{self, Diff};
 use super::document::Document;
 use super::file::ROOT;
 use super::file_offer::NetworkDefaults;
+use super::once::warn_of_converted;
 use super::owners::refuse_moved;
 use super::removed::warn_of_removed;
 use super::retire::outlive;
@@ -220,6 +221,7 @@ impl CatalogSource {
             return Err(LoadError::Mistakes(new.into_report()));
         }
         warn_of_removed(old.tree(), &new);
+        warn_of_converted(old.tree(), &new);
         let diff = Diff::between(old.tree(), new.tree());
         Ok(Comparison { version: document.version(), in_force, diff, warnings: new.into_report() })
     }
@@ -254,15 +256,13 @@ impl CatalogSource {
     ) -> Result<Report, LoadError> {
         let Given { name, is_start, now_ms, .. } = from;
         let owners = self.store.offer_owners().await?;
-        let mut change = self.change(document, name, &owners).await?;
+        let (change, noted) = self.change(document, name, &owners).await?;
         let (checked, mut warnings) =
             document.check(name, &self.defaults).map_err(LoadError::Mistakes)?;
-        if let Some(noted) = change.noted.take() {
-            if noted.has_errors() {
-                return Err(LoadError::Mistakes(noted));
-            }
-            noted.mistakes().into_iter().for_each(|mistake| warnings.note(mistake.clone()));
+        if noted.has_errors() {
+            return Err(LoadError::Mistakes(noted));
         }
+        warnings.add(noted);
         if checked.lacks_a_secret() && !is_start {
             return Err(LoadError::Mistakes(warnings));
         }
@@ -301,35 +301,37 @@ impl CatalogSource {
         Ok(warnings)
     }
 
-    /// What `document` changes in the catalog that is kept, for the audit log. Looked at first:
-    /// afterwards it would be in memory beside the checked catalog.
+    /// What `document` changes in the catalog that is kept, for the audit log, and what is to be
+    /// said of that. Looked at first: afterwards it would be in memory beside the checked catalog.
     async fn change(
         &self,
         document: &Document,
         name: &str,
         owners: &OfferOwners,
-    ) -> Result<Change, LoadError> {
+    ) -> Result<(Change, Report), LoadError> {
         let newest = self.store.catalog_versions().await?.first().map(|kept| kept.record.version);
         if newest == Some(document.version()) {
-            return Ok(Change { before: newest, diff: Some(Diff::default()), noted: None });
+            let change = Change { before: newest, diff: Some(Diff::default()) };
+            return Ok((change, Report::new(name)));
         }
         // One that cannot be read does not keep another from taking its place.
         let kept = if newest.is_some() { self.store.catalog().await.ok().flatten() } else { None };
         let kept = kept.and_then(|(record, text)| document_of(record, text).ok());
         let kept = kept.as_ref().and_then(|kept| kept.source("the kept catalog").ok());
-        let mut change = Change { before: newest, diff: None, noted: None };
+        let mut change = Change { before: newest, diff: None };
         if kept.is_none() && owners.is_empty() {
-            return Ok(change);
+            return Ok((change, Report::new(name)));
         }
         // Mistakes are for the check to report.
-        if let Ok(new) = document.source(name) {
-            let old = kept.as_ref().map(Source::tree);
-            change.diff = old.map(|old| Diff::between(old, new.tree()));
-            refuse_moved(owners, old, &new);
-            old.into_iter().for_each(|old| warn_of_removed(old, &new));
-            change.noted = Some(new.into_report());
+        let Ok(new) = document.source(name) else { return Ok((change, Report::new(name))) };
+        let old = kept.as_ref().map(Source::tree);
+        if let Some(old) = old {
+            change.diff = Some(Diff::between(old, new.tree()));
+            warn_of_removed(old, &new);
+            warn_of_converted(old, &new);
         }
-        Ok(change)
+        refuse_moved(owners, old, &new);
+        Ok((change, new.into_report()))
     }
 
     /// Keeps the text, if it is another one, and the entry about it.
@@ -390,8 +392,6 @@ struct Change {
     before: Option<u64>,
     /// Nothing if there was none before, or it cannot be read.
     diff: Option<Diff>,
-    /// Mistakes, of offers that would have another advertiser, and warnings of what is removed.
-    noted: Option<Report>,
 }
 
 impl Change {

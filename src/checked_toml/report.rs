@@ -97,6 +97,11 @@ impl Report {
         }
     }
 
+    /// Notes the mistakes that another report on the file has kept.
+    pub fn add(&mut self, other: Self) {
+        other.mistakes.into_iter().for_each(|mistake| self.note(mistake));
+    }
+
     /// Whether the file must be refused.
     #[must_use]
     pub const fn has_errors(&self) -> bool {

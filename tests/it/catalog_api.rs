@@ -72,6 +72,33 @@ fn a_catalog_by_the_api_is_in_force_at_once_and_after_a_restart() {
 }
 
 #[test]
+fn who_asks_for_one_conversion_a_click_later_is_told_that_it_does_not_reach_back() {
+    let server = empty();
+    let catalog = |key: &str| {
+        format!(
+            "[[advertisers]]\nid = \"acme\"\n[[affiliates]]\nid = \"one\"\n[[offers]]\n\
+             id = \"spring\"\nadvertiser = \"acme\"\nurl = \"https://a.example/{{click_id}}\"\n\
+             {key}\n[[offers.events]]\nid = \"sale\"\n"
+        )
+    };
+    replace(&server, &catalog(""));
+    let click = server.click("offer=spring&aff=one");
+    let sale = |txn_id| server.postback(&format!("click_id={click}&event=sale&txn_id={txn_id}"));
+    assert_eq!(sale(1).word("result"), "accepted");
+    let once = catalog("one_conversion_per_click = true");
+    let expected = json!(["warning", 9, "offers[0] \"spring\".one_conversion_per_click"]);
+    for query in ["?dry_run=true", ""] {
+        let answer = server.put_catalog(query, TOML, "If-Match: *\r\n", &once).json();
+        let warning = &answer["warnings"][0];
+        let said = json!([warning["severity"], warning["line"], warning["key"]]);
+        assert_eq!(said, expected, "{answer}");
+    }
+    assert_eq!([2, 3].map(|id| sale(id).word("result").to_owned()), ["accepted", "duplicate"]);
+    let answer = server.put_catalog("", TOML, "If-Match: *\r\n", &once).json();
+    assert_eq!(answer["warnings"], json!([]), "it is in force");
+}
+
+#[test]
 fn toml_and_json_say_the_same_catalog() {
     let server = empty();
     replace(&server, CATALOG);
