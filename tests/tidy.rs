@@ -849,6 +849,7 @@ fn the_match_rate_is_of_all_refusals_that_lead_to_no_click_and_of_no_others() {
         Refusal::ALL.iter().filter(|word| is_it(word)).map(|word| word.as_str()).collect()
     };
     let unmatched = words(|reason| reason.is_unmatched());
+    let senders = words(is_of_the_sender);
     let matched = ["accepted", "duplicate", "updated"];
     for (file, text) in queries() {
         let all = matchers(&text);
@@ -857,6 +858,8 @@ fn the_match_rate_is_of_all_refusals_that_lead_to_no_click_and_of_no_others() {
             all.iter().filter(is_it).filter(|it| it.label != "instance").collect()
         };
         let refused = of("postbackd_postback_refusals_total");
+        // Who sent it has an alert of its own.
+        let refused: Vec<_> = refused.iter().filter(|it| it.values != senders).collect();
         assert!(!refused.is_empty(), "{file}");
         assert!(refused.iter().all(|it| it.values == unmatched), "{file}: {refused:?}");
         let answered = of("postbackd_postbacks_total");
@@ -884,6 +887,23 @@ fn the_alert_of_failing_postbacks_counts_what_is_not_the_senders_doing() {
         values: vec![Unavailability::RateLimited.as_str(), Unavailability::SourceBusy.as_str()],
     };
     assert_eq!(asked, [expected]);
+}
+
+/// Whether a refusal says that the sender may not speak for the advertiser.
+fn is_of_the_sender(refusal: &Refusal) -> bool {
+    matches!(refusal.http_status(), 401 | 403)
+}
+
+#[test]
+fn the_alert_of_refused_senders_counts_all_refusals_of_who_sent_it() {
+    let alerts = read("deploy/alerts.yml");
+    let mut rules = alerts.split("- alert: ");
+    let rule = rules.find(|rule| rule.starts_with("PostbackdSendersRefused\n"));
+    let asked = matchers(rule.expect("the rule"));
+    let senders = Refusal::ALL.iter().filter(|word| is_of_the_sender(word));
+    let senders: Vec<_> = senders.map(|word| word.as_str()).collect();
+    assert_eq!(asked.len(), 2, "above the line, and how many: {asked:?}");
+    assert!(asked.iter().all(|it| it.values == senders), "{asked:?}");
 }
 
 /// What is in back-quotes.
