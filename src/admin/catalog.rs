@@ -255,7 +255,7 @@ async fn compare(
     permit: OwnedSemaphorePermit,
 ) -> Result<Response, ApiError> {
     let comparison = off_the_loop(move || async move {
-        let comparison = state.source.compare(&document).await;
+        let comparison = state.source.compare(&document, state.clock.now_ms()).await;
         drop((document, permit));
         comparison
     })

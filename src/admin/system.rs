@@ -95,6 +95,9 @@ fn set_gauges(state: &AdminState) {
     let oldest_ms = catalog.auths().flat_map(|auth| auth.valid_since(now_ms)).min();
     let age_ms = oldest_ms.map_or(0, |since| now_ms.saturating_sub(since));
     gauge!("postbackd_auth_secret_age_seconds").set((age_ms / 1000) as f64);
+    let end_ms = catalog.auths().flat_map(|auth| auth.ends(now_ms)).map(|(_, end_ms)| end_ms).min();
+    let left = end_ms.map_or(f64::INFINITY, |end_ms| end_ms.saturating_sub(now_ms) as f64 / 1000.0);
+    gauge!("postbackd_auth_secret_left_seconds").set(left);
     let unreadable: usize = catalog.auths().map(Auth::unreadable).sum();
     gauge!("postbackd_auth_secrets_unreadable").set(unreadable as f64);
     counter!("postbackd_log_lines_left_out_total").absolute(state.left_out.count());

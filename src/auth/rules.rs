@@ -49,6 +49,24 @@ fn any<T>(secrets: &[Dated<T>], now_ms: u64, matches: impl Fn(&T) -> bool) -> bo
     valid.filter_map(|dated| dated.secret.as_ref()).fold(false, |any, one| any | matches(one))
 }
 
+/// The first moment from now on at which none of the secrets is valid, as far as their times say;
+/// `None`: it never comes. What has not begun yet is only beginning, and does not lack one.
+fn end_ms<T>(secrets: &[Dated<T>], now_ms: u64) -> Option<u64> {
+    let first_ms = secrets.iter().map(|dated| dated.from_ms.unwrap_or(0)).min()?;
+    let mut at_ms = now_ms.max(first_ms);
+    let lasting = |at_ms| {
+        let valid = secrets.iter().filter(move |dated| dated.is_valid(at_ms));
+        valid.map(|dated| dated.until_ms.unwrap_or(u64::MAX)).max()
+    };
+    while let Some(until_ms) = lasting(at_ms) {
+        if until_ms == u64::MAX {
+            return None;
+        }
+        at_ms = until_ms;
+    }
+    Some(at_ms)
+}
+
 /// Addresses from which postbacks may come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
@@ -148,6 +166,17 @@ impl Auth {
         tokens.chain(keys).flatten()
     }
 
+    /// The checks that are enforced and come to have no valid secret, by their keys, and when: then
+    /// every postback is refused. No later than `now_ms` if it is so now.
+    pub fn ends(&self, now_ms: u64) -> impl Iterator<Item = (&'static str, u64)> {
+        let tokens = self.tokens.as_ref().filter(|tokens| tokens.mode == AuthMode::Enforce);
+        let tokens = tokens.and_then(|tokens| end_ms(&tokens.secrets, now_ms));
+        let keys = self.signatures.as_ref().filter(|keys| keys.mode == AuthMode::Enforce);
+        let keys = keys.and_then(|keys| end_ms(&keys.secrets, now_ms));
+        let checks = [("tokens", tokens), ("hmac", keys)];
+        checks.into_iter().filter_map(|(check, end_ms)| Some((check, end_ms?)))
+    }
+
     /// How many secrets could not be read.
     #[must_use]
     pub fn unreadable(&self) -> usize {
@@ -199,6 +228,33 @@ mod tests {
         assert_eq!(at(5), [true, false, false, false]);
         assert_eq!(at(15), [true, true, false, false]);
         assert_eq!(at(20), [false, true, false, false]);
+    }
+
+    #[test]
+    fn an_enforced_check_ends_when_no_secret_follows_the_last_valid_one() {
+        let check = |times: &[(Option<u64>, Option<u64>)], now_ms, expected: Option<u64>| {
+            let secrets = times.iter().map(|(from, until)| dated(blake3::hash(b""), *from, *until));
+            let tokens = Tokens { mode: AuthMode::Enforce, secrets: secrets.collect() };
+            let mut auth = Auth { tokens: Some(tokens), ..Auth::default() };
+            let expected = expected.map(|end_ms| ("tokens", end_ms));
+            assert_eq!(auth.ends(now_ms).next(), expected, "{times:?} {now_ms}");
+            auth.tokens.as_mut().expect("just set").mode = AuthMode::Shadow;
+            assert_eq!(auth.ends(now_ms).next(), None, "in shadow nothing is refused");
+        };
+        check(&[(None, None)], 5, None);
+        check(&[(None, Some(20))], 5, Some(20));
+        check(&[(None, Some(20)), (Some(10), None)], 5, None);
+        check(&[(Some(20), None), (None, Some(20))], 5, None);
+        check(&[(Some(10), Some(30)), (None, Some(20)), (Some(30), Some(40))], 5, Some(40));
+        // A gap, and what is over.
+        check(&[(None, Some(20)), (Some(21), None)], 5, Some(20));
+        check(&[(None, Some(20)), (Some(21), None)], 20, Some(20));
+        check(&[(None, Some(20)), (Some(21), None)], 21, None);
+        check(&[(None, Some(20)), (None, Some(10))], 25, Some(25));
+        // Not begun yet.
+        check(&[(Some(30), None)], 5, None);
+        check(&[(Some(30), Some(40))], 5, Some(40));
+        check(&[], 5, None);
     }
 
     /// RFC 4231, test cases 2 and 6.

@@ -13,7 +13,12 @@ use crate::model::preset::{AnswerForm, Preset};
 /// `None` if the rest of its table has mistakes. Such a name still is no unknown one.
 type Names<'t> = HashMap<&'t str, Option<usize>>;
 
-/// Reads a catalog file in TOML. The report beside the catalog holds warnings only.
+/// Before a check has no valid secret any more, this is how long it is warned of; as the alert
+/// `PostbackdSecretEnds`.
+const SECRETS_END_SOON_MS: u64 = 14 * 24 * 60 * 60 * 1000;
+
+/// Reads a catalog file in TOML, at no moment in particular: it is not warned of secrets that end.
+/// The report beside the catalog holds warnings only.
 ///
 /// # Errors
 /// The report of all mistakes and warnings.
@@ -22,24 +27,25 @@ pub fn parse(
     file_name: &str,
     defaults: &NetworkDefaults,
 ) -> Result<(Checked, Report), Report> {
-    check(Source::parse(text, file_name)?, defaults)
+    check(Source::parse(text, file_name)?, defaults, 0)
 }
 
-/// As [`parse`], of a text that has been read.
+/// As [`parse`], of a text that has been read, at a moment.
 ///
 /// # Errors
 /// The report of all mistakes and warnings.
 pub(super) fn check(
     source: Source<'_>,
     defaults: &NetworkDefaults,
+    now_ms: u64,
 ) -> Result<(Checked, Report), Report> {
-    let checked = read(&source.root(ROOT), defaults);
+    let checked = read(&source.root(ROOT), defaults, now_ms);
     let report = source.into_report();
     if report.has_errors() { Err(report) } else { Ok((checked, report)) }
 }
 
 /// Reads everything; what is wrong is noted in the source.
-pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
+pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults, now_ms: u64) -> Checked {
     let mut checked = Checked::default();
     let owners = root.tables("advertisers", "id", ADVERTISER);
     let advertisers = named(owners.iter().copied(), "advertiser", "id", file::id, |table, id| {
@@ -75,6 +81,7 @@ pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults) -> Checked {
     });
     check_event_names(&owners, &checked);
     check_paths(&owners, &checked);
+    check_secrets(&owners, &checked, now_ms);
 
     checked.links.reserve(root.count("links"));
     let tables = root.each_table("links", "code", LINK);
@@ -154,6 +161,24 @@ fn check_paths(tables: &[Table<'_>], checked: &Checked) {
             && !taken.insert(path)
         {
             table.error("path", format_args!("{path:?} is taken by an earlier advertiser"));
+        }
+    }
+}
+
+/// An advertiser without a valid secret has every sale refused.
+fn check_secrets(tables: &[Table<'_>], checked: &Checked, now_ms: u64) {
+    for (table, advertiser) in tables.iter().zip(&checked.advertisers) {
+        let ends = advertiser.auth.iter().flat_map(|auth| auth.ends(now_ms));
+        for (check, end_ms) in ends.filter(|(_, end_ms)| *end_ms <= now_ms + SECRETS_END_SOON_MS) {
+            let what = if end_ms <= now_ms {
+                format!("{check} has no secret that is valid now: every postback is refused")
+            } else {
+                let days = (end_ms - now_ms) / (24 * 60 * 60 * 1000);
+                format!(
+                    "{check} has no valid secret any more in {days} days: then every postback is refused"
+                )
+            };
+            table.warning("auth", what);
         }
     }
 }

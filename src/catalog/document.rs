@@ -50,7 +50,7 @@ impl Document {
         Source::parse_as(self.format, &self.text, name)
     }
 
-    /// Checks the catalog whole. The report beside it holds warnings only.
+    /// Checks the catalog whole, as it is now. The report beside it holds warnings only.
     ///
     /// # Errors
     /// The report of all mistakes and warnings.
@@ -58,8 +58,9 @@ impl Document {
         &self,
         name: &str,
         defaults: &NetworkDefaults,
+        now_ms: u64,
     ) -> Result<(Checked, Report), Report> {
-        check(self.source(name)?, defaults)
+        check(self.source(name)?, defaults, now_ms)
     }
 
     /// The same catalog in another language. Comments do not come along.

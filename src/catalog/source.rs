@@ -207,11 +207,11 @@ impl CatalogSource {
     ///
     /// # Errors
     /// When it has mistakes, or what is in force cannot be read.
-    pub async fn compare(&self, document: &Document) -> Result<Comparison, LoadError> {
+    pub async fn compare(&self, document: &Document, now_ms: u64) -> Result<Comparison, LoadError> {
         let (in_force, kept) = self.current().await?;
         let owners = self.store.offer_owners().await?;
         let new = document.source("catalog").map_err(LoadError::Mistakes)?;
-        let checked = read(&new.root(ROOT), &self.defaults);
+        let checked = read(&new.root(ROOT), &self.defaults, now_ms);
         if new.has_errors() || checked.lacks_a_secret() {
             return Err(LoadError::Mistakes(new.into_report()));
         }
@@ -258,7 +258,7 @@ impl CatalogSource {
         let owners = self.store.offer_owners().await?;
         let (change, noted) = self.change(document, name, &owners).await?;
         let (checked, mut warnings) =
-            document.check(name, &self.defaults).map_err(LoadError::Mistakes)?;
+            document.check(name, &self.defaults, now_ms).map_err(LoadError::Mistakes)?;
         if noted.has_errors() {
             return Err(LoadError::Mistakes(noted));
         }

@@ -69,7 +69,8 @@ fn check_tls(listener: &'static str, files: &Tls) -> Result<(), Ended> {
 }
 
 fn check_catalog(path: &Path, defaults: NetworkDefaults) -> Result<(), Ended> {
-    let checked = document(path)?.check(&path.display().to_string(), &defaults);
+    let (name, now_ms) = (path.display().to_string(), Clock::System.now_ms());
+    let checked = document(path)?.check(&name, &defaults, now_ms);
     let (checked, warnings) = checked.map_err(|report| mistakes(&report))?;
     eprint!("{warnings}");
     let (offers, affiliates) = (checked.offer_ids().count(), checked.affiliate_ids().count());

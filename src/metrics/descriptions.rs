@@ -97,6 +97,12 @@ pub const DESCRIPTIONS: &[Description] = &[
     ),
     metric(
         Gauge,
+        "postbackd_auth_secret_left_seconds",
+        "",
+        "Time until the first advertiser has no valid secret left in a check it enforces: 0 if one has none, infinite if none comes to it.",
+    ),
+    metric(
+        Gauge,
         "postbackd_auth_secrets_unreadable",
         "",
         "Secrets of advertisers that could not be read; nothing matches them.",

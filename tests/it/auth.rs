@@ -839,6 +839,31 @@ fn a_secret_is_read_again_by_a_signal_and_an_unreadable_one_changes_nothing() {
 }
 
 #[test]
+fn that_an_advertisers_last_secret_ends_is_seen_before_and_after_it() {
+    let text = |more: &str| {
+        let token = format!("{{ secret = \"{}\"{more} }}", hash_text("t0ken"));
+        advertiser("a", &format!("auth = {{ tokens = [{token}] }}"))
+    };
+    let server = Setup::new().catalog(text("")).start();
+    let left = || server.metric("postbackd_auth_secret_left_seconds");
+    assert!(left().is_infinite());
+    server.reload_catalog(&text(", until = \"2999-01-01\""));
+    assert!(left().is_finite() && left() > 900.0 * 365.0 * 86_400.0, "{}", left());
+    assert!(!server.log().contains("warnings"));
+    let ended = text(", until = \"2020-01-01\"");
+    let warning = "tokens has no secret that is valid now: every postback is refused";
+    let compared = server.put_catalog("?dry_run=1", "application/toml", "", &ended);
+    assert_eq!(compared.json()["warnings"][0]["message"], warning);
+    server.reload_catalog(&ended);
+    assert_eq!(left(), 0.0);
+    assert!(server.log().contains(warning), "{}", server.log());
+    let checked = Ended::of(
+        binary().args(["catalog", "check", "catalog.toml"]).current_dir(server.path(".")),
+    );
+    assert!(checked.code == Some(0) && checked.err.contains(warning), "{}", checked.said());
+}
+
+#[test]
 fn a_catalog_by_the_api_holds_no_secret_either() {
     let server = Setup::new().without_catalog_file().start();
     let text = |secret: &str| {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::auth::{Auth, hash_text};
+use crate::checked_toml::Format;
 use crate::model::reasons::AuthMode;
 
 fn advertiser(auth: &str) -> String {
@@ -39,6 +40,39 @@ fn the_design_holds_with_references_in_place_of_secrets() {
     assert!(auth.addresses.as_ref().expect("checked").allow([203, 0, 113, 7].into()));
     assert_eq!(auth.valid_since(from).collect::<Vec<_>>(), [from]);
     assert_eq!(auth.unreadable(), 1);
+}
+
+#[test]
+fn an_enforced_check_whose_last_secret_ends_is_warned_of() {
+    let end_ms = 1_798_844_400_000;
+    let day_ms = 24 * 60 * 60 * 1000;
+    let hash = hash_text("x");
+    let check = |mode: &str, more: &str, now_ms, expected: &str| {
+        let text = advertiser(&format!(
+            "auth = {{ mode = '{mode}', tokens = [{{ secret = '{hash}', until = 2027-01-01 }}{more}] }}"
+        ));
+        let document = Document { format: Format::Toml, text };
+        let time_zone = TimeZone::get("Europe/Berlin").expect("bundled");
+        let defaults = NetworkDefaults { currency: Currency::USD, time_zone };
+        let (_, warnings) = document.check("catalog.toml", &defaults, now_ms).expect("valid");
+        let expected = match expected {
+            "" => String::new(),
+            some => format!("warning: catalog.toml:3: advertisers[0] \"acme\".auth: {some}"),
+        };
+        assert_eq!(warnings.to_string().trim_end(), expected, "{mode} {more} {now_ms}");
+    };
+    let none = "tokens has no secret that is valid now: every postback is refused";
+    let soon = "tokens has no valid secret any more in 14 days: then every postback is refused";
+    check("enforce", "", end_ms - 14 * day_ms - 1, "");
+    check("enforce", "", end_ms - 14 * day_ms, soon);
+    check("enforce", "", end_ms, none);
+    check("enforce", "", end_ms + 400 * day_ms, none);
+    check("shadow", "", end_ms, "");
+    let next = format!(", {{ secret = '{hash}', from = 2027-01-01 }}");
+    check("enforce", &next, end_ms, "");
+    let late = format!(", {{ secret = '{hash}', from = 2027-01-03 }}");
+    check("enforce", &late, end_ms, none);
+    check("enforce", &late, end_ms + day_ms, "");
 }
 
 #[test]
