@@ -265,6 +265,7 @@ impl Server {
                 metrics: Arc::clone(&metrics),
                 load: Arc::clone(&load),
                 trusted_proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
+                proxy_protocol: config.server.proxy_protocol,
                 country_header: config.click.country_header.as_deref().map(header_name),
                 referrer_policy: HeaderValue::from_static(config.click.referrer_policy.as_str()),
                 header_read_timeout: config.server.header_read_timeout,

@@ -27,32 +27,42 @@ impl TrustedProxies {
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The visitor's address: read from right to left, the first hop that is not a trusted proxy.
-///
-/// # Errors
-/// The last proxy's address, where what stands before it is not an address: whatever is left of
-/// that could be invented.
-pub fn client_ip(
+/// Why an address may be a proxy's instead of the visitor's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Before the last proxy's address stands none: whatever is left of that could be invented.
+    Unreadable,
+    /// A trusted proxy has named nobody else than trusted proxies.
+    Unnamed,
+    /// Somebody is named by a peer that is no trusted proxy.
+    Untrusted,
+}
+
+/// The visitor's address: read from right to left, the first hop that is not a trusted proxy; the
+/// last proxy's or the peer's where there is a doubt.
+pub(super) fn client_ip(
     peer: IpAddr,
     headers: &HeaderMap,
     trusted: &TrustedProxies,
-) -> Result<IpAddr, IpAddr> {
+) -> (IpAddr, Option<Doubt>) {
     let mut client = peer.to_canonical();
     if !trusted.trusts(client) {
-        return Ok(client);
+        let names_one = headers.contains_key(X_FORWARDED_FOR);
+        return (client, names_one.then_some(Doubt::Untrusted));
     }
     let values = headers.get_all(X_FORWARDED_FOR);
     for value in values.iter().rev() {
         // Each by itself: what stands before the visitor's is the visitor's to write.
         for hop in value.as_bytes().rsplit(|byte| *byte == b',') {
             let hop = str::from_utf8(hop).ok().and_then(|hop| address(hop.trim()));
-            client = hop.ok_or(client)?.to_canonical();
+            let Some(hop) = hop else { return (client, Some(Doubt::Unreadable)) };
+            client = hop.to_canonical();
             if !trusted.trusts(client) {
-                return Ok(client);
+                return (client, None);
             }
         }
     }
-    Ok(client)
+    (client, Some(Doubt::Unnamed))
 }
 
 /// A hop's address, to which some proxies add the port, and brackets to one of IPv6.
@@ -94,7 +104,7 @@ mod tests {
         TrustedProxies::new(networks.to_vec())
     }
 
-    fn read(peer: &str, forwarded: &[&str]) -> Result<IpAddr, IpAddr> {
+    fn read(peer: &str, forwarded: &[&str]) -> (IpAddr, Option<Doubt>) {
         let mut headers = HeaderMap::new();
         for value in forwarded {
             let value = HeaderValue::from_bytes(value.as_bytes()).expect("a header value");
@@ -103,15 +113,29 @@ mod tests {
         client_ip(peer.parse().expect("an address"), &headers, &trusted())
     }
 
-    fn check(peer: &str, forwarded: &[&str], expected: &str) {
+    fn check_doubt(peer: &str, forwarded: &[&str], expected: &str, doubt: Option<Doubt>) {
         let expected = expected.parse().expect("an address");
-        assert_eq!(read(peer, forwarded), Ok(expected), "{peer} {forwarded:?}");
+        assert_eq!(read(peer, forwarded), (expected, doubt), "{peer} {forwarded:?}");
+    }
+
+    fn check(peer: &str, forwarded: &[&str], expected: &str) {
+        check_doubt(peer, forwarded, expected, None);
     }
 
     #[test]
     fn a_stranger_cannot_say_who_it_is() {
-        check("203.0.113.9", &["198.51.100.1"], "203.0.113.9");
+        let untrusted = Some(Doubt::Untrusted);
+        check_doubt("203.0.113.9", &["198.51.100.1"], "203.0.113.9", untrusted);
         check("203.0.113.9", &[], "203.0.113.9");
+    }
+
+    #[test]
+    fn a_proxy_that_names_no_visitor_leaves_a_doubt() {
+        let check = |forwarded: &[&str], expected| {
+            check_doubt("10.0.0.1", forwarded, expected, Some(Doubt::Unnamed));
+        };
+        check(&[], "10.0.0.1");
+        check(&["10.0.0.2"], "10.0.0.2");
     }
 
     #[test]
@@ -119,7 +143,6 @@ mod tests {
         check("10.0.0.1", &["198.51.100.1"], "198.51.100.1");
         check("::ffff:10.0.0.1", &["198.51.100.1"], "198.51.100.1");
         check("::1", &["2001:db8::7"], "2001:db8::7");
-        check("10.0.0.1", &[], "10.0.0.1");
     }
 
     #[test]
@@ -144,8 +167,7 @@ mod tests {
     #[test]
     fn what_is_no_address_ends_the_walk_at_the_last_proxy() {
         let check = |forwarded: &[&str], last: &str| {
-            let last = last.parse().expect("an address");
-            assert_eq!(read("10.0.0.1", forwarded), Err(last), "{forwarded:?}");
+            check_doubt("10.0.0.1", forwarded, last, Some(Doubt::Unreadable));
         };
         check(&["1.1.1.1, nonsense, 10.0.0.2"], "10.0.0.2");
         check(&["198.51.100.1", "unknown"], "10.0.0.1");

@@ -10,7 +10,7 @@ pub mod proxy_protocol;
 pub mod reply;
 mod router;
 
-pub use client_ip::{TrustedProxies, client_ip};
+pub use client_ip::TrustedProxies;
 pub use entrance::Entrance;
 pub use listener::{Admission, bind, bind_group, serve};
 pub use load::Load;

@@ -16,7 +16,7 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Method, Request, Version};
 
-use super::client_ip::{TrustedProxies, client_ip, country};
+use super::client_ip::{Doubt, TrustedProxies, client_ip, country};
 use super::load::{Load, NoPlace};
 use super::reply::{self, RefusedBodies, Reply};
 use crate::click::{ClickRequest, Clicks, Recording};
@@ -46,6 +46,8 @@ pub struct Router {
     pub load: Arc<Load>,
     /// Whose word about the visitor's address and country counts.
     pub trusted_proxies: TrustedProxies,
+    /// Whether they say it of each connection, and need no header (`proxy_protocol`).
+    pub proxy_protocol: bool,
     /// The header in which they say the country; `None`: nobody does.
     pub country_header: Option<HeaderName>,
     /// `Referrer-Policy` of redirects.
@@ -141,18 +143,13 @@ impl Router {
                     self.postbacks.count_refusal(Refusal::BadHost);
                     reply::refused_click(Refusal::BadHost, &self.refused_bodies)
                 }
-                Route::Postback | Route::Nowhere => {
-                    self.unread(Refusal::BadHost, self.visitor(peer, &request), &request)
-                }
+                Route::Postback | Route::Nowhere => self.unread(Refusal::BadHost, peer, &request),
             };
             return Begun::Replied(closing(reply, true));
         }
         match route {
             Route::Click { code } => self.click(peer, &request, code, started),
-            Route::Nowhere => {
-                let ip = self.visitor(peer, &request);
-                Begun::Replied(self.unread(Refusal::UnknownPath, ip, &request))
-            }
+            Route::Nowhere => Begun::Replied(self.unread(Refusal::UnknownPath, peer, &request)),
             Route::Postback => {
                 let ip = self.visitor(peer, &request);
                 self.postback(ip, request, self.clock.now_ms(), started)
@@ -176,12 +173,18 @@ impl Router {
         }
     }
 
-    /// Whose request it is. Asked once of each, because what cannot be told is counted.
+    /// Whose click or postback it is. Asked once of each, because what cannot be told is counted.
     fn visitor<B>(&self, peer: IpAddr, request: &Request<B>) -> IpAddr {
-        client_ip(peer, request.headers(), &self.trusted_proxies).unwrap_or_else(|proxy| {
-            self.metrics.connections.forwarded_unreadable.increment(1);
-            proxy
-        })
+        let (ip, doubt) = client_ip(peer, request.headers(), &self.trusted_proxies);
+        let connections = &self.metrics.connections;
+        match doubt {
+            None => {}
+            Some(Doubt::Unreadable) => connections.forwarded_unreadable.increment(1),
+            Some(Doubt::Unnamed) if self.proxy_protocol => {}
+            Some(Doubt::Unnamed) => connections.forwarded_missing.increment(1),
+            Some(Doubt::Untrusted) => connections.forwarded_untrusted.increment(1),
+        }
+        ip
     }
 
     /// Whose requests are counted for rate limits. A proxy that does not say for whom it speaks
@@ -190,8 +193,10 @@ impl Router {
         (!self.trusted_proxies.trusts(ip.to_canonical())).then_some(ip)
     }
 
-    /// The answer to a request that is no click, and not read either.
-    fn unread(&self, reason: Refusal, ip: IpAddr, request: &Request<Incoming>) -> Reply {
+    /// The answer to a request that is no click, and not read either. Whose it is is not counted:
+    /// a proxy that asks whether we are well has no visitor.
+    fn unread(&self, reason: Refusal, peer: IpAddr, request: &Request<Incoming>) -> Reply {
+        let (ip, _) = client_ip(peer, request.headers(), &self.trusted_proxies);
         let sent = postback_request(request, Body::None, ip, self.clock.now_ms());
         let told = self.postbacks.refuse(reason, &sent);
         reply::postback(&told, sent.head, &self.refused_bodies)

@@ -155,7 +155,19 @@ pub const DESCRIPTIONS: &[Description] = &[
         Counter,
         "postbackd_forwarded_unreadable_total",
         "",
-        "Requests whose X-Forwarded-For has no address where the visitor's should be; they count as the proxy's.",
+        "Clicks and postbacks whose X-Forwarded-For has no address where the visitor's should be; they count as the proxy's.",
+    ),
+    metric(
+        Counter,
+        "postbackd_forwarded_missing_total",
+        "",
+        "Clicks and postbacks of which a trusted proxy names no visitor in X-Forwarded-For; they count as the proxy's.",
+    ),
+    metric(
+        Counter,
+        "postbackd_forwarded_untrusted_total",
+        "",
+        "Clicks and postbacks with an X-Forwarded-For that does not count, because it is not of a trusted proxy.",
     ),
     metric(
         Counter,

@@ -307,6 +307,10 @@ pub struct ConnectionMetrics {
     pub proxy_malformed: Counter,
     /// Requests of which a trusted proxy's `X-Forwarded-For` does not say whose they are.
     pub forwarded_unreadable: Counter,
+    /// Those in which a trusted proxy names no visitor.
+    pub forwarded_missing: Counter,
+    /// Those with an `X-Forwarded-For` of somebody who is no trusted proxy.
+    pub forwarded_untrusted: Counter,
     /// Connections that ended with what is no HTTP request.
     pub not_http: Counter,
     /// TLS handshakes that succeeded.
@@ -331,6 +335,8 @@ impl ConnectionMetrics {
             proxy_untrusted: refused("proxy_untrusted"),
             proxy_malformed: refused("proxy_malformed"),
             forwarded_unreadable: counter!("postbackd_forwarded_unreadable_total"),
+            forwarded_missing: counter!("postbackd_forwarded_missing_total"),
+            forwarded_untrusted: counter!("postbackd_forwarded_untrusted_total"),
             not_http: counter!("postbackd_requests_malformed_total"),
             handshakes_completed: shaken("completed"),
             handshakes_failed: shaken("failed"),

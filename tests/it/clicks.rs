@@ -296,10 +296,32 @@ fn a_visitors_port_is_passed_over_and_what_is_no_address_is_counted_once_a_reque
     for target in ["/postback?event=sale", "/postback?event=sale&dry_run=1", "/nothing"] {
         server.request("GET", target, unknown);
     }
-    assert_eq!(unreadable(), 4.0);
+    // What leads nowhere is nobody's: a proxy asks so whether we are well.
+    assert_eq!(unreadable(), 3.0);
     let form = format!("application/x-www-form-urlencoded\r\n{}", unknown.trim_end());
     server.connect().post("/postback", &form, b"event=sale").expect("an answer");
-    assert_eq!(unreadable(), 5.0);
+    assert_eq!(unreadable(), 4.0);
+}
+
+#[test]
+fn a_proxy_that_names_no_visitor_or_is_not_named_itself_is_counted() {
+    let named = Setup::new().key("server.trusted_proxies", "127.0.0.0/8").start();
+    let unnamed = Setup::new().start();
+    let forwarded = "X-Forwarded-For: 203.0.113.77\r\n";
+    let counts = |server: &Server| {
+        let of = |what| server.metric(&format!("postbackd_forwarded_{what}_total"));
+        ["unreadable", "missing", "untrusted"].map(of)
+    };
+    for target in ["/c/sp7", "/postback?event=sale", "/nothing", "/"] {
+        for headers in ["", forwarded] {
+            named.request("GET", target, headers);
+            unnamed.request("GET", target, headers);
+        }
+    }
+    assert_eq!(counts(&named), [0.0, 2.0, 0.0]);
+    assert_eq!(counts(&unnamed), [0.0, 0.0, 2.0]);
+    named.request("GET", "/c/sp7", "X-Forwarded-For: 127.0.0.2\r\n");
+    assert_eq!(counts(&named), [0.0, 3.0, 0.0], "a proxy's is no visitor's");
 }
 
 #[test]

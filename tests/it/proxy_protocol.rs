@@ -81,6 +81,7 @@ fn the_address_that_a_proxy_says_is_the_senders() {
     // The proxy's own connections, and those it knows nothing about.
     assert_eq!(verdict(&v2(0x20, 0x00, &[]), ""), "ip_not_allowed");
     assert_eq!(verdict(b"PROXY UNKNOWN\r\n", ""), "ip_not_allowed");
+    assert_eq!(server.metric("postbackd_forwarded_missing_total"), 0.0, "no header is asked for");
     assert_eq!(refused(&server, "proxy_malformed"), 0.0);
 }
 
