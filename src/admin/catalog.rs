@@ -288,6 +288,8 @@ async fn apply(
     .await;
     metrics.loaded(CATALOG_LOADS, Some(applied.is_ok()));
     let warnings = applied?;
+    // Whatever a signal has found in the one before.
+    metrics.file_refused("catalog", false);
     let (version_text, warnings) = (version_text(version), mistakes(&warnings));
     let answer = PutAnswer::Applied(Applied { version: version_text, warnings });
     Ok((tags(version), Json(answer)).into_response())

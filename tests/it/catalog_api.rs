@@ -436,6 +436,25 @@ fn a_secret_that_cannot_be_read_is_refused_from_the_first_catalog_on() {
     }
 }
 
+#[test]
+fn what_a_signal_has_refused_is_mended_by_the_api() {
+    let server = empty();
+    let refused = || server.metric("postbackd_file_refused{file=\"catalog\"}");
+    server.write("secret", "a-token-of-acme");
+    let secret = server.path("secret");
+    let auth = format!("auth = {{ tokens = [{{ secret = \"file:{}\" }}] }}", secret.display());
+    replace(&server, &format!("[[advertisers]]\nid = \"acme\"\n{auth}\n"));
+    assert_eq!(refused(), 0.0);
+    std::fs::remove_file(&secret).expect("it was there");
+    server.signal("HUP");
+    eventually("a refused catalog", || (refused() == 1.0).then_some(()));
+    // One with mistakes mends nothing.
+    let answer = server.put_catalog("", TOML, "If-Match: *\r\n", "[[advertisers]]\n");
+    assert_eq!((answer.status, refused()), (400, 1.0));
+    replace(&server, "[[advertisers]]\nid = \"acme\"\n");
+    assert_eq!(refused(), 0.0);
+}
+
 /// The offer `spring` of an advertiser.
 fn spring_of(advertiser: &str) -> String {
     format!(
