@@ -171,7 +171,8 @@ impl Server {
         let (background, hangup, mut told_to_stop) = signals.obey(deadline, overdue);
         let metrics = Arc::new(Metrics::new()?);
         let clock = Clock::System;
-        metrics.started(clock.now_ms(), config.store.free_space_reserve_bytes);
+        let reserve_bytes = config.store.free_space_reserve_bytes;
+        metrics.started(clock.now_ms(), reserve_bytes, config.backup.expected_every());
         // Before the store, whose opening may take long: both, so that both are complained about.
         let certificates = [("public", &config.server.tls), ("admin", &config.admin.tls)];
         let certificates = certificates.map(|(listener, files)| {

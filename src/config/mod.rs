@@ -169,6 +169,16 @@ pub struct Backup {
     pub verify: bool,
 }
 
+impl Backup {
+    /// How often there should be one, if there are any: a day where none is planned, as whoever
+    /// has them made from outside is likely to.
+    #[must_use]
+    pub fn expected_every(&self) -> Option<Duration> {
+        let every = self.every.unwrap_or(Duration::from_secs(24 * 60 * 60));
+        self.path.is_some().then_some(every)
+    }
+}
+
 /// The claims kept in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dedupe {

@@ -234,6 +234,12 @@ pub const DESCRIPTIONS: &[Description] = &[
     metric(Gauge, "postbackd_backup_size_bytes", "", "Size of the last backup."),
     metric(
         Gauge,
+        "postbackd_backup_every_seconds",
+        "",
+        "How often there should be a backup: backup.every, or a day without it.",
+    ),
+    metric(
+        Gauge,
         "postbackd_backup_age_seconds",
         "",
         "Time since the newest complete backup was begun that is not of a time to come; infinite if there is none.",

@@ -81,11 +81,15 @@ impl Metrics {
         with_local_recorder(&self.recorder, set);
     }
 
-    /// What holds from the start on: its time, Unix milliseconds, and the reserve of free space.
-    pub fn started(&self, now_ms: u64, reserve_bytes: u64) {
+    /// What holds from the start on: its time, Unix milliseconds, the reserve of free space, and how
+    /// often there should be a backup, if there are any.
+    pub fn started(&self, now_ms: u64, reserve_bytes: u64, backup_every: Option<Duration>) {
         self.record(|| {
             gauge!("process_start_time_seconds").set(now_ms as f64 / 1000.0);
             gauge!("postbackd_store_reserve_bytes").set(reserve_bytes as f64);
+            if let Some(every) = backup_every {
+                gauge!("postbackd_backup_every_seconds").set(every.as_secs_f64());
+            }
         });
     }
 

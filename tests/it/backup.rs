@@ -466,10 +466,12 @@ fn a_backup_that_is_due_is_made_by_itself_and_its_age_is_known() {
         line.expect("a gauge").parse::<f64>().expect("a number")
     };
     assert!(age(&server).is_infinite(), "there is none");
+    assert_eq!(server.metric("postbackd_backup_every_seconds"), 86_400.0);
     server.stop();
     server.set_key("backup.every", "1h");
     server.start_again();
     eventually("a backup", || (age(&server) < 60.0).then_some(()));
+    assert_eq!(server.metric("postbackd_backup_every_seconds"), 3600.0);
     assert_eq!(names(&server).len(), 1);
     server.stop();
     server.start_again();
