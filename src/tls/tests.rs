@@ -225,7 +225,10 @@ async fn a_client_trusts_whom_it_is_told_and_nobody_else() {
     }
     // The very certificate, by whatever name.
     assert_eq!(meets(Trust::Certificate(&cert), "10.9.8.7", &server).await, Ok(()));
-    assert!(meets(Trust::Certificate(&cert), "track.example", &other).await.is_err());
+    let error = meets(Trust::Certificate(&cert), "track.example", &other).await;
+    let error = error.expect_err("another certificate");
+    assert!(error.contains("it shows another certificate than the first of "), "{error}");
+    assert!(error.contains("cert.pem; if the file was replaced"), "{error}");
     assert!(meets(Trust::Certificate(&ca), "admin.example", &server).await.is_err());
 }
 

@@ -1,6 +1,6 @@
 //! Whom a client of ours trusts. There is no way to trust everybody.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,7 +34,11 @@ pub enum Trust<'p> {
 
 /// Opens TLS connections to servers that are trusted.
 #[derive(Clone)]
-pub struct Connector(TlsConnector);
+pub struct Connector {
+    connector: TlsConnector,
+    /// The file of the one certificate that is trusted, if it is one.
+    only: Option<PathBuf>,
+}
 
 impl Connector {
     /// Trusts so.
@@ -68,7 +72,9 @@ impl Connector {
                 builder.dangerous().with_custom_certificate_verifier(only)
             }
         };
-        Ok(Self(TlsConnector::from(Arc::new(builder.with_no_client_auth()))))
+        let connector = TlsConnector::from(Arc::new(builder.with_no_client_auth()));
+        let only = if let Trust::Certificate(path) = trust { Some(path.to_owned()) } else { None };
+        Ok(Self { connector, only })
     }
 
     /// Shakes hands with the server that is called `host`, a name or an address.
@@ -82,8 +88,21 @@ impl Connector {
     ) -> std::io::Result<TlsStream<S>> {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
-        self.0.connect(name, stream).await
+        self.connector.connect(name, stream).await.map_err(|error| match &self.only {
+            Some(path) if is_of_another(&error) => std::io::Error::other(format!(
+                "it shows another certificate than the first of {}; if the file was replaced, have \
+                 the server read it: SIGHUP",
+                path.display()
+            )),
+            _ => error,
+        })
     }
+}
+
+/// Whether [`Only`] has refused a certificate.
+fn is_of_another(error: &std::io::Error) -> bool {
+    let refused = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
+    refused == Some(&CertificateError::ApplicationVerificationFailure.into())
 }
 
 fn system() -> Result<RootCertStore, TlsError> {

@@ -456,6 +456,13 @@ fn the_admin_listener_speaks_tls_and_http_2_and_the_command_line_trusts_whom_it_
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = run(&["check-config", "--config", "postbackd.toml"]);
     assert!(code == Some(0) && said.contains("TLS, admin listener: fine, valid until "), "{said}");
+    // Replaced, and not read yet.
+    let (certificate, key) = authority.issue();
+    server.write("cert.pem", &certificate);
+    server.write("key.pem", &key);
+    let (code, said) = run(&["backup", "--config", "postbackd.toml"]);
+    assert!(code == Some(1) && said.contains("another certificate than the first of"), "{said}");
+    assert!(said.contains("SIGHUP"), "{said}");
     assert_eq!(server.stop().code(), Some(0));
 }
 
