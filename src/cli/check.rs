@@ -30,6 +30,7 @@ pub fn config(file: Option<&Path>) -> Result<u8, Ended> {
         }
         read => (sound(read)?, Ok(())),
     };
+    warn_of_ended_tokens(&config, Clock::System.now_ms());
     if is_sound.is_ok() {
         say!("configuration: fine");
     }
@@ -51,6 +52,13 @@ pub fn config(file: Option<&Path>) -> Result<u8, Ended> {
 pub fn catalog(path: &Path, config: Option<&Path>) -> Result<u8, Ended> {
     check_catalog(path, defaults(&load_config(config)?))?;
     Ok(EXIT_OK)
+}
+
+fn warn_of_ended_tokens(config: &Config, now_ms: u64) {
+    let is_over = |until_ms| until_ms <= now_ms;
+    for token in config.admin.tokens.iter().filter(|token| token.until_ms.is_some_and(is_over)) {
+        eprintln!("warning: admin.tokens {:?}: until has passed: it is refused", token.name);
+    }
 }
 
 fn check_tls(listener: &'static str, files: &Tls) -> Result<(), Ended> {

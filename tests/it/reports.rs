@@ -14,6 +14,20 @@ fn run(files: &[(&str, &str)], arguments: &[&str], env: &[(&str, &str)]) -> Ende
 const CHECK: [&str; 3] = ["check-config", "--config", "p.toml"];
 
 #[test]
+fn a_token_of_the_admin_api_that_has_ended_is_warned_of() {
+    let token = |name: &str, until: &str| {
+        let hash = blake3::hash(name.as_bytes());
+        format!(
+            "[[admin.tokens]]\nname = \"{name}\"\nrole = \"read\"\nsecret = \"blake3:{hash}\"\nuntil = {until}\n"
+        )
+    };
+    let text = token("past", "2020-01-01") + &token("future", "2999-01-01");
+    let ended = run(&[("p.toml", &text)], &CHECK, &[]);
+    assert_eq!((ended.code, &*ended.out), (Some(0), "configuration: fine\n"));
+    assert_eq!(ended.err, "warning: admin.tokens \"past\": until has passed: it is refused\n");
+}
+
+#[test]
 fn a_sound_configuration_and_catalog_are_fine() {
     let ended = run(&[("p.toml", "catalog = \"c.toml\"\n"), ("c.toml", CATALOG)], &CHECK, &[]);
     assert_eq!((ended.code, &*ended.err), (Some(0), ""));
