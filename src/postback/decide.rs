@@ -392,13 +392,13 @@ fn status(
         let unsaid = unsaid.filter(|_| event.initial_status == Status::Approved);
         return Ok(unsaid.and_then(|word| advertiser.status(word)));
     };
-    match fields.status_listed(word, advertiser) {
+    match advertiser.status_beside(word, || fields.status_listed(word, advertiser.preset))? {
         Some(None) => {
             let hint = "the postback itself lists this status among those that are to be ignored";
             Err(Refused::with(Refusal::BadStatus, hint))
         }
-        Some(listed) => Ok(listed),
-        None => Ok(Some(advertiser.status(word).ok_or(Refusal::BadStatus)?)),
+        Some(meaning) => Ok(meaning),
+        None => Err(Refusal::BadStatus.into()),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::decide::Refused;
 use super::placeholder::{is_nobody, is_unfilled};
 use crate::catalog::Advertiser;
 use crate::limits::{
@@ -80,6 +81,8 @@ pub struct Fields<'a> {
     count: u32,
     /// Whether parameters without a meaning were too many, or too long, to be kept.
     leaves_out: bool,
+    /// Whether a list of status words is among them.
+    lacks_list: bool,
     /// Whether anything came under a name that is a secret's in any dialect.
     has_secret: bool,
 }
@@ -134,8 +137,7 @@ impl<'a> Fields<'a> {
     /// Takes one in that has no meaning.
     ///
     /// # Errors
-    /// When there are too many, or it is too long; in presets of other systems only a list of status
-    /// words that is too long.
+    /// When there are too many, or it is too long; in presets of other systems never.
     pub(super) fn take_custom(
         &mut self,
         preset: Preset,
@@ -150,26 +152,32 @@ impl<'a> Fields<'a> {
             self.has_secret = true;
             return Ok(());
         }
-        let is_full = self.custom.len() == CUSTOM_PARAMETERS_MAX;
-        // What says how another is meant is not left out: it takes the place of the last one.
-        let is_list = preset.dialect().status_lists.iter().any(|(known, _)| *known == name);
-        let refusal = if is_full && !is_list {
-            Refusal::TooManyParameters
-        } else if value.len() > VALUE_BYTES_MAX {
-            Refusal::BadEncoding
-        } else {
-            if is_full {
-                self.leaves_out |= self.custom.pop().is_some();
-            }
-            let at = if is_list { 0 } else { self.custom.len() };
-            self.custom.insert(at, (name, value));
-            return Ok(());
+        let is_list = |name: &str| {
+            let mut lists = preset.dialect().status_lists.iter();
+            lists.any(|(known, _)| *known == name)
         };
-        // Other systems have more of them, and longer ones, and their senders cannot be changed.
-        if preset == Preset::Standard || is_list {
-            return Err(refusal);
+        let is_full = self.custom.len() == CUSTOM_PARAMETERS_MAX;
+        // What says how another is meant comes first, and takes the place of the last one.
+        let at = if is_list(&name) { 0 } else { self.custom.len() };
+        let refusal = if is_full && at > 0 {
+            Some(Refusal::TooManyParameters)
+        } else {
+            (value.len() > VALUE_BYTES_MAX).then_some(Refusal::BadEncoding)
+        };
+        let left_out = match refusal {
+            // Other systems have more of them, and longer ones, and their senders cannot be changed.
+            Some(refusal) if preset == Preset::Standard => return Err(refusal),
+            Some(_) => Some(name),
+            None => {
+                let last = if is_full { self.custom.pop() } else { None };
+                self.custom.insert(at, (name, value));
+                last.map(|(name, _)| name)
+            }
+        };
+        if let Some(name) = left_out {
+            self.leaves_out = true;
+            self.lacks_list |= is_list(&name);
         }
-        self.leaves_out = true;
         Ok(())
     }
 
@@ -190,21 +198,25 @@ impl<'a> Fields<'a> {
         self.custom.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// What a status word means by the lists of the postback itself, where its advertiser's catalog
-    /// says nothing of the word.
+    /// What a status word means by the lists of the postback itself.
+    ///
+    /// # Errors
+    /// When a list was not kept: the word may be in it.
     pub(super) fn status_listed(
         &self,
         word: &str,
-        advertiser: &Advertiser,
-    ) -> Option<Option<Status>> {
-        let lists = advertiser.preset.dialect().status_lists;
+        preset: Preset,
+    ) -> Result<Option<Option<Status>>, Refused> {
+        if self.lacks_list {
+            let hint = "a list of status words is longer than 512 bytes, or there are more than 20: the status may be in it";
+            return Err(Refused::with(Refusal::BadEncoding, hint));
+        }
         let has = |list: &str| {
             list.split([',', ';']).any(|listed| listed.trim().eq_ignore_ascii_case(word))
         };
         let says = |name: &str| self.custom().any(|(known, list)| known == name && has(list));
-        let (_, meaning) = lists.iter().find(|(name, _)| says(name))?;
-        let is_own = advertiser.statuses.iter().any(|(own, _)| own == word);
-        (!is_own).then_some(*meaning)
+        let lists = preset.dialect().status_lists;
+        Ok(lists.iter().find(|(name, _)| says(name)).map(|(_, meaning)| *meaning))
     }
 
     /// Whether there were more parameters without a meaning, or longer ones, than are kept.

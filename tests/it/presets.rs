@@ -266,9 +266,32 @@ fn keitaro_means_its_status_words_as_the_url_says() {
     let many: String = (0..40).map(|n| format!("&extra_param_{n}=x")).collect();
     keitaro(&format!("status=lead{many}&{lists}"), "approved");
     keitaro(&format!("status=lead&{lists}{many}"), "approved");
-    keitaro(&format!("status=lead&sale_status={},lead", "x".repeat(512)), "bad_encoding");
-    // What the catalog says of a word goes before.
-    check("own", &format!("/5e1f/postback?status=lead&{lists}&c"), "rejected");
+    // A list that cannot be kept is missed only where a word has to be looked up.
+    let long = "x".repeat(513);
+    keitaro(&format!("status=lead&sale_status={long}"), "bad_encoding");
+    let all: String = (0..21).map(|n| format!("&sale_status=s{n}")).collect();
+    keitaro(&format!("status=s0{all}"), "bad_encoding");
+    keitaro(&format!("status=s0{}", all.replace("&sale_status=s20", "")), "approved");
+    for list in ["rejected", "ignore", "sale_status"] {
+        keitaro(&format!("{list}={long}"), "approved");
+        check("own", &format!("/5e1f/postback?status=lead&{list}={long}&c"), "rejected");
+    }
+    let kept = server.conversions("offer=own").pop().expect("one");
+    assert!(kept["flags"].to_string().contains("parameters_left_out"), "{kept}");
+    // Of several lists that have a word, what is to be ignored goes first.
+    for (lists, status) in [
+        ("sale_status=w&lead_status=w&rejected_status=w", "pending"),
+        ("rejected_status=w&sale_status=w", "approved"),
+        ("lead_status=w&ignore=w", "bad_status"),
+    ] {
+        keitaro(&format!("status=w&{lists}"), status);
+    }
+    // What the catalog says of a word goes before, in whatever case.
+    for lead in ["lead", "Lead", "LEAD"] {
+        for lists in [lists, "sale_status=lead", "sale_status=LEAD", ""] {
+            check("own", &format!("/5e1f/postback?status={lead}&{lists}&c"), "rejected");
+        }
+    }
     check("own", &format!("/5e1f/postback?status=reg&{lists}&c"), "pending");
     let ours = format!("click_id={}&event=sale&status=billed", click_of_standard(&server));
     let ours = server.postback(&format!("{ours}&sale_status=billed"));
