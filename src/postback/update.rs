@@ -10,7 +10,7 @@ use super::transition::{Heard, Speaker, changed};
 use crate::caps::{Counted, Metered, Still};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
-use crate::dedup::{Changing, ClaimError, ClaimSet, Held, Original};
+use crate::dedup::{Changing, ClaimError, ClaimSet, Held, Original, Receipt};
 use crate::model::reasons::{BY_POSTBACK, Flag, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, RecordError, reason_from_log};
@@ -260,7 +260,8 @@ impl Postbacks {
     }
 
     /// The conversion that a postback may have news of, and the status it says; `None` if it is
-    /// the duplicate of `known` in any case. One that only has the same click is not meant.
+    /// the duplicate of `known` in any case. One that only has the same click is not meant, and none that
+    /// was not there yet.
     async fn meant(
         &self,
         known: Original,
@@ -270,13 +271,24 @@ impl Postbacks {
         let Some(said) = verdict.said_status.filter(|_| verdict.may_change(known)) else {
             return Ok(None);
         };
-        if !verdict.offer.one_conversion_per_click {
-            return Ok(Some((said, known)));
-        }
-        let first = ClaimSet::new(verdict.first_claim(), None);
-        let meant = self.dedup.find(&self.store, first, received.receipt).await?;
+        let meant = if verdict.offer.one_conversion_per_click {
+            let first = ClaimSet::new(verdict.first_claim(), None);
+            self.dedup.find(&self.store, first, received.receipt).await?
+        } else {
+            Some(known)
+        };
+        let meant = meant.filter(|meant| !precedes(verdict, received, *meant));
         Ok(meant.map(|meant| (said, meant)))
     }
+}
+
+/// Whether a postback that is judged by an earlier moment than this one is from before a conversion,
+/// and so no news of it: where an event may be repeated, it spoke of another.
+fn precedes(verdict: &Verdict<'_>, received: &Received<'_>, meant: Original) -> bool {
+    let Receipt::Now(at_ms) = received.receipt else { return false };
+    verdict.first_claim().repeats_after_ms().is_some()
+        && at_ms < received.as_received.request.now_ms
+        && at_ms < meant.conversion.time_ms()
 }
 
 /// Whether something was heard of a conversion since a postback came that is judged again: old

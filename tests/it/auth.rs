@@ -557,6 +557,50 @@ fn a_signed_postback_sent_again_is_counted_once_after_any_window() {
     assert_eq!(world.ask("a", &with_nonce), is(200, "duplicate"));
 }
 
+/// A server on a clock of its own, whose one advertiser signs events that may be repeated after an
+/// hour.
+fn world_of_hours(more: &str) -> World {
+    let secrets = secrets();
+    let key = format!("{{ secret = \"file:{}\" }}", secrets.path().join("key").display());
+    let catalog = format!(
+        "[[advertisers]]\nid = \"a\"\nauth = {{ hmac = [{key}], ts_window = \"1d\" }}\n{more}\n\
+         [[offers]]\nid = \"a\"\nadvertiser = \"a\"\nurl = \"https://a.example/?c={{click_id}}\"\n\
+         [[offers.events]]\nid = \"sale\"\nrepeat = \"1h\"\n\
+         [[affiliates]]\nid = \"ann\"\n"
+    );
+    World { server: Setup::new().catalog(catalog).on_faulty_disk().start(), secrets }
+}
+
+/// Sets the server's clock so many minutes ahead, and signs a sale there.
+fn sale_at(world: &World, minutes: u64, click: &str, more: &[(&str, &str)]) -> String {
+    world.server.disk().shift_clock(i64::try_from(minutes).expect("few") * 60_000);
+    let ts = (now() + minutes * 60).to_string();
+    let pairs = [("click_id", click), ("event", "sale"), ("ts", ts.as_str())];
+    signed_by(KEY, &[&pairs[..], more].concat())
+}
+
+#[test]
+fn a_signed_postback_from_before_a_conversion_is_no_news_of_it_after_a_restart() {
+    let mut world = world_of_hours("");
+    let click = world.click("a");
+    let rejected = sale_at(&world, 0, &click, &[("status", "rejected")]);
+    assert_eq!(world.ask("a", &rejected), is(200, "accepted"));
+    let pending = sale_at(&world, 61, &click, &[("status", "pending")]);
+    assert_eq!(world.ask("a", &pending), is(200, "accepted"));
+    world.server.kill();
+    world.server.start_again();
+    world.server.disk().shift_clock(122 * 60_000);
+    let dry = world.server.request("HEAD", &format!("/postback/a?{rejected}"), "");
+    assert_eq!(dry.header("x-postback-result"), Some("duplicate"));
+    assert_eq!(world.ask("a", &rejected), is(200, "duplicate"));
+    let kept = world.server.conversions("");
+    let statuses: Vec<_> = kept.iter().map(|kept| kept["status"].as_str()).collect();
+    assert_eq!(statuses, [Some("rejected"), Some("pending")]);
+    // What is said of it later is.
+    let approved = sale_at(&world, 110, &click, &[("status", "approved")]);
+    assert_eq!(world.ask("a", &approved), is(200, "updated"));
+}
+
 /// As the first that was accepted.
 fn ask_again(world: &World, ts: u64) -> (u16, String) {
     let kept = world.server.conversions("offer=nonce");
