@@ -1,5 +1,6 @@
 //! What was signed lately, by nonce: the same nonce under another signature is refused, and under
-//! the same one it is known when it was first used.
+//! the same one it is known when it was first used. Uses of which nothing was kept, because it was
+//! to be tried again, are none: the next one is the first again.
 //!
 //! In memory only, and bounded. Each advertiser has two generations of its own, the older of which
 //! is dropped when all that is in it has run out, or when the newer one is full. Where there is no
@@ -8,11 +9,10 @@
 //! before all that is remembered may have come before, and whoever asks is told so.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use xxhash_rust::xxh3::xxh3_128_with_seed;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::limits::{NONCE_GENERATION_MS, NONCES_MAX};
 
@@ -22,8 +22,8 @@ const GENERATION_MAX: usize = NONCES_MAX / 4;
 /// Remembers nonces.
 pub struct Nonces {
     seed: u64,
-    /// By advertiser: only those of the catalog that have signed something.
-    memories: RwLock<HashMap<Box<str>, Arc<Mutex<Memory>>>>,
+    /// By advertiser, hashed: only those of the catalog that have signed something.
+    memories: RwLock<HashMap<u64, Arc<Mutex<Memory>>>>,
     /// Nonces in all of them.
     total: AtomicUsize,
     max: usize,
@@ -35,7 +35,10 @@ pub struct Nonces {
 #[derive(Clone, Copy)]
 struct Known {
     /// The start of the signature that came with it.
-    signature: u64,
+    signature: u32,
+    /// Uses that were not turned away, some of which may be under way.
+    uses: u32,
+    /// When the first of these came, Unix milliseconds.
     first_ms: u64,
 }
 
@@ -78,13 +81,15 @@ pub struct Came {
     pub first_ms: u64,
     /// By which moment it counts: that, or if it may have come before, when it was signed.
     pub counts_ms: u64,
+    /// Whose it is and its nonce, hashed, if it is remembered.
+    place: Option<(u64, u128)>,
 }
 
 impl Came {
     /// Now, and not before.
     #[must_use]
     pub const fn at(now_ms: u64) -> Self {
-        Self { first_ms: now_ms, counts_ms: now_ms }
+        Self { first_ms: now_ms, counts_ms: now_ms, place: None }
     }
 }
 
@@ -104,14 +109,15 @@ impl Nonces {
     #[must_use]
     pub fn allow(&self, used: &Use<'_>, keep: bool, now_ms: u64) -> Option<Came> {
         let Use { advertiser, nonce, signature, signed_ms, until_ms } = *used;
+        let advertiser = xxh3_64_with_seed(advertiser.as_bytes(), self.seed);
+        let key = xxh3_128_with_seed(nonce, self.seed);
         let came = |first_ms: u64, whole_since_ms: u64| {
             let is_sure = signed_ms >= whole_since_ms;
             let counts_ms = if is_sure { first_ms } else { first_ms.min(signed_ms) };
-            Came { first_ms, counts_ms }
+            Came { first_ms, counts_ms, place: keep.then_some((advertiser, key)) }
         };
-        let key = xxh3_128_with_seed(nonce, self.seed);
-        let [a, b, c, d, e, f, g, h, ..] = *signature;
-        let signature = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        let [a, b, c, d, ..] = *signature;
+        let signature = u32::from_ne_bytes([a, b, c, d]);
         // Before it is added, so that the newest stays.
         if keep && self.total.load(Ordering::Relaxed) >= self.max {
             self.make_room(now_ms);
@@ -125,36 +131,43 @@ impl Nonces {
         let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
         self.forgot(memory.age(now_ms));
         let since_ms = self.began_ms.max(memory.forgot_ms);
-        let first_use =
-            |known: &Known| (known.signature == signature).then(|| came(known.first_ms, since_ms));
-        if let Some(known) = memory.older.nonces.get(&key) {
-            return first_use(known);
-        }
-        if !keep {
-            return memory
-                .newer
-                .nonces
-                .get(&key)
-                .map_or_else(|| Some(came(now_ms, since_ms)), first_use);
-        }
-        memory.newer.until_ms = memory.newer.until_ms.max(until_ms);
-        match memory.newer.nonces.entry(key) {
-            Entry::Occupied(known) => first_use(known.get()),
-            Entry::Vacant(free) => {
-                free.insert(Known { signature, first_ms: now_ms });
-                self.total.fetch_add(1, Ordering::Relaxed);
-                Some(came(now_ms, since_ms))
+        if let Some(known) = memory.known(key) {
+            if known.signature != signature {
+                return None;
             }
+            let first_ms = if known.uses == 0 { now_ms } else { known.first_ms };
+            if keep {
+                *known = Known { signature, uses: known.uses.saturating_add(1), first_ms };
+            }
+            return Some(came(first_ms, since_ms));
+        }
+        if keep {
+            memory.newer.until_ms = memory.newer.until_ms.max(until_ms);
+            memory.newer.nonces.insert(key, Known { signature, uses: 1, first_ms: now_ms });
+            self.total.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(came(now_ms, since_ms))
+    }
+
+    /// Takes a use back of which nothing was kept, and whose sender was told to try again. The nonce
+    /// stays with its signature.
+    pub fn turned_away(&self, came: Came) {
+        let Some((advertiser, key)) = came.place else { return };
+        let Some(memory) = self.memory_of(advertiser) else { return };
+        let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        // Else it was forgotten meanwhile, and came again.
+        if let Some(known) = memory.known(key).filter(|known| known.first_ms == came.first_ms) {
+            known.uses = known.uses.saturating_sub(1);
         }
     }
 
-    fn memory_of(&self, advertiser: &str) -> Option<Arc<Mutex<Memory>>> {
+    fn memory_of(&self, advertiser: u64) -> Option<Arc<Mutex<Memory>>> {
         let memories = self.memories.read().unwrap_or_else(PoisonError::into_inner);
-        memories.get(advertiser).cloned()
+        memories.get(&advertiser).cloned()
     }
 
     /// Makes an advertiser's memory, and drops those in which everything has run out.
-    fn new_memory(&self, advertiser: &str, now_ms: u64) -> Arc<Mutex<Memory>> {
+    fn new_memory(&self, advertiser: u64, now_ms: u64) -> Arc<Mutex<Memory>> {
         let mut memories = self.memories.write().unwrap_or_else(PoisonError::into_inner);
         memories.retain(|_, memory| {
             // Whoever has hold of one is about to add to it.
@@ -168,7 +181,7 @@ impl Nonces {
             }
             is_needed
         });
-        Arc::clone(memories.entry(advertiser.into()).or_default())
+        Arc::clone(memories.entry(advertiser).or_default())
     }
 
     /// Lets whoever has the most forget its oldest, until there is room.
@@ -193,6 +206,10 @@ impl Nonces {
 }
 
 impl Memory {
+    fn known(&mut self, key: u128) -> Option<&mut Known> {
+        self.older.nonces.get_mut(&key).or_else(|| self.newer.nonces.get_mut(&key))
+    }
+
     fn len(&self) -> usize {
         self.newer.nonces.len() + self.older.nonces.len()
     }
@@ -246,6 +263,34 @@ mod tests {
         assert_eq!(allow(&used("m", &OTHER, 10), true, 3), Some(3));
         let elsewhere = Use { advertiser: "bolt", ..used("n", &OTHER, 10) };
         assert_eq!(allow(&elsewhere, true, 4), Some(4), "another advertiser's");
+    }
+
+    #[test]
+    fn what_was_turned_away_came_not_but_its_nonce_is_used() {
+        let nonces = Nonces::new(1, 0);
+        let at = |now_ms| Use { signed_ms: 1, ..used("n", &SIGNATURE, now_ms + 9) };
+        let allow = |now_ms| nonces.allow(&at(now_ms), true, now_ms).expect("the same signature");
+        nonces.turned_away(allow(1));
+        assert_eq!(nonces.allow(&used("n", &OTHER, 10), true, 2), None);
+        assert_eq!(first(nonces.allow(&at(2), false, 2)), Some(2), "only asked");
+        let [one, other] = [3, 4].map(allow);
+        assert_eq!((one.first_ms, other.first_ms), (3, 3));
+        nonces.turned_away(one);
+        assert_eq!(allow(5).first_ms, 3, "the other may count");
+        nonces.turned_away(other);
+        assert_eq!(allow(6).first_ms, 3, "and that of 5");
+        assert_eq!(kept(&nonces), 1);
+        // Of one that was forgotten meanwhile another's use is not taken back.
+        let nonces = Nonces::of_size(1, 0, 1);
+        let early = nonces.allow(&used("a", &SIGNATURE, 99), true, 1).expect("new");
+        for (nonce, now_ms) in [("b", 2), ("c", 3), ("a", 4)] {
+            assert_eq!(
+                first(nonces.allow(&used(nonce, &SIGNATURE, 99), true, now_ms)),
+                Some(now_ms)
+            );
+        }
+        nonces.turned_away(early);
+        assert_eq!(first(nonces.allow(&used("a", &SIGNATURE, 99), false, 5)), Some(4));
     }
 
     #[test]

@@ -73,11 +73,7 @@ impl Postbacks {
         if let Some(signatures) = &auth.signatures {
             let came = self.check_signature(signatures, advertiser, shown);
             note(AuthCheck::Signature, signatures.mode, came.map(|_| ()))?;
-            if let Ok(Came { first_ms, counts_ms }) = came {
-                // Of this very moment is what was just begun without waiting.
-                asker.replay_of_ms = (first_ms != now_ms).then_some(first_ms);
-                asker.counts_ms = Some(counts_ms);
-            }
+            asker.came = came.ok();
         }
         Ok(flags)
     }

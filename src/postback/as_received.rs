@@ -275,8 +275,9 @@ impl Postbacks {
             catalog_version: catalog.version(),
             kept_ip: &*self.kept_ip,
         };
-        let (now_ms, replay_of_ms) = (request.booked_ms(), asker.replay_of_ms);
-        let receipt = request.receipt(asker.counts_ms);
+        let (now_ms, receipt) = (request.booked_ms(), request.receipt(asker));
+        let first_ms = asker.came.map(|came| came.first_ms);
+        let replay_of_ms = first_ms.filter(|first_ms| *first_ms != request.now_ms);
         Received { fields, catalog, meter: None, now_ms, receipt, replay_of_ms, as_received }
     }
 

@@ -141,7 +141,7 @@ impl Postbacks {
     ) -> Result<Option<Bound>, Answer> {
         let Some(instead) = Instead::of(fields, sender, catalog) else { return Ok(None) };
         refuse_unresolved(fields, sender)?;
-        let known = self.click_of_transaction(&instead, catalog, request.receipt(None)).await?;
+        let known = self.click_of_transaction(&instead, catalog, request.now_ms).await?;
         let by_transaction =
             |click| Bound { click: self.keyring.sign(click), named: Named::Transaction };
         if let Some((Whose::TheSame, click)) = known {
@@ -161,8 +161,10 @@ impl Postbacks {
         &self,
         instead: &Instead<'_>,
         catalog: &Catalog,
-        receipt: Receipt,
+        now_ms: u64,
     ) -> Result<Option<(Whose, RecordId)>, Answer> {
+        // The claim of a transaction does not end.
+        let receipt = Receipt::Now(now_ms);
         let mut found = Vec::new();
         for (claim, taken_back_by) in instead.transactions(catalog) {
             let known = self.dedup.find_settled(&self.store, claim, receipt).await?;

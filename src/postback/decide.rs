@@ -9,6 +9,7 @@ use super::placeholder::refuse_unresolved;
 use super::price::{Price, Said, price};
 use super::sender::Sender;
 use super::timestamp;
+use crate::auth::Came;
 use crate::catalog::{Advertiser, Affiliate, Catalog, Event, Late, Offer, Repeat};
 use crate::click_id::{ClickId, Keyring, RecordId};
 use crate::dedup::{Claim, ClaimSet, CustomerWindows};
@@ -41,11 +42,8 @@ pub struct Asker {
     pub click: Option<RecordId>,
     /// What came of the checks of who it is.
     pub auth: AuthOutcome,
-    /// When the very same signed postback came first, Unix milliseconds, if it came before.
-    pub replay_of_ms: Option<u64>,
-    /// By which moment a signed one counts, Unix milliseconds: that, or if it may have come before
-    /// and be forgotten, when it was signed.
-    pub counts_ms: Option<u64>,
+    /// When a signed one came.
+    pub came: Option<Came>,
     /// Whether its advertiser's rate limit has counted it.
     pub is_counted: bool,
 }
@@ -53,8 +51,7 @@ pub struct Asker {
 impl Default for Asker {
     fn default() -> Self {
         let auth = AuthOutcome::default();
-        let (replay_of_ms, counts_ms, is_counted) = (None, None, false);
-        Self { form: AnswerForm::Json, click: None, auth, replay_of_ms, counts_ms, is_counted }
+        Self { form: AnswerForm::Json, click: None, auth, came: None, is_counted: false }
     }
 }
 

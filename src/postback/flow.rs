@@ -68,11 +68,11 @@ impl<'a> PostbackRequest<'a> {
         }
     }
 
-    /// When it came, and whether others may have come since; a signed one counts by `counts_ms`
-    /// ([`Asker::counts_ms`]).
-    pub(super) fn receipt(&self, counts_ms: Option<u64>) -> Receipt {
+    /// By when its claims are judged, and whether others may have come since.
+    pub(super) fn receipt(&self, asker: &Asker) -> Receipt {
+        let counts_ms = asker.came.map_or(self.now_ms, |came| came.counts_ms);
         match self.again {
-            None => Receipt::Now(counts_ms.map_or(self.now_ms, |ms| ms.min(self.now_ms))),
+            None => Receipt::Now(counts_ms.min(self.now_ms)),
             Some(_) => Receipt::Past(self.now_ms),
         }
     }
@@ -143,7 +143,10 @@ impl Postbacks {
                 self.metrics.postbacks.authenticated(asker.auth);
                 Progress::Committing(committing)
             }
-            Ok(None) => Progress::MustWait { is_counted: asker.is_counted },
+            Ok(None) => {
+                self.turned_away(asker);
+                Progress::MustWait { is_counted: asker.is_counted }
+            }
             Err(answer) => Progress::Answered(self.counted(answer, asker, request)),
         }
     }
@@ -167,6 +170,10 @@ impl Postbacks {
         request: &PostbackRequest<'_>,
     ) -> Told {
         self.metrics.postbacks.authenticated(asker.auth);
+        // What is refused is written down, and judged again by when it came; so is its retry.
+        if answer.result() == PostbackResult::Unavailable {
+            self.turned_away(asker);
+        }
         match &answer {
             Answer::Refused(refused) => {
                 self.metrics.postbacks.refused(refused.reason);
@@ -188,6 +195,12 @@ impl Postbacks {
             Answer::Accepted { .. } | Answer::Duplicate { .. } | Answer::Updated { .. } => {}
         }
         Told { answer, form: asker.form }
+    }
+
+    fn turned_away(&self, asker: Asker) {
+        if let Some(came) = asker.came {
+            self.nonces.turned_away(came);
+        }
     }
 
     /// As [`Postbacks::wait_and_try`]; `None`, and nothing done, where that would wait.
@@ -214,7 +227,7 @@ impl Postbacks {
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
-        let receipt = request.receipt(asker.counts_ms);
+        let receipt = request.receipt(asker);
         if let Some(known) = self.dedup.known(&verdict.first_claim(), receipt) {
             return if verdict.may_change(known) {
                 Ok(None)

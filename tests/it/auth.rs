@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::harness::{
     Answer, Connection, Ended, Response, Server, Setup, binary, eventually, let_the_clock_move_on,
 };
+use crate::inbound::{judged, log_of};
 
 const KEY: &str = "a-key-that-signs";
 const NEXT_KEY: &str = "the-next-key";
@@ -557,17 +558,21 @@ fn a_signed_postback_sent_again_is_counted_once_after_any_window() {
     assert_eq!(world.ask("a", &with_nonce), is(200, "duplicate"));
 }
 
-/// A server on a clock of its own, whose one advertiser signs events that may be repeated after an
-/// hour.
-fn world_of_hours(more: &str) -> World {
-    let secrets = secrets();
+/// Of an advertiser that signs events that may be repeated after an hour.
+fn hourly(secrets: &TempDir, more: &str) -> String {
     let key = format!("{{ secret = \"file:{}\" }}", secrets.path().join("key").display());
-    let catalog = format!(
+    format!(
         "[[advertisers]]\nid = \"a\"\nauth = {{ hmac = [{key}], ts_window = \"1d\" }}\n{more}\n\
          [[offers]]\nid = \"a\"\nadvertiser = \"a\"\nurl = \"https://a.example/?c={{click_id}}\"\n\
          [[offers.events]]\nid = \"sale\"\nrepeat = \"1h\"\n\
          [[affiliates]]\nid = \"ann\"\n"
-    );
+    )
+}
+
+/// Its server, on a clock of its own.
+fn world_of_hours(more: &str) -> World {
+    let secrets = secrets();
+    let catalog = hourly(&secrets, more);
     World { server: Setup::new().catalog(catalog).on_faulty_disk().start(), secrets }
 }
 
@@ -599,6 +604,55 @@ fn a_signed_postback_from_before_a_conversion_is_no_news_of_it_after_a_restart()
     // What is said of it later is.
     let approved = sale_at(&world, 110, &click, &[("status", "approved")]);
     assert_eq!(world.ask("a", &approved), is(200, "updated"));
+}
+
+#[test]
+fn a_signed_postback_that_was_to_be_tried_again_is_counted_as_if_it_came_then() {
+    let world = world_of_hours("rate_limit = \"1/30m\"");
+    let [first, click] = [(); 2].map(|()| world.click("a"));
+    let sale = sale_at(&world, 0, &first, &[]);
+    assert_eq!(world.ask("a", &sale), is(200, "accepted"));
+    let with_nonce = sale_at(&world, 1, &click, &[("nonce", "n-1")]);
+    let without = sale_at(&world, 1, &first, &[]);
+    for limited in [&with_nonce, &without] {
+        assert_eq!(world.ask("a", limited), is(429, "rate_limited"));
+    }
+    let another = sale_at(&world, 1, &click, &[("nonce", "n-1"), ("amount", "1")]);
+    assert_eq!(world.ask("a", &another), is(401, "replayed_nonce"));
+    // Others of both clicks are counted meanwhile.
+    for (minutes, click) in [(62, &click), (93, &first)] {
+        let sale = sale_at(&world, minutes, click, &[]);
+        assert_eq!(world.ask("a", &sale), is(200, "accepted"));
+    }
+    for (minutes, again, result) in [
+        (124, &with_nonce, "accepted"),
+        (155, &without, "accepted"),
+        (186, &with_nonce, "duplicate"),
+        (217, &without, "duplicate"),
+    ] {
+        world.server.disk().shift_clock(minutes * 60_000);
+        assert_eq!(world.ask("a", again), is(200, result), "{minutes}");
+    }
+    assert_eq!(world.server.conversions("").len(), 5);
+}
+
+#[test]
+fn a_signed_postback_that_was_taken_from_the_log_counts_once_when_it_is_sent_again() {
+    let world = world_of_hours("");
+    let click = world.click("a");
+    // What was signed before the start would be judged by that.
+    let sale = sale_at(&world, 1, &click, &[("status", "good")]);
+    assert_eq!(world.ask("a", &sale), is(400, "bad_status"));
+    world.server.write_catalog(&hourly(&world.secrets, "statuses = { good = \"approved\" }"));
+    world.server.signal("HUP");
+    eventually("the catalog", || {
+        world.server.admin("/api/v1/catalog").text().contains("good").then_some(())
+    });
+    log_of(&world.server, "result=refused", 1);
+    assert_eq!(judged(&world.server, true)["accepted"], 1);
+    world.server.disk().shift_clock(62 * 60_000);
+    assert_eq!(world.ask("a", &sale), is(200, "duplicate"));
+    assert_eq!(world.server.conversions("").len(), 1);
 }
 
 /// As the first that was accepted.
