@@ -577,29 +577,32 @@ fn a_refund_that_came_before_its_sale_takes_it_back_when_it_is_judged_again() {
     let click = click(&server, "acme", "one");
     let send = |query: &str| server.postback(&format!("click_id={click}&{query}"));
     let unknown = (404, "refused", "unknown_conversion");
-    for refund in ["txn_id=T-1", "txn_id=T-2", "reversal_id=R"] {
+    for refund in ["txn_id=T-1", "txn_id=T-2", "reversal_id=R", "txn_id=T-3&amount=4"] {
         assert_eq!(send(&format!("event=refund&{refund}")).verdict(), unknown, "{refund}");
     }
+    // The sale's own word is later than this one.
+    let early = send("event=sale&txn_id=T-3&status=reversed");
+    assert_eq!(early.verdict(), (400, "refused", "bad_status"));
     let_the_clock_move_on();
-    for txn in ["T-1", "T-2&status=pending"] {
+    for txn in ["T-1", "T-2&status=pending", "T-3&amount=10"] {
         let sale = send(&format!("event=sale&txn_id={txn}"));
         assert_eq!(sale.verdict(), (200, "accepted", ""), "{txn}");
     }
     // Whoever approves the other knows better; that of no transaction means one of before.
     let news = send("event=sale&txn_id=T-2&status=approved");
     assert_eq!(news.verdict(), (200, "updated", ""));
-    log_of(&server, "result=refused", 3);
+    log_of(&server, "result=refused", 5);
     for apply in [false, true] {
         let judged = judged(&server, apply);
-        assert_eq!(judged["accepted"], 1, "{judged}");
-        let refused = json!({ "illegal_transition": 1, "unknown_conversion": 1 });
+        assert_eq!(judged["accepted"], 2, "{judged}");
+        let refused = json!({ "illegal_transition": 2, "unknown_conversion": 1 });
         assert_eq!(judged["refused"], refused, "{judged}");
     }
-    for (txn, status) in [("T-1", "reversed"), ("T-2", "approved")] {
+    for (txn, status) in [("T-1", "reversed"), ("T-2", "approved"), ("T-3", "approved")] {
         let sale = server.conversions(&format!("event=sale&txn_id={txn}")).remove(0);
         assert_eq!(sale["status"], status, "{txn}");
     }
-    assert_eq!(judged(&server, true)["duplicate"], 1, "once");
+    assert_eq!(judged(&server, true)["duplicate"], 2, "once");
     verify_at(&server);
 }
 

@@ -103,13 +103,14 @@ impl<'a> ConversionRecord<'a> {
         self.history.iter().rev().find(|step| step.is_word())
     }
 
-    /// When the word of that step was received, Unix milliseconds.
+    /// When the word of that step was received, Unix milliseconds; not before the conversion itself,
+    /// whose own word is later than that of a refund that came before it.
     #[must_use]
     pub fn last_word_received_ms(&self) -> Option<u64> {
         let last = self.last_word()?;
         Some(match self.is_as_it_came() {
             true => self.received_ms,
-            false => last.received_ms().unwrap_or(last.time_ms),
+            false => last.received_ms().unwrap_or(last.time_ms).max(self.received_ms),
         })
     }
 
