@@ -67,9 +67,10 @@ impl Offer {
             return None;
         }
         let ours = self.events.iter().take(EVENTS_COMPARED_MAX).map(|event| &*event.id);
-        let theirs = self.advertiser.events.iter().take(EVENTS_COMPARED_MAX);
+        let theirs = self.advertiser.events.iter();
         let theirs = theirs.filter(|(_, ours)| self.event(ours).is_some());
-        closest(name, ours.chain(theirs.map(|(theirs, _)| theirs.as_str())))
+        let theirs = theirs.take(EVENTS_COMPARED_MAX).map(|(theirs, _)| theirs.as_str());
+        closest(name, ours.chain(theirs))
     }
 
     /// Whether its event `by` takes back those named `event`: another offer's of that name may take

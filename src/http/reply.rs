@@ -13,7 +13,7 @@ use crate::click::ClickAnswer;
 use crate::model::preset::AnswerForm;
 use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
-use crate::postback::{Answer, Refused, Told};
+use crate::postback::{Answer, IF_ANOTHER, Refused, Told};
 use crate::throttle::RetryAfter;
 
 /// A complete response.
@@ -198,7 +198,9 @@ fn settled_body(
         None => [b"null", b"", b""],
     };
     let hint: [&[u8]; 2] = match answer {
-        Answer::Duplicate { hint: Some(hint), .. } => [b"\",\"hint\":\"", hint.as_bytes()],
+        Answer::Duplicate { may_be_another: true, .. } => {
+            [b"\",\"hint\":\"", IF_ANOTHER.as_bytes()]
+        }
         _ => [b"", b""],
     };
     let end: &[u8] = if dry_run { b"\",\"dry_run\":true}\n" } else { b"\"}\n" };

@@ -9,10 +9,6 @@ use crate::model::status::Status;
 use crate::store::{ReadError, SubmitError};
 use crate::throttle::RetryAfter;
 
-/// Nobody can tell a second sale from the first one sent again if neither has an ID. Needs no
-/// escaping.
-const ANOTHER: &str = "taken for the first one sent again, so it does not count: if it is another one, send a txn_id with each, or with each refund a reversal_id";
-
 /// What the sender is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -31,8 +27,8 @@ pub enum Answer {
         original: Original,
         /// The click that this postback names.
         click: ClickId,
-        /// What to send if it was none.
-        hint: Option<&'static str>,
+        /// Whether it may be another one, and have to say so.
+        may_be_another: bool,
         /// Whether it was a dry run.
         dry_run: bool,
     },
@@ -90,8 +86,8 @@ pub struct Told {
 }
 
 pub(super) fn duplicate(original: Original, verdict: &Verdict<'_>, dry_run: bool) -> Answer {
-    let hint = verdict.may_be_another().then_some(ANOTHER);
-    Answer::Duplicate { original, click: verdict.click, hint, dry_run }
+    let may_be_another = verdict.may_be_another();
+    Answer::Duplicate { original, click: verdict.click, may_be_another, dry_run }
 }
 
 impl From<ReadError> for Answer {

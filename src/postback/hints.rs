@@ -197,21 +197,23 @@ pub fn missing_event(fields: &Fields<'_>, sender: &Sender<'_>, offer: &Offer) ->
     Refused::with(Refusal::MissingEvent, hint)
 }
 
-/// The offer has no event of this name. Who asks has shown who it is, and the offer is its own.
+/// The offer has no event of this name. Whoever has one of its clicks may ask, if the advertiser
+/// checks nobody: what its events are called is no secret, and few are compared.
 pub fn unknown_event(ours: &str, theirs: &str, offer: &Offer) -> Refused {
-    let reason = Refusal::UnknownEvent;
+    let refused = Refused::from(Refusal::UnknownEvent);
     if ours != theirs {
         let hint =
             format!("the catalog reads it as {ours:?}, and the click's offer has no such event");
-        return Refused::with(reason, hint);
+        return Refused::with(refused.reason, hint);
     }
-    match (hint(reason), offer.event_like(theirs)) {
-        (Some(hint), Some(meant)) => {
-            Refused::with(reason, format!("{hint}; did you mean {meant:?}?"))
-        }
-        _ => reason.into(),
-    }
+    let Some(meant) = offer.event_like(theirs) else { return refused };
+    let hint = refused.hint.unwrap_or_default();
+    Refused::with(refused.reason, format!("{hint}; did you mean {meant:?}?"))
 }
+
+/// What to send if a duplicate was none: nobody can tell a second sale from the first one sent again
+/// if neither has an ID. Needs no escaping.
+pub const IF_ANOTHER: &str = "taken for the first one sent again, so it does not count: if it is another one, send a txn_id with each, or with each refund a reversal_id";
 
 /// The name that is the click in some dialects and the order in others.
 const AMBIGUOUS: &str = "transaction_id";

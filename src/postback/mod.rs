@@ -50,6 +50,7 @@ pub use body::Body;
 pub use decide::{Refused, Verdict, decide};
 pub use erase::{DamagedRecord, Erased, patiently};
 pub use flow::{Committing, PostbackRequest, Postbacks, Progress};
+pub use hints::IF_ANOTHER;
 pub use mapping::{Fields, Names};
 pub use mention::{Mention, mentions};
 pub use passed_over::PassedOver;

@@ -73,6 +73,8 @@ fn a_duplicate_without_an_id_is_told_that_its_amount_does_not_count() {
     }
     check(0, "event=sale&amount=99", "send a txn_id");
     check(0, "event=sale&amount=99&status=pending", "send a txn_id");
+    check(0, "event=sale&revenue=9", "send a txn_id");
+    check(0, "event=sale&payout=9", "send a txn_id");
     check(0, "event=sale", "");
     check(0, "event=sale&amount=99&txn_id=A", "");
     check(1, "event=sale&amount=99", "");

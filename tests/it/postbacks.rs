@@ -389,7 +389,9 @@ fn a_body_that_comes_with_a_get_is_read_as_a_posts() {
 
 #[test]
 fn a_hint_names_the_event_that_was_meant() {
-    let server = Server::start();
+    let others: String = (10..50).map(|n| format!("a{n} = \"elsewhere\", ")).collect();
+    let many = CATALOG.replace("purchase = \"sale\"", &format!("{others}purchase = \"sale\""));
+    let server = Setup::new().catalog(many).start();
     let click = server.click("id=sp7");
     let check = |event: &str, hint: &str| {
         let answer = server.postback(&format!("click_id={click}&event={event}"));
