@@ -535,21 +535,53 @@ fn nothing_that_ships_unwraps() {
     check(&rust_files("src"), says_why_it_cannot_fail);
 }
 
-/// What an operator reads has plain fields, and no type's names: `?value` is Rust's own notation.
+/// Whether a line has a field in Rust's own notation, `?value` or `debug(value)`.
+fn has_debug_field(line: &str) -> bool {
+    let is_field = |at: usize, after: &str| {
+        let starts = line[..at].chars().next_back().is_none_or(|c| c == ' ' || c == '(');
+        let is_value = |c: char| c.is_ascii_lowercase() || c == '&' || c == '*';
+        starts && (after.starts_with(is_value) || after.starts_with("Self::"))
+    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    line.match_indices('?').any(|(at, _)| is_field(at, &line[at + 1..]))
+        || line.match_indices("debug(").any(|(at, _)| !line[..at].ends_with(is_name))
+}
+
+/// What an operator reads has plain fields, and no type's names.
 fn logs_plain_fields(file: &File) -> Vec<String> {
-    lines_with(file, "a debug form in the log", |line| {
-        line.match_indices('?').any(|(at, _)| {
-            let before = line[..at].chars().next_back();
-            let after = line[at + 1..].chars().next();
-            before.is_none_or(|c| c == ' ' || c == '(')
-                && after.is_some_and(|c| c.is_ascii_lowercase())
-        })
-    })
+    const CALLS: [&str; 5] = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
+    let (mut faults, mut depth) = (Vec::new(), 0);
+    for (number, line) in shipped(&file.text) {
+        let call = CALLS.iter().find_map(|call| line.find(call));
+        let in_call = match (depth, call) {
+            (0, None) => "",
+            (0, Some(at)) => &line[at..],
+            _ => line,
+        };
+        depth += in_call.matches('(').count();
+        depth = depth.saturating_sub(in_call.matches(')').count());
+        let in_message = in_call.contains(":?}") || in_call.contains(":#?}");
+        if in_message || has_debug_field(line) {
+            faults.push(format!("{}:{number}: a debug form in the log", file.path));
+        }
+    }
+    faults
 }
 
 #[test]
 fn log_lines_have_no_debug_forms() {
-    for line in ["tracing::info!(?counts, \"x\");", "    ?most,", "error!(%error, days = ?days);"] {
+    for line in [
+        "tracing::info!(?counts, \"x\");",
+        "    ?most,",
+        "error!(%error, days = ?days);",
+        "info!(days = ?&days, \"x\");",
+        "    last = ?*last,",
+        "info!(as = ?Self::Drained, \"x\");",
+        "info!(days = debug(days), \"x\");",
+        "info!(days = field::debug(&days), \"x\");",
+        "Err(error) => warn!(\"not done: {error:?}\"),",
+        "warn!(\n    days,\n    \"not done (at all): {:#?}\",\n);",
+    ] {
         must_refuse("src/app.rs", line, logs_plain_fields);
     }
     check(&rust_files("src"), logs_plain_fields);

@@ -21,6 +21,7 @@ mod retire;
 mod secrets;
 mod snapshot;
 mod source;
+mod statuses;
 mod template;
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! The catalog as flows see it: immutable, swapped whole, one version stamped on every decision.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::by_number::ByNumber;
@@ -50,39 +49,6 @@ pub struct Advertiser {
 }
 
 impl Advertiser {
-    /// What a status word means, in whatever case: their own words first, then what `listed` says of
-    /// it, then the preset's, then the standard ones. `None` within is what is not to be taken.
-    ///
-    /// # Errors
-    /// Those of `listed`, which is asked only where their own words do not say.
-    pub fn status_beside<E>(
-        &self,
-        word: &str,
-        listed: impl FnOnce() -> Result<Option<Option<Status>>, E>,
-    ) -> Result<Option<Option<Status>>, E> {
-        let alike = |known: &str| known.eq_ignore_ascii_case(word);
-        // Two of them may differ in nothing but case.
-        let own = self.statuses.iter().find(|(known, _)| known == word);
-        let own = own.or_else(|| self.statuses.iter().find(|(known, _)| alike(known)));
-        if let Some((_, status)) = own {
-            return Ok(Some(Some(*status)));
-        }
-        if let Some(listed) = listed()? {
-            return Ok(Some(listed));
-        }
-        let presets = self.preset.dialect().statuses.iter().copied();
-        let standard = Status::ALL.iter().map(|status| (status.as_str(), *status));
-        let found = presets.chain(standard).find(|(known, _)| alike(known));
-        Ok(found.map(|(_, status)| Some(status)))
-    }
-
-    /// As [`Advertiser::status_beside`], where nothing else says what words mean.
-    #[must_use]
-    pub fn status(&self, word: &str) -> Option<Status> {
-        let Ok(found) = self.status_beside(word, || Ok::<_, Infallible>(None));
-        found.flatten()
-    }
-
     /// Whether a name is the advertiser's own for something secret, as [`Preset::names_secret`].
     #[must_use]
     pub fn names_secret(&self, name: &str) -> bool {
