@@ -131,6 +131,8 @@ fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Opti
         let after = tracker.admin().metrics();
         std::thread::sleep(SETTLE);
         let floor_tally = on_floor.run(scenario, effort, &run_id)?.0;
+        // The disk is asked next.
+        std::thread::sleep(SETTLE);
         let server_side = metrics::latencies(before.as_deref(), after.as_deref());
         open.add(&disk, &floor_tally, &tally, server_side);
     }

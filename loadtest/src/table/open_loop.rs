@@ -22,6 +22,8 @@ pub struct OpenLoop {
     pub floor: Percentiles,
     /// The disk's own append and sync, server idle.
     pub disk: Percentiles,
+    /// The p99 of these, round by round.
+    pub disk_p99_us: Vec<f64>,
     pub failures: u64,
     /// The server's p99 of a request, round by round: as it measured it, else as the client did.
     pub p99_us: Vec<f64>,
@@ -30,9 +32,11 @@ pub struct OpenLoop {
 }
 
 impl OpenLoop {
-    /// p99 of each round ÷ the disk's own p99.
+    /// p99 of each round ÷ the disk's own, of which the median counts: that of all rounds together
+    /// is that of the slowest one, and would make all of them look better.
     pub fn tail(&self) -> Spread {
-        Spread::of(self.p99_us.iter().map(|p99| p99 / self.disk.p99_us.max(1.0)).collect())
+        let disk_us = Spread::of(self.disk_p99_us.clone()).median.max(1.0);
+        Spread::of(self.p99_us.iter().map(|p99| p99 / disk_us).collect())
     }
 }
 
@@ -43,6 +47,7 @@ pub struct OpenRounds {
     server: Histogram<u64>,
     floor: Histogram<u64>,
     disk: Histogram<u64>,
+    disk_p99_us: Vec<f64>,
     failures: u64,
     p99_us: Vec<f64>,
     /// By metric: p50 and p99, round by round.
@@ -58,6 +63,7 @@ impl OpenRounds {
             server: latency_histogram(),
             floor: latency_histogram(),
             disk: latency_histogram(),
+            disk_p99_us: Vec::new(),
             failures: 0,
             p99_us: Vec::new(),
             server_side: BTreeMap::new(),
@@ -79,6 +85,7 @@ impl OpenRounds {
         ] {
             all.add(round).expect("all latency histograms have the same range");
         }
+        self.disk_p99_us.push(Percentiles::of(disk).p99_us);
         self.failures += server.unexpected + server.lost + server.dropped;
         let own = format!("postbackd_{}_seconds", self.name);
         let own = server_side.iter().find(|latency| latency.metric == own);
@@ -104,6 +111,7 @@ impl OpenRounds {
             server: Percentiles::of(&self.server),
             floor: Percentiles::of(&self.floor),
             disk: Percentiles::of(&self.disk),
+            disk_p99_us: self.disk_p99_us,
             failures: self.failures,
             p99_us: self.p99_us,
             server_side: self.server_side.into_iter().map(medians).collect(),
@@ -134,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_the_median_round_by_the_disk_of_all_rounds() {
+    fn the_tail_is_the_median_round_by_the_median_disk() {
         let mut rounds = OpenRounds::new("click", NonZeroU64::MIN);
-        for p99 in [300.0, 20_000.0, 400.0] {
-            rounds.add(&micros(&[100, 200]), &tally(10), &tally(500), own(p99));
+        for (disk, p99) in [(150, 300.0), (9000, 20_000.0), (200, 400.0)] {
+            rounds.add(&micros(&[100, disk]), &tally(10), &tally(500), own(p99));
         }
         let open = rounds.conclude();
         let Spread { median, min, max } = open.tail();
