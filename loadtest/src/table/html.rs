@@ -76,7 +76,7 @@ fn write_page(out: &mut String, report: &Report) -> Result {
     out.write_str(&svg::bars(&group(Bound::AtLeast)))?;
     write!(
         out,
-        "<h2>p99 at half the maximum rate ÷ the disk's own sync p99</h2><p>Less is better. Bar: median of the rounds; line: best to worst; ticks: {keys}.</p>"
+        "<h2>p99 at half the maximum rate ÷ the disk's own sync p99</h2><p>Less is better. The disk's is the median of the rounds. Bar: median of the rounds; line: best to worst; ticks: {keys}.</p>"
     )?;
     out.write_str(&svg::bars(&group(Bound::AtMost)))?;
     report.open_loops.iter().try_for_each(|open| write_open_loop(out, open))?;
