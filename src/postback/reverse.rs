@@ -122,10 +122,14 @@ impl Postbacks {
             if is_settled || records(&stored)?.iter().any(is_left) {
                 return Ok((held, stored));
             }
-            // Who looks for a transaction waits for whoever holds it.
-            drop(held);
+            // Who looks for a transaction waits for whoever holds it; who looks at conversions reads,
+            // and waits for nobody.
+            let held = Some(held).filter(|_| verdict.reversed_txn_id.is_empty());
             let anew = self.reversible(verdict, received).await?;
             is_settled = anew == meant;
+            if let Some(held) = held.filter(|_| is_settled) {
+                return Ok((held, stored));
+            }
             meant = anew;
         }
     }
