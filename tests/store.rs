@@ -145,7 +145,6 @@ fn every_column_family_has_the_options_of_its_profile() {
     };
     check("DBOptions", "manual_wal_flush", "true");
     check("DBOptions", "recycle_log_file_num", "6");
-    check("DBOptions", "atomic_flush", "true");
     // What RocksDB says of its own work is bounded.
     check("DBOptions", "keep_log_file_num", "3");
     check("DBOptions", "max_log_file_size", "16777216");

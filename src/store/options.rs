@@ -56,9 +56,6 @@ pub(super) fn database() -> Options {
     options.create_missing_column_families(true);
     options.set_manual_wal_flush(true);
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    // With one memtable all are written out, and the log that they were in is needed no more. So
-    // there are few logs, of about one size, and each is written over the whole of an older one.
-    options.set_atomic_flush(true);
     options.set_recycle_log_file_num(WAL_RECYCLED_FILES);
     options.set_max_total_wal_size(WAL_BYTES_MAX);
     options.set_max_open_files(TABLE_FILES_OPEN_MAX as i32);

@@ -257,13 +257,7 @@ impl Engine for RocksEngine {
         let (held, switched) = (self.family(Table::Catalog), self.family(Table::Meta));
         self.db.delete_cf(held, NO_KEY).map_err(failed)?;
         let filler = vec![0; LOG_FILLER_BYTES];
-        for file in 0..files {
-            if file > 0 {
-                if started.elapsed() > most {
-                    break;
-                }
-                self.switch_log(switched)?;
-            }
+        for _ in 0..files {
             for _ in 0..LOG_FILE_BYTES / LOG_FILLER_BYTES as u64 {
                 let mut writes = WriteBatch::default();
                 writes.put_log_data(&filler);
@@ -271,6 +265,10 @@ impl Engine for RocksEngine {
                 self.db.flush_wal(false).map_err(failed)?;
             }
             self.sync()?;
+            self.switch_log(switched)?;
+            if started.elapsed() > most {
+                break;
+            }
         }
         self.db.flush_cf(held).map_err(failed)?;
         // From here on the first of them is the log.
