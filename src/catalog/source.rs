@@ -25,6 +25,7 @@ use super::secrets::changed_secrets;
 use super::snapshot::{self, Catalog, Counts, Numbers};
 use crate::audit::Author;
 use crate::caps::Meters;
+use crate::checked_toml::tree::Entries;
 use crate::checked_toml::{Format, Report, Source};
 use crate::model::admin::AuditAction;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
@@ -220,9 +221,7 @@ impl CatalogSource {
         if new.has_errors() {
             return Err(LoadError::Mistakes(new.into_report()));
         }
-        warn_of_removed(old.tree(), &new);
-        warn_of_converted(old.tree(), &new);
-        let diff = Diff::between(old.tree(), new.tree());
+        let diff = compared(old.tree(), &new);
         Ok(Comparison { version: document.version(), in_force, diff, warnings: new.into_report() })
     }
 
@@ -325,11 +324,7 @@ impl CatalogSource {
         // Mistakes are for the check to report.
         let Ok(new) = document.source(name) else { return Ok((change, Report::new(name))) };
         let old = kept.as_ref().map(Source::tree);
-        if let Some(old) = old {
-            change.diff = Some(Diff::between(old, new.tree()));
-            warn_of_removed(old, &new);
-            warn_of_converted(old, &new);
-        }
+        change.diff = old.map(|old| compared(old, &new));
         refuse_moved(owners, old, &new);
         Ok((change, new.into_report()))
     }
@@ -392,6 +387,13 @@ struct Change {
     before: Option<u64>,
     /// Nothing if there was none before, or it cannot be read.
     diff: Option<Diff>,
+}
+
+/// What turns a catalog into another one. What has to be said of that is noted in the new one.
+fn compared(old: &Entries<'_>, new: &Source<'_>) -> Diff {
+    warn_of_removed(old, new);
+    warn_of_converted(old, new);
+    Diff::between(old, new.tree())
 }
 
 impl Change {

@@ -260,8 +260,8 @@ impl Postbacks {
     }
 
     /// The conversion that a postback may have news of, and the status it says; `None` if it is
-    /// the duplicate of `known` in any case. One that only has the same click is not meant, and none that
-    /// was not there yet.
+    /// the duplicate of `known` in any case. One that only has the same click is not meant, and none
+    /// that was not there yet.
     async fn meant(
         &self,
         known: Original,

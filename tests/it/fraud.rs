@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::faults::click_until;
 use crate::harness::{Answer, CATALOG, Fault, Server, Setup, eventually, let_the_clock_move_on};
-use crate::inbound::{judged, log_of};
+use crate::inbound::{judged, log_of, put_text};
 use crate::once::at_once;
 use crate::repeats::restarts;
 
@@ -416,13 +416,8 @@ const DEPOSIT: &str = "[[offers.events]]\nid = \"deposit\"\n\
 fn without_deposits(rules: &str) -> (Server, String) {
     let catalog = format!("{CATALOG}{}", offer("mended", rules));
     let server = Setup::new().without_catalog_file().start();
-    put(&server, &catalog);
+    put_text(&server, &catalog);
     (server, catalog)
-}
-
-fn put(server: &Server, catalog: &str) {
-    let answer = server.put_catalog("", "application/toml", "If-Match: *\r\n", catalog);
-    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 fn refuse(server: &Server, click: &str, query: &str) {
@@ -438,7 +433,7 @@ fn refused_deposits_are_no_rate_of_the_day_on_which_they_are_judged_again() {
     let clicks: Vec<_> = (0..10).map(|_| click(&server, "mended", BROWSER)).collect();
     clicks.iter().for_each(|click| refuse(&server, click, ""));
     log_of(&server, "result=refused", 10);
-    put(&server, &format!("{catalog}{DEPOSIT}"));
+    put_text(&server, &format!("{catalog}{DEPOSIT}"));
     for apply in [false, true] {
         let judged = judged(&server, apply);
         assert_eq!(judged["accepted"], 10, "{judged}");
@@ -467,7 +462,7 @@ fn a_deposit_that_is_judged_again_repeats_only_what_came_before_it() {
     };
     refuse(&server, &old, "txn_id=1&customer_id=c1");
     log_of(&server, "result=refused", 1);
-    put(&server, &whole);
+    put_text(&server, &whole);
     let_the_clock_move_on();
     assert_eq!(convert(&server, &new, &query(2)), fine);
     assert_eq!(judge(&server, 1), fine);
@@ -478,10 +473,10 @@ fn a_deposit_that_is_judged_again_repeats_only_what_came_before_it() {
         assert_eq!(status, ["approved", "rejected"], "{is_restarted}");
         restarts(&mut server);
     }
-    put(&server, &catalog);
+    put_text(&server, &catalog);
     refuse(&server, &newer, "txn_id=4&customer_id=c1");
     log_of(&server, "result=refused", 2);
-    put(&server, &whole);
+    put_text(&server, &whole);
     assert_eq!(judge(&server, 4), again);
 }
 

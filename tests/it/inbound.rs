@@ -43,7 +43,7 @@ fn put(server: &Server, events: &[&str]) {
     put_text(server, &catalog(events));
 }
 
-fn put_text(server: &Server, text: &str) {
+pub fn put_text(server: &Server, text: &str) {
     let answer = server.put_catalog("", TOML, "If-Match: *\r\n", text);
     assert_eq!(answer.status, 200, "{answer:?}");
 }

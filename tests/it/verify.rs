@@ -278,6 +278,18 @@ fn records_that_do_not_decode_are_named() {
     }
 }
 
+/// Of the lines that have `about` there is the one fault that is expected, or none.
+#[track_caller]
+fn assert_one_fault(folder: &Path, about: &str, expected: Option<&str>) {
+    let said = verify(folder);
+    let said = format!("{}{}", said.out, said.err);
+    let faults: Vec<_> = said.lines().filter(|line| line.contains(about)).collect();
+    match expected {
+        Some(fault) => assert!(faults.len() == 1 && faults[0].contains(fault), "{said}"),
+        None => assert!(faults.is_empty(), "{said}"),
+    }
+}
+
 #[test]
 fn each_text_of_a_catalog_is_the_one_that_its_version_is_named_after() {
     let version = |text: &str| {
@@ -302,13 +314,7 @@ fn each_text_of_a_catalog_is_the_one_that_its_version_is_named_after() {
             damage(&mut batch);
             engine.append(&batch).and_then(|()| engine.sync()).expect("written");
         }
-        let said = verify(folder.path());
-        let said = format!("{}{}", said.out, said.err);
-        let faults: Vec<_> = said.lines().filter(|it| it.contains("broken: catalog ")).collect();
-        match fault {
-            Some(fault) => assert!(faults.len() == 1 && faults[0].contains(fault), "{said}"),
-            None => assert!(faults.is_empty(), "{said}"),
-        }
+        assert_one_fault(folder.path(), "broken: catalog ", fault);
     };
     let another = Some("its text is not there, or another one");
     check(None, |_| {});
@@ -648,13 +654,7 @@ fn values_of_sub1_that_are_counted_together_are_proved_together() {
             batch.put(Table::Counters, &key, |out| record.encode(out));
             engine.append(&batch).and_then(|()| engine.sync()).expect("written");
         }
-        let said = verify(folder.path());
-        let said = format!("{}{}", said.out, said.err);
-        let faults: Vec<_> = said.lines().filter(|line| line.contains(" of sub1 ")).collect();
-        match expected {
-            Some(fault) => assert!(faults.len() == 1 && faults[0].contains(fault), "{said}"),
-            None => assert!(faults.is_empty(), "{said}"),
-        }
+        assert_one_fault(folder.path(), " of sub1 ", expected);
     };
     check(None, |_| {});
     check(Some("clicks of all other values of sub1"), |counts| counts.clicks -= 1);

@@ -32,7 +32,7 @@ use report::{Books, Report, Rounds, Settings};
 
 /// Between two rounds: the server's background work of one should not burden the next.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Syncs before each round of the open loop; those of two carry a p99.
+/// Syncs before each round of the open loop: its p99 is that of the slowest five.
 const SYNCS: usize = 500;
 /// Sizes of the closing funnel, which is about the books, not about speed.
 const FUNNEL_SECONDS: u64 = 5;
