@@ -954,7 +954,7 @@ fn that_an_advertisers_last_secret_ends_is_seen_before_and_after_it() {
     assert_eq!(compared.json()["warnings"][0]["message"], warning);
     server.reload_catalog(&ended);
     assert_eq!(left(), 0.0);
-    assert!(server.log().contains(warning), "{}", server.log());
+    server.says(warning);
     let checked = Ended::of(
         binary().args(["catalog", "check", "catalog.toml"]).current_dir(server.path(".")),
     );

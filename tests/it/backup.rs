@@ -45,8 +45,7 @@ fn a_place_for_backups_that_is_only_in_the_file_takes_a_restart_and_that_is_said
     let config = std::fs::read_to_string(server.path("postbackd.toml")).expect("readable");
     server.write("postbackd.toml", &(config + "\n[backup]\npath = \"backups\"\n"));
     reload();
-    let log = server.log();
-    let line = log.lines().find(|line| line.contains(warning)).unwrap_or_else(|| panic!("{log}"));
+    let line = server.says(warning);
     assert!(line.contains("[backup]") && !line.contains("[server]"), "{line}");
     let refused = server.post_api("backup", "", "");
     let said = &refused.json()["error"];

@@ -14,7 +14,10 @@ fn again(server: &mut Server) -> String {
     assert_eq!(server.stop().code(), Some(0));
     let before = server.log().len();
     server.start_again();
-    server.log()[before..].to_owned()
+    eventually("all of the start", || {
+        let log = server.log()[before..].to_owned();
+        log.contains(" serving").then_some(log)
+    })
 }
 
 /// A server whose first start stands still because its disk hangs, before it has a store.
@@ -45,7 +48,7 @@ fn a_stop_during_a_start_ends_it() {
         let mut server = starting(Setup::new());
         let begins = server.log().len();
         server.signal(signal);
-        eventually("the signal", || server.log()[begins..].contains("told to stop").then_some(()));
+        server.says("told to stop");
         assert!(server.is_alive(), "the disk hangs");
         server.disk().repair();
         assert_eq!(server.wait().code(), Some(0), "{}", server.log());
@@ -67,7 +70,7 @@ fn a_stop_during_a_start_ends_by_its_deadline_whatever_hangs() {
 fn a_new_store_is_said_to_be_one_and_is_made_only_where_it_may_be() {
     let mut server = Server::start();
     let warning = "there was no store, so a new one was created";
-    assert!(server.log().contains(warning), "{}", server.log());
+    server.says(warning);
     server.set_key("store.create", "false");
     let log = again(&mut server);
     assert!(!log.contains(warning), "{log}");

@@ -302,7 +302,7 @@ payout = "20"
         json!(["5.00", "2.00", []]),
         json!(["0.00", "2.00", ["over_cap"]]),
     ];
-    eventually("the pricing", || server.log().contains("priced by new rates").then_some(()));
+    server.says("priced by new rates");
     assert_eq!(money(&server), priced);
     // 11.00 are paid, so that 10.00 do not fit any more, and neither after a restart.
     let click = server.click("offer=limited&aff=pub-7");

@@ -32,7 +32,7 @@ fn reload(server: &Server, result: &str) {
 fn a_file_is_in_force_from_the_start_on_and_bad_ones_leave_what_was() {
     let mut server = with_shares(Setup::new().key("rates", "rates.toml").start());
     // The file is not there: that keeps nobody from starting.
-    assert!(server.log().contains("cannot read the rates"), "{}", server.log());
+    server.says("cannot read the rates");
     assert_eq!(server.metric("postbackd_file_refused{file=\"rates\"}"), 1.0);
     let waiting = convert(&server, "event=sale&amount=1600&currency=JPY");
     assert_eq!(money(&server, &waiting)[5], json!(["rate_missing"]));
@@ -42,7 +42,7 @@ fn a_file_is_in_force_from_the_start_on_and_bad_ones_leave_what_was() {
 
     server.write("rates.toml", &yen(&[(&today(), "320"), ("2020-01-01", "-1")]));
     reload(&server, "refused");
-    assert!(server.log().contains("days[1].rates.JPY"), "{}", server.log());
+    server.says("days[1].rates.JPY");
     let priced = convert(&server, "event=sale&amount=1600&currency=JPY");
     assert_eq!(money(&server, &priced)[0], "1.00", "all or nothing of a file counts");
 

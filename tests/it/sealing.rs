@@ -366,7 +366,7 @@ fn a_clock_that_was_ahead_when_days_were_sealed_hides_no_money() {
     server.start_again();
     // What comes before it has ended is deferred as far as the clock was ahead.
     let sealed = "days of the ledger were sealed";
-    eventually("the end of sealing", || server.log().contains(sealed).then_some(()));
+    server.says(sealed);
     let balances = server.api("balances?affiliate=pub-7");
     assert_eq!(balances["newest_seal"]["day"], today.to_string());
     server.disk().shift_clock(0);

@@ -284,6 +284,14 @@ impl Server {
         read(&self.log_path())
     }
 
+    /// The first line of its log that has this text: the log is written by a thread of its own,
+    /// so what the server has done already may not be there yet.
+    pub fn says(&self, text: &str) -> String {
+        eventually(&format!("{text:?} in the log"), || {
+            self.log().lines().find(|line| line.contains(text)).map(str::to_owned)
+        })
+    }
+
     pub fn write_catalog(&self, text: &str) {
         self.write("catalog.toml", text);
     }
