@@ -50,7 +50,7 @@ pub const UNFLUSHED_MAX: Duration = Duration::from_millis(20);
 pub const APPEND_CHUNK_COMMITS: usize = 128;
 /// Commits appended and not yet confirmed by an fsync, beyond which nothing is appended.
 pub const UNSYNCED_COMMITS_MAX: usize = 64 << 10;
-/// A log file that a start makes ready, bytes: as much as fills a memtable of clicks.
+/// A log file, bytes: when so much was appended, all tables are written out, and the next is begun.
 pub const LOG_FILE_BYTES: u64 = 64 << 20;
 /// Clicks and refused postbacks are written down while so many times `store.free_space_reserve` are
 /// free: anybody can send them, and a disk full of them would end conversions.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use postbackd::click_id::{Minter, RecordId};
 use postbackd::dedup::{Claim, ClaimSet};
 use postbackd::limits::{
-    CATALOG_TEXTS_BYTES_MAX, CATALOG_VERSIONS_KEPT, COUNTED_ROWS_MAX, RESTORE_NUMBERS_SKIPPED,
-    SUBS_PER_PLACE_MAX,
+    CATALOG_TEXTS_BYTES_MAX, CATALOG_VERSIONS_KEPT, COUNTED_ROWS_MAX, LOG_FILE_BYTES,
+    RESTORE_NUMBERS_SKIPPED, SUBS_PER_PLACE_MAX,
 };
 use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::period::{Day, Quarter};
@@ -153,7 +153,7 @@ fn every_column_family_has_the_options_of_its_profile() {
         let family = format!("CFOptions \"{}\"", table.name());
         let blocks = format!("TableOptions/BlockBasedTable \"{}\"", table.name());
         let (block_bytes, write_buffer_bytes) = match table.profile() {
-            Profile::TimeOrdered | Profile::Ranges => ("16384", "67108864"),
+            Profile::TimeOrdered | Profile::Ranges => ("16384", "134217728"),
             Profile::Scattered | Profile::Small => ("4096", "4194304"),
         };
         let filter = match table.profile() {
@@ -181,6 +181,45 @@ fn every_column_family_has_the_options_of_its_profile() {
         check(&blocks, "filter_policy", filter);
     }
     drop(store);
+}
+
+/// A file that is written over grows only by what exceeds what was in it before.
+#[test]
+fn logs_are_of_one_size_whatever_table_is_written_to() {
+    let folder = folder();
+    let engine = RocksEngine::open(folder.path(), CACHE_BYTES).expect("opens");
+    let row = vec![7; 128 << 10];
+    let batch_bytes = 9 * row.len() as u64;
+    for number in 0..5 * LOG_FILE_BYTES / batch_bytes {
+        let mut batch = Batch::default();
+        // As busy traffic does, at different paces.
+        for of_batch in 0..6 {
+            batch.put(
+                Table::Conversions,
+                &[&number.to_be_bytes()[..], &[of_batch]].concat(),
+                |out| {
+                    out.extend_from_slice(&row);
+                },
+            );
+        }
+        for of_batch in 0..3 {
+            batch.put(Table::Inbound, &[&number.to_be_bytes()[..], &[of_batch]].concat(), |out| {
+                out.extend_from_slice(&row);
+            });
+        }
+        if number == 0 {
+            batch.put(Table::Meta, b"once", |out| out.push(1));
+        }
+        engine.append(&batch).and_then(|()| engine.sync()).expect("written");
+    }
+    let entries = fs::read_dir(folder.path()).expect("a folder").map(|entry| entry.expect("one"));
+    let logs = entries.filter(|entry| entry.path().extension().is_some_and(|it| it == "log"));
+    let sizes: Vec<_> = logs.map(|log| log.metadata().expect("there").len()).collect();
+    assert!(sizes.len() < 5, "{sizes:?}");
+    let most = LOG_FILE_BYTES + 2 * batch_bytes;
+    assert!(sizes.iter().all(|size| *size <= most), "{sizes:?}");
+    let full = sizes.iter().filter(|size| **size >= LOG_FILE_BYTES).count();
+    assert!(full + 1 >= sizes.len(), "{sizes:?}");
 }
 
 #[test]

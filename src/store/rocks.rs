@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, ErrorKind,
+    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, ErrorKind, FlushOptions,
     IngestExternalFileOptions, LiveFile, ReadOptions, ReadTier, SstFileWriter, WriteBatch,
     WriteOptions,
 };
@@ -55,6 +55,8 @@ pub struct RocksEngine {
     /// Held by whoever may make RocksDB begin another log, for which it takes an old one; alone by
     /// who empties old ones.
     logs: RwLock<()>,
+    /// What was appended since all tables were last written out, bytes.
+    logged: AtomicU64,
     /// Held by who purges.
     purging: Mutex<()>,
     is_ending: AtomicBool,
@@ -99,8 +101,8 @@ impl RocksEngine {
     fn on(db: DB, cache: Cache, rows_before_ms: Arc<AtomicU64>) -> Self {
         let (mut memory, disk) = (ReadOptions::default(), ReadOptions::default());
         memory.set_read_tier(ReadTier::BlockCache);
-        let (logs, purging, is_ending) = Default::default();
-        Self { db, memory, disk, cache, rows_before_ms, logs, purging, is_ending }
+        let (logs, logged, purging, is_ending) = Default::default();
+        Self { db, memory, disk, cache, rows_before_ms, logs, logged, purging, is_ending }
     }
 
     /// Opens the database in `path` to be read only: nothing in the folder changes. What is still
@@ -132,6 +134,26 @@ impl RocksEngine {
     fn switch_log(&self, family: &ColumnFamily) -> Result<(), EngineError> {
         self.db.delete_cf(family, NO_KEY).map_err(failed)?;
         self.db.flush_cf(family).map_err(failed)
+    }
+
+    /// Has all tables written out, behind what is appended, when a log file is full: the next is
+    /// begun, and this one is needed no more as soon as they are. So there are few logs, of one
+    /// size, and each is written over the whole of an older one.
+    fn begin_full_log(&self) -> Result<(), EngineError> {
+        if self.logged.load(Ordering::Relaxed) < LOG_FILE_BYTES {
+            return Ok(());
+        }
+        let families = Table::ALL.map(|table| self.family(table));
+        let mut behind = FlushOptions::default();
+        behind.set_wait(false);
+        match self.db.flush_cfs_opt(&families.each_ref(), &behind) {
+            // Nothing is written out fast enough just now, and appends wait, too.
+            Err(error) if error.kind() == ErrorKind::TryAgain => Ok(()),
+            begun => {
+                self.logged.store(0, Ordering::Relaxed);
+                begun.map_err(failed)
+            }
+        }
     }
 
     fn unless_ending(&self) -> Result<(), EngineError> {
@@ -240,6 +262,8 @@ impl Engine for RocksEngine {
             }
         }
         let _logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        self.begin_full_log()?;
+        self.logged.fetch_add(writes.size_in_bytes() as u64, Ordering::Relaxed);
         self.db.write_opt(writes, &WriteOptions::default()).map_err(failed)
     }
 
