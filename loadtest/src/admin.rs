@@ -117,7 +117,7 @@ impl Admin {
         before: Option<&Money>,
     ) -> io::Result<Verdict> {
         let mut audit = Audit::new(run_id, books, before.map(|before| &before.catalog));
-        self.pages("conversions", |page: Page| {
+        self.pages("conversions?", |page: Page| {
             page.items.iter().for_each(|stored| audit.stored(stored));
             Ok(page.next_cursor)
         })?;
@@ -131,16 +131,11 @@ impl Admin {
 
     /// Reads the totals, and the balances of the first affiliates.
     pub fn money(&self, catalog: &Catalog) -> io::Result<Money> {
-        let mut totals = Sums::default();
-        self.pages("totals", |page: Totals| {
-            if page.currency != "USD" {
-                return Err(io::Error::other("the network's currency must be USD"));
-            }
-            totals.sales += page.conversions;
-            totals.payout += amount(&page.payout)?;
-            totals.revenue += amount(&page.revenue)?;
-            Ok(page.next_cursor)
-        })?;
+        // They have what conversions had earned, reversed ones too.
+        let (mut totals, reversed) = (self.totals("")?, self.totals("status=reversed&")?);
+        totals.postings += reversed.postings;
+        totals.payout -= reversed.payout;
+        totals.revenue -= reversed.revenue;
         let mut stream = self.connect()?;
         let affiliates = 0..catalog.affiliates().min(BALANCES_MAX);
         let balances = affiliates.map(|number| {
@@ -152,6 +147,20 @@ impl Admin {
         });
         let balances = balances.collect::<io::Result<_>>()?;
         Ok(Money { catalog: catalog.clone(), totals, balances })
+    }
+
+    fn totals(&self, filter: &str) -> io::Result<Sums> {
+        let mut totals = Sums::default();
+        self.pages(&format!("totals?{filter}"), |page: Totals| {
+            if page.currency != "USD" {
+                return Err(io::Error::other("the network's currency must be USD"));
+            }
+            totals.postings += page.conversions;
+            totals.payout += amount(&page.payout)?;
+            totals.revenue += amount(&page.revenue)?;
+            Ok(page.next_cursor)
+        })?;
+        Ok(totals)
     }
 
     /// Reads a listing page by page; `take` answers where the next one begins.
@@ -166,7 +175,7 @@ impl Admin {
             let from = cursor
                 .as_ref()
                 .map_or(String::new(), |cursor| format!("cursor={}&", encoded(cursor)));
-            let path = format!("/api/v1/{what}?{from}limit={PAGE_ITEMS}");
+            let path = format!("/api/v1/{what}{from}limit={PAGE_ITEMS}");
             let (status, body) = self.get(&mut stream, &path)?;
             if status != 200 {
                 return Err(refused(&path, status, &body));
@@ -244,7 +253,7 @@ fn balance(page: &Balances) -> io::Result<Sums> {
     if revenue + payable + amount(network_margin)? != 0 {
         return Err(io::Error::other("an affiliate's accounts do not sum to zero"));
     }
-    Ok(Sums { sales: balance.postings, payout: -payable, revenue })
+    Ok(Sums { postings: balance.postings, payout: -payable, revenue })
 }
 
 fn amount(text: &str) -> io::Result<i128> {

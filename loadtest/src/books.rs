@@ -35,6 +35,8 @@ struct Entry {
     duplicates: u16,
     denied: u16,
     unknown: u16,
+    /// Whether it was taken back; `None` if the answer does not say.
+    reversed: Option<bool>,
 }
 
 /// The answers to one thread's transactions.
@@ -77,6 +79,7 @@ impl Book {
             duplicates: 0,
             denied: 0,
             unknown: 0,
+            reversed: Some(false),
         });
         (self.entries.len() - 1) as u32
     }
@@ -88,7 +91,7 @@ impl Book {
             Outcome::Accepted => &mut entry.accepted,
             Outcome::Duplicate => &mut entry.duplicates,
             Outcome::Refused | Outcome::Unavailable => &mut entry.denied,
-            Outcome::Other => &mut entry.unknown,
+            Outcome::Updated | Outcome::Other => &mut entry.unknown,
         };
         *count = count.saturating_add(1);
         if let (Some(id), Outcome::Accepted | Outcome::Duplicate) = (conversion, outcome) {
@@ -97,6 +100,17 @@ impl Book {
                 Some(named) if named != id => entry.contradicted = Some(id),
                 Some(_) => {}
             }
+        }
+    }
+
+    /// Notes the answer to the reversal of a transaction; nothing if the book is not kept.
+    pub fn note_reversal(&mut self, transaction: u32, outcome: Outcome) {
+        if let Some(entry) = self.entries.get_mut(transaction as usize) {
+            entry.reversed = match outcome {
+                Outcome::Updated => Some(true),
+                Outcome::Refused | Outcome::Unavailable => Some(false),
+                Outcome::Accepted | Outcome::Duplicate | Outcome::Other => None,
+            };
         }
     }
 
@@ -113,6 +127,7 @@ pub struct Stored {
     pub conversion_id: String,
     pub click_id: Option<String>,
     pub txn_id: Option<String>,
+    pub status: Option<String>,
     pub payout: Option<String>,
     pub revenue: Option<String>,
     pub currency: Option<String>,
@@ -141,6 +156,8 @@ pub enum Mismatch {
     StoredAlthoughDenied { txn: String },
     /// Stored, but never sent.
     NeverSent { txn: String },
+    /// Reversed though nothing said so, or not reversed though it was answered.
+    OtherStatus { txn: String, stored: String },
     /// Stored with other earnings than the catalog promises, or with ones that cannot be read.
     OtherMoney { txn: String, payout: String, revenue: String, stored: String },
     /// What the run has posted to an affiliate's accounts is not what its sales have earned.
@@ -172,6 +189,9 @@ impl fmt::Display for Mismatch {
                 write!(f, "{txn}: stored although every answer denied it")
             }
             Self::NeverSent { txn } => write!(f, "{txn}: stored but never sent"),
+            Self::OtherStatus { txn, stored } => {
+                write!(f, "{txn}: stored as {stored}, which is not what was answered")
+            }
             Self::OtherMoney { txn, payout, revenue, stored } => {
                 write!(f, "{txn}: earns payout {payout}, revenue {revenue}; stored with {stored}")
             }
@@ -194,6 +214,8 @@ pub struct Verdict {
     pub unknown: u64,
     pub repeats: u64,
     pub stored: u64,
+    /// Of the stored ones.
+    pub reversed: u64,
     pub mismatches: u64,
     /// Absent if money was not looked at.
     pub money: Option<MoneyVerdict>,
@@ -211,6 +233,13 @@ impl Verdict {
     }
 }
 
+/// What the store has of a transaction.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    conversion: ShortText,
+    is_reversed: bool,
+}
+
 /// Compares the books of one run with the store, one stored conversion after another.
 #[derive(Debug)]
 pub struct Audit<'b> {
@@ -219,7 +248,7 @@ pub struct Audit<'b> {
     /// By which sales earn; `None` leaves money out.
     catalog: Option<&'b Catalog>,
     /// Per book and transaction: the conversion found stored.
-    found: Vec<Vec<Option<ShortText>>>,
+    found: Vec<Vec<Option<Found>>>,
     verdict: Verdict,
 }
 
@@ -250,6 +279,12 @@ impl<'b> Audit<'b> {
         if click.as_bytes() != sent.as_bytes() {
             self.verdict.report(&Mismatch::OtherClick { txn: txn.clone(), sent, stored: click });
         }
+        let status = stored.status.clone().unwrap_or_default();
+        let is_reversed = status == "reversed";
+        self.verdict.reversed += u64::from(is_reversed);
+        if entry.reversed.is_some_and(|reversed| reversed != is_reversed) {
+            self.verdict.report(&Mismatch::OtherStatus { txn: txn.clone(), stored: status });
+        }
         if let Some(catalog) = self.catalog {
             let price = catalog.price(place, sale_amount(number as u64));
             self.money(&txn, price, stored);
@@ -257,11 +292,12 @@ impl<'b> Audit<'b> {
         let id = stored.conversion_id.clone();
         match (&mut self.found[shard][number], entry.named) {
             (Some(first), _) => {
-                let first = first.to_string();
+                let first = first.conversion.to_string();
                 self.verdict.report(&Mismatch::StoredTwice { txn, first, second: id });
             }
             (place, named) => {
-                *place = ShortText::new(id.as_bytes()).or(ShortText::new(b"?"));
+                let conversion = ShortText::new(id.as_bytes()).or(ShortText::new(b"?"));
+                *place = conversion.map(|conversion| Found { conversion, is_reversed });
                 if let Some(answered) = named.filter(|named| named.as_bytes() != id.as_bytes()) {
                     self.verdict.report(&Mismatch::OtherConversion { txn, answered, stored: id });
                 }
@@ -295,7 +331,12 @@ impl<'b> Audit<'b> {
                 if let Some(catalog) = self.catalog.filter(|_| entry.counts(found.is_some())) {
                     let place = book.clicks[entry.click as usize].place;
                     let price = catalog.price(place, sale_amount(number as u64));
-                    earned.entry(place.affiliate).or_default().add(price);
+                    let sums = earned.entry(place.affiliate).or_default();
+                    sums.add(price);
+                    let is_found_reversed = found.is_some_and(|found| found.is_reversed);
+                    if entry.reversed.unwrap_or(is_found_reversed) {
+                        sums.take_back(price);
+                    }
                 }
             }
         }

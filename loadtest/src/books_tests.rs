@@ -23,6 +23,7 @@ fn check(answers: Answers<'_>, rows: &[(&str, &str, &str)], expected: &[&str]) {
             conversion_id: (*conversion_id).to_owned(),
             click_id: Some((*click_id).to_owned()),
             txn_id: Some((*txn_id).to_owned()),
+            status: None,
             payout: None,
             revenue: None,
             currency: None,
@@ -107,6 +108,7 @@ fn a_sale_earns_what_the_catalog_says_and_counts_if_it_is_acknowledged_or_stored
         conversion_id: "c1".to_owned(),
         click_id: Some("click".to_owned()),
         txn_id: Some("run-0-0".to_owned()),
+        status: None,
         payout: Some(payout.to_owned()),
         revenue: Some("20.00".to_owned()),
         currency: Some(currency.to_owned()),
@@ -126,7 +128,7 @@ fn a_sale_earns_what_the_catalog_says_and_counts_if_it_is_acknowledged_or_stored
         row.iter().for_each(|row| audit.stored(row));
         let (verdict, earned) = audit.finish();
         let sums = earned.get(&4).copied().unwrap_or_default();
-        assert_eq!((sums.sales, sums.payout), (sales, i128::from(sales) * 15_000_000));
+        assert_eq!((sums.postings, sums.payout), (sales, i128::from(sales) * 15_000_000));
         assert_eq!(verdict.mismatches, mismatches, "{verdict:?}");
     };
     check(ACCEPTED, Some(stored("15.00", "USD")), 1, 0);
@@ -136,4 +138,42 @@ fn a_sale_earns_what_the_catalog_says_and_counts_if_it_is_acknowledged_or_stored
     check(None, Some(stored("15.00", "USD")), 1, 0);
     check(None, None, 0, 0);
     check(REFUSED, Some(stored("15.00", "USD")), 0, 1);
+}
+
+#[test]
+fn a_sale_that_was_taken_back_is_reversed_and_earns_nothing() {
+    let check = |answer: Option<Outcome>, status: &str, postings, mismatches: &[&str]| {
+        let catalog = Catalog::of(1, 1);
+        let id = ShortText::new(b"click").expect("short");
+        let mut book = Book::new("run", 0, vec![Click { id, place: Place::default() }]);
+        let transaction = book.open(0);
+        book.note(transaction, Outcome::Accepted, ShortText::new(b"c1"));
+        answer.into_iter().for_each(|answer| book.note_reversal(transaction, answer));
+        let books = [book];
+        let mut audit = Audit::new("run", &books, Some(&catalog));
+        audit.stored(&Stored {
+            conversion_id: "c1".to_owned(),
+            click_id: Some("click".to_owned()),
+            txn_id: Some("run-0-0".to_owned()),
+            status: Some(status.to_owned()),
+            payout: Some("15.00".to_owned()),
+            revenue: Some("20.00".to_owned()),
+            currency: Some("USD".to_owned()),
+        });
+        let (verdict, earned) = audit.finish();
+        assert_eq!(verdict.first_mismatches, mismatches, "{answer:?} {status}");
+        assert_eq!(verdict.reversed, u64::from(status == "reversed"));
+        let payout = if postings == 1 { 15_000_000 } else { 0 };
+        assert_eq!((earned[&0].postings, earned[&0].payout), (postings, payout));
+    };
+    let other = |status| format!("run-0-0: stored as {status}, which is not what was answered");
+    check(None, "approved", 1, &[]);
+    check(None, "reversed", 1, &[&other("reversed")]);
+    check(Some(Outcome::Updated), "reversed", 2, &[]);
+    check(Some(Outcome::Updated), "approved", 2, &[&other("approved")]);
+    check(Some(Outcome::Unavailable), "approved", 1, &[]);
+    check(Some(Outcome::Unavailable), "reversed", 1, &[&other("reversed")]);
+    // The answer was lost.
+    check(Some(Outcome::Other), "approved", 1, &[]);
+    check(Some(Outcome::Other), "reversed", 2, &[]);
 }

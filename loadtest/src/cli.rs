@@ -133,6 +133,13 @@ pub struct RunArgs {
     /// Open loop: so many requests a second, latency from the intended send time.
     #[arg(long)]
     pub rate: Option<NonZeroU64>,
+    /// Postback and funnel: so many accepted sales a second are taken back, on a further
+    /// connection, as long as there are any, and their latency is told apart. 0: none.
+    #[arg(long, default_value_t = 0)]
+    pub changes_per_second: u64,
+    /// How old a sale is when it is taken back, seconds.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub changes_after: u64,
     /// Hold all answers against the stored conversions afterwards; funnel always does.
     #[arg(long)]
     pub check_books: bool,
@@ -185,6 +192,10 @@ pub struct TableArgs {
     /// Workers of both servers; 0: one per core.
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
+    /// Sales of an earlier round that are taken back a second in the open loop of postbacks. 0:
+    /// none.
+    #[arg(long, default_value_t = 10)]
+    pub changes_per_second: u64,
     /// Speak TLS to both servers, with a certificate made for it.
     #[arg(long)]
     pub tls: bool,

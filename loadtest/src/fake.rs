@@ -25,6 +25,8 @@ pub enum Fault {
     PaysMore,
     /// Every hundredth sale is not posted to the ledger.
     ForgetsPosting,
+    /// Changes are answered, but not kept.
+    ForgetsChanges,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +49,7 @@ struct Sale {
     click: String,
     txn: String,
     price: Price,
+    is_reversed: bool,
 }
 
 /// Starts a tracker of the catalog [`Catalog::of`] so many whose threads end with the test process; both listeners in one.
@@ -85,7 +88,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, catalog: &Catalog, fault: Fau
                 "/click" => state.click(&query),
                 "/postback" => state.postback(&query, catalog, fault)?,
                 "/api/v1/conversions" => state.page(&query),
-                "/api/v1/totals" => state.totals(),
+                "/api/v1/totals" => state.totals(&query),
                 "/api/v1/balances" => state.balances(&query),
                 _ => response("200 OK", "", "{}"),
             }
@@ -126,6 +129,12 @@ impl State {
         }
         let known = self.known.get(&txn).filter(|_| fault != Fault::CountsAgain || !odd).cloned();
         let (result, id) = match known {
+            Some(id) if query.contains_key("status") => {
+                if fault != Fault::ForgetsChanges {
+                    self.reverse(&id);
+                }
+                ("updated", id)
+            }
             Some(id) => ("duplicate", id),
             None => {
                 let id = format!("c{}", self.postbacks);
@@ -138,7 +147,8 @@ impl State {
                     self.ledger.entry(place.affiliate).or_default().add(price);
                 }
                 if fault != Fault::Forgets || !odd {
-                    self.stored.push(Sale { id: id.clone(), click, txn, price });
+                    let sale = Sale { id: id.clone(), click, txn, price, is_reversed: false };
+                    self.stored.push(sale);
                 }
                 ("accepted", id)
             }
@@ -147,12 +157,21 @@ impl State {
         (fault != Fault::HangsUp || !odd).then(|| response("200 OK", "", &body))
     }
 
-    fn totals(&self) -> String {
+    fn reverse(&mut self, id: &str) {
+        let Some(sale) = self.stored.iter_mut().find(|sale| sale.id == id) else { return };
+        sale.is_reversed = true;
+        let affiliate = self.places[&sale.click].affiliate;
+        self.ledger.entry(affiliate).or_default().take_back(sale.price);
+    }
+
+    /// All of them, or of reversed ones alone.
+    fn totals(&self, query: &HashMap<&str, &str>) -> String {
         let mut sums = Sums::default();
-        self.stored.iter().for_each(|sale| sums.add(sale.price));
+        let asked = |sale: &&Sale| sale.is_reversed || !query.contains_key("status");
+        self.stored.iter().filter(asked).for_each(|sale| sums.add(sale.price));
         let (payout, revenue) = (dollars(sums.payout), dollars(sums.revenue));
         let totals = json!({
-            "currency": "USD", "conversions": sums.sales, "payout": payout, "revenue": revenue,
+            "currency": "USD", "conversions": sums.postings, "payout": payout, "revenue": revenue,
             "next_cursor": null,
         });
         response("200 OK", "", &totals.to_string())
@@ -165,7 +184,7 @@ impl State {
             "affiliate_payable": dollars(-sums.payout),
             "network_margin": dollars(sums.payout - sums.revenue),
         });
-        let balance = json!({"currency": "USD", "postings": sums.sales, "accounts": accounts});
+        let balance = json!({"currency": "USD", "postings": sums.postings, "accounts": accounts});
         response("200 OK", "", &json!({"balances": [balance]}).to_string())
     }
 
@@ -173,10 +192,11 @@ impl State {
         let number =
             |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
         let (from, limit) = (number("cursor"), number("limit"));
-        let row = |Sale { id, click, txn, price }: &Sale| {
+        let row = |Sale { id, click, txn, price, is_reversed }: &Sale| {
             let [payout, revenue] = [price.payout, price.revenue].map(|it| dollars(it.into()));
+            let status = if *is_reversed { "reversed" } else { "approved" };
             json!({
-                "conversion_id": id, "click_id": click, "txn_id": txn,
+                "conversion_id": id, "click_id": click, "txn_id": txn, "status": status,
                 "payout": payout, "revenue": revenue, "currency": "USD",
             })
         };

@@ -4,8 +4,8 @@
 //! [`target`] with one [`server`]; [`scenario`] writes requests and judges answers; [`drive`] is the
 //! loop that moves them over [`connection`]s, at the [`pace`] asked for, reading with
 //! [`answer`], counting in [`tally`]; [`books`] compares what was answered with what [`admin`]
-//! finds stored, and [`money`] what sales should earn by the [`catalog`] with what they did; [`floor`] is the server that does
-//! nothing; [`tls`] is for both sides.
+//! finds stored, and [`money`] what sales should earn by the [`catalog`], unless they were taken
+//! back, with what they did; [`floor`] is the server that does nothing; [`tls`] is for both sides.
 
 mod admin;
 mod answer;

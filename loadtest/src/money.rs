@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::catalog::Price;
 
-/// Sums of many sales, in millionths.
+/// Sums of many sales, in millionths. What is taken back is a posting, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
-    pub sales: u64,
+    pub postings: u64,
     pub payout: i128,
     pub revenue: i128,
 }
@@ -21,7 +21,7 @@ pub type Earned = BTreeMap<u32, Sums>;
 /// How the comparison of money came out.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct MoneyVerdict {
-    /// Sums over all sales of the run by the generator's own model.
+    /// Sums over all sales of the run that were not taken back, by the generator's own model.
     pub payout: String,
     pub revenue: String,
     /// Affiliates whose balances were held against the model.
@@ -31,14 +31,21 @@ pub struct MoneyVerdict {
 impl Sums {
     /// Adds one sale.
     pub fn add(&mut self, price: Price) {
-        self.sales += 1;
+        self.postings += 1;
         self.payout += i128::from(price.payout);
         self.revenue += i128::from(price.revenue);
     }
 
+    /// Takes one back.
+    pub fn take_back(&mut self, price: Price) {
+        self.postings += 1;
+        self.payout -= i128::from(price.payout);
+        self.revenue -= i128::from(price.revenue);
+    }
+
     /// Adds other sums.
     pub fn add_all(&mut self, other: &Self) {
-        self.sales += other.sales;
+        self.postings += other.postings;
         self.payout += other.payout;
         self.revenue += other.revenue;
     }
@@ -47,7 +54,7 @@ impl Sums {
     #[must_use]
     pub const fn since(&self, before: &Self) -> Self {
         Self {
-            sales: self.sales.wrapping_sub(before.sales),
+            postings: self.postings.wrapping_sub(before.postings),
             payout: self.payout - before.payout,
             revenue: self.revenue - before.revenue,
         }
@@ -56,8 +63,8 @@ impl Sums {
 
 impl fmt::Display for Sums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sales, payout, revenue } = self;
-        write!(f, "{sales} sales, payout {}, revenue {}", dollars(*payout), dollars(*revenue))
+        let Self { postings, payout, revenue } = self;
+        write!(f, "{postings} postings, payout {}, revenue {}", dollars(*payout), dollars(*revenue))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The `run` subcommand: one scenario against a running server.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +13,7 @@ use crate::catalog::Catalog;
 use crate::cli::{RunArgs, ScenarioName};
 use crate::money::MoneyVerdict;
 use crate::pace::Pace;
-use crate::scenario::{FunnelShares, Judge, Requests};
+use crate::scenario::{ChangeOptions, FunnelShares, Judge, Requests};
 use crate::tally::{Percentiles, Tally};
 use crate::target::{Effort, Target, TargetOptions, parse_url};
 use crate::tls::TlsClient;
@@ -33,7 +34,19 @@ struct Outcome {
     reconnects: u64,
     statuses: std::collections::BTreeMap<usize, u64>,
     latency: Percentiles,
+    changes: Option<Changes>,
     books: Option<Verdict>,
+}
+
+/// What came of the sales that were taken back.
+#[derive(Debug, Serialize)]
+struct Changes {
+    expected: u64,
+    unexpected: u64,
+    lost: u64,
+    dropped: u64,
+    statuses: std::collections::BTreeMap<usize, u64>,
+    latency: Percentiles,
 }
 
 /// Runs the scenario and prints what it found; false if the books do not match.
@@ -42,6 +55,7 @@ pub fn run(args: &RunArgs) -> io::Result<bool> {
     if run_id.is_empty() || !run_id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err(invalid("--run-id takes letters and digits only"));
     }
+    let changes = changes(args)?;
     let with_books = args.check_books || args.check_money || args.scenario == ScenarioName::Funnel;
     let admin = if with_books { Some(admin(args)?) } else { None };
     let catalog = Arc::new(Catalog::new(&args.catalog));
@@ -49,7 +63,7 @@ pub fn run(args: &RunArgs) -> io::Result<bool> {
         Some(admin) if args.check_money => Some(admin.money(&catalog)?),
         _ => None,
     };
-    let mut target = target(args, catalog, with_books)?;
+    let mut target = target(args, catalog, with_books, changes)?;
     let effort = Effort {
         pace: args.rate.map_or(Pace::Closed, |rate| Pace::Open { rate }),
         warmup: Duration::from_secs(args.load.warmup),
@@ -76,7 +90,28 @@ fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
-fn target(args: &RunArgs, catalog: Arc<Catalog>, keep_books: bool) -> io::Result<Target> {
+/// What changes are asked for; an error if there can be none.
+fn changes(args: &RunArgs) -> io::Result<Option<ChangeOptions>> {
+    let after = Duration::from_secs(args.changes_after);
+    let changes =
+        NonZeroU64::new(args.changes_per_second).map(|rate| ChangeOptions { rate, after });
+    if changes.is_some() {
+        if !matches!(args.scenario, ScenarioName::Postback | ScenarioName::Funnel) {
+            return Err(invalid("--changes-per-second is for postback and funnel"));
+        }
+        if args.changes_after >= args.load.warmup + args.load.seconds {
+            return Err(invalid("the run is over before a sale is as old as --changes-after"));
+        }
+    }
+    Ok(changes)
+}
+
+fn target(
+    args: &RunArgs,
+    catalog: Arc<Catalog>,
+    keep_books: bool,
+    changes: Option<ChangeOptions>,
+) -> io::Result<Target> {
     let (is_tls, host, address) = parse_url(&args.url)?;
     let tls = match (&args.ca, is_tls) {
         (Some(authorities), true) => Some(TlsClient::new(authorities, &host)?),
@@ -99,6 +134,7 @@ fn target(args: &RunArgs, catalog: Arc<Catalog>, keep_books: bool) -> io::Result
             doubled: args.doubled,
         },
         seed: args.seed,
+        changes,
     }))
 }
 
@@ -134,7 +170,21 @@ fn outcome(run_id: String, tally: &Tally, books: Option<Verdict>) -> Outcome {
         reconnects: tally.reconnects,
         statuses: tally.statuses(),
         latency: Percentiles::of(&tally.latency),
+        changes: tally.changes.as_deref().map(Changes::of),
         books,
+    }
+}
+
+impl Changes {
+    fn of(tally: &Tally) -> Self {
+        Self {
+            expected: tally.expected,
+            unexpected: tally.unexpected,
+            lost: tally.lost,
+            dropped: tally.dropped,
+            statuses: tally.statuses(),
+            latency: Percentiles::of(&tally.latency),
+        }
     }
 }
 
@@ -150,13 +200,30 @@ fn print(outcome: &Outcome) {
     println!(
         "latency: p50 {p50_us:.0} µs, p99 {p99_us:.0} µs, p99.9 {p999_us:.0} µs, max {max_us:.0} µs"
     );
+    if let Some(Changes { expected, unexpected, lost, dropped, statuses, latency }) =
+        &outcome.changes
+    {
+        let Percentiles { p50_us, p99_us, max_us, .. } = latency;
+        println!(
+            "changes: {expected} as wanted, {unexpected} otherwise; {lost} lost, {dropped} dropped; statuses {statuses:?}; \
+             p50 {p50_us:.0} µs, p99 {p99_us:.0} µs, max {max_us:.0} µs"
+        );
+    }
     let Some(books) = &outcome.books else { return };
     let Verdict {
-        transactions, acknowledged, denied, unknown, repeats, stored, mismatches, ..
+        transactions,
+        acknowledged,
+        denied,
+        unknown,
+        repeats,
+        stored,
+        reversed,
+        mismatches,
+        ..
     } = books;
     println!(
         "books: {transactions} transactions ({acknowledged} acknowledged, {denied} denied, {unknown} unknown), \
-         {repeats} answered as duplicate, {stored} stored, {mismatches} mismatches"
+         {repeats} answered as duplicate, {stored} stored ({reversed} of them reversed), {mismatches} mismatches"
     );
     if let Some(MoneyVerdict { payout, revenue, affiliates }) = &books.money {
         println!(

@@ -68,12 +68,11 @@ pub fn run(args: &SoakArgs) -> io::Result<bool> {
     let memory = Memory::of(&resident);
     print(&tally, &verdict, &memory, is_sound);
     println!("written: {}", samples_path.display());
-    let failures = tally.unexpected + tally.lost + tally.dropped;
     let fits = memory.most_mib <= f64::from(args.resident_mib_max);
     if !fits {
         println!("memory: more than the {} MiB that are allowed", args.resident_mib_max);
     }
-    Ok(failures == 0 && verdict.mismatches == 0 && is_sound && fits)
+    Ok(tally.failures() == 0 && verdict.mismatches == 0 && is_sound && fits)
 }
 
 fn target(args: &SoakArgs, server: &Child, catalog: &Arc<Catalog>) -> Target {
@@ -90,6 +89,7 @@ fn target(args: &SoakArgs, server: &Child, catalog: &Arc<Catalog>) -> Target {
         keep_books: true,
         shares: SHARES,
         seed: args.seed,
+        changes: None,
     })
 }
 

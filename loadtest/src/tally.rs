@@ -28,6 +28,8 @@ pub struct Tally {
     pub reconnects: u64,
     statuses: Vec<u64>,
     pub latency: Histogram<u64>,
+    /// Sales taken back meanwhile, which are counted apart.
+    pub changes: Option<Box<Tally>>,
 }
 
 impl Tally {
@@ -42,6 +44,7 @@ impl Tally {
             reconnects: 0,
             statuses: vec![0; STATUS_MAX],
             latency: latency_histogram(),
+            changes: None,
         }
     }
 
@@ -65,6 +68,12 @@ impl Tally {
             *own += add;
         }
         self.latency.add(&other.latency).expect("all latency histograms have the same range");
+    }
+
+    /// Requests that came to anything but a wanted answer.
+    pub fn failures(&self) -> u64 {
+        let changes = self.changes.as_ref().map_or(0, |changes| changes.failures());
+        self.unexpected + self.lost + self.dropped + changes
     }
 
     /// Wanted answers a second.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use crate::books::{Book, Click};
@@ -10,7 +11,8 @@ use crate::cli::ScenarioName;
 use crate::drive::{Plan, drive};
 use crate::pace::Pace;
 use crate::scenario::{
-    ClickPool, Clicks, Forged, Funnel, FunnelShares, Judge, PostbackOptions, Postbacks, Requests,
+    ChangeOptions, Changes, ClickPool, Clicks, Forged, Funnel, FunnelShares, Judge, Line,
+    PostbackOptions, Postbacks, Requests, Workload,
 };
 use crate::tally::Tally;
 use crate::tls::TlsClient;
@@ -32,6 +34,8 @@ pub struct TargetOptions {
     pub keep_books: bool,
     pub shares: FunnelShares,
     pub seed: u64,
+    /// Sales taken back beside postbacks and funnels.
+    pub changes: Option<ChangeOptions>,
 }
 
 /// A server and the clicks made on it.
@@ -39,6 +43,8 @@ pub struct TargetOptions {
 pub struct Target {
     options: TargetOptions,
     pool: Option<Arc<[Click]>>,
+    /// Sales to be taken back, of this run or earlier ones.
+    line: Option<Arc<Line>>,
 }
 
 /// How long and how fast one run is.
@@ -51,8 +57,9 @@ pub struct Effort {
 
 impl Target {
     /// A target that has asked nothing yet.
-    pub const fn new(options: TargetOptions) -> Self {
-        Self { options, pool: None }
+    pub fn new(options: TargetOptions) -> Self {
+        let line = options.changes.map(|changes| Arc::new(Line::new(changes)));
+        Self { options, pool: None, line }
     }
 
     /// Prepares and runs one scenario; the books are empty unless they are kept.
@@ -73,19 +80,23 @@ impl Target {
             }
             ScenarioName::Funnel => {
                 let TargetOptions { shares, seed, .. } = self.options;
-                let funnel = |shard| Funnel::new(requests.clone(), run_id, shard, shares, seed);
-                let mut work: Vec<_> = shards.map(funnel).collect();
-                let tally = drive(&plan, &mut work)?;
-                Ok((tally, work.into_iter().map(|work| work.book).collect()))
+                let line = &self.line;
+                let funnel = |shard| {
+                    Funnel::new(requests.clone(), run_id, shard, shares, seed, line.clone())
+                };
+                self.drive_with_changes(&plan, shards.map(funnel).collect(), |work| work.book)
             }
             ScenarioName::Forged => {
                 let mut work = self.each_shard(run_id, Forged::new)?;
                 Ok((drive(&plan, &mut work)?, Vec::new()))
             }
             ScenarioName::Postback => {
-                let mut work = self.each_shard(run_id, Postbacks::distinct)?;
-                let tally = drive(&plan, &mut work)?;
-                Ok((tally, work.into_iter().map(|work| work.book).collect()))
+                let line = self.line.clone();
+                let distinct = |options| {
+                    Postbacks::distinct(PostbackOptions { line: line.clone(), ..options })
+                };
+                let work = self.each_shard(run_id, distinct)?;
+                self.drive_with_changes(&plan, work, |work| work.book)
             }
             ScenarioName::Duplicate => {
                 let count = (self.options.originals / self.options.threads as u64).max(1);
@@ -98,6 +109,45 @@ impl Target {
                 Ok((tally, work.into_iter().map(|work| work.book).collect()))
             }
         }
+    }
+
+    /// Runs the workloads, and takes sales back beside them if that is asked for.
+    fn drive_with_changes<W: Workload + Send>(
+        &self,
+        plan: &Plan,
+        mut work: Vec<W>,
+        book: impl Fn(W) -> Book,
+    ) -> io::Result<(Tally, Vec<Book>)> {
+        let Some(line) = &self.line else {
+            let tally = drive(plan, &mut work)?;
+            return Ok((tally, work.into_iter().map(book).collect()));
+        };
+        let TargetOptions { requests, judge, .. } = &self.options;
+        let mut changes = [Changes::new(requests.clone(), *judge, Arc::clone(line))];
+        let delay = line.delay().min(plan.warmup + plan.measured);
+        let changes_plan = Plan {
+            connections: 1,
+            pace: Pace::Open { rate: line.rate() },
+            warmup: plan.warmup.saturating_sub(delay),
+            measured: plan.measured.saturating_sub(delay.saturating_sub(plan.warmup)),
+            ..plan.clone()
+        };
+        let (tally, changed) = thread::scope(|scope| {
+            let changing = scope.spawn(|| {
+                thread::sleep(delay);
+                drive(&changes_plan, &mut changes)
+            });
+            let tally = drive(plan, &mut work);
+            (tally, changing.join().expect("the thread of changes panicked"))
+        });
+        let mut tally = tally?;
+        tally.changes = Some(Box::new(changed?));
+        let mut books: Vec<_> = work.into_iter().map(book).collect();
+        for (sale, outcome) in &changes[0].sent {
+            let own = books.iter_mut().find(|book| book.prefix() == sale.prefix);
+            own.into_iter().for_each(|book| book.note_reversal(sale.transaction, *outcome));
+        }
+        Ok((tally, books))
     }
 
     fn plan(&self, effort: Effort) -> Plan {
@@ -128,6 +178,7 @@ impl Target {
             run_id: run_id.to_owned(),
             shard,
             keep_books: self.options.keep_books,
+            line: None,
         };
         Ok((0..self.options.threads).map(|shard| make(options(shard))).collect())
     }

@@ -27,6 +27,10 @@ fn load(fault: Fault, scenario: ScenarioName, pace: Pace) -> (Tally, Verdict) {
         keep_books: true,
         shares: FunnelShares { converts: 50, retried: 30, doubled: 20 },
         seed: 1,
+        changes: Some(ChangeOptions {
+            rate: NonZeroU64::new(200).expect("a rate"),
+            after: Duration::from_millis(100),
+        }),
     });
     let effort = Effort { pace, warmup: Duration::ZERO, measured: Duration::from_millis(300) };
     let (tally, books) = target.run(scenario, effort, RUN).expect("a run");
@@ -41,6 +45,10 @@ fn check(scenario: ScenarioName, pace: Pace) {
     assert_eq!((tally.unexpected, tally.lost), (0, 0), "{scenario:?}: {:?}", tally.statuses());
     assert_eq!(verdict.mismatches, 0, "{scenario:?}: {verdict:?}");
     assert_eq!(verdict.stored, verdict.acknowledged);
+    let changes = tally.changes.map_or(0, |changes| changes.expected);
+    assert_eq!(verdict.reversed, changes, "{scenario:?}");
+    let has_changes = matches!(scenario, ScenarioName::Postback | ScenarioName::Funnel);
+    assert_eq!(changes > 0, has_changes, "{scenario:?}");
 }
 
 #[test]
@@ -86,6 +94,14 @@ fn a_sale_that_was_not_posted_is_found_out() {
 }
 
 #[test]
+fn a_change_that_was_forgotten_is_found_out() {
+    let (tally, verdict) = load(Fault::ForgetsChanges, ScenarioName::Postback, Pace::Closed);
+    let changes = tally.changes.expect("there were some").expected;
+    assert!(changes > 0 && verdict.mismatches > changes, "{verdict:?}");
+    assert!(verdict.first_mismatches[0].contains("stored as approved"), "{verdict:?}");
+}
+
+#[test]
 fn connections_that_die_leave_the_books_right() {
     let (tally, verdict) = load(Fault::HangsUp, ScenarioName::Funnel, Pace::Closed);
     assert!(tally.lost > 0 && tally.reconnects >= tally.lost, "{tally:?}");
@@ -128,6 +144,7 @@ fn tls_carries_what_clear_text_does() {
         keep_books: false,
         shares: FunnelShares { converts: 0, retried: 0, doubled: 0 },
         seed: 1,
+        changes: None,
     });
     let measured = Duration::from_millis(300);
     let effort = Effort { pace: Pace::Closed, warmup: Duration::ZERO, measured };

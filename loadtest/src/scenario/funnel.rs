@@ -2,8 +2,9 @@
 //! everything out of order, as networks see it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::{Outcome, Requests, Tag, Workload, click_id_of, conversion_id_of};
+use super::{Line, Outcome, Requests, Sale, Tag, Workload, click_id_of, conversion_id_of};
 use crate::answer::Answer;
 use crate::books::{Book, Click};
 use crate::text::{Random, ShortText};
@@ -38,6 +39,8 @@ pub struct Funnel {
     shares: FunnelShares,
     random: Random,
     pub book: Book,
+    /// Where accepted sales wait to be taken back.
+    line: Option<Arc<Line>>,
     clicks_sent: u64,
     waiting: Vec<Waiting>,
     /// Second copies of postbacks that left just now.
@@ -52,12 +55,14 @@ impl Funnel {
         shard: usize,
         shares: FunnelShares,
         seed: u64,
+        line: Option<Arc<Line>>,
     ) -> Self {
         Self {
             requests,
             shares,
             random: Random::new(seed.wrapping_add(shard as u64)),
             book: Book::new(run_id, shard, Vec::new()),
+            line,
             clicks_sent: (shard as u64) << 32,
             waiting: Vec::new(),
             doubles: VecDeque::new(),
@@ -120,6 +125,12 @@ impl Workload for Funnel {
         let transaction = (tag & !POSTBACK) as u32;
         let outcome = Outcome::of(answer);
         self.book.note(transaction, outcome, conversion_id_of(answer));
+        if let (Some(line), Outcome::Accepted) = (&self.line, outcome) {
+            line.offer(|| {
+                let click = self.book.click(transaction).id;
+                Sale { click, prefix: self.book.prefix().to_owned(), transaction }
+            });
+        }
         // A sender repeats what it was told to repeat, and sometimes what it was not.
         if outcome == Outcome::Unavailable || self.random.percent(self.shares.retried) {
             self.waiting.push(Waiting::Again { transaction });

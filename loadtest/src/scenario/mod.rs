@@ -1,6 +1,7 @@
 // Hot path: requests are written into the connection's buffer, answers are borrowed.
 //! What is asked of the server, and what its answers should be.
 
+mod change;
 mod click;
 mod funnel;
 mod postback;
@@ -12,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
+pub use change::{ChangeOptions, Changes, Line, Sale};
 pub use click::{ClickPool, Clicks};
 pub use funnel::{Funnel, FunnelShares};
 pub use postback::{Forged, PostbackOptions, Postbacks};
@@ -129,12 +131,30 @@ impl Requests {
     /// A sale of `click` under the transaction `prefix` + `number`; the same number always
     /// makes the same bytes.
     fn sale(&self, out: &mut Vec<u8>, click: &ShortText, prefix: &str, number: u64) {
+        self.postback(out, click, prefix, number, b"");
+    }
+
+    /// The same sale, taken back.
+    fn reversal(&self, out: &mut Vec<u8>, click: &ShortText, prefix: &str, number: u64) {
+        self.postback(out, click, prefix, number, b"&status=reversed");
+    }
+
+    fn postback(
+        &self,
+        out: &mut Vec<u8>,
+        click: &ShortText,
+        prefix: &str,
+        number: u64,
+        status: &[u8],
+    ) {
         if let Some(signing) = &self.signing {
-            return self.signed_sale(signing, out, click, prefix, number);
+            return self.signed_postback(signing, out, click, prefix, number, status);
         }
         out.extend_from_slice(b"GET /postback?click_id=");
         out.extend_from_slice(click.as_bytes());
-        out.extend_from_slice(b"&event=sale&txn_id=");
+        out.extend_from_slice(b"&event=sale");
+        out.extend_from_slice(status);
+        out.extend_from_slice(b"&txn_id=");
         out.extend_from_slice(prefix.as_bytes());
         push_number(out, number);
         out.extend_from_slice(b"&amount=");
@@ -149,13 +169,14 @@ impl Requests {
 
     /// The same, signed: its parameters stand in the order in which they are signed, and hold
     /// nothing that would have to be encoded.
-    fn signed_sale(
+    fn signed_postback(
         &self,
         signing: &Signing,
         out: &mut Vec<u8>,
         click: &ShortText,
         prefix: &str,
         number: u64,
+        status: &[u8],
     ) {
         out.extend_from_slice(b"GET /postback/acme?");
         let begin = out.len();
@@ -163,7 +184,9 @@ impl Requests {
         push_number(out, sale_dollars(number));
         out.extend_from_slice(b".50&click_id=");
         out.extend_from_slice(click.as_bytes());
-        out.extend_from_slice(b"&currency=USD&event=sale&ts=");
+        out.extend_from_slice(b"&currency=USD&event=sale");
+        out.extend_from_slice(status);
+        out.extend_from_slice(b"&ts=");
         push_number(out, signing.ts);
         out.extend_from_slice(b"&txn_id=");
         out.extend_from_slice(prefix.as_bytes());
@@ -180,6 +203,7 @@ impl Requests {
 pub enum Outcome {
     Accepted,
     Duplicate,
+    Updated,
     Refused,
     Unavailable,
     /// None of the words this generator can cause.
@@ -191,6 +215,7 @@ impl Outcome {
         match answer.json_text(b"\"result\":\"") {
             Some(b"accepted") if answer.status == 200 => Self::Accepted,
             Some(b"duplicate") if answer.status == 200 => Self::Duplicate,
+            Some(b"updated") if answer.status == 200 => Self::Updated,
             Some(b"refused") if answer.status / 100 == 4 => Self::Refused,
             Some(b"unavailable") if matches!(answer.status, 429 | 503) => Self::Unavailable,
             _ => Self::Other,
@@ -259,6 +284,11 @@ mod tests {
             b"GET /postback?click_id=abc&event=sale&txn_id=r-0-17&amount=27.50&currency=USD HTTP/1.1\r\nHost: h\r\n"
         ));
         assert!(a.ends_with(b"\r\n\r\n"));
+        let mut taken_back = Vec::new();
+        requests.reversal(&mut taken_back, &click, "r-0-", 17);
+        assert!(taken_back.starts_with(
+            b"GET /postback?click_id=abc&event=sale&status=reversed&txn_id=r-0-17&amount=27.50&currency=USD HTTP/1.1\r\nHost: h\r\n"
+        ));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Judge, Outcome, Requests, Tag, Workload, conversion_id_of, is_success};
+use super::{Judge, Line, Outcome, Requests, Sale, Tag, Workload, conversion_id_of, is_success};
 use crate::answer::Answer;
 use crate::books::{Book, Click};
 
@@ -18,6 +18,8 @@ pub struct PostbackOptions {
     pub shard: usize,
     /// Whether every answer is kept for the book check.
     pub keep_books: bool,
+    /// Where accepted ones wait to be taken back.
+    pub line: Option<Arc<Line>>,
 }
 
 /// Sales with distinct transaction IDs, and after a limit only repeats of them.
@@ -50,6 +52,10 @@ impl Postbacks {
         Self { sent_max: u64::MAX, ..self }
     }
 
+    fn click_of(&self, number: u64) -> usize {
+        (number as usize).wrapping_mul(self.options.shard + 1) % self.options.pool.len()
+    }
+
     fn wanted(&self, tag: Tag) -> Outcome {
         if tag < self.distinct_max { Outcome::Accepted } else { Outcome::Duplicate }
     }
@@ -63,8 +69,7 @@ impl Workload for Postbacks {
         let tag = self.sent;
         self.sent += 1;
         let number = tag % self.distinct_max;
-        let click =
-            (number as usize).wrapping_mul(self.options.shard + 1) % self.options.pool.len();
+        let click = self.click_of(number);
         if self.options.keep_books && tag < self.distinct_max {
             self.book.open(click as u32);
         }
@@ -77,6 +82,13 @@ impl Workload for Postbacks {
         let outcome = Outcome::of(answer);
         if self.options.keep_books {
             self.book.note((tag % self.distinct_max) as u32, outcome, conversion_id_of(answer));
+        }
+        if let (Some(line), Outcome::Accepted) = (&self.options.line, outcome) {
+            line.offer(|| {
+                let click = self.options.pool[self.click_of(tag)].id;
+                let prefix = self.book.prefix().to_owned();
+                Sale { click, prefix, transaction: tag as u32 }
+            });
         }
         match self.options.judge {
             Judge::Strict => outcome == self.wanted(tag),

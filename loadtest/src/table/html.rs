@@ -100,7 +100,7 @@ fn write_open_loop(out: &mut String, open: &OpenLoop) -> Result {
         Curve { name: "disk sync", class: "disk", points: &open.disk.curve },
     ]))?;
     out.write_str("<div class=\"scroll\"><table><tr><th>µs</th><th>p50</th><th>p99</th><th>p99.9</th><th>max</th></tr>")?;
-    for (who, p) in [("server", &open.server), ("floor", &open.floor), ("disk sync", &open.disk)] {
+    for (who, p) in open.latencies() {
         let [p50, p99, p999, max] = [p.p50_us, p.p99_us, p.p999_us, p.max_us];
         write!(
             out,

@@ -22,7 +22,7 @@ use crate::floor::worker_count;
 use crate::machine::{Machine, sync_latency};
 use crate::pace::Pace;
 use crate::run::fresh_run_id;
-use crate::scenario::{FunnelShares, Judge, Requests};
+use crate::scenario::{ChangeOptions, FunnelShares, Judge, Requests};
 use crate::server::{self, Child, floor, tracker};
 use crate::tally::Tally;
 use crate::target::{Effort, Target, TargetOptions};
@@ -34,6 +34,8 @@ use report::{Books, Report, Rounds, Settings};
 const SETTLE: Duration = Duration::from_millis(500);
 /// Syncs before each round of the open loop: its p99 is that of the slowest five.
 const SYNCS: usize = 500;
+/// How old sales are when they are taken back, at least: old enough to have their index rows filed.
+const CHANGES_AFTER: Duration = Duration::from_secs(6);
 /// Sizes of the closing funnel, which is about the books, not about speed.
 const FUNNEL_SECONDS: u64 = 5;
 const POSTBACK_SECONDS: u64 = 2;
@@ -82,6 +84,7 @@ fn settings(args: &TableArgs) -> Settings {
         originals: args.originals,
         offers: args.catalog.offers,
         affiliates: args.catalog.affiliates,
+        changes_per_second: args.changes_per_second,
     }
 }
 
@@ -122,6 +125,16 @@ fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Opti
     }
     let rate = NonZeroU64::new(rounds.server_median() as u64 / 2).unwrap_or(NonZeroU64::MIN);
     let effort = self::effort(args, Pace::Open { rate });
+    let changes = NonZeroU64::new(args.changes_per_second)
+        .filter(|_| scenario == ScenarioName::Postback)
+        .map(|rate| ChangeOptions { rate, after: CHANGES_AFTER });
+    if changes.is_some() {
+        // A round may be shorter than sales have to wait: those of one are taken back in the next,
+        // those of an unmeasured one in the first.
+        on_tracker = Target::new(TargetOptions { changes, ..target(&tracker, Judge::Strict) });
+        let effort = Effort { warmup: Duration::ZERO, measured: CHANGES_AFTER, ..effort };
+        on_tracker.run(scenario, effort, &format!("{run_id}before"))?;
+    }
     let mut open = OpenRounds::new(name(scenario), rate);
     for round in 0..args.rounds {
         let run_id = format!("{run_id}open{round}");
@@ -192,6 +205,7 @@ fn options(
         keep_books,
         shares: SHARES,
         seed: 1,
+        changes: None,
     }
 }
 

@@ -24,6 +24,8 @@ pub struct OpenLoop {
     pub disk: Percentiles,
     /// The p99 of these, round by round.
     pub disk_p99_us: Vec<f64>,
+    /// Sales of an earlier round that were taken back meanwhile, on a connection of their own.
+    pub changes: Option<Percentiles>,
     pub failures: u64,
     /// The server's p99 of a request, round by round: as it measured it, else as the client did.
     pub p99_us: Vec<f64>,
@@ -32,6 +34,12 @@ pub struct OpenLoop {
 }
 
 impl OpenLoop {
+    /// All that was measured from outside, by name.
+    pub fn latencies(&self) -> impl Iterator<Item = (&'static str, &Percentiles)> {
+        let always = [("server", &self.server), ("floor", &self.floor), ("disk sync", &self.disk)];
+        always.into_iter().chain(self.changes.as_ref().map(|changes| ("changes", changes)))
+    }
+
     /// p99 of each round ÷ the disk's own, of which the median counts: that of all rounds together
     /// is that of the slowest one, and would make all of them look better.
     pub fn tail(&self) -> Spread {
@@ -48,6 +56,7 @@ pub struct OpenRounds {
     floor: Histogram<u64>,
     disk: Histogram<u64>,
     disk_p99_us: Vec<f64>,
+    changes: Histogram<u64>,
     failures: u64,
     p99_us: Vec<f64>,
     /// By metric: p50 and p99, round by round.
@@ -64,6 +73,7 @@ impl OpenRounds {
             floor: latency_histogram(),
             disk: latency_histogram(),
             disk_p99_us: Vec::new(),
+            changes: latency_histogram(),
             failures: 0,
             p99_us: Vec::new(),
             server_side: BTreeMap::new(),
@@ -78,15 +88,17 @@ impl OpenRounds {
         server: &Tally,
         server_side: Vec<ServerLatency>,
     ) {
-        for (all, round) in [
+        let all = [
             (&mut self.disk, disk),
             (&mut self.floor, &floor.latency),
             (&mut self.server, &server.latency),
-        ] {
+        ];
+        let changes = server.changes.as_ref().map(|tally| (&mut self.changes, &tally.latency));
+        for (all, round) in all.into_iter().chain(changes) {
             all.add(round).expect("all latency histograms have the same range");
         }
         self.disk_p99_us.push(Percentiles::of(disk).p99_us);
-        self.failures += server.unexpected + server.lost + server.dropped;
+        self.failures += server.failures();
         let own = format!("postbackd_{}_seconds", self.name);
         let own = server_side.iter().find(|latency| latency.metric == own);
         let seen_by_client = || Percentiles::of(&server.latency).p99_us;
@@ -112,6 +124,7 @@ impl OpenRounds {
             floor: Percentiles::of(&self.floor),
             disk: Percentiles::of(&self.disk),
             disk_p99_us: self.disk_p99_us,
+            changes: (!self.changes.is_empty()).then(|| Percentiles::of(&self.changes)),
             failures: self.failures,
             p99_us: self.p99_us,
             server_side: self.server_side.into_iter().map(medians).collect(),
@@ -153,6 +166,19 @@ mod tests {
         assert!(nearly(median, 2.0) && nearly(min, 1.5) && nearly(max, 100.0), "{:?}", open.tail());
         assert_eq!((open.server.count, open.disk.count), (3, 6));
         assert!(nearly(open.server_side[0].p99_us, 400.0));
+    }
+
+    #[test]
+    fn changes_are_told_apart_and_their_failures_count() {
+        let mut rounds = OpenRounds::new("postback", NonZeroU64::MIN);
+        let mut changes = tally(9_000);
+        changes.answered(409, false, 9_000_000);
+        let mut server = tally(500);
+        server.changes = Some(Box::new(changes));
+        rounds.add(&micros(&[100]), &tally(10), &server, Vec::new());
+        let open = rounds.conclude();
+        assert_eq!((open.server.count, open.failures), (1, 1));
+        assert_eq!(open.changes.expect("there were some").count, 2);
     }
 
     #[test]

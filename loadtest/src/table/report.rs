@@ -30,6 +30,8 @@ pub struct Settings {
     pub originals: u64,
     pub offers: u32,
     pub affiliates: u32,
+    /// Sales taken back in the open loop of postbacks.
+    pub changes_per_second: u64,
 }
 
 /// The rounds of one scenario, floor and server in turns.
@@ -241,9 +243,7 @@ impl Report {
         }
         for open in &self.open_loops {
             writeln!(out, "\n{} at {}/s, µs (failures {})", open.name, open.rate, open.failures)?;
-            for (who, p) in
-                [("server", &open.server), ("floor", &open.floor), ("disk sync", &open.disk)]
-            {
+            for (who, p) in open.latencies() {
                 let Percentiles { p50_us, p99_us, p999_us, max_us, .. } = p;
                 writeln!(
                     out,
@@ -283,7 +283,7 @@ impl Report {
                 s.server, s.generator_build, s.generator_threads
             ),
             format!(
-                "{} connections{}, {} workers, {} rounds of {} s after {} s warm-up, {} clicks in the pool, {} originals, {} offers, {} affiliates, auth {}",
+                "{} connections{}, {} workers, {} rounds of {} s after {} s warm-up, {} clicks in the pool, {} originals, {} offers, {} affiliates, auth {}, {} changes a second",
                 s.connections,
                 if s.tls { " with TLS" } else { "" },
                 s.workers,
@@ -294,7 +294,8 @@ impl Report {
                 s.originals,
                 s.offers,
                 s.affiliates,
-                s.auth
+                s.auth,
+                s.changes_per_second
             ),
         ]
     }
