@@ -16,7 +16,7 @@ use postbackd::model::country::Country;
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 
-const CLICK: &[u8] = b"offer=spring&aff=pub-7&sub1=summer-sale&sub2=banner_3&sub3=42";
+const CLICK: &str = "offer=spring&aff=pub-7&sub1=summer-sale&sub2=banner_3&sub3=42";
 const POLICY: HeaderValue = HeaderValue::from_static("no-referrer");
 
 fn main() {

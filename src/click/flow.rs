@@ -32,7 +32,7 @@ pub struct ClickRequest<'a> {
     /// The short link's code, if the path has one.
     pub code: Option<&'a str>,
     /// The query string.
-    pub query: &'a [u8],
+    pub query: &'a str,
     /// The visitor's address.
     pub ip: IpAddr,
     /// `User-Agent`.
@@ -259,7 +259,7 @@ impl MacroValues for Values<'_> {
 impl Clicks {
     /// Whether a click that is not taken is a program's, which reads JSON.
     #[must_use]
-    pub fn is_asked_for_json(query: &[u8]) -> bool {
+    pub fn is_asked_for_json(query: &str) -> bool {
         ClickParams::read(query).as_json
     }
 

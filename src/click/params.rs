@@ -41,9 +41,9 @@ const AMP: &str = "amp;";
 impl<'a> ClickParams<'a> {
     /// Reads a query string.
     #[must_use]
-    pub fn read(query: &'a [u8]) -> Self {
+    pub fn read(query: &'a str) -> Self {
         let mut params = Self::default();
-        for (count, param) in Params::new(query).enumerate() {
+        for (count, param) in Params::of_text(query).enumerate() {
             if count == PARAMETERS_MAX {
                 params.too_many = true;
                 break;
@@ -60,8 +60,8 @@ impl<'a> ClickParams<'a> {
 
     /// Reads what [`AMP`] stands before, where nothing else has said it.
     #[cold]
-    fn read_copied(&mut self, query: &'a [u8]) {
-        let params = Params::new(query).take(PARAMETERS_MAX);
+    fn read_copied(&mut self, query: &'a str) {
+        let params = Params::of_text(query).take(PARAMETERS_MAX);
         for param in params.filter(|param| !param.value.is_empty()) {
             if let Some(name) = param.name.decode_lossy().strip_prefix(AMP) {
                 self.take(name, param);
@@ -136,8 +136,8 @@ fn first_option<'a>(place: &mut Option<Cow<'a, str>>, value: impl FnOnce() -> Co
 }
 
 /// The first non-empty value of a parameter that an offer passes on.
-pub(super) fn passed<'a>(query: &'a [u8], name: &str, is_copied: bool) -> Option<Cow<'a, str>> {
-    let mut params = Params::new(query).take(PARAMETERS_MAX).filter(|it| !it.value.is_empty());
+pub(super) fn passed<'a>(query: &'a str, name: &str, is_copied: bool) -> Option<Cow<'a, str>> {
+    let mut params = Params::of_text(query).take(PARAMETERS_MAX).filter(|it| !it.value.is_empty());
     let found = params.clone().find(|param| param.name.is(name)).or_else(|| {
         let is = |of: Param<'_>| of.name.decode_lossy().strip_prefix(AMP) == Some(name);
         params.find(|param| is_copied && is(*param))
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn every_alias_leads_to_its_meaning() {
         let check = |query: &'static str, get: fn(&ClickParams<'static>) -> Option<String>| {
-            assert_eq!(get(&ClickParams::read(query.as_bytes())).as_deref(), Some("v"), "{query}");
+            assert_eq!(get(&ClickParams::read(query)).as_deref(), Some("v"), "{query}");
         };
         for query in ["offer=v", "offer_id=v", "o=v"] {
             check(query, |p| p.offer.as_deref().map(str::to_owned));
@@ -187,22 +187,22 @@ mod tests {
 
     #[test]
     fn a_link_that_was_copied_out_of_a_page_says_the_same() {
-        let link = b"offer=x&amp;aff=y&amp;sub1=a&amp;gdpr=1&amp;redirect=false&amp%3Bsub2=b";
+        let link = "offer=x&amp;aff=y&amp;sub1=a&amp;gdpr=1&amp;redirect=false&amp%3Bsub2=b";
         let params = ClickParams::read(link);
         assert_eq!((params.offer.as_deref(), params.affiliate.as_deref()), (Some("x"), Some("y")));
         assert_eq!((&*params.subs[0], &*params.subs[1]), ("a", "b"));
         assert!(params.as_json && params.withhold_consent());
-        assert_eq!(passed(b"q=&amp;q=1&amp;q=2", "q", true).as_deref(), Some("1"));
+        assert_eq!(passed("q=&amp;q=1&amp;q=2", "q", true).as_deref(), Some("1"));
         // By its own name it is said better, wherever that stands.
-        let params = ClickParams::read(b"amp;aff=page&aff=own&amp;sub1=page&subid=own");
+        let params = ClickParams::read("amp;aff=page&aff=own&amp;sub1=page&subid=own");
         assert_eq!((params.affiliate.as_deref(), &*params.subs[0]), (Some("own"), "own"));
-        assert_eq!(passed(b"amp;q=page&q=own", "q", true).as_deref(), Some("own"));
-        assert!(!ClickParams::read(b"amp=1&offer=x").is_copied);
+        assert_eq!(passed("amp;q=page&q=own", "q", true).as_deref(), Some("own"));
+        assert!(!ClickParams::read("amp=1&offer=x").is_copied);
     }
 
     #[test]
     fn the_first_value_wins_and_an_empty_one_is_absent() {
-        let params = ClickParams::read(b"sub1=&sub1=a&subid=b&sub0=x&sub11=y");
+        let params = ClickParams::read("sub1=&sub1=a&subid=b&sub0=x&sub11=y");
         assert_eq!(params.subs[0], "a");
         assert!(params.subs[1..].iter().all(|sub| sub.is_empty()));
     }
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn of_consent_the_strictest_value_wins_in_whatever_order() {
         let check = |query: &str, expected: [&str; 3]| {
-            let params = ClickParams::read(query.as_bytes());
+            let params = ClickParams::read(query);
             let read = [&params.gdpr, &params.gdpr_consent, &params.us_privacy];
             assert_eq!(read.map(|value| &**value), expected, "{query}");
         };
@@ -236,16 +236,16 @@ mod tests {
     fn what_stands_behind_too_much_to_read_may_withhold_consent() {
         let withholds = |filler: usize| {
             let query = "x=1&".repeat(filler) + "ccpa_optout=1";
-            ClickParams::read(query.as_bytes()).withhold_consent()
+            ClickParams::read(&query).withhold_consent()
         };
         assert!(withholds(PARAMETERS_MAX - 1) && withholds(PARAMETERS_MAX));
         let all_read = "x=1&".repeat(PARAMETERS_MAX - 1) + "x=1";
-        assert!(!ClickParams::read(all_read.as_bytes()).withhold_consent());
+        assert!(!ClickParams::read(&all_read).withhold_consent());
     }
 
     #[test]
     fn broken_encoding_does_not_stop_a_visitor() {
-        let params = ClickParams::read(b"offer=spring&sub1=%FF%zz+x");
+        let params = ClickParams::read("offer=spring&sub1=%FF%zz+x");
         assert_eq!(params.offer.as_deref(), Some("spring"));
         assert_eq!(params.subs[0], "\u{FFFD}%zz x");
     }
@@ -253,13 +253,13 @@ mod tests {
     #[test]
     fn a_long_value_is_cut_between_characters() {
         let query = format!("sub1={}é", "x".repeat(VALUE_BYTES_MAX - 1));
-        assert_eq!(ClickParams::read(query.as_bytes()).subs[0].len(), VALUE_BYTES_MAX - 1);
+        assert_eq!(ClickParams::read(&query).subs[0].len(), VALUE_BYTES_MAX - 1);
     }
 
     #[test]
     fn only_redirect_false_asks_for_json() {
-        assert!(ClickParams::read(b"redirect=false").as_json);
-        assert!(ClickParams::read(b"redirect=False").as_json, "as programs write it");
-        assert!(!ClickParams::read(b"redirect=true&redirect=0").as_json);
+        assert!(ClickParams::read("redirect=false").as_json);
+        assert!(ClickParams::read("redirect=False").as_json, "as programs write it");
+        assert!(!ClickParams::read("redirect=true&redirect=0").as_json);
     }
 }

@@ -16,6 +16,11 @@ const VALUES: [u8; 256] = {
     values
 };
 
+/// As many digits as 64 bits hold of any value.
+const CHUNK_CHARS: usize = 10;
+/// All bits that the value of a digit may have.
+const DIGIT_BITS: u8 = 63;
+
 /// A short ASCII text on the stack.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Text<const N: usize>(pub(super) [u8; N]);
@@ -87,19 +92,22 @@ pub(super) fn decode<const L: usize>(text: &[u8], chars: usize) -> Option<[u64; 
         return None;
     }
     let mut limbs = [0u64; L];
-    let first = chars % 10;
+    let first = chars % CHUNK_CHARS;
     let (head, tail) = text.split_at(first);
-    for chunk in std::iter::once(head).chain(tail.chunks(10)) {
-        let (mut value, mut scale, mut highest) = (0u64, 1u64, 0);
+    for chunk in std::iter::once(head).chain(tail.chunks(CHUNK_CHARS)) {
+        let (mut value, mut all) = (0u64, 0);
         for &byte in chunk {
             let digit = VALUES[byte as usize];
-            highest = digit.max(highest);
+            all |= digit;
             value = value.wrapping_mul(62).wrapping_add(u64::from(digit));
-            scale *= 62;
         }
-        if highest == 255 {
+        if all > DIGIT_BITS {
             return None;
         }
+        let scale = match chunk.len() {
+            CHUNK_CHARS => const { 62u64.pow(CHUNK_CHARS as u32) },
+            fewer => 62u64.pow(fewer as u32),
+        };
         let mut carry = u128::from(value);
         for limb in limbs.iter_mut().rev() {
             let product = u128::from(*limb) * u128::from(scale) + carry;

@@ -47,7 +47,8 @@ pub(super) fn client_ip(
 ) -> (IpAddr, Option<Doubt>) {
     let mut client = peer.to_canonical();
     if !trusted.trusts(client) {
-        let names_one = headers.contains_key(X_FORWARDED_FOR);
+        // Requests have few headers: comparing names is quicker than hashing one.
+        let names_one = headers.keys().any(|name| *name == X_FORWARDED_FOR);
         return (client, names_one.then_some(Doubt::Untrusted));
     }
     let values = headers.get_all(X_FORWARDED_FOR);

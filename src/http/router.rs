@@ -84,17 +84,23 @@ pub fn respond(
     let is_last = may_be_framed_twice(&request);
     let begun = router.begin(peer, request, started);
     async move {
-        let told = match begun {
-            Begun::Replied(reply) => return closing(reply, is_last),
+        let mut reply = match begun {
+            Begun::Replied(reply) => reply,
             Begun::Click { reply, recording, fallback } => {
                 router.clicks.confirmed(&recording, started).await;
                 router.metrics.clicks.answered(fallback, started.elapsed());
-                return closing(reply, is_last);
+                reply
             }
-            Begun::Committing(committing) => router.postbacks.confirmed(committing).await,
-            Begun::Waiting(taken) => taken.await,
+            Begun::Committing(committing) => {
+                let told = router.postbacks.confirmed(committing).await;
+                router.replied(&told, head, started)
+            }
+            Begun::Waiting(taken) => router.replied(&taken.await, head, started),
         };
-        closing(router.replied(&told, head, started), is_last)
+        if is_last {
+            close(&mut reply);
+        }
+        reply
     }
 }
 
@@ -104,11 +110,8 @@ fn may_be_framed_twice(request: &Request<Incoming>) -> bool {
     !request.body().is_end_stream() && request.headers().contains_key(TRANSFER_ENCODING)
 }
 
-fn closing(mut reply: Reply, is_last: bool) -> Reply {
-    if is_last {
-        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    reply
+fn close(reply: &mut Reply) {
+    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// HTTP/1.1 asks for one `Host`. Nothing here depends on it, but what is before us may.
@@ -116,8 +119,8 @@ fn has_one_host<B>(request: &Request<B>) -> bool {
     if request.version() != Version::HTTP_11 {
         return true;
     }
-    let mut hosts = request.headers().get_all(HOST).iter();
-    hosts.next().is_some() && hosts.next().is_none()
+    // Requests have few headers: comparing names is quicker than hashing one.
+    request.headers().iter().filter(|(name, _)| *name == HOST).count() == 1
 }
 
 /// How far a request comes without waiting.
@@ -137,7 +140,7 @@ impl Router {
     ) -> Begun {
         let route = self.route(request.uri().path());
         if !has_one_host(&request) {
-            let reply = match route {
+            let mut reply = match route {
                 // Counted, but not written down: it is a visitor's.
                 Route::Click { .. } => {
                     self.postbacks.count_refusal(Refusal::BadHost);
@@ -145,7 +148,8 @@ impl Router {
                 }
                 Route::Postback | Route::Nowhere => self.unread(Refusal::BadHost, peer, &request),
             };
-            return Begun::Replied(closing(reply, true));
+            close(&mut reply);
+            return Begun::Replied(reply);
         }
         match route {
             Route::Click { code } => self.click(peer, &request, code, started),
@@ -319,7 +323,8 @@ impl Router {
     /// of a GET so. What comes along with a URL that says all is not looked at: tools send much
     /// there, and it may never end.
     fn says_more_in_body(&self, request: &Request<Incoming>) -> bool {
-        !request.body().is_end_stream() && self.postbacks.keyring.find(query(request)).is_none()
+        !request.body().is_end_stream()
+            && self.postbacks.keyring.find(query(request).as_bytes()).is_none()
     }
 
     /// A postback that needs its body, a read, or another postback's outcome.
@@ -377,8 +382,8 @@ fn too_long<B>(request: &Request<B>) -> bool {
     request.uri().path_and_query().is_some_and(|url| url.as_str().len() > URL_BYTES_MAX)
 }
 
-fn query<B>(request: &Request<B>) -> &[u8] {
-    request.uri().query().unwrap_or_default().as_bytes()
+fn query<B>(request: &Request<B>) -> &str {
+    request.uri().query().unwrap_or_default()
 }
 
 /// A header's text; empty if it is absent or not printable ASCII.

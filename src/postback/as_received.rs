@@ -104,22 +104,27 @@ impl AsReceived<'_> {
         if self.request.again.is_some() {
             text.flags |= inbound_flags::AGAIN;
         }
-        for encoded in self.request.encoded() {
-            text.encoded(encoded, self.is_plain(encoded));
-        }
-        if let Body::Json(json) = self.request.body {
-            let whole = each_json_member(json, |name, value| {
-                text.pair(&name, &value, None);
-                Ok(())
-            });
-            text.flags |= if whole.is_err() { inbound_flags::GARBLED } else { 0 };
+        text.encoded(self.request.query);
+        match self.request.body {
+            Body::None => {}
+            Body::Form(form) => match str::from_utf8(form) {
+                Ok(form) => text.encoded(form),
+                Err(_) => text.params(Params::new(form)),
+            },
+            Body::Json(json) => {
+                let whole = each_json_member(json, |name, value| {
+                    text.pair(&name, &value, None);
+                    Ok(())
+                });
+                text.flags |= if whole.is_err() { inbound_flags::GARBLED } else { 0 };
+            }
         }
         text.flags
     }
 
     /// Whether nothing can be secret or personal in parameters, without a look at each: none had
     /// the name of a secret, and what makes an address or a number does not occur.
-    fn is_plain(&self, encoded: &[u8]) -> bool {
+    fn is_plain(&self, encoded: &str) -> bool {
         let is_known = |fields: &Fields<'_>| {
             let is_phone = fields.custom().any(|(name, _)| is_phone_name(name));
             !fields.has_secret() && !is_phone && !fields.leaves_out()
@@ -129,8 +134,8 @@ impl AsReceived<'_> {
             && self.anybodys.is_none()
             && self.fields.is_some_and(is_known)
             && encoded.len() < INBOUND_TEXT_BYTES_MAX / 2
-            && memchr::memchr3(b'@', b'%', b'+', encoded).is_none()
-            && memchr::memchr2(b'(', b'?', encoded).is_none()
+            && memchr::memchr3(b'@', b'%', b'+', encoded.as_bytes()).is_none()
+            && memchr::memchr2(b'(', b'?', encoded.as_bytes()).is_none()
     }
 }
 
@@ -143,15 +148,17 @@ struct Text<'t, 'o> {
 }
 
 impl Text<'_, '_> {
-    fn encoded(&mut self, encoded: &[u8], is_plain: bool) {
-        if is_plain && str::from_utf8(encoded).is_ok() {
-            if !encoded.is_empty() {
-                self.separate();
-                self.out.extend_from_slice(encoded);
-            }
-            return;
+    fn encoded(&mut self, encoded: &str) {
+        if !self.of.is_plain(encoded) {
+            self.params(Params::of_text(encoded));
+        } else if !encoded.is_empty() {
+            self.separate();
+            self.out.extend_from_slice(encoded.as_bytes());
         }
-        for param in Params::new(encoded) {
+    }
+
+    fn params(&mut self, params: Params<'_>) {
+        for param in params {
             let (name, value) = (param.name.decode_lossy(), param.value.decode_lossy());
             if param.name.decode().is_err() || param.value.decode().is_err() {
                 self.flags |= inbound_flags::GARBLED;
@@ -308,7 +315,7 @@ impl Postbacks {
                 true => fields.get(Field::ClickId).and_then(says),
                 false => request.pick(&sender.names, Field::ClickId, says),
             };
-            meant.or_else(|| genuine(request.query)).or_else(|| match request.body {
+            meant.or_else(|| genuine(request.query.as_bytes())).or_else(|| match request.body {
                 Body::None => None,
                 Body::Form(text) | Body::Json(text) => genuine(text),
             })

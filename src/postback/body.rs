@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::flow::PostbackRequest;
 use crate::model::reasons::Refusal;
-use crate::query::Params;
+use crate::query::{Param, Params};
 
 /// What came with the request beside its URL.
 #[derive(Clone, Copy, Debug)]
@@ -23,13 +23,13 @@ pub enum Body<'a> {
 }
 
 impl<'a> PostbackRequest<'a> {
-    /// What is encoded as a query string is: the query, and a form. What is empty is left out.
-    pub(super) fn encoded(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    /// What is encoded as a query string is: the query, and a form.
+    pub(super) fn encoded(&self) -> impl Iterator<Item = Param<'a>> + use<'a> {
         let form = match self.body {
-            Body::Form(form) => form,
-            Body::None | Body::Json(_) => &[],
+            Body::Form(form) => Some(form),
+            Body::None | Body::Json(_) => None,
         };
-        [self.query, form].into_iter().filter(|encoded| !encoded.is_empty())
+        Params::of_text(self.query).chain(form.into_iter().flat_map(Params::new))
     }
 
     /// Shows `take` every parameter, decoded. What is read and what is signed both come from here, so
@@ -41,17 +41,24 @@ impl<'a> PostbackRequest<'a> {
         &self,
         mut take: impl FnMut(Cow<'a, str>, Cow<'a, str>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        for encoded in self.encoded() {
-            for param in Params::new(encoded) {
-                let name = param.name.decode().map_err(|_| Refusal::BadEncoding)?;
-                take(name, param.value.decode().map_err(|_| Refusal::BadEncoding)?)?;
-            }
-        }
+        each_param(Params::of_text(self.query), &mut take)?;
         match self.body {
-            Body::None | Body::Form(_) => Ok(()),
+            Body::None => Ok(()),
+            Body::Form(form) => each_param(Params::new(form), &mut take),
             Body::Json(json) => each_json_member(json, take),
         }
     }
+}
+
+fn each_param<'a>(
+    params: Params<'a>,
+    take: &mut impl FnMut(Cow<'a, str>, Cow<'a, str>) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    for param in params {
+        let name = param.name.decode().map_err(|_| Refusal::BadEncoding)?;
+        take(name, param.value.decode().map_err(|_| Refusal::BadEncoding)?)?;
+    }
+    Ok(())
 }
 
 /// Shows `take` each member of a flat JSON object: strings as they are, numbers and booleans in

@@ -37,7 +37,7 @@ pub struct PostbackRequest<'a> {
     /// Where it was sent.
     pub address: Address<'a>,
     /// The query string.
-    pub query: &'a [u8],
+    pub query: &'a str,
     /// The body.
     pub body: Body<'a>,
     /// HEAD: answers what would happen, as `dry_run=1` does, and nothing happens.
@@ -56,7 +56,6 @@ impl<'a> PostbackRequest<'a> {
     /// One by GET, without a body.
     #[must_use]
     pub const fn get(address: Address<'a>, query: &'a str, ip: IpAddr, now_ms: u64) -> Self {
-        let query = query.as_bytes();
         Self { address, query, body: Body::None, head: false, post: false, ip, now_ms, again: None }
     }
 

@@ -7,7 +7,6 @@ use super::mapping::Names;
 use super::sender::Sender;
 use crate::catalog::Catalog;
 use crate::model::fields::Field;
-use crate::query::Params;
 use crate::store::records::InboundRow;
 
 /// Whether a postback of the log says something of a meaning that `is` what is looked for: by the
@@ -39,7 +38,7 @@ impl PostbackRequest<'_> {
         let look = |name: &str, value: &str| {
             if names.meaning(name) == Some(wanted) { pick(value) } else { None }
         };
-        let mut params = self.encoded().flat_map(Params::new);
+        let mut params = self.encoded();
         let mut picked =
             params.find_map(|it| look(&it.name.decode_lossy(), &it.value.decode_lossy()));
         if let Body::Json(json) = self.body {

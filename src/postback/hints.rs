@@ -13,7 +13,6 @@ use crate::limits::PARAMETERS_MAX;
 use crate::model::fields::Field;
 use crate::model::preset::{Preset, Unnamed};
 use crate::model::reasons::Refusal;
-use crate::query::Params;
 
 /// What to send instead, if the reason alone says so.
 pub const fn hint(reason: Refusal) -> Option<&'static str> {
@@ -78,7 +77,7 @@ pub const fn hint(reason: Refusal) -> Option<&'static str> {
 /// Its parameters could not be taken in.
 #[cold]
 pub fn unread(reason: Refusal, fields: &Fields<'_>, request: &PostbackRequest<'_>) -> Refused {
-    let mut params = request.encoded().flat_map(Params::new);
+    let mut params = request.encoded();
     let mut is_copied = || params.any(|it| it.name.as_encoded().starts_with(b"amp;"));
     match (reason, request.body) {
         (Refusal::TooManyParameters, _) if fields.are_too_many() => {

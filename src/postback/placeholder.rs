@@ -24,16 +24,16 @@ pub(super) fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Res
         Field::Status,
         Field::CustomerId,
     ] {
-        let is_unfilled = |value| {
-            is_placeholder(value)
-                || is_id(field) && is_unfilled_id(value)
-                || is_of_order(field) && is_no_order(value)
-        };
         let Some(value) = fields.get(field) else { continue };
-        if is_unfilled(value) {
+        let has_parts = is_id(field) && may_have_parts(value.as_bytes());
+        let is_unfilled = is_placeholder(value)
+            || is_id(field) && is_no_id(value)
+            || is_of_order(field) && is_no_order(value)
+            || has_parts && names_a_macro(value.as_bytes());
+        if is_unfilled {
             return Err(hints::unresolved_macro(field, &sender.names));
         }
-        if is_id(field) && before_secret(value, |name| sender.names.hides(name)) != value {
+        if has_parts && before_secret(value, |name| sender.names.hides(name)) != value {
             return Err(hints::secret_in_an_id(field, &sender.names));
         }
     }
@@ -71,13 +71,16 @@ fn is_placeholder(value: &str) -> bool {
     is_enclosed || value.starts_with("${") || matches!(value, "REPLACE" | "OPTIONAL")
 }
 
-/// Whether a part of an ID was not filled in, as in `ORD-{order}`, or a script had nothing to fill
-/// in: as an ID these would count once, and what comes later would be its duplicate.
-fn is_unfilled_id(value: &str) -> bool {
-    is_nothing(value)
-        || names_a_macro(value.as_bytes())
-        || is_underscored(value)
-        || is_variable(value)
+/// Whether a script had nothing to fill in: as an ID this would count once, and what comes later
+/// would be its duplicate.
+fn is_no_id(value: &str) -> bool {
+    is_nothing(value) || is_underscored(value) || is_variable(value)
+}
+
+/// Whether there may be a macro or a secret within an ID. In most there is neither, which one look
+/// tells.
+fn may_have_parts(value: &[u8]) -> bool {
+    memchr::memchr3(b'{', b'?', b'&', value).is_some()
 }
 
 /// `$order_id`, `:order_id`, as scripts and routers write their variables.
@@ -113,18 +116,26 @@ pub(super) fn is_nobody(value: &str) -> bool {
 /// Whether no order has such an ID: what was never numbered, or a prefix before a word of
 /// [`NOTHING`], as in `ORD-undefined`.
 fn is_no_order(value: &str) -> bool {
-    let last = value.rsplit(['-', '_']).next().unwrap_or_default();
+    let is_last_word = |word: &&str| {
+        let Some(at) = value.len().checked_sub(word.len()) else { return false };
+        let (before, last) = value.as_bytes().split_at(at);
+        last.eq_ignore_ascii_case(word.as_bytes())
+            && matches!(before.last(), None | Some(b'-' | b'_'))
+    };
     is_zeros(value)
         || value.eq_ignore_ascii_case("n/a")
-        || ["undefined", "null"].iter().any(|word| last.eq_ignore_ascii_case(word))
+        || ["undefined", "null"].iter().any(is_last_word)
 }
 
 /// `0`, `000`, `00000000-0000-0000-0000-000000000000`.
 fn is_zeros(value: &str) -> bool {
-    let zeros = value.bytes().filter(|byte| *byte == b'0').count();
-    zeros > 0 && (zeros == value.len() || zeros == 32 && is_guid(value.as_bytes()))
+    let is_zero = |byte: u8| byte == b'0';
+    value.starts_with('0')
+        && (value.bytes().all(is_zero)
+            || is_guid(value.as_bytes()) && value.split('-').all(|part| part.bytes().all(is_zero)))
 }
 
+/// Whether a part of an ID was not filled in, as in `ORD-{order}`.
 fn names_a_macro(value: &[u8]) -> bool {
     memchr::memchr_iter(b'{', value).any(|at| {
         let rest = &value[at + 1..];
@@ -161,7 +172,7 @@ mod tests {
         let guid = "AF2504E0-4F89-11d3-9a0c-0305E82C3301";
         let check = |value: &str, of_any: bool, of_an_id: bool| {
             assert_eq!(
-                (is_placeholder(value), is_unfilled_id(value)),
+                (is_placeholder(value), is_no_id(value) || names_a_macro(value.as_bytes())),
                 (of_any, of_an_id),
                 "{value}"
             );
@@ -220,7 +231,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text: String) {
-            let _ = (is_placeholder(&text), is_unfilled_id(&text));
+            let is_macro = names_a_macro(text.as_bytes());
+            prop_assert!(!is_macro || may_have_parts(text.as_bytes()));
+            let _ = (is_placeholder(&text), is_no_id(&text), is_no_order(&text));
         }
     }
 }

@@ -43,14 +43,20 @@ pub struct Param<'a> {
 }
 
 impl<'a> Params<'a> {
-    /// Walks the pairs of a query string or form.
+    /// Walks the pairs of a form, or of a query string of which nothing is known.
     #[must_use]
-    pub fn new(query: &'a [u8]) -> Self {
-        let plain = match memchr2(b'%', b'+', query) {
-            None => str::from_utf8(query).ok(),
-            Some(_) => None,
+    pub fn new(encoded: &'a [u8]) -> Self {
+        str::from_utf8(encoded).map_or(Self { rest: Rest::Encoded(encoded) }, Self::of_text)
+    }
+
+    /// Walks the pairs of what is known to be text.
+    #[must_use]
+    pub fn of_text(query: &'a str) -> Self {
+        let rest = match memchr2(b'%', b'+', query.as_bytes()) {
+            None => Rest::Plain(query),
+            Some(_) => Rest::Encoded(query.as_bytes()),
         };
-        Self { rest: plain.map_or(Rest::Encoded(query), Rest::Plain) }
+        Self { rest }
     }
 
     fn bytes_left(&self) -> usize {
