@@ -31,10 +31,9 @@ pub use check::parse;
 pub use diff::Diff;
 pub use document::Document;
 pub use file_offer::{NetworkDefaults, PASS_PARAMS_MAX};
-pub use removed::warn_of_removed;
 pub use snapshot::{
     Advertiser, Affiliate, Catalog, Checked, Counts, Event, Late, Numbers, NumbersError, Offer,
     Override, Repeat, Terms, Trust,
 };
-pub use source::{CatalogSource, Comparison, LoadError, Origin, Replaces, version_text};
+pub use source::{CatalogSource, Comparison, LoadError, Origin, Replaces, compared, version_text};
 pub use template::{Macro, MacroValues, Slot, Template, TemplateError};

@@ -390,7 +390,8 @@ struct Change {
 }
 
 /// What turns a catalog into another one. What has to be said of that is noted in the new one.
-fn compared(old: &Entries<'_>, new: &Source<'_>) -> Diff {
+#[must_use]
+pub fn compared(old: &Entries<'_>, new: &Source<'_>) -> Diff {
     warn_of_removed(old, new);
     warn_of_converted(old, new);
     Diff::between(old, new.tree())

@@ -9,7 +9,7 @@ use super::out::{Ended, failed, mistakes, put, say};
 use super::server::{Access, Server, ServerArguments, encoded, refused};
 use super::{EXIT_DIFFERENT, EXIT_OK};
 use crate::admin::Call;
-use crate::catalog::{Diff, Document, warn_of_removed};
+use crate::catalog::{Diff, Document, compared};
 use crate::checked_toml::Format;
 
 /// What `catalog apply` is told.
@@ -49,13 +49,12 @@ pub fn diff(file: &Path, against: &str, access: &Access) -> Result<u8, Ended> {
     };
     let new_source = new.source(&file.display().to_string()).map_err(|report| mistakes(&report))?;
     let old_source = old.source(&name).map_err(|report| mistakes(&report))?;
-    let diff = Diff::between(old_source.tree(), new_source.tree());
+    let diff = compared(old_source.tree(), &new_source);
     if diff.is_empty() {
         say!("no differences");
         return Ok(EXIT_OK);
     }
     put!("{diff}");
-    warn_of_removed(old_source.tree(), &new_source);
     eprint!("{}", new_source.into_report());
     Ok(EXIT_DIFFERENT)
 }

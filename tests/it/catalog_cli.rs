@@ -132,6 +132,32 @@ fn what_decides_about_money_is_compared_item_by_item() {
 }
 
 #[test]
+fn a_comparison_warns_of_what_a_dry_run_warns_of() {
+    let server = server();
+    let offer = |id: &str, more: &str| {
+        format!(
+            "[[offers]]\nid = '{id}'\nadvertiser = 'a'\nurl = 'https://a.example/?c={{click_id}}'\n{more}\n\
+             [[offers.events]]\nid = 'sale'\npayout = {{ fixed = '1', currency = 'USD' }}\n"
+        )
+    };
+    let owner = "[[advertisers]]\nid = 'a'\n";
+    let old = format!("{owner}{}{}", offer("o", ""), offer("gone", ""));
+    server.write("old.toml", &old);
+    server.write("new.toml", &format!("{owner}{}", offer("o", "one_conversion_per_click = true")));
+    let put = server.put_catalog("", "application/toml", "If-Match: *\r\n", &old);
+    assert_eq!(put.status, 200, "{put:?}");
+    let compared = catalog(&server, &["diff", "new.toml", "--against", "old.toml"]);
+    assert_eq!(compared.code, Some(4));
+    for warning in ["\"gone\" is removed", "only conversions from now on"] {
+        assert!(compared.err.contains(warning), "{}", compared.said());
+    }
+    let url = format!("http://{}", server.admin);
+    let access = ["--admin", &*url, "--token-file", "token"];
+    let dry = catalog(&server, &[&["apply", "new.toml", "--dry-run"][..], &access].concat());
+    assert_eq!((dry.code, dry.err), (Some(0), compared.err));
+}
+
+#[test]
 fn an_earlier_catalog_is_shown() {
     let server = server();
     let url = format!("http://{}", server.admin);
