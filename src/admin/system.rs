@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use metrics::{counter, gauge};
 
 use super::server::AdminState;
-use crate::auth::Auth;
+use crate::auth::{Auth, Gap};
 use crate::space::free_bytes;
 
 /// Alive: the process answers.
@@ -95,8 +95,15 @@ fn set_gauges(state: &AdminState) {
     let oldest_ms = catalog.auths().flat_map(|auth| auth.valid_since(now_ms)).min();
     let age_ms = oldest_ms.map_or(0, |since| now_ms.saturating_sub(since));
     gauge!("postbackd_auth_secret_age_seconds").set((age_ms / 1000) as f64);
-    let end_ms = catalog.auths().flat_map(|auth| auth.ends(now_ms)).map(|(_, end_ms)| end_ms).min();
-    let left = end_ms.map_or(f64::INFINITY, |end_ms| end_ms.saturating_sub(now_ms) as f64 / 1000.0);
+    // A check that has none is counted apart, so as not to hide the next end at another.
+    let (mut without, mut left) = (0_u32, f64::INFINITY);
+    for (_, gap) in catalog.active_auths().flat_map(|auth| auth.gaps(now_ms)) {
+        match gap {
+            Gap::Now(_) => without += 1,
+            Gap::From(end_ms) => left = left.min((end_ms - now_ms) as f64 / 1000.0),
+        }
+    }
+    gauge!("postbackd_auth_checks_without_secret").set(without);
     gauge!("postbackd_auth_secret_left_seconds").set(left);
     let unreadable: usize = catalog.auths().map(Auth::unreadable).sum();
     gauge!("postbackd_auth_secrets_unreadable").set(unreadable as f64);

@@ -9,6 +9,6 @@ mod rules;
 
 pub use canonical::Canonical;
 pub use nonces::{Came, Nonces, Use};
-pub use rules::{Addresses, Auth, Dated, Signatures, SigningKey, Tokens};
+pub use rules::{Addresses, Auth, Dated, Gap, Signatures, SigningKey, Tokens};
 
 pub use crate::config::{SecretError, SecretSource, hash_text};

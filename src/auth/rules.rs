@@ -49,11 +49,22 @@ fn any<T>(secrets: &[Dated<T>], now_ms: u64, matches: impl Fn(&T) -> bool) -> bo
     valid.filter_map(|dated| dated.secret.as_ref()).fold(false, |any, one| any | matches(one))
 }
 
-/// The first moment from now on at which none of the secrets is valid, as far as their times say;
-/// `None`: it never comes. What has not begun yet is only beginning, and does not lack one.
-fn end_ms<T>(secrets: &[Dated<T>], now_ms: u64) -> Option<u64> {
-    let first_ms = secrets.iter().map(|dated| dated.from_ms.unwrap_or(0)).min()?;
-    let mut at_ms = now_ms.max(first_ms);
+/// When a check that is enforced has no valid secret: then every postback is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// Now, and until a secret begins, Unix milliseconds; `None`: for ever.
+    Now(Option<u64>),
+    /// From then on, Unix milliseconds, which is still to come.
+    From(u64),
+}
+
+/// The first time from now on in which none of the secrets is valid, as far as their times say;
+/// `None`: it never comes. That a check has no secrets at all is a mistake of its own.
+fn gap<T>(secrets: &[Dated<T>], now_ms: u64) -> Option<Gap> {
+    if secrets.is_empty() {
+        return None;
+    }
+    let mut at_ms = now_ms;
     let lasting = |at_ms| {
         let valid = secrets.iter().filter(move |dated| dated.is_valid(at_ms));
         valid.map(|dated| dated.until_ms.unwrap_or(u64::MAX)).max()
@@ -64,7 +75,11 @@ fn end_ms<T>(secrets: &[Dated<T>], now_ms: u64) -> Option<u64> {
         }
         at_ms = until_ms;
     }
-    Some(at_ms)
+    if now_ms < at_ms {
+        return Some(Gap::From(at_ms));
+    }
+    let begins = secrets.iter().filter_map(|dated| dated.from_ms);
+    Some(Gap::Now(begins.filter(|from| now_ms < *from).min()))
 }
 
 /// Addresses from which postbacks may come.
@@ -166,15 +181,14 @@ impl Auth {
         tokens.chain(keys).flatten()
     }
 
-    /// The checks that are enforced and come to have no valid secret, by their keys, and when: then
-    /// every postback is refused. No later than `now_ms` if it is so now.
-    pub fn ends(&self, now_ms: u64) -> impl Iterator<Item = (&'static str, u64)> {
+    /// The checks that are enforced and have no valid secret, or come to have none, by their keys.
+    pub fn gaps(&self, now_ms: u64) -> impl Iterator<Item = (&'static str, Gap)> {
         let tokens = self.tokens.as_ref().filter(|tokens| tokens.mode == AuthMode::Enforce);
-        let tokens = tokens.and_then(|tokens| end_ms(&tokens.secrets, now_ms));
+        let tokens = tokens.and_then(|tokens| gap(&tokens.secrets, now_ms));
         let keys = self.signatures.as_ref().filter(|keys| keys.mode == AuthMode::Enforce);
-        let keys = keys.and_then(|keys| end_ms(&keys.secrets, now_ms));
+        let keys = keys.and_then(|keys| gap(&keys.secrets, now_ms));
         let checks = [("tokens", tokens), ("hmac", keys)];
-        checks.into_iter().filter_map(|(check, end_ms)| Some((check, end_ms?)))
+        checks.into_iter().filter_map(|(check, gap)| Some((check, gap?)))
     }
 
     /// How many secrets could not be read.
@@ -231,29 +245,31 @@ mod tests {
     }
 
     #[test]
-    fn an_enforced_check_ends_when_no_secret_follows_the_last_valid_one() {
-        let check = |times: &[(Option<u64>, Option<u64>)], now_ms, expected: Option<u64>| {
+    fn an_enforced_check_has_a_gap_where_no_secret_is_valid() {
+        let check = |times: &[(Option<u64>, Option<u64>)], now_ms, expected: Option<Gap>| {
             let secrets = times.iter().map(|(from, until)| dated(blake3::hash(b""), *from, *until));
             let tokens = Tokens { mode: AuthMode::Enforce, secrets: secrets.collect() };
             let mut auth = Auth { tokens: Some(tokens), ..Auth::default() };
-            let expected = expected.map(|end_ms| ("tokens", end_ms));
-            assert_eq!(auth.ends(now_ms).next(), expected, "{times:?} {now_ms}");
+            let expected = expected.map(|gap| ("tokens", gap));
+            assert_eq!(auth.gaps(now_ms).next(), expected, "{times:?} {now_ms}");
             auth.tokens.as_mut().expect("just set").mode = AuthMode::Shadow;
-            assert_eq!(auth.ends(now_ms).next(), None, "in shadow nothing is refused");
+            assert_eq!(auth.gaps(now_ms).next(), None, "in shadow nothing is refused");
         };
         check(&[(None, None)], 5, None);
-        check(&[(None, Some(20))], 5, Some(20));
+        check(&[(None, Some(20))], 5, Some(Gap::From(20)));
         check(&[(None, Some(20)), (Some(10), None)], 5, None);
         check(&[(Some(20), None), (None, Some(20))], 5, None);
-        check(&[(Some(10), Some(30)), (None, Some(20)), (Some(30), Some(40))], 5, Some(40));
+        let three = [(Some(10), Some(30)), (None, Some(20)), (Some(30), Some(40))];
+        check(&three, 5, Some(Gap::From(40)));
         // A gap, and what is over.
-        check(&[(None, Some(20)), (Some(21), None)], 5, Some(20));
-        check(&[(None, Some(20)), (Some(21), None)], 20, Some(20));
+        check(&[(None, Some(20)), (Some(21), None)], 5, Some(Gap::From(20)));
+        check(&[(None, Some(20)), (Some(21), None)], 20, Some(Gap::Now(Some(21))));
         check(&[(None, Some(20)), (Some(21), None)], 21, None);
-        check(&[(None, Some(20)), (None, Some(10))], 25, Some(25));
+        check(&[(None, Some(20)), (None, Some(10))], 25, Some(Gap::Now(None)));
         // Not begun yet.
-        check(&[(Some(30), None)], 5, None);
-        check(&[(Some(30), Some(40))], 5, Some(40));
+        check(&[(Some(30), None)], 5, Some(Gap::Now(Some(30))));
+        check(&[(Some(40), None), (Some(30), Some(40))], 5, Some(Gap::Now(Some(30))));
+        check(&[(Some(30), None)], 30, None);
         check(&[], 5, None);
     }
 

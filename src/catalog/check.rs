@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::file::{self, ADVERTISER, AFFILIATE, LINK, ROOT};
 use super::file_offer::{self, NetworkDefaults, OFFER, Surroundings};
 use super::snapshot::{Advertiser, Checked};
+use crate::auth::Gap;
 use crate::checked_toml::{Complaint, Input, Report, Source, Table};
+use crate::model::period::moment;
 use crate::model::preset::{AnswerForm, Preset};
 
 /// Names of one kind that are in the file, each with its place in the list of what is usable;
@@ -17,7 +19,7 @@ type Names<'t> = HashMap<&'t str, Option<usize>>;
 /// `PostbackdSecretEnds`.
 const SECRETS_END_SOON_MS: u64 = 14 * 24 * 60 * 60 * 1000;
 
-/// Reads a catalog file in TOML, at no moment in particular: it is not warned of secrets that end.
+/// Reads a catalog file in TOML, at no moment in particular: of the times of secrets nothing is said.
 /// The report beside the catalog holds warnings only.
 ///
 /// # Errors
@@ -27,7 +29,7 @@ pub fn parse(
     file_name: &str,
     defaults: &NetworkDefaults,
 ) -> Result<(Checked, Report), Report> {
-    check(Source::parse(text, file_name)?, defaults, 0)
+    check(Source::parse(text, file_name)?, defaults, None)
 }
 
 /// As [`parse`], of a text that has been read, at a moment.
@@ -37,7 +39,7 @@ pub fn parse(
 pub(super) fn check(
     source: Source<'_>,
     defaults: &NetworkDefaults,
-    now_ms: u64,
+    now_ms: Option<u64>,
 ) -> Result<(Checked, Report), Report> {
     let checked = read(&source.root(ROOT), defaults, now_ms);
     let report = source.into_report();
@@ -45,7 +47,7 @@ pub(super) fn check(
 }
 
 /// Reads everything; what is wrong is noted in the source.
-pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults, now_ms: u64) -> Checked {
+pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults, now_ms: Option<u64>) -> Checked {
     let mut checked = Checked::default();
     let owners = root.tables("advertisers", "id", ADVERTISER);
     let advertisers = named(owners.iter().copied(), "advertiser", "id", file::id, |table, id| {
@@ -81,7 +83,9 @@ pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults, now_ms: u64) ->
     });
     check_event_names(&owners, &checked);
     check_paths(&owners, &checked);
-    check_secrets(&owners, &checked, now_ms);
+    if let Some(now_ms) = now_ms {
+        check_secrets(&owners, &checked, now_ms);
+    }
 
     checked.links.reserve(root.count("links"));
     let tables = root.each_table("links", "code", LINK);
@@ -168,15 +172,26 @@ fn check_paths(tables: &[Table<'_>], checked: &Checked) {
 /// An advertiser without a valid secret has every sale refused.
 fn check_secrets(tables: &[Table<'_>], checked: &Checked, now_ms: u64) {
     for (table, advertiser) in tables.iter().zip(&checked.advertisers) {
-        let ends = advertiser.auth.iter().flat_map(|auth| auth.ends(now_ms));
-        for (check, end_ms) in ends.filter(|(_, end_ms)| *end_ms <= now_ms + SECRETS_END_SOON_MS) {
-            let what = if end_ms <= now_ms {
-                format!("{check} has no secret that is valid now: every postback is refused")
-            } else {
-                let days = (end_ms - now_ms) / (24 * 60 * 60 * 1000);
-                format!(
-                    "{check} has no valid secret any more in {days} days: then every postback is refused"
-                )
+        for (check, gap) in advertiser.auth.iter().flat_map(|auth| auth.gaps(now_ms)) {
+            let what = match gap {
+                Gap::Now(begins_ms) => match begins_ms.and_then(moment) {
+                    Some(begins) => format!(
+                        "{check} has no secret that is valid now, nor before {begins}: \
+                         until then every postback is refused"
+                    ),
+                    None => {
+                        format!(
+                            "{check} has no secret that is valid now: every postback is refused"
+                        )
+                    }
+                },
+                Gap::From(end_ms) if end_ms - now_ms > SECRETS_END_SOON_MS => continue,
+                Gap::From(end_ms) => {
+                    let days = (end_ms - now_ms) / (24 * 60 * 60 * 1000);
+                    format!(
+                        "{check} has no valid secret any more in {days} days: then every postback is refused"
+                    )
+                }
             };
             table.warning("auth", what);
         }

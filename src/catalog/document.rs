@@ -60,7 +60,7 @@ impl Document {
         defaults: &NetworkDefaults,
         now_ms: u64,
     ) -> Result<(Checked, Report), Report> {
-        check(self.source(name)?, defaults, now_ms)
+        check(self.source(name)?, defaults, Some(now_ms))
     }
 
     /// The same catalog in another language. Comments do not come along.

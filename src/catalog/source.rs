@@ -212,7 +212,7 @@ impl CatalogSource {
         let (in_force, kept) = self.current().await?;
         let owners = self.store.offer_owners().await?;
         let new = document.source("catalog").map_err(LoadError::Mistakes)?;
-        let checked = read(&new.root(ROOT), &self.defaults, now_ms);
+        let checked = read(&new.root(ROOT), &self.defaults, Some(now_ms));
         if new.has_errors() || checked.lacks_a_secret() {
             return Err(LoadError::Mistakes(new.into_report()));
         }

@@ -91,6 +91,12 @@ pub const DESCRIPTIONS: &[Description] = &[
     ),
     metric(
         Gauge,
+        "postbackd_auth_checks_without_secret",
+        "",
+        "Checks that advertisers with an active offer enforce and that have no valid secret now; they refuse every postback.",
+    ),
+    metric(
+        Gauge,
         "postbackd_auth_secret_age_seconds",
         "",
         "Age of the oldest secret of an advertiser that is valid and says since when; 0 if none does.",
@@ -99,7 +105,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         Gauge,
         "postbackd_auth_secret_left_seconds",
         "",
-        "Time until the first advertiser has no valid secret left in a check it enforces: 0 if one has none, infinite if none comes to it.",
+        "Time until the first check that an advertiser with an active offer enforces has no valid secret any more; infinite if that comes to none. One that has none already does not count.",
     ),
     metric(
         Gauge,

@@ -938,27 +938,48 @@ fn a_secret_is_read_again_by_a_signal_and_an_unreadable_one_changes_nothing() {
 
 #[test]
 fn that_an_advertisers_last_secret_ends_is_seen_before_and_after_it() {
-    let text = |more: &str| {
+    let text = |id: &str, more: &str| {
         let token = format!("{{ secret = \"{}\"{more} }}", hash_text("t0ken"));
-        advertiser("a", &format!("auth = {{ tokens = [{token}] }}"))
+        advertiser(id, &format!("auth = {{ tokens = [{token}] }}"))
     };
-    let server = Setup::new().catalog(text("")).start();
+    let server = Setup::new().catalog(text("a", "")).start();
     let left = || server.metric("postbackd_auth_secret_left_seconds");
+    let without = || server.metric("postbackd_auth_checks_without_secret");
     assert!(left().is_infinite());
-    server.reload_catalog(&text(", until = \"2999-01-01\""));
+    let ends = text("a", ", until = \"2999-01-01\"");
+    server.reload_catalog(&ends);
     assert!(left().is_finite() && left() > 900.0 * 365.0 * 86_400.0, "{}", left());
+    assert_eq!(without(), 0.0);
     assert!(!server.log().contains("warnings"));
-    let ended = text(", until = \"2020-01-01\"");
+    let ended = text("b", ", until = \"2020-01-01\"");
     let warning = "tokens has no secret that is valid now: every postback is refused";
-    let compared = server.put_catalog("?dry_run=1", "application/toml", "", &ended);
+    let both = format!("{ends}{ended}");
+    let compared = server.put_catalog("?dry_run=1", "application/toml", "", &both);
     assert_eq!(compared.json()["warnings"][0]["message"], warning);
-    server.reload_catalog(&ended);
-    assert_eq!(left(), 0.0);
+    server.reload_catalog(&both);
+    assert_eq!(without(), 1.0);
+    assert!(left().is_finite() && left() > 0.0, "the other one is still to come: {}", left());
     server.says(warning);
     let checked = Ended::of(
         binary().args(["catalog", "check", "catalog.toml"]).current_dir(server.path(".")),
     );
     assert!(checked.code == Some(0) && checked.err.contains(warning), "{}", checked.said());
+    let paused = both.replace("[[offers]]\n", "[[offers]]\nstatus = \"paused\"\n");
+    server.reload_catalog(&paused);
+    assert!(without() == 0.0 && left().is_infinite(), "nobody is sent to them");
+}
+
+#[test]
+fn a_secret_that_is_still_to_begin_is_none_yet() {
+    let token = format!("{{ secret = \"{}\", from = \"2999-01-01\" }}", hash_text("t0ken"));
+    let server =
+        Setup::new().catalog(advertiser("a", &format!("auth = {{ tokens = [{token}] }}"))).start();
+    assert_eq!(server.metric("postbackd_auth_checks_without_secret"), 1.0);
+    assert!(server.metric("postbackd_auth_secret_left_seconds").is_infinite());
+    server.says(
+        "tokens has no secret that is valid now, nor before 2999-01-01T00:00:00Z: \
+         until then every postback is refused",
+    );
 }
 
 #[test]

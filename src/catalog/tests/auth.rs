@@ -71,7 +71,9 @@ fn an_enforced_check_whose_last_secret_ends_is_warned_of() {
     let next = format!(", {{ secret = '{hash}', from = 2027-01-01 }}");
     check("enforce", &next, end_ms, "");
     let late = format!(", {{ secret = '{hash}', from = 2027-01-03 }}");
-    check("enforce", &late, end_ms, none);
+    let gap = "tokens has no secret that is valid now, nor before 2027-01-02T23:00:00Z: \
+               until then every postback is refused";
+    check("enforce", &late, end_ms, gap);
     check("enforce", &late, end_ms + day_ms, "");
 }
 
