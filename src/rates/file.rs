@@ -264,17 +264,17 @@ fn cells(line: &str) -> impl Iterator<Item = &str> {
     line.split(',').map(|cell| cell.trim().trim_matches('"'))
 }
 
-/// Gives the days before a table's first one the rates of the newest day that is known before them:
+/// Gives the last days before a table's first one that have no rates those of the day before them:
 /// a table of one day lists no day before a weekend. They are none of the file's days.
 pub(super) fn fill_before(days: &mut Days, known: &Rates) {
     let Some(first) = days.keys().next().map(|day| day.get()) else { return };
-    let known = (first.saturating_sub(RATE_GAP_DAYS_MAX + 1)..first).rev().find_map(|day| {
-        let rates = known.of(Day::new(day))?;
-        Some((day, rates))
-    });
-    if let Some((before, rates)) = known {
-        let missing = before + 1..first;
-        days.extend(missing.map(|day| (Day::new(day), DayRates::clone(rates))));
+    let mut before = None;
+    for day in (first.saturating_sub(RATE_GAP_DAYS_MAX + 1)..first).map(Day::new) {
+        match (known.of(day), before) {
+            (Some(rates), _) => before = Some(rates),
+            (None, Some(rates)) => drop(days.insert(day, DayRates::clone(rates))),
+            (None, None) => {}
+        }
     }
 }
 

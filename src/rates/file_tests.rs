@@ -121,6 +121,25 @@ fn days_before_a_table_have_the_rates_of_the_newest_known_before_them_but_not_fo
 }
 
 #[test]
+fn a_day_that_has_rates_hides_no_other_day_before_a_table() {
+    let (eur, mut known) = (currency(EUR).expect("one"), Rates::default());
+    // The table of the 12th, then a PUT of one rate.
+    for (date, text) in [
+        ("2026-11-12", "Date,USD,JPY\n2026-11-12,1.1,170\n"),
+        ("2026-11-14", "Date,JPY\n2026-11-14,171\n"),
+    ] {
+        let day = Day::parse(date).expect("a day");
+        let rates = read_table(text, "rates.csv", eur).expect("sound").remove(&day);
+        known.set(day, rates.expect("its rates"));
+    }
+    let mut days = read_table("Date,USD\n2026-11-16,1.2\n", "rates.csv", eur).expect("sound");
+    fill_before(&mut days, &known);
+    let expected =
+        ["2026-11-13 EUR: JPY 170 USD 1.1", "2026-11-15 EUR: JPY 171", "2026-11-16 EUR: USD 1.2"];
+    assert_eq!(shown(&days), expected, "of a day that has some, others are not made up");
+}
+
+#[test]
 fn days_between_two_of_a_table_have_the_rates_of_the_one_before_but_not_for_long() {
     let text = "Date,USD\n2026-11-23,1.2\n2026-11-20,1.1\n2026-11-11,1.0\n";
     let expected = [
