@@ -91,34 +91,35 @@ pub(super) fn decode<const L: usize>(text: &[u8], chars: usize) -> Option<[u64; 
     if text.len() != chars {
         return None;
     }
+    let (head, tail) = text.as_rchunks::<CHUNK_CHARS>();
     let mut limbs = [0u64; L];
-    let first = chars % CHUNK_CHARS;
-    let (head, tail) = text.split_at(first);
-    for chunk in std::iter::once(head).chain(tail.chunks(CHUNK_CHARS)) {
-        let (mut value, mut all) = (0u64, 0);
-        for &byte in chunk {
-            let digit = VALUES[byte as usize];
-            all |= digit;
-            value = value.wrapping_mul(62).wrapping_add(u64::from(digit));
-        }
-        if all > DIGIT_BITS {
-            return None;
-        }
-        let scale = match chunk.len() {
-            CHUNK_CHARS => const { 62u64.pow(CHUNK_CHARS as u32) },
-            fewer => 62u64.pow(fewer as u32),
-        };
-        let mut carry = u128::from(value);
-        for limb in limbs.iter_mut().rev() {
-            let product = u128::from(*limb) * u128::from(scale) + carry;
-            *limb = product as u64;
-            carry = product >> 64;
-        }
-        if carry != 0 {
-            return None;
-        }
+    append(&mut limbs, head)?;
+    for chunk in tail {
+        append(&mut limbs, chunk)?;
     }
     Some(limbs)
+}
+
+/// Appends at most [`CHUNK_CHARS`] digits to a number; `None` if some are none, or on overflow.
+#[inline]
+fn append<const L: usize>(limbs: &mut [u64; L], digits: &[u8]) -> Option<()> {
+    let (mut value, mut scale, mut all) = (0u64, 1u64, 0);
+    for &byte in digits {
+        let digit = VALUES[byte as usize];
+        all |= digit;
+        value = value.wrapping_mul(62).wrapping_add(u64::from(digit));
+        scale *= 62;
+    }
+    if all > DIGIT_BITS {
+        return None;
+    }
+    let mut carry = u128::from(value);
+    for limb in limbs.iter_mut().rev() {
+        let product = u128::from(*limb) * u128::from(scale) + carry;
+        *limb = product as u64;
+        carry = product >> 64;
+    }
+    (carry == 0).then_some(())
 }
 
 /// Four big-endian bytes of an identifier.
