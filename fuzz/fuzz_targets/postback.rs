@@ -53,6 +53,8 @@ impl Server {
             Some(end) => (&filled[..end], &filled[end + 1..]),
             None => (&filled[..], &[][..]),
         };
+        // HTTP takes no other.
+        let Ok(query) = str::from_utf8(query) else { return };
         let preset = Preset::ALL.get(usize::from(path >> 1) % (Preset::ALL.len() + 1)).copied();
         let advertiser = (path & 1 == 1).then_some("acme");
         let body = match kind % 3 {
