@@ -176,7 +176,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// The only files that name the storage engine.
-const ROCKS: &[&str] = &["src/store/rocks.rs", "src/store/options.rs"];
+const ROCKS: &[&str] = &["src/store/rocks.rs", "src/store/rocks/logs.rs", "src/store/options.rs"];
 /// The only places that name the HTTP library.
 const HTTP: &[&str] = &["src/http/", "src/admin/", "src/app.rs", "src/http2.rs"];
 /// The only places that name the TLS library.

@@ -15,7 +15,7 @@ use super::schema::{Profile, Table};
 use crate::limits::{LOG_FILE_BYTES, LOG_FILES_READY_MAX, TABLE_FILES_OPEN_MAX};
 
 /// Memtable of a busy column family, bytes: what a log file holds does not fill it, so that it is
-/// written out with all others, when that is full. Two of them hold about a million clicks.
+/// written out with all others, when that is full.
 const WRITE_BUFFER_BYTES: usize = 2 * LOG_FILE_BYTES as usize;
 /// Memtable of a small column family, and of one that is written in bulk, bytes.
 const SMALL_WRITE_BUFFER_BYTES: usize = 4 << 20;

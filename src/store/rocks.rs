@@ -1,10 +1,10 @@
-//! The engine on RocksDB. The only file, beside the options, that names it.
+//! The engine on RocksDB. Nothing but this, its log files and the options names it.
 
-use std::collections::BTreeSet;
+mod logs;
+
 use std::fs::{self, File};
 use std::io::ErrorKind as IoErrorKind;
 use std::ops::ControlFlow;
-use std::os::unix::fs::DirEntryExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, ErrorKind, FlushOptions,
+    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, ErrorKind,
     IngestExternalFileOptions, LiveFile, ReadOptions, ReadTier, SstFileWriter, WriteBatch,
     WriteOptions,
 };
@@ -23,9 +23,11 @@ use super::options;
 use super::schema::{Profile, Table};
 use crate::limits::LOG_FILE_BYTES;
 
+/// The property that counts table files that were not compacted yet.
+const LEVEL0_FILES: &str = "rocksdb.num-files-at-level0";
 /// Properties of each column family that are worth a gauge: metric suffix, RocksDB's name.
 const GAUGES: [(&str, &str); 6] = [
-    ("files_level0", "rocksdb.num-files-at-level0"),
+    ("files_level0", LEVEL0_FILES),
     ("memtable_bytes", "rocksdb.cur-size-all-mem-tables"),
     ("table_bytes", "rocksdb.total-sst-files-size"),
     ("compaction_pending_bytes", "rocksdb.estimate-pending-compaction-bytes"),
@@ -37,13 +39,8 @@ const GAUGES: [(&str, &str); 6] = [
 const NO_KEY: &[u8] = b"";
 /// What log files are filled with at once, bytes.
 const LOG_FILLER_BYTES: usize = 1 << 20;
-/// How often logs are begun to be rid of old ones: once, unless there is so much traffic that those
-/// which were just emptied are full again.
-const LOGS_CLEARED_IN: usize = 8;
 /// The property that counts failed flushes and compactions.
 const BACKGROUND_ERRORS: &str = "rocksdb.background-errors";
-/// The property that names the oldest log that is needed.
-const NEEDED_LOG: &str = "rocksdb.min-log-number-to-keep";
 
 /// A RocksDB database with all of the store's column families.
 pub struct RocksEngine {
@@ -56,7 +53,7 @@ pub struct RocksEngine {
     /// who empties old ones.
     logs: RwLock<()>,
     /// What was appended since all tables were last written out, bytes.
-    logged: AtomicU64,
+    logged: Mutex<u64>,
     /// Held by who purges.
     purging: Mutex<()>,
     is_ending: AtomicBool,
@@ -130,32 +127,6 @@ impl RocksEngine {
         Ok(Self::on(db.map_err(failed)?, cache, rows_before_ms))
     }
 
-    /// Begins another log file: with the memtable, which must not be empty for it.
-    fn switch_log(&self, family: &ColumnFamily) -> Result<(), EngineError> {
-        self.db.delete_cf(family, NO_KEY).map_err(failed)?;
-        self.db.flush_cf(family).map_err(failed)
-    }
-
-    /// Has all tables written out, behind what is appended, when a log file is full: the next is
-    /// begun, and this one is needed no more as soon as they are. So there are few logs, of one
-    /// size, and each is written over the whole of an older one.
-    fn begin_full_log(&self) -> Result<(), EngineError> {
-        if self.logged.load(Ordering::Relaxed) < LOG_FILE_BYTES {
-            return Ok(());
-        }
-        let families = Table::ALL.map(|table| self.family(table));
-        let mut behind = FlushOptions::default();
-        behind.set_wait(false);
-        match self.db.flush_cfs_opt(&families.each_ref(), &behind) {
-            // Nothing is written out fast enough just now, and appends wait, too.
-            Err(error) if error.kind() == ErrorKind::TryAgain => Ok(()),
-            begun => {
-                self.logged.store(0, Ordering::Relaxed);
-                begun.map_err(failed)
-            }
-        }
-    }
-
     fn unless_ending(&self) -> Result<(), EngineError> {
         if self.is_ending.load(Ordering::SeqCst) {
             return Err(EngineError("the server stops".to_owned()));
@@ -169,27 +140,6 @@ impl RocksEngine {
 }
 
 impl RocksEngine {
-    /// Leaves nothing in the logs of what was written before, once it is in table files. RocksDB
-    /// begins a log by writing over an old one, whose end stays until it is written over, too. So
-    /// logs that are needed no more are emptied, and others are begun until none of those that
-    /// were being written to is needed.
-    fn clear_logs(&self) -> Result<(), EngineError> {
-        let mut old = self.empty_old_logs()?;
-        for _ in 0..LOGS_CLEARED_IN {
-            if old.is_empty() {
-                return Ok(());
-            }
-            self.switch_log(self.family(Table::Meta))?;
-            self.flush_all()?;
-            let needed = self.empty_old_logs()?;
-            old.retain(|log| needed.contains(log));
-        }
-        match old.is_empty() {
-            true => Ok(()),
-            false => Err(EngineError("logs are begun faster than old ones are emptied".to_owned())),
-        }
-    }
-
     /// The table files that have found their place; those that were just flushed lie everywhere.
     fn sorted_files(&self) -> Result<Vec<LiveFile>, EngineError> {
         let mut files = self.db.live_files().map_err(failed)?;
@@ -203,43 +153,6 @@ impl RocksEngine {
             self.db.flush_cf(self.family(table)).map_err(failed)?;
         }
         Ok(())
-    }
-
-    /// Empties the logs that RocksDB needs no more and keeps to write over them, which may never
-    /// happen. Whoever begins a log takes one of them, first its content, then its name; in between
-    /// it must not be touched. Returns the others by what stays the same when they get another
-    /// name: their inodes.
-    fn empty_old_logs(&self) -> Result<BTreeSet<u64>, EngineError> {
-        let (mut emptied, mut needed) = (Vec::new(), BTreeSet::new());
-        let alone = self.logs.write().unwrap_or_else(PoisonError::into_inner);
-        let needed_from = self.db.property_int_value(NEEDED_LOG).map_err(failed)?.unwrap_or(0);
-        for entry in
-            fs::read_dir(self.db.path()).map_err(|error| unusable(self.db.path(), error))?
-        {
-            let entry = entry.map_err(|error| unusable(self.db.path(), error))?;
-            let path = entry.path();
-            let is_log = path.extension().is_some_and(|extension| extension == "log");
-            let number = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
-            let Some(number) = number.filter(|_| is_log) else { continue };
-            if number >= needed_from {
-                needed.insert(entry.ino());
-                continue;
-            }
-            match fs::OpenOptions::new().write(true).open(&path) {
-                // RocksDB has removed it meanwhile.
-                Err(error) if error.kind() == IoErrorKind::NotFound => {}
-                Err(error) => return Err(unusable(&path, error)),
-                Ok(file) => {
-                    file.set_len(0).map_err(|error| unusable(&path, error))?;
-                    emptied.push((path, file));
-                }
-            }
-        }
-        drop(alone);
-        for (path, file) in emptied {
-            file.sync_all().map_err(|error| unusable(&path, error))?;
-        }
-        Ok(needed)
     }
 }
 
@@ -262,8 +175,10 @@ impl Engine for RocksEngine {
             }
         }
         let _logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        self.begin_full_log()?;
-        self.logged.fetch_add(writes.size_in_bytes() as u64, Ordering::Relaxed);
+        // Held until it is written: what came between two tables would begin a log of its own.
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        self.begin_full_log(&mut logged)?;
+        *logged += writes.size_in_bytes() as u64;
         self.db.write_opt(writes, &WriteOptions::default()).map_err(failed)
     }
 
