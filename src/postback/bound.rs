@@ -3,15 +3,12 @@
 //! but numbers of several tables may be the same, so that without an event's name a transaction of
 //! somebody else is not the customer's.
 
-use std::iter;
-
 use super::answer::Answer;
 use super::decide::{Bound, Named};
 use super::flow::{PostbackRequest, Postbacks};
 use super::hints;
 use super::mapping::Fields;
 use super::placeholder::refuse_unresolved;
-use super::reversal::rank;
 use super::sender::Sender;
 use crate::catalog::{Advertiser, Catalog, Offer};
 use crate::click_id::RecordId;
@@ -30,8 +27,6 @@ struct Instead<'a> {
     customer: Option<Claim<'a>>,
     /// Of which event, if one is named, and which transaction.
     transaction: Option<(Option<&'a str>, &'a str)>,
-    /// A negative event's own ID.
-    reversal_id: Option<&'a str>,
 }
 
 /// Whose a conversion is that has the transaction, best first.
@@ -64,8 +59,7 @@ impl<'a> Instead<'a> {
         let is_one = is_one && (event.is_some() || may_be_any().is_none());
         let transaction = given(Field::TxnId).filter(|_| is_one).map(|txn_id| (event, txn_id));
         let is_any = customer.is_some() || transaction.is_some();
-        let reversal_id = given(Field::ReversalId);
-        is_any.then_some(Self { advertiser, customer, transaction, reversal_id })
+        is_any.then_some(Self { advertiser, customer, transaction })
     }
 
     /// Whose a conversion is by its customer.
@@ -80,8 +74,7 @@ impl<'a> Instead<'a> {
         }
     }
 
-    /// What may be meant: the very postback, sent before, or its transaction's conversions, with the
-    /// event that each is taken back by.
+    /// The transactions that may be meant, with the event that each is taken back by, if it is.
     fn transactions(
         &self,
         catalog: &'a Catalog,
@@ -91,15 +84,12 @@ impl<'a> Instead<'a> {
             let unnamed = named.is_none().then(|| catalog.unnamed_events(&advertiser.id));
             let unnamed = unnamed.into_iter().flatten();
             named.into_iter().chain(unnamed).flat_map(move |event| {
-                let advertiser = &*advertiser.id;
-                let of = move |event| Claim::Transaction { advertiser, event, txn_id };
-                let reversed = catalog.reversed_by(advertiser, event);
-                let mut reversed = reversed.take(REVERSED_EVENTS_TRIED_MAX).peekable();
-                let own = match self.reversal_id.filter(|_| reversed.peek().is_some()) {
-                    Some(reversal_id) => Claim::Reversal { advertiser, event, reversal_id },
-                    None => of(event),
-                };
-                iter::once((own, None)).chain(reversed.map(move |meant| (of(meant), Some(event))))
+                let reversed = catalog.reversed_by(&advertiser.id, event);
+                let reversed = reversed.take(REVERSED_EVENTS_TRIED_MAX);
+                let all = reversed.map(move |meant| (meant, Some(event))).chain([(event, None)]);
+                all.map(move |(event, by)| {
+                    (Claim::Transaction { advertiser: &advertiser.id, event, txn_id }, by)
+                })
             })
         })
     }
@@ -165,8 +155,8 @@ impl Postbacks {
         }
     }
 
-    /// The click of the conversion that has the transaction, or that it takes back: of several the
-    /// one that is taken back first. Without the event's name, two clicks are one too many.
+    /// The click of the conversion that has the transaction, or that it takes back. Without the
+    /// event's name, two clicks are one too many.
     async fn click_of_transaction(
         &self,
         instead: &Instead<'_>,
@@ -175,7 +165,6 @@ impl Postbacks {
     ) -> Result<Option<(Whose, RecordId)>, Answer> {
         // The claim of a transaction does not end.
         let receipt = Receipt::Now(now_ms);
-        let is_named = matches!(instead.transaction, Some((Some(_), _)));
         let mut found = Vec::new();
         for (claim, taken_back_by) in instead.transactions(catalog) {
             let known = self.dedup.find_settled(&self.store, claim, receipt).await?;
@@ -183,23 +172,16 @@ impl Postbacks {
             let Some(stored) = self.store.conversion(known.conversion).await? else { continue };
             let record = stored.record().map_err(ReadError::from)?;
             let offer = catalog.offer_by_number(known.conversion.offer());
-            let place = match taken_back_by {
-                None => Some(0),
-                Some(by) => offer.and_then(|offer| offer.reverses(by, record.event)),
-            };
-            let may_be = instead.may_mean(offer, taken_back_by.unwrap_or(record.event));
-            let Some(place) = place.filter(|_| may_be) else { continue };
-            let click = (instead.whose(&record), RecordId::from_bytes(record.click));
-            if is_named && taken_back_by.is_none() {
-                return Ok(Some(click));
+            let is_meant = taken_back_by
+                .is_none_or(|by| offer.is_some_and(|offer| offer.reverses(by, record.event)));
+            if !is_meant || !instead.may_mean(offer, taken_back_by.unwrap_or(record.event)) {
+                continue;
             }
-            found.push((rank(known.status), place, click));
+            found.push((instead.whose(&record), RecordId::from_bytes(record.click)));
+            if matches!(instead.transaction, Some((Some(_), _))) {
+                break;
+            }
         }
-        if is_named {
-            let first = found.into_iter().min_by_key(|(rank, place, _)| (*rank, *place));
-            return Ok(first.map(|(.., click)| click));
-        }
-        let mut found: Vec<_> = found.into_iter().map(|(.., click)| click).collect();
         found.sort_unstable();
         found.dedup();
         Ok(match found[..] {

@@ -114,39 +114,6 @@ fn a_transaction_alone_is_approved_and_taken_back() {
 }
 
 #[test]
-fn a_refund_of_a_transaction_is_of_the_click_of_what_it_takes_back() {
-    let mut server = Setup::new().catalog(CASINO.to_owned()).start();
-    let both = |txn_id: &str, statuses: [&str; 2]| {
-        let [first, second] = statuses;
-        let first = format!("event=ftd&txn_id={txn_id}&status={first}");
-        let second = format!("event=deposit&txn_id={txn_id}&amount=200&status={second}");
-        [first, second].map(|query| sell(&server, "casino", &query))
-    };
-    let [_, paid] = both("T-0", ["rejected", "approved"]);
-    let [paid_first, _] = both("T-1", ["approved", "rejected"]);
-    let [first, second] = both("T-2", ["approved", "approved"]);
-    let refund = |server: &Server, query: &str, result: &str, click: &str| {
-        let answer = acme(server, &format!("event=refund&{query}"));
-        let expected = ((200, result, ""), click);
-        assert_eq!((answer.verdict(), answer.word("click_id")), expected, "{query}");
-    };
-    refund(&server, "txn_id=T-0", "accepted", &paid);
-    refund(&server, "txn_id=T-1&dry_run=1", "accepted", &paid_first);
-    refund(&server, "txn_id=T-1", "accepted", &paid_first);
-    refund(&server, "txn_id=T-2&reversal_id=R-1", "accepted", &first);
-    refund(&server, "txn_id=T-2&reversal_id=R-2", "accepted", &second);
-    server.kill();
-    server.start_again();
-    // What is sent again is of the click of its first time.
-    refund(&server, "txn_id=T-1", "duplicate", &paid_first);
-    refund(&server, "txn_id=T-2&reversal_id=R-1", "duplicate", &first);
-    refund(&server, "txn_id=T-2&reversal_id=R-2", "duplicate", &second);
-    let kept = server.conversions("event=refund");
-    let clicks: Vec<_> = kept.iter().map(|refund| &refund["click_id"]).collect();
-    assert_eq!(clicks, [&*paid, &*paid_first, &*first, &*second]);
-}
-
-#[test]
 fn a_transaction_that_is_not_known_or_anothers_stands_for_no_click() {
     let server = Setup::new().catalog(CATALOG.to_owned()).start();
     sell(&server, "shoes", "event=sale&txn_id=T-1&amount=100");
