@@ -193,19 +193,11 @@ fn logs_are_of_one_size_whatever_table_is_written_to() {
     for number in 0..5 * LOG_FILE_BYTES / batch_bytes {
         let mut batch = Batch::default();
         // As busy traffic does, at different paces.
-        for of_batch in 0..6 {
-            batch.put(
-                Table::Conversions,
-                &[&number.to_be_bytes()[..], &[of_batch]].concat(),
-                |out| {
-                    out.extend_from_slice(&row);
-                },
-            );
-        }
-        for of_batch in 0..3 {
-            batch.put(Table::Inbound, &[&number.to_be_bytes()[..], &[of_batch]].concat(), |out| {
-                out.extend_from_slice(&row);
-            });
+        for (table, rows) in [(Table::Conversions, 6), (Table::Inbound, 3)] {
+            for of_batch in 0..rows {
+                let key = [&number.to_be_bytes()[..], &[of_batch]].concat();
+                batch.put(table, &key, |out| out.extend_from_slice(&row));
+            }
         }
         if number == 0 {
             batch.put(Table::Meta, b"once", |out| out.push(1));

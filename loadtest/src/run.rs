@@ -27,20 +27,17 @@ struct Outcome {
     run_id: String,
     seconds: f64,
     rate: f64,
-    expected: u64,
-    unexpected: u64,
-    lost: u64,
-    dropped: u64,
+    #[serde(flatten)]
+    answers: Answers,
     reconnects: u64,
-    statuses: std::collections::BTreeMap<usize, u64>,
-    latency: Percentiles,
-    changes: Option<Changes>,
+    /// To the sales that were taken back.
+    changes: Option<Answers>,
     books: Option<Verdict>,
 }
 
-/// What came of the sales that were taken back.
+/// What came back.
 #[derive(Debug, Serialize)]
-struct Changes {
+struct Answers {
     expected: u64,
     unexpected: u64,
     lost: u64,
@@ -163,19 +160,14 @@ fn outcome(run_id: String, tally: &Tally, books: Option<Verdict>) -> Outcome {
         run_id,
         seconds: tally.window.as_secs_f64(),
         rate: tally.rate(),
-        expected: tally.expected,
-        unexpected: tally.unexpected,
-        lost: tally.lost,
-        dropped: tally.dropped,
+        answers: Answers::of(tally),
         reconnects: tally.reconnects,
-        statuses: tally.statuses(),
-        latency: Percentiles::of(&tally.latency),
-        changes: tally.changes.as_deref().map(Changes::of),
+        changes: tally.changes.as_deref().map(Answers::of),
         books,
     }
 }
 
-impl Changes {
+impl Answers {
     fn of(tally: &Tally) -> Self {
         Self {
             expected: tally.expected,
@@ -189,18 +181,18 @@ impl Changes {
 }
 
 fn print(outcome: &Outcome) {
-    let Outcome { run_id, seconds, rate, expected, unexpected, lost, dropped, reconnects, .. } =
-        outcome;
+    let Outcome { run_id, seconds, rate, reconnects, .. } = outcome;
+    let Answers { expected, unexpected, lost, dropped, statuses, latency } = &outcome.answers;
     println!("run {run_id}: {rate:.0} requests/s over {seconds:.1} s");
     println!(
         "answers: {expected} as wanted, {unexpected} otherwise; {lost} lost, {dropped} dropped, {reconnects} reconnects"
     );
-    println!("statuses: {:?}", outcome.statuses);
-    let Percentiles { p50_us, p99_us, p999_us, max_us, .. } = outcome.latency;
+    println!("statuses: {statuses:?}");
+    let Percentiles { p50_us, p99_us, p999_us, max_us, .. } = latency;
     println!(
         "latency: p50 {p50_us:.0} µs, p99 {p99_us:.0} µs, p99.9 {p999_us:.0} µs, max {max_us:.0} µs"
     );
-    if let Some(Changes { expected, unexpected, lost, dropped, statuses, latency }) =
+    if let Some(Answers { expected, unexpected, lost, dropped, statuses, latency }) =
         &outcome.changes
     {
         let Percentiles { p50_us, p99_us, max_us, .. } = latency;

@@ -25,6 +25,7 @@ use crate::limits::LOG_FILE_BYTES;
 
 /// The property that counts table files that were not compacted yet.
 const LEVEL0_FILES: &str = "rocksdb.num-files-at-level0";
+
 /// Properties of each column family that are worth a gauge: metric suffix, RocksDB's name.
 const GAUGES: [(&str, &str); 6] = [
     ("files_level0", LEVEL0_FILES),

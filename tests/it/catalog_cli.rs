@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use crate::harness::{CATALOG, Ended, Server, Setup, binary, run};
+use crate::inbound::put_text;
 
 /// Runs `catalog …` in a server's folder.
 fn catalog(server: &Server, arguments: &[&str]) -> Ended {
@@ -144,8 +145,7 @@ fn a_comparison_warns_of_what_a_dry_run_warns_of() {
     let old = format!("{owner}{}{}", offer("o", ""), offer("gone", ""));
     server.write("old.toml", &old);
     server.write("new.toml", &format!("{owner}{}", offer("o", "one_conversion_per_click = true")));
-    let put = server.put_catalog("", "application/toml", "If-Match: *\r\n", &old);
-    assert_eq!(put.status, 200, "{put:?}");
+    put_text(&server, &old);
     let compared = catalog(&server, &["diff", "new.toml", "--against", "old.toml"]);
     assert_eq!(compared.code, Some(4));
     for warning in ["\"gone\" is removed", "only conversions from now on"] {

@@ -43,15 +43,16 @@ impl RocksEngine {
     }
 
     fn begins_log(&self) -> Result<bool, EngineError> {
+        // That of all tables.
+        if self.db.property_int_value(DELAYED_RATE).map_err(failed)?.unwrap_or(0) > 0 {
+            return Ok(false);
+        }
         let number = |family, property| {
             Ok(self.db.property_int_value_cf(family, property).map_err(failed)?.unwrap_or(0))
         };
         let families = Table::ALL.map(|table| self.family(table));
         for family in families {
-            if number(family, UNFLUSHED)? > 0
-                || number(family, LEVEL0_FILES)? > LEVEL0_FILES_MAX
-                || number(family, DELAYED_RATE)? > 0
-            {
+            if number(family, UNFLUSHED)? > 0 || number(family, LEVEL0_FILES)? > LEVEL0_FILES_MAX {
                 return Ok(false);
             }
         }
