@@ -73,11 +73,11 @@ impl Offer {
         closest(name, ours.chain(theirs))
     }
 
-    /// Whether its event `by` takes back those named `event`: another offer's of that name may take
-    /// back others.
+    /// The place of `event` among those that its event `by` takes back, if it does: another offer's
+    /// of that name may take back others.
     #[must_use]
-    pub fn reverses(&self, by: &str, event: &str) -> bool {
-        self.event(by).is_some_and(|by| by.reverses.iter().any(|meant| **meant == *event))
+    pub fn reverses(&self, by: &str, event: &str) -> Option<usize> {
+        self.event(by)?.reverses.iter().position(|meant| **meant == *event)
     }
 }
 

@@ -3,12 +3,15 @@
 //! but numbers of several tables may be the same, so that without an event's name a transaction of
 //! somebody else is not the customer's.
 
+use std::iter;
+
 use super::answer::Answer;
 use super::decide::{Bound, Named};
 use super::flow::{PostbackRequest, Postbacks};
 use super::hints;
 use super::mapping::Fields;
 use super::placeholder::refuse_unresolved;
+use super::reversal::rank;
 use super::sender::Sender;
 use crate::catalog::{Advertiser, Catalog, Offer};
 use crate::click_id::RecordId;
@@ -27,6 +30,42 @@ struct Instead<'a> {
     customer: Option<Claim<'a>>,
     /// Of which event, if one is named, and which transaction.
     transaction: Option<(Option<&'a str>, &'a str)>,
+    /// A negative event's own ID.
+    reversal_id: Option<&'a str>,
+}
+
+/// In which way a conversion may be meant that has a key.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    /// As the one that the postback would be.
+    Itself,
+    /// As what this event takes back.
+    TakenBack(&'a str),
+    /// As the one that there is news of, if its offer knows its event as no negative one.
+    Ordinary,
+}
+
+impl Way<'_> {
+    /// The place of a conversion of this offer and event among those that may be meant in this way,
+    /// if it may.
+    fn place(self, offer: Option<&Offer>, event: &str) -> Option<usize> {
+        match self {
+            Self::Itself => Some(0),
+            Self::TakenBack(by) => offer?.reverses(by, event),
+            Self::Ordinary => (!offer?.event(event)?.is_negative()).then_some(0),
+        }
+    }
+
+    /// The event that the postback is of, if it means a conversion of this one.
+    const fn named<'e>(self, event: &'e str) -> &'e str
+    where
+        Self: 'e,
+    {
+        match self {
+            Self::TakenBack(by) => by,
+            Self::Itself | Self::Ordinary => event,
+        }
+    }
 }
 
 /// Whose a conversion is that has the transaction, best first.
@@ -59,7 +98,8 @@ impl<'a> Instead<'a> {
         let is_one = is_one && (event.is_some() || may_be_any().is_none());
         let transaction = given(Field::TxnId).filter(|_| is_one).map(|txn_id| (event, txn_id));
         let is_any = customer.is_some() || transaction.is_some();
-        is_any.then_some(Self { advertiser, customer, transaction })
+        let reversal_id = given(Field::ReversalId);
+        is_any.then_some(Self { advertiser, customer, transaction, reversal_id })
     }
 
     /// Whose a conversion is by its customer.
@@ -74,22 +114,26 @@ impl<'a> Instead<'a> {
         }
     }
 
-    /// The transactions that may be meant, with the event that each is taken back by, if it is.
-    fn transactions(
-        &self,
-        catalog: &'a Catalog,
-    ) -> impl Iterator<Item = (Claim<'a>, Option<&'a str>)> {
+    /// What may be meant, and in which way: what it would be itself if it were sent before, then what
+    /// it takes back. A negative event with its own ID may be an ordinary one in another offer.
+    fn transactions(&self, catalog: &'a Catalog) -> impl Iterator<Item = (Claim<'a>, Way<'a>)> {
         let advertiser = self.advertiser;
         self.transaction.into_iter().flat_map(move |(named, txn_id)| {
             let unnamed = named.is_none().then(|| catalog.unnamed_events(&advertiser.id));
             let unnamed = unnamed.into_iter().flatten();
             named.into_iter().chain(unnamed).flat_map(move |event| {
-                let reversed = catalog.reversed_by(&advertiser.id, event);
-                let reversed = reversed.take(REVERSED_EVENTS_TRIED_MAX);
-                let all = reversed.map(move |meant| (meant, Some(event))).chain([(event, None)]);
-                all.map(move |(event, by)| {
-                    (Claim::Transaction { advertiser: &advertiser.id, event, txn_id }, by)
-                })
+                let advertiser = &*advertiser.id;
+                let of = move |event| Claim::Transaction { advertiser, event, txn_id };
+                let reversed = catalog.reversed_by(advertiser, event);
+                let mut reversed = reversed.take(REVERSED_EVENTS_TRIED_MAX).peekable();
+                let own_id = self.reversal_id.filter(|_| reversed.peek().is_some());
+                let itself = own_id.map_or_else(
+                    || of(event),
+                    |reversal_id| Claim::Reversal { advertiser, event, reversal_id },
+                );
+                let ordinary = own_id.map(|_| (of(event), Way::Ordinary));
+                let reversed = reversed.map(move |meant| (of(meant), Way::TakenBack(event)));
+                iter::once((itself, Way::Itself)).chain(reversed).chain(ordinary)
             })
         })
     }
@@ -155,8 +199,8 @@ impl Postbacks {
         }
     }
 
-    /// The click of the conversion that has the transaction, or that it takes back. Without the
-    /// event's name, two clicks are one too many.
+    /// The click of the conversion that has the transaction, or that it takes back: of several the
+    /// one that is taken back first. Without the event's name, two clicks are one too many.
     async fn click_of_transaction(
         &self,
         instead: &Instead<'_>,
@@ -165,23 +209,30 @@ impl Postbacks {
     ) -> Result<Option<(Whose, RecordId)>, Answer> {
         // The claim of a transaction does not end.
         let receipt = Receipt::Now(now_ms);
+        let is_named = matches!(instead.transaction, Some((Some(_), _)));
         let mut found = Vec::new();
-        for (claim, taken_back_by) in instead.transactions(catalog) {
+        for (claim, way) in instead.transactions(catalog) {
             let known = self.dedup.find_settled(&self.store, claim, receipt).await?;
             let Some(known) = known else { continue };
             let Some(stored) = self.store.conversion(known.conversion).await? else { continue };
             let record = stored.record().map_err(ReadError::from)?;
             let offer = catalog.offer_by_number(known.conversion.offer());
-            let is_meant = taken_back_by
-                .is_none_or(|by| offer.is_some_and(|offer| offer.reverses(by, record.event)));
-            if !is_meant || !instead.may_mean(offer, taken_back_by.unwrap_or(record.event)) {
-                continue;
-            }
-            found.push((instead.whose(&record), RecordId::from_bytes(record.click)));
-            if matches!(instead.transaction, Some((Some(_), _))) {
-                break;
+            let may_be = instead.may_mean(offer, way.named(record.event));
+            let place = way.place(offer, record.event).filter(|_| may_be);
+            let Some(place) = place else { continue };
+            let click = (instead.whose(&record), RecordId::from_bytes(record.click));
+            match way {
+                Way::Itself if is_named => return Ok(Some(click)),
+                // What is taken back goes before.
+                Way::Ordinary if is_named && !found.is_empty() => {}
+                _ => found.push((rank(known.status), place, click)),
             }
         }
+        if is_named {
+            let first = found.into_iter().min_by_key(|(rank, place, _)| (*rank, *place));
+            return Ok(first.map(|(.., click)| click));
+        }
+        let mut found: Vec<_> = found.into_iter().map(|(.., click)| click).collect();
         found.sort_unstable();
         found.dedup();
         Ok(match found[..] {

@@ -43,6 +43,15 @@ pub const fn is_open(status: Status) -> bool {
     matches!(status, Status::Pending | Status::Approved)
 }
 
+/// Which of several conversions of a transaction is taken back, the lowest first: what is paid.
+pub const fn rank(status: Status) -> u8 {
+    match status {
+        Status::Approved => 0,
+        Status::Pending => 1,
+        Status::Rejected | Status::Reversed => 2,
+    }
+}
+
 /// The conversion with all of it taken back, or the share that the amount is of its own: one that
 /// is still pending is rejected then, and of a part that is gone nothing is earned when it is
 /// approved.

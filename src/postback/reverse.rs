@@ -4,7 +4,7 @@
 use super::answer::Answer;
 use super::decide::{Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received, record};
-use super::reversal::{Reversal, is_open, reversed_of};
+use super::reversal::{Reversal, is_open, rank, reversed_of};
 use super::update::{is_overtaken, overtaken, read, status_of};
 use crate::catalog::Event;
 use crate::click_id::RecordId;
@@ -171,18 +171,14 @@ impl Postbacks {
                 let known = self.dedup.find_settled(&self.store, claim, received.receipt).await?;
                 let is_meant = |known: &Original| {
                     let its_offer = received.catalog.offer_by_number(known.conversion.offer());
-                    its_offer.is_some_and(|its_offer| its_offer.reverses(by, event))
+                    its_offer.is_some_and(|its_offer| its_offer.reverses(by, event).is_some())
                 };
                 found.extend(known.filter(is_meant));
             }
-            let meant = found.iter().min_by_key(|known| {
-                let rank = match known.status {
-                    Status::Approved => 0,
-                    Status::Pending => 1,
-                    _ => 2,
-                };
-                (known.conversion.offer() != offer.number, rank)
-            });
+            // Without a click, the click has been chosen by the same rank: see `bound`.
+            let meant = found
+                .iter()
+                .min_by_key(|known| (known.conversion.offer() != offer.number, rank(known.status)));
             return Ok(meant.map(|known| known.conversion).into_iter().collect());
         }
         let page = if verdict.is_by_customer {

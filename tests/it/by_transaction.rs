@@ -70,6 +70,33 @@ reverses = ["ftd", "deposit"]
 id = "pub-7"
 "#;
 
+/// An event that takes sales back in one offer, and is an ordinary one in the other.
+const ADJUSTED: &str = r#"
+[[advertisers]]
+id = "acme"
+
+[[offers]]
+id = "shoes"
+advertiser = "acme"
+url = "https://shoes.example/?c={click_id}"
+[[offers.events]]
+id = "sale"
+[[offers.events]]
+id = "adj"
+reverses = ["sale"]
+
+[[offers]]
+id = "club"
+advertiser = "acme"
+url = "https://club.example/?c={click_id}"
+[[offers.events]]
+id = "adj"
+initial_status = "pending"
+
+[[affiliates]]
+id = "pub-7"
+"#;
+
 fn acme(server: &Server, query: &str) -> Answer {
     Answer::of(server.get(&format!("/postback/acme?{query}")))
 }
@@ -111,6 +138,62 @@ fn a_transaction_alone_is_approved_and_taken_back() {
     assert_eq!(server.api("totals?status=approved")["payout"], "0.00");
     let flags = server.conversions("event=refund").into_iter().map(|c| c["flags"].clone());
     assert_eq!(flags.collect::<Vec<_>>(), [json!([]), json!([])]);
+}
+
+#[test]
+fn a_refund_of_a_transaction_is_of_the_click_of_what_it_takes_back() {
+    let mut server = Setup::new().catalog(CASINO.to_owned()).start();
+    let both = |txn_id: &str, statuses: [&str; 2]| {
+        let [first, second] = statuses;
+        let first = format!("event=ftd&txn_id={txn_id}&status={first}");
+        let second = format!("event=deposit&txn_id={txn_id}&amount=200&status={second}");
+        [first, second].map(|query| sell(&server, "casino", &query))
+    };
+    let [_, paid] = both("T-0", ["rejected", "approved"]);
+    let [paid_first, _] = both("T-1", ["approved", "rejected"]);
+    let [first, second] = both("T-2", ["approved", "approved"]);
+    let refund = |server: &Server, query: &str, result: &str, click: &str| {
+        let answer = acme(server, &format!("event=refund&{query}"));
+        let expected = ((200, result, ""), click);
+        assert_eq!((answer.verdict(), answer.word("click_id")), expected, "{query}");
+    };
+    refund(&server, "txn_id=T-0", "accepted", &paid);
+    refund(&server, "txn_id=T-1&dry_run=1", "accepted", &paid_first);
+    refund(&server, "txn_id=T-1", "accepted", &paid_first);
+    refund(&server, "txn_id=T-2&reversal_id=R-1", "accepted", &first);
+    refund(&server, "txn_id=T-2&reversal_id=R-2", "accepted", &second);
+    server.kill();
+    server.start_again();
+    // What is sent again is of the click of its first time.
+    refund(&server, "txn_id=T-1", "duplicate", &paid_first);
+    refund(&server, "txn_id=T-2&reversal_id=R-1", "duplicate", &first);
+    refund(&server, "txn_id=T-2&reversal_id=R-2", "duplicate", &second);
+    let kept = server.conversions("event=refund");
+    let clicks: Vec<_> = kept.iter().map(|refund| &refund["click_id"]).collect();
+    assert_eq!(clicks, [&*paid, &*paid_first, &*first, &*second]);
+}
+
+#[test]
+fn an_event_that_is_negative_elsewhere_is_news_whatever_its_reversal_id() {
+    let server = Setup::new().catalog(ADJUSTED.to_owned()).start();
+    let bound = sell(&server, "shoes", "event=sale&txn_id=S-1&customer_id=K-1");
+    let first = sell(&server, "club", "event=adj&txn_id=T-1");
+    let second = sell(&server, "club", "event=adj&txn_id=T-2");
+    for (query, click) in [
+        ("event=adj&txn_id=T-1&reversal_id=X-1&status=approved", &first),
+        ("event=adj&txn_id=T-2&reversal_id=X-2&status=rejected&customer_id=K-1", &second),
+    ] {
+        let news = acme(&server, query);
+        assert_eq!((news.verdict(), news.word("click_id")), ((200, "updated", ""), &**click));
+    }
+    let adjusted = [json!(["T-1", "approved", null]), json!(["T-2", "rejected", null])];
+    assert_eq!(states(&server, "adj"), adjusted);
+
+    // What it takes back in the other offer goes before: that is what has such an ID.
+    sell(&server, "club", "event=adj&txn_id=S-1&status=approved");
+    let refund = acme(&server, "event=adj&txn_id=S-1&reversal_id=X-3&status=rejected");
+    assert_eq!((refund.verdict(), refund.word("click_id")), ((200, "accepted", ""), &*bound));
+    assert_eq!(states(&server, "sale"), [json!(["S-1", "reversed", null])]);
 }
 
 #[test]
