@@ -55,17 +55,6 @@ impl Way<'_> {
             Self::Ordinary => (!offer?.event(event)?.is_negative()).then_some(0),
         }
     }
-
-    /// The event that the postback is of, if it means a conversion of this one.
-    const fn named<'e>(self, event: &'e str) -> &'e str
-    where
-        Self: 'e,
-    {
-        match self {
-            Self::TakenBack(by) => by,
-            Self::Itself | Self::Ordinary => event,
-        }
-    }
 }
 
 /// Whose a conversion is that has the transaction, best first.
@@ -217,7 +206,11 @@ impl Postbacks {
             let Some(stored) = self.store.conversion(known.conversion).await? else { continue };
             let record = stored.record().map_err(ReadError::from)?;
             let offer = catalog.offer_by_number(known.conversion.offer());
-            let may_be = instead.may_mean(offer, way.named(record.event));
+            let event = match way {
+                Way::TakenBack(by) => by,
+                Way::Itself | Way::Ordinary => record.event,
+            };
+            let may_be = instead.may_mean(offer, event);
             let place = way.place(offer, record.event).filter(|_| may_be);
             let Some(place) = place else { continue };
             let click = (instead.whose(&record), RecordId::from_bytes(record.click));

@@ -205,7 +205,7 @@ pub struct Rules<'a> {
 }
 
 /// The click of what is named instead of one.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
     /// The click.
     pub click: ClickId,

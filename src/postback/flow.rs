@@ -9,8 +9,7 @@ use arc_swap::ArcSwap;
 use super::answer::{Answer, Told, duplicate};
 use super::as_received::{AsReceived, KeptIp};
 use super::body::Body;
-use super::decide::{Asker, Bound, Meant, Refused, Rules, Verdict, decide};
-use super::hints;
+use super::decide::{Asker, Bound, Meant, Named, Refused, Rules, Verdict, decide};
 use super::mapping::Fields;
 use super::reprocess::Again;
 use super::sender::{Address, Sender};
@@ -269,32 +268,29 @@ impl Postbacks {
         self.commit(held, &verdict, &received, has_click).map(Some)
     }
 
-    /// From parameters to a conversion in the writer's hands, or to another answer.
-    pub(super) async fn wait_and_try(
-        &self,
-        request: &PostbackRequest<'_>,
+    /// Tries a postback as one of the click that is `meant`; `None`, and nothing done, if its
+    /// transaction said that one, may be asked again, and would say another by now.
+    pub(super) async fn try_as<'a>(
+        &'a self,
+        sent: &Sent<'a, 'a>,
+        meant: &Meant<'a>,
+        bound: Option<Bound>,
+        may_ask: bool,
+        catalog: &'a Catalog,
         asker: &mut Asker,
-    ) -> Result<Committing, Answer> {
-        let catalog = self.catalog.load_full();
-        let mut fields = Fields::default();
-        let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
-        fields.read(&sender, request)?;
-        let admitted = self.admit_sender(&sender, &fields, request, asker)?;
-        let bound = self.bound(&fields, &sender, &catalog, request).await?;
-        let what = (request, &*catalog);
-        let meant = self.identify(&mut fields, &sender, admitted, bound, what, asker)?;
-        let sent = Sent { fields: &fields, sender: &sender, request };
-        let mut verdict = self.judge(&sent, &meant, bound, &catalog)?;
+    ) -> Result<Option<Committing>, Answer> {
+        let Sent { fields, request, .. } = *sent;
+        let mut verdict = self.judge(sent, meant, bound, catalog)?;
         let now_ms = request.now_ms;
         self.count_for(&verdict.offer.advertiser, asker, now_ms)?;
-        let mut received = self.received(&sent, &verdict, &catalog, asker);
+        let mut received = self.received(sent, &verdict, catalog, asker);
         if fields.is_dry_run() || request.head {
             self.suspect(&mut verdict, request).await?;
             return Err(self.dry_run(&verdict, &received).await?);
         }
         let receipt = received.receipt;
         if let Some(known) = self.dedup.known(&verdict.first_claim(), receipt) {
-            return self.update(known, &verdict, &received).await;
+            return self.update(known, &verdict, &received).await.map(Some);
         }
         self.suspect(&mut verdict, request).await?;
         if verdict.offer.is_metered && !verdict.event.is_negative() {
@@ -306,7 +302,9 @@ impl Postbacks {
             let original = self.original(&verdict, request.booked_ms().max(now_ms))?;
             match self.dedup.acquire(&self.store, claims, original, receipt).await? {
                 Acquired::Held(held) => break held,
-                Acquired::Duplicate(known) => return self.update(known, &verdict, &received).await,
+                Acquired::Duplicate(known) => {
+                    return self.update(known, &verdict, &received).await.map(Some);
+                }
                 Acquired::MintAnew => {}
             }
         };
@@ -315,10 +313,15 @@ impl Postbacks {
         // A customer's click may be gone long since.
         let has_click =
             verdict.is_by_customer || self.knows(click) || self.store.has_click(click).await?;
-        if verdict.event.is_negative() {
-            return self.reverse(held, &verdict, &received, has_click).await;
+        if !verdict.event.is_negative() {
+            return self.commit(held, &verdict, &received, has_click).map(Some);
         }
-        self.commit(held, &verdict, &received, has_click)
+        let reversed = self.hold_meant(&verdict, &received).await?;
+        let is_by_transaction = bound.is_some_and(|bound| bound.named == Named::Transaction);
+        if may_ask && is_by_transaction && !reversed.is_left_of(click)? {
+            return Ok(None);
+        }
+        self.reverse(held, reversed, &verdict, &received, has_click).map(Some)
     }
 
     pub(super) fn judge<'a>(
@@ -428,18 +431,6 @@ pub(super) struct Received<'a> {
     pub(super) replay_of_ms: Option<u64>,
     /// How it is written down.
     pub(super) as_received: AsReceived<'a>,
-}
-
-impl<'a> Fields<'a> {
-    /// Takes all parameters of a request in. Filled in place: it is large.
-    pub(super) fn read(
-        &mut self,
-        sender: &Sender<'_>,
-        request: &PostbackRequest<'a>,
-    ) -> Result<(), Refused> {
-        let taken = request.each(|name, value| self.take(&sender.names, name, value));
-        taken.map_err(|reason| hints::unread(reason, self, request))
-    }
 }
 
 pub(super) fn record<'a>(

@@ -3,6 +3,7 @@
 
 use super::decide::{Asker, Bound, Meant, Refused, Rules, meant};
 use super::flow::{PostbackRequest, Postbacks};
+use super::hints;
 use super::mapping::{Fields, Names};
 use super::placeholder::refuse_unresolved;
 use super::sender::Sender;
@@ -59,6 +60,16 @@ impl Postbacks {
 }
 
 impl<'a> Fields<'a> {
+    /// Takes all parameters of a request in. Filled in place: it is large.
+    pub(super) fn read(
+        &mut self,
+        sender: &Sender<'_>,
+        request: &PostbackRequest<'a>,
+    ) -> Result<(), Refused> {
+        let taken = request.each(|name, value| self.take(&sender.names, name, value));
+        taken.map_err(|reason| hints::unread(reason, self, request))
+    }
+
     /// Reads a request that was read by the path's names again, by the advertiser's `own`. What
     /// has no meaning by these keeps that of the path; so does the click, and what is secret.
     ///

@@ -18,6 +18,22 @@ use crate::store::{ConversionChange, StoredConversion};
 /// The kept parameter of a negative event that names what it has taken back, with commas between.
 const REVERSES: &str = "reverses";
 
+/// What a negative event takes back, which nobody else changes meanwhile.
+pub(super) struct Reversed {
+    held: Vec<Held>,
+    stored: Vec<StoredConversion>,
+}
+
+impl Reversed {
+    /// Whether something is left of it, which is of this click.
+    pub(super) fn is_left_of(&self, click: RecordId) -> Result<bool, Answer> {
+        let is_it = |record: &ConversionRecord<'_>| {
+            record.click == *click.as_bytes() && record.status().is_some_and(is_open)
+        };
+        Ok(records(&self.stored)?.iter().any(is_it))
+    }
+}
+
 /// As [`reversed_of`]; an old postback takes back nothing of which something was heard since, unless
 /// that is the very sale of the transaction that it names: then it had only come before it.
 fn taken_back<'a>(
@@ -46,14 +62,15 @@ fn taken_back<'a>(
 impl Postbacks {
     /// Hands a negative event, whose own claims are held, and what is left of what it takes back to
     /// the writer.
-    pub(super) async fn reverse(
+    pub(super) fn reverse(
         &self,
         own: Held,
+        reversed: Reversed,
         verdict: &Verdict<'_>,
         received: &Received<'_>,
         has_click: bool,
     ) -> Result<Committing, Answer> {
-        let (held, stored) = self.hold_meant(verdict, received).await?;
+        let Reversed { held, stored } = reversed;
         let records = records(&stored)?;
         let reason = received.reason_of_step(&verdict.event.id);
         let reversal = Reversal::of(verdict, &reason, received.now_ms);
@@ -105,11 +122,11 @@ impl Postbacks {
 
     /// Holds what a negative event takes back. What it has to choose is chosen again if nothing was
     /// left of it when its turn came, until the same comes back.
-    async fn hold_meant(
+    pub(super) async fn hold_meant(
         &self,
         verdict: &Verdict<'_>,
         received: &Received<'_>,
-    ) -> Result<(Vec<Held>, Vec<StoredConversion>), Answer> {
+    ) -> Result<Reversed, Answer> {
         let mut meant = self.reversible(verdict, received).await?;
         let mut is_settled = false;
         loop {
@@ -120,7 +137,7 @@ impl Postbacks {
             let (held, stored): (Vec<_>, Vec<_>) = held.into_iter().unzip();
             let is_left = |record: &ConversionRecord<'_>| record.status().is_some_and(is_open);
             if is_settled || records(&stored)?.iter().any(is_left) {
-                return Ok((held, stored));
+                return Ok(Reversed { held, stored });
             }
             // Who looks for a transaction waits for whoever holds it; who looks at conversions reads,
             // and waits for nobody.
@@ -128,7 +145,7 @@ impl Postbacks {
             let anew = self.reversible(verdict, received).await?;
             is_settled = anew == meant;
             if let Some(held) = held.filter(|_| is_settled) {
-                return Ok((held, stored));
+                return Ok(Reversed { held, stored });
             }
             meant = anew;
         }

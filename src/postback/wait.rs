@@ -4,7 +4,10 @@
 
 use super::answer::{Answer, Told};
 use super::decide::Asker;
-use super::flow::{Committing, PostbackRequest, Postbacks, Progress};
+use super::flow::{Committing, PostbackRequest, Postbacks, Progress, Sent};
+use super::mapping::Fields;
+use super::sender::Sender;
+use crate::limits::REVERSED_EVENTS_TRIED_MAX;
 use crate::model::reasons::Unavailability;
 use crate::store::ticket::Outcome;
 
@@ -57,6 +60,34 @@ impl Postbacks {
                 Ok(committing)
             }
             Err(answer) => Err(self.counted(answer, asker, request)),
+        }
+    }
+
+    /// From parameters to a conversion in the writer's hands, or to another answer.
+    pub(super) async fn wait_and_try(
+        &self,
+        request: &PostbackRequest<'_>,
+        asker: &mut Asker,
+    ) -> Result<Committing, Answer> {
+        let catalog = self.catalog.load_full();
+        let mut fields = Fields::default();
+        let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
+        fields.read(&sender, request)?;
+        let admitted = self.admit_sender(&sender, &fields, request, asker)?;
+        let mut bound = self.bound(&fields, &sender, &catalog, request).await?;
+        let what = (request, &*catalog);
+        let mut asks = REVERSED_EVENTS_TRIED_MAX;
+        loop {
+            let meant = self.identify(&mut fields, &sender, admitted, bound, what, asker)?;
+            let sent = Sent { fields: &fields, sender: &sender, request };
+            let tried = self.try_as(&sent, &meant, bound, asks > 0, &catalog, asker).await?;
+            if let Some(committing) = tried {
+                return Ok(committing);
+            }
+            // Another refund of the transaction was quicker.
+            let anew = self.bound(&fields, &sender, &catalog, request).await?;
+            asks = if anew == bound { 0 } else { asks - 1 };
+            bound = anew;
         }
     }
 

@@ -70,6 +70,20 @@ reverses = ["ftd", "deposit"]
 id = "pub-7"
 "#;
 
+/// Another offer of the same advertiser.
+const SHOP: &str = r#"
+[[offers]]
+id = "shop"
+advertiser = "acme"
+url = "https://shop.example/?c={click_id}"
+[[offers.events]]
+id = "sale"
+payout = { percent = "10", currency = "USD" }
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
+"#;
+
 /// An event that takes sales back in one offer, and is an ordinary one in the other.
 const ADJUSTED: &str = r#"
 [[advertisers]]
@@ -490,6 +504,36 @@ fn refunds_of_several_events_at_the_same_moment_all_find_what_is_left() {
             }
         });
         assert_eq!(server.api(&format!("totals?status=approved&txn_id={round}"))["payout"], "0.00");
+    }
+}
+
+#[test]
+fn refunds_of_several_clicks_at_the_same_moment_are_each_of_what_they_take_back() {
+    let server = Setup::new().catalog(format!("{CASINO}{SHOP}")).start();
+    for round in 1..=ROUNDS {
+        for (offer, event) in [("casino", "ftd"), ("casino", "deposit"), ("shop", "sale")] {
+            sell(&server, offer, &format!("event={event}&txn_id={round}&amount=200"));
+        }
+        std::thread::scope(|scope| {
+            // One is sent twice.
+            for id in ["A", "B", "C", "C"] {
+                let server = &server;
+                scope.spawn(move || {
+                    let query = format!("event=refund&txn_id={round}&reversal_id={id}-{round}");
+                    let answer = acme(server, &query);
+                    let is_again = id == "C" && answer.verdict() == (200, "duplicate", "");
+                    assert!(is_again || answer.verdict() == (200, "accepted", ""), "{answer:?}");
+                });
+            }
+        });
+    }
+    let kept = server.conversions("");
+    let (refunds, sold): (Vec<_>, Vec<_>) = kept.iter().partition(|one| one["event"] == "refund");
+    for sold in sold {
+        let id = &sold["conversion_id"];
+        let of_it = refunds.iter().filter(|refund| refund["params"]["reverses"] == *id);
+        let clicks: Vec<_> = of_it.map(|refund| &refund["click_id"]).collect();
+        assert_eq!(clicks, [&sold["click_id"]], "{} {}", sold["event"], sold["txn_id"]);
     }
 }
 
