@@ -97,7 +97,7 @@ fn set_gauges(state: &AdminState) {
     gauge!("postbackd_auth_secret_age_seconds").set((age_ms / 1000) as f64);
     // A check that has none is counted apart, so as not to hide the next end at another.
     let (mut without, mut left) = (0_u32, f64::INFINITY);
-    for (_, gap) in catalog.active_auths().flat_map(|auth| auth.gaps(now_ms)) {
+    for (_, gap) in catalog.auths().flat_map(|auth| auth.gaps(now_ms)) {
         match gap {
             Gap::Now(_) => without += 1,
             Gap::From(end_ms) => left = left.min((end_ms - now_ms) as f64 / 1000.0),

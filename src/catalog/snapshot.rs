@@ -2,7 +2,7 @@
 
 //! The catalog as flows see it: immutable, swapped whole, one version stamped on every decision.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::by_number::ByNumber;
@@ -293,8 +293,6 @@ pub struct Catalog {
     version: u64,
     advertisers: HashMap<Arc<str>, Arc<Advertiser>>,
     advertisers_by_path: HashMap<String, Arc<Advertiser>>,
-    /// Those that check senders and have an active offer.
-    checking: Vec<Arc<Advertiser>>,
     offers: Vec<Offer>,
     offers_by_id: HashMap<Arc<str>, usize>,
     offers_by_number: ByNumber,
@@ -365,11 +363,6 @@ impl Catalog {
     /// What the senders of each advertiser that checks them have to show.
     pub fn auths(&self) -> impl Iterator<Item = &Auth> {
         self.advertisers.values().filter_map(|advertiser| advertiser.auth.as_deref())
-    }
-
-    /// As [`Self::auths`], of the advertisers with an active offer.
-    pub fn active_auths(&self) -> impl Iterator<Item = &Auth> {
-        self.checking.iter().filter_map(|advertiser| advertiser.auth.as_deref())
     }
 
     /// How much is in it.
@@ -466,15 +459,6 @@ impl Checked {
             }
             catalog.affiliates_by_id.insert(Arc::clone(&affiliate.id), place);
         }
-        let active: HashSet<_> = self
-            .offers
-            .iter()
-            .filter(|offer| offer.active)
-            .map(|offer| &*offer.advertiser.id)
-            .collect();
-        let checking = self.advertisers.iter();
-        let checking = checking.filter(|owner| owner.auth.is_some() && active.contains(&*owner.id));
-        catalog.checking = checking.cloned().collect();
         let with_path = self.advertisers.iter();
         let with_path =
             with_path.filter_map(|owner| Some((owner.path.clone()?, Arc::clone(owner))));

@@ -93,7 +93,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         Gauge,
         "postbackd_auth_checks_without_secret",
         "",
-        "Checks that advertisers with an active offer enforce and that have no valid secret now; they refuse every postback.",
+        "Checks that advertisers enforce and that have no valid secret now; they refuse every postback.",
     ),
     metric(
         Gauge,
@@ -105,7 +105,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         Gauge,
         "postbackd_auth_secret_left_seconds",
         "",
-        "Time until the first check that an advertiser with an active offer enforces has no valid secret any more; infinite if that comes to none. One that has none already does not count.",
+        "Time until the first check that an advertiser enforces has no valid secret any more; infinite if that comes to none. One that has none already does not count.",
     ),
     metric(
         Gauge,
