@@ -81,7 +81,7 @@ fn click(server: &Server, offer: &str) -> String {
 
 fn is_well(server: &mut Server) {
     assert!(server.is_alive());
-    let log = server.log();
+    let log = server.whole_log();
     assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
 }
 

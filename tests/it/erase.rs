@@ -267,7 +267,7 @@ fn what_was_erased_is_in_no_file_and_everything_else_is_as_it_was() {
         let left = erased.filter(|row| row["erased"] == json!(false)).count();
         assert_eq!(left, 4, "round {round}: those of somebody else, and what came last: {again}");
     }
-    let log = server.log();
+    let log = server.whole_log();
     assert!(PERSON.iter().all(|text| !log.contains(text)), "{log}");
 }
 

@@ -284,6 +284,13 @@ impl Server {
         read(&self.log_path())
     }
 
+    /// Stops it; all that it has logged. What is not to be in the log might only not be there yet
+    /// while it runs.
+    pub fn whole_log(&mut self) -> String {
+        assert_eq!(self.stop().code(), Some(0));
+        self.log()
+    }
+
     /// The first line of its log that has this text: the log is written by a thread of its own,
     /// so what the server has done already may not be there yet.
     pub fn says(&self, text: &str) -> String {
