@@ -134,7 +134,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub rate: Option<NonZeroU64>,
     /// Postback and funnel: so many accepted sales a second are taken back, on a further
-    /// connection, as long as there are any, and their latency is told apart. 0: none.
+    /// connection, whenever there are any, and counted apart. 0: none.
     #[arg(long, default_value_t = 0)]
     pub changes_per_second: u64,
     /// How old a sale is when it is taken back, seconds.
@@ -232,6 +232,9 @@ pub struct SoakArgs {
     /// Workers of the server; 0: one per core.
     #[arg(long, default_value_t = 0)]
     pub workers: usize,
+    /// Sales that are taken back a second. 0: none.
+    #[arg(long, default_value_t = 10)]
+    pub changes_per_second: u64,
     #[command(flatten)]
     pub catalog: CatalogArgs,
     /// Seed of the funnel's chances.

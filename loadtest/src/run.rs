@@ -14,7 +14,7 @@ use crate::cli::{RunArgs, ScenarioName};
 use crate::money::MoneyVerdict;
 use crate::pace::Pace;
 use crate::scenario::{ChangeOptions, FunnelShares, Judge, Requests};
-use crate::tally::{Percentiles, Tally};
+use crate::tally::{Answers, Tally};
 use crate::target::{Effort, Target, TargetOptions, parse_url};
 use crate::tls::TlsClient;
 
@@ -33,17 +33,6 @@ struct Outcome {
     /// To the sales that were taken back.
     changes: Option<Answers>,
     books: Option<Verdict>,
-}
-
-/// What came back.
-#[derive(Debug, Serialize)]
-struct Answers {
-    expected: u64,
-    unexpected: u64,
-    lost: u64,
-    dropped: u64,
-    statuses: std::collections::BTreeMap<usize, u64>,
-    latency: Percentiles,
 }
 
 /// Runs the scenario and prints what it found; false if the books do not match.
@@ -167,39 +156,14 @@ fn outcome(run_id: String, tally: &Tally, books: Option<Verdict>) -> Outcome {
     }
 }
 
-impl Answers {
-    fn of(tally: &Tally) -> Self {
-        Self {
-            expected: tally.expected,
-            unexpected: tally.unexpected,
-            lost: tally.lost,
-            dropped: tally.dropped,
-            statuses: tally.statuses(),
-            latency: Percentiles::of(&tally.latency),
-        }
-    }
-}
-
 fn print(outcome: &Outcome) {
-    let Outcome { run_id, seconds, rate, reconnects, .. } = outcome;
-    let Answers { expected, unexpected, lost, dropped, statuses, latency } = &outcome.answers;
+    let Outcome { run_id, seconds, rate, answers, reconnects, .. } = outcome;
     println!("run {run_id}: {rate:.0} requests/s over {seconds:.1} s");
-    println!(
-        "answers: {expected} as wanted, {unexpected} otherwise; {lost} lost, {dropped} dropped, {reconnects} reconnects"
-    );
-    println!("statuses: {statuses:?}");
-    let Percentiles { p50_us, p99_us, p999_us, max_us, .. } = latency;
-    println!(
-        "latency: p50 {p50_us:.0} µs, p99 {p99_us:.0} µs, p99.9 {p999_us:.0} µs, max {max_us:.0} µs"
-    );
-    if let Some(Answers { expected, unexpected, lost, dropped, statuses, latency }) =
-        &outcome.changes
-    {
-        let Percentiles { p50_us, p99_us, max_us, .. } = latency;
-        println!(
-            "changes: {expected} as wanted, {unexpected} otherwise; {lost} lost, {dropped} dropped; statuses {statuses:?}; \
-             p50 {p50_us:.0} µs, p99 {p99_us:.0} µs, max {max_us:.0} µs"
-        );
+    println!("answers: {answers}, {reconnects} reconnects");
+    println!("statuses: {:?}", answers.statuses);
+    println!("latency: {}", answers.latency.to_text());
+    if let Some(changes) = &outcome.changes {
+        println!("{}; {}", changes.of_changes(), changes.latency.to_text());
     }
     let Some(books) = &outcome.books else { return };
     let Verdict {

@@ -16,9 +16,9 @@ use crate::catalog::Catalog;
 use crate::cli::{ScenarioName, SoakArgs};
 use crate::pace::Pace;
 use crate::run::fresh_run_id;
-use crate::scenario::{FunnelShares, Judge, Requests};
+use crate::scenario::{ChangeOptions, FunnelShares, Judge, Requests};
 use crate::server::{Child, tracker};
-use crate::tally::{Percentiles, Tally};
+use crate::tally::{Answers, Tally};
 use crate::target::{Effort, Target, TargetOptions};
 
 /// How long the most that the server can do is measured.
@@ -43,10 +43,9 @@ pub fn run(args: &SoakArgs) -> io::Result<bool> {
     let folder = tempfile::tempdir_in(&args.out_dir)?;
     let catalog = Arc::new(Catalog::new(&args.catalog));
     let server = tracker(&args.server_bin, folder.path(), args.workers, &catalog, None)?;
-    let mut target = target(args, &server, &catalog);
     let rate = match args.rate {
         Some(rate) => rate,
-        None => half_of_maximum(&mut target)?,
+        None => half_of_maximum(&mut target(args, &server, &catalog, None))?,
     };
     println!("{} minutes of {rate} requests/s", args.minutes);
     let samples_path = args.out_dir.join("soak.csv");
@@ -54,6 +53,9 @@ pub fn run(args: &SoakArgs) -> io::Result<bool> {
     let measured = Duration::from_secs(args.minutes * 60);
     let effort = Effort { pace: Pace::Open { rate }, warmup: Duration::ZERO, measured };
     let run_id = fresh_run_id();
+    // None of its sales is of before the money was looked at.
+    let changes = ChangeOptions::usual(args.changes_per_second);
+    let mut target = target(args, &server, &catalog, changes);
     let (result, sampled) = std::thread::scope(|scope| {
         let (stop, stopped) = sync_channel::<()>(0);
         let sampling = scope.spawn(|| sample(server.admin(), &samples_path, stopped));
@@ -75,7 +77,12 @@ pub fn run(args: &SoakArgs) -> io::Result<bool> {
     Ok(tally.failures() == 0 && verdict.mismatches == 0 && is_sound && fits)
 }
 
-fn target(args: &SoakArgs, server: &Child, catalog: &Arc<Catalog>) -> Target {
+fn target(
+    args: &SoakArgs,
+    server: &Child,
+    catalog: &Arc<Catalog>,
+    changes: Option<ChangeOptions>,
+) -> Target {
     let host = server.address().to_string();
     Target::new(TargetOptions {
         address: server.address(),
@@ -89,7 +96,7 @@ fn target(args: &SoakArgs, server: &Child, catalog: &Arc<Catalog>) -> Target {
         keep_books: true,
         shares: SHARES,
         seed: args.seed,
-        changes: None,
+        changes,
     })
 }
 
@@ -168,16 +175,16 @@ fn median(values: &[f64]) -> f64 {
 }
 
 fn print(tally: &Tally, verdict: &Verdict, memory: &Memory, is_sound: bool) {
-    let Tally { expected, unexpected, lost, dropped, .. } = tally;
+    let answers = Answers::of(tally);
+    println!("answers: {answers}");
+    println!("latency: {}", answers.latency.to_text());
+    if let Some(changes) = tally.changes.as_deref().map(Answers::of) {
+        println!("{}; {}", changes.of_changes(), changes.latency.to_text());
+    }
+    let Verdict { acknowledged, stored, reversed, mismatches, .. } = verdict;
     println!(
-        "answers: {expected} as wanted, {unexpected} otherwise; {lost} lost, {dropped} dropped"
+        "books: {acknowledged} acknowledged, {stored} stored ({reversed} of them reversed), {mismatches} mismatches"
     );
-    let Percentiles { p50_us, p99_us, p999_us, max_us, .. } = Percentiles::of(&tally.latency);
-    println!(
-        "latency: p50 {p50_us:.0} µs, p99 {p99_us:.0} µs, p99.9 {p999_us:.0} µs, max {max_us:.0} µs"
-    );
-    let Verdict { acknowledged, stored, mismatches, .. } = verdict;
-    println!("books: {acknowledged} acknowledged, {stored} stored, {mismatches} mismatches");
     for line in &verdict.first_mismatches {
         println!("  {line}");
     }

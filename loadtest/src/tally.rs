@@ -1,6 +1,7 @@
 //! What one run counted.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -25,6 +26,8 @@ pub struct Tally {
     pub lost: u64,
     /// Open loop: arrivals that found the waiting queue full.
     pub dropped: u64,
+    /// Open loop: arrivals within the window that found nothing to send.
+    pub unused: u64,
     pub reconnects: u64,
     statuses: Vec<u64>,
     pub latency: Histogram<u64>,
@@ -41,6 +44,7 @@ impl Tally {
             unexpected: 0,
             lost: 0,
             dropped: 0,
+            unused: 0,
             reconnects: 0,
             statuses: vec![0; STATUS_MAX],
             latency: latency_histogram(),
@@ -63,6 +67,7 @@ impl Tally {
         self.unexpected += other.unexpected;
         self.lost += other.lost;
         self.dropped += other.dropped;
+        self.unused += other.unused;
         self.reconnects += other.reconnects;
         for (own, add) in self.statuses.iter_mut().zip(&other.statuses) {
             *own += add;
@@ -87,6 +92,46 @@ impl Tally {
     }
 }
 
+/// What came back, as reports tell it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answers {
+    pub expected: u64,
+    pub unexpected: u64,
+    pub lost: u64,
+    pub dropped: u64,
+    pub unused: u64,
+    pub statuses: BTreeMap<usize, u64>,
+    pub latency: Percentiles,
+}
+
+impl Answers {
+    /// Of one tally.
+    pub fn of(tally: &Tally) -> Self {
+        Self {
+            expected: tally.expected,
+            unexpected: tally.unexpected,
+            lost: tally.lost,
+            dropped: tally.dropped,
+            unused: tally.unused,
+            statuses: tally.statuses(),
+            latency: Percentiles::of(&tally.latency),
+        }
+    }
+
+    /// As those of changes: how often there was no sale to take back, and what was answered.
+    pub fn of_changes(&self) -> String {
+        let Self { unused, statuses, .. } = self;
+        format!("changes: {self}, {unused} found no sale; statuses {statuses:?}")
+    }
+}
+
+impl fmt::Display for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { expected, unexpected, lost, dropped, .. } = self;
+        write!(f, "{expected} as wanted, {unexpected} otherwise; {lost} lost, {dropped} dropped")
+    }
+}
+
 /// An empty histogram of nanoseconds, one microsecond to one minute.
 pub fn latency_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, 3)
@@ -106,6 +151,12 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
+    /// The usual ones in a line.
+    pub fn to_text(&self) -> String {
+        let Self { p50_us, p99_us, p999_us, max_us, .. } = self;
+        format!("p50 {p50_us:.0} µs, p99 {p99_us:.0} µs, p99.9 {p999_us:.0} µs, max {max_us:.0} µs")
+    }
+
     /// Reads the usual percentiles off a histogram of nanoseconds.
     pub fn of(histogram: &Histogram<u64>) -> Self {
         if histogram.is_empty() {

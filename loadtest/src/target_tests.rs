@@ -67,6 +67,19 @@ fn an_open_loop_sends_as_many_as_asked() {
 }
 
 #[test]
+fn changes_go_on_where_sales_come_more_slowly() {
+    let rate = NonZeroU64::new(50).expect("a rate");
+    let (tally, verdict) = load(Fault::None, ScenarioName::Postback, Pace::Open { rate });
+    let changes = tally.changes.expect("there were some");
+    assert_eq!((changes.failures(), verdict.mismatches), (0, 0), "{changes:?} {verdict:?}");
+    assert_eq!(verdict.reversed, changes.expected);
+    assert!(changes.unused > 0, "{changes:?}");
+    // 200 a second in the last 200 of 300 ms.
+    let arrivals = changes.expected + changes.unused;
+    assert!((30..=40).contains(&arrivals), "{changes:?}");
+}
+
+#[test]
 fn a_conversion_that_was_forgotten_is_found_out() {
     let (_, verdict) = load(Fault::Forgets, ScenarioName::Postback, Pace::Closed);
     assert!(verdict.first_mismatches[0].ends_with("acknowledged but not stored"), "{verdict:?}");

@@ -10,6 +10,9 @@ use super::{Judge, Outcome, Requests, Tag, Workload, is_success};
 use crate::answer::Answer;
 use crate::text::ShortText;
 
+/// How old sales are when they are taken back: old enough to have their index rows filed.
+const USUAL_AFTER: Duration = Duration::from_secs(6);
+
 /// How many sales are taken back, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct ChangeOptions {
@@ -17,6 +20,13 @@ pub struct ChangeOptions {
     pub rate: NonZeroU64,
     /// How old a sale is by then, about.
     pub after: Duration,
+}
+
+impl ChangeOptions {
+    /// So many a second, unless that is 0, of sales of the usual age.
+    pub fn usual(per_second: u64) -> Option<Self> {
+        NonZeroU64::new(per_second).map(|rate| Self { rate, after: USUAL_AFTER })
+    }
 }
 
 /// An accepted sale, as far as its sender needs it again.
@@ -86,7 +96,7 @@ impl Line {
     }
 }
 
-/// Reversals of what is in the line, until that is empty.
+/// Reversals of what is in the line, whenever there is something.
 #[derive(Debug)]
 pub struct Changes {
     requests: Requests,
@@ -109,6 +119,10 @@ impl Workload for Changes {
         self.requests.reversal(out, &sale.click, &sale.prefix, sale.transaction.into());
         self.sent.push((sale, Outcome::Other));
         Some(self.sent.len() as Tag - 1)
+    }
+
+    fn is_finished(&self) -> bool {
+        false
     }
 
     fn answered(&mut self, tag: Tag, answer: &Answer<'_>) -> bool {

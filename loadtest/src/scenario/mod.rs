@@ -28,8 +28,12 @@ pub type Tag = u64;
 
 /// One thread's requests and what becomes of them.
 pub trait Workload {
-    /// Writes the next request into `out`, which is empty; `None` when all have been sent.
+    /// Writes the next request into `out`, which is empty; `None` when there is none to send.
     fn next(&mut self, out: &mut Vec<u8>) -> Option<Tag>;
+    /// Whether there will be none any more, when there was none.
+    fn is_finished(&self) -> bool {
+        true
+    }
     /// Takes the answer; whether it is the one the scenario wants.
     fn answered(&mut self, tag: Tag, answer: &Answer<'_>) -> bool;
     /// The connection died before the answer: whether the request had an effect is unknown.

@@ -114,7 +114,9 @@ fn write_open_loop(out: &mut String, open: &OpenLoop) -> Result {
             "<tr><td>{metric}</td><td>{p50:.0}</td><td>{p99:.0}</td><td></td><td></td></tr>"
         )?;
     }
-    out.write_str("</table></div>")
+    out.write_str("</table></div>")?;
+    let counts = open.changes.as_ref().map(|changes| escape(&changes.of_changes()));
+    counts.iter().try_for_each(|counts| write!(out, "<p>{counts}</p>"))
 }
 
 fn write_rates(out: &mut String, report: &Report) -> Result {

@@ -34,8 +34,6 @@ use report::{Books, Report, Rounds, Settings};
 const SETTLE: Duration = Duration::from_millis(500);
 /// Syncs before each round of the open loop: its p99 is that of the slowest five.
 const SYNCS: usize = 500;
-/// How old sales are when they are taken back, at least: old enough to have their index rows filed.
-const CHANGES_AFTER: Duration = Duration::from_secs(6);
 /// Sizes of the closing funnel, which is about the books, not about speed.
 const FUNNEL_SECONDS: u64 = 5;
 const POSTBACK_SECONDS: u64 = 2;
@@ -125,14 +123,13 @@ fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Opti
     }
     let rate = NonZeroU64::new(rounds.server_median() as u64 / 2).unwrap_or(NonZeroU64::MIN);
     let effort = self::effort(args, Pace::Open { rate });
-    let changes = NonZeroU64::new(args.changes_per_second)
-        .filter(|_| scenario == ScenarioName::Postback)
-        .map(|rate| ChangeOptions { rate, after: CHANGES_AFTER });
-    if changes.is_some() {
+    let changes = ChangeOptions::usual(args.changes_per_second)
+        .filter(|_| scenario == ScenarioName::Postback);
+    if let Some(ChangeOptions { after, .. }) = changes {
         // A round may be shorter than sales have to wait: those of one are taken back in the next,
         // those of an unmeasured one in the first.
         on_tracker = Target::new(TargetOptions { changes, ..target(&tracker, Judge::Strict) });
-        let effort = Effort { warmup: Duration::ZERO, measured: CHANGES_AFTER, ..effort };
+        let effort = Effort { warmup: Duration::ZERO, measured: after, ..effort };
         on_tracker.run(scenario, effort, &format!("{run_id}before"))?;
     }
     let mut open = OpenRounds::new(name(scenario), rate);

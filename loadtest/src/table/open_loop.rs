@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::metrics::ServerLatency;
 use super::report::Spread;
-use crate::tally::{Percentiles, Tally, latency_histogram};
+use crate::tally::{Answers, Percentiles, Tally, latency_histogram};
 
 /// What all rounds of one scenario came to.
 #[derive(Debug, Serialize)]
@@ -25,7 +25,7 @@ pub struct OpenLoop {
     /// The p99 of these, round by round.
     pub disk_p99_us: Vec<f64>,
     /// Sales of an earlier round that were taken back meanwhile, on a connection of their own.
-    pub changes: Option<Percentiles>,
+    pub changes: Option<Answers>,
     pub failures: u64,
     /// The server's p99 of a request, round by round: as it measured it, else as the client did.
     pub p99_us: Vec<f64>,
@@ -37,7 +37,7 @@ impl OpenLoop {
     /// All that was measured from outside, by name.
     pub fn latencies(&self) -> impl Iterator<Item = (&'static str, &Percentiles)> {
         let always = [("server", &self.server), ("floor", &self.floor), ("disk sync", &self.disk)];
-        always.into_iter().chain(self.changes.as_ref().map(|changes| ("changes", changes)))
+        always.into_iter().chain(self.changes.as_ref().map(|changes| ("changes", &changes.latency)))
     }
 
     /// p99 of each round ÷ the disk's own, of which the median counts: that of all rounds together
@@ -56,7 +56,7 @@ pub struct OpenRounds {
     floor: Histogram<u64>,
     disk: Histogram<u64>,
     disk_p99_us: Vec<f64>,
-    changes: Histogram<u64>,
+    changes: Option<Box<Tally>>,
     failures: u64,
     p99_us: Vec<f64>,
     /// By metric: p50 and p99, round by round.
@@ -73,7 +73,7 @@ impl OpenRounds {
             floor: latency_histogram(),
             disk: latency_histogram(),
             disk_p99_us: Vec::new(),
-            changes: latency_histogram(),
+            changes: None,
             failures: 0,
             p99_us: Vec::new(),
             server_side: BTreeMap::new(),
@@ -93,9 +93,14 @@ impl OpenRounds {
             (&mut self.floor, &floor.latency),
             (&mut self.server, &server.latency),
         ];
-        let changes = server.changes.as_ref().map(|tally| (&mut self.changes, &tally.latency));
-        for (all, round) in all.into_iter().chain(changes) {
+        for (all, round) in all {
             all.add(round).expect("all latency histograms have the same range");
+        }
+        if let Some(round) = &server.changes {
+            match &mut self.changes {
+                Some(all) => all.merge(round),
+                none => *none = Some(round.clone()),
+            }
         }
         self.disk_p99_us.push(Percentiles::of(disk).p99_us);
         self.failures += server.failures();
@@ -124,7 +129,7 @@ impl OpenRounds {
             floor: Percentiles::of(&self.floor),
             disk: Percentiles::of(&self.disk),
             disk_p99_us: self.disk_p99_us,
-            changes: (!self.changes.is_empty()).then(|| Percentiles::of(&self.changes)),
+            changes: self.changes.as_deref().map(Answers::of),
             failures: self.failures,
             p99_us: self.p99_us,
             server_side: self.server_side.into_iter().map(medians).collect(),
@@ -173,12 +178,21 @@ mod tests {
         let mut rounds = OpenRounds::new("postback", NonZeroU64::MIN);
         let mut changes = tally(9_000);
         changes.answered(409, false, 9_000_000);
+        changes.unused = 3;
         let mut server = tally(500);
         server.changes = Some(Box::new(changes));
-        rounds.add(&micros(&[100]), &tally(10), &server, Vec::new());
+        for _ in 0..2 {
+            rounds.add(&micros(&[100]), &tally(10), &server, Vec::new());
+        }
         let open = rounds.conclude();
-        assert_eq!((open.server.count, open.failures), (1, 1));
-        assert_eq!(open.changes.expect("there were some").count, 2);
+        assert_eq!((open.server.count, open.failures), (2, 2));
+        let changes = open.changes.expect("there were some");
+        assert_eq!(changes.latency.count, 4);
+        assert_eq!(
+            changes.of_changes(),
+            "changes: 2 as wanted, 2 otherwise; 0 lost, 0 dropped, 6 found no sale; \
+             statuses {200: 2, 409: 2}"
+        );
     }
 
     #[test]

@@ -250,6 +250,9 @@ impl Report {
                     "  {who:<10} p50 {p50_us:>8.0}  p99 {p99_us:>8.0}  p99.9 {p999_us:>8.0}  max {max_us:>8.0}"
                 )?;
             }
+            if let Some(changes) = &open.changes {
+                writeln!(out, "  {}", changes.of_changes())?;
+            }
             for ServerLatency { metric, p50_us, p99_us } in &open.server_side {
                 writeln!(out, "  {metric}: p50 {p50_us:.0}, p99 {p99_us:.0}")?;
             }
