@@ -4,7 +4,9 @@ use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use postbackd::limits::{BATCH_COMMITS_ADMIN_MAX, BATCH_COMMITS_POSTBACKS_MAX};
+use postbackd::limits::{
+    BATCH_COMMITS_ADMIN_MAX, BATCH_COMMITS_POSTBACKS_MAX, LOG_FILE_BYTES, VALUE_BYTES_MAX,
+};
 
 use crate::crash::{StopOnDrop, survive};
 use crate::harness::{Answer, Connection, Fault, FileKind, Losses, Server, Setup, eventually, run};
@@ -137,7 +139,12 @@ fn a_disk_that_hangs_keeps_no_visitor_waiting_and_sheds_first_admin_then_postbac
 }
 
 /// Visitors click until it is so.
-pub fn click_until(server: &Server, mut is_so: impl FnMut() -> bool) {
+pub fn click_until(server: &Server, is_so: impl FnMut() -> bool) {
+    visit_until(server, "/c/sp7", is_so);
+}
+
+/// Visitors follow a link until it is so.
+fn visit_until(server: &Server, link: &str, mut is_so: impl FnMut() -> bool) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);
@@ -145,7 +152,7 @@ pub fn click_until(server: &Server, mut is_so: impl FnMut() -> bool) {
             scope.spawn(|| {
                 let mut visitor = server.connect();
                 while !stop.load(Ordering::Relaxed) {
-                    visit(&mut visitor, 32);
+                    visit(&mut visitor, link, 32);
                 }
             });
         }
@@ -154,9 +161,9 @@ pub fn click_until(server: &Server, mut is_so: impl FnMut() -> bool) {
 }
 
 /// So many clicks at once on one connection.
-fn visit(visitor: &mut Connection, count: usize) {
+fn visit(visitor: &mut Connection, link: &str, count: usize) {
     for _ in 0..count {
-        visitor.ask("GET", "/c/sp7", "").expect("sent");
+        visitor.ask("GET", link, "").expect("sent");
     }
     for _ in 0..count {
         assert_eq!(visitor.receive("GET").expect("an answer").status, 302);
@@ -329,6 +336,33 @@ fn a_store_that_cannot_be_read_is_not_served_in_part() {
         server.start_again();
         check_kept(&server, &click, &told);
     }
+}
+
+#[test]
+fn tables_that_are_never_written_out_keep_no_postback_waiting_however_many_logs_are_full() {
+    let setup = Setup::new().on_faulty_disk().key("click.ack_deadline", "50ms");
+    let mut server = setup.start();
+    server.await_own_commits();
+    let click = server.click("id=sp7");
+    let mut told = Told::new();
+    // The disk hangs under the engine's own threads alone.
+    server.disk().break_down(Fault::SyncsHang, Some(FileKind::Table));
+    let value = "v".repeat(VALUE_BYTES_MAX);
+    let subs: String = (1..=10).map(|n| format!("&sub{n}={value}")).collect();
+    // Two logs full, and some more: by the second, no other table can be written out.
+    let enough = (2 * LOG_FILE_BYTES + (16 << 20)) as f64;
+    visit_until(&server, &format!("/click?id=sp7{subs}"), || {
+        let answer = sale(&server, &click, format!("T-{}", told.len()), &mut told);
+        assert_eq!(answer.verdict(), (200, "accepted", ""), "{}", told.len());
+        // Of all that are in memory, since none can leave it.
+        server.metric("postbackd_rocksdb_memtable_bytes{table=\"clicks\"}") >= enough
+    });
+    assert_eq!(server.metric("postbackd_rocksdb_table_bytes{table=\"clicks\"}"), 0.0);
+    server.kill();
+    server.disk().repair();
+    server.disk_mut().lose_unsynced();
+    server.start_again();
+    check_kept(&server, &click, &told);
 }
 
 /// On a disk that hangs, with `before_stop` done to it, SIGTERM ends the process by its deadline.
