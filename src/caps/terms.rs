@@ -1,6 +1,6 @@
 //! What the catalog says of caps and tiers.
 
-use std::sync::Arc;
+use smol_str::SmolStr;
 
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::model::money::Micros;
@@ -15,7 +15,7 @@ pub enum Whose {
     /// Each affiliate's on its own.
     EachAffiliate,
     /// One affiliate's: its catalog ID and its number in click IDs.
-    Affiliate(Arc<str>, AffiliateNumber),
+    Affiliate(SmolStr, AffiliateNumber),
 }
 
 /// How much of an offer is paid in a day, in a month or in total; beyond it, conversions pay nothing.

@@ -65,7 +65,7 @@ pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults, now_ms: Option<
 
     let affiliate = |table: &Table<'_>| {
         let place = reference(table, "affiliate", "affiliates", &affiliates);
-        Some(Arc::clone(&checked.affiliates.get(place?)?.id))
+        Some(checked.affiliates.get(place?)?.id.clone())
     };
     let around = Surroundings { defaults, affiliate: &affiliate };
 

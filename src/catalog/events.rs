@@ -4,6 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use super::snapshot::{Catalog, Event, Offer};
 use crate::checked_toml::closest;
 use crate::limits::EVENTS_COMPARED_MAX;
@@ -14,11 +16,11 @@ use crate::model::preset::Unnamed;
 #[derive(Debug, Default)]
 pub(super) struct Events {
     /// All of them.
-    all: BTreeSet<Box<str>>,
+    all: BTreeSet<SmolStr>,
     /// By negative event: those that it takes back.
-    reversed: HashMap<Box<str>, BTreeSet<Box<str>>>,
+    reversed: HashMap<SmolStr, BTreeSet<SmolStr>>,
     /// Those that a postback means if it names none.
-    unnamed: BTreeSet<Box<str>>,
+    unnamed: BTreeSet<SmolStr>,
 }
 
 /// By advertiser.

@@ -1,7 +1,6 @@
 //! The catalog file's schema: which keys each table has, and how advertisers, affiliates and
 //! shared kinds of values are read.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -127,8 +126,7 @@ fn path<'t>(input: Input<'t>) -> Result<&'t str, Complaint> {
 pub fn affiliate(table: &Table<'_>, id: &str) -> Affiliate {
     let words = [("active", true), ("blocked", false)];
     let active = table.optional("status", |input| one_of(input.text()?, &words));
-    let id = Arc::from(id);
-    Affiliate { id, number: AffiliateNumber::NONE, active: active.unwrap_or(true) }
+    Affiliate { id: id.into(), number: AffiliateNumber::NONE, active: active.unwrap_or(true) }
 }
 
 /// `params`: our name = theirs.

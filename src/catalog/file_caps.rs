@@ -1,7 +1,7 @@
 //! The catalog file's schema: how much of an offer is paid, and from which volume on at which
 //! rate.
 
-use std::sync::Arc;
+use smol_str::SmolStr;
 
 use super::file_money;
 use super::snapshot::Event;
@@ -26,7 +26,7 @@ const COUNT_MAX: u64 = 1_000_000_000_000;
 pub fn caps(
     table: &Table<'_>,
     events: &[Event],
-    affiliate: &dyn Fn(&Table<'_>) -> Option<Arc<str>>,
+    affiliate: &dyn Fn(&Table<'_>) -> Option<SmolStr>,
 ) -> Vec<Cap> {
     let tables = table.tables("caps", "period", CAP);
     if tables.len() > CAPS_PER_OFFER_MAX {
@@ -38,7 +38,7 @@ pub fn caps(
 fn cap(
     table: &Table<'_>,
     events: &[Event],
-    affiliate: &dyn Fn(&Table<'_>) -> Option<Arc<str>>,
+    affiliate: &dyn Fn(&Table<'_>) -> Option<SmolStr>,
 ) -> Option<Cap> {
     let counted = table.optional("events", |input| listed(input, events)).unwrap_or_default();
     let count = table.optional("count", |input| input.integer(1..=COUNT_MAX));
@@ -62,7 +62,7 @@ fn cap(
     Some(cap)
 }
 
-fn whose(table: &Table<'_>, affiliate: &dyn Fn(&Table<'_>) -> Option<Arc<str>>) -> Option<Whose> {
+fn whose(table: &Table<'_>, affiliate: &dyn Fn(&Table<'_>) -> Option<SmolStr>) -> Option<Whose> {
     let each = table
         .optional("scope", |input| one_of(input.text()?, &[("offer", false), ("affiliate", true)]));
     if !table.has("affiliate") {

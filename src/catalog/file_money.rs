@@ -1,7 +1,8 @@
 //! The catalog file's schema: what events pay, to whom, and whose word for it counts.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+
+use smol_str::SmolStr;
 
 use super::snapshot::{Override, Terms, Trust};
 use crate::checked_toml::{Complaint, Input, Table};
@@ -44,15 +45,15 @@ pub fn overrides(
     event: &Terms,
     currency: Currency,
     trust: Trust,
-    affiliate: &dyn Fn(&Table<'_>) -> Option<Arc<str>>,
+    affiliate: &dyn Fn(&Table<'_>) -> Option<SmolStr>,
 ) -> Vec<Override> {
     let tables = table.tables("overrides", "affiliate", OVERRIDE);
-    let mut known: HashSet<Arc<str>> = HashSet::with_capacity(tables.len());
+    let mut known: HashSet<SmolStr> = HashSet::with_capacity(tables.len());
     let mut overrides = Vec::with_capacity(tables.len());
     for table in &tables {
         let terms = override_terms(table, event, currency, trust);
         let Some(affiliate) = affiliate(table) else { continue };
-        if !known.insert(Arc::clone(&affiliate)) {
+        if !known.insert(affiliate.clone()) {
             table.error("affiliate", format_args!("{affiliate:?} has an earlier override here"));
         }
         overrides.push(Override { affiliate, number: AffiliateNumber::NONE, terms });

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use smol_str::SmolStr;
 
 use super::file::{id, url, window};
 use super::file_caps;
@@ -89,7 +90,7 @@ pub struct Surroundings<'a> {
     pub defaults: &'a NetworkDefaults,
     /// The catalog ID of the affiliate that a table names; `None` if there is none of that name,
     /// which is noted, or none without mistakes.
-    pub affiliate: &'a dyn Fn(&Table<'_>) -> Option<Arc<str>>,
+    pub affiliate: &'a dyn Fn(&Table<'_>) -> Option<SmolStr>,
 }
 
 /// Reads an offer. `None` if it has no usable landing URL, which is noted, as all mistakes are.
@@ -234,7 +235,7 @@ fn check_reverses(table: &Table<'_>, event: &Event, events: &[Event]) {
     }
 }
 
-fn reverses(input: Input<'_>) -> Result<Vec<Box<str>>, Complaint> {
+fn reverses(input: Input<'_>) -> Result<Vec<SmolStr>, Complaint> {
     let events = input.list()?;
     if events.is_empty() || events.len() > REVERSES_MAX {
         return Err(Complaint::new(format!("must name 1 to {REVERSES_MAX} events")));

@@ -3,7 +3,6 @@
 //! what flows look things up in. [`CatalogSource`] brings one into force. `docs/catalog.md` lists
 //! the keys.
 
-mod by_number;
 mod check;
 mod diff;
 mod document;
@@ -14,6 +13,7 @@ mod file_caps;
 mod file_fraud;
 mod file_money;
 mod file_offer;
+mod listed;
 mod once;
 mod owners;
 mod removed;

@@ -3,10 +3,13 @@
 //! The catalog as flows see it: immutable, swapped whole, one version stamped on every decision.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::sync::Arc;
 
-use super::by_number::ByNumber;
+use smol_str::SmolStr;
+
 use super::events::{EventsByAdvertiser, events_of};
+use super::listed::{Item, Listed};
 use super::secrets::{SecretNames, secret_names};
 use super::template::Template;
 use crate::auth::Auth;
@@ -100,7 +103,7 @@ pub struct Terms {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
     /// The affiliate's catalog ID.
-    pub affiliate: Arc<str>,
+    pub affiliate: SmolStr,
     /// Its number in click IDs.
     pub number: AffiliateNumber,
     /// What counts for it.
@@ -120,13 +123,13 @@ pub struct Trust {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Catalog ID, unique within the offer.
-    pub id: Box<str>,
+    pub id: SmolStr,
     /// Pending or approved.
     pub initial_status: Status,
     /// Whether what was rejected may be approved yet.
     pub reapprove: bool,
     /// IDs of the offer's events that it takes back; none unless it is a negative event.
-    pub reverses: Vec<Box<str>>,
+    pub reverses: Vec<SmolStr>,
     /// How often it counts.
     pub repeat: Repeat,
     /// From the click, milliseconds; the offer's if the event has none; `None`: for ever.
@@ -173,18 +176,15 @@ impl Event {
     }
 }
 
-fn number_of(
-    affiliate: &Arc<str>,
-    numbers: &impl Numbers,
-) -> Result<AffiliateNumber, NumbersError> {
-    numbers.affiliate(affiliate).ok_or_else(|| NumbersError::Missing(Arc::clone(affiliate)))
+fn number_of(affiliate: &SmolStr, numbers: &impl Numbers) -> Result<AffiliateNumber, NumbersError> {
+    numbers.affiliate(affiliate).ok_or_else(|| NumbersError::Missing(affiliate.clone()))
 }
 
 /// What is promoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// Catalog ID.
-    pub id: Arc<str>,
+    pub id: SmolStr,
     /// Its number in click IDs.
     pub number: OfferNumber,
     /// Its owner.
@@ -248,11 +248,31 @@ impl Offer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Affiliate {
     /// Catalog ID.
-    pub id: Arc<str>,
+    pub id: SmolStr,
     /// Its number in click IDs.
     pub number: AffiliateNumber,
     /// Whether its clicks count; blocked ones' do not.
     pub active: bool,
+}
+
+impl Item for Offer {
+    fn id(&self) -> &SmolStr {
+        &self.id
+    }
+
+    fn number(&self) -> u32 {
+        self.number.get()
+    }
+}
+
+impl Item for Affiliate {
+    fn id(&self) -> &SmolStr {
+        &self.id
+    }
+
+    fn number(&self) -> u32 {
+        self.number.get()
+    }
 }
 
 /// Numbers as the store assigned them.
@@ -268,10 +288,10 @@ pub trait Numbers {
 pub enum NumbersError {
     /// An offer or affiliate has none.
     #[error("{0:?} has no number")]
-    Missing(Arc<str>),
+    Missing(SmolStr),
     /// Two offers or two affiliates have the same.
     #[error("{0:?} has the number of another")]
-    Shared(Arc<str>),
+    Shared(SmolStr),
 }
 
 /// How much is in a catalog.
@@ -293,12 +313,8 @@ pub struct Catalog {
     version: u64,
     advertisers: HashMap<Arc<str>, Arc<Advertiser>>,
     advertisers_by_path: HashMap<String, Arc<Advertiser>>,
-    offers: Vec<Offer>,
-    offers_by_id: HashMap<Arc<str>, usize>,
-    offers_by_number: ByNumber,
-    affiliates: Vec<Affiliate>,
-    affiliates_by_id: HashMap<Arc<str>, usize>,
-    affiliates_by_number: ByNumber,
+    offers: Listed<Offer>,
+    affiliates: Listed<Affiliate>,
     links: HashMap<Box<str>, (usize, usize)>,
     pub(super) events: EventsByAdvertiser,
     /// Advertisers' own names for something secret.
@@ -327,32 +343,46 @@ impl Catalog {
     /// An offer by catalog ID.
     #[must_use]
     pub fn offer(&self, id: &str) -> Option<&Offer> {
-        self.offers.get(*self.offers_by_id.get(id)?)
+        self.offers.by_id(id)
     }
 
     /// An offer by its number in a click ID.
     #[must_use]
     pub fn offer_by_number(&self, number: OfferNumber) -> Option<&Offer> {
-        self.offers.get(*self.offers_by_number.get(&number.get())?)
+        self.offers.by_number(number.get())
     }
 
     /// An affiliate by catalog ID.
     #[must_use]
     pub fn affiliate(&self, id: &str) -> Option<&Affiliate> {
-        self.affiliates.get(*self.affiliates_by_id.get(id)?)
+        self.affiliates.by_id(id)
     }
 
     /// An affiliate by its number in a click ID.
     #[must_use]
     pub fn affiliate_by_number(&self, number: AffiliateNumber) -> Option<&Affiliate> {
-        self.affiliates.get(*self.affiliates_by_number.get(&number.get())?)
+        self.affiliates.by_number(number.get())
+    }
+
+    /// The offer and the affiliate of a click ID's numbers.
+    #[must_use]
+    #[inline]
+    pub fn numbered(
+        &self,
+        offer: OfferNumber,
+        affiliate: AffiliateNumber,
+    ) -> (Option<&Offer>, Option<&Affiliate>) {
+        let offer = self.offer_by_number(offer);
+        // Memory is asked for what is read next of it: see `Listed`.
+        black_box(offer.and_then(|offer| offer.events.first()).map(Event::is_negative));
+        (offer, self.affiliate_by_number(affiliate))
     }
 
     /// What a tracking link's code stands for.
     #[must_use]
     pub fn link(&self, code: &str) -> Option<(&Offer, &Affiliate)> {
         let (offer, affiliate) = *self.links.get(code)?;
-        Some((self.offers.get(offer)?, self.affiliates.get(affiliate)?))
+        Some((self.offers().get(offer)?, self.affiliates().get(affiliate)?))
     }
 
     /// The advertisers' IDs.
@@ -370,8 +400,8 @@ impl Catalog {
     pub fn counts(&self) -> Counts {
         Counts {
             advertisers: self.advertisers.len(),
-            offers: self.offers.len(),
-            affiliates: self.affiliates.len(),
+            offers: self.offers().len(),
+            affiliates: self.affiliates().len(),
             links: self.links.len(),
         }
     }
@@ -379,20 +409,20 @@ impl Catalog {
     /// All offers, in the file's order.
     #[must_use]
     pub fn offers(&self) -> &[Offer] {
-        &self.offers
+        self.offers.items()
     }
 
     /// The offers whose conversions are counted.
     #[must_use]
     pub fn metered(&self) -> Vec<Metered> {
-        let metered = self.offers.iter().filter(|offer| offer.is_metered);
+        let metered = self.offers().iter().filter(|offer| offer.is_metered);
         metered.map(Offer::metered).collect()
     }
 
     /// All affiliates, in the file's order.
     #[must_use]
     pub fn affiliates(&self) -> &[Affiliate] {
-        &self.affiliates
+        self.affiliates.items()
     }
 }
 
@@ -438,26 +468,13 @@ impl Checked {
         let mut catalog = Catalog { version, links: self.links, ..Catalog::default() };
         catalog.secret_names = secret_names(&self.advertisers);
         catalog.events = events_of(&self.offers);
-        catalog.offers_by_id.reserve(self.offers.len());
-        catalog.offers_by_number.reserve(self.offers.len());
-        catalog.affiliates_by_id.reserve(self.affiliates.len());
-        catalog.affiliates_by_number.reserve(self.affiliates.len());
-        for (place, offer) in self.offers.iter_mut().enumerate() {
-            let missing = || NumbersError::Missing(Arc::clone(&offer.id));
+        for offer in &mut self.offers {
+            let missing = || NumbersError::Missing(offer.id.clone());
             offer.number = numbers.offer(&offer.id).ok_or_else(missing)?;
             offer.number_affiliates(numbers)?;
-            if catalog.offers_by_number.insert(offer.number.get(), place).is_some() {
-                return Err(NumbersError::Shared(Arc::clone(&offer.id)));
-            }
-            catalog.offers_by_id.insert(Arc::clone(&offer.id), place);
         }
-        for (place, affiliate) in self.affiliates.iter_mut().enumerate() {
-            let missing = || NumbersError::Missing(Arc::clone(&affiliate.id));
-            affiliate.number = numbers.affiliate(&affiliate.id).ok_or_else(missing)?;
-            if catalog.affiliates_by_number.insert(affiliate.number.get(), place).is_some() {
-                return Err(NumbersError::Shared(Arc::clone(&affiliate.id)));
-            }
-            catalog.affiliates_by_id.insert(Arc::clone(&affiliate.id), place);
+        for affiliate in &mut self.affiliates {
+            affiliate.number = number_of(&affiliate.id, numbers)?;
         }
         let with_path = self.advertisers.iter();
         let with_path =
@@ -465,7 +482,8 @@ impl Checked {
         catalog.advertisers_by_path = with_path.collect();
         let named = self.advertisers.into_iter().map(|owner| (Arc::clone(&owner.id), owner));
         catalog.advertisers = named.collect();
-        (catalog.offers, catalog.affiliates) = (self.offers, self.affiliates);
+        catalog.offers = Listed::new(self.offers).map_err(NumbersError::Shared)?;
+        catalog.affiliates = Listed::new(self.affiliates).map_err(NumbersError::Shared)?;
         Ok(catalog)
     }
 }

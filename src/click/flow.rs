@@ -124,6 +124,9 @@ impl Clicks {
         let offer = choice.offer.map_or(OfferNumber::NONE, |offer| offer.number);
         let affiliate =
             choice.affiliate.map_or(AffiliateNumber::NONE, |affiliate| affiliate.number);
+        if let Some(offer) = choice.offer {
+            offer.landing.ask_for();
+        }
         let click = self.keyring.sign(self.minter.mint(request.now_ms, offer, affiliate));
         let url = self.url(&read, Some(click));
         let ticket = self.record(click, &read);

@@ -182,6 +182,20 @@ impl Keyring {
     /// # Errors
     /// When the text is not a click ID, or none of the keys signed it.
     pub fn verify(&self, text: &[u8]) -> Result<ClickId, ClickIdError> {
+        self.verify_beside(text, |_| ()).map(|(id, ())| id)
+    }
+
+    /// As [`Keyring::verify`]; `look_up` is asked before the ID is known to be genuine, so that
+    /// memory answers while the check computes. What it finds is given away only if it is.
+    ///
+    /// # Errors
+    /// As [`Keyring::verify`].
+    #[inline]
+    pub fn verify_beside<T>(
+        &self,
+        text: &[u8],
+        look_up: impl FnOnce(RecordId) -> T,
+    ) -> Result<(ClickId, T), ClickIdError> {
         let Some(text) = text.first_chunk().filter(|_| text.len() == CLICK_ID_CHARS) else {
             return Err(ClickIdError::Length(text.len()));
         };
@@ -196,10 +210,11 @@ impl Keyring {
         // What decodes is made of base62 digits only.
         let text = Text(*text);
         let id = ClickId { record: RecordId(bytes), mac: low.to_be_bytes(), text };
+        let found = look_up(id.record);
         let genuine = std::iter::once(&self.signing)
             .chain(&self.retired)
             .any(|key| same(&mac(key, &id.record), &id.mac));
-        if genuine { Ok(id) } else { Err(ClickIdError::Forged) }
+        if genuine { Ok((id, found)) } else { Err(ClickIdError::Forged) }
     }
 
     /// The first genuine click ID in a text: a word of letters and digits, or its start or end.

@@ -204,6 +204,12 @@ pub struct Rules<'a> {
     pub market: &'a Market,
 }
 
+impl<'a> Rules<'a> {
+    fn of_click(&self, id: RecordId) -> (Option<&'a Offer>, Option<&'a Affiliate>) {
+        self.catalog.numbered(id.offer(), id.affiliate())
+    }
+}
+
 /// The click of what is named instead of one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
@@ -232,6 +238,8 @@ pub struct Meant<'a> {
     pub click: ClickId,
     /// Its offer.
     pub offer: &'a Offer,
+    /// Its affiliate; `None` if it has left the catalog.
+    pub affiliate: Option<&'a Affiliate>,
     /// Flags with which its sender was admitted.
     pub admitted: u32,
     /// Its sender, as far as the path and the click say.
@@ -255,19 +263,18 @@ pub fn meant<'a>(
     admit: impl FnOnce(&Advertiser, &mut Asker) -> Result<u32, Refusal>,
 ) -> Result<Meant<'a>, Refused> {
     refuse_unresolved(fields, sender)?;
-    let click = match bound {
-        Some(bound) => bound.click,
-        None => click(fields, sender, by.keyring)?,
+    let (click, (offer, affiliate)) = match bound {
+        Some(bound) => (bound.click, by.of_click(bound.click.record())),
+        None => click(fields, sender, by)?,
     };
-    let record = click.record();
-    asker.click = Some(record);
-    let offer = by.catalog.offer_by_number(record.offer()).ok_or(Refusal::UnknownOffer)?;
+    asker.click = Some(click.record());
+    let offer = offer.ok_or(Refusal::UnknownOffer)?;
     if sender.advertiser.is_some_and(|advertiser| advertiser.id != offer.advertiser.id) {
         return Err(Refusal::WrongAdvertiser.into());
     }
     asker.form = offer.advertiser.answer;
     let admitted = admit(&offer.advertiser, asker)?;
-    Ok(Meant { click, offer, admitted, sender: *sender })
+    Ok(Meant { click, offer, affiliate, admitted, sender: *sender })
 }
 
 /// Judges what is `meant` by the catalog in force.
@@ -284,7 +291,7 @@ pub fn decide<'a>(
     now_ms: u64,
 ) -> Result<Verdict<'a>, Refused> {
     let Rules { catalog, market, .. } = *by;
-    let Meant { click, offer, admitted, ref sender } = *meant;
+    let Meant { click, offer, affiliate, admitted, ref sender } = *meant;
     let record = click.record();
     let event = event(fields, sender, offer)?;
     let sent_ms = match fields.get(Field::Timestamp) {
@@ -332,7 +339,7 @@ pub fn decide<'a>(
     Ok(Verdict {
         click,
         offer,
-        affiliate: catalog.affiliate_by_number(record.affiliate()),
+        affiliate,
         event,
         txn_id: own_id.or(txn_id).unwrap_or_default(),
         is_own_id: own_id.is_some(),
@@ -353,12 +360,16 @@ pub fn decide<'a>(
     })
 }
 
-fn click(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyring) -> Result<ClickId, Refused> {
+fn click<'a>(
+    fields: &Fields<'_>,
+    sender: &Sender<'_>,
+    by: &Rules<'a>,
+) -> Result<(ClickId, (Option<&'a Offer>, Option<&'a Affiliate>)), Refused> {
     let Some(text) = fields.get(Field::ClickId) else {
-        return Err(hints::missing_click_id(fields, sender, keyring));
+        return Err(hints::missing_click_id(fields, sender, by.keyring));
     };
-    let bad = |error| hints::bad_click_id(text.as_bytes(), error, keyring);
-    keyring.verify(text.as_bytes()).map_err(bad)
+    let bad = |error| hints::bad_click_id(text.as_bytes(), error, by.keyring);
+    by.keyring.verify_beside(text.as_bytes(), |id| by.of_click(id)).map_err(bad)
 }
 
 fn event<'a>(

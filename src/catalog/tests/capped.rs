@@ -77,7 +77,7 @@ fn an_offer_may_be_capped_as_a_whole_for_each_affiliate_and_for_one() {
         cap(Whose::Offer, &[], Period::Day, 500, None),
         cap(Whose::EachAffiliate, &["sale"], Period::Month, 50, Some("1000")),
         cap(
-            Whose::Affiliate(Arc::clone(&one.id), one.number),
+            Whose::Affiliate(one.id.clone(), one.number),
             &["registration", "sale"],
             Period::Day,
             1,
