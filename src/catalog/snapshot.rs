@@ -167,6 +167,12 @@ impl Event {
         if own.is_ok() { &[] } else { &self.tiers }
     }
 
+    /// Asks memory for what is read of it: see [`Template::ask_for`].
+    fn ask_for(&self) {
+        let Self { id, reverses, window_ms, terms, .. } = self;
+        black_box((id.len(), reverses.len(), *window_ms, terms.payout.fixed, terms.revenue.fixed));
+    }
+
     fn number_overrides(&mut self, numbers: &impl Numbers) -> Result<(), NumbersError> {
         for own in &mut self.overrides {
             own.number = number_of(&own.affiliate, numbers)?;
@@ -373,8 +379,7 @@ impl Catalog {
         affiliate: AffiliateNumber,
     ) -> (Option<&Offer>, Option<&Affiliate>) {
         let offer = self.offer_by_number(offer);
-        // Memory is asked for what is read next of it: see `Listed`.
-        black_box(offer.and_then(|offer| offer.events.first()).map(Event::is_negative));
+        offer.and_then(|offer| offer.events.first()).inspect(|event| event.ask_for());
         (offer, self.affiliate_by_number(affiliate))
     }
 

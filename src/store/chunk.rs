@@ -1,6 +1,6 @@
 //! What is not in the sums yet: read from clicks, conversions and changes, a bounded part at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::counters::Sign;
@@ -37,9 +37,10 @@ pub struct Range {
 /// Some of what is not in the sums.
 #[derive(Default)]
 pub struct Chunk {
-    places: HashMap<Place, Added>,
+    /// In the order of their rows: neighbours are found in one block, and written in one go.
+    places: BTreeMap<Place, Added>,
     /// What is added to the sums of caps.
-    caps: HashMap<Place, CapsRecord<'static>>,
+    caps: BTreeMap<Place, CapsRecord<'static>>,
     /// Rows of the sums that are added to.
     rows: usize,
     /// Rows that are used up with this.
