@@ -129,8 +129,11 @@ pub const READ_QUEUE_ADMIN_MAX: usize = READ_QUEUE_MAX / 2;
 pub const HARD_CLAIMS_MAX: usize = 2;
 /// Claims that one postback may hold at once: also its customer.
 pub const CLAIMS_PER_POSTBACK_MAX: usize = HARD_CLAIMS_MAX + 1;
-/// Events that a negative event without a click may take back, beyond which none is tried.
-pub const REVERSED_EVENTS_TRIED_MAX: usize = 16;
+/// Events that a negative event without a click may take back, in all offers of its advertiser, beyond
+/// which none is tried. Most look-ups are of what is not there, and answered from memory.
+pub const REVERSED_EVENTS_TRIED_MAX: usize = 64;
+/// Times that a refund chooses what it takes back; each time another refund was quicker.
+pub const REFUND_TRIES_MAX: usize = 100;
 /// Events that a postback without a click and an event may mean, beyond which it has to name one.
 pub const UNNAMED_EVENTS_TRIED_MAX: usize = 16;
 /// Names of an offer's events, and as many of its advertiser's, with which one that is none of them

@@ -25,7 +25,7 @@ pub enum Answer {
     Duplicate {
         /// The original.
         original: Original,
-        /// The click that this postback names.
+        /// The click that this postback names or means.
         click: ClickId,
         /// Whether it may be another one, and have to say so.
         may_be_another: bool,

@@ -3,15 +3,13 @@
 //! but numbers of several tables may be the same, so that without an event's name a transaction of
 //! somebody else is not the customer's.
 
-use std::iter;
-
 use super::answer::Answer;
-use super::decide::{Bound, Named};
+use super::decide::{Bound, Named, Refused};
 use super::flow::{PostbackRequest, Postbacks};
 use super::hints;
 use super::mapping::Fields;
 use super::placeholder::refuse_unresolved;
-use super::reversal::rank;
+use super::reversal::{is_open, rank};
 use super::sender::Sender;
 use crate::catalog::{Advertiser, Catalog, Offer};
 use crate::click_id::RecordId;
@@ -19,6 +17,7 @@ use crate::dedup::{Claim, Receipt};
 use crate::limits::{REVERSED_EVENTS_TRIED_MAX, UNNAMED_EVENTS_TRIED_MAX};
 use crate::model::fields::Field;
 use crate::model::ids::ID_BYTES_MAX;
+use crate::model::status::Status;
 use crate::store::ReadError;
 use crate::store::engine::Lookup;
 use crate::store::records::ConversionRecord;
@@ -43,18 +42,58 @@ enum Way<'a> {
     TakenBack(&'a str),
     /// As the one that there is news of, if its offer knows its event as no negative one.
     Ordinary,
+    /// As a refund with the same ID, of whatever transaction.
+    OwnId,
+}
+
+/// Which of several is meant, the first of these.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// What the postback would be itself.
+    Itself,
+    /// What is left to take back: what is paid before the others, then as its offer lists them.
+    Left { rank: u8, at: usize },
+    /// An ordinary conversion, though a refund's own ID is named.
+    Ordinary,
+    /// What has been taken back, or was rejected.
+    Gone { at: usize },
+    /// The refund that had the ID.
+    OwnId,
+    /// What has left the catalog: so it is refused.
+    Departed,
+}
+
+impl Place {
+    const fn is_taken_back(self) -> bool {
+        matches!(self, Self::Left { .. } | Self::Gone { .. })
+    }
 }
 
 impl Way<'_> {
-    /// The place of a conversion of this offer and event among those that may be meant in this way,
-    /// if it may.
-    fn place(self, offer: Option<&Offer>, event: &str) -> Option<usize> {
-        match self {
-            Self::Itself => Some(0),
-            Self::TakenBack(by) => offer?.reverses(by, event),
-            Self::Ordinary => (!offer?.event(event)?.is_negative()).then_some(0),
-        }
+    /// The place of a conversion of this offer, event and status, if it may be meant in this way.
+    fn place(self, offer: Option<&Offer>, event: &str, status: Status) -> Option<Place> {
+        let its_event = offer.and_then(|offer| offer.event(event));
+        Some(match self {
+            Self::Itself if its_event.is_none() => Place::Departed,
+            Self::Itself => Place::Itself,
+            Self::TakenBack(by) => match (offer?.reverses(by, event)?, rank(status)) {
+                (at, _) if !is_open(status) => Place::Gone { at },
+                (at, rank) => Place::Left { rank, at },
+            },
+            Self::Ordinary => {
+                its_event.filter(|event| !event.is_negative()).map(|_| Place::Ordinary)?
+            }
+            Self::OwnId => its_event.filter(|event| event.is_negative()).map(|_| Place::OwnId)?,
+        })
     }
+}
+
+/// A conversion that may be meant.
+struct Found {
+    place: Place,
+    whose: Whose,
+    click: RecordId,
+    conversion: RecordId,
 }
 
 /// Whose a conversion is that has the transaction, best first.
@@ -62,7 +101,7 @@ impl Way<'_> {
 enum Whose {
     /// The customer's that is named, or whoever's if there is no doubt about it.
     TheSame,
-    /// It names no customer.
+    /// It names no customer, or is known by a refund's own ID alone.
     Nobodys,
     /// Another customer's.
     Anothers,
@@ -91,20 +130,25 @@ impl<'a> Instead<'a> {
         is_any.then_some(Self { advertiser, customer, transaction, reversal_id })
     }
 
-    /// Whose a conversion is by its customer.
-    fn whose(&self, record: &ConversionRecord<'_>) -> Whose {
-        let is_named = matches!(self.transaction, Some((Some(_), _)));
-        match (&self.customer, record.customer_key()) {
-            (Some(customer), Some(its)) if !is_named && its != customer.store_key() => {
-                Whose::Anothers
-            }
-            (Some(_), None) if !is_named => Whose::Nobodys,
-            _ => Whose::TheSame,
-        }
+    const fn is_named(&self) -> bool {
+        matches!(self.transaction, Some((Some(_), _)))
     }
 
-    /// What may be meant, and in which way: what it would be itself if it were sent before, then what
-    /// it takes back. A negative event with its own ID may be an ordinary one in another offer.
+    /// Whose a conversion is by its customer.
+    fn whose(&self, record: &ConversionRecord<'_>, place: Place) -> Whose {
+        let Some(customer) = &self.customer else { return Whose::TheSame };
+        let whose = match record.customer_key() {
+            _ if self.is_named() => Whose::TheSame,
+            Some(its) if its != customer.store_key() => Whose::Anothers,
+            Some(_) => Whose::TheSame,
+            None => Whose::Nobodys,
+        };
+        // What a customer says goes before an ID that may be another refund's.
+        if place == Place::OwnId { whose.max(Whose::Nobodys) } else { whose }
+    }
+
+    /// What may be meant, and in which way. A negative event with its own ID may be an ordinary one
+    /// in another offer.
     fn transactions(&self, catalog: &'a Catalog) -> impl Iterator<Item = (Claim<'a>, Way<'a>)> {
         let advertiser = self.advertiser;
         self.transaction.into_iter().flat_map(move |(named, txn_id)| {
@@ -116,15 +160,32 @@ impl<'a> Instead<'a> {
                 let reversed = catalog.reversed_by(advertiser, event);
                 let mut reversed = reversed.take(REVERSED_EVENTS_TRIED_MAX).peekable();
                 let own_id = self.reversal_id.filter(|_| reversed.peek().is_some());
-                let itself = own_id.map_or_else(
-                    || of(event),
-                    |reversal_id| Claim::Reversal { advertiser, event, reversal_id },
-                );
-                let ordinary = own_id.map(|_| (of(event), Way::Ordinary));
+                let own_id = own_id.map(|reversal_id| {
+                    let claim = Claim::Reversal { advertiser, event, reversal_id };
+                    [(of(event), Way::Ordinary), (claim, Way::OwnId)]
+                });
+                let itself = own_id.is_none().then(|| (of(event), Way::Itself));
                 let reversed = reversed.map(move |meant| (of(meant), Way::TakenBack(event)));
-                iter::once((itself, Way::Itself)).chain(reversed).chain(ordinary)
+                itself.into_iter().chain(reversed).chain(own_id.into_iter().flatten())
             })
         })
+    }
+
+    /// Which of the conversions that were found is meant. Without the event's name, two clicks are
+    /// one too many.
+    fn meant<'f>(&self, found: &'f [Found]) -> Option<&'f Found> {
+        let best = found.iter().map(|it| it.whose).min()?;
+        let mut of_best = found.iter().filter(|it| it.whose == best);
+        let first = of_best.clone().min_by_key(|it| it.place)?;
+        let is_of_it = |it: &Found| it.click == first.click || it.place == Place::OwnId;
+        (self.is_named() || of_best.all(is_of_it)).then_some(first)
+    }
+
+    /// Says so, where nothing is known, if its event takes back more events than are tried.
+    fn refuse_too_many(&self, catalog: &Catalog) -> Result<(), Refused> {
+        let Some((Some(event), _)) = self.transaction else { return Ok(()) };
+        let mut reversed = catalog.reversed_by(&self.advertiser.id, event);
+        reversed.nth(REVERSED_EVENTS_TRIED_MAX).map_or(Ok(()), |_| Err(hints::too_many()))
     }
 
     /// Whether a postback of this offer that names no event, if this one does not, means `event`.
@@ -159,7 +220,10 @@ impl Postbacks {
         }
         match &instead.customer {
             Some(customer) => self.click_of_customer_now(customer, now_ms),
-            None => Ok(Lookup::Absent),
+            None => {
+                instead.refuse_too_many(catalog)?;
+                Ok(Lookup::Absent)
+            }
         }
     }
 
@@ -174,31 +238,39 @@ impl Postbacks {
     ) -> Result<Option<Bound>, Answer> {
         let Some(instead) = Instead::of(fields, sender, catalog) else { return Ok(None) };
         refuse_unresolved(fields, sender)?;
-        let known = self.click_of_transaction(&instead, catalog, request.now_ms).await?;
-        let by_transaction =
-            |click| Bound { click: self.keyring.sign(click), named: Named::Transaction };
-        if let Some((Whose::TheSame, click)) = known {
-            return Ok(Some(by_transaction(click)));
+        let found = self.found(&instead, catalog, request.now_ms).await?;
+        let takes_back = |click| taken_back_of(click, &found);
+        let by_transaction = |it: &Found| Bound {
+            click: self.keyring.sign(it.click),
+            named: Named::Transaction,
+            takes_back: takes_back(it.click),
+        };
+        let meant = instead.meant(&found);
+        if let Some(meant) = meant.filter(|it| it.whose == Whose::TheSame) {
+            return Ok(Some(by_transaction(meant)));
         }
-        let Some(customer) = &instead.customer else { return Ok(None) };
-        match (self.click_of_customer(customer, request).await?, known) {
-            (Some(bound), _) => Ok(Some(bound)),
-            (None, Some((Whose::Nobodys, click))) => Ok(Some(by_transaction(click))),
+        let Some(customer) = &instead.customer else {
+            instead.refuse_too_many(catalog)?;
+            return Ok(None);
+        };
+        match (self.click_of_customer(customer, request).await?, meant) {
+            (Some(bound), _) => {
+                Ok(Some(Bound { takes_back: takes_back(bound.click.record()), ..bound }))
+            }
+            (None, Some(it)) if it.whose == Whose::Nobodys => Ok(Some(by_transaction(it))),
             (None, _) => Err(hints::unknown_customer(fields, sender, &self.keyring).into()),
         }
     }
 
-    /// The click of the conversion that has the transaction, or that it takes back: of several the
-    /// one that is taken back first. Without the event's name, two clicks are one too many.
-    async fn click_of_transaction(
+    /// The conversions that may be meant.
+    async fn found(
         &self,
         instead: &Instead<'_>,
         catalog: &Catalog,
         now_ms: u64,
-    ) -> Result<Option<(Whose, RecordId)>, Answer> {
+    ) -> Result<Vec<Found>, Answer> {
         // The claim of a transaction does not end.
         let receipt = Receipt::Now(now_ms);
-        let is_named = matches!(instead.transaction, Some((Some(_), _)));
         let mut found = Vec::new();
         for (claim, way) in instead.transactions(catalog) {
             let known = self.dedup.find_settled(&self.store, claim, receipt).await?;
@@ -208,30 +280,30 @@ impl Postbacks {
             let offer = catalog.offer_by_number(known.conversion.offer());
             let event = match way {
                 Way::TakenBack(by) => by,
-                Way::Itself | Way::Ordinary => record.event,
+                Way::Itself | Way::Ordinary | Way::OwnId => record.event,
             };
             let may_be = instead.may_mean(offer, event);
-            let place = way.place(offer, record.event).filter(|_| may_be);
+            let place = way.place(offer, record.event, known.status).filter(|_| may_be);
             let Some(place) = place else { continue };
-            let click = (instead.whose(&record), RecordId::from_bytes(record.click));
-            match way {
-                Way::Itself if is_named => return Ok(Some(click)),
-                // What is taken back goes before.
-                Way::Ordinary if is_named && !found.is_empty() => {}
-                _ => found.push((rank(known.status), place, click)),
+            let (whose, click) =
+                (instead.whose(&record, place), RecordId::from_bytes(record.click));
+            found.push(Found { place, whose, click, conversion: known.conversion });
+            if instead.is_named() && place == Place::Itself {
+                break;
             }
         }
-        if is_named {
-            let first = found.into_iter().min_by_key(|(rank, place, _)| (*rank, *place));
-            return Ok(first.map(|(.., click)| click));
-        }
-        let mut found: Vec<_> = found.into_iter().map(|(.., click)| click).collect();
-        found.sort_unstable();
-        found.dedup();
-        Ok(match found[..] {
-            [(best, _), (next, _), ..] if best == next => None,
-            [best, ..] => Some(best),
-            [] => None,
-        })
+        // What is known by its ID, and takes back of the transaction, is that refund sent again.
+        let is_again = found.iter().any(|it| it.place == Place::OwnId)
+            && found.iter().any(|it| it.place.is_taken_back());
+        found.retain(|it| !is_again || it.place != Place::Ordinary);
+        Ok(found)
     }
+}
+
+/// What a negative event of a click takes back, of the conversions that were found: never another
+/// customer's.
+fn taken_back_of(click: RecordId, found: &[Found]) -> Option<RecordId> {
+    let of_click = found.iter().filter(|it| it.click == click && it.whose != Whose::Anothers);
+    let first = of_click.min_by_key(|it| it.place)?;
+    first.place.is_taken_back().then_some(first.conversion)
 }

@@ -43,7 +43,8 @@ impl Postbacks {
         Ok(match click {
             Lookup::Found(click) => {
                 let click = self.keyring.sign(click);
-                Lookup::Found(Bound { click, named: Named::Customer { is_over: false } })
+                let named = Named::Customer { is_over: false };
+                Lookup::Found(Bound { click, named, takes_back: None })
             }
             Lookup::Absent | Lookup::Unknown => Lookup::Unknown,
         })
@@ -66,7 +67,7 @@ impl Postbacks {
         }
         let is_over = !customer.is_held(binding.conversion, now_ms);
         let click = self.keyring.sign(binding.click);
-        Ok(Some(Bound { click, named: Named::Customer { is_over } }))
+        Ok(Some(Bound { click, named: Named::Customer { is_over }, takes_back: None }))
     }
 
     /// Whether a customer was bound to something else before, at the time given. Of that, nothing

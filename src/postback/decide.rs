@@ -90,6 +90,10 @@ pub struct Verdict<'a> {
     pub customer_id: &'a str,
     /// Whether the customer stands for the click.
     pub is_by_customer: bool,
+    /// Whether that, or a transaction, stands for the click.
+    pub is_bound: bool,
+    /// What a negative event takes back then by the transaction that it names.
+    pub takes_back: Option<RecordId>,
     /// For how long that binds, if it does: not a negative event, nor what is late, nor what was
     /// found by the customer itself.
     pub binds: Option<&'a dyn CustomerWindows>,
@@ -166,6 +170,12 @@ impl<'a> Verdict<'a> {
         })
     }
 
+    /// Whether it is a negative event that names no click.
+    #[must_use]
+    pub fn is_bound_refund(&self) -> bool {
+        self.is_bound && self.event.is_negative()
+    }
+
     /// Whether it may be another one than what has its key: it takes back, or says of money, and has
     /// no ID that would tell.
     #[must_use]
@@ -217,6 +227,8 @@ pub struct Bound {
     pub click: ClickId,
     /// What is named.
     pub named: Named,
+    /// What a negative event takes back of the click by the transaction that it names.
+    pub takes_back: Option<RecordId>,
 }
 
 /// What a postback names instead of a click.
@@ -346,6 +358,8 @@ pub fn decide<'a>(
         reversed_txn_id: txn_id.filter(|_| is_negative).unwrap_or_default(),
         customer_id,
         is_by_customer: matches!(named, Some(Named::Customer { .. })),
+        is_bound: bound.is_some(),
+        takes_back: bound.and_then(|bound| bound.takes_back),
         binds: binds.then_some(catalog as _),
         status: initial_status(said_status, event),
         said_status,

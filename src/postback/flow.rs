@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use super::answer::{Answer, Told, duplicate};
 use super::as_received::{AsReceived, KeptIp};
 use super::body::Body;
-use super::decide::{Asker, Bound, Meant, Named, Refused, Rules, Verdict, decide};
+use super::decide::{Asker, Bound, Meant, Refused, Rules, Verdict, decide};
 use super::mapping::Fields;
 use super::reprocess::Again;
 use super::sender::{Address, Sender};
@@ -88,6 +88,14 @@ pub enum Progress {
         /// Whether its advertiser's rate limit has counted it.
         is_counted: bool,
     },
+}
+
+/// How far a postback comes as one of a click.
+pub(super) enum Tried {
+    /// Into the writer's hands.
+    Begun(Committing),
+    /// Nowhere: nothing was left of what was chosen to be taken back when its turn came.
+    Gone(Option<RecordId>),
 }
 
 /// A conversion, or its change, in the writer's hands.
@@ -227,7 +235,7 @@ impl Postbacks {
         }
         let receipt = request.receipt(asker);
         if let Some(known) = self.dedup.known(&verdict.first_claim(), receipt) {
-            return if verdict.may_change(known) {
+            return if verdict.may_change(known) || verdict.is_bound_refund() {
                 Ok(None)
             } else {
                 Err(duplicate(known, &verdict, false))
@@ -268,17 +276,17 @@ impl Postbacks {
         self.commit(held, &verdict, &received, has_click).map(Some)
     }
 
-    /// Tries a postback as one of the click that is `meant`; `None`, and nothing done, if its
-    /// transaction said that one, may be asked again, and would say another by now.
+    /// Tries a postback as one of the click that is `meant`. `gone` is what was chosen to be taken
+    /// back the last time: it is refused if the same is chosen again, and nothing is left of it.
     pub(super) async fn try_as<'a>(
         &'a self,
         sent: &Sent<'a, 'a>,
         meant: &Meant<'a>,
         bound: Option<Bound>,
-        may_ask: bool,
+        gone: Option<Option<RecordId>>,
         catalog: &'a Catalog,
         asker: &mut Asker,
-    ) -> Result<Option<Committing>, Answer> {
+    ) -> Result<Tried, Answer> {
         let Sent { fields, request, .. } = *sent;
         let mut verdict = self.judge(sent, meant, bound, catalog)?;
         let now_ms = request.now_ms;
@@ -290,8 +298,13 @@ impl Postbacks {
         }
         let receipt = received.receipt;
         if let Some(known) = self.dedup.known(&verdict.first_claim(), receipt) {
-            return self.update(known, &verdict, &received).await.map(Some);
+            return self.update(known, &verdict, &received).await.map(Tried::Begun);
         }
+        // Before its own claims are held: who looks for a transaction waits for whoever holds that.
+        let chosen = match verdict.event.is_negative() && !verdict.reversed_txn_id.is_empty() {
+            true => Some(self.of_transaction(&verdict, &received).await?),
+            false => None,
+        };
         self.suspect(&mut verdict, request).await?;
         if verdict.offer.is_metered && !verdict.event.is_negative() {
             received.meter = Some(self.meter(verdict.offer.metered()).await?);
@@ -303,7 +316,7 @@ impl Postbacks {
             match self.dedup.acquire(&self.store, claims, original, receipt).await? {
                 Acquired::Held(held) => break held,
                 Acquired::Duplicate(known) => {
-                    return self.update(known, &verdict, &received).await.map(Some);
+                    return self.update(known, &verdict, &received).await.map(Tried::Begun);
                 }
                 Acquired::MintAnew => {}
             }
@@ -314,14 +327,18 @@ impl Postbacks {
         let has_click =
             verdict.is_by_customer || self.knows(click) || self.store.has_click(click).await?;
         if !verdict.event.is_negative() {
-            return self.commit(held, &verdict, &received, has_click).map(Some);
+            return self.commit(held, &verdict, &received, has_click).map(Tried::Begun);
         }
-        let reversed = self.hold_meant(&verdict, &received).await?;
-        let is_by_transaction = bound.is_some_and(|bound| bound.named == Named::Transaction);
-        if may_ask && is_by_transaction && !reversed.is_left_of(click)? {
-            return Ok(None);
+        let reversed = match chosen {
+            Some(chosen) => self.hold_all(chosen.as_slice()).await?,
+            None => self.hold_of_click(&verdict, &received).await?,
+        };
+        if let Some(chosen) = chosen.filter(|chosen| gone != Some(*chosen))
+            && !reversed.is_left()?
+        {
+            return Ok(Tried::Gone(chosen));
         }
-        self.reverse(held, reversed, &verdict, &received, has_click).map(Some)
+        self.reverse(held, reversed, &verdict, &received, has_click).map(Tried::Begun)
     }
 
     pub(super) fn judge<'a>(

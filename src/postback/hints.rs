@@ -9,7 +9,7 @@ use super::mapping::{Fields, Names};
 use super::sender::Sender;
 use crate::catalog::Offer;
 use crate::click_id::{CLICK_ID_CHARS, ClickIdError, Keyring};
-use crate::limits::PARAMETERS_MAX;
+use crate::limits::{PARAMETERS_MAX, REVERSED_EVENTS_TRIED_MAX};
 use crate::model::fields::Field;
 use crate::model::preset::{Preset, Unnamed};
 use crate::model::reasons::Refusal;
@@ -153,6 +153,14 @@ pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
         }
         (None, None) => send(),
     };
+    Refused::with(Refusal::MissingClickId, hint)
+}
+
+/// A negative event of a transaction alone, which may be of more events than are tried.
+pub fn too_many() -> Refused {
+    let hint = format!(
+        "the advertiser's offers take back more than {REVERSED_EVENTS_TRIED_MAX} events by this one, of which no more are looked for: send the click ID"
+    );
     Refused::with(Refusal::MissingClickId, hint)
 }
 

@@ -25,12 +25,10 @@ pub(super) struct Reversed {
 }
 
 impl Reversed {
-    /// Whether something is left of it, which is of this click.
-    pub(super) fn is_left_of(&self, click: RecordId) -> Result<bool, Answer> {
-        let is_it = |record: &ConversionRecord<'_>| {
-            record.click == *click.as_bytes() && record.status().is_some_and(is_open)
-        };
-        Ok(records(&self.stored)?.iter().any(is_it))
+    /// Whether something is left of it.
+    pub(super) fn is_left(&self) -> Result<bool, Answer> {
+        let is_left = |record: &ConversionRecord<'_>| record.status().is_some_and(is_open);
+        Ok(records(&self.stored)?.iter().any(is_left))
     }
 }
 
@@ -120,34 +118,35 @@ impl Postbacks {
         Ok(Committing { submitted, answer, form, flags, rejected_by: 0 })
     }
 
-    /// Holds what a negative event takes back. What it has to choose is chosen again if nothing was
-    /// left of it when its turn came, until the same comes back.
-    pub(super) async fn hold_meant(
+    /// Holds what was chosen to be taken back.
+    pub(super) async fn hold_all(&self, chosen: &[RecordId]) -> Result<Reversed, Answer> {
+        let held = self.hold_as_is(chosen.iter().copied()).await?.into_iter();
+        // One that is gone by now was let go by retention: so old, none is taken back.
+        let held = held.map(|(held, stored)| stored.map(|stored| (held, stored)));
+        let held = held.collect::<Option<Vec<_>>>().ok_or(Refusal::UnknownConversion)?;
+        let (held, stored) = held.into_iter().unzip();
+        Ok(Reversed { held, stored })
+    }
+
+    /// Holds what a negative event takes back that names no transaction. It is chosen again if
+    /// nothing was left of it when its turn came, until the same comes back.
+    pub(super) async fn hold_of_click(
         &self,
         verdict: &Verdict<'_>,
         received: &Received<'_>,
     ) -> Result<Reversed, Answer> {
-        let mut meant = self.reversible(verdict, received).await?;
-        let mut is_settled = false;
+        let mut chosen = self.of_click(verdict, received).await?;
         loop {
-            let held = self.hold_as_is(meant.iter().copied()).await?.into_iter();
-            // One that is gone by now was let go by retention: so old, none is taken back.
-            let held = held.map(|(held, stored)| stored.map(|stored| (held, stored)));
-            let held = held.collect::<Option<Vec<_>>>().ok_or(Refusal::UnknownConversion)?;
-            let (held, stored): (Vec<_>, Vec<_>) = held.into_iter().unzip();
-            let is_left = |record: &ConversionRecord<'_>| record.status().is_some_and(is_open);
-            if is_settled || records(&stored)?.iter().any(is_left) {
-                return Ok(Reversed { held, stored });
+            let reversed = self.hold_all(&chosen).await?;
+            if reversed.is_left()? {
+                return Ok(reversed);
             }
-            // Who looks for a transaction waits for whoever holds it; who looks at conversions reads,
-            // and waits for nobody.
-            let held = Some(held).filter(|_| verdict.reversed_txn_id.is_empty());
-            let anew = self.reversible(verdict, received).await?;
-            is_settled = anew == meant;
-            if let Some(held) = held.filter(|_| is_settled) {
-                return Ok(Reversed { held, stored });
+            // Who looks at conversions reads, and waits for nobody.
+            let anew = self.of_click(verdict, received).await?;
+            if anew == chosen {
+                return Ok(reversed);
             }
-            meant = anew;
+            chosen = anew;
         }
     }
 
@@ -157,8 +156,12 @@ impl Postbacks {
         verdict: &Verdict<'_>,
         received: &Received<'_>,
     ) -> Result<(), Answer> {
+        let chosen = match verdict.reversed_txn_id.is_empty() {
+            true => self.of_click(verdict, received).await?,
+            false => self.of_transaction(verdict, received).await?.into_iter().collect(),
+        };
         let mut stored = Vec::new();
-        for id in self.reversible(verdict, received).await? {
+        for id in chosen {
             stored.extend(self.store.conversion(id).await?);
         }
         let records = records(&stored)?;
@@ -167,37 +170,48 @@ impl Postbacks {
         Ok(())
     }
 
-    /// The conversions that a negative event names, the latest first: of its transaction the first
-    /// event's that is approved, or else pending, of another offer only if that offer says so; or
+    /// What a negative event takes back by its transaction: what its look-ups have chosen together
+    /// with its click, or, if it names a click, the first event's conversion that is approved, or
+    /// else pending, of another offer only if that offer says so. None is left, then the first, which
+    /// says why. Nothing may be held.
+    pub(super) async fn of_transaction(
+        &self,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+    ) -> Result<Option<RecordId>, Answer> {
+        if verdict.is_bound {
+            return Ok(verdict.takes_back);
+        }
+        let Verdict { offer, event: Event { id: by, reverses: events, .. }, .. } = verdict;
+        let (advertiser, txn_id) = (&*offer.advertiser.id, verdict.reversed_txn_id);
+        let mut found = Vec::new();
+        for event in events {
+            let claim = Claim::Transaction { advertiser, event, txn_id };
+            let known = self.dedup.find_settled(&self.store, claim, received.receipt).await?;
+            let is_meant = |known: &Original| {
+                let its_offer = received.catalog.offer_by_number(known.conversion.offer());
+                its_offer.is_some_and(|its_offer| its_offer.reverses(by, event).is_some())
+            };
+            found.extend(known.filter(is_meant));
+        }
+        let order =
+            |known: &Original| (known.conversion.offer() != offer.number, rank(known.status));
+        let first = found.into_iter().min_by_key(order);
+        Ok(first.map(|known| known.conversion))
+    }
+
+    /// The conversions that a negative event without a transaction takes back, the latest first:
     /// those of its customer that are pending or approved; or the latest of the click that is
-    /// approved, or else pending. None of either, then the first or the latest, which says why. An
-    /// old one means none that was received since. Chosen are the offer's own: an event of the same
-    /// name is another offer's.
-    async fn reversible(
+    /// approved, or else pending. None of either, then the latest, which says why. An old one means
+    /// none that was received since. They are the offer's own: an event of the same name is another
+    /// offer's.
+    async fn of_click(
         &self,
         verdict: &Verdict<'_>,
         received: &Received<'_>,
     ) -> Result<Vec<RecordId>, Answer> {
-        let Verdict { offer, event: Event { id: by, reverses: events, .. }, .. } = verdict;
-        let (advertiser, txn_id) = (&*offer.advertiser.id, verdict.reversed_txn_id);
-        let request = received.as_received.request;
-        if !txn_id.is_empty() {
-            let mut found = Vec::new();
-            for event in events {
-                let claim = Claim::Transaction { advertiser, event, txn_id };
-                let known = self.dedup.find_settled(&self.store, claim, received.receipt).await?;
-                let is_meant = |known: &Original| {
-                    let its_offer = received.catalog.offer_by_number(known.conversion.offer());
-                    its_offer.is_some_and(|its_offer| its_offer.reverses(by, event).is_some())
-                };
-                found.extend(known.filter(is_meant));
-            }
-            // Without a click, the click has been chosen by the same rank: see `bound`.
-            let meant = found
-                .iter()
-                .min_by_key(|known| (known.conversion.offer() != offer.number, rank(known.status)));
-            return Ok(meant.map(|known| known.conversion).into_iter().collect());
-        }
+        let Verdict { offer, event: Event { reverses: events, .. }, .. } = verdict;
+        let (advertiser, request) = (&*offer.advertiser.id, received.as_received.request);
         let page = if verdict.is_by_customer {
             let customer_id = verdict.customer_id;
             let customer = Claim::Customer { advertiser, customer_id, windows: None };

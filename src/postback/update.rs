@@ -188,7 +188,7 @@ impl Postbacks {
         received: &Received<'_>,
     ) -> Result<Committing, Answer> {
         let Some((said, meant)) = self.meant(known, verdict, received).await? else {
-            return Err(duplicate(known, verdict, false));
+            return Err(self.once_more(known, verdict, false).await?);
         };
         let held = self.hold(meant.conversion, received.catalog).await?;
         let Some((mine, stored)) = held else {
@@ -217,6 +217,24 @@ impl Postbacks {
         Ok(Committing { submitted, answer, form, flags, rejected_by: 0 })
     }
 
+    /// A duplicate's answer. A negative event that names no click is of that of the first, whatever
+    /// click it was judged by.
+    async fn once_more(
+        &self,
+        known: Original,
+        verdict: &Verdict<'_>,
+        is_dry: bool,
+    ) -> Result<Answer, Answer> {
+        let mut answer = duplicate(known, verdict, is_dry);
+        if let Answer::Duplicate { click, .. } = &mut answer
+            && verdict.is_bound_refund()
+            && let Some(stored) = self.store.conversion(known.conversion).await?
+        {
+            *click = self.keyring.sign(RecordId::from_bytes(read(&stored)?.click));
+        }
+        Ok(answer)
+    }
+
     /// What [`Postbacks::update`] would answer.
     pub(super) async fn would_update(
         &self,
@@ -227,7 +245,7 @@ impl Postbacks {
         let click = verdict.click;
         let duplicate = |original| duplicate(original, verdict, true);
         let Some((said, meant)) = self.meant(known, verdict, received).await? else {
-            return Ok(duplicate(known));
+            return self.once_more(known, verdict, true).await;
         };
         let Some(stored) = self.store.conversion(meant.conversion).await? else {
             return Ok(duplicate(known));

@@ -4,10 +4,10 @@
 
 use super::answer::{Answer, Told};
 use super::decide::Asker;
-use super::flow::{Committing, PostbackRequest, Postbacks, Progress, Sent};
+use super::flow::{Committing, PostbackRequest, Postbacks, Progress, Sent, Tried};
 use super::mapping::Fields;
 use super::sender::Sender;
-use crate::limits::REVERSED_EVENTS_TRIED_MAX;
+use crate::limits::REFUND_TRIES_MAX;
 use crate::model::reasons::Unavailability;
 use crate::store::ticket::Outcome;
 
@@ -76,19 +76,22 @@ impl Postbacks {
         let admitted = self.admit_sender(&sender, &fields, request, asker)?;
         let mut bound = self.bound(&fields, &sender, &catalog, request).await?;
         let what = (request, &*catalog);
-        let mut asks = REVERSED_EVENTS_TRIED_MAX;
-        loop {
-            let meant = self.identify(&mut fields, &sender, admitted, bound, what, asker)?;
+        let mut meant = self.identify(&mut fields, &sender, admitted, bound, what, asker)?;
+        let mut gone = None;
+        for _ in 0..REFUND_TRIES_MAX {
             let sent = Sent { fields: &fields, sender: &sender, request };
-            let tried = self.try_as(&sent, &meant, bound, asks > 0, &catalog, asker).await?;
-            if let Some(committing) = tried {
-                return Ok(committing);
+            match self.try_as(&sent, &meant, bound, gone, &catalog, asker).await? {
+                Tried::Begun(committing) => return Ok(committing),
+                Tried::Gone(chosen) => gone = Some(chosen),
             }
-            // Another refund of the transaction was quicker.
+            // Another refund of the transaction was quicker, or its sale comes only now.
             let anew = self.bound(&fields, &sender, &catalog, request).await?;
-            asks = if anew == bound { 0 } else { asks - 1 };
-            bound = anew;
+            if anew != bound {
+                bound = anew;
+                meant = self.identify(&mut fields, &sender, admitted, bound, what, asker)?;
+            }
         }
+        Err(Answer::Unavailable(Unavailability::StoreBusy))
     }
 
     /// Waits for the disk, where a postback that was begun has to.

@@ -515,16 +515,19 @@ fn refunds_of_several_clicks_at_the_same_moment_are_each_of_what_they_take_back(
             sell(&server, offer, &format!("event={event}&txn_id={round}&amount=200"));
         }
         std::thread::scope(|scope| {
-            // One is sent twice.
-            for id in ["A", "B", "C", "C"] {
+            // One is sent twice, and told the same.
+            let all = ["C", "C", "A", "B"].map(|id| {
                 let server = &server;
                 scope.spawn(move || {
                     let query = format!("event=refund&txn_id={round}&reversal_id={id}-{round}");
                     let answer = acme(server, &query);
                     let is_again = id == "C" && answer.verdict() == (200, "duplicate", "");
                     assert!(is_again || answer.verdict() == (200, "accepted", ""), "{answer:?}");
-                });
-            }
+                    ["conversion_id", "click_id"].map(|name| answer.word(name).to_owned())
+                })
+            });
+            let told = all.map(|one| one.join().expect("an answer"));
+            assert_eq!(told[0], told[1]);
         });
     }
     let kept = server.conversions("");

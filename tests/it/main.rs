@@ -43,6 +43,7 @@ mod proxy_protocol;
 mod rates;
 mod rates_file;
 mod records;
+mod refunds;
 mod repeats;
 mod report_sums;
 mod reports;
