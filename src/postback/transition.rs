@@ -50,9 +50,10 @@ pub fn changed<'a>(
     catalog: &Catalog,
     market: &Market,
 ) -> Result<Option<ConversionRecord<'a>>, Refused> {
-    let Some(status) = record.status().filter(|_| !is_older(heard, record)) else {
+    let Some(status) = record.status() else { return Ok(None) };
+    if is_older(heard, record, status) {
         return Ok(None);
-    };
+    }
     let event = catalog.offer(record.offer).and_then(|offer| offer.event(record.event));
     if record.is_negative() {
         // It has happened; nobody takes taking back back.
@@ -89,9 +90,18 @@ pub fn changed<'a>(
 
 /// Whether it happened before the last step whose time is known did. Only times that senders have
 /// sent are compared: the time of a receipt says nothing about the order of what happened.
-fn is_older(heard: &Heard<'_>, record: &ConversionRecord<'_>) -> bool {
-    let last_ms = record.history.iter().rev().find_map(HistoryEntry::said_ms);
-    heard.said_ms.zip(last_ms).is_some_and(|(said_ms, last_ms)| said_ms < last_ms)
+fn is_older(heard: &Heard<'_>, record: &ConversionRecord<'_>, status: Status) -> bool {
+    let Some(said_ms) = heard.said_ms else { return false };
+    // While something is left of it, a part that was taken back says nothing of the rest: many a
+    // sender sends the sale's own time with all that becomes of it.
+    let is_open = matches!(status, Status::Pending | Status::Approved);
+    let is_by_word = |step: &HistoryEntry<'_>| matches!(word(step), BY_POSTBACK | BY_UPLOAD);
+    let counts = |at: usize, step: &HistoryEntry<'_>| !is_open || at == 0 || is_by_word(step);
+    let mut steps = record.history.iter().enumerate().rev();
+    let last_ms = steps.find_map(|(at, step)| step.said_ms().filter(|_| counts(at, step)));
+    // Whole seconds were cut off: it may have happened up to the next one.
+    let at_most = said_ms.saturating_add(if said_ms.is_multiple_of(1000) { 999 } else { 0 });
+    last_ms.is_some_and(|last_ms| at_most < last_ms)
 }
 
 /// Whether an advertiser's approval changes nothing: it only repeats the one with which the
@@ -247,7 +257,8 @@ const fn amounts(said: &Said) -> [Option<Micros>; 3] {
 
 /// What is kept, with what is said instead; another amount does not unsay an own payout or revenue.
 /// All of a conversion's amounts are in one currency, and none ever changes it without being said
-/// again.
+/// again, with the currency: one that names none is the event's, and where those that are known are
+/// in another, nobody knows which is meant.
 fn merged(
     kept: &Said,
     said: &Said,
@@ -258,7 +269,8 @@ fn merged(
         let stays =
             |(said, kept): (Option<Micros>, Option<Micros>)| said.is_none() && kept.is_some();
         let any_stays = amounts(said).into_iter().zip(amounts(kept)).any(stays);
-        if any_stays && Some(said.currency.unwrap_or(events)) != kept_in {
+        let is_same = kept_in == Some(said.currency.unwrap_or(events));
+        if !is_same && (any_stays || said.currency.is_none() && has_amounts(kept)) {
             return Err(other_currency(kept_in));
         }
         said.currency
@@ -278,7 +290,7 @@ fn merged(
 fn other_currency(kept_in: Option<Currency>) -> Refused {
     let kept_in = kept_in.as_ref().map_or("another currency", Currency::as_str);
     let hint = format!(
-        "the conversion has amounts in {kept_in} that are not sent again: send these in it, too, or all of them in one currency"
+        "the conversion has amounts in {kept_in}: send these in it, too, or all of them again in one currency, and say that currency"
     );
     Refused::with(Refusal::BadCurrency, hint)
 }

@@ -134,12 +134,17 @@ fn an_amount_that_is_kept_is_never_read_in_another_currency() {
     refused(own, "approved amount=15000", "JPY");
     refused(own, "approved amount=100 currency=EUR", "JPY");
     refused(yen, "approved payout=5", "JPY");
+    // Nothing would stay, but nobody knows whether these are yen or the event's dollars.
+    refused(yen, "approved amount=15000", "JPY");
+    refused(yen, "approved amount=100", "JPY");
+    refused(yen, "approved amount=100 network", "JPY");
+    refused(own, "approved amount=100 revenue=3", "JPY");
     refused("amount=100 revenue=3", "approved amount=15000 currency=JPY", "USD");
     refused("amount=100 currency=USD", "approved revenue=450 currency=JPY", "USD");
-    check(own, "approved amount=100 revenue=3", "100.00 - 3.00 USD: 10.00 3.00");
+    check(own, "approved amount=100 revenue=3 currency=USD", "100.00 - 3.00 USD: 10.00 3.00");
     check(own, "approved amount=30000 currency=JPY", "30000 - 450 JPY: 20 3");
     check(own, "approved quantity=2", "15000 - 450 JPY: 10 3");
-    check(yen, "approved amount=100", "100.00 - - USD: 10.00 20.00");
+    check(yen, "approved amount=100 currency=USD", "100.00 - - USD: 10.00 20.00");
     check(yen, "approved payout=750 currency=JPY", "15000 750 - JPY: 5 20");
     check("", "approved payout=750 currency=JPY", "- 750 - JPY: 5 0");
     check("amount=100", "approved revenue=3 currency=USD", "100.00 - 3.00 USD: 10.00 3.00");
@@ -186,7 +191,8 @@ fn amounts_in_the_currency_that_the_event_had_stay_in_it() {
     check("payout=6", Err("bad_currency"), before);
     check("payout=6 currency=USD", Ok(true), "100.00 6.00 - USD: 3.00 10.00");
     check("quantity=2", Ok(true), "100.00 5.00 - USD: 2.50 10.00");
-    check("amount=50 payout=4", Ok(true), "50.00 4.00 - EUR: 4.00 10.00");
+    check("amount=50 payout=4", Err("bad_currency"), before);
+    check("amount=50 payout=4 currency=EUR", Ok(true), "50.00 4.00 - EUR: 4.00 10.00");
 }
 
 #[test]
@@ -309,8 +315,8 @@ impl Reference {
         self
     }
 
-    /// With what is said; `None` if that mixes currencies.
-    fn with(&self, said: Self) -> Option<Self> {
+    /// With what is said; `None` if that mixes currencies, or is in no certain one.
+    fn with(&self, said: Self, is_in_events: bool) -> Option<Self> {
         let anew = Self {
             amount: said.amount.or(self.amount),
             payout: said.payout.or(self.payout),
@@ -319,7 +325,10 @@ impl Reference {
         };
         let mut all = [anew.amount, anew.payout, anew.revenue].into_iter().flatten();
         let first = all.next().map(|(_, currency)| currency);
-        all.all(|(_, currency)| Some(currency) == first).then_some(anew)
+        let amounts = |of: &Self| [of.amount, of.payout, of.revenue].into_iter().flatten().next();
+        let is_foreign = amounts(self).is_some_and(|(_, currency)| currency != Currency::USD);
+        let is_uncertain = is_in_events && is_foreign && amounts(&said).is_some();
+        (!is_uncertain && all.all(|(_, currency)| Some(currency) == first)).then_some(anew)
     }
 
     /// Payout and revenue, in dollars.
@@ -370,7 +379,8 @@ proptest! {
             let heard = Heard { said, ..heard("approved") };
             let terms = TERMS[by];
             let known = reference.clone().counting(terms, flags);
-            let anew = known.with(Reference::of(&said).counting(terms, flags));
+            let is_in_events = said.currency.is_none();
+            let anew = known.with(Reference::of(&said).counting(terms, flags), is_in_events);
             let outcome = changed(&record, &heard, &catalogs[by], &market);
             match &anew {
                 None => {

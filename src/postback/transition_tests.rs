@@ -303,6 +303,44 @@ fn what_happened_before_the_last_known_time_is_old_whatever_came_since() {
 }
 
 #[test]
+fn a_part_that_is_taken_back_later_does_not_make_what_else_is_said_old() {
+    let check = |history: &str, text: &str, expected: &str| {
+        let mut record = record("sale", history);
+        record.history[0].event_time_ms = 500;
+        record.history.last_mut().expect("a step").event_time_ms = 600;
+        assert_eq!(outcome(&record, text), expected, "{history}: {text}");
+    };
+    // A sender that says of all news when the sale was.
+    check("pending postback pending refund", "approved at=500", "approved postback 20.00 10.00");
+    check("pending postback pending refund", "rejected at=500", "rejected postback 0.00 0.00");
+    check("approved postback approved refund", "reversed at=500", "reversed postback 0.00 0.00");
+    let from_the_log = "approved postback approved refund@1970-01-01T00:00:01Z";
+    check(from_the_log, "reversed at=500", "reversed postback 0.00 0.00");
+    check("pending postback pending refund", "approved at=499", "");
+    check("approved postback approved upload", "reversed at=500", "");
+    check("approved postback approved postback@1970-01-01T00:00:01Z", "reversed at=500", "");
+    // What is taken back whole stays so.
+    check("pending postback rejected refund", "approved at=500", "");
+    check("approved postback reversed refund", "approved at=500", "");
+}
+
+#[test]
+fn whole_seconds_are_not_older_than_a_part_of_the_same_second() {
+    let check = |last_ms: u64, text: &str, expected: &str| {
+        let mut record = record("sale", "approved postback");
+        record.history[0].time_ms = 9500;
+        record.history[0].event_time_ms = last_ms;
+        assert_eq!(outcome(&record, text), expected, "{last_ms}: {text}");
+    };
+    let reversed = "reversed postback 0.00 0.00";
+    check(5400, "reversed at=5000", reversed);
+    check(5999, "reversed at=5000", reversed);
+    check(6000, "reversed at=5000", "");
+    check(5400, "reversed at=5001", "");
+    check(5400, "reversed at=4000", "");
+}
+
+#[test]
 fn what_the_server_makes_of_earlier_words_is_none() {
     let history = "approved postback approved repriced approved erased";
     let mut record = record("sale", history);
