@@ -15,9 +15,9 @@ use crate::limits::{
 use crate::model::currency::Currency;
 use crate::model::money::Micros;
 use crate::model::period::Day;
-use crate::model::reasons::{Flag, REPRICED};
+use crate::model::reasons::{Flag, REPRICED, Refusal};
 use crate::rates::Market;
-use crate::store::records::{ConversionRecord, Exchanged, HistoryEntry};
+use crate::store::records::{ConversionRecord, Exchanged, HistoryEntry, InBase};
 use crate::store::ticket::Outcome;
 use crate::store::{ChangeError, StoredConversion};
 
@@ -165,7 +165,10 @@ fn priced_anew<'a>(
         Some((_, Ok(event))) => {
             anew.currency = event.currency.to_bytes();
             anew.catalog_version = catalog.version();
-            price_again(event, record, &Said::of_record(record), market).map(Some)
+            let price = price_again(event, record, &Said::of_record(record), market);
+            let same = anew.currency == record.currency;
+            let rate = known.base.filter(|base| same && base.currency == market.base.to_bytes());
+            price.and_then(|price| by_pinned_rate(price, rate)).map(Some)
         }
         Some((currency, Err(why))) => {
             passed_over = has_rate(record, currency, market).then_some(why);
@@ -209,6 +212,19 @@ fn has_rate(record: &ConversionRecord<'_>, amounts_in: [u8; 3], market: &Market)
     market.exchange(Day::of_ms(record.event_time_ms), from, to).is_some()
 }
 
+/// A price, in the network's currency by the rate of what was exchanged before, if anything was.
+fn by_pinned_rate(mut price: Price, before: Option<InBase>) -> Result<Price, Refused> {
+    let Some(before) = before else { return Ok(price) };
+    let (revenue, payout) = (price.revenue.get(), price.payout.get());
+    let too_large = Refused::from(Refusal::BadAmount);
+    let earned = before.of(revenue, payout).ok_or(too_large)?;
+    let base = InBase { revenue: earned.revenue, payout: earned.payout, ..before };
+    let exchanged = price.exchanged.as_deref().copied().unwrap_or_default();
+    price.exchanged = Exchanged { base: Some(base), ..exchanged }.boxed();
+    price.flags &= !Flag::BaseRateMissing.bit();
+    Ok(price)
+}
+
 /// Its amounts as they stand, with what they are in the network's currency, which was missing;
 /// `None` if there is no rate to it. Of its flags these stay.
 fn worth(
@@ -236,7 +252,6 @@ mod tests {
     use super::super::transition::money_tests::{catalog, sale};
     use super::super::transition::tests::amount;
     use super::*;
-    use crate::store::records::InBase;
 
     const ABROAD: &str = r#"
         payout = { percent = "10", currency = "EUR" }
@@ -350,6 +365,25 @@ mod tests {
             assert_eq!((priced.flags, passed_over), (0, None));
             assert_eq!((priced.payout, priced.revenue), (amount("5.5"), amount("3")));
         }
+    }
+
+    #[test]
+    fn what_was_exchanged_before_the_amounts_rate_came_keeps_its_rate() {
+        let market = |rates: &[(&str, &str)]| market(NETWORK, "EUR", rates);
+        let hybrid = ABROAD.replace("percent = \"10\"", "fixed = \"4\", percent = \"10\"");
+        let catalog = catalog(1, &hybrid);
+        let before = sale("amount=1500 currency=JPY", &catalog, &market(&[("USD", "2")]));
+        assert_eq!(before.flags, Flag::RateMissing.bit());
+        assert_eq!(before.exchanged.as_deref(), Some(&dollars("8", "0")));
+        // The day again, with another dollar beside the yen.
+        let rates = market(&[("JPY", "100"), ("USD", "3")]);
+        let anew = priced_anew(&before, &catalog, &rates, 9000).0.expect("a price");
+        assert_eq!((anew.flags, anew.payout, anew.revenue), (0, amount("5.5"), amount("3")));
+        let yen = Some((100_000_000_000, 1_000_000_000));
+        let kept = Exchanged { amounts: yen, ..dollars("11", "6") };
+        assert_eq!(anew.exchanged.as_deref(), Some(&kept));
+        let booked = anew.history.last().and_then(|last| last.booked_base).expect("dollars");
+        assert_eq!((booked.payout, booked.revenue), (amount("11"), amount("6")));
     }
 
     #[test]
