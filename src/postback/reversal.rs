@@ -71,7 +71,7 @@ pub fn reversed<'a>(
     let mut anew = record.clone();
     let status = match part(record, reversal)? {
         // What is left can always be taken back, in one step.
-        Some(_) if record.history.len() >= HISTORY_STEPS_MAX => {
+        Some(_) if has_changed_too_often(record) => {
             return Err(Refused::with(Refusal::IllegalTransition, "it has changed too often"));
         }
         Some(part) => {
@@ -122,9 +122,14 @@ pub fn reversed_of<'a>(
             if share <= 0 || currency.or(own_currency(record)) != its {
                 continue;
             }
+            let is_part = record.amount.is_some_and(|whole| record.reversed_amount + share < whole);
+            if is_part && has_changed_too_often(record) {
+                continue;
+            }
             currency = its;
             *left -= share;
             part.amount = Some(Micros::new(share));
+            part.currency = its;
         }
         changed.push((at, reversed(record, &part)?));
     }
@@ -133,6 +138,11 @@ pub fn reversed_of<'a>(
         changed.push((0, reversed(first, reversal)?));
     }
     Ok(changed)
+}
+
+/// Whether no part of it can be taken back any more.
+const fn has_changed_too_often(record: &ConversionRecord<'_>) -> bool {
+    record.history.len() >= HISTORY_STEPS_MAX
 }
 
 /// The currency of a conversion's event, in which amounts are that name none.

@@ -167,3 +167,37 @@ fn of_several_those_that_can_be_are_taken_back_the_latest_first() {
     check(&["reversed", "reversed"], "50", "illegal_transition");
     check(&[], "", "unknown_conversion");
 }
+
+#[test]
+fn a_share_is_in_the_currency_of_its_conversion_whatever_its_event_has() {
+    let euros = record("sale", "approved postback");
+    let euros = ConversionRecord { currency: *b"EUR", amount: Some(amount("30")), ..euros };
+    let dollars = record("sale", "approved postback");
+    let dollars = ConversionRecord { amount_currency: Some(*b"EUR"), ..dollars };
+    let shares = |records: &[ConversionRecord<'_>], text: &str| {
+        let changed = reversed_of(records, &reversal(text)).expect("shares");
+        changed.iter().map(|(at, anew)| (*at, anew.reversed_amount)).collect::<Vec<_>>()
+    };
+    // The amount is in the currency of the latest one's event, 30 of it are that one's whole.
+    assert_eq!(shares(&[euros.clone(), dollars.clone()], "50"), [(0, 0), (1, amount("20"))]);
+    assert_eq!(shares(&[euros, dollars], "50 EUR"), [(0, 0), (1, amount("20"))]);
+}
+
+#[test]
+fn what_has_changed_too_often_is_passed_over_for_a_part_of_the_others() {
+    let mut full = record("sale", "approved postback");
+    full.history = vec![full.history[0]; HISTORY_STEPS_MAX];
+    let other = record("sale", "approved postback");
+    let taken = |records: &[ConversionRecord<'_>], text: &str| {
+        let changed = reversed_of(records, &reversal(text));
+        let of = |(at, anew): &(usize, ConversionRecord<'_>)| (*at, anew.reversed_amount);
+        changed
+            .map(|changed| changed.iter().map(of).collect::<Vec<_>>())
+            .map_err(|refused| refused.reason)
+    };
+    assert_eq!(taken(&[full.clone(), other.clone()], "50"), Ok(vec![(1, amount("50"))]));
+    // All of it can be taken back at any time.
+    assert_eq!(taken(&[full.clone(), other.clone()], "130"), Ok(vec![(0, 0), (1, amount("30"))]));
+    assert_eq!(taken(&[other, full.clone()], "130"), Ok(vec![(0, 0)]));
+    assert_eq!(taken(&[full.clone(), full], "50"), Err(Refusal::IllegalTransition));
+}
