@@ -33,7 +33,7 @@ pub use document::Document;
 pub use file_offer::{NetworkDefaults, PASS_PARAMS_MAX};
 pub use snapshot::{
     Advertiser, Affiliate, Catalog, Checked, Counts, Event, Late, Numbers, NumbersError, Offer,
-    Override, Repeat, Terms, Trust,
+    OfferAndAffiliate, Override, Repeat, Terms, Trust,
 };
 pub use source::{CatalogSource, Comparison, LoadError, Origin, Replaces, compared, version_text};
 pub use template::{Macro, MacroValues, Slot, Template, TemplateError};

@@ -281,6 +281,9 @@ impl Item for Affiliate {
     }
 }
 
+/// What the numbers of a click ID stand for; `None` for what has left the catalog.
+pub type OfferAndAffiliate<'c> = (Option<&'c Offer>, Option<&'c Affiliate>);
+
 /// Numbers as the store assigned them.
 pub trait Numbers {
     /// The number of an offer.
@@ -377,7 +380,7 @@ impl Catalog {
         &self,
         offer: OfferNumber,
         affiliate: AffiliateNumber,
-    ) -> (Option<&Offer>, Option<&Affiliate>) {
+    ) -> OfferAndAffiliate<'_> {
         let offer = self.offer_by_number(offer);
         offer.and_then(|offer| offer.events.first()).inspect(|event| event.ask_for());
         (offer, self.affiliate_by_number(affiliate))

@@ -10,7 +10,9 @@ use super::price::{Price, Said, price};
 use super::sender::Sender;
 use super::timestamp;
 use crate::auth::Came;
-use crate::catalog::{Advertiser, Affiliate, Catalog, Event, Late, Offer, Repeat};
+use crate::catalog::{
+    Advertiser, Affiliate, Catalog, Event, Late, Offer, OfferAndAffiliate, Repeat,
+};
 use crate::click_id::{ClickId, Keyring, RecordId};
 use crate::dedup::{Claim, ClaimSet, CustomerWindows};
 use crate::limits::BEFORE_CLICK_MS_MAX;
@@ -215,7 +217,7 @@ pub struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
-    fn of_click(&self, id: RecordId) -> (Option<&'a Offer>, Option<&'a Affiliate>) {
+    fn of_click(&self, id: RecordId) -> OfferAndAffiliate<'a> {
         self.catalog.numbered(id.offer(), id.affiliate())
     }
 }
@@ -378,7 +380,7 @@ fn click<'a>(
     fields: &Fields<'_>,
     sender: &Sender<'_>,
     by: &Rules<'a>,
-) -> Result<(ClickId, (Option<&'a Offer>, Option<&'a Affiliate>)), Refused> {
+) -> Result<(ClickId, OfferAndAffiliate<'a>), Refused> {
     let Some(text) = fields.get(Field::ClickId) else {
         return Err(hints::missing_click_id(fields, sender, by.keyring));
     };

@@ -13,9 +13,11 @@ const ROUNDS: usize = 200;
 
 const AFFILIATES: &str = "[[affiliates]]\nid = \"pub-7\"\n[[affiliates]]\nid = \"pub-8\"\n[[affiliates]]\nid = \"pub-9\"\n";
 
-/// A catalog of one advertiser: offers with their ordinary events, and their negative ones with what
-/// these take back.
-fn catalog(advertiser: &str, offers: &[(&str, &[&str], &[(&str, &[&str])])]) -> String {
+/// An offer: its ordinary events, and its negative ones with what these take back.
+type Offer<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a [&'a str])]);
+
+/// A catalog of one advertiser.
+fn catalog(advertiser: &str, offers: &[Offer<'_>]) -> String {
     let mut catalog = format!("{AFFILIATES}[[advertisers]]\nid = \"acme\"\n{advertiser}\n");
     for (offer, ordinary, negative) in offers {
         catalog += &format!(

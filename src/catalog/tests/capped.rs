@@ -1,7 +1,5 @@
 //! How much is paid: caps and tiers.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::caps::{Cap, Tier, Whose};
 use crate::model::period::Period;
