@@ -4,7 +4,8 @@ use super::answer::Answer;
 use super::decide::{Bound, Named, Refused, Verdict};
 use super::flow::{PostbackRequest, Postbacks};
 use crate::catalog::Catalog;
-use crate::dedup::{Claim, CustomerWindows};
+use crate::dedup::{Claim, ClaimSet, CustomerWindows};
+use crate::limits::TRACE_CONVERSIONS_MAX;
 use crate::model::ids::OfferNumber;
 use crate::model::reasons::{Flag, Refusal};
 use crate::store::ReadError;
@@ -70,8 +71,8 @@ impl Postbacks {
         Ok(Some(Bound { click, named: Named::Customer { is_over }, takes_back: None }))
     }
 
-    /// Whether a customer was bound to something else before, at the time given. Of that, nothing
-    /// is left.
+    /// Whether a customer was bound anew since the time given: then it was bound to something else
+    /// before, if only for a time in between.
     async fn is_bound_anew(
         &self,
         customer: &Claim<'_>,
@@ -84,9 +85,15 @@ impl Postbacks {
         if stored.record()?.received_ms <= then_ms {
             return Ok(false);
         }
-        let first = self.store.conversions_of_customers([*customer].into_iter(), 1).await?.rows;
-        Ok(first
-            .first()
-            .is_some_and(|first| first.record().is_ok_and(|record| record.received_ms <= then_ms)))
+        // The one that binds is nearly always the first of them.
+        let limit = TRACE_CONVERSIONS_MAX;
+        let all = self.store.conversions_of_customers([*customer].into_iter(), limit).await?.rows;
+        for older in all.iter().take_while(|older| older.id < binding.conversion) {
+            if ClaimSet::of_record(&older.record()?).binds() {
+                return Ok(true);
+            }
+        }
+        // Of more nobody looks at each.
+        Ok(all.len() >= limit && all.last().is_some_and(|last| last.id < binding.conversion))
     }
 }

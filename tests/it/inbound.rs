@@ -660,6 +660,41 @@ fn a_customer_from_the_log_is_bound_as_it_was_then() {
 }
 
 #[test]
+fn a_customer_who_was_bound_twice_since_is_nobodys_in_between() {
+    let server = start();
+    let text = |events: &[&str]| {
+        let window = "id = \"acme\"\nadvertiser = \"acme\"\ncustomer_window = \"1s\"";
+        catalog(events).replacen("id = \"acme\"\nadvertiser = \"acme\"", window, 1)
+    };
+    put_text(&server, &text(&["sale", "lead"]));
+    let [one, two] = [click(&server, "acme", "one"), click(&server, "acme", "two")];
+    for customer in ["K", "rejected-once"] {
+        let query = format!("event=lead&txn_id=L-{customer}&customer_id={customer}");
+        let lead = server.get(&format!("/postback/acme?{query}"));
+        assert_eq!(lead.json()["reason"], "unknown_customer");
+    }
+    let sale = |click: &str, txn: &str, more: &str| {
+        let query = format!("click_id={click}&event=sale&txn_id={txn}&customer_id={more}");
+        assert_eq!(server.postback(&query).verdict(), (200, "accepted", ""));
+    };
+    let_the_clock_move_on();
+    sale(&one, "T-1", "K");
+    // What binds nobody is no binding of before.
+    sale(&one, "T-2", "rejected-once&status=rejected");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    sale(&two, "T-3", "K");
+    sale(&two, "T-4", "rejected-once");
+    log_of(&server, "result=refused", 2);
+    for apply in [false, true] {
+        let judged = judged(&server, apply);
+        assert_eq!(judged["refused"], json!({ "unknown_customer": 1 }), "{judged}");
+        assert_eq!(judged["accepted"], 1, "{judged}");
+    }
+    assert_eq!(server.conversions("event=lead")[0]["txn_id"], "L-rejected-once");
+    verify_at(&server);
+}
+
+#[test]
 fn when_it_was_judged_again_says_nothing_of_when_it_happened() {
     let server = start();
     let click = click(&server, "acme", "one");
