@@ -49,6 +49,13 @@ fn any<T>(secrets: &[Dated<T>], now_ms: u64, matches: impl Fn(&T) -> bool) -> bo
     valid.filter_map(|dated| dated.secret.as_ref()).fold(false, |any, one| any | matches(one))
 }
 
+/// When each of those that are valid, and could be read, became so, where that is known.
+fn since<T>(secrets: &[Dated<T>], now_ms: u64) -> impl Iterator<Item = u64> {
+    let valid =
+        secrets.iter().filter(move |dated| dated.secret.is_some() && dated.is_valid(now_ms));
+    valid.filter_map(|dated| dated.from_ms)
+}
+
 /// When a check that is enforced has no valid secret: then every postback is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gap {
@@ -58,15 +65,16 @@ pub enum Gap {
     From(u64),
 }
 
-/// The first time from now on in which none of the secrets is valid, as far as their times say;
-/// `None`: it never comes. That a check has no secrets at all is a mistake of its own.
+/// The first time from now on in which none of the secrets that could be read is valid; `None`: it
+/// never comes. That a check has no secrets at all is a mistake of its own.
 fn gap<T>(secrets: &[Dated<T>], now_ms: u64) -> Option<Gap> {
     if secrets.is_empty() {
         return None;
     }
+    let readable = || secrets.iter().filter(|dated| dated.secret.is_some());
     let mut at_ms = now_ms;
     let lasting = |at_ms| {
-        let valid = secrets.iter().filter(move |dated| dated.is_valid(at_ms));
+        let valid = readable().filter(move |dated| dated.is_valid(at_ms));
         valid.map(|dated| dated.until_ms.unwrap_or(u64::MAX)).max()
     };
     while let Some(until_ms) = lasting(at_ms) {
@@ -78,7 +86,7 @@ fn gap<T>(secrets: &[Dated<T>], now_ms: u64) -> Option<Gap> {
     if now_ms < at_ms {
         return Some(Gap::From(at_ms));
     }
-    let begins = secrets.iter().filter_map(|dated| dated.from_ms);
+    let begins = readable().filter_map(|dated| dated.from_ms);
     Some(Gap::Now(begins.filter(|from| now_ms < *from).min()))
 }
 
@@ -172,13 +180,11 @@ impl Signatures {
 }
 
 impl Auth {
-    /// When each secret that is valid became so, where that is known.
+    /// When each secret that is valid, and could be read, became so, where that is known.
     pub fn valid_since(&self, now_ms: u64) -> impl Iterator<Item = u64> {
-        let tokens = self.tokens.iter().flat_map(|tokens| &tokens.secrets);
-        let tokens = tokens.filter(move |dated| dated.is_valid(now_ms)).map(|dated| dated.from_ms);
-        let keys = self.signatures.iter().flat_map(|signatures| &signatures.secrets);
-        let keys = keys.filter(move |dated| dated.is_valid(now_ms)).map(|dated| dated.from_ms);
-        tokens.chain(keys).flatten()
+        let tokens = self.tokens.iter().flat_map(move |tokens| since(&tokens.secrets, now_ms));
+        let keys = self.signatures.iter().flat_map(move |keys| since(&keys.secrets, now_ms));
+        tokens.chain(keys)
     }
 
     /// The checks that are enforced and have no valid secret, or come to have none, by their keys.
@@ -271,6 +277,20 @@ mod tests {
         check(&[(Some(40), None), (Some(30), Some(40))], 5, Some(Gap::Now(Some(30))));
         check(&[(Some(30), None)], 30, None);
         check(&[], 5, None);
+    }
+
+    #[test]
+    fn a_secret_that_could_not_be_read_fills_no_gap_and_has_no_age() {
+        let lost = |from_ms, until_ms| Dated { secret: None, from_ms, until_ms };
+        let check = |secrets: Vec<Dated<()>>, expected: Option<Gap>, ages: &[u64]| {
+            assert_eq!(gap(&secrets, 5), expected, "{secrets:?}");
+            assert_eq!(since(&secrets, 5).collect::<Vec<_>>(), ages, "{secrets:?}");
+        };
+        check(vec![lost(Some(1), None)], Some(Gap::Now(None)), &[]);
+        check(vec![lost(Some(9), None)], Some(Gap::Now(None)), &[]);
+        let ending = || dated((), Some(2), Some(20));
+        check(vec![lost(Some(1), None), ending()], Some(Gap::From(20)), &[2]);
+        check(vec![ending(), lost(Some(10), None)], Some(Gap::From(20)), &[2]);
     }
 
     /// RFC 4231, test cases 2 and 6.
