@@ -136,6 +136,18 @@ fn new(made: &Made, old: Option<(&String, Duration)>) -> Result<String, Ended> {
     if old.is_some_and(|(old, _)| !is_reference(old)) {
         return Err(mistake("--old is blake3:HEX, env:NAME or file:/PATH"));
     }
+    if let (Some(place), Some((old, _))) = (&made.hmac, old) {
+        if old.starts_with("blake3:") {
+            return Err(mistake(
+                "--old is env:NAME or file:/PATH: a signature cannot be checked by a hash of its secret",
+            ));
+        }
+        if SecretSource::parse(place) == SecretSource::parse(old) {
+            return Err(mistake(
+                "--hmac is the same as --old: give the new secret a place of its own, or both names would be the new one",
+            ));
+        }
+    }
     let secret = random()?;
     let (check, name, whose) = match &made.hmac {
         Some(place) => {
@@ -236,4 +248,28 @@ fn signed(arguments: &SignArguments) -> Result<String, Ended> {
     }
     let signature = hex(&key.sign(&canonical.into_text()));
     Ok(format!("{address}?{query}&sig={signature}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_secret_is_not_put_where_the_old_one_is() {
+        let check = |hmac: Option<&str>, old: &str, is_taken: bool| {
+            let made = Made { hmac: hmac.map(str::to_owned), valid: Duration::from_secs(60) };
+            let old = old.to_owned();
+            let rotated = new(&made, Some((&old, Duration::from_secs(1))));
+            assert_eq!(rotated.is_ok(), is_taken, "{hmac:?} {old}");
+        };
+        check(Some("file:/run/key"), "file:/run/key", false);
+        check(Some("file:/run/key"), "file:/run//key", false);
+        check(Some("env:KEY"), "env:KEY", false);
+        check(Some("env:KEY_2"), "env:KEY", true);
+        check(Some("file:/run/key"), "env:KEY", true);
+        // What signs is known by more than its hash.
+        let hash = hash_text("x");
+        check(Some("env:KEY"), &hash, false);
+        check(None, &hash, true);
+    }
 }
