@@ -4,7 +4,7 @@
 use smol_str::SmolStr;
 
 use super::file_money;
-use super::snapshot::Event;
+use super::snapshot::{Event, Terms, Trust};
 use crate::caps::{Cap, Tier, Whose};
 use crate::checked_toml::{Complaint, Input, Table, one_of};
 use crate::limits::{CAPS_PER_OFFER_MAX, TIERS_PER_EVENT_MAX};
@@ -107,15 +107,15 @@ fn positive(input: Input<'_>) -> Result<Micros, Complaint> {
     Ok(amount)
 }
 
-/// An event's payouts by volume, ascending.
-pub fn tiers(table: &Table<'_>, currency: Currency) -> Vec<Tier> {
+/// An event's payouts by volume, ascending; `terms` are its own.
+pub fn tiers(table: &Table<'_>, terms: &Terms, currency: Currency, trust: Trust) -> Vec<Tier> {
     let tables = table.tables("tiers", "from", TIER);
     if tables.len() > TIERS_PER_EVENT_MAX {
         table.error("tiers", format_args!("has more than {TIERS_PER_EVENT_MAX}"));
     }
     let mut tiers: Vec<Tier> = Vec::with_capacity(tables.len());
     for table in &tables {
-        let payout = file_money::tier_payout(table, currency);
+        let payout = file_money::tier_payout(table, terms, currency, trust);
         // The first conversion is paid by the event's own payout.
         let Some(from) = table.required("from", |input| input.integer(2..=COUNT_MAX)) else {
             continue;

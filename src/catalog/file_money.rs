@@ -78,13 +78,16 @@ fn override_terms(table: &Table<'_>, event: &Terms, currency: Currency, trust: T
     terms
 }
 
-/// What a tier pays, in the event's currency.
-pub fn tier_payout(table: &Table<'_>, currency: Currency) -> Rule {
+/// What a tier of an event pays, in the event's currency.
+pub fn tier_payout(table: &Table<'_>, event: &Terms, currency: Currency, trust: Trust) -> Rule {
     if !table.has("payout") {
         table.error("from", "pays nothing else: give it a payout");
     }
     let (payout, named) = money(table, "payout");
     must_be(currency, named, table, "payout");
+    if event.revenue != Rule::default() {
+        warn_of_loss(table, Terms { payout, ..*event }, trust);
+    }
     payout
 }
 

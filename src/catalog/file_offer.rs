@@ -259,8 +259,8 @@ fn event(table: &Table<'_>, id: &str, inherited: Inherited, around: &Surrounding
         repeat: table.optional("repeat", repeat).unwrap_or(Repeat::Once),
         window_ms: table.optional("window", window).or(window_ms),
         overrides: file_money::overrides(table, &terms, currency, trust, around.affiliate),
+        tiers: file_caps::tiers(table, &terms, currency, trust),
         terms,
-        tiers: file_caps::tiers(table, currency),
         trust,
         currency,
     }

@@ -116,6 +116,24 @@ fn an_event_may_pay_by_volume_but_not_whom_it_pays_otherwise() {
     assert_eq!(metered.map(|offer| offer.in_total), [true, false]);
 }
 
+#[test]
+fn a_tier_that_pays_more_than_it_earns_is_warned_of() {
+    let check = |more: &str, tier: &str, is_warned: bool| {
+        let text = format!(
+            "[[advertisers]]\nid = 'acme'\n[[offers]]\nid = 'o1'\nadvertiser = 'acme'\n\
+             url = 'https://shop.example/{{click_id}}'\n[[offers.events]]\nid = 'sale'\n\
+             payout = {{ fixed = '10' }}\n{more}\ntiers = [{{ from = 9, payout = {{ fixed = '{tier}' }} }}]\n"
+        );
+        let (_, warnings) = load(&text).expect("valid");
+        let what = "tiers[0].payout: is above revenue: conversions lose money";
+        assert_eq!(warnings.to_string().contains(what), is_warned, "{more} {tier} {warnings}");
+    };
+    check("revenue = { fixed = '20' }", "20", false);
+    check("revenue = { fixed = '20' }", "20.01", true);
+    check("revenue = { fixed = '20' }\ntrust_revenue = true", "20.01", false);
+    check("", "20.01", false);
+}
+
 fn percent(text: &str) -> Percent {
     Percent::parse(text).expect("a percentage")
 }
