@@ -373,9 +373,11 @@ fn format_asked(accept: &str) -> Format {
     if weight(TOML) > weight(JSON) { Format::Toml } else { Format::Json }
 }
 
-/// A report as the API shows it.
+/// A report as the API shows it: errors first, whatever number of warnings is around them.
 pub fn mistakes(report: &Report) -> Vec<Mistake> {
-    let mistakes = report.mistakes().into_iter().map(|mistake| Mistake {
+    let mut mistakes = report.mistakes();
+    mistakes.sort_by_key(|mistake| mistake.severity != Severity::Error);
+    let mistakes = mistakes.into_iter().map(|mistake| Mistake {
         severity: if mistake.severity == Severity::Error { "error" } else { "warning" },
         line: mistake.origin.line(),
         key: mistake.key.clone(),
@@ -387,6 +389,7 @@ pub fn mistakes(report: &Report) -> Vec<Mistake> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checked_toml::{self, Complaint, Origin};
 
     #[test]
     fn if_match_names_versions_by_their_tags() {
@@ -400,6 +403,24 @@ mod tests {
         for wrong in ["", "ff", "\"ff\"", "\"00000000000000fg\"", "\"+00000000000000f\""] {
             check(wrong, Replaces::OneOf(Vec::new()));
         }
+    }
+
+    #[test]
+    fn errors_come_first() {
+        let mut report = Report::new("catalog");
+        let severities = [Severity::Warning, Severity::Lacking, Severity::Error];
+        for (line, severity) in severities.into_iter().enumerate() {
+            let (origin, complaint) = (Origin::File(Some(line)), Complaint::new("wrong"));
+            report.note(checked_toml::Mistake { severity, origin, key: String::new(), complaint });
+        }
+        let check = |report: &Report, expected: [(&str, usize); 3]| {
+            let shown = mistakes(report);
+            let shown: Vec<_> =
+                shown.iter().map(|it| (it.severity, it.line.expect("set"))).collect();
+            assert_eq!(shown, expected);
+        };
+        check(&report, [("error", 2), ("warning", 0), ("warning", 1)]);
+        check(&report.refusing_what_lacks(), [("error", 1), ("error", 2), ("warning", 0)]);
     }
 
     #[test]

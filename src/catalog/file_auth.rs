@@ -22,7 +22,7 @@ const SECRET: &[&str] = &["secret", "from", "until"];
 const DEFAULT_TS_WINDOW_MS: u64 = 5 * 60 * 1000;
 
 /// An advertiser's checks; mistakes are noted. Where a secret cannot be read, which is noted as
-/// a warning, nothing will match it.
+/// lacking, nothing will match it.
 pub fn auth(table: &Table<'_>, time_zone: &TimeZone) -> Option<Box<Auth>> {
     let table = table.table("auth", AUTH)?;
     if !CHECKS.iter().any(|check| table.has(check)) {
@@ -110,10 +110,18 @@ fn secrets(table: &Table<'_>, check: &str, time_zone: &TimeZone) -> Vec<Dated<Fo
     }
     // In reports a secret goes by its first day, never by itself.
     let tables = table.each_table(check, "from", SECRET);
-    tables.take(SECRETS_PER_CHECK_MAX).map(|table| dated(&table, check, time_zone)).collect()
+    let mut known = Vec::new();
+    let dated = |table| dated(&table, check, time_zone, &mut known);
+    tables.take(SECRETS_PER_CHECK_MAX).map(dated).collect()
 }
 
-fn dated(table: &Table<'_>, check: &str, time_zone: &TimeZone) -> Dated<Found> {
+/// A secret and its times; `known` has where those before it are.
+fn dated<'t>(
+    table: &Table<'t>,
+    check: &str,
+    time_zone: &TimeZone,
+    known: &mut Vec<SecretSource<'t>>,
+) -> Dated<Found> {
     let source = table.required("secret", |input| {
         SecretSource::parse(input.text()?).ok_or_else(|| {
             Complaint::new(
@@ -121,8 +129,17 @@ fn dated(table: &Table<'_>, check: &str, time_zone: &TimeZone) -> Dated<Found> {
             )
         })
     });
+    if let Some(source) = source {
+        // Whoever wrote the new one over the old one has lost the overlap, and would see nothing.
+        if known.contains(&source) {
+            table.error("secret", "is the same as an earlier one: give each a place of its own");
+        }
+        known.push(source);
+    }
     let unreadable = |why: &dyn Display| {
-        table.warning("secret", format_args!("{why}: nothing will match it"));
+        let then =
+            "after a start nothing will match it, in a running server the catalog in force stays";
+        table.lacking("secret", format_args!("{why}: {then}"));
     };
     let secret = match source {
         Some(SecretSource::Hash(_)) if check == "hmac" => {

@@ -457,13 +457,6 @@ impl Checked {
         self.affiliates.iter().map(|affiliate| &*affiliate.id)
     }
 
-    /// Whether a secret of an advertiser could not be read.
-    #[must_use]
-    pub fn lacks_a_secret(&self) -> bool {
-        let mut auths = self.advertisers.iter().filter_map(|owner| owner.auth.as_deref());
-        auths.any(|auth| auth.unreadable() > 0)
-    }
-
     /// Makes the catalog for the hot path.
     ///
     /// # Errors

@@ -212,9 +212,9 @@ impl CatalogSource {
         let (in_force, kept) = self.current().await?;
         let owners = self.store.offer_owners().await?;
         let new = document.source("catalog").map_err(LoadError::Mistakes)?;
-        let checked = read(&new.root(ROOT), &self.defaults, Some(now_ms));
-        if new.has_errors() || checked.lacks_a_secret() {
-            return Err(LoadError::Mistakes(new.into_report()));
+        read(&new.root(ROOT), &self.defaults, Some(now_ms));
+        if new.has_errors() || new.lacks_something() {
+            return Err(LoadError::Mistakes(new.into_report().refusing_what_lacks()));
         }
         let old = kept.source("the catalog in force").map_err(LoadError::Mistakes)?;
         refuse_moved(&owners, Some(old.tree()), &new);
@@ -256,13 +256,17 @@ impl CatalogSource {
         let Given { name, is_start, now_ms, .. } = from;
         let owners = self.store.offer_owners().await?;
         let (change, noted) = self.change(document, name, &owners).await?;
-        let (checked, mut warnings) =
-            document.check(name, &self.defaults, now_ms).map_err(LoadError::Mistakes)?;
+        let of_force =
+            |report: Report| if is_start { report } else { report.refusing_what_lacks() };
+        let checked = document.check(name, &self.defaults, now_ms);
+        let (checked, warnings) =
+            checked.map_err(|report| LoadError::Mistakes(of_force(report)))?;
+        let mut warnings = of_force(warnings);
         if noted.has_errors() {
             return Err(LoadError::Mistakes(noted));
         }
         warnings.add(noted);
-        if checked.lacks_a_secret() && !is_start {
+        if warnings.has_errors() {
             return Err(LoadError::Mistakes(warnings));
         }
         let numbers =

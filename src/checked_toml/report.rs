@@ -35,6 +35,8 @@ impl<E: std::error::Error> From<E> for Complaint {
 pub enum Severity {
     /// The file is not taken.
     Error,
+    /// The file is taken only where there is none before it that could stay; elsewhere it is not.
+    Lacking,
     /// The file is taken, but someone should look.
     Warning,
 }
@@ -75,6 +77,7 @@ pub struct Report {
     file_name: String,
     mistakes: Vec<Mistake>,
     errors: usize,
+    lacking: usize,
     warnings: usize,
 }
 
@@ -82,13 +85,15 @@ impl Report {
     /// An empty report on the file with this name.
     #[must_use]
     pub fn new(file_name: &str) -> Self {
-        Self { file_name: file_name.to_owned(), mistakes: Vec::new(), errors: 0, warnings: 0 }
+        let (file_name, mistakes) = (file_name.to_owned(), Vec::new());
+        Self { file_name, mistakes, errors: 0, lacking: 0, warnings: 0 }
     }
 
     /// Notes a mistake.
     pub fn note(&mut self, mistake: Mistake) {
         let count = match mistake.severity {
             Severity::Error => &mut self.errors,
+            Severity::Lacking => &mut self.lacking,
             Severity::Warning => &mut self.warnings,
         };
         *count += 1;
@@ -102,6 +107,23 @@ impl Report {
         other.mistakes.into_iter().for_each(|mistake| self.note(mistake));
     }
 
+    /// Whether something is lacking, so that a file before this one stays.
+    #[must_use]
+    pub const fn lacks_something(&self) -> bool {
+        self.lacking > 0
+    }
+
+    /// As it is where another file stays: what is lacking refuses this one.
+    #[must_use]
+    pub fn refusing_what_lacks(mut self) -> Self {
+        let lacking = |mistake: &&mut Mistake| mistake.severity == Severity::Lacking;
+        for mistake in self.mistakes.iter_mut().filter(lacking) {
+            mistake.severity = Severity::Error;
+        }
+        self.errors += std::mem::take(&mut self.lacking);
+        self
+    }
+
     /// Whether the file must be refused.
     #[must_use]
     pub const fn has_errors(&self) -> bool {
@@ -111,7 +133,7 @@ impl Report {
     /// Whether there is nothing to say.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.errors + self.warnings == 0
+        self.errors + self.lacking + self.warnings == 0
     }
 
     /// The mistakes kept, as displayed: by place.
@@ -125,11 +147,11 @@ impl Report {
     /// How many were not kept.
     #[must_use]
     pub const fn left_out(&self) -> usize {
-        self.errors + self.warnings - self.mistakes.len()
+        self.errors + self.lacking + self.warnings - self.mistakes.len()
     }
 
     fn write_line(&self, mistake: &Mistake, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if mistake.severity == Severity::Warning {
+        if mistake.severity != Severity::Error {
             f.write_str("warning: ")?;
         }
         match &mistake.origin {

@@ -129,6 +129,12 @@ impl<'t> Source<'t> {
         self.notes.report.borrow().has_errors()
     }
 
+    /// Whether something is lacking.
+    #[must_use]
+    pub fn lacks_something(&self) -> bool {
+        self.notes.report.borrow().lacks_something()
+    }
+
     /// Ends reading.
     #[must_use]
     pub fn into_report(self) -> Report {
@@ -143,6 +149,11 @@ impl<'t> Source<'t> {
     /// Notes a warning about the value that begins at a byte.
     pub fn warning(&self, path: &Path<'_>, at: Option<usize>, complaint: Complaint) {
         self.notes.note(Severity::Warning, at, path.to_string(), complaint);
+    }
+
+    /// Notes that what the value that begins at a byte leads to is lacking.
+    pub fn lacking(&self, path: &Path<'_>, at: Option<usize>, complaint: Complaint) {
+        self.notes.note(Severity::Lacking, at, path.to_string(), complaint);
     }
 
     /// [`did_you_mean`] within the file's budget of comparisons.

@@ -159,6 +159,12 @@ impl<'t> Table<'t> {
         self.source.warning(&self.path.key(key), Some(self.place_of(key)), complaint);
     }
 
+    /// Notes that what `key` leads to is lacking.
+    pub fn lacking(&self, key: &str, complaint: impl Display) {
+        let complaint = Complaint::new(complaint.to_string());
+        self.source.lacking(&self.path.key(key), Some(self.place_of(key)), complaint);
+    }
+
     /// Where the value of `key` begins; the table, if it is absent.
     fn place_of(&self, key: &str) -> usize {
         self.get(key).map_or(self.at, |node| node.at)

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::auth::{Auth, hash_text};
-use crate::checked_toml::Format;
+use crate::checked_toml::{Format, Severity};
 use crate::model::reasons::AuthMode;
+
+const NOW_MS: u64 = 1_790_000_000_000;
 
 fn advertiser(auth: &str) -> String {
     format!("[[advertisers]]\nid = 'acme'\n{auth}\n")
@@ -22,9 +24,9 @@ fn the_design_holds_with_references_in_place_of_secrets() {
     let (checked, warnings) = load(&text.replace("\"…\"", "\"env:NOT_SET\"")).expect("valid");
     assert_eq!(
         warnings.to_string().trim_end(),
-        "warning: catalog.toml:5: advertisers[0] \"acme\".auth.hmac[0].secret: the environment variable NOT_SET is not set: nothing will match it"
+        "warning: catalog.toml:5: advertisers[0] \"acme\".auth.hmac[0].secret: the environment variable NOT_SET is not set: after a start nothing will match it, in a running server the catalog in force stays"
     );
-    assert!(checked.lacks_a_secret());
+    assert!(warnings.lacks_something() && !warnings.has_errors());
     let catalog = checked.into_catalog(7, &ByText).expect("numbered");
     let auth = catalog.advertiser("acme").expect("listed").auth.as_deref().expect("checked");
     let tokens = auth.tokens.as_ref().expect("checked");
@@ -68,6 +70,7 @@ fn an_enforced_check_whose_last_secret_ends_is_warned_of() {
     check("enforce", "", end_ms, none);
     check("enforce", "", end_ms + 400 * day_ms, none);
     check("shadow", "", end_ms, "");
+    let hash = hash_text("y");
     let next = format!(", {{ secret = '{hash}', from = 2027-01-01 }}");
     check("enforce", &next, end_ms, "");
     let late = format!(", {{ secret = '{hash}', from = 2027-01-03 }}");
@@ -75,6 +78,67 @@ fn an_enforced_check_whose_last_secret_ends_is_warned_of() {
                until then every postback is refused";
     check("enforce", &late, end_ms, gap);
     check("enforce", &late, end_ms + day_ms, "");
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_none() {
+    let text = advertiser(
+        "[advertisers.auth]\ntokens = [{ secret = 'env:NOT_SET', from = 2020-01-01 }]\n\
+         hmac = [{ secret = 'file:/nowhere/at/all' }]",
+    );
+    let time_zone = TimeZone::get("Europe/Berlin").expect("bundled");
+    let defaults = NetworkDefaults { currency: Currency::USD, time_zone };
+    let document = Document { format: Format::Toml, text };
+    let (checked, warnings) = document.check("catalog.toml", &defaults, NOW_MS).expect("valid");
+    for check in ["tokens", "hmac"] {
+        let what = format!("auth: {check} has no secret that is valid now");
+        assert!(warnings.to_string().contains(&what), "{what} is not in\n{warnings}");
+    }
+    let catalog = checked.into_catalog(7, &ByText).expect("numbered");
+    let auth = catalog.advertiser("acme").expect("listed").auth.as_deref().expect("checked");
+    assert_eq!(auth.gaps(NOW_MS).count(), 2);
+    assert_eq!(auth.valid_since(NOW_MS).count(), 0, "it has no age");
+}
+
+#[test]
+fn what_a_running_server_refuses_a_catalog_for_is_an_error_among_many_warnings() {
+    let offer = |place| {
+        format!(
+            "[[offers]]\nid = 'o{place}'\nadvertiser = 'acme'\nurl = 'https://a.example/{{click_id}}'\n"
+        )
+    };
+    let text = advertiser("auth = { tokens = [{ secret = 'env:NOT_SET' }] }");
+    let text = (0..1200).map(offer).collect::<String>() + &text;
+    let (_, report) = load(&text).expect("a start takes it");
+    assert!(report.lacks_something() && !report.has_errors());
+    let last = "the environment variable NOT_SET is not set: after a start nothing will match it, \
+                in a running server the catalog in force stays";
+    let report = report.refusing_what_lacks();
+    assert!(report.has_errors());
+    let mistakes = report.mistakes();
+    let errors: Vec<_> = mistakes.iter().filter(|one| one.severity == Severity::Error).collect();
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].complaint.to_string(), last);
+    assert_eq!((report.mistakes().len(), report.left_out()), (1001, 200));
+}
+
+#[test]
+fn secrets_of_a_check_are_in_places_of_their_own() {
+    let check = |first: &str, second: &str, is_refused: bool| {
+        let text = advertiser(&format!(
+            "auth = {{ hmac = [{{ secret = '{first}', until = 2027-01-01 }}, {{ secret = '{second}' }}] }}"
+        ));
+        let said = load(&text).map_or_else(|report| report.to_string(), |_| String::new());
+        let what = "auth.hmac[1].secret: is the same as an earlier one";
+        assert_eq!(said.contains(what), is_refused, "{said}");
+    };
+    check("env:NOT_SET", "env:NOT_SET", true);
+    check("file:/nowhere/key", "file:/nowhere//key", true);
+    check("env:NOT_SET", "env:NOT_SET_2", false);
+    let token = hash_text("x");
+    let twice =
+        format!("auth = {{ tokens = [{{ secret = '{token}' }}, {{ secret = '{token}' }}] }}");
+    assert!(refused(&advertiser(&twice)).contains("auth.tokens[1].secret: is the same"));
 }
 
 #[test]
