@@ -3,6 +3,7 @@
 
 use super::decide::Refused;
 use super::price::{Said, price_again};
+use super::reversal::is_open;
 use crate::catalog::{Catalog, Event, Trust};
 use crate::limits::HISTORY_STEPS_MAX;
 use crate::model::currency::Currency;
@@ -94,7 +95,7 @@ fn is_older(heard: &Heard<'_>, record: &ConversionRecord<'_>, status: Status) ->
     let Some(said_ms) = heard.said_ms else { return false };
     // While something is left of it, a part that was taken back says nothing of the rest: many a
     // sender sends the sale's own time with all that becomes of it.
-    let is_open = matches!(status, Status::Pending | Status::Approved);
+    let is_open = is_open(status);
     let is_by_word = |step: &HistoryEntry<'_>| matches!(word(step), BY_POSTBACK | BY_UPLOAD);
     let counts = |at: usize, step: &HistoryEntry<'_>| !is_open || at == 0 || is_by_word(step);
     let mut steps = record.history.iter().enumerate().rev();

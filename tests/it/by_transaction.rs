@@ -111,7 +111,7 @@ initial_status = "pending"
 id = "pub-7"
 "#;
 
-fn acme(server: &Server, query: &str) -> Answer {
+pub fn acme(server: &Server, query: &str) -> Answer {
     Answer::of(server.get(&format!("/postback/acme?{query}")))
 }
 

@@ -1,12 +1,11 @@
 //! Of which click a negative event is that names none, and what it takes back then: one choice
 //! decides both, whatever else has the same number, and whoever comes at the same moment.
 
-use std::sync::Barrier;
-use std::thread::scope;
-
 use serde_json::{Value, json};
 
+use crate::by_transaction::acme;
 use crate::harness::{Answer, Server, Setup};
+use crate::once::at_once;
 
 /// As often as something comes at the same moment.
 const ROUNDS: usize = 200;
@@ -40,10 +39,6 @@ fn adjusted() -> String {
     catalog("", &[("shoes", &["sale"], &[("adj", &["sale"])]), ("club", &["adj"], &[])])
 }
 
-fn acme(server: &Server, query: &str) -> Answer {
-    Answer::of(server.get(&format!("/postback/acme?{query}")))
-}
-
 /// A conversion by a click of its own, which is returned.
 fn sell(server: &Server, from: &str, query: &str) -> String {
     let click = server.click(from);
@@ -64,21 +59,9 @@ fn states(server: &Server, query: &str) -> Vec<Value> {
 }
 
 /// What is answered to these, sent at the same moment.
-fn at_once(server: &Server, queries: &[String]) -> Vec<Answer> {
-    let start = Barrier::new(queries.len());
-    scope(|scope| {
-        let all = queries.iter().map(|query| {
-            let start = &start;
-            scope.spawn(move || {
-                let mut connection = server.connect();
-                start.wait();
-                let target = format!("/postback/acme?{query}");
-                Answer::of(connection.request("GET", &target, "").expect("an answer"))
-            })
-        });
-        let all: Vec<_> = all.collect();
-        all.into_iter().map(|one| one.join().expect("an answer")).collect()
-    })
+fn acme_at_once(server: &Server, queries: &[String]) -> Vec<Answer> {
+    let targets: Vec<_> = queries.iter().map(|query| format!("/postback/acme?{query}")).collect();
+    at_once(server, &targets)
 }
 
 /// Each refund is of the click of what it has taken back, and nothing was taken back twice.
@@ -224,7 +207,7 @@ fn a_refund_at_the_moment_of_its_sale_is_of_that_sale() {
         let refund = |id| format!("{of_both}&event=refund&reversal_id={id}-{round}");
         let mut all: Vec<_> = ["A", "B", "C", "D", "E", "F", "G"].map(refund).into();
         all.insert(3, sale);
-        for (at, answer) in at_once(&server, &all).iter().enumerate() {
+        for (at, answer) in acme_at_once(&server, &all).iter().enumerate() {
             let (_, result, reason) = answer.verdict();
             let is_early =
                 ["unknown_conversion", "illegal_transition"].contains(&reason) && at != 3;
@@ -247,7 +230,7 @@ fn refunds_and_approvals_at_the_same_moment_are_each_of_one_click() {
         let refund = |id| format!("event=refund&txn_id={round}&reversal_id={id}-{round}");
         let approval = |event| format!("event={event}&txn_id={round}&status=approved");
         let all = [refund("A"), refund("B"), approval("deposit"), refund("C"), approval("bonus")];
-        for answer in at_once(&server, &all) {
+        for answer in acme_at_once(&server, &all) {
             let (status, ..) = answer.verdict();
             assert!(status == 200 || status == 409, "{answer:?}");
         }
@@ -267,7 +250,7 @@ fn events_that_take_each_other_back_in_two_offers_wait_for_no_one() {
                 format!("click_id={click}&event={event}&txn_id={round}-{at}")
             })
         });
-        for answer in at_once(&server, &all.collect::<Vec<_>>()) {
+        for answer in acme_at_once(&server, &all.collect::<Vec<_>>()) {
             assert_eq!(answer.verdict(), (404, "refused", "unknown_conversion"));
         }
     }
