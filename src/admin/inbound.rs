@@ -24,6 +24,7 @@ use crate::model::admin::AuditAction;
 use crate::model::currency::Currency;
 use crate::model::hex::hex;
 use crate::model::ids::is_id;
+use crate::model::money::Sum;
 use crate::model::reasons::{AuthCheck, PostbackResult, Refusal};
 use crate::postback::{Gained, Mention, Reprocessed, Selection};
 use crate::query::Params;
@@ -306,7 +307,7 @@ async fn judged_again(state: &AdminState, selection: &Selection) -> (Value, Resu
     let mut judged = Reprocessed::default();
     let ended = state.postbacks.reprocess(selection, &mut judged, now_ms, may_go_on).await;
     // What was done is told, named or not.
-    let names = Names::of(state, judged.gained.keys().map(|(affiliate, _)| *affiliate)).await;
+    let names = Names::of(state, judged.gains.rows().map(|(affiliate, ..)| affiliate)).await;
     let result = result(selection.apply, &judged, &names.unwrap_or_default());
     (result, ended.map_err(|error| error.to_string()))
 }
@@ -329,20 +330,22 @@ fn outcome(result: &Value, error: Option<&String>) -> Value {
 }
 
 fn result(applied: bool, judged: &Reprocessed, names: &Names) -> Value {
-    let named = |((affiliate, currency), gained): (&(_, [u8; 3]), &Gained)| {
-        (names.get(*affiliate), *currency, *gained)
+    let named = |(affiliate, currency, gained): (_, [u8; 3], &Gained)| {
+        (names.get(affiliate), currency, *gained)
     };
-    let mut gained: Vec<_> = judged.gained.iter().map(named).collect();
+    let mut gained: Vec<_> = judged.gains.rows().map(named).collect();
     gained.sort_by_key(|(affiliate, currency, _)| (*affiliate, *currency));
     let affiliates = gained.into_iter().map(|(affiliate, currency, gained)| {
-        let Gained { conversions, revenue, payout } = gained;
         let currency = Currency::to_show(currency);
+        let shown = |sum: Sum| sum.display(currency).to_string();
         serde_json::json!({
             "affiliate": affiliate,
             "currency": currency.as_str(),
-            "conversions": conversions,
-            "revenue": revenue.display(currency).to_string(),
-            "payout": payout.display(currency).to_string(),
+            "conversions": gained.conversions,
+            "revenue": shown(gained.revenue),
+            "payout": shown(gained.payout),
+            "approved_revenue": shown(gained.approved_revenue),
+            "approved_payout": shown(gained.approved_payout),
         })
     });
     serde_json::json!({
@@ -355,7 +358,7 @@ fn result(applied: bool, judged: &Reprocessed, names: &Names) -> Value {
         "refused": judged.refused,
         "not_judged": judged.unfit,
         "affiliates": affiliates.collect::<Vec<_>>(),
-        "left_out": judged.left_out,
+        "left_out": judged.gains.left_out(),
         "stopped": judged.stopped,
         "next_cursor": judged.next.map(id_text),
     })

@@ -151,10 +151,13 @@ fn print(result: &Value) {
         let word = |name: &str| sum[name].as_str().unwrap_or_default();
         let affiliate = if word("affiliate").is_empty() { "-" } else { word("affiliate") };
         say!(
-            "affiliate {affiliate}: {} conversions, revenue {} {currency}, payout {} {currency}",
+            "affiliate {affiliate}: {} new conversions, revenue {} {currency} (approved {}), \
+             payout {} {currency} (approved {})",
             sum["conversions"],
             word("revenue"),
+            word("approved_revenue"),
             word("payout"),
+            word("approved_payout"),
             currency = word("currency"),
         );
     }

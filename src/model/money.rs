@@ -31,6 +31,11 @@ impl Sum {
         self.0 += i128::from(amount.0);
     }
 
+    /// Takes an amount away.
+    pub fn subtract(&mut self, amount: Micros) {
+        self.0 -= i128::from(amount.0);
+    }
+
     /// What is left of it without another.
     #[must_use]
     pub const fn less(self, other: Self) -> Self {

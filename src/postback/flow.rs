@@ -398,10 +398,10 @@ impl Postbacks {
             })
         })?;
         self.waiting.submitted();
+        received.made(&record);
         let answer =
             Answer::Accepted { conversion: Some(conversion), click: verdict.click, status };
-        let form = verdict.offer.advertiser.answer;
-        let rejected_by = verdict.rejected_by();
+        let (form, rejected_by) = (verdict.offer.advertiser.answer, verdict.rejected_by());
         Ok(Committing { submitted, answer, form, flags, rejected_by })
     }
 

@@ -7,24 +7,20 @@ use std::sync::Arc;
 
 use super::answer::Answer;
 use super::decide::{Asker, Verdict};
+use super::effects::{Effects, Gains};
 use super::flow::{PostbackRequest, Postbacks, Received, Sent, record};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
-use super::update::status_of;
-use crate::click_id::RecordId;
 use crate::dedup::Claim;
-use crate::limits::{PAGE_ROWS_MAX, REPROCESS_REST, REPROCESS_ROWS_MAX, REPROCESS_SUMS_MAX};
+use crate::limits::{PAGE_ROWS_MAX, REPROCESS_REST, REPROCESS_ROWS_MAX};
 use crate::model::fields::Field;
-use crate::model::ids::AffiliateNumber;
 use crate::model::mask::is_masked;
-use crate::model::money::{Micros, Sum};
 use crate::model::reasons::{
     AuthOutcome, BY_POSTBACK, PostbackResult, Refusal, Unavailability, Unfit,
 };
-use crate::model::status::Status;
 use crate::store::keys::{DedupeKey, InboundId};
 use crate::store::records::{
-    ConversionRecord, Earned, InboundForm, InboundRow, StoredIp, inbound_flags, unpack_auth,
+    ConversionRecord, InboundForm, InboundRow, StoredIp, inbound_flags, unpack_auth,
 };
 use crate::store::ticket::Waiting;
 use crate::store::{ReadError, StoredInbound};
@@ -42,6 +38,8 @@ pub struct Again<'a> {
     pub ip: StoredIp,
     /// What the request brought.
     pub form: InboundForm,
+    /// What it does is noted there.
+    pub effects: &'a Effects,
 }
 
 /// Which refused postbacks are judged again, and whether for real.
@@ -71,29 +69,10 @@ impl<'a> PostbackRequest<'a> {
 
 /// What comes of a postback that is judged again.
 enum Became {
-    Effect(PostbackResult, Option<Worth>),
+    Effect(PostbackResult),
     Refused(Refusal),
     Unfit(Unfit),
     Unavailable(Unavailability),
-}
-
-/// What a new conversion is worth, and to whom.
-struct Worth {
-    affiliate: AffiliateNumber,
-    currency: [u8; 3],
-    revenue: i64,
-    payout: i64,
-}
-
-/// Conversions of an affiliate in a currency.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Gained {
-    /// How many.
-    pub conversions: u64,
-    /// What the network earns.
-    pub revenue: Sum,
-    /// What the affiliate earns.
-    pub payout: Sum,
 }
 
 /// What came of all that were looked at.
@@ -111,10 +90,8 @@ pub struct Reprocessed {
     pub refused: BTreeMap<&'static str, u64>,
     /// How many cannot be judged again, by reason.
     pub unfit: BTreeMap<&'static str, u64>,
-    /// What the accepted ones come to, by affiliate and currency.
-    pub gained: BTreeMap<(AffiliateNumber, [u8; 3]), Gained>,
-    /// Accepted ones whose affiliate found no room there.
-    pub left_out: u64,
+    /// What they earn, and what is taken back.
+    pub gains: Gains,
     /// Where to go on, if there may be more.
     pub next: Option<InboundId>,
     /// Pages of the log that are damaged, and were passed over.
@@ -159,7 +136,7 @@ impl Postbacks {
         now_ms: impl Fn() -> u64,
         may_go_on: impl Fn() -> bool,
     ) -> Result<(), ReadError> {
-        let mut foreseen = Foreseen::default();
+        let (effects, mut foreseen) = (Effects::default(), Foreseen::default());
         let mut after = selection.after;
         loop {
             let filter = selection.filter();
@@ -177,13 +154,13 @@ impl Postbacks {
                     (done.next, done.stopped) = (after, Some("the server stops"));
                     return Ok(());
                 }
-                let again = self.one_again(stored, selection.apply, now_ms(), &mut foreseen);
-                let became = again.await?;
+                let before = (&effects, &mut foreseen);
+                let became = self.one_again(stored, selection.apply, now_ms(), before).await?;
                 if let Became::Unavailable(reason) = became {
                     (done.next, done.stopped) = (after, Some(reason.as_str()));
                     return Ok(());
                 }
-                done.add(became);
+                done.add(became, &effects);
                 after = Some(stored.id);
                 if done.postbacks >= REPROCESS_ROWS_MAX as u64 {
                     done.next = after;
@@ -203,7 +180,7 @@ impl Postbacks {
         stored: &StoredInbound,
         apply: bool,
         now_ms: u64,
-        foreseen: &mut Foreseen,
+        (effects, foreseen): (&Effects, &mut Foreseen),
     ) -> Result<Became, ReadError> {
         let row = stored.row()?;
         if let Some(unfit) = unfit(&row) {
@@ -215,47 +192,29 @@ impl Postbacks {
             advertiser: row.head.advertiser,
             ip: row.head.ip,
             form: InboundForm::from_code(row.head.form).unwrap_or(InboundForm::Other),
+            effects,
         };
         let request = PostbackRequest::of_the_log(&row, Some(&again));
         if let Some(unfit) = self.unfit_by_words(&request, row.flags) {
             return Ok(Became::Unfit(unfit));
         }
         Ok(match apply {
-            true => self.take_again(&request).await?,
+            true => self.take_again(&request).await,
             false => match self.would_take(&request, foreseen).await {
-                Ok((result, worth)) => Became::Effect(result, worth),
+                Ok(result) => Became::Effect(result),
                 Err(answer) => became(answer),
             },
         })
     }
 
-    async fn take_again(&self, request: &PostbackRequest<'_>) -> Result<Became, ReadError> {
+    async fn take_again(&self, request: &PostbackRequest<'_>) -> Became {
         let mut asker = of_the_log();
         // Boxed: it is large, and nobody is in a hurry.
         let answer = match Box::pin(self.wait_and_try(request, &mut asker)).await {
             Ok(committing) => self.confirmed(committing).await.answer,
             Err(answer) => answer,
         };
-        let Answer::Accepted { conversion: Some(conversion), .. } = answer else {
-            return Ok(became(answer));
-        };
-        Ok(Became::Effect(PostbackResult::Accepted, self.worth(conversion).await?))
-    }
-
-    /// What a conversion has earned that was taken just now.
-    async fn worth(&self, conversion: RecordId) -> Result<Option<Worth>, ReadError> {
-        let Some(stored) = self.store.conversion(conversion).await? else { return Ok(None) };
-        let record = stored.record()?;
-        let earned = match status_of(&record)? {
-            Status::Rejected => Earned::default(),
-            _ => record.earned(),
-        };
-        Ok(Some(Worth {
-            affiliate: record.affiliate_number(),
-            currency: record.currency,
-            revenue: earned.revenue,
-            payout: earned.payout,
-        }))
+        became(answer)
     }
 
     /// What would come of it, after those before it.
@@ -263,7 +222,7 @@ impl Postbacks {
         &self,
         request: &PostbackRequest<'_>,
         foreseen: &mut Foreseen,
-    ) -> Result<(PostbackResult, Option<Worth>), Answer> {
+    ) -> Result<PostbackResult, Answer> {
         let (catalog, mut asker) = (self.catalog.load_full(), of_the_log());
         let mut fields = Fields::default();
         let sender = Sender::at(request.address, &catalog, &mut asker.form)?;
@@ -277,17 +236,17 @@ impl Postbacks {
         self.suspect(&mut verdict, request).await?;
         let received = self.received(&sent, &verdict, &catalog, &asker);
         if let Some(known) = foreseen.meant(&verdict, request.now_ms) {
-            return Ok((self.would_update_foreseen(known, &verdict, &received)?, None));
+            return self.would_update_foreseen(known, &verdict, &received);
         }
         let answer = self.would_become(&verdict, &received).await?;
         if answer.result() != PostbackResult::Accepted {
-            return Ok((answer.result(), None));
+            return Ok(answer.result());
         }
         if foreseen.has(&verdict, request.now_ms) {
-            return Ok((PostbackResult::Duplicate, None));
+            return Ok(PostbackResult::Duplicate);
         }
         foreseen.take(&verdict, &received);
-        Ok((PostbackResult::Accepted, Some(verdict.worth())))
+        Ok(PostbackResult::Accepted)
     }
 
     /// As [`Postbacks::would_update`], of a conversion that is not there yet.
@@ -304,6 +263,7 @@ impl Postbacks {
         };
         let mut after = Vec::with_capacity(known.len());
         anew.encode(&mut after);
+        received.changed(&before, &anew);
         *known = after;
         Ok(PostbackResult::Updated)
     }
@@ -369,24 +329,13 @@ impl Foreseen {
         let step = verdict.first_step(verdict.status, received.now_ms, &reason);
         let mut made = record(verdict, received, verdict.flags, false, &[step]);
         made.params.clear();
+        received.made(&made);
         let mut bytes = Vec::new();
         made.encode(&mut bytes);
         let at = self.records.len();
         let key = |claim: Claim<'_>| (claim.store_key(), made.received_ms);
         self.claims.extend(verdict.claims().hard().map(|claim| (key(claim), at)));
         self.records.push(bytes);
-    }
-}
-
-impl Verdict<'_> {
-    fn worth(&self) -> Worth {
-        let earns = self.status != Status::Rejected;
-        Worth {
-            affiliate: self.click.record().affiliate(),
-            currency: self.event.currency.to_bytes(),
-            revenue: if earns { self.revenue.get() } else { 0 },
-            payout: if earns { self.payout.get() } else { 0 },
-        }
     }
 }
 
@@ -402,31 +351,23 @@ impl Selection {
 }
 
 impl Reprocessed {
-    fn add(&mut self, became: Became) {
+    fn add(&mut self, became: Became, effects: &Effects) {
         self.postbacks += 1;
         match became {
-            Became::Effect(PostbackResult::Accepted, worth) => {
-                self.accepted += 1;
-                worth.into_iter().for_each(|worth| self.gain(worth));
+            Became::Effect(PostbackResult::Accepted | PostbackResult::Updated) => {
+                effects.settle(&mut self.gains);
             }
-            Became::Effect(PostbackResult::Updated, _) => self.updated += 1,
-            Became::Effect(..) => self.duplicate += 1,
+            // What it had begun came to nothing.
+            _ => effects.drop_latest(),
+        }
+        match became {
+            Became::Effect(PostbackResult::Accepted) => self.accepted += 1,
+            Became::Effect(PostbackResult::Updated) => self.updated += 1,
+            Became::Effect(_) => self.duplicate += 1,
             Became::Refused(reason) => *self.refused.entry(reason.as_str()).or_default() += 1,
             Became::Unfit(reason) => *self.unfit.entry(reason.as_str()).or_default() += 1,
             Became::Unavailable(_) => {}
         }
-    }
-
-    fn gain(&mut self, worth: Worth) {
-        let key = (worth.affiliate, worth.currency);
-        if self.gained.len() >= REPROCESS_SUMS_MAX && !self.gained.contains_key(&key) {
-            self.left_out += 1;
-            return;
-        }
-        let gained = self.gained.entry(key).or_default();
-        gained.conversions += 1;
-        gained.revenue.add(Micros::new(worth.revenue));
-        gained.payout.add(Micros::new(worth.payout));
     }
 }
 
@@ -453,7 +394,7 @@ fn became(answer: Answer) -> Became {
         }
         Answer::Refused(refused) => Became::Refused(refused.reason),
         Answer::Unavailable(reason) => Became::Unavailable(reason),
-        told => Became::Effect(told.result(), None),
+        told => Became::Effect(told.result()),
     }
 }
 

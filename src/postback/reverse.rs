@@ -109,6 +109,8 @@ impl Postbacks {
         };
         let submitted = own.submit_with(known, commit)?;
         self.waiting.submitted();
+        received.made(&event);
+        changes.iter().for_each(|change| received.changed(change.before, change.after));
         let answer = Answer::Accepted {
             conversion: Some(original.conversion),
             click: verdict.click,
@@ -162,11 +164,14 @@ impl Postbacks {
         };
         let mut stored = Vec::new();
         for id in chosen {
-            stored.extend(self.store.conversion(id).await?);
+            stored.extend(self.store.conversion(id).await?.map(|known| received.foreseen(known)));
         }
         let records = records(&stored)?;
-        let reversal = Reversal::of(verdict, &verdict.event.id, received.now_ms);
-        taken_back(verdict, received, &records, &reversal)?;
+        let reason = received.reason_of_step(&verdict.event.id);
+        let reversal = Reversal::of(verdict, &reason, received.now_ms);
+        for (at, anew) in taken_back(verdict, received, &records, &reversal)? {
+            received.would_change(&stored[at], &records[at], &anew);
+        }
         Ok(())
     }
 

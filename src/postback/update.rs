@@ -212,6 +212,7 @@ impl Postbacks {
         });
         let submitted = changing?.into();
         self.waiting.submitted();
+        received.changed(&record, &anew);
         let form = verdict.offer.advertiser.answer;
         let answer = Answer::Updated { now, click: verdict.click, dry_run: false };
         Ok(Committing { submitted, answer, form, flags, rejected_by: 0 })
@@ -250,11 +251,14 @@ impl Postbacks {
         let Some(stored) = self.store.conversion(meant.conversion).await? else {
             return Ok(duplicate(known));
         };
+        let stored = received.foreseen(stored);
         let record = read(&stored)?;
-        let Some(anew) = self.news(&record, said, verdict, received, BY_POSTBACK)? else {
+        let reason = received.reason_of_step(BY_POSTBACK);
+        let Some(anew) = self.news(&record, said, verdict, received, &reason)? else {
             return Ok(duplicate(current(&stored, &record)?));
         };
         refuse_if_overtaken(received, &record)?;
+        received.would_change(&stored, &record, &anew);
         Ok(Answer::Updated { now: current(&stored, &anew)?, click, dry_run: true })
     }
 

@@ -127,6 +127,12 @@ pub struct StoredConversion {
 }
 
 impl StoredConversion {
+    /// One that would be stored as these bytes.
+    #[must_use]
+    pub const fn new(id: RecordId, bytes: Vec<u8>) -> Self {
+        Self { id, bytes }
+    }
+
     /// The record.
     ///
     /// # Errors

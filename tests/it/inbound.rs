@@ -33,7 +33,7 @@ fn catalog(events: &[&str]) -> String {
     text + "[[affiliates]]\nid = \"one\"\n[[affiliates]]\nid = \"two\"\n"
 }
 
-fn start() -> Server {
+pub fn start() -> Server {
     let server = Setup::new().without_catalog_file().start();
     put(&server, &["sale"]);
     server
@@ -48,7 +48,7 @@ pub fn put_text(server: &Server, text: &str) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-fn click(server: &Server, offer: &str, affiliate: &str) -> String {
+pub fn click(server: &Server, offer: &str, affiliate: &str) -> String {
     server.click(&format!("offer={offer}&aff={affiliate}"))
 }
 
@@ -87,6 +87,19 @@ fn reprocess(server: &Server, asked: &Value) -> Value {
 }
 
 const ALL_TIME: &str = "2020-01-01T00:00:00Z";
+
+/// An affiliate's row of a job's result: revenue and payout of all, and of what is approved.
+pub fn earned(affiliate: &str, conversions: u64, all: [&str; 2], approved: [&str; 2]) -> Value {
+    json!({
+        "affiliate": affiliate,
+        "currency": "USD",
+        "conversions": conversions,
+        "revenue": all[0],
+        "payout": all[1],
+        "approved_revenue": approved[0],
+        "approved_payout": approved[1],
+    })
+}
 
 pub fn judged(server: &Server, apply: bool) -> Value {
     reprocess(server, &json!({ "from": ALL_TIME, "apply": apply }))
@@ -422,8 +435,8 @@ fn what_was_refused_is_taken_once_when_it_is_judged_again() {
     assert_eq!(retried.verdict(), (200, "accepted", ""));
     let diff = judged(&server, false);
     let expected = json!([
-        { "affiliate": "one", "currency": "USD", "conversions": 1, "revenue": "20.00", "payout": "6.00" },
-        { "affiliate": "two", "currency": "USD", "conversions": 1, "revenue": "20.00", "payout": "6.00" },
+        earned("one", 1, ["20.00", "6.00"], ["20.00", "6.00"]),
+        earned("two", 1, ["20.00", "6.00"], ["20.00", "6.00"]),
     ]);
     for judged in [&diff, &judged(&server, false), &judged(&server, true)] {
         assert_eq!((&judged["accepted"], &judged["duplicate"]), (&json!(2), &json!(2)), "{judged}");
@@ -525,7 +538,7 @@ fn what_a_refund_from_the_log_takes_back_can_be_told_what_came_after_it() {
 }
 
 /// The catalog with an event of `acme` that takes all others back.
-fn with_refunds(events: &[&str], refund: &str) -> String {
+pub fn with_refunds(events: &[&str], refund: &str) -> String {
     let refund = format!("[[offers.events]]\nid = \"{refund}\"\nreverses = {events:?}\n");
     let other = "[[offers]]\nid = \"safe\"";
     catalog(events).replacen(other, &format!("{refund}{other}"), 1)
@@ -824,7 +837,10 @@ fn the_command_line_traces_lists_and_judges_again() {
     let diff = command(&["reprocess", "--from", "2020-01-01"]);
     assert!(diff.contains("accepted: 1") && diff.contains("nothing was changed"), "{diff}");
     assert!(
-        diff.contains("affiliate one: 1 conversions, revenue 20.00 USD, payout 1.00 USD"),
+        diff.contains(
+            "affiliate one: 1 new conversions, revenue 20.00 USD (approved 20.00), \
+             payout 1.00 USD (approved 1.00)"
+        ),
         "{diff}"
     );
     assert!(server.conversions("").is_empty());

@@ -27,6 +27,7 @@ mod framing;
 mod fraud;
 mod hostile;
 mod inbound;
+mod inbound_money;
 mod ledger;
 mod limits;
 mod locked_down;

@@ -19,7 +19,7 @@ use postbackd::metrics::Metrics;
 use postbackd::model::period::{Calendar, Day};
 use postbackd::model::reasons::{AuthOutcome, Flag, Refusal, Unavailability};
 use postbackd::model::status::Status;
-use postbackd::postback::{Address, Again, Answer, Erased, PostbackRequest, Postbacks};
+use postbackd::postback::{Address, Again, Answer, Effects, Erased, PostbackRequest, Postbacks};
 use postbackd::rates::Market;
 use postbackd::store::engine::Engine;
 use postbackd::store::keys::Subject;
@@ -245,7 +245,9 @@ impl Life {
     pub fn judge_again(&mut self, request: Request, received_ms: u64, now_ms: u64) {
         let (postbacks, query) = (Arc::clone(&self.postbacks), request.query());
         let take = async move {
+            let effects = Effects::default();
             let again = Again {
+                effects: &effects,
                 now_ms,
                 auth: AuthOutcome::default(),
                 advertiser: "acme",

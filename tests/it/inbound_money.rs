@@ -1,0 +1,76 @@
+//! What judging refused postbacks again does to the money, and says of it before and after.
+
+use serde_json::{Value, json};
+
+use crate::harness::Server;
+use crate::inbound::{click, earned, judged, log_of, put_text, start, verify_at, with_refunds};
+
+/// What is owed to each of the two affiliates.
+fn owed(server: &Server) -> [Value; 2] {
+    ["one", "two"].map(|affiliate| {
+        let balances = server.api(&format!("balances?affiliate={affiliate}"))["balances"].clone();
+        let balance = balances.as_array().expect("balances").first().cloned();
+        balance.map_or_else(|| json!("0.00"), |balance| balance["owed"].clone())
+    })
+}
+
+/// Three approved sales and a pending one; the first is cancelled by a word and the second refunded
+/// in part and whole by an event that are unknown, the pending one approved with another amount,
+/// then cancelled; a new sale comes and its refund; all of it refused.
+#[test]
+fn what_is_taken_back_and_changed_is_told_as_it_is_booked() {
+    let server = start();
+    let [one, two] = ["one", "two"].map(|affiliate| click(&server, "acme", affiliate));
+    let send = |click: &str, query: &str| server.postback(&format!("click_id={click}&{query}"));
+    for (click, sale) in [
+        (&one, "txn_id=S-1&amount=50"),
+        (&one, "txn_id=S-2&amount=100"),
+        (&two, "txn_id=S-3&amount=30"),
+        (&two, "txn_id=S-4&amount=10&status=pending"),
+        (&two, "txn_id=S-5&amount=40&status=pending"),
+    ] {
+        let answer = send(click, &format!("event=sale&{sale}"));
+        assert_eq!(answer.verdict(), (200, "accepted", ""), "{sale}");
+    }
+    assert_eq!(owed(&server), ["17.00", "4.00"]);
+    let refused = [
+        (&one, "event=sale&txn_id=S-1&status=annulled"),
+        (&one, "event=chargeback&txn_id=S-2&amount=25&reversal_id=R-1"),
+        // Nothing is left for the second.
+        (&one, "event=chargeback&txn_id=S-2&reversal_id=R-2"),
+        (&one, "event=chargeback&txn_id=S-2&reversal_id=R-3"),
+        (&two, "event=sale&txn_id=S-4&status=confirmed&amount=20"),
+        (&two, "event=sale&txn_id=S-4&status=annulled"),
+        (&two, "event=sale&txn_id=S-5&status=confirmed"),
+        (&two, "event=lead&txn_id=L-1&amount=10"),
+        (&two, "event=lead&txn_id=L-2&amount=10&status=pending"),
+    ];
+    for (click, query) in refused {
+        assert_eq!(send(click, query).word("result"), "refused", "{query}");
+    }
+    log_of(&server, "result=refused", refused.len());
+
+    let words = "id = \"acme\"\nstatuses = { annulled = \"reversed\", confirmed = \"approved\" }\n";
+    let events = with_refunds(&["sale", "lead"], "chargeback");
+    put_text(&server, &events.replacen("id = \"acme\"\n", words, 1));
+    let expected = json!([
+        // S-1 took 20 and 6, S-2 20 and 11.
+        earned("one", 2, ["-40.00", "-17.00"], ["-40.00", "-17.00"]),
+        // S-4 had 20 and 2, pending; S-5 is approved; L-1 and L-2 earn 20 and 2 each.
+        earned("two", 2, ["20.00", "2.00"], ["40.00", "7.00"]),
+    ]);
+    let counts = |judged: &Value| {
+        ["accepted", "updated", "duplicate"].map(|what| judged[what].as_u64().expect("a count"))
+    };
+    for apply in [false, true] {
+        assert_eq!(owed(&server), ["17.00", "4.00"], "a dry run changes nothing");
+        let judged = judged(&server, apply);
+        assert_eq!(counts(&judged), [4, 4, 0], "{judged}");
+        assert_eq!(judged["refused"], json!({ "illegal_transition": 1 }), "{judged}");
+        assert_eq!(judged["affiliates"], expected, "apply: {apply}");
+    }
+    assert_eq!(owed(&server), ["0.00", "11.00"]);
+    let again = judged(&server, true);
+    assert_eq!((counts(&again), &again["affiliates"]), ([0, 0, 7], &json!([])), "{again}");
+    verify_at(&server);
+}
