@@ -54,7 +54,7 @@ fn cap(
     let period = table.required("period", period)?;
     let mut cap = Cap::new(whose?, counted, period, count, payout);
     cap.redirect_when_full = redirect;
-    let mut currencies = events.iter().filter(|event| cap.counts_event(&event.id));
+    let mut currencies = events.iter().filter(|event| event.is_counted_by(&cap));
     let first = currencies.next().map(|event| event.currency);
     if payout.is_some() && currencies.any(|event| Some(event.currency) != first) {
         table.error("payout", "is of events with several currencies: list events of one");

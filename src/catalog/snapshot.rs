@@ -153,6 +153,12 @@ impl Event {
         !self.reverses.is_empty()
     }
 
+    /// Whether a cap counts it; what earns nothing is no matter of caps, whatever they list.
+    #[must_use]
+    pub fn is_counted_by(&self, cap: &Cap) -> bool {
+        !self.is_negative() && cap.counts_event(&self.id)
+    }
+
     /// The terms that count for an affiliate.
     #[must_use]
     pub fn terms_of(&self, affiliate: AffiliateNumber) -> &Terms {

@@ -137,7 +137,7 @@ impl Clicks {
     /// Whether a cap of an offer is full that then sends its clicks to the fallback.
     fn is_full(&self, offer: &Offer, now_ms: u64) -> bool {
         let currency = |cap: &Cap| {
-            let counted = offer.events.iter().find(|event| cap.counts_event(&event.id))?;
+            let counted = offer.events.iter().find(|event| event.is_counted_by(cap))?;
             Some(counted.currency.to_bytes())
         };
         self.meters.is_full(offer.number, &offer.caps, currency, now_ms)

@@ -206,6 +206,14 @@ fn clicks_of_a_full_offer_go_to_the_fallback_if_it_says_so() {
     ["day", "month", "total"].into_iter().for_each(check_fallback);
 }
 
+/// Waits until clicks go there because of that.
+fn clicks_become(server: &Server, expected: &Value) {
+    eventually("clicks that know", || {
+        let click = server.get("/click?offer=limited&aff=pub-7&redirect=false").json();
+        (click["reason"] == *expected).then_some(())
+    });
+}
+
 fn check_fallback(period: &str) {
     let cap = TEN.replace("10", "2").replace("month", period);
     let redirecting = cap + "redirect_when_full = true\n";
@@ -221,23 +229,47 @@ fn check_fallback(period: &str) {
     check(&server, &json!("capped_offer"));
     let counted = "postbackd_click_fallbacks_total{reason=\"capped_offer\"}";
     assert_eq!(server.metric(counted), 1.0);
-    let becomes = |server: &Server, expected: &Value| {
-        eventually("clicks that know", || {
-            let click = server.get("/click?offer=limited&aff=pub-7&redirect=false").json();
-            (click["reason"] == *expected).then_some(())
-        });
-    };
     // It is full without a conversion that would find it so: after a start, and by another catalog.
     server.kill();
     server.start_again();
-    becomes(&server, &json!("capped_offer"));
+    clicks_become(&server, &json!("capped_offer"));
     for (count, expected) in [("3", Value::Null), ("1", json!("capped_offer"))] {
         let other = redirecting.replace("count = 2", &format!("count = {count}"));
         server.reload_catalog(&catalog(&format!("{SALE}{other}")));
-        becomes(&server, &expected);
+        clicks_become(&server, &expected);
     }
     all_accepted(&server, &second[1..]);
     check(&server, &json!("capped_offer"));
+}
+
+#[test]
+fn a_refund_in_another_currency_keeps_no_payout_cap_from_being_full() {
+    let limits = r#"
+[[offers.events]]
+id = "refund"
+reverses = ["sale"]
+[[offers.events]]
+id = "sale"
+payout = { fixed = "2.00", currency = "EUR" }
+[[offers.caps]]
+period = "month"
+payout = "5.00"
+redirect_when_full = true
+"#;
+    let exact = limits.replace("\"5.00\"", "\"4.00\"");
+    let mut server = server(limits);
+    all_accepted(&server, &sales(&server, "pub-7", "A", 3));
+    let paid = json!(["2.00", ["base_rate_missing"], "postback"]);
+    let over = json!(["0.00", ["over_cap", "base_rate_missing"], "cap:offer:month:payout"]);
+    assert_eq!(kept(&server, ""), [paid.clone(), paid, over]);
+    // Where no conversion has found it full, the event that it counts says in which currency.
+    server.reload_catalog(&catalog(&exact));
+    clicks_become(&server, &json!("capped_offer"));
+    server.kill();
+    server.start_again();
+    clicks_become(&server, &json!("capped_offer"));
+    server.reload_catalog(&catalog(limits));
+    clicks_become(&server, &Value::Null);
 }
 
 #[test]

@@ -117,6 +117,25 @@ fn an_event_may_pay_by_volume_but_not_whom_it_pays_otherwise() {
 }
 
 #[test]
+fn a_negative_event_has_no_currency_that_a_payout_cap_would_count() {
+    let text = |refund: &str, sale: &str| {
+        with_offer_line("caps = [{ period = 'day', payout = '100' }]").replace(
+            "events = [{ id = 'sale' }]",
+            &format!(
+                "events = [{{ id = 'refund', {refund} }}, {{ id = 'sale', payout = {{ fixed = '1', currency = '{sale}' }} }}]"
+            ),
+        )
+    };
+    let check = |refund: &str, sale: &str, is_taken: bool| {
+        assert_eq!(load(&text(refund, sale)).is_ok(), is_taken, "{refund} {sale}");
+    };
+    check("reverses = ['sale']", "EUR", true);
+    check("reverses = ['sale'], payout = { currency = 'GBP' }", "EUR", true);
+    check("repeat = 'once'", "EUR", false);
+    check("repeat = 'once'", "USD", true);
+}
+
+#[test]
 fn a_tier_that_pays_more_than_it_earns_is_warned_of() {
     let check = |more: &str, tier: &str, is_warned: bool| {
         let text = format!(
