@@ -247,13 +247,18 @@ fn event(table: &Table<'_>, id: &str, inherited: Inherited, around: &Surrounding
     let statuses = [Status::Pending, Status::Approved].map(|status| (status.as_str(), status));
     let initial = table.optional("initial_status", |input| one_of(input.text()?, &statuses));
     let reverses = table.optional("reverses", reverses).unwrap_or_default();
+    let is_negative = !reverses.is_empty();
+    if is_negative && initial.is_some_and(|status| status != Status::Approved) {
+        let what = "says nothing of a negative event, which is kept as approved: leave it out";
+        table.warning("initial_status", what);
+    }
     // Money is taken back long after the click.
-    let window_ms = inherited.window_ms.filter(|_| reverses.is_empty());
+    let window_ms = inherited.window_ms.filter(|_| !is_negative);
     let trust = file_money::trust(table, inherited.trust);
     let (terms, currency) = file_money::terms(table, trust, around.defaults.currency);
     Event {
         id: id.into(),
-        initial_status: initial.unwrap_or(Status::Approved),
+        initial_status: initial.filter(|_| !is_negative).unwrap_or(Status::Approved),
         reverses,
         reapprove: table.optional("reapprove", Input::boolean).unwrap_or(false),
         repeat: table.optional("repeat", repeat).unwrap_or(Repeat::Once),

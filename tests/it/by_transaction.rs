@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use crate::harness::{Answer, Server, Setup};
+use crate::refunds::adjusted;
 
 /// As often as three refunds come at the same moment.
 const ROUNDS: usize = 60;
@@ -84,33 +85,6 @@ id = "refund"
 reverses = ["sale"]
 "#;
 
-/// An event that takes sales back in one offer, and is an ordinary one in the other.
-const ADJUSTED: &str = r#"
-[[advertisers]]
-id = "acme"
-
-[[offers]]
-id = "shoes"
-advertiser = "acme"
-url = "https://shoes.example/?c={click_id}"
-[[offers.events]]
-id = "sale"
-[[offers.events]]
-id = "adj"
-reverses = ["sale"]
-
-[[offers]]
-id = "club"
-advertiser = "acme"
-url = "https://club.example/?c={click_id}"
-[[offers.events]]
-id = "adj"
-initial_status = "pending"
-
-[[affiliates]]
-id = "pub-7"
-"#;
-
 pub fn acme(server: &Server, query: &str) -> Answer {
     Answer::of(server.get(&format!("/postback/acme?{query}")))
 }
@@ -189,10 +163,10 @@ fn a_refund_of_a_transaction_is_of_the_click_of_what_it_takes_back() {
 
 #[test]
 fn an_event_that_is_negative_elsewhere_is_news_whatever_its_reversal_id() {
-    let server = Setup::new().catalog(ADJUSTED.to_owned()).start();
+    let server = Setup::new().catalog(adjusted()).start();
     let bound = sell(&server, "shoes", "event=sale&txn_id=S-1&customer_id=K-1");
-    let first = sell(&server, "club", "event=adj&txn_id=T-1");
-    let second = sell(&server, "club", "event=adj&txn_id=T-2");
+    let first = sell(&server, "club", "event=adj&txn_id=T-1&status=pending");
+    let second = sell(&server, "club", "event=adj&txn_id=T-2&status=pending");
     for (query, click) in [
         ("event=adj&txn_id=T-1&reversal_id=X-1&status=approved", &first),
         ("event=adj&txn_id=T-2&reversal_id=X-2&status=rejected&customer_id=K-1", &second),
@@ -204,7 +178,7 @@ fn an_event_that_is_negative_elsewhere_is_news_whatever_its_reversal_id() {
     assert_eq!(states(&server, "adj"), adjusted);
 
     // What it takes back in the other offer goes before: that is what has such an ID.
-    sell(&server, "club", "event=adj&txn_id=S-1&status=approved");
+    sell(&server, "club", "event=adj&txn_id=S-1&status=pending");
     let refund = acme(&server, "event=adj&txn_id=S-1&reversal_id=X-3&status=rejected");
     assert_eq!((refund.verdict(), refund.word("click_id")), ((200, "accepted", ""), &*bound));
     assert_eq!(states(&server, "sale"), [json!(["S-1", "reversed", null])]);

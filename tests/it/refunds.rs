@@ -35,7 +35,7 @@ fn catalog(advertiser: &str, offers: &[Offer<'_>]) -> String {
 }
 
 /// `adj` takes sales back in one offer, and is an ordinary event in the other.
-fn adjusted() -> String {
+pub fn adjusted() -> String {
     catalog("", &[("shoes", &["sale"], &[("adj", &["sale"])]), ("club", &["adj"], &[])])
 }
 

@@ -28,4 +28,18 @@ fn a_negative_event_names_events_that_earn_and_earns_nothing() {
     let offer = catalog.offer("o").expect("listed");
     let window = |id: &str| offer.event(id).expect("listed").window_ms;
     assert_eq!((window("sale"), window("refund")), (Some(86_400_000), None));
+
+    // An earlier build has taken it for good.
+    let held = text("['sale']", "initial_status = 'pending'");
+    let (_, warnings) = load(&held).expect("valid");
+    assert_eq!(
+        warnings.to_string(),
+        "warning: catalog.toml:13: offers[0] \"o\".events[1] \"refund\".initial_status: says nothing \
+         of a negative event, which is kept as approved: leave it out\n"
+    );
+    let catalog = super::catalog(&held);
+    let refund = catalog.offer("o").and_then(|offer| offer.event("refund")).expect("listed");
+    assert_eq!(refund.initial_status, Status::Approved);
+    let (_, warnings) = load(&held.replace("pending", "approved")).expect("valid");
+    assert!(warnings.is_empty(), "{warnings}");
 }
