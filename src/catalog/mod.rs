@@ -17,6 +17,7 @@ mod listed;
 mod once;
 mod owners;
 mod removed;
+mod reopened;
 mod retire;
 mod secrets;
 mod snapshot;

@@ -20,6 +20,7 @@ use super::file_offer::NetworkDefaults;
 use super::once::warn_of_converted;
 use super::owners::refuse_moved;
 use super::removed::warn_of_removed;
+use super::reopened::warn_of_reopened;
 use super::retire::outlive;
 use super::secrets::changed_secrets;
 use super::snapshot::{self, Catalog, Counts, Numbers};
@@ -28,6 +29,7 @@ use crate::caps::Meters;
 use crate::checked_toml::tree::Entries;
 use crate::checked_toml::{Format, Report, Source};
 use crate::model::admin::AuditAction;
+use crate::model::currency::Currency;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::store::records::CatalogRecord;
 use crate::store::{self, ChangeError, NumbersError, OfferOwners, ReadError, Store, WriteError};
@@ -221,7 +223,7 @@ impl CatalogSource {
         if new.has_errors() {
             return Err(LoadError::Mistakes(new.into_report()));
         }
-        let diff = compared(old.tree(), &new);
+        let diff = compared(old.tree(), &new, self.defaults.currency);
         Ok(Comparison { version: document.version(), in_force, diff, warnings: new.into_report() })
     }
 
@@ -328,7 +330,7 @@ impl CatalogSource {
         // Mistakes are for the check to report.
         let Ok(new) = document.source(name) else { return Ok((change, Report::new(name))) };
         let old = kept.as_ref().map(Source::tree);
-        change.diff = old.map(|old| compared(old, &new));
+        change.diff = old.map(|old| compared(old, &new, self.defaults.currency));
         refuse_moved(owners, old, &new);
         Ok((change, new.into_report()))
     }
@@ -394,10 +396,12 @@ struct Change {
 }
 
 /// What turns a catalog into another one. What has to be said of that is noted in the new one.
+/// `network` is the currency of events that name none.
 #[must_use]
-pub fn compared(old: &Entries<'_>, new: &Source<'_>) -> Diff {
+pub fn compared(old: &Entries<'_>, new: &Source<'_>, network: Currency) -> Diff {
     warn_of_removed(old, new);
     warn_of_converted(old, new);
+    warn_of_reopened(old, new, network);
     Diff::between(old, new.tree())
 }
 

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::check::defaults;
 use super::out::{Ended, failed, mistakes, put, say};
+use super::serve::load_config;
 use super::server::{Access, Server, ServerArguments, encoded, refused};
 use super::{EXIT_DIFFERENT, EXIT_OK};
 use crate::admin::Call;
 use crate::catalog::{Diff, Document, compared};
 use crate::checked_toml::Format;
+use crate::time::Clock;
 
 /// What `catalog apply` is told.
 #[derive(clap::Args)]
@@ -38,25 +41,39 @@ pub struct ShowArguments {
     version: Option<String>,
 }
 
-/// Compares a catalog file with another one, or with the one in force at a running server.
-pub fn diff(file: &Path, against: &str, access: &Access) -> Result<u8, Ended> {
+/// Compares a catalog file with another one, or with the one in force at a running server, and
+/// checks it.
+pub fn diff(
+    file: &Path,
+    against: &str,
+    access: &Access,
+    config: Option<&Path>,
+) -> Result<u8, Ended> {
+    let (name, defaults) = (file.display().to_string(), defaults(&load_config(config)?));
     let new = document(file)?;
-    let (old, name) = if against.contains("://") {
+    let old = if against.contains("://") {
         let text = text_of(&access.server(against)?, None)?;
-        (Document { format: Format::Toml, text }, against.to_owned())
+        Document { format: Format::Toml, text }
     } else {
-        (document(Path::new(against))?, against.to_owned())
+        document(Path::new(against))?
     };
-    let new_source = new.source(&file.display().to_string()).map_err(|report| mistakes(&report))?;
-    let old_source = old.source(&name).map_err(|report| mistakes(&report))?;
-    let diff = compared(old_source.tree(), &new_source);
+    let source = new.source(&name).map_err(|report| mistakes(&report))?;
+    let old_source = old.source(against).map_err(|report| mistakes(&report))?;
+    let diff = compared(old_source.tree(), &source, defaults.currency);
+    let noted = source.into_report();
     if diff.is_empty() {
         say!("no differences");
-        return Ok(EXIT_OK);
+    } else {
+        put!("{diff}");
     }
-    put!("{diff}");
-    eprint!("{}", new_source.into_report());
-    Ok(EXIT_DIFFERENT)
+    let checked = new.check(&name, &defaults, Clock::System.now_ms());
+    let mut report = checked.map_or_else(|report| report, |(_, warnings)| warnings);
+    report.add(noted);
+    if report.has_errors() {
+        return Err(mistakes(&report));
+    }
+    eprint!("{report}");
+    Ok(if diff.is_empty() { EXIT_OK } else { EXIT_DIFFERENT })
 }
 
 /// Brings a catalog file into force at a running server, or says what would change.

@@ -97,7 +97,8 @@ fn check_rates(file: &RatesFile) -> Result<(), Ended> {
     Ok(())
 }
 
-fn defaults(config: &Config) -> NetworkDefaults {
+/// What a configuration says where a catalog says nothing.
+pub(super) fn defaults(config: &Config) -> NetworkDefaults {
     NetworkDefaults {
         currency: config.network.currency,
         time_zone: config.network.time_zone.clone(),

@@ -121,7 +121,7 @@ enum CatalogCommand {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Says what differs between two catalogs, and which of it is about money.
+    /// Says what differs between two catalogs, and which of it is about money, and checks the first.
     Diff {
         /// The catalog file; JSON if its name ends in .json.
         file: PathBuf,
@@ -129,6 +129,8 @@ enum CatalogCommand {
         /// listener.
         #[arg(long, value_name = "FILE|URL")]
         against: String,
+        #[command(flatten)]
+        config: ConfigFile,
         #[command(flatten)]
         access: server::Access,
     },
@@ -155,8 +157,8 @@ pub fn run() -> ExitCode {
         Command::Catalog(CatalogCommand::Check { file, config }) => {
             check::catalog(&file, config.config.as_deref())
         }
-        Command::Catalog(CatalogCommand::Diff { file, against, access }) => {
-            catalog::diff(&file, &against, &access)
+        Command::Catalog(CatalogCommand::Diff { file, against, config, access }) => {
+            catalog::diff(&file, &against, &access, config.config.as_deref())
         }
         Command::Ledger(LedgerCommand::Prove { store, conversion }) => {
             ledger::prove(&store, &conversion)

@@ -93,6 +93,17 @@ fn two_catalogs_are_compared_as_files_or_with_a_server() {
     server.put_catalog("", "application/toml", "If-Match: *\r\n", CATALOG);
     assert_eq!(diff("catalog.toml", &url).out, "no differences\n");
     assert_eq!(diff("dearer.toml", &url).out, expected);
+    // Whoever puts the file into place hears before that it would be refused.
+    let broken = diff("broken.toml", &url);
+    assert_eq!(broken.code, Some(2), "{}", broken.said());
+    assert_eq!(
+        broken.out,
+        "offers: 0 added, 1 changed, 0 removed\n  ~ theirs: advertiser\n      \
+         money: advertiser: mapped -> m\n"
+    );
+    assert!(broken.err.contains("broken.toml:86: offers[6] \"theirs\".advertiser: \"m\" is not"));
+    let alike = diff("broken.toml", "broken.toml");
+    assert_eq!((alike.code, &*alike.out, alike.err), (Some(2), "no differences\n", broken.err));
     server.write("syntax.toml", "a = 1 2\n");
     assert_eq!(diff("syntax.toml", "catalog.toml").code, Some(2));
     assert_eq!(diff("nothing.toml", "catalog.toml").code, Some(1));
@@ -135,20 +146,31 @@ fn what_decides_about_money_is_compared_item_by_item() {
 #[test]
 fn a_comparison_warns_of_what_a_dry_run_warns_of() {
     let server = server();
-    let offer = |id: &str, more: &str| {
+    let offer = |id: &str, more: &str, currency: &str, own: &str| {
         format!(
             "[[offers]]\nid = '{id}'\nadvertiser = 'a'\nurl = 'https://a.example/?c={{click_id}}'\n{more}\n\
-             [[offers.events]]\nid = 'sale'\npayout = {{ fixed = '1', currency = 'USD' }}\n"
+             [[offers.events]]\nid = 'sale'\npayout = {{ fixed = '1', currency = '{currency}' }}\n{own}\n"
         )
     };
     let owner = "[[advertisers]]\nid = 'a'\n";
-    let old = format!("{owner}{}{}", offer("o", ""), offer("gone", ""));
+    let leaving = "[[affiliates]]\nid = 'pub-7'\n";
+    let own = "overrides = [{ affiliate = 'pub-7', payout = { fixed = '2' } }]";
+    let (one, gone) = (offer("o", "", "USD", own), offer("gone", "", "USD", ""));
+    let old = format!("{owner}{leaving}{one}{gone}");
     server.write("old.toml", &old);
-    server.write("new.toml", &format!("{owner}{}", offer("o", "one_conversion_per_click = true")));
+    let once = "one_conversion_per_click = true\ncaps = [{ period = 'day', payout = '5' }]";
+    let new = format!("{owner}{}", offer("o", once, "EUR", "revenue = { fixed = '0.5' }"));
+    server.write("new.toml", &new);
     put_text(&server, &old);
     let compared = catalog(&server, &["diff", "new.toml", "--against", "old.toml"]);
     assert_eq!(compared.code, Some(4));
-    for warning in ["\"gone\" is removed", "only conversions from now on"] {
+    for warning in [
+        "\"gone\" is removed",
+        "\"pub-7\" is removed",
+        "only conversions from now on",
+        "is in EUR and was in USD",
+        "is above revenue",
+    ] {
         assert!(compared.err.contains(warning), "{}", compared.said());
     }
     let url = format!("http://{}", server.admin);
