@@ -103,13 +103,7 @@ fn path<'t>(input: Input<'t>) -> Result<&'t str, Complaint> {
             "{path:?} is not a path such as \"/key/postback\": at most {PATH_BYTES_MAX} of A-Z a-z 0-9 . _ ~ - /, no / at its end"
         )));
     }
-    let shared = |preset: &Preset| {
-        let paths = preset.dialect().paths.iter();
-        paths.copied().any(|known| {
-            path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
-    };
-    if Preset::ALL.iter().any(shared) {
+    if Preset::at(path).is_some() {
         return Err(Complaint::new(format!("{path:?} leads somewhere else already")));
     }
     if is_of_clicks(path) {

@@ -195,7 +195,9 @@ path = "/click.php"
         let text = format!("[[advertisers]]\nid = 'a'\npath = '{path}'\n");
         assert_eq!(load(&text).is_ok(), valid, "{path}");
     };
-    for path in ["/in", "/5e1f/postback", "/cf/cv", "/a.b_c~d-e", "/in/click", "/aff"] {
+    for path in
+        ["/in", "/5e1f/postback", "/cf/cv", "/a.b_c~d-e", "/in/click", "/aff", "/postback/a/b"]
+    {
         check(path, true);
     }
     for path in [
@@ -218,8 +220,8 @@ path = "/click.php"
         "/c/sp7",
         "/postback",
         "/postback/a",
-        "/postback/a/b",
         "/aff_lsr",
+        "/aff_lsr/x",
         "/track/conv/x",
     ] {
         check(path, false);

@@ -626,6 +626,18 @@ fn the_advertisers_own_settings_go_on_top_of_the_preset() {
 }
 
 #[test]
+fn a_path_below_that_of_a_preset_may_be_an_advertisers_own() {
+    for path in ["/postback/own/v2", "/aff_lsr/x/own"] {
+        let own = OWN.replace("/5e1f/postback", path);
+        let server = Setup::new().catalog(own).start();
+        let click = click(&server, "own");
+        let answer = server.get(&format!("{path}?c={click}&tid=1"));
+        check(&answer, 200, "OK", (Some("accepted"), None));
+        assert_eq!(server.get(&format!("{path}/x")).status, 404);
+    }
+}
+
+#[test]
 fn a_blanket_200_covers_every_refusal_and_the_headers_tell_the_truth() {
     let server = start();
     let click = click(&server, "blanket");
