@@ -130,9 +130,13 @@ fn dated<'t>(
         })
     });
     if let Some(source) = source {
-        // Whoever wrote the new one over the old one has lost the overlap, and would see nothing.
+        // Whoever wrote the new one over the old one has lost the overlap, and would see nothing. A
+        // catalog that is in force is no reason not to start.
         if known.contains(&source) {
-            table.error("secret", "is the same as an earlier one: give each a place of its own");
+            let what = "is the same as an earlier one, so that no old one is valid beside a new \
+                        one: give each a place of its own; a start takes it, in a running server \
+                        the catalog in force stays";
+            table.lacking("secret", what);
         }
         known.push(source);
     }

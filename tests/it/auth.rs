@@ -937,6 +937,27 @@ fn a_secret_is_read_again_by_a_signal_and_an_unreadable_one_changes_nothing() {
 }
 
 #[test]
+fn a_secret_that_is_named_twice_keeps_no_server_from_starting() {
+    let text = |token: &str| {
+        let both = format!("{{ secret = \"{token}\" }}, {{ secret = \"{token}\" }}");
+        advertiser("a", &format!("auth = {{ tokens = [{both}] }}"))
+            + "[[affiliates]]\nid = \"ann\"\n"
+    };
+    // As an earlier `token rotate` has written it, and an earlier build has taken it.
+    let server = Setup::new().catalog(text(&hash_text("t0ken"))).start();
+    server.says("is the same as an earlier one");
+    let click = server.click("offer=a&aff=ann");
+    let sale = |token: &str| server.postback(&format!("click_id={click}&event=sale&token={token}"));
+    assert_eq!(told(&sale("t0ken")), is(200, "accepted"));
+    server.write_catalog(&text(&hash_text("other")));
+    server.signal("HUP");
+    eventually("a refused catalog", || {
+        (server.metric("postbackd_catalog_loads_total{result=\"refused\"}") == 1.0).then_some(())
+    });
+    assert_eq!(told(&sale("other")), is(401, "bad_token"));
+}
+
+#[test]
 fn that_an_advertisers_last_secret_ends_is_seen_before_and_after_it() {
     let text = |id: &str, more: &str| {
         let token = format!("{{ secret = \"{}\"{more} }}", hash_text("t0ken"));

@@ -124,21 +124,29 @@ fn what_a_running_server_refuses_a_catalog_for_is_an_error_among_many_warnings()
 
 #[test]
 fn secrets_of_a_check_are_in_places_of_their_own() {
-    let check = |first: &str, second: &str, is_refused: bool| {
+    let check = |first: &str, second: &str, is_twice: bool| {
         let text = advertiser(&format!(
             "auth = {{ hmac = [{{ secret = '{first}', until = 2027-01-01 }}, {{ secret = '{second}' }}] }}"
         ));
-        let said = load(&text).map_or_else(|report| report.to_string(), |_| String::new());
+        let (_, said) = load(&text).expect("a start takes it");
         let what = "auth.hmac[1].secret: is the same as an earlier one";
-        assert_eq!(said.contains(what), is_refused, "{said}");
+        assert_eq!(said.to_string().contains(what), is_twice, "{said}");
     };
     check("env:NOT_SET", "env:NOT_SET", true);
     check("file:/nowhere/key", "file:/nowhere//key", true);
     check("env:NOT_SET", "env:NOT_SET_2", false);
     let token = hash_text("x");
-    let twice =
-        format!("auth = {{ tokens = [{{ secret = '{token}' }}, {{ secret = '{token}' }}] }}");
-    assert!(refused(&advertiser(&twice)).contains("auth.tokens[1].secret: is the same"));
+    let twice = advertiser(&format!(
+        "auth = {{ tokens = [{{ secret = '{token}', until = 2026-01-01 }}, {{ secret = '{token}', from = 2026-01-01 }}] }}"
+    ));
+    let (checked, said) = load(&twice).expect("a start takes it");
+    assert!(said.to_string().contains("auth.tokens[1].secret: is the same"), "{said}");
+    assert!(said.refusing_what_lacks().has_errors(), "and a running server does not");
+    let catalog = checked.into_catalog(7, &ByText).expect("numbered");
+    let auth = catalog.advertiser("acme").expect("listed").auth.as_deref().expect("checked");
+    let tokens = auth.tokens.as_ref().expect("checked");
+    // It is valid at the times of both.
+    assert!([0, NOW_MS].iter().all(|at| tokens.accept("x", *at)));
 }
 
 #[test]
