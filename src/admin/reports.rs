@@ -57,6 +57,35 @@ pub struct Wanted {
     format: Option<String>,
 }
 
+/// What a report of refusals is about.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WantedOfRefusals {
+    /// By what, separated by commas: `hour`, `day`, `offer`, `affiliate`, `advertiser`; `day` if
+    /// absent, empty for one group.
+    group_by: Option<String>,
+    /// From the beginning of this day, or from this time on; today if absent.
+    from: Option<String>,
+    /// Up to this day or time, which is not part of it; tomorrow if absent.
+    to: Option<String>,
+    /// An offer's ID.
+    offer: Option<String>,
+    /// An affiliate's ID.
+    affiliate: Option<String>,
+    /// An advertiser's ID.
+    advertiser: Option<String>,
+    /// `json` or `csv`.
+    format: Option<String>,
+}
+
+impl From<WantedOfRefusals> for Wanted {
+    fn from(wanted: WantedOfRefusals) -> Self {
+        let WantedOfRefusals { group_by, from, to, offer, affiliate, advertiser, format } = wanted;
+        Self { group_by, from, to, offer, affiliate, advertiser, event: None, sub1: None, format }
+    }
+}
+
 /// A report.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Report)]
@@ -85,7 +114,7 @@ pub struct RefusalsShape {
     rows: Vec<RefusedShape>,
 }
 
-type WantedQuery = Result<Query<Wanted>, QueryRejection>;
+type Asking<T> = Result<Query<T>, QueryRejection>;
 
 /// Clicks, conversions and money by time, offer, affiliate and more.
 #[utoipa::path(
@@ -98,9 +127,9 @@ type WantedQuery = Result<Query<Wanted>, QueryRejection>;
 )]
 pub async fn report(
     State(state): State<Arc<AdminState>>,
-    wanted: WantedQuery,
+    wanted: Asking<Wanted>,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::of(&state, wanted)?;
+    let asked = Asked::of(&state, understood(wanted)?)?;
     asked
         .answer(state, |asked, store, question, context, until| {
             let report = report::report(store, question, context, until)?;
@@ -119,7 +148,7 @@ pub async fn report(
 /// Refused postbacks, and clicks that went to a fallback, by reason.
 #[utoipa::path(
     get, path = "/reports/refusals", operation_id = "get_refusals", tag = "reports",
-    params(Wanted),
+    params(WantedOfRefusals),
     responses((
         status = 200, description = "The report.",
         content((RefusalsShape = "application/json"), (String = "text/csv")),
@@ -127,16 +156,12 @@ pub async fn report(
 )]
 pub async fn refusals(
     State(state): State<Arc<AdminState>>,
-    wanted: WantedQuery,
+    wanted: Asking<WantedOfRefusals>,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::of(&state, wanted)?;
+    let asked = Asked::of(&state, understood(wanted)?.into())?;
     if asked.by.iter().any(|by| matches!(by, Dimension::Event | Dimension::Sub1)) {
         let message = "refusals are told apart by hour, day, offer, affiliate, advertiser";
         return Err(ApiError::bad_request("bad_group", message));
-    }
-    if asked.event.is_some() || asked.sub1.is_some() {
-        let message = "refusals are not counted by event or sub1";
-        return Err(ApiError::bad_request("bad_parameter", message));
     }
     asked
         .answer(state, |asked, store, question, context, until| {
@@ -170,8 +195,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(state: &AdminState, wanted: WantedQuery) -> Result<Self, ApiError> {
-        let wanted = understood(wanted)?;
+    fn of(state: &AdminState, wanted: Wanted) -> Result<Self, ApiError> {
         let Wanted { offer, affiliate, advertiser, event, sub1, .. } = wanted;
         let csv = match wanted.format.as_deref() {
             None | Some("json") => false,

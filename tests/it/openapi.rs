@@ -314,6 +314,21 @@ fn what_is_served_is_the_whole_description() {
     }
 }
 
+#[test]
+fn a_report_of_refusals_is_asked_for_what_it_takes_alone() {
+    let server = Server::start();
+    let description = server.api("openapi.json");
+    for (call, refused) in [("reports", false), ("reports/refusals", true)] {
+        let path = format!("/api/v1/{call}");
+        let parameters = description["paths"][&path]["get"]["parameters"].as_array();
+        for name in ["event", "sub1"] {
+            let is_listed = parameters.expect("some").iter().any(|it| it["name"] == name);
+            let status = server.admin(&format!("{path}?{name}=a")).status;
+            assert_eq!((is_listed, status), (!refused, if refused { 400 } else { 200 }), "{call}");
+        }
+    }
+}
+
 fn check_references(document: &Value, value: &Value) {
     resolved(document, value);
     match value {
