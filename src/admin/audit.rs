@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
-use super::question::{cursor, millis, page_rows, understood};
+use super::question::{Moment, cursor, millis, page_rows, understood};
 use super::server::AdminState;
 use super::shapes::rfc3339;
 use crate::audit::{Author, Entry};
@@ -26,12 +26,12 @@ use crate::store::records::AuditRecord;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Filters {
-    /// At or after this time.
+    /// At or after this time; a date alone begins in UTC.
     #[param(value_type = Option<String>, format = DateTime)]
-    from: Option<jiff::Timestamp>,
+    from: Option<Moment>,
     /// Before this time.
     #[param(value_type = Option<String>, format = DateTime)]
-    to: Option<jiff::Timestamp>,
+    to: Option<Moment>,
     /// A token's name; `file` or `local`.
     who: Option<String>,
     /// One of the words for what was done.

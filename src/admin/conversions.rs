@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::affiliates::{self, Names};
 use super::error::ApiError;
-use super::question::{cursor, millis, page_rows, understood};
+use super::question::{Moment, cursor, millis, page_rows, understood};
 use super::server::AdminState;
 use super::shapes::Conversion;
 use crate::click_id::RecordId;
@@ -23,12 +23,12 @@ use crate::store::records::ConversionRecord;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Filters {
-    /// Minted at or after this time.
+    /// Minted at or after this time; a date alone begins in UTC.
     #[param(value_type = Option<String>, format = DateTime)]
-    from: Option<jiff::Timestamp>,
+    from: Option<Moment>,
     /// Minted before this time.
     #[param(value_type = Option<String>, format = DateTime)]
-    to: Option<jiff::Timestamp>,
+    to: Option<Moment>,
     /// An offer's ID.
     offer: Option<String>,
     /// An affiliate's ID.

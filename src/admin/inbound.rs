@@ -14,7 +14,7 @@ use super::affiliates::{Names, known_advertiser};
 use super::audit;
 use super::error::ApiError;
 use super::jobs::{Job, accepted, begin, steps};
-use super::question::{cursor, millis, page_rows, understood};
+use super::question::{Moment, cursor, millis, page_rows, understood};
 use super::server::AdminState;
 use super::shapes::{ip_text, present, rfc3339};
 use crate::audit::{Author, Listed};
@@ -97,12 +97,12 @@ pub struct InboundPage {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct InboundFilters {
-    /// Received at or after this time.
+    /// Received at or after this time; a date alone begins in UTC.
     #[param(value_type = Option<String>, format = DateTime)]
-    from: Option<jiff::Timestamp>,
+    from: Option<Moment>,
     /// Received before this time.
     #[param(value_type = Option<String>, format = DateTime)]
-    to: Option<jiff::Timestamp>,
+    to: Option<Moment>,
     /// `accepted`, `duplicate`, `updated` or `refused`.
     result: Option<String>,
     /// Why it was refused.
@@ -233,12 +233,12 @@ impl Inbound {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reprocess {
-    /// Received at or after this time.
+    /// Received at or after this time; a date alone begins in UTC.
     #[schema(value_type = String, format = DateTime)]
-    from: jiff::Timestamp,
+    from: Moment,
     /// Received before this time; now if absent.
     #[schema(value_type = Option<String>, format = DateTime)]
-    to: Option<jiff::Timestamp>,
+    to: Option<Moment>,
     /// Only those that spoke for this advertiser.
     advertiser: Option<String>,
     /// Only those refused for this reason.

@@ -3,10 +3,13 @@
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
+use jiff::Timestamp;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 use crate::limits::PAGE_ROWS_MAX;
+use crate::model::period::named_moment;
 
 const PAGE_ROWS_DEFAULT: usize = 100;
 
@@ -49,7 +52,20 @@ pub fn cursor<T>(
     asked.map(|text| read(text).ok_or_else(not_a_cursor)).transpose()
 }
 
+/// A moment: RFC 3339, or a date, which begins in UTC.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Moment(Timestamp);
+
+impl TryFrom<String> for Moment {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        named_moment(&text).map(Self)
+    }
+}
+
 /// Unix milliseconds; a time before 1970 is their beginning.
-pub fn millis(time: jiff::Timestamp) -> u64 {
+pub fn millis(Moment(time): Moment) -> u64 {
     u64::try_from(time.as_millisecond()).unwrap_or(0)
 }

@@ -1,22 +1,24 @@
 //! `audit`: what was changed at a running server, by whom.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::EXIT_OK;
 use super::out::{Ended, say};
 use super::server::{ServerArguments, given};
+use crate::model::period::named_moment;
 
 /// Which entries.
 #[derive(clap::Args)]
 pub struct AuditArguments {
     #[command(flatten)]
     server: ServerArguments,
-    /// At or after this time, RFC 3339.
-    #[arg(long, value_name = "TIME")]
-    from: Option<String>,
+    /// At or after this time: a date, which begins in UTC, or RFC 3339.
+    #[arg(long, value_name = "TIME", value_parser = named_moment)]
+    from: Option<Timestamp>,
     /// Before this time.
-    #[arg(long, value_name = "TIME")]
-    to: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = named_moment)]
+    to: Option<Timestamp>,
     /// Only by this token; or `file`, `local`.
     #[arg(long, value_name = "NAME")]
     who: Option<String>,
@@ -31,8 +33,8 @@ pub struct AuditArguments {
 /// Prints the entries, oldest first.
 pub fn run(arguments: &AuditArguments) -> Result<u8, Ended> {
     let asked = given([
-        ("from", arguments.from.clone()),
-        ("to", arguments.to.clone()),
+        ("from", arguments.from.map(|time| time.to_string())),
+        ("to", arguments.to.map(|time| time.to_string())),
         ("who", arguments.who.clone()),
         ("action", arguments.action.clone()),
     ]);

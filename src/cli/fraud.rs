@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::out::{Ended, failed, say};
@@ -12,7 +11,7 @@ use super::{EXIT_FAILED, EXIT_OK};
 use crate::model::currency::Currency;
 use crate::model::ids::is_id;
 use crate::model::money::{Micros, Sum};
-use crate::model::period::date;
+use crate::model::period::named_moment;
 
 /// What has become of what a rule has hit, in the order of the table.
 const OUTCOMES: [&str; 4] = ["would_reject", "rejected", "reinstated", "confirmed"];
@@ -25,10 +24,10 @@ pub struct FraudArguments {
     #[command(flatten)]
     server: ServerArguments,
     /// Reported at or after this time: a date, which begins in UTC, or RFC 3339.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = named_moment)]
     from: Option<Timestamp>,
     /// Reported before this time.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = named_moment)]
     to: Option<Timestamp>,
     /// Only this offer.
     #[arg(long, value_name = "ID", value_parser = id)]
@@ -36,15 +35,6 @@ pub struct FraudArguments {
     /// Only this affiliate.
     #[arg(long, value_name = "ID", value_parser = id)]
     affiliate: Option<String>,
-}
-
-pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    let midnight = date(text).and_then(|date| date.to_zoned(TimeZone::UTC).ok());
-    let midnight = midnight.map(|midnight| midnight.timestamp());
-    midnight.ok_or_else(|| "neither 2027-01-31 nor 2027-01-31T18:00:00Z".to_owned())
 }
 
 pub(super) fn id(text: &str) -> Result<String, String> {

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::fraud::{id, moment};
+use super::fraud::id;
 use super::out::{Ended, failed, for_terminal, say};
 use super::server::{ServerArguments, encoded, given};
 use super::{EXIT_FAILED, EXIT_OK};
+use crate::model::period::named_moment;
 
 /// What `trace` is told.
 #[derive(clap::Args)]
@@ -23,10 +24,10 @@ pub struct InboundArguments {
     #[command(flatten)]
     server: ServerArguments,
     /// Received at or after this time: a date, which begins in UTC, or RFC 3339.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = named_moment)]
     from: Option<Timestamp>,
     /// Received before this time.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = named_moment)]
     to: Option<Timestamp>,
     /// Only with this result: accepted, duplicate, updated or refused.
     #[arg(long, value_name = "WORD")]
@@ -54,10 +55,10 @@ pub struct ReprocessArguments {
     #[command(flatten)]
     server: ServerArguments,
     /// Received at or after this time: a date, which begins in UTC, or RFC 3339.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = named_moment)]
     from: Timestamp,
     /// Received before this time; now if absent.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = named_moment)]
     to: Option<Timestamp>,
     /// Only those of this advertiser.
     #[arg(long, value_name = "ID", value_parser = id)]

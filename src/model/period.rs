@@ -144,6 +144,19 @@ pub fn date(text: &str) -> Option<Date> {
     text.parse().ok().filter(|_| text.len() == "2027-01-31".len())
 }
 
+/// Reads what somebody names as a moment: RFC 3339, or a date, which begins in UTC.
+///
+/// # Errors
+/// What to write instead.
+pub fn named_moment(text: &str) -> Result<Timestamp, &'static str> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    let midnight = date(text).and_then(|date| date.to_zoned(TimeZone::UTC).ok());
+    let midnight = midnight.map(|midnight| midnight.timestamp());
+    midnight.ok_or("neither 2027-01-31 nor 2027-01-31T18:00:00Z")
+}
+
 /// A moment of Unix milliseconds; `None` if no calendar knows it.
 #[must_use]
 pub fn moment(time_ms: u64) -> Option<Timestamp> {

@@ -398,6 +398,40 @@ fn the_log_is_read_by_page_time_and_kind_and_survives_a_kill() {
 }
 
 #[test]
+fn a_date_is_a_time_wherever_one_is_asked_for() {
+    let server = setup().start();
+    let ask = |from: &str| {
+        let listings = ["conversions", "totals", "fraud", "inbound", "audit"];
+        let query = format!("from={from}&to=2999-01-01");
+        let listings = listings.iter().map(|it| server.admin(&format!("/api/v1/{it}?{query}")));
+        let body = json!({ "from": from, "to": "2999-01-01" }).to_string();
+        let begun = server.post_api("reprocess", "application/json", &body);
+        if begun.status == 202 {
+            server.ended(&begun);
+        }
+        let all: Vec<_> = listings.chain([begun]).collect();
+        let command = server.command(&["audit", "--from", from, "--to", "2999-01-01"]);
+        (all, command)
+    };
+    for from in ["2026-11-01", "2026-11-01T00:00:00Z"] {
+        let (all, command) = ask(from);
+        assert!(all.iter().all(|answer| matches!(answer.status, 200 | 202)), "{all:?}");
+        assert_eq!((command.code, &*command.err), (Some(0), ""));
+    }
+    let (all, command) = ask("2026-11");
+    let hint = "neither 2027-01-31 nor 2027-01-31T18:00:00Z";
+    let told = |answer: &crate::harness::Response| {
+        (
+            answer.status,
+            answer.json()["error"]["code"] == "bad_parameter",
+            answer.text().contains(hint),
+        )
+    };
+    assert!(all.iter().all(|answer| told(answer) == (400, true, true)), "{all:?}");
+    assert!(command.code == Some(2) && command.err.contains(hint), "{}", command.err);
+}
+
+#[test]
 fn a_restored_store_says_so() {
     let server = crate::backup::setup().start();
     crate::backup::back_up(&server);
