@@ -9,17 +9,13 @@ use super::{ConfigFile, EXIT_FAILED, EXIT_OK};
 
 /// What `erase` is told.
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("whose").args(["click", "customer"]).required(true))]
 pub struct EraseArguments {
     /// A click: its visitor's data and its conversions'.
-    #[arg(long, value_name = "CLICK_ID", required_unless_present = "customer")]
+    #[arg(long, value_name = "CLICK_ID")]
     click: Option<String>,
     /// A customer: the data of all its conversions and of their clicks.
-    #[arg(
-        long,
-        num_args = 2,
-        value_names = ["ADVERTISER", "CUSTOMER_ID"],
-        conflicts_with = "click"
-    )]
+    #[arg(long, num_args = 2, value_names = ["ADVERTISER", "CUSTOMER_ID"])]
     customer: Option<Vec<String>>,
     /// Only count what would be erased.
     #[arg(long)]

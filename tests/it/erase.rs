@@ -539,7 +539,12 @@ fn what_names_nobody_is_not_erased_and_the_command_says_what_was() {
     assert_eq!((code, &*said), (Some(0), "erased: 1 clicks, 0 conversions\n"));
     let (code, said, _) = run(&["--customer", "casino", "nobody"]);
     assert_eq!((code, &*said), (Some(0), "erased: 0 clicks, 0 conversions\n"));
-    assert_eq!(run(&[]).0, Some(2));
+    let (code, _, error) = run(&[]);
+    assert_eq!(code, Some(2));
+    for target in ["--click <CLICK_ID>", "--customer <ADVERTISER> <CUSTOMER_ID>"] {
+        assert!(error.contains(target), "{error}");
+    }
+    assert_eq!(run(&["--click", &click, "--customer", "casino", "nobody"]).0, Some(2));
     assert_eq!(run(&["--click", "nonsense"]).0, Some(1));
     let mut server = server;
     server.stop();
