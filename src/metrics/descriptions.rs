@@ -315,7 +315,7 @@ pub const DESCRIPTIONS: &[Description] = &[
         Gauge,
         "postbackd_file_refused",
         "file",
-        "1 while a file as it was read last is refused, and what was in force before stays so.",
+        "1 while a file, or a secret that the catalog names, as it was read last is refused, and what was in force before stays so.",
     ),
     metric(
         Gauge,
