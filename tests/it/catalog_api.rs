@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use postbackd::auth::hash_text;
 use postbackd::store::engine::{Batch, Engine as _};
 use postbackd::store::schema::Table;
 use postbackd::store::{RocksEngine, database_folder, keys};
@@ -453,6 +454,42 @@ fn what_a_signal_has_refused_is_mended_by_the_api() {
     assert_eq!((answer.status, refused()), (400, 1.0));
     replace(&server, "[[advertisers]]\nid = \"acme\"\n");
     assert_eq!(refused(), 0.0);
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_an_error_of_whatever_would_replace_a_catalog() {
+    let server = empty();
+    server.write("secret", "a-token-of-acme");
+    let secret = server.path("secret");
+    let tokens = format!("tokens = [{{ secret = \"file:{}\" }}]", secret.display());
+    // Nothing is lacking, but a warning comes before where something will be.
+    let past = format!("{{ secret = \"{}\", until = \"2020-01-01\" }}", hash_text("t0ken"));
+    let text = format!(
+        "[[advertisers]]\nid = \"past\"\nauth = {{ tokens = [{past}] }}\n\
+         [[advertisers]]\nid = \"acme\"\nauth = {{ {tokens} }}\n"
+    );
+    let version = replace(&server, &text);
+    std::fs::remove_file(&secret).expect("it was there");
+    let anew = format!("{text}[[affiliates]]\nid = \"pub-9\"\n");
+    for (query, text) in [("", &text), ("", &anew), ("?dry_run=1", &text), ("?dry_run=1", &anew)] {
+        let answer = server.put_catalog(query, TOML, "If-Match: *\r\n", text);
+        assert_eq!(code(&answer), (400, "invalid_catalog".to_owned()), "{query}");
+        let said = answer.json();
+        let mistakes = said["error"]["mistakes"].as_array().expect("a list");
+        let of = |mistake: &Value| (mistake["severity"].clone(), mistake["line"].clone());
+        let listed: Vec<_> = mistakes.iter().map(of).collect();
+        let expected = [("error", 6), ("warning", 3), ("warning", 6)];
+        let expected = expected.map(|(severity, line)| (json!(severity), json!(line)));
+        assert_eq!(listed, expected, "{said}");
+        let message = mistakes[0]["message"].as_str().expect("a text");
+        assert!(message.contains("secret"), "{message}");
+    }
+    server.signal("HUP");
+    let refused = "postbackd_file_refused{file=\"catalog\"}";
+    eventually("a refused catalog", || (server.metric(refused) == 1.0).then_some(()));
+    let told = server.says("6: advertisers[1] \"acme\".auth.tokens[0].secret: ");
+    assert!(!told.contains("warning"), "{told}");
+    assert_eq!(server.catalog_version(), version);
 }
 
 /// The offer `spring` of an advertiser.
