@@ -360,6 +360,9 @@ pub const ERASURES_UNDER_WAY_MAX: usize = 1000;
 pub const PURGED_RANGES_MAX: usize = 32;
 /// Long work that is remembered after it has ended.
 pub const JOBS_KEPT_MAX: usize = 16;
+/// Bytes of its results as JSON, of which some have ten millions; the last one is remembered in any
+/// case.
+pub const JOBS_KEPT_BYTES_MAX: usize = 32 << 20;
 
 /// What of `server.drain_deadline` is kept for the store once requests are answered or cut off, or
 /// half of it if that is less: a disk that works needs a few milliseconds.

@@ -23,7 +23,7 @@ use super::shapes::rfc3339;
 use crate::audit::Author;
 use crate::backup::{BackupError, verified_copy};
 use crate::files::remove_folder;
-use crate::limits::{JOBS_KEPT_MAX, VERIFY_CACHE_BYTES};
+use crate::limits::{JOBS_KEPT_BYTES_MAX, JOBS_KEPT_MAX, VERIFY_CACHE_BYTES};
 use crate::model::admin::AuditAction;
 use crate::store::engine::EngineError;
 use crate::store::{Archive, Store, yield_to_others};
@@ -42,6 +42,9 @@ pub struct Job {
     ended: Option<String>,
     result: Option<Value>,
     error: Option<String>,
+    /// How long its result is as JSON.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 /// The jobs of this process: one under way, and the last that have ended.
@@ -83,22 +86,25 @@ impl Jobs {
             ended: None,
             result: None,
             error: None,
+            bytes: 0,
         };
         kept.jobs.push_back(job.clone());
-        if kept.jobs.len() > JOBS_KEPT_MAX {
-            kept.jobs.pop_front();
-        }
+        kept.forget();
         Ok(job)
     }
 
     fn end(&self, id: &str, now_ms: u64, result: Result<Value, String>) {
-        if let Some(job) = self.lock().jobs.iter_mut().find(|job| job.job_id == id) {
+        let bytes = result.as_ref().map_or(0, |found| found.to_string().len());
+        let mut kept = self.lock();
+        if let Some(job) = kept.jobs.iter_mut().find(|job| job.job_id == id) {
             job.ended = Some(rfc3339(now_ms));
             match result {
                 Ok(found) => (job.status, job.result) = ("succeeded", Some(found)),
                 Err(error) => (job.status, job.error) = ("failed", Some(error)),
             }
+            job.bytes = bytes;
         }
+        kept.forget();
     }
 
     /// Whether one is under way.
@@ -117,6 +123,16 @@ impl Jobs {
 }
 
 impl Kept {
+    /// Forgets the oldest that are beyond what is remembered; never the last one.
+    fn forget(&mut self) {
+        let bytes = |jobs: &VecDeque<Job>| jobs.iter().map(|job| job.bytes).sum::<usize>();
+        while self.jobs.len() > JOBS_KEPT_MAX
+            || self.jobs.len() > 1 && bytes(&self.jobs) > JOBS_KEPT_BYTES_MAX
+        {
+            self.jobs.pop_front();
+        }
+    }
+
     fn under_way(&self) -> Option<&Job> {
         self.jobs.back().filter(|job| job.status == "running")
     }
@@ -259,4 +275,26 @@ fn verify_copy(store: &Store, folder: &FilePath) -> Result<Value, String> {
 
 fn removed(folder: &FilePath) -> Result<(), String> {
     remove_folder(folder).map_err(|error| format!("cannot remove {}: {error}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_remembered_up_to_a_number_and_as_many_bytes_and_the_last_one_always() {
+        let jobs = Jobs::new(1);
+        let done = |bytes: usize| {
+            let id = jobs.begin("verify", 0).expect("none is under way").job_id;
+            jobs.end(&id, 0, Ok("x".repeat(bytes).into()));
+            jobs.lock().jobs.len()
+        };
+        let small: Vec<_> = (0..20).map(|_| done(10)).collect();
+        assert_eq!(small[14..], [15, 16, 16, 16, 16, 16]);
+        assert_eq!(done(JOBS_KEPT_BYTES_MAX / 2), 16);
+        assert_eq!(done(JOBS_KEPT_BYTES_MAX / 2), 1, "together they are too long");
+        assert_eq!(done(2 * JOBS_KEPT_BYTES_MAX), 1);
+        assert_eq!(done(10), 1, "that one goes with the next");
+        assert_eq!(done(10), 2);
+    }
 }
