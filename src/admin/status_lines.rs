@@ -1,8 +1,13 @@
 //! The lines of a status upload: CSV with a header, or a JSON object each.
 
-use serde::Deserialize;
+use std::borrow::Cow;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::limits::UPLOAD_LINES_MAX;
+use crate::postback::json_scalar;
 
 /// What one line says. An empty value counts as absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -15,21 +20,36 @@ pub struct Line {
     #[serde(skip)]
     pub mistake: Option<String>,
     /// The conversion's ID,
+    #[serde(deserialize_with = "written")]
     pub conversion_id: Option<String>,
     /// or its advertiser's,
+    #[serde(deserialize_with = "written")]
     pub advertiser: Option<String>,
     /// its event's,
+    #[serde(deserialize_with = "written")]
     pub event: Option<String>,
     /// and its transaction's.
+    #[serde(deserialize_with = "written")]
     pub txn_id: Option<String>,
     /// The status it has.
+    #[serde(deserialize_with = "written")]
     pub status: Option<String>,
     /// Another amount.
+    #[serde(deserialize_with = "written")]
     pub amount: Option<String>,
     /// The amount's currency.
+    #[serde(deserialize_with = "written")]
     pub currency: Option<String>,
     /// When it happened.
+    #[serde(deserialize_with = "written")]
     pub event_time: Option<String>,
+}
+
+/// A text, or a number in the digits it was written in: through a float it would be another.
+fn written<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    let Some(json) = Option::<&RawValue>::deserialize(value)? else { return Ok(None) };
+    let value = json_scalar(json.get()).map_err(|_| D::Error::custom("neither text nor number"))?;
+    Ok(value.map(Cow::into_owned))
 }
 
 const COLUMNS: [&str; 8] = [
@@ -215,6 +235,20 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_what_was_written() {
+        let amount = |json: &str| {
+            let lines = json_lines(&format!("{{\"amount\":{json},\"txn_id\":1e3}}"));
+            let line = lines.expect("few lines").remove(0);
+            assert_eq!((line.mistake, line.txn_id.as_deref()), (None, Some("1e3")));
+            line.amount
+        };
+        for number in ["3", "-0.10", "12345678901234567890.000001", "1e-7"] {
+            assert_eq!(amount(number).as_deref(), Some(number));
+        }
+        assert_eq!(amount("null"), None);
+    }
+
+    #[test]
     fn a_wrong_line_says_so_and_a_wrong_header_ends_all() {
         for text in ["id,status\n", "status,status\n", "\"status\n"] {
             assert!(csv_lines(text).is_err(), "{text}");
@@ -225,8 +259,8 @@ mod tests {
         };
         assert_eq!(wrong(csv_lines("status\na\na,b\n\"a\n")), [false, true, true]);
         assert_eq!(
-            wrong(json_lines("{}\n[]\n{\"stats\":1}\n{\"amount\":5}\n")),
-            [false, true, true, true]
+            wrong(json_lines("{}\n[]\n{\"stats\":1}\n{\"amount\":[5]}\n{\"amount\":}\n")),
+            [false, true, true, true, true]
         );
         assert_eq!(csv_lines(""), Ok(Vec::new()));
     }

@@ -124,7 +124,7 @@ where
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<Text<'de>>()? {
             let value = map.next_value::<&'de RawValue>()?;
-            let taken = match scalar(value.get()) {
+            let taken = match json_scalar(value.get()) {
                 Ok(None) => continue,
                 Ok(Some(value)) => (self.take)(name.0, value),
                 Err(refusal) => Err(refusal),
@@ -143,7 +143,11 @@ where
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-fn scalar(json: &str) -> Result<Option<Cow<'_, str>>, Refusal> {
+/// A text, or a number or boolean in the digits it was written in; `None` for `null`.
+///
+/// # Errors
+/// [`Refusal::BadEncoding`] for an object or a list.
+pub fn json_scalar(json: &str) -> Result<Option<Cow<'_, str>>, Refusal> {
     match json.as_bytes().first() {
         Some(b'n') => Ok(None),
         Some(b'"') => {

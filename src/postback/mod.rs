@@ -47,7 +47,7 @@ mod wait;
 
 pub use answer::{Answer, Told};
 pub use as_received::KeptIp;
-pub use body::Body;
+pub use body::{Body, json_scalar};
 pub use decide::{Refused, Verdict, decide};
 pub use effects::{Effects, Gained, Gains};
 pub use erase::{DamagedRecord, Erased, patiently};

@@ -504,6 +504,21 @@ fn the_command_line_sends_a_file_of_statuses() {
     assert!(code == Some(0) && out.contains("\"result\":\"updated\""), "{code:?} {out}");
     let (code, out) = run("good.ndjson");
     assert!(code == Some(0) && out.contains("\"result\":\"duplicate\""), "{code:?} {out}");
+#[test]
+fn numbers_of_a_file_of_statuses_count_by_their_digits() {
+    let server = setup().start();
+    let click = server.click("offer=deals&aff=pub-7");
+    check_all(&server, &click, &[("event=sale&txn_id=12&amount=1", "accepted approved")]);
+    let line = |amount: &str| {
+        let of = "\"advertiser\":\"acme\",\"event\":\"sale\",\"txn_id\":12";
+        format!("{{{of},\"status\":\"approved\",\"amount\":{amount}}}\n")
+    };
+    let file = ["8123456789012.123456", "1e3", "[1]"].map(line).concat();
+    let expected = ["1 updated approved", "2 refused bad_amount", "3 refused bad_line"];
+    assert_eq!(upload(&server, "application/x-ndjson", &file), expected);
+    assert_eq!(only(&server, "txn_id=12")["amount"], "8123456789012.123456");
+}
+
     let (code, out) = run("bad.ndjson");
     assert!(code == Some(1) && out.contains("unknown_conversion"), "{code:?} {out}");
     for (name, text) in [("empty.csv", ""), ("header.csv", "conversion_id,status\n")] {
