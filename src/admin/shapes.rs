@@ -93,7 +93,10 @@ struct InBase {
 #[derive(Debug, Serialize, ToSchema)]
 struct History {
     status: Option<&'static str>,
+    /// When it was taken.
     time: String,
+    /// When it happened, if its sender has said so.
+    event_time: Option<String>,
     reason: String,
 }
 
@@ -209,6 +212,7 @@ impl Conversion {
         let step = |entry: &crate::store::records::HistoryEntry<'_>| History {
             status: Status::from_code(entry.status).map(Status::as_str),
             time: rfc3339(entry.time_ms),
+            event_time: entry.said_ms().map(rfc3339),
             reason: entry.reason.to_owned(),
         };
         let click = ClickId::from_parts(RecordId::from_bytes(record.click), record.click_mac);

@@ -23,7 +23,7 @@ use crate::dedup::{Changing, Original};
 use crate::limits::{UPLOAD_BYTES_MAX, UPLOAD_CHANGES_UNDER_WAY_MAX, UPLOAD_TIMEOUT};
 use crate::model::admin::AuditAction;
 use crate::model::reasons::{PostbackResult, Unavailability};
-use crate::postback::{Answer, Changed, ConversionName, News};
+use crate::postback::{Answer, Became, ConversionName, News};
 use crate::store::ticket::Outcome;
 
 const CSV: &str = "text/csv";
@@ -196,8 +196,11 @@ async fn taken(state: &AdminState, lines: &[Line]) -> Vec<Told> {
             }
         };
         told.push(match heard {
-            Ok((now, None)) => Told::known(number, PostbackResult::Duplicate, now),
-            Ok((now, Some(Changed { before, changing }))) => {
+            Ok((now, Became::AsItWas(hint))) => {
+                let hint = hint.map(String::from);
+                Told { hint, ..Told::known(number, PostbackResult::Duplicate, now) }
+            }
+            Ok((now, Became::Changed { before, changing })) => {
                 under_way.push((told.len(), changing));
                 let before = Some(before.as_str());
                 Told { before, ..Told::known(number, PostbackResult::Updated, now) }

@@ -13,7 +13,7 @@ use crate::click::ClickAnswer;
 use crate::model::preset::AnswerForm;
 use crate::model::reasons::{PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
-use crate::postback::{Answer, IF_ANOTHER, Refused, Told};
+use crate::postback::{Answer, Refused, Told};
 use crate::throttle::RetryAfter;
 
 /// A complete response.
@@ -140,7 +140,7 @@ fn reason(answer: &Answer) -> Option<&'static str> {
 
 fn json_body(answer: &Answer, refused_bodies: &RefusedBodies) -> Bytes {
     match answer {
-        Answer::Accepted { conversion, click, status } => {
+        Answer::Accepted { conversion, click, status, .. } => {
             let id = conversion.map(|conversion| conversion.to_text());
             let id = id.as_ref().map(|text| text.as_bytes());
             settled_body(answer, id, click.to_text().as_bytes(), *status, id.is_none())
@@ -197,11 +197,9 @@ fn settled_body(
         Some(text) => [b"\"", text, b"\""],
         None => [b"null", b"", b""],
     };
-    let hint: [&[u8]; 2] = match answer {
-        Answer::Duplicate { may_be_another: true, .. } => {
-            [b"\",\"hint\":\"", IF_ANOTHER.as_bytes()]
-        }
-        _ => [b"", b""],
+    let hint: [&[u8]; 2] = match answer.hint() {
+        Some(hint) => [b"\",\"hint\":\"", hint.as_bytes()],
+        None => [b"", b""],
     };
     let end: &[u8] = if dry_run { b"\",\"dry_run\":true}\n" } else { b"\"}\n" };
     let parts: [&[u8]; 13] = [

@@ -1,6 +1,9 @@
 //! What a postback is answered.
 
+use std::borrow::Cow;
+
 use super::decide::{Refused, Verdict};
+use super::hints::IF_ANOTHER;
 use crate::click_id::{ClickId, RecordId};
 use crate::dedup::{ClaimError, Original};
 use crate::model::preset::AnswerForm;
@@ -20,6 +23,8 @@ pub enum Answer {
         click: ClickId,
         /// Its status.
         status: Status,
+        /// What of it may not be what was meant.
+        hint: Option<&'static str>,
     },
     /// The conversion was there already.
     Duplicate {
@@ -27,8 +32,8 @@ pub enum Answer {
         original: Original,
         /// The click that this postback names or means.
         click: ClickId,
-        /// Whether it may be another one, and have to say so.
-        may_be_another: bool,
+        /// Why that may not be what was meant, and what to send then.
+        hint: Option<Cow<'static, str>>,
         /// Whether it was a dry run.
         dry_run: bool,
     },
@@ -62,6 +67,16 @@ impl Answer {
             Self::Unavailable(_) | Self::RateLimited(_) => PostbackResult::Unavailable,
         }
     }
+
+    /// The hint of one that is not refused. Needs no escaping.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Accepted { hint, .. } => *hint,
+            Self::Duplicate { hint, .. } => hint.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 impl From<Refused> for Answer {
@@ -85,9 +100,18 @@ pub struct Told {
     pub form: AnswerForm,
 }
 
+/// A new conversion; in a dry run, `None`.
+pub(super) const fn accepted(
+    conversion: Option<RecordId>,
+    click: ClickId,
+    status: Status,
+) -> Answer {
+    Answer::Accepted { conversion, click, status, hint: None }
+}
+
 pub(super) fn duplicate(original: Original, verdict: &Verdict<'_>, dry_run: bool) -> Answer {
-    let may_be_another = verdict.may_be_another();
-    Answer::Duplicate { original, click: verdict.click, may_be_another, dry_run }
+    let hint = verdict.may_be_another().then_some(Cow::Borrowed(IF_ANOTHER));
+    Answer::Duplicate { original, click: verdict.click, hint, dry_run }
 }
 
 impl From<ReadError> for Answer {

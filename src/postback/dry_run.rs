@@ -1,6 +1,6 @@
 //! What would come of a postback, if it were taken now.
 
-use super::answer::Answer;
+use super::answer::{Answer, accepted};
 use super::decide::Verdict;
 use super::flow::{Postbacks, Received};
 
@@ -27,8 +27,8 @@ impl Postbacks {
         }
         verdict.refuse_if_new()?;
         if verdict.event.is_negative() {
-            self.would_reverse(verdict, received).await?;
+            return self.would_reverse(verdict, received).await;
         }
-        Ok(Answer::Accepted { conversion: None, click: verdict.click, status: verdict.status })
+        Ok(accepted(None, verdict.click, verdict.status))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::answer::{Answer, Told, duplicate};
+use super::answer::{Answer, Told, accepted, duplicate};
 use super::as_received::{AsReceived, KeptIp};
 use super::body::Body;
 use super::decide::{Asker, Bound, Meant, Refused, Rules, Verdict, decide};
@@ -399,8 +399,7 @@ impl Postbacks {
         })?;
         self.waiting.submitted();
         received.made(&record);
-        let answer =
-            Answer::Accepted { conversion: Some(conversion), click: verdict.click, status };
+        let answer = accepted(Some(conversion), verdict.click, status);
         let (form, rejected_by) = (verdict.offer.advertiser.answer, verdict.rejected_by());
         Ok(Committing { submitted, answer, form, flags, rejected_by })
     }

@@ -2,15 +2,18 @@
 //! postback. Only refusals come here; the most common ones, a plainly forged or a missing click ID,
 //! without an allocation.
 
+use std::borrow::Cow;
+
 use super::body::{Body, json_fault};
 use super::decide::Refused;
 use super::flow::PostbackRequest;
-use super::mapping::{Fields, Names};
+use super::mapping::{AMBIGUOUS, Fields, Names};
 use super::sender::Sender;
 use crate::catalog::Offer;
 use crate::click_id::{CLICK_ID_CHARS, ClickIdError, Keyring};
 use crate::limits::{PARAMETERS_MAX, REVERSED_EVENTS_TRIED_MAX};
 use crate::model::fields::Field;
+use crate::model::period::moment;
 use crate::model::preset::{Preset, Unnamed};
 use crate::model::reasons::Refusal;
 
@@ -119,23 +122,25 @@ pub fn secret_in_an_id(field: Field, names: &Names<'_>) -> Refused {
 /// No parameter means the click ID: perhaps one would in another dialect.
 pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyring) -> Refused {
     let names = &sender.names;
-    let order = order(fields, names);
     let foreign = foreign_click_id(fields, names, keyring);
     let known = names.name(Field::ClickId);
     let name = known.unwrap_or("a name that the advertiser's params give it");
     let is_given = |field| fields.get(field).is_some();
-    let may_be_news = sender.advertiser.is_some() && is_given(Field::TxnId);
-    let or = match names.name(Field::Event).filter(|_| may_be_news) {
-        Some(_) if is_given(Field::Event) => {
+    let or = match (sender.advertiser, names.name(Field::Event)) {
+        _ if !is_given(Field::TxnId) => String::new(),
+        (None, _) => {
+            "; or, if it is news of a known conversion, the transaction alone to /postback/{advertiser}".to_owned()
+        }
+        (Some(_), Some(_)) if is_given(Field::Event) => {
             "; or, if it is news of a known conversion, none of this advertiser's has this transaction and event".to_owned()
         }
-        Some(event) => {
+        (Some(_), Some(event)) => {
             format!("; or, if it is news of a known conversion, name its event, as {event}=sale")
         }
-        None => String::new(),
+        (Some(_), None) => String::new(),
     };
     let send = || format!("send the click ID that the landing URL carried, as {name}{or}");
-    let hint = match (foreign, order) {
+    let hint = match (foreign, fields.ambiguous()) {
         (Some(theirs), _) => {
             let instead = format!("send the click ID as {name}");
             another_dialect(theirs, Field::ClickId, sender, &instead)
@@ -145,7 +150,7 @@ pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
             send(),
             set_preset(AMBIGUOUS, Field::ClickId, sender)
         ),
-        (None, None) if fields.get(Field::CustomerId).is_some() && sender.advertiser.is_none() => {
+        (None, None) if is_given(Field::CustomerId) && sender.advertiser.is_none() => {
             format!("{}, or the customer ID alone to /postback/{{advertiser}}", send())
         }
         (None, None) if known == Some(Field::ClickId.as_str()) && or.is_empty() => {
@@ -220,14 +225,22 @@ pub fn unknown_event(ours: &str, theirs: &str, offer: &Offer) -> Refused {
 
 /// What to send if a duplicate was none: nobody can tell a second sale from the first one sent again
 /// if neither has an ID. Needs no escaping.
-pub const IF_ANOTHER: &str = "taken for the first one sent again, so it does not count: if it is another one, send a txn_id with each, or with each refund a reversal_id";
+pub(super) const IF_ANOTHER: &str = "taken for the first one sent again, so it does not count: if it is another one, send a txn_id with each, or with each refund a reversal_id";
 
-/// The name that is the click in some dialects and the order in others.
-const AMBIGUOUS: &str = "transaction_id";
+/// What a negative event that names fewer than were sold is told. Needs no escaping.
+pub(super) const ALL_IS_TAKEN_BACK: &str = "all of it is taken back, whatever the quantity: a part is taken back by an amount, of a conversion that has one";
 
-/// What [`AMBIGUOUS`] says, where it is the order.
-fn order<'f>(fields: &'f Fields<'_>, names: &Names<'_>) -> Option<&'f str> {
-    fields.get(Field::TxnId).filter(|_| names.meaning(AMBIGUOUS) == Some(Field::TxnId))
+/// What is said of a duplicate that came late: what is known is from `known_ms`, Unix milliseconds.
+/// Needs no escaping.
+pub fn older(known_ms: u64, besides: Option<Cow<'static, str>>) -> Cow<'static, str> {
+    let known = moment(known_ms).map_or_else(String::new, |time| format!(" ({time:.3})"));
+    let older = format!(
+        "older than what is known{known}, so it changes nothing: if it is newer, send when that happened, or no time"
+    );
+    match besides {
+        Some(besides) => format!("{older}; {besides}").into(),
+        None => older.into(),
+    }
 }
 
 /// The name of a parameter that looks like the click ID in another dialect.
@@ -237,7 +250,7 @@ fn foreign_click_id<'f>(
     keyring: &Keyring,
 ) -> Option<&'f str> {
     let genuine = |value: &str| keyring.verify(value.as_bytes()).is_ok();
-    match order(fields, names) {
+    match fields.ambiguous() {
         Some(order) if genuine(order) => Some(AMBIGUOUS),
         _ => foreign(fields, names, Field::ClickId, genuine),
     }

@@ -14,6 +14,9 @@ use crate::model::preset::{Preset, bare};
 use crate::model::reasons::Refusal;
 use crate::model::status::Status;
 
+/// The name that is the click in some dialects and the order in others.
+pub(super) const AMBIGUOUS: &str = "transaction_id";
+
 /// What a switch that is off may say, in any case.
 const NO: [&str; 4] = ["0", "false", "no", "off"];
 
@@ -85,6 +88,8 @@ pub struct Fields<'a> {
     lacks_list: bool,
     /// Whether anything came under a name that is a secret's in any dialect.
     has_secret: bool,
+    /// Whether the transaction came under [`AMBIGUOUS`].
+    has_ambiguous: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -124,6 +129,7 @@ impl<'a> Fields<'a> {
             return Ok(());
         }
         self.has_secret |= field.is_secret();
+        self.has_ambiguous |= field == Field::TxnId && name == AMBIGUOUS;
         let place = &mut self.known[field.index()];
         match place {
             Some(other) if *other != value => Err(Refusal::AmbiguousParameter),
@@ -191,6 +197,11 @@ impl<'a> Fields<'a> {
     pub(super) fn keep(&mut self, field: Field, other: &Self) {
         self.known[field.index()].clone_from(&other.known[field.index()]);
         self.has_secret |= other.has_secret;
+    }
+
+    /// The transaction, if it came under [`AMBIGUOUS`].
+    pub(super) fn ambiguous(&self) -> Option<&str> {
+        self.get(Field::TxnId).filter(|_| self.has_ambiguous)
     }
 
     /// The parameters without a meaning, as given.

@@ -4,6 +4,7 @@
 use super::answer::Answer;
 use super::decide::{Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received, record};
+use super::hints::ALL_IS_TAKEN_BACK;
 use super::reversal::{Reversal, is_open, rank, reversed_of};
 use super::update::{is_overtaken, overtaken, read, status_of};
 use crate::catalog::Event;
@@ -55,6 +56,19 @@ fn taken_back<'a>(
     let meant: Vec<_> = left.iter().map(|at| records[*at].clone()).collect();
     let changed = reversed_of(&meant, reversal)?;
     Ok(changed.into_iter().map(|(at, anew)| (left[at], anew)).collect())
+}
+
+/// What a negative event is told that takes all back, and names a smaller quantity than was sold.
+fn unless_all_is_meant(
+    verdict: &Verdict<'_>,
+    records: &[ConversionRecord<'_>],
+    taken_back: &[(usize, ConversionRecord<'_>)],
+) -> Option<&'static str> {
+    let quantity = verdict.said.quantity.filter(|_| verdict.said.amount.is_none())?;
+    // Without a quantity, one was sold.
+    let sold = taken_back.iter().map(|(at, _)| records[*at].quantity.unwrap_or(1));
+    let sold = sold.fold(0, u64::saturating_add);
+    (quantity < sold).then_some(ALL_IS_TAKEN_BACK)
 }
 
 impl Postbacks {
@@ -111,10 +125,12 @@ impl Postbacks {
         self.waiting.submitted();
         received.made(&event);
         changes.iter().for_each(|change| received.changed(change.before, change.after));
+        let hint = unless_all_is_meant(verdict, &records, &taken_back);
         let answer = Answer::Accepted {
             conversion: Some(original.conversion),
             click: verdict.click,
             status: original.status,
+            hint,
         };
         let form = verdict.offer.advertiser.answer;
         Ok(Committing { submitted, answer, form, flags, rejected_by: 0 })
@@ -152,12 +168,12 @@ impl Postbacks {
         }
     }
 
-    /// Whether [`Postbacks::reverse`] would succeed.
+    /// What [`Postbacks::reverse`] would answer.
     pub(super) async fn would_reverse(
         &self,
         verdict: &Verdict<'_>,
         received: &Received<'_>,
-    ) -> Result<(), Answer> {
+    ) -> Result<Answer, Answer> {
         let chosen = match verdict.reversed_txn_id.is_empty() {
             true => self.of_click(verdict, received).await?,
             false => self.of_transaction(verdict, received).await?.into_iter().collect(),
@@ -169,10 +185,13 @@ impl Postbacks {
         let records = records(&stored)?;
         let reason = received.reason_of_step(&verdict.event.id);
         let reversal = Reversal::of(verdict, &reason, received.now_ms);
-        for (at, anew) in taken_back(verdict, received, &records, &reversal)? {
-            received.would_change(&stored[at], &records[at], &anew);
+        let taken_back = taken_back(verdict, received, &records, &reversal)?;
+        for (at, anew) in &taken_back {
+            received.would_change(&stored[*at], &records[*at], anew);
         }
-        Ok(())
+        let hint = unless_all_is_meant(verdict, &records, &taken_back);
+        let (click, status) = (verdict.click, verdict.status);
+        Ok(Answer::Accepted { conversion: None, click, status, hint })
     }
 
     /// What a negative event takes back by its transaction: what its look-ups have chosen together

@@ -52,7 +52,7 @@ pub fn changed<'a>(
     market: &Market,
 ) -> Result<Option<ConversionRecord<'a>>, Refused> {
     let Some(status) = record.status() else { return Ok(None) };
-    if is_older(heard, record, status) {
+    if older_than(heard.said_ms, record).is_some() {
         return Ok(None);
     }
     let event = catalog.offer(record.offer).and_then(|offer| offer.event(record.event));
@@ -89,20 +89,21 @@ pub fn changed<'a>(
     Ok(Some(anew))
 }
 
-/// Whether it happened before the last step whose time is known did. Only times that senders have
-/// sent are compared: the time of a receipt says nothing about the order of what happened.
-fn is_older(heard: &Heard<'_>, record: &ConversionRecord<'_>, status: Status) -> bool {
-    let Some(said_ms) = heard.said_ms else { return false };
+/// When the last step happened whose time is known, Unix milliseconds, if what is heard happened
+/// before. Only times that senders have sent are compared: the time of a receipt says nothing about
+/// the order of what happened.
+pub fn older_than(said_ms: Option<u64>, record: &ConversionRecord<'_>) -> Option<u64> {
+    let said_ms = said_ms?;
     // While something is left of it, a part that was taken back says nothing of the rest: many a
     // sender sends the sale's own time with all that becomes of it.
-    let is_open = is_open(status);
+    let is_open = is_open(record.status()?);
     let is_by_word = |step: &HistoryEntry<'_>| matches!(word(step), BY_POSTBACK | BY_UPLOAD);
     let counts = |at: usize, step: &HistoryEntry<'_>| !is_open || at == 0 || is_by_word(step);
     let mut steps = record.history.iter().enumerate().rev();
     let last_ms = steps.find_map(|(at, step)| step.said_ms().filter(|_| counts(at, step)));
     // Whole seconds were cut off: it may have happened up to the next one.
     let at_most = said_ms.saturating_add(if said_ms.is_multiple_of(1000) { 999 } else { 0 });
-    last_ms.is_some_and(|last_ms| at_most < last_ms)
+    last_ms.filter(|last_ms| at_most < *last_ms)
 }
 
 /// Whether an advertiser's approval changes nothing: it only repeats the one with which the

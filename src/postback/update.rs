@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use super::answer::{Answer, duplicate};
 use super::decide::{Refused, Verdict};
 use super::flow::{Committing, Postbacks, Received};
-use super::transition::{Heard, Speaker, changed};
+use super::hints;
+use super::transition::{Heard, Speaker, changed, older_than};
 use crate::caps::{Counted, Metered, Still};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
@@ -197,7 +198,7 @@ impl Postbacks {
         let record = read(&stored)?;
         let reason = received.reason_of_step(BY_POSTBACK);
         let Some(mut anew) = self.news(&record, said, verdict, received, &reason)? else {
-            return Err(duplicate(current(&stored, &record)?, verdict, false));
+            return Err(no_news(&stored, &record, verdict, false)?);
         };
         refuse_if_overtaken(received, &record)?;
         anew.flags |= verdict.flags & Flag::Unauthenticated.bit();
@@ -244,18 +245,17 @@ impl Postbacks {
         received: &Received<'_>,
     ) -> Result<Answer, Answer> {
         let click = verdict.click;
-        let duplicate = |original| duplicate(original, verdict, true);
         let Some((said, meant)) = self.meant(known, verdict, received).await? else {
             return self.once_more(known, verdict, true).await;
         };
         let Some(stored) = self.store.conversion(meant.conversion).await? else {
-            return Ok(duplicate(known));
+            return Ok(duplicate(known, verdict, true));
         };
         let stored = received.foreseen(stored);
         let record = read(&stored)?;
         let reason = received.reason_of_step(BY_POSTBACK);
         let Some(anew) = self.news(&record, said, verdict, received, &reason)? else {
-            return Ok(duplicate(current(&stored, &record)?));
+            return no_news(&stored, &record, verdict, true);
         };
         refuse_if_overtaken(received, &record)?;
         received.would_change(&stored, &record, &anew);
@@ -302,6 +302,22 @@ impl Postbacks {
         let meant = meant.filter(|meant| !precedes(verdict, received, *meant));
         Ok(meant.map(|meant| (said, meant)))
     }
+}
+
+/// The answer to what changes nothing of a known conversion; if it came late, it is told so.
+fn no_news(
+    stored: &StoredConversion,
+    record: &ConversionRecord<'_>,
+    verdict: &Verdict<'_>,
+    is_dry: bool,
+) -> Result<Answer, Answer> {
+    let mut answer = duplicate(current(stored, record)?, verdict, is_dry);
+    if let Answer::Duplicate { hint, .. } = &mut answer
+        && let Some(known_ms) = older_than(verdict.said_ms(), record)
+    {
+        *hint = Some(hints::older(known_ms, hint.take()));
+    }
+    Ok(answer)
 }
 
 /// Whether a postback that is judged by an earlier moment than this one is from before a conversion,

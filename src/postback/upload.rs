@@ -1,11 +1,14 @@
 //! News of known conversions from the network itself: by the admin API, many at once.
 
+use std::borrow::Cow;
+
 use super::answer::Answer;
 use super::decide::Refused;
 use super::flow::Postbacks;
+use super::hints;
 use super::price::Said;
 use super::timestamp;
-use super::transition::{Heard, Speaker, changed};
+use super::transition::{Heard, Speaker, changed, older_than};
 use super::update::{current, read};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
@@ -48,24 +51,25 @@ pub struct News<'a> {
     pub event_time: Option<&'a str>,
 }
 
-/// A conversion's change on its way to the disk, which somebody has to flush.
-pub struct Changed {
-    /// The status that it had.
-    pub before: Status,
-    /// Hears when it is there.
-    pub changing: Changing,
+/// What news makes of a conversion.
+pub enum Became {
+    /// Another, whose change is on its way to the disk, and somebody has to flush it.
+    Changed {
+        /// The status that it had.
+        before: Status,
+        /// Hears when it is there.
+        changing: Changing,
+    },
+    /// Nothing new; why, if that may not be what was meant.
+    AsItWas(Option<Cow<'static, str>>),
 }
 
 impl Postbacks {
-    /// Takes one piece of news: the conversion as it is then, and its change; none if it is no news.
+    /// Takes one piece of news: the conversion as it is then, and what becomes of it.
     ///
     /// # Errors
     /// Refused or unavailable.
-    pub async fn hear(
-        &self,
-        news: &News<'_>,
-        now_ms: u64,
-    ) -> Result<(Original, Option<Changed>), Answer> {
+    pub async fn hear(&self, news: &News<'_>, now_ms: u64) -> Result<(Original, Became), Answer> {
         let catalog = self.catalog.load_full();
         let unknown = || Answer::from(unknown(news.of, &catalog));
         let id = self.named(news.of, &catalog, now_ms).await?.ok_or_else(unknown)?;
@@ -76,14 +80,16 @@ impl Postbacks {
         let status = advertiser.map_or_else(|| Status::parse(word), |known| known.status(word));
         let heard = heard(news, status.ok_or(Refusal::BadStatus)?, now_ms)?;
         let Some(anew) = changed(&record, &heard, &catalog, &self.market)? else {
-            return Ok((current(&stored, &record)?, None));
+            let older = older_than(heard.said_ms, &record);
+            let hint = older.map(|known_ms| hints::older(known_ms, None));
+            return Ok((current(&stored, &record)?, Became::AsItWas(hint)));
         };
         if self.store.health().is_disk_full() {
             return Err(Answer::Unavailable(Unavailability::DiskFull));
         }
         let before = current(&stored, &record)?.status;
         let changing = self.change(mine, id, &record, &anew, None)?;
-        Ok((current(&stored, &anew)?, Some(Changed { before, changing })))
+        Ok((current(&stored, &anew)?, Became::Changed { before, changing }))
     }
 
     async fn named(

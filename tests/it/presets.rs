@@ -748,6 +748,19 @@ fn a_name_of_another_dialect_is_refused_with_a_hint_that_names_the_dialect() {
         "send the click ID that the landing URL carried, as click_id; or, if it is news of a known conversion, none of this advertiser's has this transaction and event; if transaction_id was meant as the click ID, set preset = \"everflow\" or \"tune\" for the advertiser",
     );
     check(
+        "/postback/standard?txn_id=A-1&event=sale",
+        "send the click ID that the landing URL carried, as click_id; or, if it is news of a known conversion, none of this advertiser's has this transaction and event",
+    );
+    let alone = "send the click ID that the landing URL carried, as click_id; or, if it is news of a known conversion, the transaction alone to /postback/{advertiser}";
+    check("/postback?txn_id=A-1&event=refund", alone);
+    check("/postback?txn_id={click}&event=sale", alone);
+    check(
+        "/postback?transaction_id=A-1&event=refund",
+        &format!(
+            "{alone}; if transaction_id was meant as the click ID, set preset = \"everflow\" or \"tune\" for the advertiser and send to /postback/{{advertiser}}"
+        ),
+    );
+    check(
         "/postback/standard?r={click}&e=sale",
         "this looks like the cake dialect: set preset = \"cake\" for the advertiser, or send the click ID as click_id",
     );

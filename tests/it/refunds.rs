@@ -255,3 +255,39 @@ fn events_that_take_each_other_back_in_two_offers_wait_for_no_one() {
         }
     }
 }
+
+#[test]
+fn a_refund_of_fewer_than_were_sold_that_takes_back_all_says_so() {
+    let server = Setup::new()
+        .catalog(catalog("", &[("shoes", &["sale"], &[("refund", &["sale"])])]))
+        .start();
+    let hinted = "all of it is taken back, whatever the quantity: a part is taken back by an amount, of a conversion that has one";
+    let sale = |txn: &str, said: &str| {
+        sell(&server, "offer=shoes&aff=pub-7", &format!("event=sale&txn_id={txn}{said}"));
+    };
+    let check = |txn: &str, said: &str, hint: &str, status: &str| {
+        for dry in ["&dry_run=1", ""] {
+            let answer = acme(&server, &format!("event=refund&txn_id={txn}{said}{dry}"));
+            assert_eq!((answer.verdict(), answer.word("hint")), ((200, "accepted", ""), hint));
+        }
+        assert_eq!(states(&server, &format!("event=sale&txn_id={txn}")), [json!([txn, status])]);
+    };
+    let (some, one) = ("&quantity=3&amount=90", "");
+    for (txn, sold, said, hint, status) in [
+        ("A", some, "&quantity=1", hinted, "reversed"),
+        ("B", some, "&quantity=3", "", "reversed"),
+        ("C", some, "", "", "reversed"),
+        ("D", some, "&quantity=1&amount=30", "", "approved"),
+        ("E", one, "&quantity=1", "", "reversed"),
+        ("F", one, "&quantity=0", hinted, "reversed"),
+        ("G", "&quantity=3", "&quantity=2", hinted, "reversed"),
+    ] {
+        sale(txn, sold);
+        check(txn, said, hint, status);
+    }
+    for txn in ["X", "Y"] {
+        sale(txn, "&customer_id=K-1");
+    }
+    let answer = acme(&server, "event=refund&customer_id=K-1&quantity=1");
+    assert_eq!((answer.verdict(), answer.word("hint")), ((200, "accepted", ""), hinted));
+}

@@ -180,6 +180,60 @@ fn what_happened_earlier_but_comes_later_changes_nothing() {
 }
 
 #[test]
+fn what_came_late_is_told_so_and_the_history_says_when_each_step_happened() {
+    let server = setup().start();
+    let click = server.click("offer=deals&aff=pub-7");
+    let now = jiff::Timestamp::now().as_second();
+    let time = |ago: i64| {
+        let time = jiff::Timestamp::from_second(now - ago).expect("a time");
+        format!("{time:.3}")
+    };
+    let hint = |query: &str| {
+        let answer = server.postback(&format!("click_id={click}&{query}"));
+        (answer.word("result").to_owned(), answer.word("hint").to_owned())
+    };
+    let of = |id: &str, status: &str, ago: i64| {
+        format!("event=lead{id}&status={status}&timestamp={}", now - ago)
+    };
+    let late = format!(
+        "older than what is known ({}), so it changes nothing: if it is newer, send when that happened, or no time",
+        time(10)
+    );
+    let is = |result: &str, hint: &str| (result.to_owned(), hint.to_owned());
+    assert_eq!(hint(&of("&txn_id=T", "pending", 30)), is("accepted", ""));
+    assert_eq!(hint(&of("&txn_id=T", "approved", 10)), is("updated", ""));
+    for dry in ["", "&dry_run=1"] {
+        let sent = of("&txn_id=T", "rejected", 20);
+        assert_eq!(hint(&format!("{sent}{dry}")), is("duplicate", &late));
+    }
+    assert_eq!(
+        hint(&of("&txn_id=T", "pending", 5)),
+        is("duplicate", ""),
+        "it is no news, not late"
+    );
+    assert_eq!(hint("event=lead&txn_id=T&status=reversed"), is("updated", ""));
+    let steps = only(&server, "txn_id=T")["history"].clone();
+    let times: Vec<_> =
+        steps.as_array().expect("steps").iter().map(|it| &it["event_time"]).collect();
+    assert_eq!(times, [&json!(time(30)), &json!(time(10)), &Value::Null]);
+    let file = format!(
+        "advertiser,event,txn_id,status,event_time\nacme,lead,T,approved,{}\nacme,lead,T,reversed,\n",
+        time(20)
+    );
+    let told = server.post_api("conversions/status", "text/csv", &file);
+    let told: Vec<Value> =
+        told.text().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((&told[0]["result"], &told[0]["hint"]), (&json!("duplicate"), &json!(late)));
+    assert_eq!((&told[1]["result"], &told[1]["hint"]), (&json!("duplicate"), &Value::Null));
+    // Nobody knows whether it is the same one or another.
+    hint(&of("", "pending", 30));
+    hint(&of("", "approved", 10));
+    let (result, said) = hint(&format!("{}&amount=1", of("", "rejected", 20)));
+    assert!(result == "duplicate" && said.starts_with(&late), "{said}");
+    assert!(said[late.len()..].starts_with("; taken for the first one sent again"), "{said}");
+}
+
+#[test]
 fn another_conversion_of_a_click_that_converts_once_is_not_changed() {
     let server = setup().start();
     let click = server.click("offer=single&aff=pub-7");
@@ -451,6 +505,21 @@ fn a_file_of_statuses_changes_conversions_once_however_often_it_is_sent() {
 }
 
 #[test]
+fn numbers_of_a_file_of_statuses_count_by_their_digits() {
+    let server = setup().start();
+    let click = server.click("offer=deals&aff=pub-7");
+    check_all(&server, &click, &[("event=sale&txn_id=12&amount=1", "accepted approved")]);
+    let line = |amount: &str| {
+        let of = "\"advertiser\":\"acme\",\"event\":\"sale\",\"txn_id\":12";
+        format!("{{{of},\"status\":\"approved\",\"amount\":{amount}}}\n")
+    };
+    let file = ["8123456789012.123456", "1e3", "[1]"].map(line).concat();
+    let expected = ["1 updated approved", "2 refused bad_amount", "3 refused bad_line"];
+    assert_eq!(upload(&server, "application/x-ndjson", &file), expected);
+    assert_eq!(only(&server, "txn_id=12")["amount"], "8123456789012.123456");
+}
+
+#[test]
 fn a_line_that_names_no_conversion_is_told_what_of_its_name_is_not_known() {
     let server = setup().start();
     let file = "advertiser,event,txn_id,status\nacme,sale,A,approved\nacme,purchase,A,approved\n\
@@ -504,21 +573,6 @@ fn the_command_line_sends_a_file_of_statuses() {
     assert!(code == Some(0) && out.contains("\"result\":\"updated\""), "{code:?} {out}");
     let (code, out) = run("good.ndjson");
     assert!(code == Some(0) && out.contains("\"result\":\"duplicate\""), "{code:?} {out}");
-#[test]
-fn numbers_of_a_file_of_statuses_count_by_their_digits() {
-    let server = setup().start();
-    let click = server.click("offer=deals&aff=pub-7");
-    check_all(&server, &click, &[("event=sale&txn_id=12&amount=1", "accepted approved")]);
-    let line = |amount: &str| {
-        let of = "\"advertiser\":\"acme\",\"event\":\"sale\",\"txn_id\":12";
-        format!("{{{of},\"status\":\"approved\",\"amount\":{amount}}}\n")
-    };
-    let file = ["8123456789012.123456", "1e3", "[1]"].map(line).concat();
-    let expected = ["1 updated approved", "2 refused bad_amount", "3 refused bad_line"];
-    assert_eq!(upload(&server, "application/x-ndjson", &file), expected);
-    assert_eq!(only(&server, "txn_id=12")["amount"], "8123456789012.123456");
-}
-
     let (code, out) = run("bad.ndjson");
     assert!(code == Some(1) && out.contains("unknown_conversion"), "{code:?} {out}");
     for (name, text) in [("empty.csv", ""), ("header.csv", "conversion_id,status\n")] {
