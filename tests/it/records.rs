@@ -33,7 +33,9 @@ fn a_conversions_record_says_what_was_sent_and_what_was_made_of_it() {
         "amount_rate": null, "base": null, "flags": ["base_rate_missing"],
         "event_time": null, "received_time": null, "catalog_version": null,
         "params": {"sub3": "three", "own": "x y"},
-        "history": [{"status": "pending", "time": received, "reason": "postback"}],
+        "history": [{
+            "status": "pending", "time": received, "event_time": event_time, "reason": "postback",
+        }],
     });
     assert_eq!(kept, expected);
 }
