@@ -51,12 +51,13 @@ enum Way<'a> {
 enum Place {
     /// What the postback would be itself.
     Itself,
-    /// What is left to take back: what is paid before the others, then as its offer lists them.
-    Left { rank: u8, at: usize },
+    /// What is left to take back: what is paid before the others, then as its offer lists them, and
+    /// before them what an offer lists no more that has left the catalog: so it is refused.
+    Left { rank: u8, at: Option<usize> },
     /// An ordinary conversion, though a refund's own ID is named.
     Ordinary,
     /// What has been taken back, or was rejected.
-    Gone { at: usize },
+    Gone { at: Option<usize> },
     /// The refund that had the ID.
     OwnId,
     /// What has left the catalog: so it is refused.
@@ -76,10 +77,16 @@ impl Way<'_> {
         Some(match self {
             Self::Itself if its_event.is_none() => Place::Departed,
             Self::Itself => Place::Itself,
-            Self::TakenBack(by) => match (offer?.reverses(by, event)?, rank(status)) {
-                (at, _) if !is_open(status) => Place::Gone { at },
-                (at, rank) => Place::Left { rank, at },
-            },
+            Self::TakenBack(by) => {
+                let at = match offer {
+                    Some(offer) => Some(offer.reverses(by, event)?),
+                    None => None,
+                };
+                match is_open(status) {
+                    true => Place::Left { rank: rank(status), at },
+                    false => Place::Gone { at },
+                }
+            }
             Self::Ordinary => {
                 its_event.filter(|event| !event.is_negative()).map(|_| Place::Ordinary)?
             }
@@ -238,7 +245,7 @@ impl Postbacks {
     ) -> Result<Option<Bound>, Answer> {
         let Some(instead) = Instead::of(fields, sender, catalog) else { return Ok(None) };
         refuse_unresolved(fields, sender)?;
-        let found = self.found(&instead, catalog, request.now_ms).await?;
+        let found = self.found(&instead, catalog, request).await?;
         let takes_back = |click| taken_back_of(click, &found);
         let by_transaction = |it: &Found| Bound {
             click: self.keyring.sign(it.click),
@@ -267,10 +274,10 @@ impl Postbacks {
         &self,
         instead: &Instead<'_>,
         catalog: &Catalog,
-        now_ms: u64,
+        request: &PostbackRequest<'_>,
     ) -> Result<Vec<Found>, Answer> {
         // The claim of a transaction does not end.
-        let receipt = Receipt::Now(now_ms);
+        let receipt = Receipt::Now(request.now_ms);
         let mut found = Vec::new();
         for (claim, way) in instead.transactions(catalog) {
             let known = self.dedup.find_settled(&self.store, claim, receipt).await?;
@@ -283,7 +290,8 @@ impl Postbacks {
                 Way::Itself | Way::Ordinary | Way::OwnId => record.event,
             };
             let may_be = instead.may_mean(offer, event);
-            let place = way.place(offer, record.event, known.status).filter(|_| may_be);
+            let status = request.foreseen_status(known);
+            let place = way.place(offer, record.event, status).filter(|_| may_be);
             let Some(place) = place else { continue };
             let (whose, click) =
                 (instead.whose(&record, place), RecordId::from_bytes(record.click));

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::flow::Received;
+use super::flow::{PostbackRequest, Received};
+use super::reprocess::Again;
 use crate::click_id::RecordId;
+use crate::dedup::Original;
 use crate::limits::REPROCESS_SUMS_MAX;
 use crate::model::ids::AffiliateNumber;
 use crate::model::money::{Micros, Sum};
@@ -89,6 +91,19 @@ impl Effects {
                 noted.foreseen.extend(effect.foreseen);
             }
         });
+    }
+}
+
+impl PostbackRequest<'_> {
+    /// A known conversion's status, as the postbacks before this one would have changed it.
+    pub(super) fn foreseen_status(&self, known: Original) -> Status {
+        let foreseen = |again: &Again<'_>| {
+            again.effects.with(|noted| {
+                let record = ConversionRecord::decode(noted.foreseen.get(&known.conversion)?);
+                record.ok()?.status()
+            })
+        };
+        self.again.and_then(foreseen).unwrap_or(known.status)
     }
 }
 

@@ -218,8 +218,9 @@ impl Postbacks {
             };
             found.extend(known.filter(is_meant));
         }
+        let status = |known: &Original| received.as_received.request.foreseen_status(*known);
         let order =
-            |known: &Original| (known.conversion.offer() != offer.number, rank(known.status));
+            |known: &Original| (known.conversion.offer() != offer.number, rank(status(known)));
         let first = found.into_iter().min_by_key(order);
         Ok(first.map(|known| known.conversion))
     }
@@ -255,7 +256,8 @@ impl Postbacks {
                 continue;
             }
             latest = latest.or(Some(row.id));
-            match record.status() {
+            let known = |status| Original { conversion: row.id, status };
+            match record.status().map(|status| request.foreseen_status(known(status))) {
                 Some(Status::Approved) => open.push(row.id),
                 Some(Status::Pending) if verdict.is_by_customer => open.push(row.id),
                 Some(Status::Pending) => pending = pending.or(Some(row.id)),

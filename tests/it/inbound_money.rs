@@ -74,3 +74,41 @@ fn what_is_taken_back_and_changed_is_told_as_it_is_booked() {
     assert_eq!((counts(&again), &again["affiliates"]), ([0, 0, 7], &json!([])), "{again}");
     verify_at(&server);
 }
+
+#[test]
+fn refunds_take_back_one_after_the_other_in_a_dry_run_too() {
+    let server = start();
+    put_text(&server, &with_refunds(&["sale", "lead"], "refund"));
+    let [one, two] = ["one", "two"].map(|affiliate| click(&server, "acme", affiliate));
+    for (click, sale) in [
+        (&one, "event=sale&txn_id=T-1&amount=50"),
+        (&one, "event=lead&txn_id=T-1&amount=10"),
+        (&two, "event=sale&txn_id=T-2&amount=20"),
+        (&two, "event=sale&txn_id=T-3&amount=30"),
+    ] {
+        let answer = server.postback(&format!("click_id={click}&{sale}"));
+        assert_eq!(answer.verdict(), (200, "accepted", ""), "{sale}");
+    }
+    let refund = "event=chargeback&reversal_id";
+    let refunds: Vec<_> = (1..=3)
+        .map(|n| format!("{refund}=R-{n}&txn_id=T-1"))
+        .chain((4..=6).map(|n| format!("{refund}=R-{n}&click_id={two}")))
+        .collect();
+    for query in &refunds {
+        let answer = server.get(&format!("/postback/acme?{query}"));
+        assert_eq!(answer.json()["result"], "refused", "{query}");
+    }
+    log_of(&server, "result=refused", refunds.len());
+    put_text(&server, &with_refunds(&["sale", "lead"], "chargeback"));
+    for apply in [false, true] {
+        let judged = judged(&server, apply);
+        assert_eq!(judged["accepted"], 4, "{judged}");
+        assert_eq!(judged["refused"], json!({ "illegal_transition": 2 }), "{judged}");
+        let expected = json!([
+            earned("one", 2, ["-40.00", "-8.00"], ["-40.00", "-8.00"]),
+            earned("two", 2, ["-40.00", "-7.00"], ["-40.00", "-7.00"]),
+        ]);
+        assert_eq!(judged["affiliates"], expected, "apply: {apply}");
+    }
+    verify_at(&server);
+}

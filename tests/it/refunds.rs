@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::by_transaction::acme;
 use crate::harness::{Answer, Server, Setup};
+use crate::inbound::{judged, log_of, put_text};
 use crate::once::at_once;
 
 /// As often as something comes at the same moment.
@@ -290,4 +291,54 @@ fn a_refund_of_fewer_than_were_sold_that_takes_back_all_says_so() {
     }
     let answer = acme(&server, "event=refund&customer_id=K-1&quantity=1");
     assert_eq!((answer.verdict(), answer.word("hint")), ((200, "accepted", ""), hinted));
+}
+
+#[test]
+fn what_an_offer_has_sold_that_has_left_the_catalog_is_no_others() {
+    let old: Offer<'_> = ("old", &["sale"], &[("refund", &["sale"])]);
+    let new: Offer<'_> = ("new", &["sale", "dep"], &[("refund", &["sale", "dep"])]);
+    let server = Setup::new().without_catalog_file().start();
+    put_text(&server, &catalog("", &[old, new]));
+    let sell = |offer: &str, query: &str| sell(&server, &format!("offer={offer}&aff=pub-7"), query);
+    for sold in ["T-1", "T-2&status=pending", "T-3", "T-4"] {
+        sell("old", &format!("event=sale&txn_id={sold}"));
+    }
+    check(&server, "event=sale&txn_id=T-3&status=reversed", "updated", &click_of(&server, "T-3"));
+    let [_, second, third] =
+        ["T-1", "T-2", "T-3"].map(|txn_id| sell("new", &format!("event=dep&txn_id={txn_id}")));
+
+    put_text(&server, &catalog("", &[new]));
+    // What would have been taken back first is not there to be judged.
+    for txn_id in ["T-1", "T-4"] {
+        let refused = acme(&server, &format!("event=refund&txn_id={txn_id}"));
+        assert_eq!(refused.verdict(), (404, "refused", "unknown_offer"), "{txn_id}");
+    }
+    check(&server, "event=refund&txn_id=T-2", "accepted", &second);
+    check(&server, "event=refund&txn_id=T-3", "accepted", &third);
+    log_of(&server, "result=refused", 2);
+
+    put_text(&server, &catalog("", &[old, new]));
+    let judged = judged(&server, true);
+    assert_eq!((&judged["accepted"], &judged["refused"]), (&json!(2), &json!({})), "{judged}");
+    let reversed = |txn_id: &str, status: &str| json!([txn_id, status]);
+    assert_eq!(
+        states(&server, "offer=old&event=sale"),
+        [
+            reversed("T-1", "reversed"),
+            reversed("T-2", "pending"),
+            reversed("T-3", "reversed"),
+            reversed("T-4", "reversed")
+        ]
+    );
+    assert_eq!(
+        states(&server, "event=dep"),
+        [reversed("T-1", "approved"), reversed("T-2", "reversed"), reversed("T-3", "reversed")]
+    );
+    check_refunds(&server);
+}
+
+/// The click of the first conversion of a transaction.
+fn click_of(server: &Server, txn_id: &str) -> String {
+    let kept = server.conversions(&format!("txn_id={txn_id}"));
+    kept[0]["click_id"].as_str().expect("a click").to_owned()
 }
