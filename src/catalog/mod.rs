@@ -4,6 +4,7 @@
 //! the keys.
 
 mod check;
+mod departed;
 mod diff;
 mod document;
 mod events;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
+use super::departed::DepartedOffer;
 use super::events::{EventsByAdvertiser, events_of};
 use super::listed::{Item, Listed};
 use super::secrets::{SecretNames, secret_names};
@@ -334,6 +335,7 @@ pub struct Catalog {
     pub(super) events: EventsByAdvertiser,
     /// Advertisers' own names for something secret.
     pub(super) secret_names: SecretNames,
+    pub(super) departed: HashMap<OfferNumber, DepartedOffer>,
 }
 
 impl Catalog {

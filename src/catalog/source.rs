@@ -32,7 +32,9 @@ use crate::model::admin::AuditAction;
 use crate::model::currency::Currency;
 use crate::model::ids::{AffiliateNumber, OfferNumber};
 use crate::store::records::CatalogRecord;
-use crate::store::{self, ChangeError, NumbersError, OfferOwners, ReadError, Store, WriteError};
+use crate::store::{
+    self, ChangeError, CustomerWindows, NumbersError, OfferOwners, ReadError, Store, WriteError,
+};
 
 /// After a failed count of conversions.
 const COUNT_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -257,6 +259,7 @@ impl CatalogSource {
     ) -> Result<Report, LoadError> {
         let Given { name, is_start, now_ms, .. } = from;
         let owners = self.store.offer_owners().await?;
+        let windows = self.store.customer_windows().await?;
         let (change, noted) = self.change(document, name, &owners).await?;
         let of_force =
             |report: Report| if is_start { report } else { report.refusing_what_lacks() };
@@ -273,20 +276,19 @@ impl CatalogSource {
         }
         let numbers =
             self.store.assign_numbers(checked.offer_ids(), checked.affiliate_ids()).await?;
-        let catalog = checked.into_catalog(document.version(), &numbers)?;
+        let mut catalog = checked.into_catalog(document.version(), &numbers)?;
+        catalog.note_departed(&owners, &windows, &numbers);
         drop(numbers);
         let secrets = changed_secrets(&self.in_force.load(), &catalog);
         if !change.is_none(catalog.version()) || !secrets.is_empty() {
             self.keep(&catalog, document, from, &change, &secrets).await?;
         }
         // Not before it is kept: one that is refused after all gives no offer to anybody.
-        let offers = catalog.offers().iter();
-        let offers = offers.map(|offer| (&*offer.id, &*offer.advertiser.id));
-        if let Err(error) = self.store.keep_offer_owners(&owners, offers).await {
-            // As long as it is in force it says whose its offers are itself.
+        if let Err(error) = self.keep_of_offers(&catalog, &owners, &windows).await {
+            // As long as it is in force it says so of its offers itself.
             tracing::error!(%error, "whose the offers are is written with the next catalog");
         }
-        drop(owners);
+        drop((owners, windows));
         let (version, counts) = (version_text(catalog.version()), catalog.counts());
         let Counts { advertisers, offers, affiliates, links } = counts;
         tracing::info!(%version, advertisers, offers, affiliates, links, "catalog in force");
@@ -304,6 +306,20 @@ impl CatalogSource {
             count(&meters, place, &store, now_ms).await;
         }));
         Ok(warnings)
+    }
+
+    /// Keeps what counts of its offers when they have left the catalog.
+    async fn keep_of_offers(
+        &self,
+        catalog: &Catalog,
+        owners: &OfferOwners,
+        windows: &CustomerWindows,
+    ) -> Result<(), ChangeError> {
+        let offers = || catalog.offers().iter();
+        let owned = offers().map(|offer| (&*offer.id, &*offer.advertiser.id));
+        self.store.keep_offer_owners(owners, owned).await?;
+        let windowed = offers().map(|offer| (&*offer.id, offer.customer_window_ms));
+        self.store.keep_customer_windows(windows, windowed).await
     }
 
     /// What `document` changes in the catalog that is kept, for the audit log, and what is to be

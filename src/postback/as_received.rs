@@ -296,8 +296,8 @@ impl Postbacks {
         let sender = Sender::at_or_nobody(request.address, &catalog);
         let mut fields = Fields::default();
         let is_read = fields.read(&sender, request).is_ok();
-        let owner = asker.click.and_then(|click| catalog.offer_by_number(click.offer()));
-        let own = owner.and_then(|offer| sender.of_click(&offer.advertiser));
+        let owner = asker.click.and_then(|click| catalog.owner_of(click.offer()));
+        let own = owner.and_then(|owner| sender.of_click(owner));
         // By the names of its advertiser it may only ask, too.
         let asks = own.is_some_and(|own| {
             let dry = |said: &str| asks_only(said).then_some(());
@@ -327,8 +327,8 @@ impl Postbacks {
             Answer::Refused(refused) => (asker.click.or_else(named), None, Some(refused.reason)),
             _ => return,
         };
-        let of_click = click.and_then(|click| catalog.offer_by_number(click.offer()));
-        let of_click = of_click.map(|offer| &*offer.advertiser);
+        let of_click = click.and_then(|click| catalog.owner_of(click.offer()));
+        let gone = click.and_then(|click| catalog.departed(click.offer()));
         let of_path = sender.advertiser.map(|advertiser| &*advertiser.id);
         let as_received = AsReceived {
             request,
@@ -338,7 +338,10 @@ impl Postbacks {
                 .then_some(&**catalog),
             fields: is_read.then_some(&fields),
             auth: asker.auth,
-            advertiser: of_path.or(of_click.map(|it| &*it.id)).unwrap_or_default(),
+            advertiser: of_path
+                .or(of_click.map(|it| &*it.id))
+                .or(gone.map(|it| &*it.advertiser))
+                .unwrap_or_default(),
             catalog_version: catalog.version(),
             kept_ip: &*self.kept_ip,
         };

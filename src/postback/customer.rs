@@ -13,9 +13,12 @@ use crate::store::engine::Lookup;
 use crate::store::records::Binding;
 
 impl CustomerWindows for Catalog {
-    /// While the offer is not in the catalog, its customers stay where they are.
+    /// While the offer is not in the catalog, as it was last.
     fn customer_window_ms(&self, offer: OfferNumber) -> Option<u64> {
-        self.offer_by_number(offer)?.customer_window_ms
+        match self.offer_by_number(offer) {
+            Some(offer) => offer.customer_window_ms,
+            None => self.departed(offer)?.customer_window_ms,
+        }
     }
 }
 

@@ -282,12 +282,17 @@ pub fn meant<'a>(
         None => click(fields, sender, by)?,
     };
     asker.click = Some(click.record());
-    let offer = offer.ok_or(Refusal::UnknownOffer)?;
-    if sender.advertiser.is_some_and(|advertiser| advertiser.id != offer.advertiser.id) {
+    let owner = match offer {
+        Some(offer) => &offer.advertiser,
+        None => by.catalog.owner_of(click.record().offer()).ok_or(Refusal::UnknownOffer)?,
+    };
+    if sender.advertiser.is_some_and(|advertiser| advertiser.id != owner.id) {
         return Err(Refusal::WrongAdvertiser.into());
     }
-    asker.form = offer.advertiser.answer;
-    let admitted = admit(&offer.advertiser, asker)?;
+    asker.form = owner.answer;
+    let admitted = admit(owner, asker)?;
+    // Only now: what has been shown counts when the offer is back and this is judged again.
+    let offer = offer.ok_or(Refusal::UnknownOffer)?;
     Ok(Meant { click, offer, affiliate, admitted, sender: *sender })
 }
 

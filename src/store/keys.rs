@@ -19,7 +19,7 @@ pub use inbound::{
     inbound_click_of, inbound_click_range, inbound_clicks_from, inbound_page, inbound_page_id,
     inbound_page_of, inbound_pages_end,
 };
-pub use owners::{owned_offer, owner, owners};
+pub use owners::{customer_window, customer_windows, owned_offer, owner, owners, windowed_offer};
 pub use pricing::{all_to_price, to_price, to_price_of};
 
 use crate::click_id::RecordId;

@@ -68,7 +68,7 @@ pub use identity::Identity;
 pub use inbound::Arrival;
 pub use listing::{ConversionFilter, Page};
 pub use numbers::{Numbers, NumbersError};
-pub use owners::OfferOwners;
+pub use owners::{CustomerWindows, OfferOwners};
 pub use rates::{ToPrice, days_to_price};
 pub use reader::Busy;
 pub use received::{FoundInbound, InboundFilter, InboundListing, StoredInbound};

@@ -1,6 +1,7 @@
 //! Whose each offer is: kept for as long as its number. Claims, transactions and customers are an
 //! advertiser's own, so under another one everything sent again would count anew, however long the
-//! offer was out of the catalog.
+//! offer was out of the catalog. And how long its customers stay bound to it, by the last catalog that
+//! had it.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -13,6 +14,10 @@ use crate::limits::NUMBERS_PER_COMMIT_MAX;
 
 /// The advertiser of each offer that is or was in the catalog, by their IDs.
 pub type OfferOwners = HashMap<String, String>;
+
+/// How long customers stay bound to each offer that is or was in the catalog, milliseconds, by its
+/// ID; for ever, if it is not in here.
+pub type CustomerWindows = HashMap<String, u64>;
 
 impl Store {
     /// Whose the offers are. Builds before this was kept have left none.
@@ -46,6 +51,43 @@ impl Store {
         }
         Ok(())
     }
+
+    /// How long customers stay bound. Builds before this was kept have left none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn customer_windows(&self) -> Result<CustomerWindows, ReadError> {
+        Ok(self.readers.run(read_windows).await??)
+    }
+
+    /// Keeps how long customers stay bound to `offers`, where `known` does not say so, as
+    /// [`Store::keep_offer_owners`] does.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn keep_customer_windows<'i>(
+        &self,
+        known: &CustomerWindows,
+        offers: impl Iterator<Item = (&'i str, Option<u64>)>,
+    ) -> Result<(), ChangeError> {
+        let new = offers.filter(|(offer, window_ms)| known.get(*offer) != window_ms.as_ref());
+        let new: Vec<_> = new.collect();
+        for rows in new.chunks(NUMBERS_PER_COMMIT_MAX) {
+            self.change(|batch| {
+                for (offer, window_ms) in rows {
+                    let key = keys::customer_window(offer);
+                    match window_ms {
+                        Some(ms) => {
+                            batch.put(Table::Catalog, &key, |out| out.extend(ms.to_be_bytes()))
+                        }
+                        None => batch.delete(Table::Catalog, &key),
+                    }
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    }
 }
 
 impl View<'_> {
@@ -73,4 +115,16 @@ fn read(engine: &dyn Engine, is_wanted: impl Fn(&str) -> bool) -> Result<OfferOw
         ControlFlow::Continue(())
     })?;
     Ok(owners)
+}
+
+fn read_windows(engine: &dyn Engine) -> Result<CustomerWindows, EngineError> {
+    let (mut windows, (from, to)) = (CustomerWindows::new(), keys::customer_windows());
+    engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |key, value| {
+        // What is damaged is for `verify` to name.
+        if let (Some(offer), Ok(ms)) = (keys::windowed_offer(key), value.try_into()) {
+            windows.insert(offer.to_owned(), u64::from_be_bytes(ms));
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(windows)
 }

@@ -47,7 +47,7 @@ pub enum Table {
     /// behind clicks and conversions; read by reports and `verify`; sums by `sub1` live for
     /// `retention.clicks`, all else for ever.
     Counters,
-    /// Offer and affiliate ID → number; offer ID → advertiser's; day → exchange rates; the texts of
+    /// Offer and affiliate ID → number; offer ID → advertiser's, and its customer window; day → exchange rates; the texts of
     /// the last catalogs, and what is known of them. Written when the catalog loads and by the
     /// admin API; numbers, owners and rates never expire.
     Catalog,

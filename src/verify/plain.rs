@@ -28,6 +28,7 @@ pub fn walk(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
         numbers(view, of, report)?;
     }
     owners(view, report)?;
+    customer_windows(view, report)?;
     meta(view, report)
 }
 
@@ -133,8 +134,33 @@ fn owners(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
         offers.push(key.to_vec());
         CONTINUE
     })?;
-    for key in offers {
-        let number = keys::owned_offer(&key).map(|offer| view.offer_number(offer)).transpose()?;
+    numbered(view, offers, keys::owned_offer, report)
+}
+
+/// How long customers stay bound is kept of offers that have a number.
+fn customer_windows(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
+    let (from, to) = keys::customer_windows();
+    let mut offers = Vec::new();
+    view.scan(Table::Catalog, &from, &to, &mut |key, value| {
+        report.count(Table::Catalog.name());
+        if value.len() != 8 {
+            report.fault(Table::Catalog, key, "the value is no time");
+        }
+        offers.push(key.to_vec());
+        CONTINUE
+    })?;
+    numbered(view, offers, keys::windowed_offer, report)
+}
+
+/// The offers of these keys have numbers.
+fn numbered(
+    view: &View<'_>,
+    keys: Vec<Vec<u8>>,
+    offer_of: impl Fn(&[u8]) -> Option<&str>,
+    report: &mut Report,
+) -> Result<(), VerifyError> {
+    for key in keys {
+        let number = offer_of(&key).map(|offer| view.offer_number(offer)).transpose()?;
         if number.flatten().is_none() {
             report.fault(Table::Catalog, &key, "the offer has no number");
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Ended, Server, Setup};
-use crate::inbound::{judged, log_of};
+use crate::inbound::{ALL_TIME, earned, judged, log, log_of};
 
 /// An offer of the advertiser `acme` with these events, and of all advertisers the affiliates.
 fn catalog(offer: &str, events: &[&str], affiliates: &[&str]) -> String {
@@ -95,9 +95,7 @@ fn an_affiliate_that_has_left_the_catalog_has_all_its_conversions_by_its_id() {
 
     // What is judged again says whose it is, too.
     put(&server, &catalog("spring", &["sale", "lead"], &["pub-8"]));
-    let expected = json!([{
-        "affiliate": "pub-7", "currency": "USD", "conversions": 1, "revenue": "20.00", "payout": "6.00",
-    }]);
+    let expected = json!([earned("pub-7", 1, ["20.00", "6.00"], ["20.00", "6.00"])]);
     for apply in [false, true] {
         assert_eq!(judged(&server, apply)["affiliates"], expected);
     }
@@ -208,4 +206,91 @@ fn who_was_never_in_the_catalog_is_not_found_and_who_has_left_it_is() {
         assert_eq!(code, Some(1), "{command:?}: {err}");
         assert!(err.contains("404: not_found: there was never a"), "{err}");
     }
+}
+
+/// Offers of `acme`, with how long their customers stay bound.
+fn bound(offers: &[(&str, &str)]) -> String {
+    let offers = offers.iter().map(|(offer, window)| {
+        format!(
+            "[[offers]]\nid = \"{offer}\"\nadvertiser = \"acme\"\ncustomer_window = \"{window}\"\n\
+             url = \"https://a.example/?c={{click_id}}\"\n\
+             [[offers.events]]\nid = \"sale\"\npayout = {{ fixed = \"6\", currency = \"USD\" }}\n\
+             [[offers.events]]\nid = \"refund\"\nreverses = [\"sale\"]\n"
+        )
+    });
+    let token = postbackd::auth::hash_text("t0ken");
+    let safe = format!("auth = {{ tokens = [{{ secret = \"{token}\" }}] }}");
+    let others = "[[affiliates]]\nid = \"pub-7\"\n[[affiliates]]\nid = \"pub-8\"\n";
+    format!("[[advertisers]]\nid = \"acme\"\n{safe}\n{}{others}", offers.collect::<String>())
+}
+
+#[test]
+fn a_customer_is_bound_to_an_offer_that_has_left_no_longer_than_to_one_that_has_not() {
+    let (short, long, other) = (("short", "1s"), ("long", "1h"), ("other", "1h"));
+    let mut server = start(&bound(&[short, long, other]));
+    let acme = |server: &Server, query: &str| {
+        let answer = server.get(&format!("/postback/acme?token=t0ken&{query}")).json();
+        ["result", "reason", "click_id"].map(|name| answer[name].as_str().unwrap_or("").to_owned())
+    };
+    let clicks =
+        ["short", "long", "other"].map(|offer| server.click(&format!("offer={offer}&aff=pub-7")));
+    let accepted = |click: &str| ["accepted", "", click].map(str::to_owned);
+    for (click, customer) in [(&clicks[0], "K-1"), (&clicks[1], "K-2")] {
+        let sale =
+            format!("click_id={click}&event=sale&txn_id=A-{customer}&customer_id={customer}");
+        assert_eq!(acme(&server, &sale), accepted(click));
+    }
+    put(&server, &bound(&[other]));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    server.kill();
+    server.start_again();
+    let click = &*clicks[2];
+    for (customer, offer) in [("K-1", "other"), ("K-2", "long")] {
+        let sale =
+            format!("click_id={click}&event=sale&txn_id=B-{customer}&customer_id={customer}");
+        assert_eq!(acme(&server, &sale), accepted(click));
+        let shown = server.api(&format!("customers/acme/{customer}"));
+        assert_eq!((&shown["offer"], shown["until"].is_string()), (&json!(offer), true), "{shown}");
+    }
+    for event in ["sale&txn_id=C", "refund&reversal_id=R"] {
+        let of = |customer: &str| {
+            acme(&server, &format!("event={event}-{customer}&customer_id={customer}"))
+        };
+        assert_eq!(of("K-1"), accepted(click), "{event}");
+        assert_eq!(of("K-2"), ["refused", "unknown_offer", ""], "{event}");
+    }
+    let kept = server.conversions("event=sale");
+    let states: Vec<_> = kept.iter().map(|it| json!([it["txn_id"], it["status"]])).collect();
+    let expected =
+        [("A-K-1", true), ("A-K-2", true), ("B-K-1", false), ("B-K-2", true), ("C-K-1", false)];
+    let state = |is_left| if is_left { "approved" } else { "reversed" };
+    assert_eq!(states, expected.map(|(txn_id, is_left)| json!([txn_id, state(is_left)])));
+    crate::inbound::verify_at(&server);
+}
+
+#[test]
+fn what_is_sent_while_an_offer_is_away_is_its_advertisers_and_has_shown_who_sent_it() {
+    let (away, other) = (("away", "1h"), ("other", "1h"));
+    let server = start(&bound(&[away, other]));
+    let click = server.click("offer=away&aff=pub-7");
+    put(&server, &bound(&[other]));
+    for (path, token, txn_id, reason) in [
+        ("/postback", "t0ken", "T-1", "unknown_offer"),
+        ("/postback/acme", "t0ken", "T-2", "unknown_offer"),
+        ("/postback", "wrong", "T-3", "bad_token"),
+        ("/postback/acme", "wrong", "T-4", "bad_token"),
+    ] {
+        let query = format!("click_id={click}&event=sale&txn_id={txn_id}&token={token}");
+        let answer = server.get(&format!("{path}?{query}")).json();
+        assert_eq!(answer["reason"], reason, "{path} {txn_id}");
+    }
+    log_of(&server, "", 4);
+    assert_eq!(log(&server, "advertiser=acme").len(), 4);
+    put(&server, &bound(&[away, other]));
+    let asked = json!({ "from": ALL_TIME, "advertiser": "acme", "apply": true });
+    let judged = server.work("reprocess", &asked);
+    assert_eq!((&judged["accepted"], &judged["refused"]), (&json!(2), &json!({})), "{judged}");
+    assert_eq!(judged["not_judged"], json!({ "not_authenticated": 2 }), "{judged}");
+    let kept = server.conversions("event=sale");
+    assert_eq!(kept.iter().map(|it| &it["txn_id"]).collect::<Vec<_>>(), ["T-1", "T-2"]);
 }

@@ -86,7 +86,7 @@ fn reprocess(server: &Server, asked: &Value) -> Value {
     server.work("reprocess", asked)
 }
 
-const ALL_TIME: &str = "2020-01-01T00:00:00Z";
+pub const ALL_TIME: &str = "2020-01-01T00:00:00Z";
 
 /// An affiliate's row of a job's result: revenue and payout of all, and of what is approved.
 pub fn earned(affiliate: &str, conversions: u64, all: [&str; 2], approved: [&str; 2]) -> Value {

@@ -248,6 +248,7 @@ fn records_that_do_not_decode_are_named() {
         (Table::Catalog, &keys::rates(Day::new(20_000))),
         (Table::Catalog, &keys::number(keys::Numbered::Offer, "spring")),
         (Table::Catalog, &keys::owner("spring")),
+        (Table::Catalog, &keys::customer_window("spring")),
         (Table::Ledger, &keys::seal(AffiliateNumber::NONE, Day::new(1))),
         (Table::Ledger, b"?"),
         (Table::Ledger, &[b'p'; keys::POSTING_KEY_BYTES]),
