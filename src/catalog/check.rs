@@ -1,6 +1,6 @@
 //! From text to a checked catalog: every table read, every reference followed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::file::{self, ADVERTISER, AFFILIATE, LINK, ROOT};
@@ -82,6 +82,7 @@ pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults, now_ms: Option<
         Some(checked.offers.len() - 1)
     });
     check_event_names(&owners, &checked);
+    check_event_kinds(&owners, &checked);
     check_paths(&owners, &checked);
     if let Some(now_ms) = now_ms {
         check_secrets(&owners, &checked, now_ms);
@@ -157,6 +158,32 @@ fn check_event_names(tables: &[Table<'_>], checked: &Checked) {
     }
 }
 
+/// What takes back in one offer and earns in another of the same advertiser is counted under the
+/// same key in both.
+fn check_event_kinds(tables: &[Table<'_>], checked: &Checked) {
+    let events = |is_negative: bool| {
+        let all = checked.offers.iter();
+        all.flat_map(|offer| offer.events.iter().map(move |event| (offer, event)))
+            .filter(move |(_, event)| event.is_negative() == is_negative)
+            .map(|(offer, event)| ((&*offer.advertiser.id, &*event.id), &*offer.id))
+    };
+    let negative: HashMap<_, _> = events(true).collect();
+    let mut of_both = BTreeMap::new();
+    if !negative.is_empty() {
+        of_both.extend(events(false).filter(|(key, _)| negative.contains_key(key)));
+    }
+    for (table, advertiser) in tables.iter().zip(&checked.advertisers) {
+        let its = of_both.range((&*advertiser.id, "")..);
+        for (key, earns_in) in its.take_while(|((owner, _), _)| *owner == &*advertiser.id) {
+            let what = format!(
+                "the event {:?} takes back in the offer {:?} and earns in {earns_in:?}: where both have the same txn_id, the later one is refused; give one of them another name",
+                key.1, negative[key]
+            );
+            table.warning("id", what);
+        }
+    }
+}
+
 /// A path leads to one advertiser.
 fn check_paths(tables: &[Table<'_>], checked: &Checked) {
     let mut taken = HashSet::new();
@@ -211,5 +238,37 @@ fn nobody() -> Advertiser {
         path: None,
         auth: None,
         rate_limit: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::currency::Currency;
+
+    #[test]
+    fn an_event_that_takes_back_in_one_offer_and_earns_in_another_is_a_warning() {
+        let offer = |id: &str, owner: &str, events: &str| {
+            format!(
+                "[[offers]]\nid = '{id}'\nadvertiser = '{owner}'\nurl = 'https://a.example/{{click_id}}'\n{events}"
+            )
+        };
+        let (sale, adj) = ("[[offers.events]]\nid = 'sale'\n", "[[offers.events]]\nid = 'adj'\n");
+        let negative = format!("{sale}{adj}reverses = ['sale']\n");
+        let defaults =
+            NetworkDefaults { currency: Currency::USD, time_zone: jiff::tz::TimeZone::UTC };
+        let check = |owner: &str, expected: &str| {
+            let offers = [offer("shoes", "a", &negative), offer("club", owner, adj)].concat();
+            let text = format!("[[advertisers]]\nid = 'a'\n[[advertisers]]\nid = 'b'\n{offers}");
+            assert_eq!(
+                parse(&text, "catalog.toml", &defaults).expect("valid").1.to_string(),
+                expected
+            );
+        };
+        check("b", "");
+        check(
+            "a",
+            "warning: catalog.toml:2: advertisers[0] \"a\".id: the event \"adj\" takes back in the offer \"shoes\" and earns in \"club\": where both have the same txn_id, the later one is refused; give one of them another name\n",
+        );
     }
 }

@@ -21,7 +21,7 @@ use crate::model::fields::Field;
 use crate::model::money::Micros;
 use crate::model::period::Day;
 use crate::model::preset::AnswerForm;
-use crate::model::reasons::{AuthOutcome, BY_POSTBACK, Flag, HELD, Refusal};
+use crate::model::reasons::{AuthOutcome, BY_POSTBACK, Flag, HELD, NEGATIVE_EVENT, Refusal};
 use crate::model::status::Status;
 use crate::rates::Market;
 use crate::store::records::{Earned, Exchanged, HistoryEntry};
@@ -172,12 +172,6 @@ impl<'a> Verdict<'a> {
         })
     }
 
-    /// Whether it is a negative event that names no click.
-    #[must_use]
-    pub fn is_bound_refund(&self) -> bool {
-        self.is_bound && self.event.is_negative()
-    }
-
     /// Whether it may be another one than what has its key: it takes back, or says of money, and has
     /// no ID that would tell.
     #[must_use]
@@ -190,11 +184,14 @@ impl<'a> Verdict<'a> {
         is_of_money && self.txn_id.is_empty() && !self.offer.one_conversion_per_click
     }
 
-    /// Why the conversion starts with its status, in one word: `held` if the advertiser approves
+    /// Why the conversion starts with its status, in one word: `negative_event` of one; `held` if the advertiser approves
     /// what the offer wants approved by the network. Said again, it does not approve it either.
     /// `fraud:` and the rules, if they have rejected it.
     #[must_use]
     pub fn initial_reason(&self) -> Cow<'static, str> {
+        if self.event.is_negative() {
+            return NEGATIVE_EVENT.into();
+        }
         if let Some(reason) = self.offer.fraud.as_ref().and_then(|rules| rules.reason(self.flags)) {
             return reason.into();
         }

@@ -227,6 +227,26 @@ pub fn unknown_event(ours: &str, theirs: &str, offer: &Offer) -> Refused {
 /// if neither has an ID. Needs no escaping.
 pub(super) const IF_ANOTHER: &str = "taken for the first one sent again, so it does not count: if it is another one, send a txn_id with each, or with each refund a reversal_id";
 
+/// What a duplicate is told that names a customer and the transaction of somebody else. Needs no
+/// escaping.
+pub(super) const OF_SOMEBODY_ELSE: &str = "the txn_id is that of a conversion of somebody else, which stays as it is: if that one is meant, name the event or the click; if it is another one, send a txn_id of its own";
+
+/// An event takes back in one offer and earns in another, and has this transaction in the other one,
+/// `offer`, as what it is there.
+#[cold]
+pub fn taken_by_another_kind(event: &str, offer: &str, is_negative: bool) -> Refused {
+    let hint = if is_negative {
+        format!(
+            "the txn_id is taken by a conversion of the offer {offer:?}, where the event {event:?} takes nothing back: send a reversal_id, or give one of the two events another name"
+        )
+    } else {
+        format!(
+            "the txn_id is taken by a negative event of the offer {offer:?}, where {event:?} takes back: send those with a reversal_id, or give one of the two events another name"
+        )
+    };
+    Refused::with(Refusal::IllegalTransition, hint)
+}
+
 /// What a negative event that names fewer than were sold is told. Needs no escaping.
 pub(super) const ALL_IS_TAKEN_BACK: &str = "all of it is taken back, whatever the quantity: a part is taken back by an amount, of a conversion that has one";
 

@@ -256,8 +256,9 @@ impl Postbacks {
         verdict: &Verdict<'_>,
         received: &Received<'_>,
     ) -> Result<PostbackResult, Answer> {
-        let Some(said) = verdict.said_status else { return Ok(PostbackResult::Duplicate) };
         let before = ConversionRecord::decode(known).map_err(ReadError::from)?;
+        verdict.refuse_if_unlike(&before)?;
+        let Some(said) = verdict.said_status else { return Ok(PostbackResult::Duplicate) };
         let Some(anew) = self.news(&before, said, verdict, received, BY_POSTBACK)? else {
             return Ok(PostbackResult::Duplicate);
         };

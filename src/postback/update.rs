@@ -11,7 +11,8 @@ use super::transition::{Heard, Speaker, changed, older_than};
 use crate::caps::{Counted, Metered, Still};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
-use crate::dedup::{Changing, ClaimError, ClaimSet, Held, Original, Receipt};
+use crate::dedup::{Changing, Claim, ClaimSet, Held, Original, Receipt};
+use crate::model::fields::Field;
 use crate::model::reasons::{BY_POSTBACK, Flag, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
 use crate::store::records::{ConversionRecord, RecordError, reason_from_log};
@@ -37,6 +38,43 @@ impl Verdict<'_> {
                 || (trust.payout && self.said.payout.is_some())
                 || (trust.revenue && self.said.revenue.is_some())
         })
+    }
+
+    /// Whether only the record of what has its key tells what it is answered.
+    pub(super) fn must_read(&self, known: Original) -> bool {
+        self.may_change(known)
+            || self.names_transaction_alone()
+            || known.conversion.offer() != self.offer.number
+    }
+
+    /// Whether its key may be that of a conversion of another click than it is judged by.
+    const fn names_transaction_alone(&self) -> bool {
+        self.is_bound && !self.txn_id.is_empty()
+    }
+
+    /// Refuses what is neither a duplicate of the conversion that has its key, nor news of it: where
+    /// an event takes back in one offer and earns in another, a sale is no refund sent again.
+    pub(super) fn refuse_if_unlike(&self, record: &ConversionRecord<'_>) -> Result<(), Refused> {
+        let is_negative = self.event.is_negative();
+        if record.offer == self.offer.id || record.is_negative() == is_negative {
+            return Ok(());
+        }
+        Err(hints::taken_by_another_kind(&self.event.id, record.offer, is_negative))
+    }
+
+    /// Whether what has its key is not meant, being another customer's, or nobody's and of another
+    /// click: where no event is named, numbers of several tables may be the same.
+    fn is_anothers(&self, received: &Received<'_>, record: &ConversionRecord<'_>) -> bool {
+        let is_named = received.fields.get(Field::Event).is_some();
+        if is_named || self.txn_id.is_empty() || !self.is_by_customer {
+            return false;
+        }
+        let (advertiser, customer_id) = (&*self.offer.advertiser.id, self.customer_id);
+        let customer = Claim::Customer { advertiser, customer_id, windows: None };
+        match record.customer_key() {
+            Some(its) => its != customer.store_key(),
+            None => record.click != *self.click.record().as_bytes(),
+        }
     }
 
     /// Refuses what only a known conversion can be told.
@@ -189,7 +227,7 @@ impl Postbacks {
         received: &Received<'_>,
     ) -> Result<Committing, Answer> {
         let Some((said, meant)) = self.meant(known, verdict, received).await? else {
-            return Err(self.once_more(known, verdict, false).await?);
+            return Err(self.once_more(known, verdict, received, false).await?);
         };
         let held = self.hold(meant.conversion, received.catalog).await?;
         let Some((mine, stored)) = held else {
@@ -198,7 +236,7 @@ impl Postbacks {
         let record = read(&stored)?;
         let reason = received.reason_of_step(BY_POSTBACK);
         let Some(mut anew) = self.news(&record, said, verdict, received, &reason)? else {
-            return Err(no_news(&stored, &record, verdict, false)?);
+            return Err(self.no_news(&stored, &record, verdict, received, false)?);
         };
         refuse_if_overtaken(received, &record)?;
         anew.flags |= verdict.flags & Flag::Unauthenticated.bit();
@@ -219,21 +257,57 @@ impl Postbacks {
         Ok(Committing { submitted, answer, form, flags, rejected_by: 0 })
     }
 
-    /// A duplicate's answer. A negative event that names no click is of that of the first, whatever
-    /// click it was judged by.
+    /// A duplicate's answer.
     async fn once_more(
         &self,
         known: Original,
         verdict: &Verdict<'_>,
+        received: &Received<'_>,
         is_dry: bool,
     ) -> Result<Answer, Answer> {
         let mut answer = duplicate(known, verdict, is_dry);
-        if let Answer::Duplicate { click, .. } = &mut answer
-            && verdict.is_bound_refund()
+        if verdict.names_transaction_alone()
             && let Some(stored) = self.store.conversion(known.conversion).await?
         {
-            *click = self.keyring.sign(RecordId::from_bytes(read(&stored)?.click));
+            self.tell_whose(&mut answer, &read(&stored)?, verdict, received);
         }
+        Ok(answer)
+    }
+
+    /// What names no click is answered with that of what has its key, whatever click it was judged
+    /// by. If that is not what it means, it is told so.
+    fn tell_whose(
+        &self,
+        answer: &mut Answer,
+        record: &ConversionRecord<'_>,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+    ) {
+        let Answer::Duplicate { click, hint, .. } = answer else { return };
+        if verdict.names_transaction_alone() {
+            *click = self.keyring.sign(RecordId::from_bytes(record.click));
+        }
+        if !verdict.event.is_negative() && verdict.is_anothers(received, record) {
+            *hint = Some(hints::OF_SOMEBODY_ELSE.into());
+        }
+    }
+
+    /// The answer to what changes nothing of a known conversion; if it came late, it is told so.
+    fn no_news(
+        &self,
+        stored: &StoredConversion,
+        record: &ConversionRecord<'_>,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+        is_dry: bool,
+    ) -> Result<Answer, Answer> {
+        let mut answer = duplicate(current(stored, record)?, verdict, is_dry);
+        if let Answer::Duplicate { hint, .. } = &mut answer
+            && let Some(known_ms) = older_than(verdict.said_ms(), record)
+        {
+            *hint = Some(hints::older(known_ms, hint.take()));
+        }
+        self.tell_whose(&mut answer, record, verdict, received);
         Ok(answer)
     }
 
@@ -246,7 +320,7 @@ impl Postbacks {
     ) -> Result<Answer, Answer> {
         let click = verdict.click;
         let Some((said, meant)) = self.meant(known, verdict, received).await? else {
-            return self.once_more(known, verdict, true).await;
+            return self.once_more(known, verdict, received, true).await;
         };
         let Some(stored) = self.store.conversion(meant.conversion).await? else {
             return Ok(duplicate(known, verdict, true));
@@ -255,7 +329,7 @@ impl Postbacks {
         let record = read(&stored)?;
         let reason = received.reason_of_step(BY_POSTBACK);
         let Some(anew) = self.news(&record, said, verdict, received, &reason)? else {
-            return no_news(&stored, &record, verdict, true);
+            return self.no_news(&stored, &record, verdict, received, true);
         };
         refuse_if_overtaken(received, &record)?;
         received.would_change(&stored, &record, &anew);
@@ -274,7 +348,9 @@ impl Postbacks {
         reason: &'r str,
     ) -> Result<Option<ConversionRecord<'r>>, Refused> {
         let last_ms = record.last_word().map_or(0, |step| step.time_ms);
-        if received.replay_of_ms.is_some_and(|first_ms| last_ms >= first_ms) {
+        if received.replay_of_ms.is_some_and(|first_ms| last_ms >= first_ms)
+            || verdict.is_anothers(received, record)
+        {
             return Ok(None);
         }
         let heard = verdict.heard(said, received.now_ms, reason);
@@ -289,7 +365,12 @@ impl Postbacks {
         known: Original,
         verdict: &Verdict<'_>,
         received: &Received<'_>,
-    ) -> Result<Option<(Status, Original)>, ClaimError> {
+    ) -> Result<Option<(Status, Original)>, Answer> {
+        if known.conversion.offer() != verdict.offer.number
+            && let Some(stored) = self.store.conversion(known.conversion).await?
+        {
+            verdict.refuse_if_unlike(&read(&stored)?)?;
+        }
         let Some(said) = verdict.said_status.filter(|_| verdict.may_change(known)) else {
             return Ok(None);
         };
@@ -302,22 +383,6 @@ impl Postbacks {
         let meant = meant.filter(|meant| !precedes(verdict, received, *meant));
         Ok(meant.map(|meant| (said, meant)))
     }
-}
-
-/// The answer to what changes nothing of a known conversion; if it came late, it is told so.
-fn no_news(
-    stored: &StoredConversion,
-    record: &ConversionRecord<'_>,
-    verdict: &Verdict<'_>,
-    is_dry: bool,
-) -> Result<Answer, Answer> {
-    let mut answer = duplicate(current(stored, record)?, verdict, is_dry);
-    if let Answer::Duplicate { hint, .. } = &mut answer
-        && let Some(known_ms) = older_than(verdict.said_ms(), record)
-    {
-        *hint = Some(hints::older(known_ms, hint.take()));
-    }
-    Ok(answer)
 }
 
 /// Whether a postback that is judged by an earlier moment than this one is from before a conversion,

@@ -427,6 +427,45 @@ fn a_number_of_somebody_else_is_not_the_customers_transaction() {
 }
 
 #[test]
+fn a_customer_says_nothing_of_a_transaction_of_somebody_else() {
+    let catalog =
+        unnamed(&["sale"]).replace("id = \"sale\"", "id = \"sale\"\ninitial_status = \"pending\"");
+    let mut server = Setup::new().catalog(catalog).start();
+    let kei =
+        |server: &Server, query: &str| Answer::of(server.get(&format!("/postback/kei?{query}")));
+    let clicks = [0; 3].map(|_| server.click("offer=sales&aff=pub-7"));
+    let [first, second, third] = &clicks;
+    for (click, query) in [
+        (first, "tid=A1&customer_id=K-1"),
+        (second, "tid=B1&customer_id=K-2"),
+        (third, "tid=C1"),
+        // Of two customers of one click.
+        (first, "tid=D1&customer_id=K-4"),
+    ] {
+        let sold = kei(&server, &format!("subid={click}&{query}"));
+        assert_eq!((sold.verdict(), sold.word("status")), ((200, "accepted", ""), "pending"));
+    }
+    for _ in 0..2 {
+        for (txn_id, click) in [("B1", second), ("C1", third), ("D1", first)] {
+            for rest in ["", "&status=sale", "&status=sale&payout=3", "&status=sale&dry_run=1"] {
+                let query = format!("tid={txn_id}&customer_id=K-1{rest}");
+                let told = kei(&server, &query);
+                assert_eq!(told.verdict(), (200, "duplicate", ""), "{query}");
+                assert_eq!([told.word("click_id"), told.word("status")], [&**click, "pending"]);
+                assert!(told.word("hint").contains("of somebody else"), "{told:?}");
+            }
+        }
+        server.kill();
+        server.start_again();
+    }
+    // Its own, and what is named by its event, are meant.
+    for query in ["tid=A1&customer_id=K-1", "tid=B1&customer_id=K-1&event=sale"] {
+        let news = kei(&server, &format!("{query}&status=sale"));
+        assert_eq!((news.verdict(), news.word("status")), ((200, "updated", ""), "approved"));
+    }
+}
+
+#[test]
 fn a_transaction_alone_is_refused_where_too_many_events_may_be_meant() {
     let events: Vec<_> = (0..17).map(|n| format!("event{n:02}")).collect();
     let events: Vec<_> = events.iter().map(String::as_str).collect();

@@ -342,3 +342,72 @@ fn click_of(server: &Server, txn_id: &str) -> String {
     let kept = server.conversions(&format!("txn_id={txn_id}"));
     kept[0]["click_id"].as_str().expect("a click").to_owned()
 }
+
+#[test]
+fn a_sale_is_no_duplicate_of_another_offers_refund_nor_a_refund_of_its_sale() {
+    let mut server = Setup::new().catalog(adjusted()).start();
+    let shoes = sell(&server, "offer=shoes&aff=pub-7", "event=sale&txn_id=S-1");
+    let again = format!("click_id={shoes}&event=sale&txn_id=S-2");
+    assert_eq!(acme(&server, &again).verdict(), (200, "accepted", ""));
+    check(&server, "event=adj&txn_id=S-1", "accepted", &shoes);
+    let club = sell(&server, "offer=club&aff=pub-8", "event=adj&txn_id=S-2");
+    for at in 0..2 {
+        for (query, hint) in [
+            (format!("click_id={club}&event=adj&txn_id=S-1&amount=5"), "a negative event of the"),
+            (format!("click_id={club}&event=adj&txn_id=S-1&status=rejected"), "a negative event"),
+            (format!("click_id={shoes}&event=adj&txn_id=S-2"), "offer \"club\", where the event"),
+        ] {
+            for query in [format!("{query}&dry_run=1"), query] {
+                let answer = acme(&server, &query);
+                assert_eq!(answer.verdict(), (409, "refused", "illegal_transition"), "{query}");
+                assert!(answer.word("hint").contains(hint), "{at}: {answer:?}");
+            }
+        }
+        // What names no click is of what has the key.
+        check(&server, "event=adj&txn_id=S-1", "duplicate", &shoes);
+        check(&server, "event=adj&txn_id=S-2", "duplicate", &club);
+        server.kill();
+        server.start_again();
+    }
+    check(
+        &server,
+        &format!("click_id={shoes}&event=adj&txn_id=S-2&reversal_id=R"),
+        "accepted",
+        &shoes,
+    );
+    let all = [["S-1", "reversed"], ["S-2", "reversed"]].map(|it| json!(it));
+    assert_eq!(states(&server, "event=sale"), all);
+}
+
+#[test]
+fn a_customers_sale_is_no_duplicate_of_another_offers_refund() {
+    let offers: [Offer<'_>; 2] =
+        [("shoes", &["sale"], &[("adj", &["sale"])]), ("club", &["adj"], &[])];
+    let server = Setup::new().catalog(catalog("default_event = \"adj\"", &offers)).start();
+    sell(&server, "offer=shoes&aff=pub-7", "event=sale&txn_id=S-1");
+    sell(&server, "offer=club&aff=pub-8", "txn_id=S-0&customer_id=K");
+    assert_eq!(acme(&server, "event=adj&txn_id=S-1").verdict(), (200, "accepted", ""));
+    for query in ["txn_id=S-1&customer_id=K&dry_run=1", "txn_id=S-1&customer_id=K"] {
+        let answer = acme(&server, query);
+        assert_eq!(answer.verdict(), (409, "refused", "illegal_transition"), "{query}");
+    }
+}
+
+#[test]
+fn what_is_judged_again_is_no_duplicate_of_another_offers_refund_either() {
+    let server = Setup::new().catalog(adjusted().replace("\"adj\"", "\"later\"")).start();
+    let shoes = sell(&server, "offer=shoes&aff=pub-7", "event=sale&txn_id=S-1");
+    let club = server.click("offer=club&aff=pub-8");
+    for click in [&shoes, &club, &club] {
+        let answer = acme(&server, &format!("click_id={click}&event=adj&txn_id=S-1"));
+        assert_eq!(answer.verdict(), (404, "refused", "unknown_event"));
+    }
+    server.reload_catalog(&adjusted());
+    for apply in [false, true] {
+        let asked = json!({ "from": "2020-01-01T00:00:00Z", "apply": apply });
+        let done = server.work("reprocess", &asked);
+        let refused = json!({ "illegal_transition": 2 });
+        assert_eq!(json!([done["accepted"], done["refused"]]), json!([1, refused]), "{done}");
+    }
+    assert_eq!(states(&server, "event=sale"), [json!(["S-1", "reversed"])]);
+}
