@@ -16,7 +16,7 @@ pub struct Reversal<'a> {
     pub reason: &'a str,
     /// How much of the amount is taken back, its sign aside; `None`: all of it.
     pub amount: Option<Micros>,
-    /// The amount's currency; `None`: that of the event that is taken back.
+    /// The amount's currency; `None`: that of the event that is taken back, if it always was.
     pub currency: Option<Currency>,
     /// When it happened, Unix milliseconds, if the sender says so.
     pub said_ms: Option<u64>,
@@ -37,6 +37,9 @@ impl<'a> Reversal<'a> {
         }
     }
 }
+
+/// The currency that a conversion's event has today; `None` if it has left the catalog.
+pub type Today<'t> = &'t dyn Fn(&ConversionRecord<'_>) -> Option<Currency>;
 
 /// Whether there is anything to take back of a conversion.
 pub const fn is_open(status: Status) -> bool {
@@ -62,6 +65,7 @@ pub const fn rank(status: Status) -> u8 {
 pub fn reversed<'a>(
     record: &ConversionRecord<'a>,
     reversal: &Reversal<'a>,
+    today: Today<'_>,
 ) -> Result<ConversionRecord<'a>, Refused> {
     let status = record.status().unwrap_or(Status::Rejected);
     if !is_open(status) {
@@ -69,7 +73,7 @@ pub fn reversed<'a>(
         return Err(Refused::with(Refusal::IllegalTransition, hint));
     }
     let mut anew = record.clone();
-    let status = match part(record, reversal)? {
+    let status = match part(record, reversal, today)? {
         // What is left can always be taken back, in one step.
         Some(_) if has_changed_too_often(record) => {
             return Err(Refused::with(Refusal::IllegalTransition, "it has changed too often"));
@@ -102,6 +106,7 @@ pub fn reversed<'a>(
 pub fn reversed_of<'a>(
     records: &[ConversionRecord<'a>],
     reversal: &Reversal<'a>,
+    today: Today<'_>,
 ) -> Result<Vec<(usize, ConversionRecord<'a>)>, Refused> {
     let first = records.first().ok_or(Refusal::UnknownConversion)?;
     let asked = reversal.amount.map(Micros::get).map(i64::saturating_abs);
@@ -119,7 +124,7 @@ pub fn reversed_of<'a>(
             let its = record.currency_of_amounts();
             let share = record.amount.unwrap_or_default().saturating_sub(record.reversed_amount);
             let share = share.min(*left);
-            if share <= 0 || currency.or(own_currency(record)) != its {
+            if share <= 0 || currency.or(unsaid(record, today)) != its {
                 continue;
             }
             let is_part = record.amount.is_some_and(|whole| record.reversed_amount + share < whole);
@@ -131,11 +136,11 @@ pub fn reversed_of<'a>(
             part.amount = Some(Micros::new(share));
             part.currency = its;
         }
-        changed.push((at, reversed(record, &part)?));
+        changed.push((at, reversed(record, &part, today)?));
     }
     if changed.is_empty() {
         // The latest says why.
-        changed.push((0, reversed(first, reversal)?));
+        changed.push((0, reversed(first, reversal, today)?));
     }
     Ok(changed)
 }
@@ -145,20 +150,30 @@ const fn has_changed_too_often(record: &ConversionRecord<'_>) -> bool {
     record.history.len() >= HISTORY_STEPS_MAX
 }
 
-/// The currency of a conversion's event, in which amounts are that name none.
-fn own_currency(record: &ConversionRecord<'_>) -> Option<Currency> {
-    Currency::from_bytes(record.currency)
+/// The currency of amounts that name none: that of the conversion's event. `None` where that is
+/// another one today, and nobody knows which is meant.
+fn unsaid(record: &ConversionRecord<'_>, today: Today<'_>) -> Option<Currency> {
+    let then = Currency::from_bytes(record.currency);
+    then.filter(|then| today(record).is_none_or(|today| today == *then))
 }
 
 /// How much of the conversion's amount is taken back; `None` if that is all that is left of it.
-fn part(record: &ConversionRecord<'_>, reversal: &Reversal<'_>) -> Result<Option<Micros>, Refused> {
+fn part(
+    record: &ConversionRecord<'_>,
+    reversal: &Reversal<'_>,
+    today: Today<'_>,
+) -> Result<Option<Micros>, Refused> {
     let Some(amount) = reversal.amount else { return Ok(None) };
     let amount = if amount < Micros::ZERO { amount.checked_neg() } else { Some(amount) };
     let Some(amount) = amount.filter(|amount| *amount > Micros::ZERO) else {
         return Err(Refused::with(Refusal::BadAmount, "what is taken back is not nothing"));
     };
-    if reversal.currency.or(own_currency(record)) != record.currency_of_amounts() {
-        let hint = "name an amount in the currency of the conversion's, and say that currency";
+    let its = record.currency_of_amounts();
+    if reversal.currency.or(unsaid(record, today)) != its {
+        let its = its.as_ref().map_or("another currency", Currency::as_str);
+        let hint = format!(
+            "the conversion's amount is in {its}: send this in it, too, and say that currency"
+        );
         return Err(Refused::with(Refusal::BadCurrency, hint));
     }
     let Some(whole) = record.amount.filter(|whole| *whole > 0) else {

@@ -23,7 +23,7 @@ fn reversal(text: &str) -> Reversal<'static> {
 fn outcome(history: &str, texts: &[&str]) -> String {
     let mut record = record("sale", history);
     for text in texts {
-        match reversed(&record, &reversal(text)) {
+        match reversed(&record, &reversal(text), &|_| None) {
             Ok(anew) => record = anew,
             Err(refused) => return refused.reason.as_str().to_owned(),
         }
@@ -76,7 +76,8 @@ fn what_is_pending_is_rejected_or_keeps_what_is_left_for_its_approval() {
     check(&["25"], "pending 0.00 0.00");
     check(&["25", "75"], "rejected 0.00 0.00");
     check(&["", "1"], "illegal_transition");
-    let part = reversed(&record("sale", "pending postback"), &reversal("25")).expect("a part");
+    let part =
+        reversed(&record("sale", "pending postback"), &reversal("25"), &|_| None).expect("a part");
     assert_eq!((part.earned().revenue, part.earned().payout), (amount("15"), amount("7.5")));
 }
 
@@ -84,9 +85,9 @@ fn what_is_pending_is_rejected_or_keeps_what_is_left_for_its_approval() {
 fn a_part_needs_an_amount_that_it_is_a_part_of() {
     let mut record = record("sale", "approved postback");
     record.amount = None;
-    let refused = reversed(&record, &reversal("25")).expect_err("of what?");
+    let refused = reversed(&record, &reversal("25"), &|_| None).expect_err("of what?");
     assert_eq!(refused.reason, Refusal::BadAmount);
-    let whole = reversed(&record, &reversal("")).expect("all of it");
+    let whole = reversed(&record, &reversal(""), &|_| None).expect("all of it");
     assert_eq!(whole.status(), Some(Status::Reversed));
 }
 
@@ -95,8 +96,8 @@ fn a_part_without_a_currency_is_in_the_events_own() {
     let mut yen = record("sale", "approved postback");
     yen.amount_currency = Some(*b"JPY");
     let check = |text: &str, expected: Result<&str, Refusal>| {
-        let one = reversed(&yen, &reversal(text));
-        let several = reversed_of(&[yen.clone(), yen.clone()], &reversal(text));
+        let one = reversed(&yen, &reversal(text), &|_| None);
+        let several = reversed_of(&[yen.clone(), yen.clone()], &reversal(text), &|_| None);
         let one = one.map(|anew| anew.status().expect("a status").as_str());
         assert_eq!(one.map_err(|refused| refused.reason), expected, "{text}");
         let several = several.map(|changed| changed.len()).map_err(|refused| refused.reason);
@@ -106,14 +107,40 @@ fn a_part_without_a_currency_is_in_the_events_own() {
     check("25", Err(Refusal::BadCurrency));
     check("25 USD", Err(Refusal::BadCurrency));
     check("25 JPY", Ok("approved"));
-    let all = reversed(&yen, &reversal("")).expect("all of it needs no currency");
+    let all = reversed(&yen, &reversal(""), &|_| None).expect("all of it needs no currency");
     assert_eq!(all.status(), Some(Status::Reversed));
+}
+
+#[test]
+fn a_part_without_a_currency_is_in_none_where_the_event_has_changed_its_own() {
+    let yen = Currency::parse("JPY").expect("a currency");
+    let record = record("sale", "approved postback");
+    let check = |text: &str, today: Currency, is_one: bool| {
+        let one = reversed(&record, &reversal(text), &|_| Some(today));
+        let two = [record.clone(), record.clone()];
+        let several = reversed_of(&two, &reversal(text), &|_| Some(today));
+        let bad =
+            |refused: Refused| (refused.reason, refused.hint.expect("one").contains("in USD"));
+        let expected = if is_one { Ok(()) } else { Err((Refusal::BadCurrency, true)) };
+        assert_eq!(one.map(|_| ()).map_err(bad), expected, "{text} {}", today.as_str());
+        assert_eq!(several.map(|_| ()).map_err(bad), expected, "{text} {}", today.as_str());
+    };
+    check("25", Currency::USD, true);
+    // Neither the old nor the new one, nor what is all of it in one of them.
+    check("25", yen, false);
+    check("100", yen, false);
+    check("25 USD", yen, true);
+    check("25 JPY", yen, false);
+    check("", yen, true);
+    // What was sent in yen is not read in them because the event has them by now.
+    let sent = ConversionRecord { amount_currency: Some(*b"JPY"), ..record };
+    assert!(reversed(&sent, &reversal("25"), &|_| Some(yen)).is_err());
 }
 
 #[test]
 fn price_and_amount_stay_what_they_were() {
     let before = record("sale", "approved postback");
-    let anew = reversed(&before, &reversal("25")).expect("a part");
+    let anew = reversed(&before, &reversal("25"), &|_| None).expect("a part");
     assert_eq!((anew.amount, anew.revenue), (before.amount, before.revenue));
     assert_eq!(anew.earned_in(*b"USD"), Some((amount("15"), amount("7.5"))));
     let step = anew.history.last().expect("a step");
@@ -126,13 +153,12 @@ fn of_all(states: &[&str], text: &str) -> String {
     let before: Vec<_> = states
         .iter()
         .map(|state| match *state {
-            "reversed" => {
-                reversed(&record("sale", "approved postback"), &reversal("")).expect("all")
-            }
+            "reversed" => reversed(&record("sale", "approved postback"), &reversal(""), &|_| None)
+                .expect("all"),
             history => record("sale", history),
         })
         .collect();
-    match reversed_of(&before, &reversal(text)) {
+    match reversed_of(&before, &reversal(text), &|_| None) {
         Err(refused) => refused.reason.as_str().to_owned(),
         Ok(changed) => {
             let shown = |(at, record): &(usize, ConversionRecord<'_>)| {
@@ -175,7 +201,7 @@ fn a_share_is_in_the_currency_of_its_conversion_whatever_its_event_has() {
     let dollars = record("sale", "approved postback");
     let dollars = ConversionRecord { amount_currency: Some(*b"EUR"), ..dollars };
     let shares = |records: &[ConversionRecord<'_>], text: &str| {
-        let changed = reversed_of(records, &reversal(text)).expect("shares");
+        let changed = reversed_of(records, &reversal(text), &|_| None).expect("shares");
         changed.iter().map(|(at, anew)| (*at, anew.reversed_amount)).collect::<Vec<_>>()
     };
     // The amount is in the currency of the latest one's event, 30 of it are that one's whole.
@@ -189,7 +215,7 @@ fn what_has_changed_too_often_is_passed_over_for_a_part_of_the_others() {
     full.history = vec![full.history[0]; HISTORY_STEPS_MAX];
     let other = record("sale", "approved postback");
     let taken = |records: &[ConversionRecord<'_>], text: &str| {
-        let changed = reversed_of(records, &reversal(text));
+        let changed = reversed_of(records, &reversal(text), &|_| None);
         let of = |(at, anew): &(usize, ConversionRecord<'_>)| (*at, anew.reversed_amount);
         changed
             .map(|changed| changed.iter().map(of).collect::<Vec<_>>())

@@ -41,6 +41,10 @@ fn taken_back<'a>(
     records: &[ConversionRecord<'a>],
     reversal: &Reversal<'a>,
 ) -> Result<Vec<(usize, ConversionRecord<'a>)>, Refused> {
+    let today = |record: &ConversionRecord<'_>| {
+        let offer = received.catalog.offer(record.offer)?;
+        offer.event(record.event).map(|event| event.currency)
+    };
     let is_named = !verdict.reversed_txn_id.is_empty();
     let is_left = |at: &usize| {
         let record = &records[*at];
@@ -48,13 +52,13 @@ fn taken_back<'a>(
     };
     let left: Vec<_> = (0..records.len()).filter(is_left).collect();
     if left.len() == records.len() {
-        return reversed_of(records, reversal);
+        return reversed_of(records, reversal, &today);
     }
     if left.is_empty() {
         return Err(overtaken());
     }
     let meant: Vec<_> = left.iter().map(|at| records[*at].clone()).collect();
-    let changed = reversed_of(&meant, reversal)?;
+    let changed = reversed_of(&meant, reversal, &today)?;
     Ok(changed.into_iter().map(|(at, anew)| (left[at], anew)).collect())
 }
 

@@ -564,4 +564,18 @@ fn a_negative_events_amount_is_in_the_currency_of_what_it_takes_back() {
     assert_eq!(json!([kept["amount"], kept["currency"]]), json!(["25.00", "EUR"]));
     let unknown = acme(&server, "event=refund&txn_id=T-2");
     assert!(unknown.word("hint").contains("none of this advertiser's has this"), "{unknown:?}");
+
+    let click = sell(&server, "shoes", "event=sale&txn_id=T-3&amount=100&customer_id=K-1");
+    server.reload_catalog(CATALOG);
+    for named in ["txn_id=T-3", &format!("click_id={click}"), "customer_id=K-1&reversal_id=R-1"] {
+        for dry in ["&dry_run=1", ""] {
+            let answer = acme(&server, &format!("event=refund&{named}&amount=25{dry}"));
+            assert_eq!(answer.verdict(), (400, "refused", "bad_currency"), "{named}{dry}");
+            assert!(answer.word("hint").contains("in EUR"), "{answer:?}");
+        }
+    }
+    for rest in ["&amount=25&currency=EUR&reversal_id=R-2", ""] {
+        let refund = acme(&server, &format!("event=refund&txn_id=T-3{rest}"));
+        assert_eq!(refund.verdict(), (200, "accepted", ""), "{rest}");
+    }
 }
