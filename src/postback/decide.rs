@@ -184,9 +184,9 @@ impl<'a> Verdict<'a> {
         is_of_money && self.txn_id.is_empty() && !self.offer.one_conversion_per_click
     }
 
-    /// Why the conversion starts with its status, in one word: `negative_event` of one; `held` if the advertiser approves
-    /// what the offer wants approved by the network. Said again, it does not approve it either.
-    /// `fraud:` and the rules, if they have rejected it.
+    /// Why the conversion starts with its status, in one word: `negative_event` of one; `held` if the
+    /// advertiser approves what the offer wants approved by the network, and said again, it does not
+    /// approve it either; `fraud:` and the rules, if they have rejected it.
     #[must_use]
     pub fn initial_reason(&self) -> Cow<'static, str> {
         if self.event.is_negative() {
