@@ -49,6 +49,9 @@
 //! What it cannot see: a race within one call, such as the order of steps in settling a claim,
 //! since here a call is one step.
 //!
+//! What is durable after any step is what a power cut would leave then, so all that is asked of it
+//! after a crash is asked of every 64th seed after every step; with `POSTBACKD_SIM_AUDIT=1` of all.
+//!
 //! `POSTBACKD_SIM_SEEDS=1000000` runs more seeds, `POSTBACKD_SIM_SEED=7` repeats one.
 //!
 //! [`Postbacks`]: postbackd::postback::Postbacks
@@ -87,6 +90,8 @@ use rng::Rng;
 const SEEDS: u64 = 20_000;
 const LIVES_MAX: usize = 4;
 const STEPS_MAX: usize = 150;
+/// One seed in so many has its disk looked at after every step.
+const LOOKED_AT: u64 = 64;
 
 #[test]
 fn no_conversion_is_lost_or_counted_twice() {
@@ -95,8 +100,10 @@ fn no_conversion_is_lost_or_counted_twice() {
         (Some(seed), _) => seed..=seed,
         (None, seeds) => 1..=seeds.unwrap_or(SEEDS),
     };
+    let looks_at_all = number("POSTBACKD_SIM_AUDIT").is_some_and(|number| number > 0);
     for seed in seeds {
-        let outcome = catch_unwind(AssertUnwindSafe(|| World::new(seed).run(&setup)));
+        let looks = looks_at_all || seed.is_multiple_of(LOOKED_AT);
+        let outcome = catch_unwind(AssertUnwindSafe(|| World::new(seed).run(&setup, looks)));
         if let Err(panic) = outcome {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
@@ -152,16 +159,20 @@ impl World {
         }
     }
 
-    fn run(mut self, setup: &Setup) {
+    /// Its lives one after the other; with a look at the disk after every step, or not.
+    fn run(mut self, setup: &Setup, looks: bool) {
         let mut durable = Tables::default();
         for _ in 0..=self.rng.below(LIVES_MAX) {
             let disk = Arc::new(Disk::new(durable, Rng::new(self.rng.next())));
             let faults = self.faults();
             let (there, now_ms) = (Arc::clone(&disk), self.now_ms);
             let mut life = Life::start(setup, there, &self.market, faults, now_ms, &mut self.rng);
-            disk.with_durable(|durable| self.books.audit(durable));
+            self.look_at(&disk);
             for _ in 0..self.rng.below(STEPS_MAX) {
                 self.step(&mut life);
+                if looks {
+                    self.look_at(&disk);
+                }
             }
             if !self.rng.once_in(3) {
                 if self.rng.once_in(2) {
@@ -172,9 +183,18 @@ impl World {
             self.books.erasures.begun.extend(life.erasing());
             drop(life);
             durable = disk.crash();
-            self.books.audit(&durable);
-            counts::audit(&durable);
+            self.audit(&durable);
         }
+    }
+
+    /// As if the power were cut now, and nothing more kept than has to be.
+    fn look_at(&self, disk: &Disk) {
+        disk.with_durable(|durable| self.audit(durable));
+    }
+
+    fn audit(&self, durable: &Tables) {
+        self.books.audit(durable);
+        counts::audit(durable);
     }
 
     /// A life has all kinds of faults, some, or none.
