@@ -25,7 +25,8 @@ pub enum Command {
     /// Measure a server binary against the floor, the whole table; writes table.json and table.html.
     Table(TableArgs),
     /// Load a server binary for a long time, sample its memory, check everything at the end; writes
-    /// soak.csv.
+    /// soak.csv. Exits 1 if memory still grows in the last quarter, as it does while caches fill:
+    /// half an hour is enough for that.
     Soak(SoakArgs),
 }
 

@@ -25,6 +25,8 @@ use crate::target::{Effort, Target, TargetOptions};
 const MAXIMUM_SECONDS: u64 = 20;
 const WARMUP: Duration = Duration::from_secs(2);
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// The most of the third quarter's memory that the last one may have.
+const STABLE: f64 = 1.1;
 const SHARES: FunnelShares = FunnelShares { converts: 30, retried: 25, doubled: 10 };
 /// What is written down, beside the second.
 const SERIES: [&str; 7] = [
@@ -74,7 +76,11 @@ pub fn run(args: &SoakArgs) -> io::Result<bool> {
     if !fits {
         println!("memory: more than the {} MiB that are allowed", args.resident_mib_max);
     }
-    Ok(tally.failures() == 0 && verdict.mismatches == 0 && is_sound && fits)
+    let is_stable = memory.is_stable();
+    if !is_stable {
+        println!("memory: the last quarter has more than {STABLE} times that of the third");
+    }
+    Ok(tally.failures() == 0 && verdict.mismatches == 0 && is_sound && fits && is_stable)
 }
 
 fn target(
@@ -166,6 +172,12 @@ impl Memory {
             quarters_mib: std::array::from_fn(|_| quarters.next().unwrap_or_default()),
         }
     }
+
+    /// Whether it has stopped growing, as far as noise lets one say so.
+    fn is_stable(&self) -> bool {
+        let [.., third, last] = self.quarters_mib;
+        last <= third * STABLE
+    }
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -214,5 +226,17 @@ mod tests {
         assert_eq!((memory.first_mib, memory.most_mib), (1.0, 9.0));
         assert_eq!(memory.quarters_mib, [2.0, 4.0, 9.0, 8.0]);
         assert_eq!(Memory::of(&[]).quarters_mib, [0.0; 4]);
+    }
+
+    #[test]
+    fn memory_that_still_grows_in_the_last_quarter_is_not_stable() {
+        let is_stable = |quarters: [f64; 4]| {
+            let samples = quarters.map(|mib| [mib * f64::from(1 << 20); 9]);
+            Memory::of(samples.as_flattened()).is_stable()
+        };
+        assert!(is_stable([475.0, 711.0, 886.0, 877.0]), "caches that fill, and are full");
+        assert!(is_stable([475.0, 711.0, 800.0, 880.0]), "noise");
+        assert!(!is_stable([475.0, 711.0, 800.0, 881.0]), "it grows");
+        assert!(!is_stable([100.0, 200.0, 300.0, 400.0]), "below any limit, and for ever");
     }
 }
