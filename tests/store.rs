@@ -625,7 +625,7 @@ impl Engine for Awkward {
         self.engine.purge(ranges)
     }
 
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, Table, u64)) {
+    fn gauges(&self, visit: &mut dyn FnMut(&'static str, Option<Table>, u64)) {
         self.engine.gauges(visit);
     }
 }

@@ -96,7 +96,7 @@ impl Engine for Forgetful {
 
     fn expire_rows(&self, _: u64) {}
 
-    fn gauges(&self, _: &mut dyn FnMut(&'static str, Table, u64)) {}
+    fn gauges(&self, _: &mut dyn FnMut(&'static str, Option<Table>, u64)) {}
 }
 
 /// Both flows and the writer below them.

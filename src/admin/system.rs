@@ -73,7 +73,12 @@ fn set_gauges(state: &AdminState) {
     let disbelieved_ms = state.store.clock_disbelieved_ms();
     gauge!("postbackd_retention_clock_ahead_seconds").set(disbelieved_ms as f64 / 1000.0);
     state.store.gauges(|name, table, value| {
-        gauge!(format!("postbackd_rocksdb_{name}"), "table" => table.name()).set(value as f64);
+        let name = format!("postbackd_rocksdb_{name}");
+        let gauge = match table {
+            Some(table) => gauge!(name, "table" => table.name()),
+            None => gauge!(name),
+        };
+        gauge.set(value as f64);
     });
     let counts = state.catalog.load().counts();
     for (kind, count) in [

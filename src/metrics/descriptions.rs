@@ -270,6 +270,12 @@ pub const DESCRIPTIONS: &[Description] = &[
         "1 while RocksDB has stopped writes.",
     ),
     metric(
+        Gauge,
+        "postbackd_rocksdb_write_delayed_bytes_per_second",
+        "",
+        "To what RocksDB slows all writes while it cannot merge files as fast as they come; 0 while it does not.",
+    ),
+    metric(
         Counter,
         "postbackd_inbound_dropped_total",
         "result",

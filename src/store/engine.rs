@@ -151,8 +151,8 @@ pub trait Engine: Send + Sync + 'static {
     /// until it has ended; what is readable stays so.
     fn close(&self) {}
 
-    /// The engine's own gauges, as (name, table, value).
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, Table, u64));
+    /// The engine's own gauges, as (name, table, value), without a table if of all.
+    fn gauges(&self, visit: &mut dyn FnMut(&'static str, Option<Table>, u64));
 }
 
 /// One change.

@@ -464,8 +464,8 @@ impl Store {
             || self.readers.queued() >= limits::READ_QUEUE_ADMIN_MAX
     }
 
-    /// The engine's own gauges, as (name, table, value).
-    pub fn gauges(&self, mut visit: impl FnMut(&'static str, Table, u64)) {
+    /// The engine's own gauges, as (name, table, value), without a table if of all.
+    pub fn gauges(&self, mut visit: impl FnMut(&'static str, Option<Table>, u64)) {
         self.engine.gauges(&mut visit);
     }
 

@@ -36,6 +36,9 @@ const GAUGES: [(&str, &str); 6] = [
     ("write_stopped", "rocksdb.is-write-stopped"),
 ];
 
+/// The database's property that says to how many bytes a second it slows writes; 0: not at all.
+const DELAYED_RATE: &str = "rocksdb.actual-delayed-write-rate";
+
 /// A key that no row has.
 const NO_KEY: &[u8] = b"";
 /// What log files are filled with at once, bytes.
@@ -353,15 +356,18 @@ impl Engine for RocksEngine {
         drop(self.purging.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn gauges(&self, visit: &mut dyn FnMut(&'static str, Table, u64)) {
+    fn gauges(&self, visit: &mut dyn FnMut(&'static str, Option<Table>, u64)) {
         for table in Table::ALL {
             for (name, property) in GAUGES {
                 // A property that RocksDB does not know simply has no gauge.
                 if let Ok(Some(value)) = self.db.property_int_value_cf(self.family(table), property)
                 {
-                    visit(name, table, value);
+                    visit(name, Some(table), value);
                 }
             }
+        }
+        if let Ok(Some(rate)) = self.db.property_int_value(DELAYED_RATE) {
+            visit("write_delayed_bytes_per_second", None, rate);
         }
     }
 }

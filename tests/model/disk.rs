@@ -268,7 +268,7 @@ impl Engine for Disk {
 
     fn expire_rows(&self, _before_ms: u64) {}
 
-    fn gauges(&self, _visit: &mut dyn FnMut(&'static str, Table, u64)) {}
+    fn gauges(&self, _visit: &mut dyn FnMut(&'static str, Option<Table>, u64)) {}
 }
 
 fn bounds<'k>(from: &'k [u8], to: &'k [u8]) -> impl RangeBounds<[u8]> + 'k {

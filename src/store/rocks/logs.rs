@@ -9,15 +9,13 @@ use std::sync::PoisonError;
 
 use rocksdb::{ColumnFamily, ErrorKind, FlushOptions};
 
-use super::{LEVEL0_FILES, NO_KEY, RocksEngine, failed, unusable};
+use super::{DELAYED_RATE, LEVEL0_FILES, NO_KEY, RocksEngine, failed, unusable};
 use crate::limits::LOG_FILE_BYTES;
 use crate::store::engine::EngineError;
 use crate::store::schema::Table;
 
 /// The property that counts memtables that are being written out.
 const UNFLUSHED: &str = "rocksdb.num-immutable-mem-table";
-/// The property that says how much may be written a second; 0: any.
-const DELAYED_RATE: &str = "rocksdb.actual-delayed-write-rate";
 /// Files of level 0 beyond which no table is written out for a full log: from 20 on RocksDB slows
 /// writes, of 4 it begins to merge them.
 const LEVEL0_FILES_MAX: u64 = 12;
