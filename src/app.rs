@@ -27,7 +27,7 @@ use crate::catalog::{Catalog, CatalogSource, LoadError, NetworkDefaults};
 use crate::click::{Clicks, Visitor};
 use crate::click_id::{Keyring, Minter};
 use crate::config::{Config, Secret, WithoutConsent};
-use crate::dedup::Deduplicator;
+use crate::dedup::{Deduplicator, filling_tables};
 use crate::fraud::Watch;
 use crate::http::{self, Admission, Entrance, Load, RefusedBodies, Router, TrustedProxies};
 use crate::limits::{
@@ -188,7 +188,7 @@ impl Server {
         let keyring = Arc::new(keyring(&config, identity.click_key));
         let minter = Arc::new(Minter::new(config.server.node, identity.starts, identity.newest_ms));
         let dedup = Deduplicator::new(
-            config.dedupe.cache_entries as usize,
+            filling_tables(config.dedupe.cache_entries as usize),
             u64::from_ne_bytes(random()?),
             Arc::clone(store.progress()),
         );

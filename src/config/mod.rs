@@ -182,8 +182,8 @@ impl Backup {
 /// The claims kept in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dedupe {
-    /// Entries of one generation; two are kept. Default 1,750,000: 143 MB when
-    /// both are full.
+    /// Entries of one generation at least; two are kept. Default 1,750,000: 143 MB when both are
+    /// full.
     pub cache_entries: u32,
 }
 

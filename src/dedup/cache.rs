@@ -16,6 +16,20 @@ use crate::store::Progress;
 
 /// Shards of a generation: a shard that grows moves only its own entries.
 const SHARDS: usize = 64;
+/// A generation of so many entries, and with how many places its tables end up for them: seven
+/// eighths of the places are used at the most, and shards are not equally full. Tables double.
+const FULL: (usize, usize) = (1_750_000, 1 << 21);
+
+/// So many entries or, up to twice as many, what fits into the tables that they take anyway.
+#[must_use]
+pub fn filling_tables(entries: usize) -> usize {
+    let fills = |places: usize| (places as u64 * FULL.0 as u64 / FULL.1 as u64) as usize;
+    let mut places = SHARDS;
+    while fills(places) < entries {
+        places *= 2;
+    }
+    fills(places)
+}
 
 /// The conversion that holds a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,6 +264,31 @@ mod tests {
         }
         assert_eq!(cache.get(&key(1)), None, "the oldest are forgotten");
         assert!(cache.fill().1 <= cache.fill().0);
+    }
+
+    #[test]
+    fn an_entry_takes_64_bytes_at_most_however_many_are_asked_for() {
+        let of_an_entry = |asked: usize| {
+            let entries = filling_tables(asked);
+            assert!((asked..2 * asked).contains(&entries), "{asked}: {entries}");
+            let cache = Cache::new(entries + 1, Arc::default());
+            for n in 0..entries as u64 {
+                cache.insert(key(n), known(n));
+            }
+            let places = cache.generations.load().current.capacity() * 8 / 7;
+            // A place has its entry and a byte of control.
+            (places * (size_of::<([u8; 16], Packed)>() + 1)) as f64 / entries as f64
+        };
+        for asked in [1000, 1700, 1800, 10_000, 100_000, 150_000, 240_000, 500_000] {
+            let bytes = of_an_entry(asked);
+            assert!((38.0..=64.0).contains(&bytes), "{bytes} bytes an entry of {asked}");
+        }
+        let default = of_an_entry(1_750_000);
+        assert!((40.0..41.0).contains(&default), "{default}");
+        assert_eq!(
+            [875_000, 1_750_000, 3_500_000].map(filling_tables),
+            [875_000, 1_750_000, 3_500_000]
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod repeats;
 mod stored;
 mod warming;
 
-pub use cache::{Cache, Known, Original};
+pub use cache::{Cache, Known, Original, filling_tables};
 pub use held::{Changing, Held, Submitted};
 pub use pending::{Acquired, Deduplicator};
 pub use repeats::{ClaimError, Receipt};
