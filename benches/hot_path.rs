@@ -30,6 +30,10 @@ fn click_id(c: &mut Criterion) {
     group.bench_function("mint", |b| b.iter(|| minter.mint(NOW_MS, offer, affiliate)));
     group.bench_function("sign", |b| b.iter(|| keyring.sign(black_box(id.record()))));
     group.bench_function("print", |b| b.iter(|| black_box(id).to_text()));
+    let record = id.record().to_text();
+    group.bench_function("parse_record", |b| {
+        b.iter(|| RecordId::parse(black_box(record.as_str().as_bytes())));
+    });
     group.bench_function("verify", |b| {
         b.iter(|| keyring.verify(black_box(text.as_str().as_bytes())))
     });
