@@ -176,6 +176,14 @@ fn the_counters_say_what_happened() {
 }
 
 #[test]
+fn an_idle_server_takes_little_memory() {
+    let server = Server::start();
+    server.await_own_commits();
+    let resident = server.metric("postbackd_resident_memory_bytes");
+    assert!(resident < f64::from(64 << 20), "{resident} bytes");
+}
+
+#[test]
 fn a_start_and_the_reserve_can_be_seen() {
     let now_s = || std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs_f64();
     let before = now_s();
