@@ -1145,6 +1145,45 @@ fn the_tests_that_the_security_page_names_are_there() {
     }
 }
 
+/// What is wrong with the tests that a row of limits names: they are there, and each reason in the
+/// row is in one of them.
+fn names_its_tests(row: &str) -> Vec<String> {
+    let quoted: Vec<_> = row.split('`').skip(1).step_by(2).collect();
+    let mut faults = Vec::new();
+    let mut tests = String::new();
+    for file in quoted.iter().filter(|word| word.ends_with(".rs")) {
+        let path = if file.contains('/') { (*file).to_owned() } else { format!("tests/it/{file}") };
+        match std::fs::read_to_string(root().join(path)) {
+            Ok(text) => tests += &text,
+            Err(error) => faults.push(format!("{file}: {error}")),
+        }
+    }
+    let is_reason = |word: &str| {
+        Refusal::ALL.iter().any(|it| it.as_str() == word)
+            || Unavailability::ALL.iter().any(|it| it.as_str() == word)
+            || Flag::ALL.iter().any(|it| it.as_str() == word)
+    };
+    let reasons = quoted.iter().filter(|word| !tests.is_empty() && is_reason(word));
+    faults.extend(reasons.filter(|it| !has_word(&tests, it)).map(|it| format!("{it}: no test")));
+    faults
+}
+
+#[test]
+fn the_tests_that_the_table_of_limits_names_are_there() {
+    let page = read("docs/operations.md");
+    let section = page.split_once("\n## Limits\n").expect("a section").1;
+    let section = section.split_once("\n## ").expect("more behind it").0;
+    let rows: Vec<_> = section.lines().filter(|line| line.contains(".rs` |")).collect();
+    assert!(rows.len() > 30, "{rows:?}");
+    let faults: Vec<_> = rows.into_iter().flat_map(names_its_tests).collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+    for sample in
+        ["| x | reason `store_busy` | `tests/tidied.rs` |", "| x | `too_fast` | `main.rs` |"]
+    {
+        assert_eq!(names_its_tests(sample).len(), 1, "{sample}");
+    }
+}
+
 #[test]
 fn the_api_page_lists_exactly_what_the_audit_log_keeps() {
     let rows = table_under(&read("docs/api.md"), "### Audit log");

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::engine::Engine;
 use crate::limits;
 
-/// The readers' queue is full, or they are gone: ask again later.
+/// The readers' queue is full, or they are gone: ask again later; answered as `store_busy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store's readers are busy")]
 pub struct Busy;
@@ -106,5 +106,53 @@ fn work(engine: &dyn Engine, jobs: &Mutex<Receiver<Job>>) {
             Ok(job) => job(engine),
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::store::{Store, Unobserved};
+
+    fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn reads_beyond_the_queue_are_turned_away_and_those_in_it_answered() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), 8 << 20, 1, [7; 32], Arc::new(Unobserved));
+        let (store, _) = store.expect("opens");
+        let (begin, begun) = sync_channel(1);
+        let (free, held) = sync_channel::<()>(1);
+        let mut holding = pin!(store.readers.run(move |_| {
+            begin.send(()).expect("somebody waits");
+            held.recv()
+        }));
+        assert_eq!(poll(holding.as_mut()), Poll::Pending);
+        begun.recv().expect("the thread is held");
+        let reads = (0..limits::READ_QUEUE_MAX).map(|n| Box::pin(store.readers.run(move |_| n)));
+        let mut waiting: Vec<_> = reads.collect();
+        for (before, read) in waiting.iter_mut().enumerate() {
+            // Half is for the admin API.
+            assert_eq!(store.is_overloaded(), before >= 512, "{before}");
+            assert_eq!(poll(read.as_mut()), Poll::Pending);
+        }
+        assert_eq!(store.readers.queued(), 1024);
+        for _ in 0..2 {
+            assert_eq!(poll(pin!(store.readers.run(|_| 0))), Poll::Ready(Err(Busy)));
+        }
+        assert_eq!(store.readers.queued(), 1024, "who was turned away does not wait");
+        free.send(()).expect("the thread waits");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        assert_eq!(runtime.block_on(holding), Ok(Ok(())));
+        for (n, read) in waiting.into_iter().enumerate() {
+            assert_eq!(runtime.block_on(read), Ok(n));
+        }
+        assert!(!store.is_overloaded());
+        assert_eq!(runtime.block_on(store.readers.run(|_| 7)), Ok(7));
     }
 }

@@ -142,6 +142,24 @@ fn macros_are_filled_and_percent_encoded() {
 }
 
 #[test]
+fn a_user_agent_and_a_referrer_are_cut_where_a_character_begins() {
+    let server = Server::start();
+    // The first of the two-byte characters lies over the limit.
+    let (agent, page) = ("a".repeat(511), format!("https://blog.example/{}", "b".repeat(490)));
+    let over = "é".repeat(45);
+    let headers = format!("User-Agent: {agent}{over}\r\nReferer: {page}{over}\r\n");
+    let answer = server.request("GET", "/click?id=sp7&redirect=false", &headers);
+    let id = answer.json()["click_id"].as_str().expect("a click ID").to_owned();
+    let click = server.api(&format!("clicks/{id}"));
+    assert_eq!((&click["user_agent"], &click["referrer"]), (&agent.into(), &page.into()));
+    // Where one begins right behind it, nothing more is lost.
+    let headers = format!("User-Agent: {}\r\n", "é".repeat(300));
+    let answer = server.request("GET", "/click?id=sp7&redirect=false", &headers);
+    let id = answer.json()["click_id"].as_str().expect("a click ID").to_owned();
+    assert_eq!(server.api(&format!("clicks/{id}"))["user_agent"], "é".repeat(256));
+}
+
+#[test]
 fn what_a_parameter_says_never_becomes_a_header_or_another_parameter() {
     let server = Server::start();
     let answer = server.get("/c/sp7?sub1=%0d%0aSet-Cookie:%20a=b%26subid=stolen");

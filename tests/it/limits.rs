@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use postbackd::config::Config;
-use postbackd::limits::{INBOUND_REFUSED_BYTES_PER_DAY, WAITING_SHARE_OF_SOURCE};
+use postbackd::limits::{
+    ADMIN_CONNECTIONS_MAX, INBOUND_REFUSED_BYTES_PER_DAY, WAITING_SHARE_OF_SOURCE,
+};
 use postbackd::store::engine::{Batch, Engine as _};
 use postbackd::store::schema::Table;
 use postbackd::store::{RocksEngine, database_folder};
@@ -192,6 +194,31 @@ fn a_trusted_proxy_may_have_more_connections_than_an_address() {
     assert_eq!(of_proxy.iter().flatten().count(), 10);
     let strangers: Vec<_> = (0..10).map(|_| open(Ipv4Addr::new(127, 0, 0, 2))).collect();
     assert_eq!(strangers.iter().flatten().count(), 3);
+}
+
+#[test]
+fn admin_connections_over_the_limit_are_closed_and_a_place_given_back_is_used_again() {
+    let server = Server::start();
+    let open = || {
+        let mut connection = Connection::open(server.admin);
+        let answer = connection.request("GET", "/healthz", "").ok()?;
+        assert_eq!(answer.status, 200);
+        Some(connection)
+    };
+    // Those that were closed just now may not be gone yet.
+    let place = || eventually("a place", open);
+    let mut idle: Vec<_> = (0..ADMIN_CONNECTIONS_MAX).map(|_| place()).collect();
+    for _ in 0..3 {
+        assert!(open().is_none(), "one more than {ADMIN_CONNECTIONS_MAX}");
+    }
+    for connection in &mut idle {
+        let answer = connection.request("GET", "/healthz", "").expect("those inside stay");
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(server.get("/c/sp7").status, 302, "clicks have places of their own");
+    idle.pop();
+    idle.push(place());
+    assert!(open().is_none());
 }
 
 #[test]

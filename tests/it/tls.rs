@@ -10,7 +10,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use crate::harness::tls::{
     Authority, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, PING,
-    RST_STREAM, RawHttp2, WINDOW_UPDATE, frame, get, header, request_headers,
+    RST_STREAM, RawHttp2, SETTINGS, WINDOW_UPDATE, frame, get, header, request_headers,
 };
 use crate::harness::{Answer, CATALOG, Ended, PATIENCE, Server, Setup, binary, eventually};
 
@@ -383,6 +383,36 @@ fn answers_that_an_admin_client_does_not_read_are_bounded_over_http_2() {
     assert_eq!(get(), 503, "no place is left");
     drop(slow);
     eventually("a place", || (get() == 200).then_some(()));
+}
+
+/// How many bytes of a request, and of a connection, may be on their way to a server.
+fn windows(mut http2: RawHttp2) -> (u32, u32) {
+    const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
+    let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().expect("four bytes"));
+    let mut of_request = None;
+    loop {
+        match http2.receive().expect("a frame") {
+            (SETTINGS, 0, 0, settings) => {
+                let size = settings.chunks(6).find(|setting| setting[..2] == INITIAL_WINDOW_SIZE);
+                of_request = size.map(|setting| number(&setting[2..]));
+            }
+            // What a connection begins with, and how much more it may be.
+            (WINDOW_UPDATE, _, 0, more) => {
+                return (of_request.expect("settings come first"), 65_535 + number(&more));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn bytes_that_nobody_reads_are_bounded_over_http_2() {
+    let authority = Authority::new();
+    let server = with_tls_on_admin(&authority, authority.setup("server"));
+    let client = authority.client(&["h2"]);
+    let of = |listener| windows(RawHttp2::open(&client, listener, &[]));
+    assert_eq!(of(server.public), (64 << 10, 128 << 10));
+    assert_eq!(of(server.admin), (1 << 20, 2 << 20));
 }
 
 /// The token of the admin API, as it is shown.
