@@ -6,7 +6,7 @@ use postbackd::model::reasons::{AuthResult, Flag};
 use postbackd::model::status::Status;
 use postbackd::store::claim::ClaimSet;
 use postbackd::store::records::{
-    AuditRecord, Balance, CapSum, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord,
+    AuditRecord, Balance, Binding, CapSum, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord,
     Contribution, ConversionRecord, Converted, Counted, Counts, Deferred, EarnedInBase, Entries,
     ErasedTexts, ErasureRecord, EventCounts, Exchanged, FallbackCounts, HistoryEntry, InBase,
     InboundHead, InboundRow, LateClickRecord, PlaceRecord, PostingRecord, RatesRecord, RecordError,
@@ -38,6 +38,7 @@ const SEAL_V2: &str = include_str!("fixtures/seal.v2.hex");
 const AUDIT_V1: &str = include_str!("fixtures/audit.v1.hex");
 const CATALOG_V1: &str = include_str!("fixtures/catalog.v1.hex");
 const ERASURE_V1: &str = include_str!("fixtures/erasure.v1.hex");
+const BINDING_V1: &str = include_str!("fixtures/binding.v1.hex");
 
 /// The bytes of a fixture: hex digits, lines as the eye likes them.
 fn bytes(fixture: &str) -> Vec<u8> {
@@ -570,21 +571,24 @@ fn inbound_v1() -> [InboundRow<'static>; 2] {
     ]
 }
 
-#[test]
-fn pages_of_postbacks_of_version_1_are_read_and_written_unchanged() {
-    let stored = bytes(INBOUND_V1);
-    assert_eq!(decode_inbound_page(&stored).as_deref(), Ok(&inbound_v1()[..]));
-    let written = encoded(|out| {
+fn inbound_page(rows: &[InboundRow<'_>]) -> Vec<u8> {
+    encoded(|out| {
         begin_inbound_page(out);
-        for row in inbound_v1() {
+        for row in rows {
             let text = |out: &mut Vec<u8>| {
                 out.extend_from_slice(row.text.as_bytes());
                 row.flags
             };
             encode_inbound(&row.head, text, out);
         }
-    });
-    assert_eq!(hex(&written), hex(&stored));
+    })
+}
+
+#[test]
+fn pages_of_postbacks_of_version_1_are_read_and_written_unchanged() {
+    let stored = bytes(INBOUND_V1);
+    assert_eq!(decode_inbound_page(&stored).as_deref(), Ok(&inbound_v1()[..]));
+    assert_eq!(hex(&inbound_page(&inbound_v1())), hex(&stored));
     assert_eq!(decode_inbound_page(&[2]), Err(RecordError::Version(Some(2))));
 }
 
@@ -595,6 +599,21 @@ fn dedupe_entries_of_version_1_are_read_and_written_unchanged() {
     assert_eq!(decode_dedupe(&stored), Ok(conversion));
     assert_eq!(dedupe_minted_ms(&stored), Some(1_767_225_600_123));
     assert_eq!(hex(&encode_dedupe(conversion)), hex(&stored));
+}
+
+#[test]
+fn bindings_of_version_1_are_read_and_written_unchanged() {
+    let stored = bytes(BINDING_V1);
+    let binding = Binding {
+        conversion: RecordId::from_bytes(*b"\x01\x9b\x76\xda\xa8\x7bfedcba9876"),
+        click: RecordId::from_bytes(*b"0123456789abcdef"),
+    };
+    assert_eq!(Binding::decode(&stored), Ok(binding));
+    assert_eq!(hex(&binding.encode()), hex(&stored));
+    assert_eq!(Binding::decode(&[2, 0]), Err(RecordError::Version(Some(2))));
+    for other in [&stored[..17], &stored[..32], &[&stored[..], b"x"].concat()] {
+        assert_eq!(Binding::decode(other), Err(RecordError::Corrupt));
+    }
 }
 
 #[test]
@@ -678,6 +697,74 @@ fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
     pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
+fn entries([receivable, payable, margin]: [i128; 3]) -> Entries {
+    Entries { receivable, payable, margin }
+}
+
+fn converted() -> impl Strategy<Value = Converted> {
+    let all = any::<([u8; 3], i64, [i128; 3], [i128; 3])>();
+    all.prop_map(|(base, postings, own, worth)| Converted {
+        base,
+        postings,
+        own: entries(own),
+        worth: entries(worth),
+    })
+}
+
+prop_compose! {
+    fn contribution()(
+        event: String,
+        currency: [u8; 3],
+        standing: u8,
+        (revenue, payout, in_caps) in any::<(i64, i64, Option<i64>)>(),
+    ) -> Contribution<'static> {
+        Contribution { event: event.into(), currency, standing, revenue, payout, in_caps }
+    }
+}
+
+prop_compose! {
+    fn counts()(
+        clicks: i64,
+        fallbacks: Vec<(String, i64)>,
+        events: Vec<(String, [u8; 3], i64, [(i64, i128, i128); 4])>,
+    ) -> Counts<'static> {
+        let fallback = |(reason, clicks): (String, _)| FallbackCounts { reason: reason.into(), clicks };
+        let tally = |(conversions, revenue, payout)| Tally { conversions, revenue, payout };
+        let event = |(event, currency, negative, by_status): (String, _, _, [_; 4])| EventCounts {
+            event: event.into(),
+            currency,
+            negative,
+            by_status: by_status.map(tally),
+        };
+        Counts {
+            clicks,
+            fallbacks: fallbacks.into_iter().map(fallback).collect(),
+            events: events.into_iter().map(event).collect(),
+        }
+    }
+}
+
+/// A record is read as it was written.
+macro_rules! assert_kept {
+    ($name:ident $fields:tt) => {{
+        let record = $name $fields;
+        let stored = encoded(|out| record.encode(out));
+        prop_assert_eq!($name::decode(&stored), Ok(record));
+    }};
+}
+
+fn decode_as_everything(bytes: &[u8]) {
+    let _ = (ClickRecord::decode(bytes), ConversionRecord::decode(bytes));
+    let _ = (click_flags(bytes), has_base_booked(bytes), click_of(bytes));
+    let _ = (RatesRecord::decode(bytes), CatalogRecord::decode(bytes));
+    let _ = (decode_dedupe(bytes), dedupe_minted_ms(bytes), Binding::decode(bytes));
+    let _ = (PostingRecord::decode(bytes), SealRecord::decode(bytes));
+    let _ = (PlaceRecord::decode(bytes), SubRecord::decode(bytes), CapsRecord::decode(bytes));
+    let _ = (ChangeRecord::decode(bytes), LateClickRecord::decode(bytes));
+    let _ = (RefusedRecord::decode(bytes), Counted::decode(bytes), Counted::has_cap_sums(bytes));
+    let _ = (AuditRecord::decode(bytes), ErasureRecord::decode(bytes), decode_inbound_page(bytes));
+}
+
 proptest! {
     #[test]
     fn a_click_is_read_as_it_was_written(
@@ -689,7 +776,7 @@ proptest! {
         flags: u32,
     ) {
         let [user_agent, referrer, gdpr, gdpr_consent, us_privacy, fallback] = &texts;
-        let record = ClickRecord {
+        assert_kept!(ClickRecord {
             subs: std::array::from_fn(|place| subs[place].as_str()),
             passed: borrowed(&passed),
             ip,
@@ -701,9 +788,7 @@ proptest! {
             fallback,
             country,
             flags,
-        };
-        let stored = encoded(|out| record.encode(out));
-        prop_assert_eq!(ClickRecord::decode(&stored), Ok(record));
+        });
     }
 
     #[test]
@@ -723,7 +808,7 @@ proptest! {
         let [advertiser, offer, affiliate, event, txn_id, customer_id] = &texts;
         let (amount, amount_currency, revenue, payout, quantity) = amounts;
         let (status, flags, event_time_ms, received_ms, catalog_version) = numbers;
-        let record = ConversionRecord {
+        assert_kept!(ConversionRecord {
             click: ids.0,
             click_mac: ids.1,
             advertiser,
@@ -765,9 +850,127 @@ proptest! {
             reversed_amount,
             erased: erased.map(|(txn, customer)| Box::new(ErasedTexts { txn, customer })),
             deferred: deferred.into_iter().map(|(step, day)| Deferred { step, day }).collect(),
+        });
+    }
+
+    #[test]
+    fn the_books_are_read_as_they_were_written(
+        (currency, three) in any::<([u8; 3], [i128; 3])>(),
+        of_posting in prop::collection::vec(converted(), 0..3),
+        (previous_day, previous, root) in any::<(Option<u32>, [u8; 32], [u8; 32])>(),
+        postings: u64,
+        balances: Vec<([u8; 3], u64, [i128; 3])>,
+        of_seal in prop::collection::vec((any::<[u8; 3]>(), converted()), 0..3),
+    ) {
+        let balance = |(currency, postings, three)| Balance {
+            currency,
+            postings,
+            entries: entries(three),
         };
-        let stored = encoded(|out| record.encode(out));
-        prop_assert_eq!(ConversionRecord::decode(&stored), Ok(record));
+        let balances = balances.into_iter().map(balance).collect();
+        assert_kept!(PostingRecord { currency, entries: entries(three), converted: of_posting });
+        assert_kept!(SealRecord {
+            previous_day,
+            previous,
+            postings,
+            root,
+            balances,
+            converted: of_seal,
+        });
+    }
+
+    #[test]
+    fn counters_are_read_as_they_were_written(
+        (subs, clicks, conversions) in any::<(u32, [u8; 16], [u8; 16])>(),
+        counts in counts(),
+        sums: Vec<(String, [u8; 3], i64, i128)>,
+        before in prop::option::of(contribution()),
+        after in contribution(),
+        texts: [String; 2],
+        refused: Vec<(String, u64)>,
+    ) {
+        let sum = |(event, currency, conversions, payout): (String, _, _, _)| CapSum {
+            event: event.into(),
+            currency,
+            conversions,
+            payout,
+        };
+        assert_kept!(SubRecord { counts: counts.clone() });
+        assert_kept!(PlaceRecord { subs, counts });
+        assert_kept!(CapsRecord { sums: sums.into_iter().map(sum).collect() });
+        assert_kept!(ChangeRecord { click: clicks, before, after });
+        assert_kept!(LateClickRecord { fallback: &texts[0], sub1: &texts[1] });
+        let refused = refused.iter().map(|(reason, postbacks)| RefusedCounts {
+            reason,
+            postbacks: *postbacks,
+        });
+        assert_kept!(RefusedRecord { refused: refused.collect() });
+        assert_kept!(Counted { clicks, conversions });
+    }
+
+    #[test]
+    fn a_page_of_postbacks_is_read_as_it_was_written(
+        rows in prop::collection::vec(
+            (
+                any::<(u64, [u8; 3], u64, [Option<[u8; 16]>; 2])>(),
+                ip(),
+                any::<([String; 3], u8, String)>(),
+            ),
+            0..4,
+        ),
+    ) {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|((time_ms, bytes, catalog_version, ids), ip, (texts, flags, text))| InboundRow {
+                head: InboundHead {
+                    time_ms: *time_ms,
+                    result: bytes[0],
+                    form: bytes[1],
+                    auth: bytes[2],
+                    ip: *ip,
+                    catalog_version: *catalog_version,
+                    conversion: ids[0],
+                    click: ids[1],
+                    path: &texts[0],
+                    advertiser: &texts[1],
+                    reason: &texts[2],
+                },
+                flags: *flags,
+                text,
+            })
+            .collect();
+        let page = inbound_page(&rows);
+        prop_assert_eq!(decode_inbound_page(&page), Ok(rows));
+    }
+
+    #[test]
+    fn what_stands_for_itself_is_read_as_it_was_written(
+        (base, rates) in any::<([u8; 3], Vec<([u8; 3], u64)>)>(),
+        texts: [String; 5],
+        numbers: ([u64; 3], [u8; 2], [u32; 4]),
+        asked_ms: u64,
+        ids: [[u8; 16]; 2],
+    ) {
+        let [who, action, call, subject, details] = &texts;
+        let ([version, applied_ms, text_bytes], [source, format], counts) = numbers;
+        let [advertisers, offers, affiliates, links] = counts;
+        assert_kept!(RatesRecord { base, rates });
+        assert_kept!(AuditRecord { who, action, call, subject, details });
+        assert_kept!(CatalogRecord {
+            version,
+            applied_ms,
+            source,
+            format,
+            text_bytes,
+            advertisers,
+            offers,
+            affiliates,
+            links,
+        });
+        assert_kept!(ErasureRecord { asked_ms });
+        let [conversion, click] = ids.map(RecordId::from_bytes);
+        let binding = Binding { conversion, click };
+        prop_assert_eq!(Binding::decode(&binding.encode()), Ok(binding));
     }
 
     #[test]
@@ -780,33 +983,23 @@ proptest! {
     #[test]
     fn no_bytes_make_a_decoder_panic(version in 0u8..7, mut bytes: Vec<u8>) {
         bytes.insert(0, version);
-        let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
-        let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes), dedupe_minted_ms(&bytes));
-        let _ = (PostingRecord::decode(&bytes), SealRecord::decode(&bytes));
-        let _ = (ChangeRecord::decode(&bytes), CapsRecord::decode(&bytes));
-        let _ = AuditRecord::decode(&bytes);
-        let _ = decode_inbound_page(&bytes);
+        decode_as_everything(&bytes);
     }
 
     #[test]
     fn a_damaged_record_does_not_make_a_decoder_panic(place: prop::sample::Index, damage: u8) {
-        let clicks = [CLICK_V1, CLICK_V2, CLICK_V3];
-        let conversions = [
-            CONVERSION_V1,
-            CONVERSION_V2,
-            CONVERSION_V3,
-            CONVERSION_V4,
-            CONVERSION_V5,
-            CONVERSION_V6,
-        ];
-        for fixture in [&clicks[..], &conversions, &[RATES_V1, DEDUPE_V1, POSTING_V2, SEAL_V2, INBOUND_V1]].concat() {
+        let fixtures = [
+            &[CLICK_V1, CLICK_V2, CLICK_V3, CONVERSION_V1, CONVERSION_V2, CONVERSION_V3][..],
+            &[CONVERSION_V4, CONVERSION_V5, CONVERSION_V6, RATES_V1, DEDUPE_V1, BINDING_V1],
+            &[POSTING_V2, SEAL_V2, INBOUND_V1, AUDIT_V1, CATALOG_V1, ERASURE_V1],
+            &[COUNTERS_V1, COUNTERS_V2],
+        ]
+        .concat();
+        for fixture in fixtures.into_iter().flat_map(|fixture| fixture.split("\n\n")) {
             let mut bytes = bytes(fixture);
             let place = place.index(bytes.len());
             bytes[place] ^= damage;
-            let _ = (ClickRecord::decode(&bytes), ConversionRecord::decode(&bytes));
-            let _ = (RatesRecord::decode(&bytes), decode_dedupe(&bytes));
-            let _ = (PostingRecord::decode(&bytes), SealRecord::decode(&bytes));
-            let _ = decode_inbound_page(&bytes);
+            decode_as_everything(&bytes);
         }
     }
 }
