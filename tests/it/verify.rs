@@ -15,12 +15,12 @@ use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::model::period::{Day, Quarter};
 use postbackd::store::counters::Sign;
 use postbackd::store::engine::{Batch, Engine};
-use postbackd::store::keys::{self, AuditKey, InboundId, Place, PostingKey};
+use postbackd::store::keys::{self, AuditKey, InboundId, Place, PostingKey, Subject};
 use postbackd::store::records::{
     AuditRecord, Binding, CapsRecord, CatalogRecord, ChangeRecord, ClickRecord, Contribution,
-    ConversionRecord, Counted, Counts, Entries, HistoryEntry, InboundHead, LateClickRecord,
-    PlaceRecord, PostingRecord, RatesRecord, SealRecord, SubRecord, begin_inbound_page,
-    encode_inbound,
+    ConversionRecord, Counted, Counts, Entries, ErasureRecord, HistoryEntry, InboundHead,
+    LateClickRecord, PlaceRecord, PostingRecord, RatesRecord, SealRecord, SubRecord,
+    begin_inbound_page, encode_inbound,
 };
 use postbackd::store::schema::Table;
 use postbackd::store::ticket::{Outcome, Ticket};
@@ -241,6 +241,8 @@ fn seal_of(books: &Books, engine: &RocksEngine, day: u32) -> ([u8; 8], SealRecor
 
 #[test]
 fn records_that_do_not_decode_are_named() {
+    const UNDER_ALL: [&[u8]; 4] =
+        [keys::META_FILED, keys::META_CLICK_KEY, keys::META_EXPIRED, keys::META_EXPIRED_CLICKS];
     for (table, key) in [
         (Table::Clicks, &[5; 16][..]),
         (Table::Conversions, &[5; 16]),
@@ -269,10 +271,17 @@ fn records_that_do_not_decode_are_named() {
         (Table::Inbound, &keys::inbound_page(&[5; 16])),
         (Table::Meta, keys::META_FILED),
         (Table::Meta, keys::META_CLICK_KEY),
+        (Table::Meta, keys::META_EXPIRED),
+        (Table::Meta, keys::META_EXPIRED_CLICKS),
+        (Table::Meta, keys::META_STARTS),
+        (Table::Meta, keys::META_NUMBERS_FROM),
+        (Table::Meta, keys::META_UNSEALED),
+        (Table::Meta, &keys::erasure(Subject::Click(RecordId::from_bytes([5; 16])))),
     ] {
         let what = format!("{} {key:?}", table.name());
         let named = match table {
-            Table::Meta => "meta table is damaged".to_owned(),
+            // Nothing can be read without them.
+            Table::Meta if UNDER_ALL.contains(&key) => "meta table is damaged".to_owned(),
             _ => format!("broken: {} ", table.name()),
         };
         check(&what, &named, |_, _, batch| put(batch, table, key, &[255, 1, 2]));
@@ -721,7 +730,24 @@ fn what_caps_have_counted_is_what_the_conversions_come_to() {
 }
 
 #[test]
-fn what_retention_and_pricing_have_noted_can_be_read() {
+fn what_a_store_has_noted_of_itself_can_be_read() {
+    for (key, bytes) in
+        [(keys::META_STARTS, 8), (keys::META_NUMBERS_FROM, 8), (keys::META_UNSEALED, 4)]
+    {
+        check("a byte more", &format!("the value has not {bytes} bytes"), |_, _, batch| {
+            put(batch, Table::Meta, key, &vec![0; bytes + 1]);
+        });
+    }
+    check("no number of starts", "is missing", |_, _, batch| {
+        delete(batch, Table::Meta, keys::META_STARTS);
+    });
+    let erasure = keys::erasure(Subject::Click(RecordId::from_bytes([5; 16])));
+    check("an erasure cut short", "record is corrupt", |_, _, batch| {
+        put(batch, Table::Meta, &erasure, &[1]);
+    });
+    check("an erasure of nobody", "names nobody whose data are erased", |_, _, batch| {
+        batch.put(Table::Meta, b"erase_nobody", |out| ErasureRecord::default().encode(out));
+    });
     check("a time cut short", "the value has not 16 bytes", |_, _, batch| {
         put(batch, Table::Meta, keys::META_RETENTION_TIME, &[0; 8]);
     });
@@ -757,6 +783,9 @@ fn a_sealed_day_does_not_change() {
     changed("the seal before", "does not follow", |seal| seal.previous[0] ^= 1);
     check("a seal less", "there is a later seal", |books, engine, batch| {
         delete(batch, Table::Ledger, &seal_of(books, engine, 20_000).0);
+    });
+    check("a day that was opened again", "seals a day that is still posted to", |_, _, batch| {
+        put(batch, Table::Meta, keys::META_UNSEALED, &20_001_u32.to_be_bytes());
     });
     check("a seal more", "seals a day without postings", |books, engine, batch| {
         let (_, seal) = seal_of(books, engine, 20_001);
