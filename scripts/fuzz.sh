@@ -35,8 +35,10 @@ for target in "$@"; do
     echo "== $target, $seconds s"
     "$target_dir/fuzz/$host/release/$target" -max_total_time="$seconds" -max_len=4096 \
         -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="fuzz/artifacts/$target/" \
-        ${set_dictionary-} "fuzz/corpus/$target" "$seeds/$target" 2>&1 |
+        ${set_dictionary-} "fuzz/corpus/$target" "$seeds/$target" 2>&1 | tee "$seeds/said" |
         grep -E 'DONE|ERROR|SUMMARY|panicked|stat::number_of_executed|Test unit written' || true
     unset set_dictionary
     [ -z "$(ls "fuzz/artifacts/$target")" ] || { echo "$target: see fuzz/artifacts/$target" >&2; exit 1; }
+    # A program that did not start, or was killed, leaves no artifact.
+    grep -q DONE "$seeds/said" || { tail "$seeds/said" >&2; echo "$target: did not run to its end" >&2; exit 1; }
 done
