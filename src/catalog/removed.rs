@@ -21,7 +21,8 @@ pub fn warn_of_removed(old: &Entries<'_>, new: &Source<'_>) {
         let Some((place, now)) = offers.get(id) else {
             let complaint = Complaint::new(format!(
                 "{id:?} is removed: approvals and refunds of its conversions will be refused, \
-                 unknown_offer; keep it, with status = \"paused\", as long as they may come"
+                 unknown_offer, but for those that are uploaded without amounts; keep it, with \
+                 status = \"paused\", as long as they may come"
             ));
             new.warning(&Path::ROOT.key("offers"), None, complaint);
             continue;
@@ -35,7 +36,8 @@ pub fn warn_of_removed(old: &Entries<'_>, new: &Source<'_>) {
         for (event, _) in events().filter(|(event, _)| !kept.contains(event)) {
             let complaint = Complaint::new(format!(
                 "{event:?} is removed: approvals and refunds of its conversions will be refused, \
-                 unknown_event; keep it as long as they may come"
+                 unknown_event, but for those that are uploaded without amounts; keep it as long \
+                 as they may come"
             ));
             let item = Path::ROOT.item("offers", *place, Some(id));
             let at = now.get("events").map(|node| node.at);

@@ -180,7 +180,10 @@ fn revalue(
             "a part of it has been taken back, and its amounts stay: send the status without them, or with those it had",
         ));
     }
-    let event = event.ok_or(Refusal::UnknownEvent)?;
+    let event = event.ok_or_else(|| match catalog.offer(record.offer) {
+        Some(_) => Refusal::UnknownEvent,
+        None => Refusal::UnknownOffer,
+    })?;
     if event.currency.to_bytes() != record.currency && record.was_booked() {
         // Each step is booked in the conversion's one currency.
         return Err(Refused::with(

@@ -308,9 +308,9 @@ fn what_is_missed_of_an_offer_or_event_that_is_removed_is_said_before() {
     let after = format!("{base}{}", offer("two", &["lead"]));
     let warnings = json!([
         {"severity": "warning", "line": null, "key": "offers",
-         "message": "\"one\" is removed: approvals and refunds of its conversions will be refused, unknown_offer; keep it, with status = \"paused\", as long as they may come"},
+         "message": "\"one\" is removed: approvals and refunds of its conversions will be refused, unknown_offer, but for those that are uploaded without amounts; keep it, with status = \"paused\", as long as they may come"},
         {"severity": "warning", "line": 9, "key": "offers[0] \"two\".events",
-         "message": "\"sale\" is removed: approvals and refunds of its conversions will be refused, unknown_event; keep it as long as they may come"},
+         "message": "\"sale\" is removed: approvals and refunds of its conversions will be refused, unknown_event, but for those that are uploaded without amounts; keep it as long as they may come"},
     ]);
     let compared = server.put_catalog("?dry_run=1", TOML, "", &after).json();
     assert_eq!(compared["warnings"], warnings);

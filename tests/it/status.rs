@@ -553,6 +553,35 @@ fn a_file_may_call_an_event_as_its_advertiser_does() {
 }
 
 #[test]
+fn a_file_of_statuses_goes_on_without_amounts_when_offer_or_event_have_left_the_catalog() {
+    let server = Setup::new().without_catalog_file().start();
+    let put = |text: &str| {
+        let answer = server.put_catalog("", "application/toml", "If-Match: *\r\n", text);
+        assert_eq!(answer.status, 200, "{answer:?}");
+    };
+    let whole = format!("{CATALOG}{OFFERS}");
+    put(&whole);
+    let click = server.click("offer=deals&aff=pub-7");
+    let pending = |txn_id: &str| format!("event=sale&txn_id={txn_id}&status=pending&amount=100");
+    let sent = ["A", "B"].map(pending);
+    check_all(&server, &click, &sent.each_ref().map(|it| (&**it, "accepted pending")));
+    let file = |txn_id: &str| {
+        format!(
+            "advertiser,event,txn_id,status,amount\nacme,sale,{txn_id},approved,500\n\
+             acme,sale,{txn_id},approved,\nacme,sale,{txn_id},reversed,\n"
+        )
+    };
+    let upload = |txn_id: &str| upload(&server, "text/csv", &file(txn_id));
+    let went_on = ["3 updated approved", "4 updated reversed"];
+    put(&format!("{CATALOG}{}", OFFERS.replace("\"sale\"", "\"sold\"")));
+    let told = upload("A");
+    assert_eq!((&*told[0], &told[1..]), ("2 refused unknown_event", &went_on.map(Into::into)[..]));
+    put(CATALOG);
+    let told = upload("B");
+    assert_eq!((&*told[0], &told[1..]), ("2 refused unknown_offer", &went_on.map(Into::into)[..]));
+}
+
+#[test]
 fn the_command_line_sends_a_file_of_statuses() {
     let server = setup().start();
     let click = server.click("offer=deals&aff=pub-7");
