@@ -1,15 +1,18 @@
 //! What is missed of an offer or event that leaves the catalog: its conversions stay, and what their
-//! advertiser says of them later leads nowhere. And of an affiliate with terms of its own: it goes
-//! on earning, by those of all.
+//! advertiser says of them later leads nowhere. Of an affiliate with terms of its own: it goes on
+//! earning, by those of all. And of an advertiser with names of its own for what is secret: nobody
+//! knows any more that it is.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::diff::named;
 use crate::checked_toml::tree::Entries;
 use crate::checked_toml::{Complaint, Path, Source};
+use crate::model::fields::Field;
+use crate::model::preset::Preset;
 
-/// Notes as a warning each offer and event that only `old` has, and each affiliate with an override
-/// or a cap there.
+/// Notes as a warning each offer and event that only `old` has, each affiliate with an override or a
+/// cap there, and each advertiser with a name of its own for a token or signature.
 pub fn warn_of_removed(old: &Entries<'_>, new: &Source<'_>) {
     let offers: HashMap<_, _> = named(new.tree(), "offers", "id")
         .enumerate()
@@ -52,6 +55,37 @@ pub fn warn_of_removed(old: &Entries<'_>, new: &Source<'_>) {
         ));
         new.warning(&Path::ROOT.key("affiliates"), None, complaint);
     }
+    warn_of_credentials(old, new);
+}
+
+fn warn_of_credentials(old: &Entries<'_>, new: &Source<'_>) {
+    let advertisers = || named(new.tree(), "advertisers", "id");
+    let ids: HashSet<_> = advertisers().map(|(id, _)| id).collect();
+    let theirs = advertisers().flat_map(|(_, entries)| own_names(entries, Field::is_secret));
+    let theirs: HashSet<_> = theirs.map(str::to_ascii_lowercase).collect();
+    let is_known =
+        |name: &str| Preset::names_secret(name) || theirs.contains(&name.to_ascii_lowercase());
+    for (id, before) in named(old, "advertisers", "id").filter(|(id, _)| !ids.contains(id)) {
+        for name in own_names(before, Field::is_credential).filter(|name| !is_known(name)) {
+            let complaint = Complaint::new(format!(
+                "{id:?} is removed: what its servers still send under {name:?} is no secret to \
+                 anybody then, and will be kept in plain with postbacks as received; keep it as \
+                 long as they send, or give it no such token again"
+            ));
+            new.warning(&Path::ROOT.key("advertisers"), None, complaint);
+        }
+    }
+}
+
+/// An advertiser's own names of such fields.
+fn own_names<'e>(
+    advertiser: &'e Entries<'_>,
+    is_meant: fn(Field) -> bool,
+) -> impl Iterator<Item = &'e str> {
+    let params = advertiser.get("params").and_then(|node| node.value.as_table());
+    let params = params.into_iter().flat_map(Entries::iter);
+    let meant = params.filter(move |entry| Field::parse(&entry.key).is_some_and(is_meant));
+    meant.filter_map(|entry| entry.node.value.as_text())
 }
 
 #[cfg(test)]
@@ -90,5 +124,32 @@ mod tests {
         check(&both, "", &["a", "b"]);
         // Nothing is earned by an offer that is gone, too.
         check(&format!("[[offers]]\nid='gone'\n{both}"), "", &[]);
+    }
+
+    #[test]
+    fn an_advertiser_that_is_removed_with_an_own_name_of_a_token_is_named() {
+        let check = |old: &str, now: &str, expected: &[&str]| {
+            let text = |params: &str| format!("[[advertisers]]\nid='b'\nparams={{{params}}}\n");
+            let old = format!("{}[[advertisers]]\nid='a'\nparams={{{old}}}\n", text(""));
+            let (old, new) = (Source::parse(&old, "old"), Source::parse(now, "new"));
+            let (old, new) = (old.expect("sound"), new.expect("sound"));
+            warn_of_removed(old.tree(), &new);
+            let report = new.into_report();
+            let said = report.mistakes().into_iter().map(|it| it.complaint.to_string());
+            let said: Vec<_> = said.collect();
+            assert_eq!(said.len(), expected.len(), "{now}: {said:?}");
+            for (what, name) in said.iter().zip(expected) {
+                let named =
+                    format!("\"a\" is removed: what its servers still send under {name:?} ");
+                assert!(what.starts_with(&named), "{what}");
+            }
+            assert!(!report.has_errors());
+        };
+        let without = "[[advertisers]]\nid='b'\n";
+        check("token='pw', sig='mac', ts='when', click_id='cl'", without, &["pw", "mac"]);
+        // What any preset or another advertiser calls so is hidden as before.
+        check("token='Secure'", without, &[]);
+        check("token='pw'", "[[advertisers]]\nid='b'\nparams={nonce='PW'}", &[]);
+        check("token='pw'", "[[advertisers]]\nid='a'\nparams={token='key'}", &[]);
     }
 }

@@ -1,7 +1,7 @@
-//! What secrets are called, and whose are others than before. A catalog only says where they are,
+//! By what secrets are known, and whose are others than before. A catalog only says where they are,
 //! so other ones may be there though its text is the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::diff::{Change, Kind};
@@ -9,24 +9,55 @@ use super::snapshot::{Advertiser, Catalog};
 use crate::auth::{Auth, Dated, SigningKey};
 use crate::model::preset::bare;
 
-/// Names of parameters, in lower case, and whether any is of a token or signature.
-pub(super) type SecretNames = HashMap<Box<str>, bool>;
+/// By what the secrets of all advertisers are known.
+#[derive(Debug, Default)]
+pub(super) struct Secrets {
+    /// Their own names of something secret, in lower case, and whether any is of a token or
+    /// signature.
+    names: HashMap<Box<str>, bool>,
+    /// Hashes of tokens, whenever they are valid.
+    tokens: HashSet<blake3::Hash>,
+}
 
-/// All that any of the advertisers calls something secret by a name of its own.
-pub(super) fn secret_names(advertisers: &[Arc<Advertiser>]) -> SecretNames {
-    let params = advertisers.iter().flat_map(|advertiser| &advertiser.params);
-    let mut names = SecretNames::new();
-    for (field, theirs) in params.filter(|(field, _)| field.is_secret()) {
-        *names.entry(theirs.to_ascii_lowercase().into()).or_default() |= field.is_credential();
+impl Secrets {
+    pub(super) fn of(advertisers: &[Arc<Advertiser>]) -> Self {
+        let params = advertisers.iter().flat_map(|advertiser| &advertiser.params);
+        let mut names = HashMap::new();
+        for (field, theirs) in params.filter(|(field, _)| field.is_secret()) {
+            let is_one: &mut bool = names.entry(theirs.to_ascii_lowercase().into()).or_default();
+            *is_one |= field.is_credential();
+        }
+        let tokens = advertisers.iter().flat_map(|advertiser| tokens(advertiser.auth.as_deref()));
+        Self { names, tokens: tokens.filter_map(|token| token.secret).collect() }
     }
-    names
+}
+
+impl Advertiser {
+    /// Whether its senders show tokens.
+    #[must_use]
+    pub fn has_tokens(&self) -> bool {
+        !tokens(self.auth.as_deref()).is_empty()
+    }
 }
 
 impl Catalog {
     /// Whether any advertiser has a name of its own for something secret.
     #[must_use]
     pub fn has_secret_names(&self) -> bool {
-        !self.secret_names.is_empty()
+        !self.secrets.names.is_empty()
+    }
+
+    /// Whether any advertiser has tokens.
+    #[must_use]
+    pub fn has_tokens(&self) -> bool {
+        !self.secrets.tokens.is_empty()
+    }
+
+    /// Whether a value is any advertiser's token, valid now or not: whoever sends it under a name
+    /// that it had before says no less of it.
+    #[must_use]
+    pub fn is_token(&self, value: &str) -> bool {
+        self.secrets.tokens.contains(&blake3::hash(value.trim().as_bytes()))
     }
 
     /// Whether a name is any advertiser's own for something secret, as [`Preset::names_secret`].
@@ -34,13 +65,13 @@ impl Catalog {
     /// [`Preset::names_secret`]: crate::model::preset::Preset::names_secret
     #[must_use]
     pub fn names_secret(&self, name: &str) -> bool {
-        self.secret_names.contains_key(&*bare(name).to_ascii_lowercase())
+        self.secrets.names.contains_key(&*bare(name).to_ascii_lowercase())
     }
 
     /// Whether a name is any advertiser's own for a token or signature.
     #[must_use]
     pub fn names_credential(&self, name: &str) -> bool {
-        self.secret_names.get(&*bare(name).to_ascii_lowercase()).is_some_and(|is_one| *is_one)
+        self.secrets.names.get(&*bare(name).to_ascii_lowercase()).is_some_and(|is_one| *is_one)
     }
 }
 

@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 use super::departed::DepartedOffer;
 use super::events::{EventsByAdvertiser, events_of};
 use super::listed::{Item, Listed};
-use super::secrets::{SecretNames, secret_names};
+use super::secrets::Secrets;
 use super::template::Template;
 use crate::auth::Auth;
 use crate::caps::{Cap, Metered, Tier, Whose};
@@ -333,8 +333,7 @@ pub struct Catalog {
     affiliates: Listed<Affiliate>,
     links: HashMap<Box<str>, (usize, usize)>,
     pub(super) events: EventsByAdvertiser,
-    /// Advertisers' own names for something secret.
-    pub(super) secret_names: SecretNames,
+    pub(super) secrets: Secrets,
     pub(super) departed: HashMap<OfferNumber, DepartedOffer>,
 }
 
@@ -475,7 +474,7 @@ impl Checked {
         numbers: &impl Numbers,
     ) -> Result<Catalog, NumbersError> {
         let mut catalog = Catalog { version, links: self.links, ..Catalog::default() };
-        catalog.secret_names = secret_names(&self.advertisers);
+        catalog.secrets = Secrets::of(&self.advertisers);
         catalog.events = events_of(&self.offers);
         for offer in &mut self.offers {
             let missing = || NumbersError::Missing(offer.id.clone());

@@ -70,13 +70,13 @@ pub fn is_phone_name(name: &str) -> bool {
         || name.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| part == "tel")
 }
 
-/// A value as far as nothing stands in it that `hides` says is secret by its name: many put `?token=` behind a URL that has
-/// its `?`.
+/// A value as far as nothing stands in it that `hides` says is secret, by its name or what it is:
+/// many put `?token=` behind a URL that has its `?`.
 #[must_use]
-pub fn before_secret(value: &str, hides: impl Fn(&str) -> bool) -> &str {
+pub fn before_secret(value: &str, hides: impl Fn(&str, &str) -> bool) -> &str {
     let begins_one = |at: &usize| {
-        let name = value[at + 1..].split_once('=').map(|(name, _)| name);
-        name.is_some_and(&hides)
+        let Some((name, rest)) = value[at + 1..].split_once('=') else { return false };
+        hides(name, rest.split(['?', '&']).next().unwrap_or_default())
     };
     let begin = memchr::memchr2_iter(b'?', b'&', value.as_bytes()).find(begins_one);
     begin.map_or(value, |at| &value[..at])

@@ -10,12 +10,12 @@ use super::decide::{Asker, Verdict};
 use super::flow::{PostbackRequest, Postbacks, Received, Sent};
 use super::mapping::{Fields, Names, asks_only};
 use super::sender::{Address, Sender};
-use crate::catalog::Catalog;
+use crate::catalog::{Advertiser, Catalog};
 use crate::click_id::RecordId;
 use crate::limits::{INBOUND_PATH_BYTES_MAX, INBOUND_TEXT_BYTES_MAX};
 use crate::model::fields::Field;
 use crate::model::mask::{SECRET, before_secret, is_phone_name, mask, mask_named};
-use crate::model::preset::{bare, is_own_name};
+use crate::model::preset::{Preset, bare, is_own_name};
 use crate::model::reasons::{AuthOutcome, PostbackResult, Refusal};
 use crate::query::{Params, encode_into};
 use crate::store::Arrival;
@@ -35,6 +35,9 @@ pub(super) struct AsReceived<'a> {
     /// Where nobody knows whose it is: a secret of any advertiser may be in it, under a name that
     /// one of them has for it.
     pub anybodys: Option<&'a Catalog>,
+    /// Where its advertiser has tokens, or one that nobody knows may have: one may be in it under
+    /// the name that it had before.
+    pub tokens: Option<&'a Catalog>,
     /// What was understood of it, if it was understood whole.
     pub fields: Option<&'a Fields<'a>>,
     pub auth: AuthOutcome,
@@ -122,6 +125,16 @@ impl AsReceived<'_> {
         text.flags
     }
 
+    /// Whether a value is a token, whatever it is called.
+    fn is_token(&self, value: &str) -> bool {
+        self.tokens.is_some_and(|catalog| catalog.is_token(value))
+    }
+
+    /// Whether a parameter is kept as given: it has no meaning, or is one of the subs.
+    fn is_given(&self, name: &str) -> bool {
+        self.names.meaning(name).is_none_or(|field| Field::SUBS.contains(&field))
+    }
+
     /// Whether nothing can be secret or personal in parameters, without a look at each: none had
     /// the name of a secret, and what makes an address or a number does not occur.
     fn is_plain(&self, encoded: &str) -> bool {
@@ -132,10 +145,32 @@ impl AsReceived<'_> {
         self.names.overrides.is_empty()
             && self.others.is_empty()
             && self.anybodys.is_none()
+            && self.tokens.is_none()
             && self.fields.is_some_and(is_known)
             && encoded.len() < INBOUND_TEXT_BYTES_MAX / 2
             && memchr::memchr3(b'@', b'%', b'+', encoded.as_bytes()).is_none()
             && memchr::memchr2(b'(', b'?', encoded.as_bytes()).is_none()
+    }
+}
+
+impl<'a> Received<'a> {
+    /// What is kept of the parameters as given, and whether something secret was cut off or left
+    /// out that its name does not tell.
+    pub(super) fn kept_params(&self, advertiser: &Advertiser) -> (Vec<(&'a str, &'a str)>, bool) {
+        let is_token = |value: &str| self.as_received.is_token(value);
+        let hides = |name: &str, value: &str| {
+            Preset::names_credential(name) || advertiser.names_credential(name) || is_token(value)
+        };
+        let mut is_cut = false;
+        // Where the path names nobody, its own names were not known.
+        let stored = self.fields.stored().filter(|(name, _)| !advertiser.names_secret(name));
+        let kept = stored.filter_map(|(name, value)| {
+            let public = before_secret(value, hides);
+            let is_one = is_token(value);
+            is_cut |= is_one || public.len() < value.len();
+            (!is_one).then_some((name, public))
+        });
+        (kept.collect(), is_cut)
     }
 }
 
@@ -177,7 +212,11 @@ impl Text<'_, '_> {
             self.flags |= inbound_flags::CUT;
             return;
         }
-        let public = before_secret(value, |name| self.is_credential(name));
+        if self.of.is_given(name) && self.of.is_token(value) {
+            return;
+        }
+        let hides = |name: &str, value: &str| self.is_credential(name) || self.of.is_token(value);
+        let public = before_secret(value, hides);
         let (masked_name, masked) = (mask(name), mask_named(name, public));
         let is_masked = masked_name.is_some() || masked.is_some() || public != value;
         let before = self.out.len();
@@ -276,6 +315,7 @@ impl Postbacks {
             names: sender.names,
             others: &verdict.offer.advertiser.params,
             anybodys: None,
+            tokens: verdict.offer.advertiser.has_tokens().then_some(catalog),
             fields: Some(fields),
             auth: asker.auth,
             advertiser: &verdict.offer.advertiser.id,
@@ -336,6 +376,7 @@ impl Postbacks {
             others: of_click.map_or(&[][..], |advertiser| &advertiser.params),
             anybodys: (of_path.is_none() && of_click.is_none() && catalog.has_secret_names())
                 .then_some(&**catalog),
+            tokens: catalog.has_tokens().then_some(&**catalog),
             fields: is_read.then_some(&fields),
             auth: asker.auth,
             advertiser: of_path

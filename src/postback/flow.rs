@@ -20,8 +20,7 @@ use crate::click_id::{Keyring, Minter, RecordId};
 use crate::dedup::{Acquired, ClaimSet, Deduplicator, Held, Known, Original, Receipt, Submitted};
 use crate::fraud::Watch;
 use crate::metrics::Metrics;
-use crate::model::mask::before_secret;
-use crate::model::preset::{AnswerForm, Preset};
+use crate::model::preset::AnswerForm;
 use crate::model::reasons::{Flag, PostbackResult, Refusal, Unavailability};
 use crate::rates::Market;
 use crate::store::engine::Lookup;
@@ -457,17 +456,7 @@ pub(super) fn record<'a>(
     history: &[HistoryEntry<'a>],
 ) -> ConversionRecord<'a> {
     let advertiser = &verdict.offer.advertiser;
-    let is_credential =
-        |name: &str| Preset::names_credential(name) || advertiser.names_credential(name);
-    let mut is_cut = false;
-    // Where the path names nobody, its own names were not known.
-    let stored = received.fields.stored().filter(|(name, _)| !advertiser.names_secret(name));
-    let params = stored.map(|(name, value)| {
-        let public = before_secret(value, is_credential);
-        is_cut |= public.len() < value.len();
-        (name, public)
-    });
-    let params = params.collect();
+    let (params, is_cut) = received.kept_params(advertiser);
     ConversionRecord {
         click: *verdict.click.record().as_bytes(),
         click_mac: verdict.click.mac(),

@@ -33,7 +33,7 @@ pub(super) fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Res
         if is_unfilled {
             return Err(hints::unresolved_macro(field, &sender.names));
         }
-        if has_parts && before_secret(value, |name| sender.names.hides(name)) != value {
+        if has_parts && before_secret(value, |name, _| sender.names.hides(name)) != value {
             return Err(hints::secret_in_an_id(field, &sender.names));
         }
     }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::harness::{
     Answer, Connection, Ended, Response, Server, Setup, binary, eventually, let_the_clock_move_on,
 };
-use crate::inbound::{judged, log_of};
+use crate::inbound::{grep, judged, log_of};
 
 const KEY: &str = "a-key-that-signs";
 const NEXT_KEY: &str = "the-next-key";
@@ -37,6 +37,19 @@ fn advertiser(id: &str, more: &str) -> String {
 
 /// Of an advertiser that has names of its own for what is secret.
 const OWN_NAMES: &str = "params = { token = \"pass\", sig = \"mac\", nonce = \"salt\" }";
+
+/// Of an advertiser whose token has another name than before.
+fn renamed(mode: &str) -> String {
+    let [past, valid, future] = RENAMED.map(hash_text);
+    format!(
+        "params = {{ token = \"key\" }}\nauth = {{ mode = \"{mode}\", tokens = [\
+         {{ secret = \"{past}\", until = \"2020-01-01\" }}, {{ secret = \"{valid}\" }}, \
+         {{ secret = \"{future}\", from = \"2999-01-01\" }}] }}"
+    )
+}
+
+/// Its tokens: that of the past, the valid one, that of the future.
+const RENAMED: [&str; 3] = ["past-5ecre7", "valid-5ecre7", "future-5ecre7"];
 
 fn catalog(secrets: &TempDir) -> String {
     let key = format!("{{ secret = \"file:{}\" }}", secrets.path().join("key").display());
@@ -93,6 +106,10 @@ fn catalog(secrets: &TempDir) -> String {
             ),
         ),
         advertiser("timed", "params = { ts = \"sig_time\" }"),
+        advertiser("renamed_token", &renamed("enforce")),
+        advertiser("renamed_in_shadow", &renamed("shadow")),
+        // Its token has the standard name again.
+        advertiser("named_back", &renamed("shadow").replace("params = { token = \"key\" }", "")),
         "[[affiliates]]\nid = \"ann\"\n".to_owned(),
     ]
     .join("\n")
@@ -198,6 +215,45 @@ fn a_secrets_name_that_was_replaced_means_nothing_any_more_and_is_not_kept() {
     for secret in ["hunter2", "77001", "77002", "t0ken"] {
         assert!(!inbound.contains(secret), "{secret}: {inbound}");
     }
+}
+
+#[test]
+fn a_token_under_the_name_that_it_had_before_is_kept_nowhere() {
+    let mut world = world();
+    for id in ["renamed_token", "renamed_in_shadow", "named_back"] {
+        let is_taken = id != "renamed_token";
+        let first = if is_taken { is(200, "accepted") } else { is(401, "bad_token") };
+        let then = if is_taken { is(200, "duplicate") } else { first.clone() };
+        for token in RENAMED {
+            let click = world.click(id);
+            let within = format!("&sub3=+{token}&own=y%3Fpw%3D{token}%26z%3D1");
+            for (txn_id, more) in [("alone", ""), ("within", &within)] {
+                let txn_id = format!("{txn_id}-{}", token.len());
+                let query = format!(
+                    "click_id={click}&event=sale&txn_id={txn_id}&amount=1&kept=x&pw={token}{more}"
+                );
+                let asked = ["nobody", id, id].map(|path| world.ask(path, &query));
+                let nobody = is(404, "unknown_advertiser");
+                assert_eq!(asked, [nobody, first.clone(), then.clone()], "{query}");
+            }
+        }
+    }
+    let conversions = world.server.conversions("");
+    assert_eq!(conversions.len(), 2 * 2 * RENAMED.len());
+    for one in conversions {
+        let is_alone = one["txn_id"].as_str().is_some_and(|id| id.starts_with("alone"));
+        let params =
+            if is_alone { json!({ "kept": "x" }) } else { json!({ "kept": "x", "own": "y" }) };
+        assert_eq!(one["params"], params, "{one}");
+        assert_eq!(one["flags"], json!(["unauthenticated", "parameters_left_out"]), "{one}");
+    }
+    // The parameter of one whose tokens it is none of.
+    assert_eq!(world.ask("open", "click_id=x&kept=valid-5ecre"), is(400, "malformed_click_id"));
+    log_of(&world.server, "advertiser=open", 1);
+    assert!(world.server.api("inbound").to_string().contains("valid-5ecre"));
+    world.server.stop();
+    let found = grep(&world.server.path("data"), &["5ecre7"]);
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]

@@ -233,7 +233,7 @@ fn secrets_are_not_written_down_and_personal_data_is_masked() {
 }
 
 /// Which of some texts are in the files of a folder.
-fn grep(folder: &Path, texts: &[&str]) -> Vec<String> {
+pub fn grep(folder: &Path, texts: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("readable") {
         let path = entry.expect("an entry").path();
