@@ -236,21 +236,13 @@ impl Asked {
         let kind = if self.csv { "text/csv; charset=utf-8" } else { "application/json" };
         let work = move || {
             let question = self.question(&state.store)?;
-            let catalog = state.catalog.load_full();
-            let owners = self.owners(&state.store, &catalog)?;
-            if let Some(id) = &self.advertiser
-                && catalog.advertiser(id).is_none()
-                && !owners.values().any(|owner| **owner == **id)
-            {
-                return Err(ApiError::never_was("an advertiser"));
-            }
+            // The catalog itself is not held meanwhile: a new one's caps wait until nobody reads the
+            // one before.
+            let owners = self.owners(&state.store, &state.catalog.load_full())?;
             let context = Context {
                 time_zone: &self.time_zone,
                 base: state.rates.base().to_bytes(),
-                advertiser_of: &|number| match catalog.offer_by_number(number) {
-                    Some(offer) => Some(Arc::clone(&offer.advertiser.id)),
-                    None => owners.get(&number.get()).cloned(),
-                },
+                advertiser_of: &|number| owners.get(&number.get()).cloned(),
             };
             let until = Instant::now() + REPORT_WAIT_MAX;
             let text = make(&self, &state.store, &question, &context, until)?;
@@ -281,8 +273,8 @@ impl Asked {
         Ok(Question { quarters: self.quarters.clone(), by: self.by.clone(), only })
     }
 
-    /// The advertiser of each offer that has left the catalog, by its number, where the question is
-    /// about advertisers.
+    /// The advertiser of each offer, by its number, also of those that have left the catalog, where
+    /// the question is about advertisers.
     fn owners(&self, store: &Store, catalog: &Catalog) -> Result<HashMap<u32, Arc<str>>, ApiError> {
         let mut by_number = HashMap::new();
         if self.advertiser.is_none() && !self.by.contains(&Dimension::Advertiser) {
@@ -291,13 +283,20 @@ impl Asked {
         let view = store.view();
         let departed = |offer: &str| catalog.offer(offer).is_none();
         let owners = view.offer_owners(departed).map_err(ReadError::from)?;
-        if owners.is_empty() {
-            return Ok(by_number);
+        if !owners.is_empty() {
+            let add = &mut |offer: &str, number| {
+                by_number.extend(owners.get(offer).map(|owner| (number, Arc::from(&**owner))));
+            };
+            view.numbers(Numbered::Offer, add).map_err(ReadError::from)?;
         }
-        let add = &mut |offer: &str, number| {
-            by_number.extend(owners.get(offer).map(|owner| (number, Arc::from(&**owner))));
-        };
-        view.numbers(Numbered::Offer, add).map_err(ReadError::from)?;
+        let offers = catalog.offers().iter();
+        by_number.extend(offers.map(|it| (it.number.get(), Arc::clone(&it.advertiser.id))));
+        if let Some(id) = &self.advertiser
+            && catalog.advertiser(id).is_none()
+            && !by_number.values().any(|owner| **owner == **id)
+        {
+            return Err(ApiError::never_was("an advertiser"));
+        }
         Ok(by_number)
     }
 

@@ -2,6 +2,8 @@
 //! What fraud rules make of a postback, before its claims are taken: flags, and the status of what
 //! they reject. A duplicate is told what the original became, so a rule judges each conversion once.
 
+use std::sync::Arc;
+
 use super::answer::Answer;
 use super::decide::Verdict;
 use super::flow::{PostbackRequest, Postbacks};
@@ -116,8 +118,11 @@ impl Postbacks {
 
     /// Reminds fraud rules of stored conversions, newest first.
     pub(super) fn recall(&self) -> impl Fn(&ConversionRecord<'_>) + Send + use<> {
-        let (catalog, watch) = (self.catalog.load_full(), self.watch.clone());
+        let (catalog, watch) = (Arc::clone(&self.catalog), Arc::clone(&self.watch));
         move |record| {
+            // Anew for each: the walk is long, and a new catalog's caps wait until nobody reads the
+            // one before.
+            let catalog = catalog.load();
             let Some(offer) = catalog.offer(record.offer) else { return };
             let is_judged = offer.event(record.event).is_some_and(|event| !event.is_negative());
             if let Some(rules) = offer.fraud.as_deref().filter(|_| is_judged) {
