@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::admin::{ask, token};
 use crate::harness::{CATALOG, Server, Setup, eventually, run};
+use crate::inbound::earned;
 
 const OPS: &str = "a-token-of-somebody-else";
 
@@ -297,11 +298,9 @@ fn what_was_judged_again_is_summed_up_when_it_ends() {
     assert_eq!(kept[1]["call"], "POST /api/v1/reprocess");
     let (details, made) = (&kept[1]["details"], server.conversions("").len());
     assert!(made >= 1);
-    let earns = |each: f64| format!("{:.2}", each * made as f64);
-    let by_affiliate = json!([{
-        "affiliate": "pub-7", "currency": "USD", "conversions": made,
-        "revenue": earns(2.0), "payout": earns(1.5),
-    }]);
+    let [revenue, payout] = [2.0, 1.5].map(|each| format!("{:.2}", each * made as f64));
+    let earns = [&*revenue, &*payout];
+    let by_affiliate = json!([earned("pub-7", made as u64, earns, earns)]);
     let said = [&details["postbacks"], &details["accepted"], &details["affiliates"]];
     assert_eq!(said, [&json!(made), &json!(made), &by_affiliate], "{details}");
     let none = ["stopped", "error", "next_cursor"].map(|name| details[name].is_null());
