@@ -117,6 +117,8 @@ pub const INBOUND_DAYS_TRACED_MAX: usize = 400;
 pub const TRACE_INBOUND_MAX: usize = 1000;
 /// Refused postbacks that one job runs again; it says where the next begins.
 pub const REPROCESS_ROWS_MAX: usize = 100_000;
+/// Known conversions that one job without `apply` foresees changed; it says where the next begins.
+pub const REPROCESS_FORESEEN_MAX: usize = 200_000;
 /// Rows of the sums of such a job: affiliates and currencies.
 pub const REPROCESS_SUMS_MAX: usize = 10_000;
 /// Rests of such a job after each page of postbacks, so that it hurts nobody.

@@ -24,11 +24,13 @@ const FULL: (usize, usize) = (1_750_000, 1 << 21);
 #[must_use]
 pub fn filling_tables(entries: usize) -> usize {
     let fills = |places: usize| (places as u64 * FULL.0 as u64 / FULL.1 as u64) as usize;
+    // As far as shards are as equally full as they nearly always are.
+    let holds = |places: usize| places / 8 * 7 / 64 * 63;
     let mut places = SHARDS;
-    while fills(places) < entries {
+    while holds(places) < entries {
         places *= 2;
     }
-    fills(places)
+    fills(places).max(entries)
 }
 
 /// The conversion that holds a claim.
@@ -286,8 +288,8 @@ mod tests {
         let default = of_an_entry(1_750_000);
         assert!((40.0..41.0).contains(&default), "{default}");
         assert_eq!(
-            [875_000, 1_750_000, 3_500_000].map(filling_tables),
-            [875_000, 1_750_000, 3_500_000]
+            [875_000, 1_750_000, 1_800_000, 3_500_000].map(filling_tables),
+            [875_000, 1_750_000, 1_800_000, 3_500_000]
         );
     }
 

@@ -57,7 +57,7 @@ enum Place {
     /// An ordinary conversion, though a refund's own ID is named.
     Ordinary,
     /// What has been taken back, or was rejected.
-    Gone { at: Option<usize> },
+    Gone { at: usize },
     /// The refund that had the ID.
     OwnId,
     /// What has left the catalog: so it is refused.
@@ -84,7 +84,7 @@ impl Way<'_> {
                 };
                 match is_open(status) {
                     true => Place::Left { rank: rank(status), at },
-                    false => Place::Gone { at },
+                    false => Place::Gone { at: at.unwrap_or(usize::MAX) },
                 }
             }
             Self::Ordinary => {
@@ -290,7 +290,7 @@ impl Postbacks {
                 Way::Itself | Way::Ordinary | Way::OwnId => record.event,
             };
             let may_be = instead.may_mean(offer, event);
-            let status = request.foreseen_status(known);
+            let status = request.as_foreseen(known).status;
             let place = way.place(offer, record.event, status).filter(|_| may_be);
             let Some(place) = place else { continue };
             let (whose, click) =
@@ -300,10 +300,15 @@ impl Postbacks {
                 break;
             }
         }
-        // What is known by its ID, and takes back of the transaction, is that refund sent again.
-        let is_again = found.iter().any(|it| it.place == Place::OwnId)
-            && found.iter().any(|it| it.place.is_taken_back());
-        found.retain(|it| !is_again || it.place != Place::Ordinary);
+        // What is known by its ID, and takes back of the transaction, is that refund sent again,
+        // whatever has left the catalog since.
+        let is_known = found.iter().any(|it| it.place == Place::OwnId);
+        let is_again = is_known && found.iter().any(|it| it.place.is_taken_back());
+        found.retain(|it| match it.place {
+            Place::Ordinary => !is_again,
+            Place::Left { at: None, .. } => !is_known,
+            _ => true,
+        });
         Ok(found)
     }
 }

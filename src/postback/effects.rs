@@ -7,7 +7,7 @@ use super::flow::{PostbackRequest, Received};
 use super::reprocess::Again;
 use crate::click_id::RecordId;
 use crate::dedup::Original;
-use crate::limits::REPROCESS_SUMS_MAX;
+use crate::limits::{REPROCESS_FORESEEN_MAX, REPROCESS_SUMS_MAX};
 use crate::model::ids::AffiliateNumber;
 use crate::model::money::{Micros, Sum};
 use crate::model::status::Status;
@@ -78,6 +78,11 @@ impl Effects {
         what(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether no more can be foreseen.
+    pub(super) fn is_full(&self) -> bool {
+        self.with(|noted| noted.foreseen.len() >= REPROCESS_FORESEEN_MAX)
+    }
+
     /// Forgets what the postback did that came to nothing.
     pub(super) fn drop_latest(&self) {
         self.with(|noted| noted.latest.clear());
@@ -95,15 +100,15 @@ impl Effects {
 }
 
 impl PostbackRequest<'_> {
-    /// A known conversion's status, as the postbacks before this one would have changed it.
-    pub(super) fn foreseen_status(&self, known: Original) -> Status {
+    /// A known conversion with its status as the postbacks before this one would have changed it.
+    pub(super) fn as_foreseen(&self, known: Original) -> Original {
         let foreseen = |again: &Again<'_>| {
             again.effects.with(|noted| {
                 let record = ConversionRecord::decode(noted.foreseen.get(&known.conversion)?);
                 record.ok()?.status()
             })
         };
-        self.again.and_then(foreseen).unwrap_or(known.status)
+        Original { status: self.again.and_then(foreseen).unwrap_or(known.status), ..known }
     }
 }
 
@@ -126,6 +131,12 @@ impl Received<'_> {
         }
     }
 
+    /// The currency of what it would take back first.
+    pub(super) fn currency_taken_back(&self) -> Option<[u8; 3]> {
+        let first = |noted: &mut Noted| Some(noted.latest.first()?.before?.currency);
+        self.effects()?.with(first)
+    }
+
     /// Notes a change of a known conversion that is not made.
     pub(super) fn would_change(
         &self,
@@ -134,8 +145,10 @@ impl Received<'_> {
         after: &ConversionRecord<'_>,
     ) {
         if let Some(effects) = self.effects() {
+            let mut without_params = after.clone();
+            without_params.params.clear();
             let mut bytes = Vec::new();
-            after.encode(&mut bytes);
+            without_params.encode(&mut bytes);
             effects.push(Some(before), after, Some((known.id, bytes)));
         }
     }

@@ -234,7 +234,7 @@ impl Postbacks {
         }
         let receipt = request.receipt(asker);
         if let Some(known) = self.dedup.known(&verdict.first_claim(), receipt) {
-            return if verdict.must_read(known) {
+            return if verdict.must_read(known, &catalog) {
                 Ok(None)
             } else {
                 Err(duplicate(known, &verdict, false))
@@ -256,7 +256,7 @@ impl Postbacks {
         let acquired = self.dedup.acquire_now(&self.store, claims, original, receipt.ms())?;
         let held = match acquired {
             Some(Acquired::Held(held)) => held,
-            Some(Acquired::Duplicate(known)) if !verdict.must_read(known) => {
+            Some(Acquired::Duplicate(known)) if !verdict.must_read(known, &catalog) => {
                 return Err(duplicate(known, &verdict, false));
             }
             Some(Acquired::Duplicate(_) | Acquired::MintAnew) | None => return Ok(None),

@@ -132,7 +132,7 @@ pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
             "; or, if it is news of a known conversion, the transaction alone to /postback/{advertiser}".to_owned()
         }
         (Some(_), Some(_)) if is_given(Field::Event) => {
-            "; or, if it is news of a known conversion, none of this advertiser's has this transaction and event".to_owned()
+            "; or, if it is news of a known conversion, none of this advertiser's has this transaction and event, or its offer has left the catalog".to_owned()
         }
         (Some(_), Some(event)) => {
             format!("; or, if it is news of a known conversion, name its event, as {event}=sale")

@@ -162,7 +162,7 @@ impl Postbacks {
                 }
                 done.add(became, &effects);
                 after = Some(stored.id);
-                if done.postbacks >= REPROCESS_ROWS_MAX as u64 {
+                if done.postbacks >= REPROCESS_ROWS_MAX as u64 || effects.is_full() {
                     done.next = after;
                     return Ok(());
                 }
@@ -330,6 +330,8 @@ impl Foreseen {
         let step = verdict.first_step(verdict.status, received.now_ms, &reason);
         let mut made = record(verdict, received, verdict.flags, false, &[step]);
         made.params.clear();
+        // As that of a negative event that is made.
+        made.currency = received.currency_taken_back().unwrap_or(made.currency);
         received.made(&made);
         let mut bytes = Vec::new();
         made.encode(&mut bytes);

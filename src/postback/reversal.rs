@@ -112,6 +112,18 @@ pub fn reversed_of<'a>(
     let asked = reversal.amount.map(Micros::get).map(i64::saturating_abs);
     // Of one alone, the whole amount is compared with its own.
     let mut left = asked.filter(|_| records.len() > 1);
+    // What is passed over for its currency would stay, and others be taken back for it.
+    let is_unsaid = |record: &&ConversionRecord<'_>| {
+        record.status().is_some_and(is_open)
+            && record.amount.is_some_and(|whole| whole > record.reversed_amount)
+            && unsaid(record, today).is_none()
+    };
+    if left.is_some()
+        && reversal.currency.is_none()
+        && let Some(record) = records.iter().find(is_unsaid)
+    {
+        return Err(not_its_currency(record));
+    }
     let mut currency = reversal.currency;
     let mut changed = Vec::new();
     for (at, record) in records.iter().enumerate() {
@@ -157,6 +169,14 @@ fn unsaid(record: &ConversionRecord<'_>, today: Today<'_>) -> Option<Currency> {
     then.filter(|then| today(record).is_none_or(|today| today == *then))
 }
 
+fn not_its_currency(record: &ConversionRecord<'_>) -> Refused {
+    let its = record.currency_of_amounts();
+    let its = its.as_ref().map_or("another currency", Currency::as_str);
+    let hint =
+        format!("the conversion's amount is in {its}: send this in it, too, and say that currency");
+    Refused::with(Refusal::BadCurrency, hint)
+}
+
 /// How much of the conversion's amount is taken back; `None` if that is all that is left of it.
 fn part(
     record: &ConversionRecord<'_>,
@@ -168,13 +188,8 @@ fn part(
     let Some(amount) = amount.filter(|amount| *amount > Micros::ZERO) else {
         return Err(Refused::with(Refusal::BadAmount, "what is taken back is not nothing"));
     };
-    let its = record.currency_of_amounts();
-    if reversal.currency.or(unsaid(record, today)) != its {
-        let its = its.as_ref().map_or("another currency", Currency::as_str);
-        let hint = format!(
-            "the conversion's amount is in {its}: send this in it, too, and say that currency"
-        );
-        return Err(Refused::with(Refusal::BadCurrency, hint));
+    if reversal.currency.or(unsaid(record, today)) != record.currency_of_amounts() {
+        return Err(not_its_currency(record));
     }
     let Some(whole) = record.amount.filter(|whole| *whole > 0) else {
         let hint =

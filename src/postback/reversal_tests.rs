@@ -210,6 +210,30 @@ fn a_share_is_in_the_currency_of_its_conversion_whatever_its_event_has() {
 }
 
 #[test]
+fn none_is_passed_over_because_nobody_knows_which_currency_is_meant() {
+    let (sale, mut order) =
+        (record("sale", "approved postback"), record("sale", "approved postback"));
+    order.event = "order";
+    let euros = |record: &ConversionRecord<'_>| {
+        (record.event == "order").then(|| Currency::parse("EUR").expect("one"))
+    };
+    let check = |records: [&ConversionRecord<'_>; 2], text: &str, is_told: bool| {
+        let records = records.map(Clone::clone);
+        let changed = reversed_of(&records, &reversal(text), &euros);
+        let reason = changed.err().map(|refused| refused.reason);
+        assert_eq!(reason, is_told.then_some(Refusal::BadCurrency), "{text}");
+    };
+    for records in [[&sale, &order], [&order, &sale]] {
+        check(records, "30", true);
+        check(records, "30 USD", false);
+        check(records, "", false);
+    }
+    // Nothing is left of it that could be meant.
+    let gone = reversed(&order, &reversal(""), &euros).expect("all");
+    check([&gone, &sale], "30", false);
+}
+
+#[test]
 fn what_has_changed_too_often_is_passed_over_for_a_part_of_the_others() {
     let mut full = record("sale", "approved postback");
     full.history = vec![full.history[0]; HISTORY_STEPS_MAX];

@@ -222,9 +222,10 @@ impl Postbacks {
             };
             found.extend(known.filter(is_meant));
         }
-        let status = |known: &Original| received.as_received.request.foreseen_status(*known);
-        let order =
-            |known: &Original| (known.conversion.offer() != offer.number, rank(status(known)));
+        let foreseen = |known: &Original| received.as_received.request.as_foreseen(*known);
+        let order = |known: &Original| {
+            (known.conversion.offer() != offer.number, rank(foreseen(known).status))
+        };
         let first = found.into_iter().min_by_key(order);
         Ok(first.map(|known| known.conversion))
     }
@@ -261,7 +262,7 @@ impl Postbacks {
             }
             latest = latest.or(Some(row.id));
             let known = |status| Original { conversion: row.id, status };
-            match record.status().map(|status| request.foreseen_status(known(status))) {
+            match record.status().map(|status| request.as_foreseen(known(status)).status) {
                 Some(Status::Approved) => open.push(row.id),
                 Some(Status::Pending) if verdict.is_by_customer => open.push(row.id),
                 Some(Status::Pending) => pending = pending.or(Some(row.id)),

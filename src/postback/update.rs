@@ -41,15 +41,24 @@ impl Verdict<'_> {
     }
 
     /// Whether only the record of what has its key tells what it is answered.
-    pub(super) fn must_read(&self, known: Original) -> bool {
+    pub(super) fn must_read(&self, known: Original, catalog: &Catalog) -> bool {
         self.may_change(known)
-            || self.names_transaction_alone()
-            || known.conversion.offer() != self.offer.number
+            || self.may_be_of_another_click()
+            || self.may_be_unlike(known, catalog)
     }
 
     /// Whether its key may be that of a conversion of another click than it is judged by.
-    const fn names_transaction_alone(&self) -> bool {
-        self.is_bound && !self.txn_id.is_empty()
+    fn may_be_of_another_click(&self) -> bool {
+        let is_one = self.is_by_customer || self.event.is_negative();
+        is_one && self.is_bound && !self.txn_id.is_empty()
+    }
+
+    /// Whether what has its key may be of the other kind, as in [`Self::refuse_if_unlike`].
+    fn may_be_unlike(&self, known: Original, catalog: &Catalog) -> bool {
+        let offer = known.conversion.offer();
+        let event = || catalog.offer_by_number(offer)?.event(&self.event.id);
+        offer != self.offer.number
+            && event().is_none_or(|event| event.is_negative() != self.event.is_negative())
     }
 
     /// Refuses what is neither a duplicate of the conversion that has its key, nor news of it: where
@@ -266,7 +275,7 @@ impl Postbacks {
         is_dry: bool,
     ) -> Result<Answer, Answer> {
         let mut answer = duplicate(known, verdict, is_dry);
-        if verdict.names_transaction_alone()
+        if verdict.may_be_of_another_click()
             && let Some(stored) = self.store.conversion(known.conversion).await?
         {
             self.tell_whose(&mut answer, &read(&stored)?, verdict, received);
@@ -284,7 +293,7 @@ impl Postbacks {
         received: &Received<'_>,
     ) {
         let Answer::Duplicate { click, hint, .. } = answer else { return };
-        if verdict.names_transaction_alone() {
+        if verdict.may_be_of_another_click() {
             *click = self.keyring.sign(RecordId::from_bytes(record.click));
         }
         if !verdict.event.is_negative() && verdict.is_anothers(received, record) {
@@ -366,11 +375,13 @@ impl Postbacks {
         verdict: &Verdict<'_>,
         received: &Received<'_>,
     ) -> Result<Option<(Status, Original)>, Answer> {
-        if known.conversion.offer() != verdict.offer.number
+        if verdict.may_be_unlike(known, received.catalog)
             && let Some(stored) = self.store.conversion(known.conversion).await?
         {
             verdict.refuse_if_unlike(&read(&stored)?)?;
         }
+        let request = received.as_received.request;
+        let known = request.as_foreseen(known);
         let Some(said) = verdict.said_status.filter(|_| verdict.may_change(known)) else {
             return Ok(None);
         };
@@ -380,6 +391,7 @@ impl Postbacks {
         } else {
             Some(known)
         };
+        let meant = meant.map(|meant| request.as_foreseen(meant));
         let meant = meant.filter(|meant| !precedes(verdict, received, *meant));
         Ok(meant.map(|meant| (said, meant)))
     }

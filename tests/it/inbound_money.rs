@@ -112,3 +112,42 @@ fn refunds_take_back_one_after_the_other_in_a_dry_run_too() {
     }
     verify_at(&server);
 }
+
+#[test]
+fn news_of_news_is_foreseen_as_it_is_booked() {
+    let server = start();
+    let words = "id = \"acme\"\nrejects_approved = true\n\
+                 statuses = { void = \"rejected\", confirmed = \"approved\" }\n";
+    let text = |refund: &str, words: &str| {
+        let events = with_refunds(&["sale", "lead"], refund);
+        let events = events.replace("id = \"sale\"\n", "id = \"sale\"\nreapprove = true\n");
+        events.replacen("id = \"acme\"\n", words, 1)
+    };
+    put_text(&server, &text("refund", "id = \"acme\"\nrejects_approved = true\n"));
+    let [one, two] = ["one", "two"].map(|affiliate| click(&server, "acme", affiliate));
+    let send = |click: &str, query: &str| server.postback(&format!("click_id={click}&{query}"));
+    for (click, sale) in
+        [(&one, "txn_id=A&amount=50&status=rejected"), (&two, "txn_id=B&amount=50")]
+    {
+        let answer = send(click, &format!("event=sale&{sale}"));
+        assert_eq!(answer.verdict(), (200, "accepted", ""), "{sale}");
+    }
+    let refused = [
+        (&one, "event=sale&txn_id=A&status=confirmed"),
+        (&one, "event=sale&txn_id=A&status=void"),
+        (&two, "event=chargeback&txn_id=B&reversal_id=R"),
+    ];
+    for (click, query) in refused {
+        assert_eq!(send(click, query).word("result"), "refused", "{query}");
+    }
+    log_of(&server, "result=refused", refused.len());
+    put_text(&server, &text("chargeback", words));
+    let mut before = None;
+    for apply in [false, true] {
+        let mut judged = judged(&server, apply);
+        assert_eq!((&judged["updated"], &judged["accepted"]), (&json!(2), &json!(1)), "{judged}");
+        judged["applied"] = Value::Null;
+        assert_eq!(*before.get_or_insert_with(|| judged.clone()), judged);
+    }
+    verify_at(&server);
+}

@@ -337,6 +337,29 @@ fn what_an_offer_has_sold_that_has_left_the_catalog_is_no_others() {
     check_refunds(&server);
 }
 
+#[test]
+fn a_refund_that_counted_is_a_duplicate_whatever_has_left_the_catalog_since() {
+    let old: Offer<'_> = ("old", &["sale"], &[("refund", &["sale"])]);
+    let new: Offer<'_> = ("new", &["sale", "dep"], &[("refund", &["sale", "dep"])]);
+    let server = Setup::new().without_catalog_file().start();
+    put_text(&server, &catalog("", &[old, new]));
+    for (txn_id, status) in [("T-1", "&status=reversed"), ("T-2", "&status=pending")] {
+        let sale = format!("event=sale&txn_id={txn_id}");
+        let first = sell(&server, "offer=old&aff=pub-7", &format!("{sale}&status=pending"));
+        if txn_id == "T-1" {
+            check(&server, &format!("{sale}&status=approved"), "updated", &first);
+            check(&server, &format!("{sale}{status}"), "updated", &first);
+        }
+        let dep = sell(&server, "offer=new&aff=pub-8", &format!("event=dep&txn_id={txn_id}"));
+        let refund = format!("event=refund&txn_id={txn_id}&reversal_id=R-{txn_id}");
+        put_text(&server, &catalog("", &[old, new]));
+        check(&server, &refund, "accepted", &dep);
+        put_text(&server, &catalog("", &[new]));
+        check(&server, &refund, "duplicate", &dep);
+        put_text(&server, &catalog("", &[old, new]));
+    }
+}
+
 /// The click of the first conversion of a transaction.
 fn click_of(server: &Server, txn_id: &str) -> String {
     let kept = server.conversions(&format!("txn_id={txn_id}"));
