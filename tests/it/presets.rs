@@ -745,11 +745,11 @@ fn a_name_of_another_dialect_is_refused_with_a_hint_that_names_the_dialect() {
     );
     check(
         "/postback/standard?transaction_id=A-1&event=sale",
-        "send the click ID that the landing URL carried, as click_id; or, if it is news of a known conversion, none of this advertiser's has this transaction and event; if transaction_id was meant as the click ID, set preset = \"everflow\" or \"tune\" for the advertiser",
+        "send the click ID that the landing URL carried, as click_id; or, if it is news of a known conversion, none of this advertiser's has this transaction and event, or its offer has left the catalog; if transaction_id was meant as the click ID, set preset = \"everflow\" or \"tune\" for the advertiser",
     );
     check(
         "/postback/standard?txn_id=A-1&event=sale",
-        "send the click ID that the landing URL carried, as click_id; or, if it is news of a known conversion, none of this advertiser's has this transaction and event",
+        "send the click ID that the landing URL carried, as click_id; or, if it is news of a known conversion, none of this advertiser's has this transaction and event, or its offer has left the catalog",
     );
     let alone = "send the click ID that the landing URL carried, as click_id; or, if it is news of a known conversion, the transaction alone to /postback/{advertiser}";
     check("/postback?txn_id=A-1&event=refund", alone);
