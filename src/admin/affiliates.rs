@@ -38,18 +38,7 @@ pub async fn known_offer(state: &AdminState, id: &str) -> Result<(), ApiError> {
 /// Whether an advertiser is in the catalog, has or had an offer, or is named by one of the newest
 /// postbacks of the log: no other is kept.
 pub async fn is_known_advertiser(state: &AdminState, id: &str) -> Result<bool, ApiError> {
-    let catalog = state.catalog.load_full();
-    if catalog.advertiser(id).is_some() {
-        return Ok(true);
-    }
-    let (wanted, store) = (id.to_owned(), Arc::clone(&state.store));
-    // As in `named`.
-    let look = move || {
-        let departed = store.view().offer_owners(|offer| catalog.offer(offer).is_none())?;
-        Ok(departed.values().any(|owner| *owner == wanted))
-    };
-    let known = tokio::task::spawn_blocking(look).await.map_err(ApiError::work_failed)?;
-    if known.map_err(|error: EngineError| ApiError::from(ReadError::from(error)))? {
+    if state.catalog.load().has_or_had_advertiser(id) {
         return Ok(true);
     }
     let wanted = id.to_owned();

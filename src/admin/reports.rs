@@ -26,9 +26,9 @@ use super::server::AdminState;
 use crate::catalog::Catalog;
 use crate::limits::{REPORT_CLOCK_CHANGE_QUARTERS_MAX, REPORT_DAYS_MAX, REPORT_WAIT_MAX};
 use crate::model::dimension::Dimension;
+use crate::model::ids::OfferNumber;
 use crate::model::period::{self, Quarter};
 use crate::report::{self, Context, Only, Question, ReportError};
-use crate::store::keys::Numbered;
 use crate::store::{ReadError, Store};
 
 /// What a report is about.
@@ -238,11 +238,11 @@ impl Asked {
             let question = self.question(&state.store)?;
             // The catalog itself is not held meanwhile: a new one's caps wait until nobody reads the
             // one before.
-            let owners = self.owners(&state.store, &state.catalog.load_full())?;
+            let owners = self.owners(&state.catalog.load())?;
             let context = Context {
                 time_zone: &self.time_zone,
                 base: state.rates.base().to_bytes(),
-                advertiser_of: &|number| owners.get(&number.get()).cloned(),
+                advertiser_of: &|number| owners.get(&number).cloned(),
             };
             let until = Instant::now() + REPORT_WAIT_MAX;
             let text = make(&self, &state.store, &question, &context, until)?;
@@ -275,29 +275,14 @@ impl Asked {
 
     /// The advertiser of each offer, by its number, also of those that have left the catalog, where
     /// the question is about advertisers.
-    fn owners(&self, store: &Store, catalog: &Catalog) -> Result<HashMap<u32, Arc<str>>, ApiError> {
-        let mut by_number = HashMap::new();
+    fn owners(&self, catalog: &Catalog) -> Result<HashMap<OfferNumber, Arc<str>>, ApiError> {
         if self.advertiser.is_none() && !self.by.contains(&Dimension::Advertiser) {
-            return Ok(by_number);
+            return Ok(HashMap::new());
         }
-        let view = store.view();
-        let departed = |offer: &str| catalog.offer(offer).is_none();
-        let owners = view.offer_owners(departed).map_err(ReadError::from)?;
-        if !owners.is_empty() {
-            let add = &mut |offer: &str, number| {
-                by_number.extend(owners.get(offer).map(|owner| (number, Arc::from(&**owner))));
-            };
-            view.numbers(Numbered::Offer, add).map_err(ReadError::from)?;
-        }
-        let offers = catalog.offers().iter();
-        by_number.extend(offers.map(|it| (it.number.get(), Arc::clone(&it.advertiser.id))));
-        if let Some(id) = &self.advertiser
-            && catalog.advertiser(id).is_none()
-            && !by_number.values().any(|owner| **owner == **id)
-        {
+        if self.advertiser.as_deref().is_some_and(|id| !catalog.has_or_had_advertiser(id)) {
             return Err(ApiError::never_was("an advertiser"));
         }
-        Ok(by_number)
+        Ok(catalog.owners().map(|(number, owner)| (number, Arc::clone(owner))).collect())
     }
 
     /// From, to, time zone.

@@ -12,7 +12,7 @@ use crate::store::{CustomerWindows, OfferOwners};
 #[derive(Debug, PartialEq, Eq)]
 pub struct DepartedOffer {
     /// Its advertiser's ID.
-    pub advertiser: Box<str>,
+    pub advertiser: Arc<str>,
     /// As its [`customer_window_ms`](super::Offer::customer_window_ms) was last.
     pub customer_window_ms: Option<u64>,
 }
@@ -28,7 +28,7 @@ impl Catalog {
         let departed = owners.iter().filter(|(offer, _)| self.offer(offer).is_none());
         let departed = departed.filter_map(|(offer, advertiser)| {
             let known = DepartedOffer {
-                advertiser: (**advertiser).into(),
+                advertiser: advertiser.as_str().into(),
                 customer_window_ms: windows.get(offer).copied(),
             };
             Some((numbers.offer(offer)?, known))
@@ -41,6 +41,19 @@ impl Catalog {
     #[must_use]
     pub fn departed(&self, offer: OfferNumber) -> Option<&DepartedOffer> {
         self.departed.get(&offer)
+    }
+
+    /// The advertiser's ID of each offer, also of those that have left the catalog.
+    pub fn owners(&self) -> impl Iterator<Item = (OfferNumber, &Arc<str>)> {
+        let departed = self.departed.iter().map(|(number, offer)| (*number, &offer.advertiser));
+        self.offers().iter().map(|offer| (offer.number, &offer.advertiser.id)).chain(departed)
+    }
+
+    /// Whether an advertiser is in the catalog, or had an offer that was.
+    #[must_use]
+    pub fn has_or_had_advertiser(&self, id: &str) -> bool {
+        self.advertiser(id).is_some()
+            || self.departed.values().any(|offer| *offer.advertiser == *id)
     }
 
     /// The advertiser of an offer, in the catalog or not, if that is in the catalog itself.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::flow::{PostbackRequest, Received};
 use super::reprocess::Again;
+use super::reversal::is_open;
 use crate::click_id::RecordId;
 use crate::dedup::Original;
 use crate::limits::{REPROCESS_FORESEEN_MAX, REPROCESS_SUMS_MAX};
@@ -27,7 +28,7 @@ struct Worth {
 impl Worth {
     fn of(record: &ConversionRecord<'_>) -> Self {
         let (earned, status) = (record.earned(), record.status());
-        let earns = matches!(status, Some(Status::Pending | Status::Approved));
+        let earns = status.is_some_and(is_open);
         Self {
             affiliate: record.affiliate_number(),
             currency: record.currency,
@@ -60,11 +61,7 @@ struct Noted {
 }
 
 impl Effects {
-    fn note(&self, before: Option<&ConversionRecord<'_>>, after: &ConversionRecord<'_>) {
-        self.push(before, after, None);
-    }
-
-    fn push(
+    fn note(
         &self,
         before: Option<&ConversionRecord<'_>>,
         after: &ConversionRecord<'_>,
@@ -120,14 +117,14 @@ impl Received<'_> {
     /// Notes a new conversion that is in the writer's hands, or would be.
     pub(super) fn made(&self, conversion: &ConversionRecord<'_>) {
         if let Some(effects) = self.effects() {
-            effects.note(None, conversion);
+            effects.note(None, conversion, None);
         }
     }
 
     /// Notes a change of a conversion that is in the writer's hands, or would be.
     pub(super) fn changed(&self, before: &ConversionRecord<'_>, after: &ConversionRecord<'_>) {
         if let Some(effects) = self.effects() {
-            effects.note(Some(before), after);
+            effects.note(Some(before), after, None);
         }
     }
 
@@ -149,7 +146,7 @@ impl Received<'_> {
             without_params.params.clear();
             let mut bytes = Vec::new();
             without_params.encode(&mut bytes);
-            effects.push(Some(before), after, Some((known.id, bytes)));
+            effects.note(Some(before), after, Some((known.id, bytes)));
         }
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::engine::Batch;
 use super::ticket::{Outcome, Ticket};
-use super::{Store, WriteError};
+use super::{ChangeError, Store, WriteError};
+use crate::limits::NUMBERS_PER_COMMIT_MAX;
 
 impl Store {
     /// Waits until everything submitted so far is on disk, and readable.
@@ -27,6 +28,19 @@ impl Store {
         let ticket = Arc::new(Ticket::default());
         self.writer.submit(Arc::clone(&ticket) as _, changes)?;
         self.durable(&ticket).await
+    }
+
+    /// Makes a change for each of some rows of the catalog, so many in one commit; durable before
+    /// this returns.
+    pub(super) async fn change_each<R>(
+        &self,
+        rows: &[R],
+        change: impl Fn(&mut Batch, &R),
+    ) -> Result<(), ChangeError> {
+        for rows in rows.chunks(NUMBERS_PER_COMMIT_MAX) {
+            self.change(|batch| rows.iter().for_each(|row| change(batch, row))).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn durable(&self, ticket: &Ticket) -> Result<(), WriteError> {

@@ -7,7 +7,7 @@ use super::engine::{Direction, Engine, EngineError};
 use super::keys::{self, Numbered};
 use super::schema::Table;
 use super::{ChangeError, ReadError, Store};
-use crate::limits::{NUMBERS_PER_COMMIT_MAX, RESTORE_NUMBERS_SKIPPED, RESTORE_NUMBERS_SPREAD};
+use crate::limits::{RESTORE_NUMBERS_SKIPPED, RESTORE_NUMBERS_SPREAD};
 use crate::model::ids::{AffiliateNumber, NUMBER_MAX, OfferNumber};
 
 /// Why numbers could not be assigned.
@@ -162,15 +162,11 @@ impl Store {
             (Numbered::Offer, numbers.assign(Numbered::Offer, offers)?),
             (Numbered::Affiliate, numbers.assign(Numbered::Affiliate, affiliates)?),
         ] {
-            for pairs in assigned.chunks(NUMBERS_PER_COMMIT_MAX) {
-                let written = self.change(|batch| {
-                    for (id, number) in pairs {
-                        let key = keys::number(kind, id);
-                        batch.put(Table::Catalog, &key, |out| out.extend(number.to_be_bytes()));
-                    }
-                });
-                written.await.map_err(ChangeError::from)?;
-            }
+            self.change_each(&assigned, |batch, (id, number)| {
+                let key = keys::number(kind, id);
+                batch.put(Table::Catalog, &key, |out| out.extend(number.to_be_bytes()));
+            })
+            .await?;
         }
         Ok(numbers)
     }

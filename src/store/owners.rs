@@ -9,8 +9,7 @@ use std::ops::ControlFlow;
 use super::engine::{Direction, Engine, EngineError};
 use super::keys;
 use super::schema::Table;
-use super::{ChangeError, ReadError, Store, View};
-use crate::limits::NUMBERS_PER_COMMIT_MAX;
+use super::{ChangeError, ReadError, Store};
 
 /// The advertiser of each offer that is or was in the catalog, by their IDs.
 pub type OfferOwners = HashMap<String, String>;
@@ -25,7 +24,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn offer_owners(&self) -> Result<OfferOwners, ReadError> {
-        Ok(self.readers.run(|engine| read(engine, |_| true)).await??)
+        Ok(self.readers.run(|engine| read(engine, keys::owners(), owner)).await??)
     }
 
     /// Keeps whose the `offers` are, as (offer, advertiser), where `known` does not say so; durable
@@ -40,16 +39,11 @@ impl Store {
     ) -> Result<(), ChangeError> {
         let is_new = |(offer, owner): &(&str, &str)| known.get(*offer).is_none_or(|o| o != owner);
         let new: Vec<_> = offers.filter(is_new).collect();
-        for rows in new.chunks(NUMBERS_PER_COMMIT_MAX) {
-            self.change(|batch| {
-                for (offer, owner) in rows {
-                    let key = keys::owner(offer);
-                    batch.put(Table::Catalog, &key, |out| out.extend_from_slice(owner.as_bytes()));
-                }
-            })
-            .await?;
-        }
-        Ok(())
+        self.change_each(&new, |batch, (offer, owner)| {
+            let key = keys::owner(offer);
+            batch.put(Table::Catalog, &key, |out| out.extend_from_slice(owner.as_bytes()));
+        })
+        .await
     }
 
     /// How long customers stay bound. Builds before this was kept have left none.
@@ -57,7 +51,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn customer_windows(&self) -> Result<CustomerWindows, ReadError> {
-        Ok(self.readers.run(read_windows).await??)
+        Ok(self.readers.run(|engine| read(engine, keys::customer_windows(), window)).await??)
     }
 
     /// Keeps how long customers stay bound to `offers`, where `known` does not say so, as
@@ -72,59 +66,38 @@ impl Store {
     ) -> Result<(), ChangeError> {
         let new = offers.filter(|(offer, window_ms)| known.get(*offer) != window_ms.as_ref());
         let new: Vec<_> = new.collect();
-        for rows in new.chunks(NUMBERS_PER_COMMIT_MAX) {
-            self.change(|batch| {
-                for (offer, window_ms) in rows {
-                    let key = keys::customer_window(offer);
-                    match window_ms {
-                        Some(ms) => {
-                            batch.put(Table::Catalog, &key, |out| out.extend(ms.to_be_bytes()))
-                        }
-                        None => batch.delete(Table::Catalog, &key),
-                    }
-                }
-            })
-            .await?;
-        }
-        Ok(())
+        self.change_each(&new, |batch, (offer, window_ms)| {
+            let key = keys::customer_window(offer);
+            match window_ms {
+                Some(ms) => batch.put(Table::Catalog, &key, |out| out.extend(ms.to_be_bytes())),
+                None => batch.delete(Table::Catalog, &key),
+            }
+        })
+        .await
     }
 }
 
-impl View<'_> {
-    /// Whose those offers are that `is_wanted`, as [`Store::offer_owners`] says it.
-    ///
-    /// # Errors
-    /// When the engine cannot read.
-    pub fn offer_owners(
-        &self,
-        is_wanted: impl Fn(&str) -> bool,
-    ) -> Result<OfferOwners, EngineError> {
-        read(self.engine(), is_wanted)
-    }
-}
-
-fn read(engine: &dyn Engine, is_wanted: impl Fn(&str) -> bool) -> Result<OfferOwners, EngineError> {
-    let (mut owners, (from, to)) = (OfferOwners::new(), keys::owners());
+/// What is kept of offers, by their IDs, as `of` finds it in a row.
+fn read<T>(
+    engine: &dyn Engine,
+    (from, to): ([u8; 1], [u8; 1]),
+    of: impl Fn(&[u8], &[u8]) -> Option<(String, T)>,
+) -> Result<HashMap<String, T>, EngineError> {
+    let mut kept = HashMap::new();
     engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |key, value| {
         // What is damaged is for `verify` to name, and written anew with the next catalog.
-        if let (Some(offer), Ok(owner)) = (keys::owned_offer(key), std::str::from_utf8(value))
-            && is_wanted(offer)
-        {
-            owners.insert(offer.to_owned(), owner.to_owned());
-        }
+        kept.extend(of(key, value));
         ControlFlow::Continue(())
     })?;
-    Ok(owners)
+    Ok(kept)
 }
 
-fn read_windows(engine: &dyn Engine) -> Result<CustomerWindows, EngineError> {
-    let (mut windows, (from, to)) = (CustomerWindows::new(), keys::customer_windows());
-    engine.scan(Table::Catalog, &from, &to, Direction::Ascending, &mut |key, value| {
-        // What is damaged is for `verify` to name.
-        if let (Some(offer), Ok(ms)) = (keys::windowed_offer(key), value.try_into()) {
-            windows.insert(offer.to_owned(), u64::from_be_bytes(ms));
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok(windows)
+fn owner(key: &[u8], value: &[u8]) -> Option<(String, String)> {
+    let owner = std::str::from_utf8(value).ok()?;
+    Some((keys::owned_offer(key)?.to_owned(), owner.to_owned()))
+}
+
+fn window(key: &[u8], value: &[u8]) -> Option<(String, u64)> {
+    let window_ms = u64::from_be_bytes(value.try_into().ok()?);
+    Some((keys::windowed_offer(key)?.to_owned(), window_ms))
 }

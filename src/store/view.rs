@@ -102,24 +102,6 @@ impl<'e> View<'e> {
         Ok(value.and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?))))
     }
 
-    /// Every offer, or affiliate, that ever had a number: its ID and its number.
-    ///
-    /// # Errors
-    /// When the engine cannot read.
-    pub fn numbers(
-        &self,
-        of: Numbered,
-        visit: &mut dyn FnMut(&str, u32),
-    ) -> Result<(), EngineError> {
-        let (from, to) = keys::number_range(of);
-        self.scan(Table::Catalog, &from, &to, &mut |key, value| {
-            if let (Some(id), Ok(number)) = (keys::numbered_id(key), value.try_into()) {
-                visit(id, u32::from_be_bytes(number));
-            }
-            ControlFlow::Continue(())
-        })
-    }
-
     /// Says of each of those numbers whose it is, if it is anybody's.
     ///
     /// # Errors
@@ -132,10 +114,14 @@ impl<'e> View<'e> {
         if wanted.is_empty() {
             return Ok(());
         }
-        self.numbers(of, &mut |id, number| {
-            if let Some(name) = wanted.get_mut(&number) {
+        let (from, to) = keys::number_range(of);
+        self.scan(Table::Catalog, &from, &to, &mut |key, value| {
+            if let (Some(id), Ok(number)) = (keys::numbered_id(key), value.try_into())
+                && let Some(name) = wanted.get_mut(&u32::from_be_bytes(number))
+            {
                 *name = Some(id.to_owned());
             }
+            ControlFlow::Continue(())
         })
     }
 

@@ -639,14 +639,16 @@ fn what_one_run_has_made_possible_is_taken_by_the_next() {
     verify_at(&server);
 }
 
+/// The catalog in which customers of `acme` stay bound for a second.
+fn with_window(events: &[&str]) -> String {
+    let window = "id = \"acme\"\nadvertiser = \"acme\"\ncustomer_window = \"1s\"";
+    catalog(events).replacen("id = \"acme\"\nadvertiser = \"acme\"", window, 1)
+}
+
 #[test]
 fn a_customer_from_the_log_is_bound_as_it_was_then() {
     let server = start();
-    let text = |events: &[&str]| {
-        let window = "id = \"acme\"\nadvertiser = \"acme\"\ncustomer_window = \"1s\"";
-        catalog(events).replacen("id = \"acme\"\nadvertiser = \"acme\"", window, 1)
-    };
-    put_text(&server, &text(&["sale"]));
+    put_text(&server, &with_window(&["sale"]));
     let [one, two] = [click(&server, "acme", "one"), click(&server, "acme", "two")];
     let lead = |customer: &str| {
         server.get(&format!("/postback/acme?event=lead&txn_id=L-{customer}&customer_id={customer}"))
@@ -662,7 +664,7 @@ fn a_customer_from_the_log_is_bound_as_it_was_then() {
     sale(&two, "T-2", "K");
     sale(&two, "T-3", "new");
     log_of(&server, "result=refused", 2);
-    put_text(&server, &text(&["sale", "lead"]));
+    put_text(&server, &with_window(&["sale", "lead"]));
     for apply in [false, true] {
         let judged = judged(&server, apply);
         assert_eq!(judged["accepted"], 1, "{judged}");
@@ -675,11 +677,7 @@ fn a_customer_from_the_log_is_bound_as_it_was_then() {
 #[test]
 fn a_customer_who_was_bound_twice_since_is_nobodys_in_between() {
     let server = start();
-    let text = |events: &[&str]| {
-        let window = "id = \"acme\"\nadvertiser = \"acme\"\ncustomer_window = \"1s\"";
-        catalog(events).replacen("id = \"acme\"\nadvertiser = \"acme\"", window, 1)
-    };
-    put_text(&server, &text(&["sale", "lead"]));
+    put_text(&server, &with_window(&["sale", "lead"]));
     let [one, two] = [click(&server, "acme", "one"), click(&server, "acme", "two")];
     for customer in ["K", "rejected-once"] {
         let query = format!("event=lead&txn_id=L-{customer}&customer_id={customer}");

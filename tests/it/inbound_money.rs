@@ -14,6 +14,14 @@ fn owed(server: &Server) -> [Value; 2] {
     })
 }
 
+/// Conversions by these clicks.
+fn sell(server: &Server, sales: &[(&str, &str)]) {
+    for (click, sale) in sales {
+        let answer = server.postback(&format!("click_id={click}&{sale}"));
+        assert_eq!(answer.verdict(), (200, "accepted", ""), "{sale}");
+    }
+}
+
 /// Three approved sales and a pending one; the first is cancelled by a word and the second refunded
 /// in part and whole by an event that are unknown, the pending one approved with another amount,
 /// then cancelled; a new sale comes and its refund; all of it refused.
@@ -22,16 +30,14 @@ fn what_is_taken_back_and_changed_is_told_as_it_is_booked() {
     let server = start();
     let [one, two] = ["one", "two"].map(|affiliate| click(&server, "acme", affiliate));
     let send = |click: &str, query: &str| server.postback(&format!("click_id={click}&{query}"));
-    for (click, sale) in [
-        (&one, "txn_id=S-1&amount=50"),
-        (&one, "txn_id=S-2&amount=100"),
-        (&two, "txn_id=S-3&amount=30"),
-        (&two, "txn_id=S-4&amount=10&status=pending"),
-        (&two, "txn_id=S-5&amount=40&status=pending"),
-    ] {
-        let answer = send(click, &format!("event=sale&{sale}"));
-        assert_eq!(answer.verdict(), (200, "accepted", ""), "{sale}");
-    }
+    let sales = [
+        (&*one, "event=sale&txn_id=S-1&amount=50"),
+        (&one, "event=sale&txn_id=S-2&amount=100"),
+        (&two, "event=sale&txn_id=S-3&amount=30"),
+        (&two, "event=sale&txn_id=S-4&amount=10&status=pending"),
+        (&two, "event=sale&txn_id=S-5&amount=40&status=pending"),
+    ];
+    sell(&server, &sales);
     assert_eq!(owed(&server), ["17.00", "4.00"]);
     let refused = [
         (&one, "event=sale&txn_id=S-1&status=annulled"),
@@ -80,15 +86,13 @@ fn refunds_take_back_one_after_the_other_in_a_dry_run_too() {
     let server = start();
     put_text(&server, &with_refunds(&["sale", "lead"], "refund"));
     let [one, two] = ["one", "two"].map(|affiliate| click(&server, "acme", affiliate));
-    for (click, sale) in [
-        (&one, "event=sale&txn_id=T-1&amount=50"),
+    let sales = [
+        (&*one, "event=sale&txn_id=T-1&amount=50"),
         (&one, "event=lead&txn_id=T-1&amount=10"),
         (&two, "event=sale&txn_id=T-2&amount=20"),
         (&two, "event=sale&txn_id=T-3&amount=30"),
-    ] {
-        let answer = server.postback(&format!("click_id={click}&{sale}"));
-        assert_eq!(answer.verdict(), (200, "accepted", ""), "{sale}");
-    }
+    ];
+    sell(&server, &sales);
     let refund = "event=chargeback&reversal_id";
     let refunds: Vec<_> = (1..=3)
         .map(|n| format!("{refund}=R-{n}&txn_id=T-1"))
@@ -126,12 +130,8 @@ fn news_of_news_is_foreseen_as_it_is_booked() {
     put_text(&server, &text("refund", "id = \"acme\"\nrejects_approved = true\n"));
     let [one, two] = ["one", "two"].map(|affiliate| click(&server, "acme", affiliate));
     let send = |click: &str, query: &str| server.postback(&format!("click_id={click}&{query}"));
-    for (click, sale) in
-        [(&one, "txn_id=A&amount=50&status=rejected"), (&two, "txn_id=B&amount=50")]
-    {
-        let answer = send(click, &format!("event=sale&{sale}"));
-        assert_eq!(answer.verdict(), (200, "accepted", ""), "{sale}");
-    }
+    let first = "event=sale&txn_id=A&amount=50&status=rejected";
+    sell(&server, &[(&*one, first), (&two, "event=sale&txn_id=B&amount=50")]);
     let refused = [
         (&one, "event=sale&txn_id=A&status=confirmed"),
         (&one, "event=sale&txn_id=A&status=void"),
