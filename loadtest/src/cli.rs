@@ -43,6 +43,9 @@ pub struct FloorArgs {
     /// The certificate's key (PEM).
     #[arg(long, requires = "tls_certificate")]
     pub tls_key: Option<PathBuf>,
+    /// Answer when 200 bytes for each request are on disk in this file, which is made anew.
+    #[arg(long)]
+    pub journal: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

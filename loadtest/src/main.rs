@@ -5,7 +5,8 @@
 //! loop that moves them over [`connection`]s, at the [`pace`] asked for, reading with
 //! [`answer`], counting in [`tally`]; [`books`] compares what was answered with what [`admin`]
 //! finds stored, and [`money`] what sales should earn by the [`catalog`], unless they were taken
-//! back, with what they did; [`floor`] is the server that does nothing; [`tls`] is for both sides.
+//! back, with what they did; [`floor`] is the server that does nothing, or nothing but wait for its
+//! [`journal`]; [`tls`] is for both sides.
 
 mod admin;
 mod answer;
@@ -17,6 +18,7 @@ mod drive;
 #[cfg(test)]
 mod fake;
 mod floor;
+mod journal;
 mod machine;
 mod money;
 mod pace;

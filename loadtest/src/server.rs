@@ -34,7 +34,7 @@ impl Child {
         self.address
     }
 
-    /// Its admin listener; the floor has none.
+    /// Its admin listener; that of a floor is its only one.
     pub const fn admin(&self) -> &Admin {
         &self.admin
     }
@@ -48,13 +48,16 @@ impl Drop for Child {
     }
 }
 
-/// Starts this binary as the floor.
-pub fn floor(workers: usize, tls: Option<&TlsFiles>) -> io::Result<Child> {
+/// Starts this binary as the floor; one that waits for `journal`, if there is one.
+pub fn floor(workers: usize, tls: Option<&TlsFiles>, journal: Option<&Path>) -> io::Result<Child> {
     let address = free_address()?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["floor", "--listen", &address.to_string(), "--workers", &workers.to_string()]);
     if let Some(TlsFiles { certificate, key }) = tls {
         command.arg("--tls-certificate").arg(certificate).arg("--tls-key").arg(key);
+    }
+    if let Some(journal) = journal {
+        command.arg("--journal").arg(journal);
     }
     let process = command.stdout(Stdio::null()).spawn()?;
     let child = Child { process, address, admin: Admin::new(address, "") };

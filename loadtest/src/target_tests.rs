@@ -141,7 +141,7 @@ fn tls_carries_what_clear_text_does() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
     let address = address.expect("a free port");
     // It ends with the process.
-    std::thread::spawn(move || floor::serve(address, 1, Some(&files)));
+    std::thread::spawn(move || floor::serve(address, 1, Some(&files), None));
     while std::net::TcpStream::connect(address).is_err() {
         std::thread::yield_now();
     }

@@ -9,16 +9,16 @@ use crate::books::Verdict;
 use crate::money::MoneyVerdict;
 
 const STYLE: &str = "
-:root{color-scheme:light dark;--bg:#fff;--ink:#1c2126;--soft:#5b6570;--line:#dfe3e8;--met:#2f7d5b;--missed:#c2412d;--must:#b26a00;--goal:#3b6fb5;--server:#3b6fb5;--floor:#2f7d5b;--disk:#b26a00}
-@media (prefers-color-scheme:dark){:root{--bg:#14181c;--ink:#e6e9ec;--soft:#9aa5b0;--line:#2b3238;--met:#4aa57c;--missed:#e5705c;--must:#e0a23f;--goal:#7aa7e6;--server:#7aa7e6;--floor:#5cbf93;--disk:#e0a23f}}
+:root{color-scheme:light dark;--bg:#fff;--ink:#1c2126;--soft:#5b6570;--line:#dfe3e8;--met:#2f7d5b;--missed:#c2412d;--must:#b26a00;--goal:#3b6fb5;--server:#3b6fb5;--floor:#2f7d5b;--durable:#7d4fa8;--disk:#b26a00}
+@media (prefers-color-scheme:dark){:root{--bg:#14181c;--ink:#e6e9ec;--soft:#9aa5b0;--line:#2b3238;--met:#4aa57c;--missed:#e5705c;--must:#e0a23f;--goal:#7aa7e6;--server:#7aa7e6;--floor:#5cbf93;--durable:#b48ce0;--disk:#e0a23f}}
 body{background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2.2rem 0 .6rem}p,ul{color:var(--soft);margin:.3rem 0}
 svg{width:100%;height:auto;font-family:inherit}text{fill:var(--ink);font-size:13px}
 .axis{fill:var(--soft);font-size:11px}.grid{stroke:var(--line)}.value{font-weight:600}
 rect.met{fill:var(--met)}rect.missed{fill:var(--missed)}.whisker{stroke:var(--ink);stroke-width:2}
 line.must{stroke:var(--must);stroke-width:3}line.goal{stroke:var(--goal);stroke-width:3}
-.curve{fill:none;stroke-width:2}.curve.server{stroke:var(--server)}.curve.floor{stroke:var(--floor);stroke-dasharray:6 4}.curve.disk{stroke:var(--disk);stroke-dasharray:2 3}
-.name{font-weight:600}.name.server{fill:var(--server)}.name.floor{fill:var(--floor)}.name.disk{fill:var(--disk)}
+.curve{fill:none;stroke-width:2}.curve.server{stroke:var(--server)}.curve.floor{stroke:var(--floor);stroke-dasharray:6 4}.curve.durable{stroke:var(--durable);stroke-dasharray:10 3}.curve.disk{stroke:var(--disk);stroke-dasharray:2 3}
+.name{font-weight:600}.name.server{fill:var(--server)}.name.floor{fill:var(--floor)}.name.durable{fill:var(--durable)}.name.disk{fill:var(--disk)}
 .key{font-weight:600}.key.must{color:var(--must)}.key.goal{color:var(--goal)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}
@@ -97,6 +97,7 @@ fn write_open_loop(out: &mut String, open: &OpenLoop) -> Result {
     out.write_str(&svg::curves(&[
         Curve { name: "server", class: "server", points: &open.server.curve },
         Curve { name: "floor", class: "floor", points: &open.floor.curve },
+        Curve { name: "durable floor", class: "durable", points: &open.durable_floor.curve },
         Curve { name: "disk sync", class: "disk", points: &open.disk.curve },
     ]))?;
     out.write_str("<div class=\"scroll\"><table><tr><th>µs</th><th>p50</th><th>p99</th><th>p99.9</th><th>max</th></tr>")?;
@@ -114,18 +115,23 @@ fn write_open_loop(out: &mut String, open: &OpenLoop) -> Result {
             "<tr><td>{metric}</td><td>{p50:.0}</td><td>{p99:.0}</td><td></td><td></td></tr>"
         )?;
     }
-    out.write_str("</table></div>")?;
+    let (server, durable) = (open.tail(), open.durable_floor_tail());
+    write!(
+        out,
+        "</table></div><p>p99 on the server's side ÷ the disk's: {server}; of a floor that waits for the disk, too: {durable}.</p>"
+    )?;
     let counts = open.changes.as_ref().map(|changes| escape(&changes.of_changes()));
     counts.iter().try_for_each(|counts| write!(out, "<p>{counts}</p>"))
 }
 
 fn write_rates(out: &mut String, report: &Report) -> Result {
-    out.write_str("<h2>Requests a second</h2><div class=\"scroll\"><table><tr><th>scenario</th><th>server</th><th>min–max</th><th>floor</th><th>min–max</th><th>failures</th></tr>")?;
+    out.write_str("<h2>Requests a second</h2><div class=\"scroll\"><table><tr><th>scenario</th><th>server</th><th>min–max</th><th>floor</th><th>min–max</th><th>÷ durable floor</th><th>failures</th></tr>")?;
     for rounds in &report.rounds {
         let (server, floor) = (Spread::of(rounds.server.clone()), Spread::of(rounds.floor.clone()));
+        let durable = rounds.by_durable_floor().map_or_else(String::new, |ratio| ratio.to_string());
         write!(
             out,
-            "<tr><td>{}</td><td>{:.0}</td><td>{:.0}–{:.0}</td><td>{:.0}</td><td>{:.0}–{:.0}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td>{:.0}</td><td>{:.0}–{:.0}</td><td>{:.0}</td><td>{:.0}–{:.0}</td><td>{durable}</td><td>{}</td></tr>",
             rounds.name,
             server.median,
             server.min,

@@ -1,7 +1,9 @@
 //! The `table` subcommand: the budgets that can be measured from outside, as ratios, in one go.
 //!
 //! Ratios hold within one run on one machine: floor and server take turns (A B A B), each round
-//! of the server is divided by the floor's round just before it, and the median counts.
+//! of the server is divided by the floor's round just before it, and the median counts. Where the
+//! server has to wait for the disk, a floor that does is measured beside it: it says how much of the
+//! distance is the disk's and the machine's.
 
 mod html;
 mod metrics;
@@ -15,6 +17,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admin::Admin;
 use crate::books::Verdict;
 use crate::catalog::Catalog;
 use crate::cli::{CatalogArgs, ScenarioName, TableArgs};
@@ -27,7 +30,7 @@ use crate::server::{self, Child, floor, tracker};
 use crate::tally::Tally;
 use crate::target::{Effort, Target, TargetOptions};
 use crate::tls::{TlsClient, TlsFiles};
-use open_loop::{OpenLoop, OpenRounds};
+use open_loop::{Asked, OpenLoop, OpenRound, OpenRounds};
 use report::{Books, Report, Rounds, Settings};
 
 /// Between two rounds: the server's background work of one should not burden the next.
@@ -90,7 +93,10 @@ fn settings(args: &TableArgs) -> Settings {
 fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Option<OpenLoop>)> {
     let folder = tempfile::tempdir_in(&args.out_dir)?;
     let tls = if args.tls { Some(TlsFiles::make(folder.path())?) } else { None };
-    let floor = floor(args.workers, tls.as_ref())?;
+    let on_disk = matches!(scenario, ScenarioName::Click | ScenarioName::Postback);
+    let journal = folder.path().join("journal");
+    let durable = on_disk.then(|| floor(args.workers, tls.as_ref(), Some(&journal))).transpose()?;
+    let floor = floor(args.workers, tls.as_ref(), None)?;
     let catalog = Arc::new(Catalog::new(&args.catalog));
     let tracker = tracker(&args.server_bin, folder.path(), args.workers, &catalog, tls.as_ref())?;
     let trusted = tls.map(|files| TlsClient::new(&files.certificate, "127.0.0.1")).transpose()?;
@@ -99,15 +105,22 @@ fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Opti
         ..options(args, server, &catalog, judge, false)
     };
     let mut on_floor = Target::new(target(&floor, Judge::Lenient));
+    let mut on_durable =
+        durable.as_ref().map(|durable| Target::new(target(durable, Judge::Lenient)));
     let mut on_tracker = Target::new(target(&tracker, Judge::Strict));
     let run_id = fresh_run_id();
     let mut rounds = Rounds::new(name(scenario));
     let effort = effort(args, Pace::Closed);
     for round in 0..args.rounds {
-        let floor_tally = on_floor.run(scenario, effort, &format!("{run_id}x{round}"))?.0;
-        std::thread::sleep(SETTLE);
-        let tally = on_tracker.run(scenario, effort, &format!("{run_id}x{round}"))?.0;
-        std::thread::sleep(SETTLE);
+        let run_id = format!("{run_id}x{round}");
+        let run = |target: &mut Target| {
+            let tally = target.run(scenario, effort, &run_id)?.0;
+            std::thread::sleep(SETTLE);
+            io::Result::Ok(tally)
+        };
+        let durable_tally = on_durable.as_mut().map(run).transpose()?;
+        let floor_tally = run(&mut on_floor)?;
+        let tally = run(&mut on_tracker)?;
         eprintln!(
             "{} {}/{}: floor {:.0}/s, server {:.0}/s",
             rounds.name,
@@ -116,11 +129,11 @@ fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Opti
             floor_tally.rate(),
             tally.rate()
         );
-        rounds.add(&floor_tally, &tally);
+        rounds.add(&floor_tally, durable_tally.as_ref(), &tally);
     }
-    if !matches!(scenario, ScenarioName::Click | ScenarioName::Postback) {
+    let (Some(durable), Some(mut on_durable)) = (&durable, on_durable) else {
         return Ok((rounds, None));
-    }
+    };
     let rate = NonZeroU64::new(rounds.server_median() as u64 / 2).unwrap_or(NonZeroU64::MIN);
     let effort = self::effort(args, Pace::Open { rate });
     let changes = ChangeOptions::usual(args.changes_per_second)
@@ -136,17 +149,29 @@ fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Opti
     for round in 0..args.rounds {
         let run_id = format!("{run_id}open{round}");
         let disk = sync_latency(folder.path(), SYNCS)?;
-        let before = tracker.admin().metrics();
-        let tally = on_tracker.run(scenario, effort, &run_id)?.0;
-        let after = tracker.admin().metrics();
-        std::thread::sleep(SETTLE);
-        let floor_tally = on_floor.run(scenario, effort, &run_id)?.0;
+        let server = asked(&mut on_tracker, tracker.admin(), scenario, effort, &run_id)?;
+        let durable_floor = asked(&mut on_durable, durable.admin(), scenario, effort, &run_id)?;
+        let floor = on_floor.run(scenario, effort, &run_id)?.0;
         // The disk is asked next.
         std::thread::sleep(SETTLE);
-        let server_side = metrics::latencies(before.as_deref(), after.as_deref());
-        open.add(&disk, &floor_tally, &tally, server_side);
+        open.add(&OpenRound { disk, floor, durable_floor, server });
     }
     Ok((rounds, Some(open.conclude())))
+}
+
+/// A round, and what the server measured meanwhile.
+fn asked(
+    target: &mut Target,
+    admin: &Admin,
+    scenario: ScenarioName,
+    effort: Effort,
+    run_id: &str,
+) -> io::Result<Asked> {
+    let before = admin.metrics();
+    let tally = target.run(scenario, effort, run_id)?.0;
+    let server_side = metrics::latencies(before.as_deref(), admin.metrics().as_deref());
+    std::thread::sleep(SETTLE);
+    Ok((tally, server_side))
 }
 
 /// A funnel with retries and repeats on a fresh store, then distinct postbacks; the books of each

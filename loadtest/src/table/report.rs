@@ -1,6 +1,6 @@
 //! Everything that was measured, the budgets it is held against, and the table as text.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use serde::Serialize;
 
@@ -40,6 +40,8 @@ pub struct Rounds {
     pub name: &'static str,
     /// Requests a second, round by round.
     pub floor: Vec<f64>,
+    /// Of the floor that waits for the disk, where the server has to.
+    pub durable_floor: Vec<f64>,
     pub server: Vec<f64>,
     /// Answers of the server that the scenario did not want, and requests never answered.
     pub failures: u64,
@@ -48,12 +50,13 @@ pub struct Rounds {
 impl Rounds {
     /// No round yet.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, floor: Vec::new(), server: Vec::new(), failures: 0 }
+        Self { name, floor: Vec::new(), durable_floor: Vec::new(), server: Vec::new(), failures: 0 }
     }
 
     /// Adds a round of each.
-    pub fn add(&mut self, floor: &Tally, server: &Tally) {
+    pub fn add(&mut self, floor: &Tally, durable_floor: Option<&Tally>, server: &Tally) {
         self.floor.push(floor.rate());
+        self.durable_floor.extend(durable_floor.map(Tally::rate));
         self.server.push(server.rate());
         self.failures += server.unexpected + server.lost;
     }
@@ -61,6 +64,21 @@ impl Rounds {
     /// The server's median rate.
     pub fn server_median(&self) -> f64 {
         Spread::of(self.server.clone()).median
+    }
+
+    /// The server's rates by those of the floor in the same rounds.
+    pub fn by_floor(&self) -> Spread {
+        self.by(&self.floor)
+    }
+
+    /// By those of the floor that waits for the disk, where there is one.
+    pub fn by_durable_floor(&self) -> Option<Spread> {
+        (!self.durable_floor.is_empty()).then(|| self.by(&self.durable_floor))
+    }
+
+    fn by(&self, floor: &[f64]) -> Spread {
+        let rounds = self.server.iter().zip(floor);
+        Spread::of(rounds.map(|(server, floor)| server / floor.max(1.0)).collect())
     }
 }
 
@@ -96,6 +114,13 @@ impl Spread {
             (values[half - 1] + values[half]) / 2.0
         };
         Self { median, min: *min, max: *max }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { median, min, max } = self;
+        write!(f, "{median:.2} [{min:.2}..{max:.2}]")
     }
 }
 
@@ -178,18 +203,8 @@ impl Report {
     pub fn conclude(&mut self) {
         let rates = RATE_BUDGETS.iter().filter_map(|(name, what, must, goal)| {
             let rounds = self.rounds.iter().find(|rounds| rounds.name == *name)?;
-            let ratios = rounds
-                .server
-                .iter()
-                .zip(&rounds.floor)
-                .map(|(server, floor)| server / floor.max(1.0));
-            Some(Row::new(
-                (*what).to_owned(),
-                Spread::of(ratios.collect()),
-                Bound::AtLeast,
-                *must,
-                *goal,
-            ))
+            let what = (*what).to_owned();
+            Some(Row::new(what, rounds.by_floor(), Bound::AtLeast, *must, *goal))
         });
         let tails = self.open_loops.iter().map(|open| {
             let what = format!("{} p99, server side, half rate ÷ disk", open.name);
@@ -219,12 +234,11 @@ impl Report {
         out
     }
 
-    fn write_text(&self, out: &mut String) -> std::fmt::Result {
+    fn write_text(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "{:<42} {:>20}   {:>6} {:>6}", "what", "median [min..max]", "must", "goal")?;
         for row in &self.rows {
-            let Spread { median, min, max } = row.measured;
             let sign = if row.bound == Bound::AtLeast { '≥' } else { '≤' };
-            let measured = format!("{median:.2} [{min:.2}..{max:.2}]");
+            let measured = row.measured.to_string();
             let (what, must, goal) = (&row.what, row.must, row.goal);
             writeln!(
                 out,
@@ -235,11 +249,15 @@ impl Report {
         writeln!(out, "\nrequests/s, medians")?;
         for rounds in &self.rounds {
             let (floor, server) = (Spread::of(rounds.floor.clone()).median, rounds.server_median());
-            let Rounds { name, failures, .. } = rounds;
+            let Rounds { name, durable_floor, failures, .. } = rounds;
             writeln!(
                 out,
                 "  {name:<10} server {server:>8.0}  floor {floor:>8.0}  failures {failures}"
             )?;
+            if let Some(ratio) = rounds.by_durable_floor() {
+                let rate = Spread::of(durable_floor.clone()).median;
+                writeln!(out, "  {:<10} {ratio} of a durable floor of {rate:.0}", "")?;
+            }
         }
         for open in &self.open_loops {
             writeln!(out, "\n{} at {}/s, µs (failures {})", open.name, open.rate, open.failures)?;
@@ -247,9 +265,15 @@ impl Report {
                 let Percentiles { p50_us, p99_us, p999_us, max_us, .. } = p;
                 writeln!(
                     out,
-                    "  {who:<10} p50 {p50_us:>8.0}  p99 {p99_us:>8.0}  p99.9 {p999_us:>8.0}  max {max_us:>8.0}"
+                    "  {who:<13} p50 {p50_us:>8.0}  p99 {p99_us:>8.0}  p99.9 {p999_us:>8.0}  max {max_us:>8.0}"
                 )?;
             }
+            writeln!(
+                out,
+                "  p99 ÷ disk: {}, durable floor {}",
+                open.tail(),
+                open.durable_floor_tail()
+            )?;
             if let Some(changes) = &open.changes {
                 writeln!(out, "  {}", changes.of_changes())?;
             }
