@@ -6,12 +6,14 @@ use super::engine::{Batch, Direction, Engine, EngineError, Tier};
 use super::keys::{self, RecordKey};
 use super::rates::encode_to_price;
 use super::schema::Table;
-use super::{FORMAT_VERSION, OpenError, filing, seals};
+use super::{FORMAT_VERSION, OpenError, filing, own_ids, seals};
 use crate::click_id::RecordId;
 use crate::model::period::Day;
 
 /// From this format on, `meta`'s `filed` says what it does today.
 const FILED_SINCE_FORMAT: u32 = 4;
+/// From this format on, a negative event's own ID is a claim of its own kind.
+const OWN_IDS_SINCE_FORMAT: u32 = 4;
 /// From this format on, no release seals without `meta`'s `unsealed`.
 const UNSEALED_SINCE_FORMAT: u32 = 6;
 /// From this format on, `meta` knows what is still to be priced; before, nobody knows.
@@ -44,6 +46,9 @@ pub(super) fn identify(engine: &dyn Engine, fresh_key: [u8; 32]) -> Result<Ident
     let newest_click = newest(engine, Table::Clicks)?;
     let newest_ms = newest_click.max(newest_conversion).map_or(0, |id| id.time_ms());
     let filed_below = newest_conversion.map_or(RecordKey::default(), keys::after);
+    if format.is_some_and(|format| format < OWN_IDS_SINCE_FORMAT) {
+        own_ids::set_apart(engine, &filed_below)?;
+    }
     // Older formats have fewer rows. What is filed already is filed once more, the same.
     let filed = meta(engine, keys::META_FILED, "filed")?;
     let filed = filed.filter(|_| format >= Some(FILED_SINCE_FORMAT));

@@ -24,6 +24,7 @@ mod listing;
 mod numbers;
 mod options;
 mod origin;
+mod own_ids;
 mod owners;
 mod rates;
 mod reader;
