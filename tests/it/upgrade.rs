@@ -1,162 +1,318 @@
-//! Stores of earlier formats, made of records as earlier releases wrote them, are brought up to
-//! date by their first start, and answer as before.
+//! Stores that earlier builds wrote themselves, the last one of each format, are taken over whole:
+//! what was answered then is there, and is answered so again.
+//!
+//! The builds are those of commits 37cfbef, dc93509, 410a5a2, 50998e2 and 65d6733. Each served its
+//! store twice, on 20 and 21 November 2026, by a catalog such as is beside them: ended by SIGTERM
+//! the first time, and then killed, so that the log holds what no table does and the newest
+//! conversions have no index rows. `answers.json` is what was answered then, and how clicks and
+//! conversions stood at the end. In that of format 5 one customer was erased, and a conversion came by
+//! a clock that was set back into a sealed day.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use postbackd::click_id::{ClickId, Keyring, Minter, RecordId};
-use postbackd::dedup::Claim;
-use postbackd::model::ids::{AffiliateNumber, OfferNumber};
 use postbackd::store::engine::{Batch, Engine as _};
-use postbackd::store::keys::{self, Numbered};
-use postbackd::store::postings::postings;
-use postbackd::store::records::{ConversionRecord, encode_dedupe};
 use postbackd::store::schema::Table;
-use postbackd::store::{FORMAT_VERSION, RocksEngine, database_folder};
+use postbackd::store::{FORMAT_VERSION, RocksEngine, database_folder, keys};
 use postbackd::time::Clock;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::harness::{Setup, run};
+use crate::harness::{Answer, Server, Setup, eventually, run};
 use crate::verify::verify;
 
-const CLICK_KEY: [u8; 32] = [7; 32];
-/// The newest that releases of a format wrote.
-const CLICKS: [&str; 5] = [
-    include_str!("../fixtures/click.v1.hex"),
-    include_str!("../fixtures/click.v2.hex"),
-    include_str!("../fixtures/click.v3.hex"),
-    include_str!("../fixtures/click.v3.hex"),
-    include_str!("../fixtures/click.v3.hex"),
-];
-const CONVERSIONS: [&str; 5] = [
-    include_str!("../fixtures/conversion.v1.hex"),
-    include_str!("../fixtures/conversion.v2.hex"),
-    include_str!("../fixtures/conversion.v3.hex"),
-    include_str!("../fixtures/conversion.v4.hex"),
-    include_str!("../fixtures/conversion.v4-own.hex"),
-];
+/// The last evening of the stores, 2026-11-21T20:00:00Z, Unix milliseconds.
+const EVENING_MS: i64 = 1_795_291_200_000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+const AFFILIATES: [&str; 2] = ["pub-7", "pub-8"];
+const CATALOG: &str = include_str!("../fixtures/stores/catalog.toml");
 
-fn bytes(fixture: &str) -> Vec<u8> {
-    let digits: Vec<u8> = fixture.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    digits.chunks(2).map(|pair| byte(pair).expect("hex digits")).collect()
+fn folder(format: u32) -> PathBuf {
+    let stores = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stores");
+    stores.join(format!("format-{format}"))
 }
 
-fn put(batch: &mut Batch, table: Table, key: &[u8], value: &[u8]) {
-    batch.put(table, key, |out| out.extend_from_slice(value));
-}
-
-/// A conversion's record as the release of a format wrote it. Behind the version stand the click's
-/// record ID and its MAC; `T-1` becomes another transaction of the same length.
-fn conversion_of(format: u32, click: ClickId, txn_id: &str) -> Vec<u8> {
-    let mut value = bytes(CONVERSIONS[format as usize - 1]);
-    assert_eq!(u32::from(value[0]), format.min(4));
-    value[1..17].copy_from_slice(click.record().as_bytes());
-    value[17..25].copy_from_slice(&click.mac());
-    let at = value.windows(4).position(|bytes| bytes == b"\x03T-1").expect("a transaction");
-    value[at + 1..at + 4].copy_from_slice(txn_id.as_bytes());
-    value
-}
-
-/// What of the past a release of this format had written beside a conversion that it had filed.
-fn put_rows(batch: &mut Batch, format: u32, id: RecordId, value: &[u8]) {
-    let record = ConversionRecord::decode(value).expect("decodes");
-    let click = RecordId::from_bytes(record.click);
-    put(batch, Table::ByClick, &keys::by_click(click, id), b"");
-    let (advertiser, event, txn_id) = (record.advertiser, record.event, record.txn_id);
-    let transaction = Claim::Transaction { advertiser, event, txn_id };
-    for claim in [transaction, Claim::Click(click)] {
-        put(batch, Table::Dedupe, &claim.store_key().0, &encode_dedupe(id));
-    }
-    if format >= 3 {
-        for posting in postings(id, &record) {
-            let mut value = Vec::new();
-            posting.record.encode(&mut value);
-            put(batch, Table::Ledger, &posting.key.encode(), &value);
-        }
-    }
-}
-
-/// A store with two conversions of two clicks: one that was filed and one that was not, where the
-/// format knows of filing. Returns the clicks and the conversions.
-fn store_of(format: u32, folder: &Path) -> ([ClickId; 2], [RecordId; 2]) {
-    let database = database_folder(folder);
+/// A copy of a store.
+fn copy_of(format: u32) -> TempDir {
+    let copy = tempfile::tempdir().expect("a folder");
+    let database = database_folder(copy.path());
     std::fs::create_dir_all(&database).expect("writable");
-    let engine = RocksEngine::open(&database, 8 << 20).expect("opens");
-    let mut batch = Batch::default();
-    let (offer, affiliate) = (OfferNumber::new(3), AffiliateNumber::new(2));
-    let (offer, affiliate) = (offer.expect("small"), affiliate.expect("small"));
-    put(&mut batch, Table::Catalog, &keys::number(Numbered::Offer, "spring"), &[0, 0, 0, 3]);
-    put(&mut batch, Table::Catalog, &keys::number(Numbered::Affiliate, "pub-7"), &[0, 0, 0, 2]);
-    let minter = Minter::new(0, 1, 0);
-    let mint = || minter.mint(Clock::System.now_ms() - 60_000, offer, affiliate);
-    let keyring = Keyring::new(CLICK_KEY, Vec::new());
-    let (clicks, ids) = ([keyring.sign(mint()), keyring.sign(mint())], [mint(), mint()]);
-    for ((click, id), txn_id) in clicks.iter().zip(ids).zip(["T-1", "T-2"]) {
-        let click_value = bytes(CLICKS[format as usize - 1]);
-        put(&mut batch, Table::Clicks, click.record().as_bytes(), &click_value);
-        let mut value = conversion_of(format, *click, txn_id);
-        if format == 3 {
-            // Customers came with the next format.
-            let at = value.windows(4).position(|bytes| &bytes[1..] == txn_id.as_bytes());
-            let at = at.expect("a transaction") + 4;
-            assert_eq!(value[at], 0, "no customer yet");
-            value.splice(at..=at, *b"\x03K-1");
-            assert_eq!(ConversionRecord::decode(&value).expect("decodes").customer_id, "K-1");
-        }
-        put(&mut batch, Table::Conversions, id.as_bytes(), &value);
-        if format == 1 || id == ids[0] {
-            put_rows(&mut batch, format, id, &value);
+    for entry in std::fs::read_dir(folder(format).join("db")).expect("a store") {
+        let entry = entry.expect("an entry");
+        std::fs::copy(entry.path(), database.join(entry.file_name())).expect("a copy");
+    }
+    copy
+}
+
+/// What was answered then.
+struct Then {
+    format: u32,
+    clicks: Vec<Value>,
+    postbacks: Vec<Value>,
+    conversions: Vec<Value>,
+    seals: Value,
+}
+
+impl Then {
+    fn read(format: u32) -> Self {
+        let text = std::fs::read(folder(format).join("answers.json")).expect("readable");
+        let all: Value = serde_json::from_slice(&text).expect("JSON");
+        assert_eq!(all["format"], format);
+        let list = |name: &str| all[name].as_array().expect("a list").clone();
+        Self {
+            format,
+            clicks: list("clicks"),
+            postbacks: list("postbacks"),
+            conversions: list("conversions"),
+            seals: all["seals"].clone(),
         }
     }
-    put(&mut batch, Table::Meta, keys::META_FORMAT, &format.to_be_bytes());
-    put(&mut batch, Table::Meta, keys::META_STARTS, &1u64.to_be_bytes());
-    put(&mut batch, Table::Meta, keys::META_CLICK_KEY, &CLICK_KEY);
-    if format >= 2 {
-        put(&mut batch, Table::Meta, keys::META_FILED, &keys::after(ids[0]));
+
+    /// Clicks without a conversion.
+    fn unconverted(&self) -> Vec<&str> {
+        let converted: BTreeSet<_> =
+            self.conversions.iter().map(|it| word(it, "click_id")).collect();
+        let clicks = self.clicks.iter().map(|click| word(click, "click_id"));
+        clicks.filter(|click| !converted.contains(click)).collect()
     }
-    engine.append(&batch).and_then(|()| engine.sync()).expect("written");
-    (clicks, ids)
+
+    /// The conversion of a transaction.
+    fn conversion(&self, txn_id: &str) -> Option<&Value> {
+        self.conversions.iter().find(|it| it["txn_id"] == txn_id)
+    }
+}
+
+fn word<'v>(value: &'v Value, name: &str) -> &'v str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn micros(amount: &Value) -> i64 {
+    let (whole, part) = amount.as_str().and_then(|text| text.split_once('.')).expect("an amount");
+    let sign = if whole.starts_with('-') { -1 } else { 1 };
+    let part = format!("{part:0<6}").parse::<i64>().expect("digits");
+    whole.parse::<i64>().expect("digits") * 1_000_000 + sign * part
+}
+
+fn send(server: &Server, target: &str) -> Answer {
+    Answer::of(server.get(target))
+}
+
+/// Each click, with what it was minted with, unless that was erased.
+fn clicks_are_there(server: &Server, then: &Then) {
+    for click in &then.clicks {
+        let shown = server.api(&format!("clicks/{}", word(click, "click_id")));
+        for name in ["click_id", "offer", "affiliate"] {
+            assert_eq!(shown[name], click[name], "format {}: {shown}", then.format);
+        }
+        assert_eq!(shown["subs"]["sub1"], click["sub1"], "format {}: {shown}", then.format);
+    }
+}
+
+/// Each conversion once and as it was, and no other.
+fn conversions_are_as_they_were(server: &Server, then: &Then) {
+    let now = server.conversions("");
+    let ids = |all: &[Value]| all.iter().map(|it| word(it, "conversion_id").to_owned()).collect();
+    let (listed, expected): (Vec<_>, Vec<_>) = (ids(&now), ids(&then.conversions));
+    assert_eq!(listed, expected, "format {}", then.format);
+    for (shown, was) in now.iter().zip(&then.conversions) {
+        let trace = server.api(&format!("trace/{}", word(was, "click_id")));
+        let entries = trace["entries"].as_array().expect("a list").iter();
+        let is_it = |entry: &&Value| entry["record"]["conversion_id"] == was["conversion_id"];
+        let led = entries.filter(|entry| entry["kind"] == "conversion").filter(is_it).count();
+        assert_eq!(led, 1, "format {}: {trace}", then.format);
+        for (name, value) in was.as_object().expect("an object") {
+            if name == "steps" {
+                let history = shown["history"].as_array().expect("a list").iter();
+                let steps: Value = history.map(|step| step["status"].clone()).collect();
+                assert_eq!(steps, *value, "format {}: {shown}", then.format);
+                continue;
+            }
+            assert_eq!(shown[name], *value, "format {}, {name}: {shown}", then.format);
+        }
+    }
+}
+
+/// What was refused is counted and listed, as far as builds of the format did.
+fn refusals_are_kept(server: &Server, then: &Then) {
+    let refused = then.postbacks.iter().filter(|sent| sent["result"] == "refused").count();
+    let report = server.api("reports/refusals?group_by=&from=2026-11-20&to=2026-11-21");
+    let rows = report["rows"].as_array().expect("a list").iter();
+    let counted: u64 = rows.map(|row| row["count"].as_u64().expect("a number")).sum();
+    let expected = if then.format >= 4 { refused } else { 0 };
+    assert_eq!(counted, expected as u64, "format {}: {report}", then.format);
+    let listed = server.api("inbound?result=refused&from=2026-11-20")["items"].clone();
+    let expected = if then.format >= 5 { refused } else { 0 };
+    assert_eq!(listed.as_array().map(Vec::len), Some(expected), "format {}", then.format);
+}
+
+/// Each postback, sent again, is one of the same conversion, or refused for the same reason.
+fn retries_are_known(server: &Server, then: &Then) {
+    let before = server.conversions("").len();
+    for sent in &then.postbacks {
+        let again = send(server, word(sent, "target"));
+        let told = format!("format {}: {sent}: {again:?}", then.format);
+        if sent["result"] == "refused" {
+            assert_eq!(again.word("reason"), word(sent, "reason"), "{told}");
+        } else {
+            assert_eq!(again.verdict(), (200, "duplicate", ""), "{told}");
+            assert_eq!(again.json["conversion_id"], sent["conversion_id"], "{told}");
+        }
+    }
+    assert_eq!(server.conversions("").len(), before, "format {}", then.format);
+}
+
+/// What affiliates are owed, what reports count, and what conversions earn, are the same.
+fn books_and_reports_agree(server: &Server, then: &Then, clicks: usize) {
+    let conversions = server.conversions("");
+    let is_sold = |it: &&Value| it["event"] != "refund";
+    for affiliate in AFFILIATES {
+        let earned = conversions.iter().filter(is_sold);
+        let earned = earned.filter(|it| it["affiliate"] == affiliate && it["status"] == "approved");
+        let earned: i64 = earned.map(|it| micros(&it["payout"])).sum();
+        let balances = server.api(&format!("balances?affiliate={affiliate}"));
+        assert_eq!(balances["balances"].as_array().map(Vec::len), Some(1), "{balances}");
+        let owed = micros(&balances["balances"][0]["owed"]);
+        assert_eq!(owed, earned, "format {}: {balances}", then.format);
+        let mut posted = 0;
+        for posting in server.api(&format!("ledger?limit=1000&affiliate={affiliate}"))["items"]
+            .as_array()
+            .expect("a list")
+        {
+            let entries = posting["entries"].as_object().expect("three accounts");
+            assert_eq!(entries.values().map(micros).sum::<i64>(), 0, "{posting}");
+            posted -= micros(&posting["entries"]["affiliate_payable"]);
+        }
+        assert_eq!(posted, earned, "format {}", then.format);
+    }
+    let report = server.api("reports?group_by=&from=2026-11-20&to=2026-11-23");
+    let totals = &report["totals"][0];
+    let mut counted = BTreeMap::from([("clicks", clicks), ("fallbacks", 0)]);
+    for status in ["pending", "approved", "rejected", "reversed"] {
+        let count = conversions.iter().filter(is_sold).filter(|it| it["status"] == status).count();
+        counted.insert(status, count);
+    }
+    counted.insert("negative", conversions.len() - conversions.iter().filter(is_sold).count());
+    for (name, count) in counted {
+        assert_eq!(totals[name], count, "format {}: {name} in {report}", then.format);
+    }
+    let approved = conversions.iter().filter(is_sold).filter(|it| it["status"] == "approved");
+    let approved: i64 = approved.map(|it| micros(&it["payout"])).sum();
+    assert_eq!(micros(&totals["approved_payout"]), approved, "format {}: {report}", then.format);
+}
+
+/// The server and the store go on from there: sales of old clicks and customers, approvals, rates
+/// that were waited for. Returns how many clicks it has made.
+fn it_goes_on(server: &Server, then: &Then) -> usize {
+    let sold = |target: &str, result: &str| {
+        let answer = send(server, target);
+        let verdict = (200, result, "");
+        assert_eq!(answer.verdict(), verdict, "format {}: {target}: {answer:?}", then.format);
+    };
+    let unconverted = then.unconverted();
+    assert!(unconverted.len() > 3, "format {}", then.format);
+    sold(&format!("/postback?click_id={}&event=sale&txn_id=N-1", unconverted[0]), "accepted");
+    sold(&format!("/postback?click_id={}&event=sale", unconverted[1]), "accepted");
+    // Builds before format 4 bound no customers: their conversions are the customer's, and the
+    // next one with a click binds it.
+    let is_bound = then.format >= 4;
+    let by_customer = "/postback/acme?customer_id=K-1&event=sale&txn_id=N-2";
+    if !is_bound {
+        let unbound = send(server, by_customer);
+        assert_eq!(unbound.verdict(), (404, "refused", "unknown_customer"), "{unbound:?}");
+        let binds = "event=sale&txn_id=N-3&customer_id=K-1";
+        sold(&format!("/postback?click_id={}&{binds}", unconverted[2]), "accepted");
+    }
+    sold(by_customer, "accepted");
+    let customer = server.api("customers/acme/K-1");
+    let first = then.conversion("A-7").expect("the customer's first");
+    let of_customer = customer["conversions"].as_array().expect("a list");
+    assert_eq!(of_customer[0]["conversion_id"], first["conversion_id"], "{customer}");
+    assert_eq!(of_customer.len(), 3, "format {}: {customer}", then.format);
+    assert_eq!(customer["conversion_id"] == first["conversion_id"], is_bound, "{customer}");
+    let pending: Vec<_> = then.conversions.iter().filter(|it| it["status"] == "pending").collect();
+    assert_eq!(pending.is_empty(), then.format == 5, "format {}", then.format);
+    for it in pending {
+        let (click, txn_id) = (word(it, "click_id"), word(it, "txn_id"));
+        let approval = "event=sale&status=approved";
+        sold(&format!("/postback?click_id={click}&{approval}&txn_id={txn_id}"), "updated");
+    }
+    let refund = "event=refund&reversal_id=N-R&txn_id=A-1";
+    let click = word(then.conversion("A-1").expect("sold"), "click_id");
+    sold(&format!("/postback?click_id={click}&{refund}"), "accepted");
+    let unpriced = || {
+        server.conversions("").iter().filter(|it| it["flags"] == json!(["rate_missing"])).count()
+    };
+    assert_eq!(unpriced(), if then.format >= 2 { 2 } else { 0 }, "format {}", then.format);
+    for day in ["2026-11-20", "2026-11-21"] {
+        let rates = server.put_api(
+            &format!("rates/{day}"),
+            &json!({"base": "USD", "rates": {"EUR": "0.92", "GBP": "0.80"}}).to_string(),
+        );
+        assert_eq!(rates.status, 200, "{rates:?}");
+    }
+    eventually("the prices of what waited for rates", || (unpriced() == 0).then_some(()));
+    if then.format >= 2 {
+        let late = server.conversions("txn_id=O-2");
+        assert_eq!(late[0]["payout"], "12.50", "format {}: {late:?}", then.format);
+    }
+    let fresh = server.click("offer=spring&aff=pub-7");
+    sold(&format!("/postback?click_id={fresh}&event=sale&txn_id=N-4"), "accepted");
+    1
+}
+
+/// The hashes that affiliates were given then are still those of their newest seals.
+fn seals_hold(server: &Server, then: &Then) {
+    assert_eq!(then.seals.as_object().map(|seals| !seals.is_empty()), Some(then.format >= 3));
+    for (affiliate, hash) in then.seals.as_object().expect("by affiliate") {
+        let balances = server.api(&format!("balances?affiliate={affiliate}"));
+        let newest = &balances["newest_seal"];
+        assert_eq!((&newest["day"], &newest["hash"]), (&"2026-11-20".into(), hash), "{balances}");
+    }
+}
+
+fn is_sound(server: &mut Server, format: u32) {
+    server.stop();
+    let verified = run(&server.path("."), &["verify", "--store", "data"]);
+    assert_eq!(verified.code, Some(0), "format {format}: {}", verified.said());
+    let engine = RocksEngine::open(&database_folder(&server.path("data")), 8 << 20);
+    let kept = engine.expect("opens").value(Table::Meta, keys::META_FORMAT).expect("readable");
+    assert_eq!(kept, Some(FORMAT_VERSION.to_be_bytes().to_vec()));
 }
 
 #[test]
-fn a_store_of_each_earlier_format_is_brought_up_to_date_and_answers_as_before() {
+fn a_store_that_a_build_of_an_earlier_format_wrote_is_taken_over_whole() {
+    let off_ms = EVENING_MS - i64::try_from(Clock::System.now_ms()).expect("a time");
     for format in 1..FORMAT_VERSION {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (clicks, ids) = store_of(format, folder.path());
-        let before = verify(folder.path());
+        let then = Then::read(format);
+        let store = copy_of(format);
+        let before = verify(store.path());
         assert_eq!(before.code, Some(1), "{}", before.out);
         let named = format!("the store has format {format}; start the server once");
         assert!(before.err.contains(&named), "{}", before.err);
 
-        let mut server = Setup::new().start_on(folder.path());
-        for ((click, id), txn_id) in clicks.iter().zip(ids).zip(["T-1", "T-2"]) {
-            let query = format!("click_id={}&event=sale&txn_id={txn_id}", click.to_text());
-            let again = server.postback(&query);
-            assert_eq!(again.verdict(), (200, "duplicate", ""), "format {format}: {again:?}");
-            assert_eq!(again.word("conversion_id"), id.to_text().as_str());
-            let shown = server.api(&format!("conversions/{}", id.to_text()));
-            // The last has been taken back in part.
-            let revenue = if format >= 3 { "14.9995" } else { "20.00" };
-            assert_eq!((&shown["revenue"], &shown["amount"]), (&revenue.into(), &"99.99".into()));
-            let trace = server.api(&format!("trace/{}", click.to_text()));
-            let entries = trace["entries"].as_array().expect("entries").iter();
-            let kept = entries
-                .filter(|entry| entry["kind"] == "click" || entry["kind"] == "conversion")
-                .count();
-            assert_eq!(kept, 2, "{trace}");
-        }
-        let balances = server.api("balances?affiliate=pub-7");
-        assert_eq!(balances["balances"][0]["postings"], 2, "format {format}: {balances}");
-        if format == 3 {
-            let named = server.api("customers/acme/K-1");
-            let of_customer = named["conversions"].as_array().expect("a list");
-            assert_eq!(of_customer.len(), 2, "{named}");
-        }
-        let fresh = server.click("offer=spring&aff=pub-7");
-        let sold = server.postback(&format!("click_id={fresh}&event=sale&txn_id=T-1000"));
-        assert_eq!(sold.verdict(), (200, "accepted", ""), "format {format}");
-        server.stop();
-        let after = run(&server.path("."), &["verify", "--store", "data"]);
-        assert_eq!(after.code, Some(0), "format {format}: {}{}", after.out, after.err);
+        let setup = Setup::new().catalog(CATALOG.to_owned()).with_clock_off_by(off_ms);
+        let mut server = setup.start_on(store.path());
+        clicks_are_there(&server, &then);
+        conversions_are_as_they_were(&server, &then);
+        books_and_reports_agree(&server, &then, then.clicks.len());
+        seals_hold(&server, &then);
+        refusals_are_kept(&server, &then);
+        retries_are_known(&server, &then);
+        let clicks = then.clicks.len() + it_goes_on(&server, &then);
+        books_and_reports_agree(&server, &then, clicks);
+        is_sound(&mut server, format);
+
+        // The next day, on which the one before is sealed.
+        server.disk().shift_clock(off_ms + DAY_MS);
+        server.start_again();
+        retries_are_known(&server, &then);
+        books_and_reports_agree(&server, &then, clicks);
+        eventually("the seals of the last day", || {
+            let newest = AFFILIATES.map(|it| server.api(&format!("balances?affiliate={it}")));
+            let day = |it: &Value| it["newest_seal"]["day"] == "2026-11-21";
+            newest.iter().all(day).then_some(())
+        });
+        is_sound(&mut server, format);
     }
 }
 
@@ -169,7 +325,7 @@ fn a_store_of_a_newer_format_is_refused_by_name_and_left_alone() {
     {
         let engine = RocksEngine::open(&database, 8 << 20).expect("opens");
         let mut batch = Batch::default();
-        put(&mut batch, Table::Meta, keys::META_FORMAT, &newer.to_be_bytes());
+        batch.put(Table::Meta, keys::META_FORMAT, |out| out.extend(newer.to_be_bytes()));
         engine.append(&batch).and_then(|()| engine.sync()).expect("written");
     }
     let named = format!("the store has format {newer}, this release reads up to {FORMAT_VERSION}");

@@ -40,6 +40,7 @@ pub struct Setup {
     files: Vec<(String, String)>,
     limit_is_an_error: bool,
     on_faulty_disk: bool,
+    clock_off_ms: i64,
 }
 
 impl Setup {
@@ -56,6 +57,7 @@ impl Setup {
             files: Vec::new(),
             limit_is_an_error: false,
             on_faulty_disk: false,
+            clock_off_ms: 0,
         }
     }
 
@@ -113,6 +115,11 @@ impl Setup {
         self
     }
 
+    /// The same, and its clock is off by so much from the first start on.
+    pub fn with_clock_off_by(self, ms: i64) -> Self {
+        Self { clock_off_ms: ms, ..self.on_faulty_disk() }
+    }
+
     /// Starts in a folder below this one.
     pub fn start_below(self, folder: &Path) -> Server {
         self.start_in(tempfile::tempdir_in(folder).expect("a folder"))
@@ -155,6 +162,7 @@ impl Setup {
         }
         let (keys, limit_is_an_error) = (self.keys, self.limit_is_an_error);
         let disk = self.on_faulty_disk.then(|| Disk::new(folder.path()));
+        disk.iter().for_each(|disk| disk.shift_clock(self.clock_off_ms));
         let run_by = Vec::new();
         let mut server =
             Server { folder, keys, run_by, limit_is_an_error, disk, public, admin, child: None };
