@@ -254,7 +254,7 @@ impl From<ClaimError> for ApiError {
     fn from(error: ClaimError) -> Self {
         match error {
             ClaimError::Read(error) => error.into(),
-            ClaimError::TooMany => Self::store_failed(error),
+            ClaimError::TooMany | ClaimError::SentAgain => Self::store_failed(error),
         }
     }
 }

@@ -233,7 +233,7 @@ impl Purpose {
     pub(super) const fn of(receipt: Receipt) -> Self {
         match receipt {
             Receipt::Now(_) => Self::New,
-            Receipt::Past(_) => Self::FromLog(OnceLock::new()),
+            Receipt::Past { .. } => Self::FromLog(OnceLock::new()),
         }
     }
 }

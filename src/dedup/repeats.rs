@@ -20,8 +20,14 @@ use crate::store::{ReadError, Store};
 pub enum Receipt {
     /// Just now.
     Now(u64),
-    /// Long ago. What came later may be known by now.
-    Past(u64),
+    /// Long ago. What came later may be known by now; among it, up to the second moment, the very
+    /// same that was signed and sent again.
+    Past {
+        /// When.
+        ms: u64,
+        /// Until when, Unix milliseconds; not at all if that is no later.
+        again_until_ms: u64,
+    },
 }
 
 impl Receipt {
@@ -29,12 +35,12 @@ impl Receipt {
     #[must_use]
     pub const fn ms(self) -> u64 {
         match self {
-            Self::Now(ms) | Self::Past(ms) => ms,
+            Self::Now(ms) | Self::Past { ms, .. } => ms,
         }
     }
 
     pub(super) const fn is_past(self) -> bool {
-        matches!(self, Self::Past(_))
+        matches!(self, Self::Past { .. })
     }
 }
 
@@ -47,6 +53,9 @@ pub enum ClaimError {
     /// There are too many to look through.
     #[error("the click has too many conversions to look through")]
     TooMany,
+    /// It may have been sent again, and counted then.
+    #[error("one that was received later may be the same, signed and sent again")]
+    SentAgain,
 }
 
 impl From<RecordError> for ClaimError {
@@ -92,8 +101,12 @@ impl Repeats {
                 all.push((record.received_ms, known));
             }
         }
+        let same = same(&all, window_ms, receipt);
+        if same.is_none() && may_be_among(&all, receipt) {
+            return Err(ClaimError::SentAgain);
+        }
         Ok(Self {
-            same: same(&all, window_ms, receipt),
+            same,
             is_last: all.iter().all(|(ms, _)| *ms <= receipt.ms()),
             newest: all.iter().map(|(_, known)| known.original.conversion).max(),
         })
@@ -112,12 +125,19 @@ fn same<T: Copy>(all: &[(u64, T)], window_ms: u64, receipt: Receipt) -> Option<T
     };
     let found = match receipt {
         Receipt::Now(_) => last(u64::MAX),
-        Receipt::Past(_) => last(at_ms).or_else(|| {
+        Receipt::Past { .. } => last(at_ms).or_else(|| {
             let after = all.iter().filter(|(ms, _)| *ms > at_ms).min_by_key(|(ms, _)| *ms);
             after.filter(|(ms, _)| *ms < at_ms.saturating_add(window_ms))
         }),
     };
     found.map(|(_, found)| *found)
+}
+
+/// Whether one of them may be the very same that was signed and sent again: that counts by when it
+/// came first, and was taken when it came next.
+fn may_be_among<T>(all: &[(u64, T)], receipt: Receipt) -> bool {
+    let Receipt::Past { ms: at_ms, again_until_ms } = receipt else { return false };
+    all.iter().any(|(ms, _)| at_ms < *ms && *ms <= again_until_ms)
 }
 
 #[cfg(test)]
@@ -128,11 +148,31 @@ mod tests {
 
     const WINDOW_MS: u64 = 10;
 
+    fn past(ms: u64) -> Receipt {
+        Receipt::Past { ms, again_until_ms: ms }
+    }
+
+    #[test]
+    fn what_was_signed_may_be_among_what_was_received_while_it_could_be_sent_again() {
+        let all = [(100, 'a'), (120, 'b')];
+        let check = |ms, again_until_ms, expected| {
+            let receipt = Receipt::Past { ms, again_until_ms };
+            assert_eq!(may_be_among(&all, receipt), expected, "{receipt:?}");
+        };
+        check(90, 99, false);
+        check(90, 100, true);
+        check(100, 119, false);
+        check(110, 120, true);
+        check(120, 500, false);
+        check(90, 0, false);
+        assert!(!may_be_among(&all, Receipt::Now(90)));
+    }
+
     #[test]
     fn what_was_received_within_the_window_is_the_same_on_either_side() {
         let check = |at_ms, of_past, of_now| {
             let all = [(100, 'a'), (120, 'b')];
-            assert_eq!(same(&all, WINDOW_MS, Receipt::Past(at_ms)), of_past, "{at_ms}");
+            assert_eq!(same(&all, WINDOW_MS, past(at_ms)), of_past, "{at_ms}");
             assert_eq!(same(&all, WINDOW_MS, Receipt::Now(at_ms)), of_now, "{at_ms}");
         };
         check(90, None, Some('b'));
@@ -143,9 +183,9 @@ mod tests {
         check(111, Some('b'), Some('b'));
         check(129, Some('b'), Some('b'));
         check(130, None, None);
-        assert_eq!(same::<()>(&[], WINDOW_MS, Receipt::Past(1)), None);
+        assert_eq!(same::<()>(&[], WINDOW_MS, past(1)), None);
         let close = [(100, 'a'), (110, 'b')];
-        assert_eq!(same(&close, WINDOW_MS, Receipt::Past(105)), Some('a'), "what it repeats");
+        assert_eq!(same(&close, WINDOW_MS, past(105)), Some('a'), "what it repeats");
     }
 
     proptest! {
@@ -158,7 +198,7 @@ mod tests {
                 now_ms += step_ms;
                 let receipt = match ago_ms {
                     None => Receipt::Now(now_ms),
-                    Some(ago_ms) => Receipt::Past(now_ms - ago_ms),
+                    Some(ago_ms) => past(now_ms - ago_ms),
                 };
                 let apart_ms = |(ms, ()): &(u64, ())| ms.abs_diff(receipt.ms());
                 let is_repeat = kept.iter().any(|it| apart_ms(it) < WINDOW_MS);

@@ -17,7 +17,7 @@ pub async fn stored(
     receipt: Receipt,
 ) -> Result<Option<(Known, bool)>, ClaimError> {
     let repeats = claim.repeats_after_ms();
-    if let (Receipt::Past(_), Some(window_ms)) = (receipt, repeats) {
+    if let (Receipt::Past { .. }, Some(window_ms)) = (receipt, repeats) {
         let repeats = Repeats::look_up(store, claim, window_ms, receipt).await?;
         return Ok(repeats.same.map(|same| (same, false)));
     }

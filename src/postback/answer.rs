@@ -135,6 +135,10 @@ impl From<ClaimError> for Answer {
                 let hint = "the click has too many conversions to tell whether this is one of them: send a txn_id";
                 Refused::with(Refusal::IllegalTransition, hint).into()
             }
+            ClaimError::SentAgain => {
+                let hint = "it was signed, and one that was received since may be the same, sent again: send a txn_id";
+                Refused::with(Refusal::IllegalTransition, hint).into()
+            }
         }
     }
 }

@@ -195,11 +195,12 @@ impl<'a> Instead<'a> {
         reversed.nth(REVERSED_EVENTS_TRIED_MAX).map_or(Ok(()), |_| Err(hints::too_many()))
     }
 
-    /// Whether a postback of this offer that names no event, if this one does not, means `event`.
+    /// Whether a postback of this offer that names no event, if this one does not, means `event`. Of
+    /// an offer that has left the catalog nobody knows.
     fn may_mean(&self, offer: Option<&Offer>, event: &str) -> bool {
         let is_unnamed = matches!(self.transaction, Some((None, _)));
-        let unnamed = offer.and_then(Offer::unnamed_event);
-        !is_unnamed || unnamed.is_some_and(|unnamed| *unnamed.id == *event)
+        let means = |offer: &Offer| offer.unnamed_event().is_some_and(|its| *its.id == *event);
+        !is_unnamed || offer.is_none_or(means)
     }
 }
 
@@ -216,7 +217,7 @@ impl Postbacks {
         let Some(instead) = Instead::of(fields, sender, catalog) else {
             return Ok(Lookup::Absent);
         };
-        refuse_unresolved(fields, sender)?;
+        refuse_unresolved(fields, sender, catalog)?;
         for (claim, _) in instead.transactions(catalog) {
             let is_absent = !self.dedup.is_pending(&claim)
                 && self.dedup.known(&claim, Receipt::Now(now_ms)).is_none()
@@ -244,7 +245,7 @@ impl Postbacks {
         request: &PostbackRequest<'_>,
     ) -> Result<Option<Bound>, Answer> {
         let Some(instead) = Instead::of(fields, sender, catalog) else { return Ok(None) };
-        refuse_unresolved(fields, sender)?;
+        refuse_unresolved(fields, sender, catalog)?;
         let found = self.found(&instead, catalog, request).await?;
         let takes_back = |click| taken_back_of(click, &found);
         let by_transaction = |it: &Found| Bound {

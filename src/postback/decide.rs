@@ -46,14 +46,23 @@ pub struct Asker {
     pub auth: AuthOutcome,
     /// When a signed one came.
     pub came: Option<Came>,
+    /// Until when one that is judged again may have been sent again as it was signed, Unix
+    /// milliseconds.
+    pub again_until_ms: u64,
     /// Whether its advertiser's rate limit has counted it.
     pub is_counted: bool,
 }
 
 impl Default for Asker {
     fn default() -> Self {
-        let auth = AuthOutcome::default();
-        Self { form: AnswerForm::Json, click: None, auth, came: None, is_counted: false }
+        Self {
+            form: AnswerForm::Json,
+            click: None,
+            auth: AuthOutcome::default(),
+            came: None,
+            again_until_ms: 0,
+            is_counted: false,
+        }
     }
 }
 
@@ -273,7 +282,7 @@ pub fn meant<'a>(
     asker: &mut Asker,
     admit: impl FnOnce(&Advertiser, &mut Asker) -> Result<u32, Refusal>,
 ) -> Result<Meant<'a>, Refused> {
-    refuse_unresolved(fields, sender)?;
+    refuse_unresolved(fields, sender, by.catalog)?;
     let (click, (offer, affiliate)) = match bound {
         Some(bound) => (bound.click, by.of_click(bound.click.record())),
         None => click(fields, sender, by)?,

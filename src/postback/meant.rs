@@ -52,7 +52,7 @@ impl Postbacks {
             })?;
         if let Some(sender) = sender.of_click(&meant.offer.advertiser) {
             fields.read_anew(&meant.sender.names, &sender.names, request)?;
-            refuse_unresolved(fields, &sender)?;
+            refuse_unresolved(fields, &sender, catalog)?;
             meant.sender = sender;
         }
         Ok(meant)

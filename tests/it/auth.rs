@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postbackd::auth::{Canonical, SecretSource, SigningKey, hash_text};
 use postbackd::model::hex::hex;
@@ -247,9 +247,22 @@ fn a_token_under_the_name_that_it_had_before_is_kept_nowhere() {
         assert_eq!(one["params"], params, "{one}");
         assert_eq!(one["flags"], json!(["unauthenticated", "parameters_left_out"]), "{one}");
     }
+    // Of an advertiser that has none, or as a part of an ID.
+    let [token, ..] = RENAMED;
+    for (id, field) in [("open", "txn_id"), ("named_back", "txn_id"), ("open", "customer_id")] {
+        let query = format!("click_id={}&event=sale&amount=1", world.click(id));
+        let within = format!("{query}&{field}=A1%3Fpw%3D{token}");
+        assert_eq!(world.ask(id, &within), is(400, "bad_encoding"), "{within}");
+    }
+    let click = world.click("open");
+    let query = format!("click_id={click}&event=sale&amount=1&alone={token}&hash=x%23pw%3D{token}");
+    let query = format!("{query}&semicolon=x;pw={token};z=1");
+    assert_eq!(world.ask("open", &query), is(200, "accepted"));
+    let kept = &world.server.conversions("offer=open")[0];
+    assert_eq!(kept["params"], json!({ "hash": "x", "semicolon": "x" }), "{kept}");
     // The parameter of one whose tokens it is none of.
     assert_eq!(world.ask("open", "click_id=x&kept=valid-5ecre"), is(400, "malformed_click_id"));
-    log_of(&world.server, "advertiser=open", 1);
+    log_of(&world.server, "advertiser=open&reason=malformed_click_id", 1);
     assert!(world.server.api("inbound").to_string().contains("valid-5ecre"));
     world.server.stop();
     let found = grep(&world.server.path("data"), &["5ecre7"]);
@@ -549,6 +562,45 @@ fn a_signed_postback_sent_again_approves_nothing_that_the_network_has_rejected()
     assert_eq!(world.server.conversions("")[0]["status"], "rejected");
     let meant = once(&click, "n-2", &[("status", "approved")]);
     assert_eq!(world.ask("a", &meant), is(200, "updated"), "signed anew, reapprove lets it");
+}
+
+#[test]
+fn a_signed_deposit_that_counted_when_it_came_again_is_not_taken_from_the_log() {
+    const REPEAT: Duration = Duration::from_secs(1);
+    let event =
+        "[[offers.events]]\nid = \"deposit\"\nrepeat = \"1s\"\npayout = { fixed = \"3\" }\n";
+    for is_killed in [false, true] {
+        let (mut world, text) = world_of_replays(false);
+        let [again, once] = ["n-1", "n-2"].map(|nonce| {
+            let click = world.click("a");
+            signed(&[("click_id", &click), ("event", "deposit"), ("nonce", nonce)])
+        });
+        for deposit in [&again, &once] {
+            assert_eq!(world.ask("a", deposit), is(404, "unknown_event"));
+        }
+        log_of(&world.server, "result=refused", 2);
+        let more = text(false).replace("[[affiliates]]", &format!("{event}[[affiliates]]"));
+        world.server.write_catalog(&more);
+        if is_killed {
+            world.server.kill();
+            world.server.start_again();
+        } else {
+            world.server.signal("HUP");
+            eventually("the catalog", || {
+                let catalog = world.server.admin("/api/v1/catalog");
+                catalog.text().contains("deposit").then_some(())
+            });
+        }
+        std::thread::sleep(REPEAT);
+        assert_eq!(world.ask("a", &again), is(200, "accepted"));
+        assert_eq!(world.ask("a", &again), is(200, "duplicate"));
+        for apply in [false, true] {
+            let judged = judged(&world.server, apply);
+            let expected = (&json!(1), &json!({ "illegal_transition": 1 }));
+            assert_eq!((&judged["accepted"], &judged["refused"]), expected, "{apply}: {judged}");
+        }
+        assert_eq!(world.server.conversions("").len(), 2, "killed: {is_killed}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Answer, Server, Setup};
+use crate::harness::{Answer, Server, Setup, eventually};
 use crate::refunds::adjusted;
 
 /// As often as three refunds come at the same moment.
@@ -395,6 +395,33 @@ fn unnamed(events: &[&str]) -> String {
         );
     }
     catalog
+}
+
+#[test]
+fn where_no_event_is_named_what_has_left_the_catalog_is_not_overlooked() {
+    let others = "[[offers]]\nid = \"others\"\nadvertiser = \"kei\"\nurl = \"https://a.example/?c={click_id}\"\n\
+                  [[offers.events]]\nid = \"sale\"\n";
+    let server = Setup::new().catalog(unnamed(&["sale", "lead"]) + others).start();
+    let kei = |query: &str| {
+        let answer = Answer::of(server.get(&format!("/postback/kei?{query}")));
+        let (_, result, reason) = answer.verdict();
+        (result.to_owned(), reason.to_owned())
+    };
+    let refused = |reason: &str| ("refused".to_owned(), reason.to_owned());
+    for (offer, tid) in [("sales", "7"), ("sales", "9"), ("leads", "9")] {
+        let click = server.click(&format!("offer={offer}&aff=pub-7"));
+        assert_eq!(kei(&format!("subid={click}&tid={tid}")).0, "accepted");
+    }
+    assert_eq!(kei("tid=9&status=rejected"), refused("missing_click_id"), "of two clicks");
+    server.write_catalog(&(unnamed(&["lead"]) + others));
+    server.signal("HUP");
+    eventually("the catalog", || {
+        let catalog = server.admin("/api/v1/catalog");
+        (!catalog.text().contains("\"sales\"")).then_some(())
+    });
+    assert_eq!(kei("tid=9&status=rejected"), refused("missing_click_id"), "of two clicks");
+    assert_eq!(kei("tid=7&status=rejected"), refused("unknown_offer"));
+    assert_eq!(kei("tid=9&event=lead&status=rejected").0, "updated");
 }
 
 #[test]
