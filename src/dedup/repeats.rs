@@ -20,13 +20,12 @@ use crate::store::{ReadError, Store};
 pub enum Receipt {
     /// Just now.
     Now(u64),
-    /// Long ago. What came later may be known by now; among it, up to the second moment, the very
-    /// same that was signed and sent again.
+    /// Long ago. What came later may be known by now.
     Past {
         /// When.
         ms: u64,
-        /// Until when, Unix milliseconds; not at all if that is no later.
-        again_until_ms: u64,
+        /// The very same may have been sent at most so much earlier or later, milliseconds.
+        again_within_ms: u64,
     },
 }
 
@@ -53,8 +52,8 @@ pub enum ClaimError {
     /// There are too many to look through.
     #[error("the click has too many conversions to look through")]
     TooMany,
-    /// It may have been sent again, and counted then.
-    #[error("one that was received later may be the same, signed and sent again")]
+    /// It may have been sent before or again, and counted then.
+    #[error("another one may be the same, signed and sent again")]
     SentAgain,
 }
 
@@ -133,11 +132,11 @@ fn same<T: Copy>(all: &[(u64, T)], window_ms: u64, receipt: Receipt) -> Option<T
     found.map(|(_, found)| *found)
 }
 
-/// Whether one of them may be the very same that was signed and sent again: that counts by when it
-/// came first, and was taken when it came next.
+/// Whether one of them may be the very same, signed once and sent again: of what was refused at first
+/// nobody knows when it came by the next time that it did.
 fn may_be_among<T>(all: &[(u64, T)], receipt: Receipt) -> bool {
-    let Receipt::Past { ms: at_ms, again_until_ms } = receipt else { return false };
-    all.iter().any(|(ms, _)| at_ms < *ms && *ms <= again_until_ms)
+    let Receipt::Past { ms: at_ms, again_within_ms } = receipt else { return false };
+    again_within_ms > 0 && all.iter().any(|(ms, _)| ms.abs_diff(at_ms) <= again_within_ms)
 }
 
 #[cfg(test)]
@@ -148,24 +147,24 @@ mod tests {
 
     const WINDOW_MS: u64 = 10;
 
-    fn past(ms: u64) -> Receipt {
-        Receipt::Past { ms, again_until_ms: ms }
+    const fn past(ms: u64) -> Receipt {
+        Receipt::Past { ms, again_within_ms: 0 }
     }
 
     #[test]
     fn what_was_signed_may_be_among_what_was_received_while_it_could_be_sent_again() {
         let all = [(100, 'a'), (120, 'b')];
-        let check = |ms, again_until_ms, expected| {
-            let receipt = Receipt::Past { ms, again_until_ms };
+        let check = |ms, again_within_ms, expected| {
+            let receipt = Receipt::Past { ms, again_within_ms };
             assert_eq!(may_be_among(&all, receipt), expected, "{receipt:?}");
         };
-        check(90, 99, false);
-        check(90, 100, true);
-        check(100, 119, false);
-        check(110, 120, true);
-        check(120, 500, false);
-        check(90, 0, false);
-        assert!(!may_be_among(&all, Receipt::Now(90)));
+        check(90, 9, false);
+        check(90, 10, true);
+        check(130, 9, false);
+        check(130, 10, true);
+        check(110, 10, true);
+        check(100, 0, false);
+        assert!(!may_be_among(&all, Receipt::Now(100)));
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Postbacks {
     ) -> Result<u32, Refusal> {
         let Some(auth) = &advertiser.auth else { return Ok(0) };
         if let Some(again) = request.again {
-            return again.check(auth, advertiser, request.now_ms, asker);
+            return again.check(auth, advertiser, asker);
         }
         let shown = Shown { names: &sender.names, fields, request };
         self.check(auth, advertiser, &shown, asker)
@@ -143,7 +143,6 @@ impl Again<'_> {
         &self,
         auth: &Auth,
         advertiser: &Advertiser,
-        received_ms: u64,
         asker: &mut Asker,
     ) -> Result<u32, Refusal> {
         let mut flags = 0;
@@ -165,8 +164,8 @@ impl Again<'_> {
         let signatures = auth.signatures.as_ref();
         let was_signed = asker.auth[AuthCheck::Signature.index()] == Some(AuthResult::Passed);
         if let Some(signatures) = signatures.filter(|_| was_signed) {
-            // It was signed so long after its receipt at the latest, and is good for as long again.
-            asker.again_until_ms = received_ms.saturating_add(2 * signatures.ts_window_ms);
+            // What is signed is good for so long before the time of signing, and for so long after.
+            asker.again_within_ms = 2 * signatures.ts_window_ms;
         }
         Ok(flags)
     }

@@ -136,7 +136,7 @@ impl From<ClaimError> for Answer {
                 Refused::with(Refusal::IllegalTransition, hint).into()
             }
             ClaimError::SentAgain => {
-                let hint = "it was signed, and one that was received since may be the same, sent again: send a txn_id";
+                let hint = "it was signed, and another one that was taken may be the same, sent again: send a txn_id";
                 Refused::with(Refusal::IllegalTransition, hint).into()
             }
         }

@@ -46,9 +46,9 @@ pub struct Asker {
     pub auth: AuthOutcome,
     /// When a signed one came.
     pub came: Option<Came>,
-    /// Until when one that is judged again may have been sent again as it was signed, Unix
+    /// By how much earlier or later one that is judged again may have been sent, as it was signed,
     /// milliseconds.
-    pub again_until_ms: u64,
+    pub again_within_ms: u64,
     /// Whether its advertiser's rate limit has counted it.
     pub is_counted: bool,
 }
@@ -60,7 +60,7 @@ impl Default for Asker {
             click: None,
             auth: AuthOutcome::default(),
             came: None,
-            again_until_ms: 0,
+            again_within_ms: 0,
             is_counted: false,
         }
     }

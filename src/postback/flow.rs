@@ -70,7 +70,7 @@ impl<'a> PostbackRequest<'a> {
         let counts_ms = asker.came.map_or(self.now_ms, |came| came.counts_ms);
         match self.again {
             None => Receipt::Now(counts_ms.min(self.now_ms)),
-            Some(_) => Receipt::Past { ms: self.now_ms, again_until_ms: asker.again_until_ms },
+            Some(_) => Receipt::Past { ms: self.now_ms, again_within_ms: asker.again_within_ms },
         }
     }
 }

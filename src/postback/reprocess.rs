@@ -11,7 +11,7 @@ use super::effects::{Effects, Gains};
 use super::flow::{PostbackRequest, Postbacks, Received, Sent, record};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
-use crate::dedup::Claim;
+use crate::dedup::{Claim, ClaimError};
 use crate::limits::{PAGE_ROWS_MAX, REPROCESS_REST, REPROCESS_ROWS_MAX};
 use crate::model::fields::Field;
 use crate::model::mask::is_masked;
@@ -245,6 +245,9 @@ impl Postbacks {
         if foreseen.has(&verdict, request.now_ms) {
             return Ok(PostbackResult::Duplicate);
         }
+        if foreseen.may_have(&verdict, request.now_ms, asker.again_within_ms) {
+            return Err(ClaimError::SentAgain.into());
+        }
         foreseen.take(&verdict, &received);
         Ok(PostbackResult::Accepted)
     }
@@ -307,6 +310,14 @@ impl Foreseen {
         verdict.claims().hard().any(|claim| self.holder(&claim, received_ms).is_some())
     }
 
+    /// Whether one of them may be the very same, sent so much earlier or later.
+    fn may_have(&self, verdict: &Verdict<'_>, received_ms: u64, within_ms: u64) -> bool {
+        let claim = verdict.first_claim();
+        within_ms > 0
+            && claim.repeats_after_ms().is_some()
+            && self.last_within(&claim, received_ms, within_ms).is_some()
+    }
+
     /// The conversion that it may have news of. One that only has the same click is not meant.
     fn meant(&mut self, verdict: &Verdict<'_>, received_ms: u64) -> Option<&mut Vec<u8>> {
         let at = self.holder(&verdict.first_claim(), received_ms)?;
@@ -316,9 +327,13 @@ impl Foreseen {
     /// The place of the conversion that holds a claim: of an event that may be repeated, one that
     /// was received less than the window before or after.
     fn holder(&self, claim: &Claim<'_>, received_ms: u64) -> Option<usize> {
-        let key = claim.store_key();
         let apart_ms =
             claim.repeats_after_ms().map_or(u64::MAX, |window_ms| window_ms.saturating_sub(1));
+        self.last_within(claim, received_ms, apart_ms)
+    }
+
+    fn last_within(&self, claim: &Claim<'_>, received_ms: u64, apart_ms: u64) -> Option<usize> {
+        let key = claim.store_key();
         let from_ms = received_ms.saturating_sub(apart_ms);
         let to_ms = received_ms.saturating_add(apart_ms);
         let held = self.claims.range((key, from_ms)..=(key, to_ms));
