@@ -70,19 +70,16 @@ pub fn is_phone_name(name: &str) -> bool {
         || name.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| part == "tel")
 }
 
-/// What begins a parameter within a value.
-const SEPARATORS: [char; 4] = ['?', '&', ';', '#'];
-
 /// A value as far as nothing stands in it that `hides` says is secret, by its name or what it is:
 /// many put `?token=` behind a URL that has its `?`.
 #[must_use]
 pub fn before_secret(value: &str, hides: impl Fn(&str, &str) -> bool) -> &str {
-    let begins_one = |(at, _): &(usize, &str)| {
+    let begins_one = |at: &usize| {
         let Some((name, rest)) = value[at + 1..].split_once('=') else { return false };
-        hides(name, rest.split(SEPARATORS).next().unwrap_or_default())
+        hides(name, rest.split(['?', '&']).next().unwrap_or_default())
     };
-    let begin = value.match_indices(SEPARATORS).find(begins_one);
-    begin.map_or(value, |(at, _)| &value[..at])
+    let begin = memchr::memchr2_iter(b'?', b'&', value.as_bytes()).find(begins_one);
+    begin.map_or(value, |at| &value[..at])
 }
 
 /// Whether something was put into a value in place of what it had. A sender may write the same words; then its

@@ -149,8 +149,7 @@ impl AsReceived<'_> {
             && self.fields.is_some_and(is_known)
             && encoded.len() < INBOUND_TEXT_BYTES_MAX / 2
             && memchr::memchr3(b'@', b'%', b'+', encoded.as_bytes()).is_none()
-            && memchr::memchr3(b'(', b'?', b';', encoded.as_bytes()).is_none()
-            && memchr::memchr(b'#', encoded.as_bytes()).is_none()
+            && memchr::memchr2(b'(', b'?', encoded.as_bytes()).is_none()
     }
 }
 
@@ -316,7 +315,7 @@ impl Postbacks {
             names: sender.names,
             others: &verdict.offer.advertiser.params,
             anybodys: None,
-            tokens: catalog.has_tokens().then_some(catalog),
+            tokens: verdict.offer.advertiser.has_tokens().then_some(catalog),
             fields: Some(fields),
             auth: asker.auth,
             advertiser: &verdict.offer.advertiser.id,

@@ -217,7 +217,7 @@ impl Postbacks {
         let Some(instead) = Instead::of(fields, sender, catalog) else {
             return Ok(Lookup::Absent);
         };
-        refuse_unresolved(fields, sender, catalog)?;
+        refuse_unresolved(fields, sender)?;
         for (claim, _) in instead.transactions(catalog) {
             let is_absent = !self.dedup.is_pending(&claim)
                 && self.dedup.known(&claim, Receipt::Now(now_ms)).is_none()
@@ -245,7 +245,7 @@ impl Postbacks {
         request: &PostbackRequest<'_>,
     ) -> Result<Option<Bound>, Answer> {
         let Some(instead) = Instead::of(fields, sender, catalog) else { return Ok(None) };
-        refuse_unresolved(fields, sender, catalog)?;
+        refuse_unresolved(fields, sender)?;
         let found = self.found(&instead, catalog, request).await?;
         let takes_back = |click| taken_back_of(click, &found);
         let by_transaction = |it: &Found| Bound {

@@ -282,7 +282,7 @@ pub fn meant<'a>(
     asker: &mut Asker,
     admit: impl FnOnce(&Advertiser, &mut Asker) -> Result<u32, Refusal>,
 ) -> Result<Meant<'a>, Refused> {
-    refuse_unresolved(fields, sender, by.catalog)?;
+    refuse_unresolved(fields, sender)?;
     let (click, (offer, affiliate)) = match bound {
         Some(bound) => (bound.click, by.of_click(bound.click.record())),
         None => click(fields, sender, by)?,

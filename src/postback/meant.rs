@@ -52,7 +52,7 @@ impl Postbacks {
             })?;
         if let Some(sender) = sender.of_click(&meant.offer.advertiser) {
             fields.read_anew(&meant.sender.names, &sender.names, request)?;
-            refuse_unresolved(fields, &sender, catalog)?;
+            refuse_unresolved(fields, &sender)?;
             meant.sender = sender;
         }
         Ok(meant)

@@ -5,18 +5,12 @@ use super::decide::Refused;
 use super::hints;
 use super::mapping::Fields;
 use super::sender::Sender;
-use crate::catalog::Catalog;
 use crate::model::fields::Field;
 use crate::model::mask::before_secret;
 
 /// A template's placeholder in any value that decides something: `{click_id}`, `[TXN]`, `REPLACE`;
 /// and a secret that became a part of an ID.
-pub(super) fn refuse_unresolved(
-    fields: &Fields<'_>,
-    sender: &Sender<'_>,
-    catalog: &Catalog,
-) -> Result<(), Refused> {
-    let hides = |name: &str, value: &str| sender.names.hides(name) || catalog.is_token(value);
+pub(super) fn refuse_unresolved(fields: &Fields<'_>, sender: &Sender<'_>) -> Result<(), Refused> {
     for field in [
         Field::ClickId,
         Field::TxnId,
@@ -39,7 +33,7 @@ pub(super) fn refuse_unresolved(
         if is_unfilled {
             return Err(hints::unresolved_macro(field, &sender.names));
         }
-        if has_parts && before_secret(value, hides) != value {
+        if has_parts && before_secret(value, |name, _| sender.names.hides(name)) != value {
             return Err(hints::secret_in_an_id(field, &sender.names));
         }
     }
