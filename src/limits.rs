@@ -159,6 +159,8 @@ pub const UPLOADS_MAX: usize = 2;
 pub const UPLOAD_CHANGES_UNDER_WAY_MAX: usize = 256;
 /// Offer and affiliate numbers assigned in one commit, and owners of offers kept in one.
 pub const NUMBERS_PER_COMMIT_MAX: usize = 4096;
+/// Rows that one commit of a first start changes, of negative events in a store of an earlier format.
+pub const OWN_IDS_CHANGES_PER_COMMIT_MAX: usize = 8192;
 /// A piece of a kept catalog's text, bytes: copied while workers may wait, so a small one.
 pub const CATALOG_CHUNK_BYTES: usize = 256 << 10;
 /// Versions of the catalog that are remembered: all of them are listed in one answer.

@@ -17,7 +17,7 @@ pub async fn stored(
     receipt: Receipt,
 ) -> Result<Option<(Known, bool)>, ClaimError> {
     let repeats = claim.repeats_after_ms();
-    if let (Receipt::Past { .. }, Some(window_ms)) = (receipt, repeats) {
+    if let Some(window_ms) = repeats.filter(|_| receipt.is_past()) {
         let repeats = Repeats::look_up(store, claim, window_ms, receipt).await?;
         return Ok(repeats.same.map(|same| (same, false)));
     }

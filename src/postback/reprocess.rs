@@ -245,7 +245,8 @@ impl Postbacks {
         if foreseen.has(&verdict, request.now_ms) {
             return Ok(PostbackResult::Duplicate);
         }
-        if foreseen.may_have(&verdict, request.now_ms, asker.again_within_ms) {
+        let (claim, within_ms) = (verdict.first_claim(), asker.again_within_ms);
+        if foreseen.last_within(&claim, request.now_ms, within_ms).is_some() {
             return Err(ClaimError::SentAgain.into());
         }
         foreseen.take(&verdict, &received);
@@ -310,14 +311,6 @@ impl Foreseen {
         verdict.claims().hard().any(|claim| self.holder(&claim, received_ms).is_some())
     }
 
-    /// Whether one of them may be the very same, sent so much earlier or later.
-    fn may_have(&self, verdict: &Verdict<'_>, received_ms: u64, within_ms: u64) -> bool {
-        let claim = verdict.first_claim();
-        within_ms > 0
-            && claim.repeats_after_ms().is_some()
-            && self.last_within(&claim, received_ms, within_ms).is_some()
-    }
-
     /// The conversion that it may have news of. One that only has the same click is not meant.
     fn meant(&mut self, verdict: &Verdict<'_>, received_ms: u64) -> Option<&mut Vec<u8>> {
         let at = self.holder(&verdict.first_claim(), received_ms)?;
@@ -332,6 +325,7 @@ impl Foreseen {
         self.last_within(claim, received_ms, apart_ms)
     }
 
+    /// The place of the last that holds a claim, of those received at most so much before or after.
     fn last_within(&self, claim: &Claim<'_>, received_ms: u64, apart_ms: u64) -> Option<usize> {
         let key = claim.store_key();
         let from_ms = received_ms.saturating_sub(apart_ms);

@@ -8,9 +8,7 @@ use super::keys::RecordKey;
 use super::records::ConversionRecord;
 use super::schema::Table;
 use crate::click_id::RecordId;
-
-/// Changes in one commit.
-const CHANGES_AT_ONCE: usize = 8192;
+use crate::limits::OWN_IDS_CHANGES_PER_COMMIT_MAX;
 
 /// Has the records of negative events below `to` say that they hold their own IDs. Builds of
 /// format 3 had these be transactions, so that a refund sent again would be another one. Their rows
@@ -21,7 +19,7 @@ pub(super) fn set_apart(engine: &dyn Engine, to: &RecordKey) -> Result<(), Engin
         let (mut batch, mut next) = (Batch::default(), *to);
         engine.walk(Table::Conversions, &from, to, |key, value| {
             let Ok(key) = <RecordKey>::try_from(key) else { return Ok(ControlFlow::Continue(())) };
-            if batch.len() >= CHANGES_AT_ONCE {
+            if batch.len() >= OWN_IDS_CHANGES_PER_COMMIT_MAX {
                 next = key;
                 return Ok(ControlFlow::Break(()));
             }

@@ -14,7 +14,7 @@ use postbackd::store::schema::Table;
 use postbackd::store::{RocksEngine, database_folder};
 use serde_json::Value;
 
-use crate::harness::{Disk, Ended, Server, Setup, binary, eventually, run};
+use crate::harness::{Disk, Ended, Server, Setup, binary, copy_tree, eventually, run};
 
 pub fn setup() -> Setup {
     Setup::new().key("backup.path", "backups").key("backup.keep", "2")
@@ -234,19 +234,6 @@ fn nothing_is_overwritten_and_nothing_incomplete_is_restored() {
     let left = std::fs::read_dir(server.path("new")).expect("a folder").count();
     assert_eq!(left, 0, "what was made of it is removed");
     assert_eq!(restore(&server, &backup, "new").code, Some(0), "the backup itself is whole");
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("writable");
-    for entry in std::fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("a copy");
-        }
-    }
 }
 
 #[test]

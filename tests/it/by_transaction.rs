@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Answer, Server, Setup, eventually};
+use crate::harness::{Answer, Server, Setup};
 use crate::refunds::adjusted;
 
 /// As often as three refunds come at the same moment.
@@ -413,12 +413,7 @@ fn where_no_event_is_named_what_has_left_the_catalog_is_not_overlooked() {
         assert_eq!(kei(&format!("subid={click}&tid={tid}")).0, "accepted");
     }
     assert_eq!(kei("tid=9&status=rejected"), refused("missing_click_id"), "of two clicks");
-    server.write_catalog(&(unnamed(&["lead"]) + others));
-    server.signal("HUP");
-    eventually("the catalog", || {
-        let catalog = server.admin("/api/v1/catalog");
-        (!catalog.text().contains("\"sales\"")).then_some(())
-    });
+    server.reload_catalog(&(unnamed(&["lead"]) + others));
     assert_eq!(kei("tid=9&status=rejected"), refused("missing_click_id"), "of two clicks");
     assert_eq!(kei("tid=7&status=rejected"), refused("unknown_offer"));
     assert_eq!(kei("tid=9&event=lead&status=rejected").0, "updated");

@@ -38,7 +38,7 @@ type Sums = [[i64; 4]; 3];
 
 const STATUSES: [&str; 4] = ["pending", "approved", "rejected", "reversed"];
 
-fn micros(text: &Value) -> i64 {
+pub fn micros(text: &Value) -> i64 {
     let text = text.as_str().expect("an amount");
     let (units, decimals) = text.split_once('.').unwrap_or((text, ""));
     format!("{units}{decimals:0<6}").parse().expect("digits")

@@ -18,7 +18,8 @@ use postbackd::time::Clock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Answer, Server, Setup, eventually, run};
+use crate::harness::{Answer, Server, Setup, copy_tree, eventually, run};
+use crate::report_sums::micros;
 use crate::verify::verify;
 
 /// The last evening of the stores, 2026-11-21T20:00:00Z, Unix milliseconds.
@@ -35,12 +36,7 @@ fn folder(format: u32) -> PathBuf {
 /// A copy of a store.
 fn copy_of(format: u32) -> TempDir {
     let copy = tempfile::tempdir().expect("a folder");
-    let database = database_folder(copy.path());
-    std::fs::create_dir_all(&database).expect("writable");
-    for entry in std::fs::read_dir(folder(format).join("db")).expect("a store") {
-        let entry = entry.expect("an entry");
-        std::fs::copy(entry.path(), database.join(entry.file_name())).expect("a copy");
-    }
+    copy_tree(&folder(format).join("db"), &database_folder(copy.path()));
     copy
 }
 
@@ -84,13 +80,6 @@ impl Then {
 
 fn word<'v>(value: &'v Value, name: &str) -> &'v str {
     value[name].as_str().unwrap_or_default()
-}
-
-fn micros(amount: &Value) -> i64 {
-    let (whole, part) = amount.as_str().and_then(|text| text.split_once('.')).expect("an amount");
-    let sign = if whole.starts_with('-') { -1 } else { 1 };
-    let part = format!("{part:0<6}").parse::<i64>().expect("digits");
-    whole.parse::<i64>().expect("digits") * 1_000_000 + sign * part
 }
 
 fn send(server: &Server, target: &str) -> Answer {

@@ -55,7 +55,7 @@ impl OpenLoop {
         self.by_disk(&self.p99_us)
     }
 
-    /// The same of the floor that waits for the disk: what no server here is below.
+    /// The same of the floor that waits for the disk.
     pub fn durable_floor_tail(&self) -> Spread {
         self.by_disk(&self.durable_floor_p99_us)
     }

@@ -15,6 +15,7 @@ pub use disk::{Disk, Fault, Step};
 pub use power::{FileKind, Losses};
 pub use server::{Answer, CATALOG, Server, Setup, TOKEN};
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Nothing in these tests takes longer than this unless it is broken.
@@ -37,5 +38,19 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A copy of a folder with all that is below it.
+pub fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("writable");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a copy");
+        }
     }
 }

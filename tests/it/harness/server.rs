@@ -11,7 +11,7 @@ use postbackd::config::Config;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Connection, Disk, Ended, Response, binary, eventually, run};
+use super::{Connection, Disk, Ended, Response, binary, copy_tree, eventually, run};
 
 /// How many commits a fresh server makes by itself, at least.
 const OWN_COMMITS: f64 = 6.0;
@@ -128,12 +128,7 @@ impl Setup {
     /// Starts on a copy of a store that is there already.
     pub fn start_on(self, store: &Path) -> Server {
         let folder = tempfile::tempdir().expect("a folder");
-        let database = folder.path().join("data/db");
-        std::fs::create_dir_all(&database).expect("writable");
-        for entry in std::fs::read_dir(store.join("db")).expect("a store") {
-            let entry = entry.expect("an entry");
-            std::fs::copy(entry.path(), database.join(entry.file_name())).expect("a copy");
-        }
+        copy_tree(&store.join("db"), &folder.path().join("data/db"));
         self.start_in(folder)
     }
 
