@@ -17,6 +17,11 @@ const ADMIN_TOKEN: &str = "loadtest-token-for-one-run-only";
 /// From start to ready, an empty store.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const START_POLL: Duration = Duration::from_millis(20);
+/// How long a server may work on what a round has left it to do.
+const IDLE_PATIENCE: Duration = Duration::from_secs(20);
+const IDLE_POLL: Duration = Duration::from_millis(200);
+/// Processor time in one such poll below which a server is idle, in ticks of 10 ms.
+const IDLE_TICKS: u64 = 2;
 /// How much of a dead server's last words is shown.
 const LOG_TAIL_LINES: usize = 20;
 
@@ -38,6 +43,34 @@ impl Child {
     pub const fn admin(&self) -> &Admin {
         &self.admin
     }
+
+    /// Waits until the process takes next to no processor time: what it has put off is done then,
+    /// and burdens nobody who is measured next. Gives up after a while.
+    pub fn wait_idle(&self) -> io::Result<()> {
+        let deadline = Instant::now() + IDLE_PATIENCE;
+        let mut before = self.processor_ticks()?;
+        loop {
+            thread::sleep(IDLE_POLL);
+            let now = self.processor_ticks()?;
+            if now - before < IDLE_TICKS || Instant::now() >= deadline {
+                return Ok(());
+            }
+            before = now;
+        }
+    }
+
+    fn processor_ticks(&self) -> io::Result<u64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        processor_ticks(&stat).ok_or_else(|| io::Error::other("/proc/PID/stat cannot be read"))
+    }
+}
+
+/// User and system time of a process, from its `stat` (proc_pid_stat(5)): fields 14 and 15. The
+/// second is a name in parentheses, which may hold anything.
+fn processor_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(ticks()? + ticks()?)
 }
 
 impl Drop for Child {
@@ -145,6 +178,13 @@ fn free_address() -> io::Result<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processor_time_is_read_behind_any_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 12 30 0 0 20 0 9 0 8000 1 2 3";
+        assert_eq!(processor_ticks(stat), Some(42));
+        assert_eq!(processor_ticks("7 (a) S 1"), None);
+    }
 
     #[test]
     fn the_config_names_every_key_it_sets_once() {

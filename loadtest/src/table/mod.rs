@@ -33,7 +33,7 @@ use crate::tls::{TlsClient, TlsFiles};
 use open_loop::{Asked, OpenLoop, OpenRound, OpenRounds};
 use report::{Books, Report, Rounds, Settings};
 
-/// Between two rounds: the server's background work of one should not burden the next.
+/// Between two rounds: the burden of one should not be the next one's.
 const SETTLE: Duration = Duration::from_millis(500);
 /// Syncs before each round of the open loop: its p99 is that of the slowest five.
 const SYNCS: usize = 500;
@@ -121,6 +121,8 @@ fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Opti
         let durable_tally = on_durable.as_mut().map(run).transpose()?;
         let floor_tally = run(&mut on_floor)?;
         let tally = run(&mut on_tracker)?;
+        // What it still files, counts and merges is not the floors' to bear.
+        tracker.wait_idle()?;
         eprintln!(
             "{} {}/{}: floor {:.0}/s, server {:.0}/s",
             rounds.name,
@@ -150,6 +152,7 @@ fn measure(args: &TableArgs, scenario: ScenarioName) -> io::Result<(Rounds, Opti
         let run_id = format!("{run_id}open{round}");
         let disk = sync_latency(folder.path(), SYNCS)?;
         let server = asked(&mut on_tracker, tracker.admin(), scenario, effort, &run_id)?;
+        tracker.wait_idle()?;
         let durable_floor = asked(&mut on_durable, durable.admin(), scenario, effort, &run_id)?;
         let floor = on_floor.run(scenario, effort, &run_id)?.0;
         // The disk is asked next.
