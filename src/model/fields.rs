@@ -83,6 +83,7 @@ impl Field {
     }
 
     /// The meaning of a name in the `standard` preset, its aliases included.
+    #[inline]
     #[must_use]
     pub fn standard(name: &str) -> Option<Self> {
         Self::parse(name).or(match name {

@@ -70,25 +70,12 @@ impl<'a> Raw<'a> {
     /// # Errors
     ///
     /// [`BadEncoding`] if an escape is malformed or the decoded bytes are not UTF-8.
+    // In line, so that plain text costs no call: a fifth of reading a postback's parameters.
     #[inline]
     pub fn decode(self) -> Result<Cow<'a, str>, BadEncoding> {
-        let encoded = match self.0 {
-            Sent::Plain(text) => return Ok(Cow::Borrowed(text)),
-            Sent::Encoded(encoded) => encoded,
-        };
-        let Some(at) = first_encoded(encoded) else {
-            return match str::from_utf8(encoded) {
-                Ok(text) => Ok(Cow::Borrowed(text)),
-                Err(_) => Err(BadEncoding::Utf8),
-            };
-        };
-        let unescaped = unescape(encoded, at);
-        if unescaped.kept_literally {
-            return Err(BadEncoding::Escape);
-        }
-        match String::from_utf8(unescaped.bytes) {
-            Ok(text) => Ok(Cow::Owned(text)),
-            Err(_) => Err(BadEncoding::Utf8),
+        match self.0 {
+            Sent::Plain(text) => Ok(Cow::Borrowed(text)),
+            Sent::Encoded(encoded) => decode(encoded),
         }
     }
 
@@ -154,6 +141,23 @@ impl fmt::Display for BadEncoding {
 }
 
 impl Error for BadEncoding {}
+
+fn decode(encoded: &[u8]) -> Result<Cow<'_, str>, BadEncoding> {
+    let Some(at) = first_encoded(encoded) else {
+        return match str::from_utf8(encoded) {
+            Ok(text) => Ok(Cow::Borrowed(text)),
+            Err(_) => Err(BadEncoding::Utf8),
+        };
+    };
+    let unescaped = unescape(encoded, at);
+    if unescaped.kept_literally {
+        return Err(BadEncoding::Escape);
+    }
+    match String::from_utf8(unescaped.bytes) {
+        Ok(text) => Ok(Cow::Owned(text)),
+        Err(_) => Err(BadEncoding::Utf8),
+    }
+}
 
 struct Unescaped {
     bytes: Vec<u8>,

@@ -116,6 +116,7 @@ impl Preset {
     }
 
     /// The meaning of a parameter's name.
+    #[inline]
     #[must_use]
     pub fn meaning(self, name: &str) -> Option<Field> {
         // The most common preset is not searched but matched, which is quicker.
