@@ -162,7 +162,9 @@ fn priced_anew<'a>(
     let amounts_in = foreign.filter(|_| is_unpriced && known.amounts.is_none());
     let mut passed_over = None;
     let priced = match amounts_in.map(|currency| (currency, event_of(record, catalog))) {
-        Some((_, Ok(event))) => {
+        Some((currency, Ok(event)))
+            if has_rate(record, currency, event.currency.to_bytes(), market) =>
+        {
             anew.currency = event.currency.to_bytes();
             anew.catalog_version = catalog.version();
             let price = price_again(event, record, &Said::of_record(record), market);
@@ -170,11 +172,15 @@ fn priced_anew<'a>(
             let rate = known.base.filter(|base| same && base.currency == market.base.to_bytes());
             price.and_then(|price| by_pinned_rate(price, rate)).map(Some)
         }
-        Some((currency, Err(why))) => {
-            passed_over = has_rate(record, currency, market).then_some(why);
-            // What is known of it can have its worth all the same.
-            let waits = record.flags & Flag::BaseRateMissing.bit() != 0;
-            if waits { worth(record, known, market, Flag::RateMissing.bit()) } else { Ok(None) }
+        Some((currency, event)) => {
+            if has_rate(record, currency, record.currency, market) {
+                passed_over = Some(event.err().unwrap_or(NO_RATE_TO_ITS_EVENT));
+            }
+            // It keeps its terms. What is known of it can have its worth all the same.
+            match known.base {
+                None => worth(record, known, market, Flag::RateMissing.bit()),
+                Some(_) => Ok(None),
+            }
         }
         None => worth(record, known, market, 0),
     };
@@ -191,6 +197,9 @@ fn priced_anew<'a>(
     (Some(anew), passed_over)
 }
 
+const NO_RATE_TO_ITS_EVENT: &str =
+    "its event has another currency by now, to which its day has no rate";
+
 /// The event by whose terms it is priced, or why there is none.
 fn event_of<'c>(
     record: &ConversionRecord<'_>,
@@ -205,9 +214,9 @@ fn event_of<'c>(
     Ok(event)
 }
 
-/// Whether the rate is there for which its price waits.
-fn has_rate(record: &ConversionRecord<'_>, amounts_in: [u8; 3], market: &Market) -> bool {
-    let currencies = [amounts_in, record.currency].map(Currency::from_bytes);
+/// Whether its day has the rate between these currencies.
+fn has_rate(record: &ConversionRecord<'_>, from: [u8; 3], to: [u8; 3], market: &Market) -> bool {
+    let currencies = [from, to].map(Currency::from_bytes);
     let [Some(from), Some(to)] = currencies else { return false };
     market.exchange(Day::of_ms(record.event_time_ms), from, to).is_some()
 }
@@ -252,6 +261,7 @@ mod tests {
     use super::super::transition::money_tests::{catalog, sale};
     use super::super::transition::tests::amount;
     use super::*;
+    use crate::model::status::Status;
 
     const ABROAD: &str = r#"
         payout = { percent = "10", currency = "EUR" }
@@ -301,6 +311,70 @@ mod tests {
         let own = Exchanged { own_revenue: Some(amount("200")), ..dollars("3", "4") };
         let own = Exchanged { amounts: pinned(100), ..own };
         check("amount=1500 revenue=200 currency=JPY", yen, "1.5", "2", own);
+    }
+
+    #[test]
+    fn what_waits_for_its_rate_keeps_its_terms_until_that_very_rate_comes() {
+        let market = |rates: &[(&str, &str)]| market(NETWORK, "EUR", rates);
+        let hybrid = ABROAD.replace("percent = \"10\"", "fixed = \"4\", percent = \"10\"");
+        let mut before = sale("amount=1500 currency=JPY", &catalog(1, &hybrid), &market(&[]));
+        // A third of it was taken back meanwhile.
+        before.reversed_amount = amount("500");
+        let share = catalog(2, &hybrid.replace('4', "6").replace("20", "40"));
+        let fixed = catalog(3, &ABROAD.replace("percent", "fixed"));
+        for now in [&share, &fixed] {
+            assert_eq!(priced_anew(&before, now, &market(&[("GBP", "1")]), 9000), (None, None));
+            // One of the two rates.
+            let dollars_alone = market(&[("USD", "2")]);
+            let worth = priced_anew(&before, now, &dollars_alone, 9000).0.expect("a worth");
+            assert_eq!((worth.flags, worth.catalog_version), (Flag::RateMissing.bit(), 1));
+            assert_eq!((worth.payout, worth.revenue), (amount("4"), 0));
+            assert_eq!(worth.exchanged.as_deref(), Some(&dollars("8", "0")));
+            let last = worth.history.last().expect("a step");
+            assert_eq!((last.booked_payout, last.booked_revenue), (2_666_667, 0));
+            assert_eq!(priced_anew(&worth, now, &dollars_alone, 9001), (None, None), "once");
+        }
+        // The other one: these terms count, and stay when the first one comes.
+        let priced = priced_anew(&before, &share, &market(&[("JPY", "100")]), 9000).0;
+        let priced = priced.expect("a price");
+        assert_eq!((priced.flags, priced.catalog_version), (Flag::BaseRateMissing.bit(), 2));
+        assert_eq!((priced.payout, priced.revenue), (amount("7.5"), amount("6")));
+        let both = market(&[("JPY", "200"), ("USD", "2")]);
+        let worth = priced_anew(&priced, &fixed, &both, 9001).0.expect("a worth");
+        assert_eq!((worth.flags, worth.catalog_version), (0, 2));
+        let yen = Some((100_000_000_000, 1_000_000_000));
+        let expected = Exchanged { amounts: yen, ..dollars("15", "12") };
+        assert_eq!(worth.exchanged.as_deref(), Some(&expected));
+        let last = worth.history.last().and_then(|last| last.booked_base).expect("dollars");
+        assert_eq!((last.payout, last.revenue), (amount("10"), amount("8")));
+    }
+
+    #[test]
+    fn what_an_earlier_build_flagged_for_the_other_rate_has_its_worth_when_that_comes() {
+        let market = |rates: &[(&str, &str)]| market(NETWORK, "EUR", rates);
+        let fixed = ABROAD.replace("percent", "fixed");
+        let mut before = sale("amount=1500 currency=JPY", &catalog(1, &fixed), &market(&[]));
+        before.flags = Flag::RateMissing.bit();
+        let now = catalog(2, &fixed.replace("10", "11"));
+        let worth = priced_anew(&before, &now, &market(&[("USD", "2")]), 9000).0;
+        let worth = worth.expect("a worth");
+        assert_eq!((worth.payout, worth.revenue), (amount("10"), amount("20")));
+        assert_eq!(worth.exchanged.as_deref(), Some(&dollars("20", "40")));
+    }
+
+    #[test]
+    fn a_rate_to_the_currency_that_its_event_had_is_named_where_the_one_of_today_has_none() {
+        let market = |rates: &[(&str, &str)]| market(NETWORK, "EUR", rates);
+        let mut before = sale("amount=1500 currency=JPY", &catalog(1, ABROAD), &market(&[]));
+        before.status = Status::Pending.code();
+        before.history[0].status = before.status;
+        let pounds = catalog(2, &ABROAD.replace("EUR", "GBP"));
+        let (anew, passed_over) = priced_anew(&before, &pounds, &market(&[("JPY", "100")]), 9000);
+        assert_eq!((anew, passed_over), (None, Some(NO_RATE_TO_ITS_EVENT)));
+        let rates = market(&[("JPY", "100"), ("GBP", "0.5")]);
+        let (anew, passed_over) = priced_anew(&before, &pounds, &rates, 9000);
+        let anew = anew.expect("a price");
+        assert_eq!((anew.payout, &anew.currency, passed_over), (amount("0.75"), b"GBP", None));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{CATALOG, Connection, Fault, Response, Server, Setup, TOKEN, eventually};
+use crate::harness::{CATALOG, Connection, Fault, Response, Server, Setup, TOKEN, eventually, run};
 
 const SHARES: &str = r#"
 [[offers]]
@@ -295,6 +295,70 @@ fn what_has_left_the_catalog_has_its_worth_is_named_in_the_log_and_priced_when_i
         json!([money(&server, &waiting)[0], money(&server, &waiting)[1]]),
         json!(["1.80", "1.60"])
     );
+}
+
+/// Other terms, under which `sale` has left the catalog.
+fn other_terms() -> String {
+    let shares = SHARES.replace("\"sale\"", "\"lead\"").replace("fixed = \"1\"", "fixed = \"3\"");
+    shares.replace("\"10\"", "\"20\"").replace("\"20\" }", "\"40\" }")
+}
+
+#[test]
+fn what_waits_for_its_own_rate_keeps_its_terms_when_others_come_and_at_a_restart() {
+    let mut server = server();
+    load(&server, &SHARES.replace("reverses = [", "reverses = [\"deposit\", "));
+    let waiting = convert(&server, "event=deposit&txn_id=T&amount=1600&currency=JPY");
+    let conversion = |server: &Server| server.api(&format!("conversions/{waiting}"));
+    let click = conversion(&server)["click_id"].as_str().expect("a click").to_owned();
+    let refund = format!("click_id={click}&event=refund&txn_id=T&amount=400&currency=JPY");
+    assert_eq!(server.postback(&refund).verdict(), (200, "accepted", ""));
+    let flags = json!(["rate_missing", "base_rate_missing"]);
+    assert_eq!(money(&server, &waiting), json!(["0.75", "0.00", "EUR", null, null, flags]));
+    let sold_by = conversion(&server)["catalog_version"].clone();
+    // Is tried at each start, after the other one.
+    let departed = convert(&server, "event=sale&amount=8&currency=GBP");
+    let is_tried = |server: &Server, times: usize| {
+        let is_named =
+            |line: &&str| line.contains("not in the catalog") && line.contains(&departed);
+        eventually("a look at what waits", || {
+            (server.log().lines().filter(is_named).count() == times).then_some(())
+        });
+        // What was handed to the writer before this is on disk.
+        convert(server, "event=lead");
+    };
+    load(&server, &other_terms());
+    let others = r#"{"base":"USD","rates":{"EUR":"0.80","GBP":"0.50"}}"#;
+    assert_eq!(put(&server, &today(), others).status, 200);
+    is_tried(&server, 1);
+    let back = json!({"from": "0.8", "to": "1"});
+    let base = json!({"currency": "USD", "rate": back, "revenue": "0.00", "payout": "0.9375"});
+    let known = json!(["0.75", "0.00", "EUR", null, base, ["rate_missing"]]);
+    assert_eq!(money(&server, &waiting), known);
+    let kept = conversion(&server);
+    assert_eq!(kept["catalog_version"], sold_by);
+    server.kill();
+    server.start_again();
+    is_tried(&server, 2);
+    assert_eq!(conversion(&server), kept, "nothing was changed");
+
+    assert_eq!(
+        put(&server, &today(), &others.replace("0.50\"", "0.50\",\"JPY\":\"160\"")).status,
+        200
+    );
+    eventually("the price", || (money(&server, &waiting)[5] == json!([])).then_some(()));
+    let rate = json!({"from": "160", "to": "0.8"});
+    let base = json!({"currency": "USD", "rate": back, "revenue": "3.00", "payout": "4.3125"});
+    assert_eq!(money(&server, &waiting), json!(["3.45", "2.40", "EUR", rate, base, []]));
+    assert_ne!(conversion(&server)["catalog_version"], sold_by);
+    let balances = server.api("balances?affiliate=pub-7");
+    assert_eq!(balances["balances"][0]["owed"], "3.45", "{balances}");
+    assert_eq!(balances["base"]["owed"], "4.3125", "{balances}");
+    assert_eq!(balances["base"]["not_converted"], json!([]), "{balances}");
+    let totals = server.api("totals?event=deposit");
+    assert_eq!((&totals["payout"], &totals["revenue"]), (&json!("4.3125"), &json!("3.00")));
+    server.stop();
+    let verified = run(&server.path("."), &["verify", "--store", "data"]);
+    assert_eq!(verified.code, Some(0), "{}", verified.said());
 }
 
 #[test]
