@@ -9,17 +9,21 @@
 //! a clock that was set back into a sealed day.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use postbackd::store::engine::{Batch, Engine as _};
+use postbackd::store::claim::{Claim, ClaimSet};
+use postbackd::store::engine::{Batch, Direction, Engine as _};
+use postbackd::store::records::ConversionRecord;
 use postbackd::store::schema::Table;
 use postbackd::store::{FORMAT_VERSION, RocksEngine, database_folder, keys};
 use postbackd::time::Clock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Answer, Server, Setup, copy_tree, eventually, run};
+use crate::harness::{Answer, FileKind, Server, Setup, Step, copy_tree, eventually, run};
 use crate::report_sums::micros;
+use crate::rng::Rng;
 use crate::verify::verify;
 
 /// The last evening of the stores, 2026-11-21T20:00:00Z, Unix milliseconds.
@@ -303,6 +307,95 @@ fn a_store_that_a_build_of_an_earlier_format_wrote_is_taken_over_whole() {
         });
         is_sound(&mut server, format);
     }
+}
+
+/// Steps of a first start at which it can end.
+const STEPS: [(FileKind, Step); 6] = [
+    (FileKind::Log, Step::Written),
+    (FileKind::Log, Step::Syncing),
+    (FileKind::Table, Step::Named),
+    (FileKind::Table, Step::Synced),
+    (FileKind::Manifest, Step::Written),
+    (FileKind::Manifest, Step::Synced),
+];
+
+/// Whether a store says that it has format 3, and some of its refunds hold their own IDs already.
+fn is_half_way(database: &Path) -> bool {
+    let copy = tempfile::tempdir().expect("a folder");
+    copy_tree(database, &copy.path().join("db"));
+    let engine = RocksEngine::open(&copy.path().join("db"), 8 << 20).expect("opens");
+    let format = engine.value(Table::Meta, keys::META_FORMAT).expect("readable");
+    let mut is_any = false;
+    let scanned = engine.scan(
+        Table::Conversions,
+        &[],
+        &keys::KEY_END,
+        Direction::Ascending,
+        &mut |_, value| {
+            let record = ConversionRecord::decode(value).expect("readable");
+            let claims = ClaimSet::of_record(&record);
+            is_any |= claims.hard().any(|claim| matches!(claim, Claim::Reversal { .. }));
+            ControlFlow::Continue(())
+        },
+    );
+    scanned.expect("readable");
+    is_any && format == Some(3_u32.to_be_bytes().to_vec())
+}
+
+#[test]
+fn a_first_start_that_ends_half_way_is_finished_by_the_next_one() {
+    let seed = std::process::id().into();
+    println!("seed {seed}");
+    let mut rng = Rng::new(seed);
+    let off_ms = EVENING_MS - i64::try_from(Clock::System.now_ms()).expect("a time");
+    let (then, store) = (Then::read(3), copy_of(3));
+    let setup = Setup::new().catalog(CATALOG.to_owned()).with_clock_off_by(off_ms);
+    let mut server = setup.start_on(store.path());
+    server.kill();
+    let mut half_way = 0;
+    for (kind, step) in STEPS {
+        for nth in 1..=3 {
+            server.forget_all();
+            copy_tree(&database_folder(store.path()), &server.path("data/db"));
+            server.disk_mut().begin_anew();
+            server.disk().kill_at(step, kind, nth);
+            server.launch();
+            if server.ended_or_ready().is_none() {
+                // There are fewer such steps.
+                server.kill();
+            }
+            if rng.once_in(2) {
+                server.disk_mut().cut_power(&mut rng);
+            }
+            half_way += usize::from(is_half_way(&server.path("data/db")));
+            server.disk().repair();
+            server.start_again();
+            conversions_are_as_they_were(&server, &then);
+            retries_are_known(&server, &then);
+            books_and_reports_agree(&server, &then, then.clicks.len());
+            is_sound(&mut server, 3);
+        }
+    }
+    println!("{half_way} starts ended half way");
+    assert!(half_way > 0);
+}
+
+#[test]
+fn a_refund_of_format_3_with_its_sales_transaction_as_its_own_id_is_known_by_the_transaction() {
+    let off_ms = EVENING_MS - i64::try_from(Clock::System.now_ms()).expect("a time");
+    let (then, store) = (Then::read(3), copy_of(3));
+    let setup = Setup::new().catalog(CATALOG.to_owned()).with_clock_off_by(off_ms);
+    let server = setup.start_on(store.path());
+    let click = word(then.conversion("A-11").expect("sold"), "click_id");
+    // It may have come with a reversal_id of this number, or without one.
+    let by_transaction = format!("/postback?click_id={click}&event=refund&txn_id=A-11");
+    let with_both = format!("{by_transaction}&reversal_id=A-11");
+    assert_eq!(send(&server, &by_transaction).verdict(), (200, "duplicate", ""));
+    assert_eq!(send(&server, &with_both).verdict(), (409, "refused", "illegal_transition"));
+    let params = "id = \"acme\"\nparams = { reversal_id = \"of_refund\" }\n";
+    server.reload_catalog(&CATALOG.replacen("id = \"acme\"\n", params, 1));
+    let with_both = with_both.replace("/postback?", "/postback/acme?");
+    assert_eq!(send(&server, &with_both).verdict(), (200, "duplicate", ""));
 }
 
 #[test]
