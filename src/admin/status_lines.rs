@@ -45,37 +45,17 @@ pub struct Line {
     pub event_time: Option<String>,
 }
 
-/// A text, or a number in the digits it was written in: through a float it would be another.
+/// A text, or a number in the digits it was written in: through a float it would be another. An
+/// empty one counts as absent.
 fn written<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
     let Some(json) = Option::<&RawValue>::deserialize(value)? else { return Ok(None) };
     let value = json_scalar(json.get()).map_err(|_| D::Error::custom("neither text nor number"))?;
-    Ok(value.map(Cow::into_owned))
+    Ok(value.filter(|value| !value.is_empty()).map(Cow::into_owned))
 }
-
-const COLUMNS: [&str; 8] = [
-    "conversion_id",
-    "advertiser",
-    "event",
-    "txn_id",
-    "status",
-    "amount",
-    "currency",
-    "event_time",
-];
 
 impl Line {
     fn wrong(number: usize, mistake: impl Into<String>) -> Self {
         Self { number, mistake: Some(mistake.into()), ..Self::default() }
-    }
-
-    /// An empty value counts as absent.
-    fn without_empty(mut self) -> Self {
-        for column in COLUMNS {
-            if let Some(place) = self.place(column) {
-                *place = place.take().filter(|value| !value.is_empty());
-            }
-        }
-        self
     }
 
     fn place(&mut self, column: &str) -> Option<&mut Option<String>> {
@@ -102,7 +82,7 @@ pub fn json_lines(text: &str) -> Result<Vec<Line>, String> {
     let lines = full.map(|(number, line)| match serde_json::from_str::<Line>(line) {
         // A list would be read, too, by the order of the members.
         Ok(_) if !line.trim_start().starts_with('{') => Line::wrong(number, "not an object"),
-        Ok(read) => Line { number, ..read.without_empty() },
+        Ok(read) => Line { number, ..read },
         Err(error) => Line::wrong(number, error.to_string()),
     });
     bounded(lines)
