@@ -1,6 +1,5 @@
 //! Who may use the API: whoever has a bearer token whose role allows the call.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,43 +11,7 @@ use axum::response::{IntoResponse, Response};
 use super::error::ApiError;
 use super::server::{API, AdminState};
 use crate::audit::Author;
-use crate::model::admin::{AdminResult, Role};
-
-/// The secret of a token, for a client that shows it.
-#[derive(Clone)]
-pub struct AdminToken(String);
-
-impl AdminToken {
-    /// A token read from its file.
-    #[must_use]
-    pub fn new(token: String) -> Self {
-        Self(token)
-    }
-
-    /// The `Authorization` header that shows it.
-    pub(super) fn bearer(&self) -> String {
-        format!("Bearer {}", self.0)
-    }
-}
-
-impl fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminToken(…)")
-    }
-}
-
-/// A token as the server knows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KnownToken {
-    /// Whose.
-    pub name: Arc<str>,
-    /// What it allows.
-    pub role: Role,
-    /// BLAKE3 of the secret; `None` if it could not be read, and nothing matches it.
-    pub hash: Option<blake3::Hash>,
-    /// Until when, Unix milliseconds; not valid any more at that moment.
-    pub until_ms: Option<u64>,
-}
+use crate::model::admin::{AdminResult, KnownToken, Role};
 
 /// The tokens in force.
 pub struct AdminTokens(ArcSwap<Vec<KnownToken>>);

@@ -13,8 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::auth::AdminToken;
 use crate::limits::CATALOG_BYTES_MAX;
+use crate::model::secret::Secret;
 use crate::tls::{Connector, TlsError, Trust};
 
 /// How long a call may take: a large catalog is sent, checked, numbered and answered in seconds.
@@ -60,7 +60,7 @@ pub struct AdminClient {
     authority: String,
     /// The host's name, and whom to trust; `None`: in clear text.
     tls: Option<(String, Connector)>,
-    token: AdminToken,
+    token: Secret<String>,
     plain_text: bool,
 }
 
@@ -98,7 +98,7 @@ impl AdminClient {
     pub fn new(
         address: &str,
         trust: Trust<'_>,
-        token: AdminToken,
+        token: Secret<String>,
         plain_text: bool,
     ) -> Result<Self, ClientError> {
         let wrong = || ClientError::Address(address.to_owned());
@@ -167,7 +167,7 @@ impl AdminClient {
             .method(method)
             .uri(format!("/api/v1/{path}"))
             .header(HOST, &self.authority)
-            .header(AUTHORIZATION, self.token.bearer());
+            .header(AUTHORIZATION, format!("Bearer {}", self.token.expose()));
         for (name, value) in headers {
             if let Some(value) = value {
                 request = request.header(name, value);
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn an_address_is_scheme_host_and_port() {
         let check = |address: &str, expected: bool| {
-            let token = AdminToken::new(String::new());
+            let token = Secret::new(String::new());
             let client = AdminClient::new(address, Trust::System, token, false);
             let is_address = !matches!(client, Err(ClientError::Address(_)));
             assert_eq!(is_address, expected, "{address}");

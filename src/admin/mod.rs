@@ -30,7 +30,7 @@ mod system;
 mod totals;
 mod upload;
 
-pub use auth::{AdminToken, AdminTokens, KnownToken};
+pub use auth::AdminTokens;
 pub use client::{AdminClient, Answer, Call, ClientError};
 pub use erase::resume_erasures;
 pub use jobs::{Jobs, back_up};

@@ -16,7 +16,7 @@ use crate::catalog::{CatalogSource, LoadError};
 use crate::config::{Config, Tls};
 use crate::limits::RELOADS_BEHIND_MAX;
 use crate::metrics::{CATALOG_LOADS, Metrics, RATES_LOADS, TOKENS_LOADS};
-use crate::model::admin::AuditAction;
+use crate::model::admin::{AuditAction, KnownToken};
 use crate::rates::RatesSource;
 use crate::time::Clock;
 use crate::tls::{Certificates, Loaded, TlsError};
@@ -186,7 +186,7 @@ fn tokens_again(files: &Files) -> Option<TokensChanged> {
     Some(TokensChanged { at_ms: Clock::System.now_ms(), details })
 }
 
-fn read_tokens(files: &Files) -> Result<Vec<crate::admin::KnownToken>, String> {
+fn read_tokens(files: &Files) -> Result<Vec<KnownToken>, String> {
     let read = Config::read_file(files.file.as_deref());
     let (anew, _) = read.map_err(|error| error.to_string())?;
     let differing = files.configured.differing(&anew);

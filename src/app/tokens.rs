@@ -7,10 +7,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{ServerError, random};
-use crate::admin::KnownToken;
 use crate::config::Config;
 use crate::files;
-use crate::model::admin::{DEFAULT_TOKEN, Role};
+use crate::model::admin::{DEFAULT_TOKEN, KnownToken, Role};
 use crate::model::hex::hex;
 
 /// The tokens that a configuration names.
@@ -22,13 +21,7 @@ pub(super) fn of(config: &Config) -> Result<Vec<KnownToken>, ServerError> {
         hash: Some(default),
         until_ms: None,
     };
-    let named = config.admin.tokens.iter().map(|token| KnownToken {
-        name: token.name.as_str().into(),
-        role: token.role,
-        hash: token.hash,
-        until_ms: token.until_ms,
-    });
-    Ok(std::iter::once(default).chain(named).collect())
+    Ok(std::iter::once(default).chain(config.admin.tokens.iter().cloned()).collect())
 }
 
 fn default(config: &Config) -> Result<String, ServerError> {

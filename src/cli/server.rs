@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::out::{Ended, failed, mistake, read};
 use super::{EXIT_DIFFERENT, EXIT_FAILED, EXIT_MISTAKES};
-use crate::admin::{AdminClient, AdminToken, Answer, Call};
-use crate::config::Config;
+use crate::admin::{AdminClient, Answer, Call};
+use crate::config::{Config, Secret};
 use crate::query::encode_into;
 use crate::tls::Trust;
 
@@ -77,7 +77,7 @@ impl Access {
         if self.ca.is_some() && !address.starts_with("https://") {
             return Err(mistake("--ca is for https://HOST:PORT; nothing is checked without TLS"));
         }
-        let token = AdminToken::new(read(path)?.trim().to_owned());
+        let token = Secret::new(read(path)?.trim().to_owned());
         let trust = self.ca.as_deref().map_or(Trust::System, Trust::Authorities);
         AdminClient::new(address, trust, token, self.plain_text).map(Server).map_err(mistake)
     }
@@ -114,7 +114,7 @@ impl Server {
             Some(tls) => ("https", Trust::Certificate(&tls.certificate)),
         };
         // What the configuration names is an address of this machine.
-        let token = AdminToken::new(token.trim().to_owned());
+        let token = Secret::new(token.trim().to_owned());
         let client = AdminClient::new(&format!("{scheme}://{address}"), trust, token, false);
         client.map(|client| Some(Self(client))).map_err(failed)
     }

@@ -4,7 +4,6 @@
 mod differing;
 mod file;
 mod load;
-mod secret;
 mod secret_source;
 mod settings;
 mod tokens;
@@ -20,15 +19,15 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
-use crate::model::admin::Role;
+use crate::model::admin::KnownToken;
 use crate::model::currency::Currency;
 use crate::model::ip::IpStorage;
 use crate::model::rate_limit::RateLimit;
 use crate::model::url::HttpUrl;
 
+pub use crate::model::secret::Secret;
 pub use file::ReadError;
 pub use load::rate_limit;
-pub use secret::Secret;
 pub use secret_source::{SecretError, SecretSource, hash_text};
 pub use words::{LogFormat, LogLevel, ReferrerPolicy, WithoutConsent};
 
@@ -122,20 +121,7 @@ pub struct Admin {
     /// The bearer token; `None` (default): one is created in the store's folder.
     pub token: Option<Secret<String>>,
     /// Further tokens, by name. Default none.
-    pub tokens: Vec<AdminToken>,
-}
-
-/// A token of the admin API.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdminToken {
-    /// Whose; in the audit log.
-    pub name: String,
-    /// What it allows.
-    pub role: Role,
-    /// BLAKE3 of the secret; `None` if it could not be read, and nothing matches it.
-    pub hash: Option<blake3::Hash>,
-    /// Until when, Unix milliseconds; not valid any more at that moment.
-    pub until_ms: Option<u64>,
+    pub tokens: Vec<KnownToken>,
 }
 
 /// The store.

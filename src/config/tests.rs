@@ -366,8 +366,8 @@ fn named_tokens_are_read_from_the_file_or_else_from_the_environment() {
     let tokens = |env: &[(&str, &str)]| {
         let (config, warnings) = load(&text, env).expect("valid");
         assert!(warnings.is_empty(), "{warnings}");
-        let token = |token: &super::AdminToken| {
-            (token.name.clone(), token.role.as_str(), token.hash.is_some(), token.until_ms)
+        let token = |token: &super::KnownToken| {
+            (token.name.to_string(), token.role.as_str(), token.hash.is_some(), token.until_ms)
         };
         config.admin.tokens.iter().map(token).collect::<Vec<_>>()
     };

@@ -5,10 +5,10 @@ use std::fmt::Display;
 use jiff::tz::TimeZone;
 
 use super::settings::Settings;
-use super::{AdminToken, Secret, SecretError, SecretSource};
+use super::{Secret, SecretSource};
 use crate::checked_toml::{Input, Table, end_ms, one_of};
 use crate::limits::ADMIN_TOKENS_MAX;
-use crate::model::admin::{Role, TAKEN_NAMES};
+use crate::model::admin::{KnownToken, Role, TAKEN_NAMES};
 use crate::model::ids::is_id;
 
 const TOKENS: &str = "admin.tokens";
@@ -51,7 +51,7 @@ pub fn tokens(
     settings: &mut Settings<'_>,
     time_zone: &TimeZone,
     first: Option<&Secret<String>>,
-) -> Vec<AdminToken> {
+) -> Vec<KnownToken> {
     let (tables, text) = settings.tables(TOKENS, "name", KEYS);
     let mut from_file = Read::new(first);
     for table in &tables {
@@ -88,7 +88,7 @@ pub fn tokens(
 
 /// What was read so far.
 struct Read {
-    tokens: Vec<AdminToken>,
+    tokens: Vec<KnownToken>,
     /// Whose secret has which hash, and in which words it was named.
     secrets: Vec<(String, Option<blake3::Hash>, String)>,
 }
@@ -106,7 +106,7 @@ impl Read {
         [name, role, secret]: Written<'_>,
         until: Option<u64>,
     ) {
-        let name_is = |token: &AdminToken| token.name == name;
+        let name_is = |token: &KnownToken| *token.name == *name;
         if !is_id(name) {
             place.error("name", format_args!("{name:?} is not 1 to 64 of A-Z a-z 0-9 . _ -"));
         } else if TAKEN_NAMES.contains(&name) {
@@ -116,13 +116,7 @@ impl Read {
         }
         let words: Vec<_> = Role::ALL.iter().map(|role| (role.as_str(), *role)).collect();
         let role = one_of(role, &words).map_err(|complaint| place.error("role", complaint));
-        let hash = hash_of(secret).map_err(|why| match why {
-            Missing::NoReference => place.error("secret", NO_REFERENCE),
-            Missing::Unreadable(error) => {
-                place.warning("secret", format_args!("{error}: nothing will match it"));
-            }
-        });
-        let hash = hash.ok();
+        let hash = hash_of(place, secret);
         let same = |(_, other, words): &&(String, Option<blake3::Hash>, String)| {
             words == secret || (hash.is_some() && *other == hash)
         };
@@ -132,7 +126,7 @@ impl Read {
         self.secrets.push((name.to_owned(), hash, secret.to_owned()));
         // With a mistake nobody uses any of them.
         let role = role.unwrap_or(Role::Read);
-        self.tokens.push(AdminToken { name: name.to_owned(), role, hash, until_ms: until });
+        self.tokens.push(KnownToken { name: name.into(), role, hash, until_ms: until });
     }
 
     fn count(&self, note: impl FnOnce(String)) {
@@ -145,18 +139,18 @@ impl Read {
 const NO_REFERENCE: &str = "holds no secrets: write \"blake3:HEX\", which `postbackd token hash` \
                             prints, \"env:NAME\" or \"file:/PATH\"";
 
-enum Missing {
-    NoReference,
-    Unreadable(SecretError),
-}
-
-fn hash_of(reference: &str) -> Result<blake3::Hash, Missing> {
-    match SecretSource::parse(reference) {
-        None => Err(Missing::NoReference),
-        Some(SecretSource::Hash(hash)) => Ok(hash),
-        Some(source) => {
-            let secret = source.read().map_err(Missing::Unreadable)?;
-            Ok(blake3::hash(secret.expose().as_bytes()))
+/// The hash of what a reference leads to; `None` if there is nothing, which is noted.
+fn hash_of(place: &Place<'_, '_>, reference: &str) -> Option<blake3::Hash> {
+    let Some(source) = SecretSource::parse(reference) else {
+        place.error("secret", NO_REFERENCE);
+        return None;
+    };
+    match (source, source.read()) {
+        (SecretSource::Hash(hash), _) => Some(hash),
+        (_, Ok(secret)) => Some(blake3::hash(secret.expose().as_bytes())),
+        (_, Err(error)) => {
+            place.warning("secret", format_args!("{error}: nothing will match it"));
+            None
         }
     }
 }

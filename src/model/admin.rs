@@ -1,5 +1,7 @@
 //! Words of the admin API: who may do what, what became of a request, what was changed.
 
+use std::sync::Arc;
+
 use super::words::words;
 
 words! {
@@ -18,6 +20,19 @@ impl Role {
     pub const fn allows(self, needed: Self) -> bool {
         matches!((self, needed), (Self::Write, _) | (_, Self::Read))
     }
+}
+
+/// A token of the admin API as the server knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownToken {
+    /// Whose; in the audit log.
+    pub name: Arc<str>,
+    /// What it allows.
+    pub role: Role,
+    /// BLAKE3 of the secret; `None` if it could not be read, and nothing matches it.
+    pub hash: Option<blake3::Hash>,
+    /// Until when, Unix milliseconds; not valid any more at that moment.
+    pub until_ms: Option<u64>,
 }
 
 words! {

@@ -17,6 +17,7 @@ pub mod rate;
 pub mod rate_limit;
 pub mod reasons;
 pub mod rule;
+pub mod secret;
 pub mod status;
 pub mod url;
 
