@@ -4,13 +4,12 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
-use super::question::{Moment, cursor, millis, page_rows, understood};
+use super::question::{InQuery, Moment, cursor, millis, page_rows};
 use super::server::AdminState;
 use super::shapes::rfc3339;
 use crate::audit::{Author, Entry};
@@ -78,9 +77,8 @@ struct Shape {
 )]
 pub async fn list(
     State(state): State<Arc<AdminState>>,
-    filters: Result<Query<Filters>, QueryRejection>,
+    InQuery(filters): InQuery<Filters>,
 ) -> Result<Json<Listing>, ApiError> {
-    let filters = understood(filters)?;
     let limit = page_rows(filters.limit)?;
     let cursor = cursor(filters.cursor.as_deref(), parsed)?;
     let is_unknown = |word: &&str| AuditAction::parse(word).is_none();

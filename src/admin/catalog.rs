@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
 use super::held::{Held, place};
-use super::question::understood;
+use super::question::InQuery;
 use super::server::AdminState;
 use super::shapes::rfc3339;
 use crate::audit::Author;
@@ -128,10 +127,10 @@ pub struct GetOptions {
 )]
 pub async fn get(
     State(state): State<Arc<AdminState>>,
-    options: Result<Query<GetOptions>, QueryRejection>,
+    InQuery(options): InQuery<GetOptions>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let wanted = match understood(options)?.version {
+    let wanted = match options.version {
         Some(text) => Some(version_in(&text).ok_or_else(|| {
             ApiError::bad_request("bad_parameter", "version is one: 16 hex digits")
         })?),
@@ -217,11 +216,10 @@ pub struct PutOptions {
 pub async fn put(
     State(state): State<Arc<AdminState>>,
     Extension(by): Extension<Author>,
-    options: Result<Query<PutOptions>, QueryRejection>,
+    InQuery(options): InQuery<PutOptions>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let options = understood(options)?;
     let dry_run = match options.dry_run.as_deref() {
         None | Some("0" | "false") => false,
         Some("1" | "true") => true,

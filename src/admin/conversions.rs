@@ -4,14 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::affiliates::{self, Names};
 use super::error::ApiError;
-use super::question::{Moment, cursor, millis, page_rows, understood};
+use super::question::{InQuery, Moment, cursor, millis, page_rows};
 use super::server::AdminState;
 use super::shapes::Conversion;
 use crate::click_id::RecordId;
@@ -72,11 +71,7 @@ pub struct Selection {
 ///
 /// # Errors
 /// The first that is not understood.
-pub async fn selection(
-    state: &AdminState,
-    filters: Result<Query<Filters>, QueryRejection>,
-) -> Result<Selection, ApiError> {
-    let filters = understood(filters)?;
+pub async fn selection(state: &AdminState, filters: Filters) -> Result<Selection, ApiError> {
     let limit = page_rows(filters.limit)?;
     let read_cursor = |text: &str| RecordId::parse(text.as_bytes());
     let cursor = cursor(filters.cursor.as_deref(), read_cursor)?;
@@ -117,7 +112,7 @@ pub async fn selection(
 )]
 pub async fn list(
     State(state): State<Arc<AdminState>>,
-    filters: Result<Query<Filters>, QueryRejection>,
+    InQuery(filters): InQuery<Filters>,
 ) -> Result<Json<Listing>, ApiError> {
     let Selection { minted_ms, cursor, limit, filter } = selection(&state, filters).await?;
     let page = state

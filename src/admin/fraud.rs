@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::conversions::{Filters, Selection, selection};
 use super::error::ApiError;
+use super::question::InQuery;
 use super::server::AdminState;
 use super::summing::Summing;
 use crate::fraud::{Outcomes, Report, Row, Worth};
@@ -81,7 +81,7 @@ struct WorthShape {
 )]
 pub async fn report(
     State(state): State<Arc<AdminState>>,
-    filters: Result<Query<Filters>, QueryRejection>,
+    InQuery(filters): InQuery<Filters>,
 ) -> Result<Json<Shape>, ApiError> {
     let Selection { minted_ms, mut cursor, filter, .. } = selection(&state, filters).await?;
     // Each looks through many conversions on the readers' threads: one after the other.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Query, State};
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use super::affiliates::{Names, known_advertiser};
 use super::audit;
 use super::error::ApiError;
 use super::jobs::{Job, accepted, begin, steps};
-use super::question::{Moment, cursor, millis, page_rows, understood};
+use super::question::{InQuery, Moment, cursor, millis, page_rows};
 use super::server::AdminState;
 use super::shapes::{ip_text, present, rfc3339};
 use crate::audit::{Author, Listed};
@@ -130,9 +130,8 @@ pub struct InboundFilters {
 )]
 pub async fn list(
     State(state): State<Arc<AdminState>>,
-    filters: Result<Query<InboundFilters>, QueryRejection>,
+    InQuery(filters): InQuery<InboundFilters>,
 ) -> Result<Json<InboundPage>, ApiError> {
-    let filters = understood(filters)?;
     let limit = page_rows(filters.limit)?;
     let cursor = cursor(filters.cursor.as_deref(), read_cursor)?;
     let result = filters.result.as_deref().map(|word| {

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::affiliates;
 use super::error::ApiError;
 use super::held::place;
-use super::question::{self, InPath, page_rows, understood};
+use super::question::{self, InPath, InQuery, page_rows};
 use super::server::AdminState;
 use crate::click_id::RecordId;
 use crate::ledger::{self, Proof, ProveError, Sealed};
@@ -126,9 +125,8 @@ pub struct Postings {
 )]
 pub async fn balances(
     State(state): State<Arc<AdminState>>,
-    wanted: Result<Query<WhoseBalances>, QueryRejection>,
+    InQuery(wanted): InQuery<WhoseBalances>,
 ) -> Result<Json<BalancesShape>, ApiError> {
-    let wanted = understood(wanted)?;
     let (affiliate, number) = affiliate(&state, wanted.affiliate).await?;
     let (balances, newest_seal) = ledger::balances(&state.store, number).await?;
     let base = state.rates.base().to_bytes();
@@ -155,9 +153,8 @@ pub async fn balances(
 )]
 pub async fn postings(
     State(state): State<Arc<AdminState>>,
-    wanted: Result<Query<WhosePostings>, QueryRejection>,
+    InQuery(wanted): InQuery<WhosePostings>,
 ) -> Result<Json<Postings>, ApiError> {
-    let wanted = understood(wanted)?;
     let (_, number) = affiliate(&state, wanted.affiliate).await?;
     let limit = page_rows(wanted.limit)?;
     let cursor = question::cursor(wanted.cursor.as_deref(), |text| cursor(number, text))?;

@@ -1,6 +1,5 @@
 //! What the questions of listings and reports have in common: how they are read, and their words.
 
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use jiff::Timestamp;
@@ -13,11 +12,18 @@ use crate::model::period::named_moment;
 
 const PAGE_ROWS_DEFAULT: usize = 100;
 
-/// The question, if it is well-formed.
-pub fn understood<T>(asked: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
-    let Query(asked) =
-        asked.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
-    Ok(asked)
+/// What a query asks for, if it is well-formed.
+pub struct InQuery<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let asked = Query::from_request_parts(parts, state).await;
+        let Query(asked) =
+            asked.map_err(|error| ApiError::bad_request("bad_parameter", error.body_text()))?;
+        Ok(Self(asked))
+    }
 }
 
 /// What a path names, if it is well-formed.

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -20,7 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
 use super::held::{Held, place};
-use super::question::understood;
+use super::question::InQuery;
 use super::report_shapes::{RefusedShape, RowShape, Sums};
 use super::server::AdminState;
 use crate::catalog::Catalog;
@@ -32,7 +31,7 @@ use crate::report::{self, Context, Only, Question, ReportError};
 use crate::store::{ReadError, Store};
 
 /// What a report is about.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Wanted {
@@ -114,8 +113,6 @@ pub struct RefusalsShape {
     rows: Vec<RefusedShape>,
 }
 
-type Asking<T> = Result<Query<T>, QueryRejection>;
-
 /// Clicks, conversions and money by time, offer, affiliate and more.
 #[utoipa::path(
     get, path = "/reports", operation_id = "get_report", tag = "reports",
@@ -127,9 +124,9 @@ type Asking<T> = Result<Query<T>, QueryRejection>;
 )]
 pub async fn report(
     State(state): State<Arc<AdminState>>,
-    wanted: Asking<Wanted>,
+    InQuery(wanted): InQuery<Wanted>,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::of(&state, understood(wanted)?)?;
+    let asked = Asked::of(&state, wanted)?;
     asked
         .answer(state, |asked, store, question, context, until| {
             let report = report::report(store, question, context, until)?;
@@ -156,9 +153,9 @@ pub async fn report(
 )]
 pub async fn refusals(
     State(state): State<Arc<AdminState>>,
-    wanted: Asking<WantedOfRefusals>,
+    InQuery(wanted): InQuery<WantedOfRefusals>,
 ) -> Result<Response, ApiError> {
-    let asked = Asked::of(&state, understood(wanted)?.into())?;
+    let asked = Asked::of(&state, wanted.into())?;
     if asked.by.iter().any(|by| matches!(by, Dimension::Event | Dimension::Sub1)) {
         let message = "refusals are told apart by hour, day, offer, affiliate, advertiser";
         return Err(ApiError::bad_request("bad_group", message));
@@ -187,16 +184,11 @@ struct Asked {
     quarters: Range<Quarter>,
     csv: bool,
     time_zone: TimeZone,
-    offer: Option<String>,
-    affiliate: Option<String>,
-    advertiser: Option<String>,
-    event: Option<String>,
-    sub1: Option<String>,
+    wanted: Wanted,
 }
 
 impl Asked {
     fn of(state: &AdminState, wanted: Wanted) -> Result<Self, ApiError> {
-        let Wanted { offer, affiliate, advertiser, event, sub1, .. } = wanted;
         let csv = match wanted.format.as_deref() {
             None | Some("json") => false,
             Some("csv") => true,
@@ -214,8 +206,7 @@ impl Asked {
             let message = format!("to is later than from, by at most {REPORT_DAYS_MAX} days");
             return Err(ApiError::bad_request("bad_range", message));
         }
-        let quarters = from..to;
-        Ok(Self { by, quarters, csv, time_zone, offer, affiliate, advertiser, event, sub1 })
+        Ok(Self { by, quarters: from..to, csv, time_zone, wanted })
     }
 
     /// Looks names up, makes the report on a thread that may block, and answers.
@@ -256,30 +247,25 @@ impl Asked {
         let view = store.view();
         let read = |error| ApiError::from(ReadError::from(error));
         let unknown = ApiError::never_was;
-        let offer = self
-            .offer
-            .as_deref()
-            .map(|id| view.offer_number(id).map_err(read)?.ok_or_else(|| unknown("an offer")));
-        let affiliate = self.affiliate.as_deref().map(|id| {
-            view.affiliate_number(id).map_err(read)?.ok_or_else(|| unknown("an affiliate"))
+        let Wanted { offer, affiliate, advertiser, event, sub1, .. } = self.wanted.clone();
+        let offer = offer
+            .map(|id| view.offer_number(&id).map_err(read)?.ok_or_else(|| unknown("an offer")));
+        let affiliate = affiliate.map(|id| {
+            view.affiliate_number(&id).map_err(read)?.ok_or_else(|| unknown("an affiliate"))
         });
-        let only = Only {
-            offer: offer.transpose()?,
-            affiliate: affiliate.transpose()?,
-            advertiser: self.advertiser.clone(),
-            event: self.event.clone(),
-            sub1: self.sub1.clone(),
-        };
+        let (offer, affiliate) = (offer.transpose()?, affiliate.transpose()?);
+        let only = Only { offer, affiliate, advertiser, event, sub1 };
         Ok(Question { quarters: self.quarters.clone(), by: self.by.clone(), only })
     }
 
     /// The advertiser of each offer, by its number, also of those that have left the catalog, where
     /// the question is about advertisers.
     fn owners(&self, catalog: &Catalog) -> Result<HashMap<OfferNumber, Arc<str>>, ApiError> {
-        if self.advertiser.is_none() && !self.by.contains(&Dimension::Advertiser) {
+        let advertiser = self.wanted.advertiser.as_deref();
+        if advertiser.is_none() && !self.by.contains(&Dimension::Advertiser) {
             return Ok(HashMap::new());
         }
-        if self.advertiser.as_deref().is_some_and(|id| !catalog.has_or_had_advertiser(id)) {
+        if advertiser.is_some_and(|id| !catalog.has_or_had_advertiser(id)) {
             return Err(ApiError::never_was("an advertiser"));
         }
         Ok(catalog.owners().map(|(number, owner)| (number, Arc::clone(owner))).collect())

@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
 use super::ledger::{affiliate, text};
-use super::question::understood;
+use super::question::InQuery;
 use super::server::AdminState;
 use crate::ledger::{self, Statement};
 use crate::limits::STATEMENT_DAYS_MAX;
@@ -108,9 +107,8 @@ struct Shape {
 )]
 pub async fn statement(
     State(state): State<Arc<AdminState>>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    InQuery(wanted): InQuery<Wanted>,
 ) -> Result<Response, ApiError> {
-    let wanted = understood(wanted)?;
     let (affiliate, number) = affiliate(&state, wanted.affiliate).await?;
     let (from, to) = (day("from", wanted.from.as_deref())?, day("to", wanted.to.as_deref())?);
     if from >= to || to.get() - from.get() > STATEMENT_DAYS_MAX {

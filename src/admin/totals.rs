@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::conversions::{Filters, Selection, selection};
 use super::error::ApiError;
+use super::question::InQuery;
 use super::server::AdminState;
 use super::summing::Summing;
 use crate::model::currency::Currency;
@@ -82,7 +82,7 @@ struct Totals {
 )]
 pub async fn totals(
     State(state): State<Arc<AdminState>>,
-    filters: Result<Query<Filters>, QueryRejection>,
+    InQuery(filters): InQuery<Filters>,
 ) -> Result<Json<Shape>, ApiError> {
     let Selection { minted_ms, cursor, limit, filter } = selection(&state, filters).await?;
     let base = state.rates.base();
