@@ -9,17 +9,6 @@ use crate::store::records::Hash;
 const LEAF_TAG: &[u8] = &[0];
 const NODE_TAG: &[u8] = &[1];
 
-/// Why a path does not lead to a root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MerkleError {
-    /// The tree has no leaf of this number.
-    #[error("the tree has no such leaf")]
-    NoSuchLeaf,
-    /// A path to this leaf is shorter or longer.
-    #[error("the path has another length")]
-    PathLength,
-}
-
 /// The hash of a leaf's bytes.
 #[must_use]
 pub fn leaf_hash(parts: &[&[u8]]) -> Hash {
@@ -107,29 +96,27 @@ impl Tree {
     }
 }
 
-/// The root to which the path of a leaf leads in a tree of `leaves` leaves.
-///
-/// # Errors
-/// When there is no such leaf, or its path has another length.
-pub fn root_of(leaf: Hash, index: u64, leaves: u64, path: &[Hash]) -> Result<Hash, MerkleError> {
+/// The root to which the path of a leaf leads in a tree of `leaves` leaves; `None` if there is no
+/// such leaf, or its path has another length.
+pub fn root_of(leaf: Hash, index: u64, leaves: u64, path: &[Hash]) -> Option<Hash> {
     if index >= leaves {
-        return Err(MerkleError::NoSuchLeaf);
+        return None;
     }
     // The node's number within its level, and that of the level's last.
     let (mut hash, mut place, mut last) = (leaf, index, leaves - 1);
     let mut path = path.iter();
     while last > 0 {
         if place & 1 == 1 {
-            let left = path.next().ok_or(MerkleError::PathLength)?;
+            let left = path.next()?;
             hash = node_hash(left, &hash);
         } else if place < last {
-            let right = path.next().ok_or(MerkleError::PathLength)?;
+            let right = path.next()?;
             hash = node_hash(&hash, right);
         }
         // A last node without a neighbour moves up as it is.
         (place, last) = (place >> 1, last >> 1);
     }
-    if path.next().is_some() { Err(MerkleError::PathLength) } else { Ok(hash) }
+    path.next().is_none().then_some(hash)
 }
 
 #[cfg(test)]
@@ -173,7 +160,7 @@ mod tests {
             assert_eq!(built(&leaves, 0).0, reference(&leaves), "{count}");
             for (index, leaf) in (0..).zip(&leaves) {
                 let (root, path) = built(&leaves, index);
-                assert_eq!(root_of(*leaf, index, count, &path), Ok(root), "{index} of {count}");
+                assert_eq!(root_of(*leaf, index, count, &path), Some(root), "{index} of {count}");
             }
         }
     }
@@ -187,14 +174,14 @@ mod tests {
 
     #[test]
     fn a_path_of_another_length_leads_nowhere() {
-        let (leaves, check) = (leaves(5), |index, path: &[Hash], expected| {
-            assert_eq!(root_of([0; 32], index, 5, path).err(), expected);
+        let (leaves, check) = (leaves(5), |index, path: &[Hash], leads: bool| {
+            assert_eq!(root_of([0; 32], index, 5, path).is_some(), leads);
         });
         let (_, path) = built(&leaves, 2);
-        check(2, &path, None);
-        check(2, &path[1..], Some(MerkleError::PathLength));
-        check(2, &[&path[..], &path[..1]].concat(), Some(MerkleError::PathLength));
-        check(5, &path, Some(MerkleError::NoSuchLeaf));
+        check(2, &path, true);
+        check(2, &path[1..], false);
+        check(2, &[&path[..], &path[..1]].concat(), false);
+        check(5, &path, false);
     }
 
     proptest! {
@@ -212,7 +199,7 @@ mod tests {
             let place = damage.index(all.len() * 32);
             all[place / 32][place % 32] ^= 1 << bit;
             let led = root_of(all[0], index as u64, count, &all[1..]);
-            prop_assert_ne!(led, Ok(root));
+            prop_assert_ne!(led, Some(root));
         }
     }
 }

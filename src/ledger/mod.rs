@@ -10,7 +10,7 @@ mod seal;
 mod sealing;
 
 pub use account::{Line, Statement, balances, page, statement};
-pub use merkle::{MerkleError, Tree, root_of};
+pub use merkle::Tree;
 pub use proof::{CheckError, Checked, CheckedPosting, Proof, ProveError, Sealed, check, prove};
-pub use seal::{Blinding, Leaf, PayableConverted, leaf, seal_hash};
+pub use seal::{Blinding, leaf, seal_hash};
 pub use sealing::{SealError, seal_due};
