@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 pub use list::List;
-pub use restore::{Restored, restore, unfinished_restore};
+pub use restore::{restore, unfinished_restore};
 
 use crate::config::Config;
 use crate::files::{create_folder, remove_folder, sync_folder};

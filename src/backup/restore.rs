@@ -14,22 +14,13 @@ use crate::model::admin::AuditAction;
 use crate::store::{Archive, FORMAT_VERSION, database_folder, part_from_lost_time};
 use crate::verify::Report;
 
-/// What was restored.
-#[derive(Debug)]
-pub struct Restored {
-    /// What the backup says of itself.
-    pub list: List,
-    /// What was verified; none for a store of an earlier format, which its first start brings up
-    /// to date.
-    pub verified: Option<Report>,
-}
-
 /// Makes a store in the folder `to`, which is empty or not there, of the backup `from`. Blocks.
-/// The time makes it another store than those restored before.
+/// The time makes it another store than those restored before. Returns what was verified: nothing
+/// of a store of an earlier format, which its first start brings up to date.
 ///
 /// # Errors
 /// When there is no sound store in `to`; what was made of it is removed.
-pub fn restore(from: &Path, to: &Path, now_ms: u64) -> Result<Restored, BackupError> {
+pub fn restore(from: &Path, to: &Path, now_ms: u64) -> Result<Option<Report>, BackupError> {
     let list = List::read(from)?;
     if list.store_format > FORMAT_VERSION {
         return Err(BackupError::NewerFormat { found: list.store_format });
@@ -62,7 +53,7 @@ pub fn restore(from: &Path, to: &Path, now_ms: u64) -> Result<Restored, BackupEr
     sync_folder(partial).map_err(BackupError::of(partial))?;
     fs::rename(partial, &database).map_err(BackupError::of(&database))?;
     sync_folder(to).map_err(BackupError::of(to))?;
-    Ok(Restored { list, verified })
+    Ok(verified)
 }
 
 /// What a restore into this folder left that was cut short: a part of a store, and no store.

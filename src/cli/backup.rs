@@ -73,15 +73,15 @@ fn configured(config: &Config) -> Result<Value, Ended> {
 
 /// Makes a store of a backup.
 pub fn run_restore(arguments: &RestoreArguments) -> Result<u8, Ended> {
-    let restored = match restore(&arguments.folder, &arguments.to, Clock::System.now_ms()) {
-        Ok(restored) => restored,
+    let verified = match restore(&arguments.folder, &arguments.to, Clock::System.now_ms()) {
+        Ok(verified) => verified,
         Err(BackupError::Unsound(report)) => {
             let _ = serde_json::to_value(report).map(|report| print(&report));
             return Err(failed("nothing was restored"));
         }
         Err(error) => return Err(failed(error)),
     };
-    match restored.verified.map(serde_json::to_value) {
+    match verified.map(serde_json::to_value) {
         Some(Ok(report)) => _ = print(&report),
         _ => say!("of an earlier format: start the server once, then verify"),
     }
