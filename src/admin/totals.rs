@@ -13,8 +13,9 @@ use super::error::ApiError;
 use super::question::InQuery;
 use super::server::AdminState;
 use super::summing::Summing;
+use crate::fraud::Worth;
 use crate::model::currency::Currency;
-use crate::model::money::{Micros, Sum};
+use crate::model::money::Sum;
 use crate::store::records::{ConversionRecord, RecordError};
 
 /// Sums of conversions in their own currency.
@@ -50,28 +51,13 @@ pub struct Shape {
     next_cursor: Option<String>,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Sums {
-    conversions: u64,
-    revenue: Sum,
-    payout: Sum,
-}
-
-impl Sums {
-    fn add(&mut self, revenue: i64, payout: i64) {
-        self.conversions += 1;
-        self.revenue.add(Micros::new(revenue));
-        self.payout.add(Micros::new(payout));
-    }
-}
-
 #[derive(Default)]
 struct Totals {
     conversions: u64,
     unpriced: u64,
-    base: Sums,
-    by_currency: BTreeMap<[u8; 3], Sums>,
-    not_converted: BTreeMap<[u8; 3], Sums>,
+    base: Worth,
+    by_currency: BTreeMap<[u8; 3], Worth>,
+    not_converted: BTreeMap<[u8; 3], Worth>,
 }
 
 /// Sums of conversions in the network's currency, by the filters of the listing.
@@ -104,8 +90,8 @@ pub async fn totals(
     }))
 }
 
-fn own(sums: &BTreeMap<[u8; 3], Sums>) -> Result<Vec<OwnShape>, RecordError> {
-    let shape = |(currency, sums): (&[u8; 3], &Sums)| {
+fn own(sums: &BTreeMap<[u8; 3], Worth>) -> Result<Vec<OwnShape>, RecordError> {
+    let shape = |(currency, sums): (&[u8; 3], &Worth)| {
         let currency = Currency::from_bytes(*currency).ok_or(RecordError::Corrupt)?;
         let text = |sum: Sum| sum.display(currency).to_string();
         Ok(OwnShape {

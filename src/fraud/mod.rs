@@ -13,7 +13,7 @@ mod sliding;
 mod table;
 mod watch;
 
-pub use report::{Outcome, Outcomes, Report, Row, Worth};
+pub use report::{Outcomes, Report, Row, Worth};
 pub use rules::{ConversionRate, Flood, Fraud};
 pub use sliding::{SLICES, Sliding, slice_ms};
 pub use table::{Kept, Table};

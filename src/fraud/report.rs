@@ -9,19 +9,6 @@ use crate::model::reasons::Flag;
 use crate::model::status::Status;
 use crate::store::records::ConversionRecord;
 
-/// What has become of a conversion that a rule has hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Only flagged, and pending or approved: the rule would have rejected it.
-    WouldReject,
-    /// The rule has rejected it.
-    Rejected,
-    /// The rule had rejected it, and the network has approved it since.
-    Reinstated,
-    /// Only flagged, and rejected or reversed all the same: by another rule or since.
-    Confirmed,
-}
-
 /// Conversions, and what they earn or would have earned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Worth {
@@ -36,13 +23,13 @@ pub struct Worth {
 /// Conversions by what has become of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcomes {
-    /// [`Outcome::WouldReject`].
+    /// Only flagged, and pending or approved: the rule would have rejected it.
     pub would_reject: Worth,
-    /// [`Outcome::Rejected`].
+    /// The rule has rejected it.
     pub rejected: Worth,
-    /// [`Outcome::Reinstated`].
+    /// The rule had rejected it, and the network has approved it since.
     pub reinstated: Worth,
-    /// [`Outcome::Confirmed`].
+    /// Only flagged, and rejected or reversed all the same: by another rule or since.
     pub confirmed: Worth,
 }
 
@@ -86,13 +73,11 @@ impl Report {
                 self.left_out += 1;
                 continue;
             }
-            let outcome = outcome(record, rejected & rule.bit() != 0);
-            self.rows.entry(key).or_default().add(outcome, record);
+            self.rows.entry(key).or_default().add(record, rejected & rule.bit() != 0);
         }
         // There are no more currencies than the standard has.
         if is_hit {
-            let outcome = outcome(record, rejected != 0);
-            self.totals.entry(record.currency).or_default().add(outcome, record);
+            self.totals.entry(record.currency).or_default().add(record, rejected != 0);
         }
     }
 
@@ -112,31 +97,27 @@ impl Report {
     }
 }
 
-/// What has become of a conversion, `rejected` being whether the rule did more than flag.
-fn outcome(record: &ConversionRecord<'_>, rejected: bool) -> Outcome {
-    match (rejected, record.status()) {
-        (true, Some(Status::Rejected)) => Outcome::Rejected,
-        (true, _) => Outcome::Reinstated,
-        (false, Some(Status::Rejected | Status::Reversed)) => Outcome::Confirmed,
-        (false, _) => Outcome::WouldReject,
+impl Outcomes {
+    /// Adds a conversion, `rejected` being whether the rule did more than flag.
+    fn add(&mut self, record: &ConversionRecord<'_>, rejected: bool) {
+        let earned = record.earned();
+        // What has been taken back in part is worth the rest; what is lost, what it was.
+        let (rest, whole) = ((earned.revenue, earned.payout), (record.revenue, record.payout));
+        let (worth, (revenue, payout)) = match (rejected, record.status()) {
+            (true, Some(Status::Rejected)) => (&mut self.rejected, rest),
+            (true, _) => (&mut self.reinstated, rest),
+            (false, Some(Status::Rejected | Status::Reversed)) => (&mut self.confirmed, whole),
+            (false, _) => (&mut self.would_reject, rest),
+        };
+        worth.add(revenue, payout);
     }
 }
 
-impl Outcomes {
-    fn add(&mut self, outcome: Outcome, record: &ConversionRecord<'_>) {
-        let worth = match outcome {
-            Outcome::WouldReject => &mut self.would_reject,
-            Outcome::Rejected => &mut self.rejected,
-            Outcome::Reinstated => &mut self.reinstated,
-            Outcome::Confirmed => &mut self.confirmed,
-        };
-        // What has been taken back in part is worth the rest; what is lost, what it was.
-        let (revenue, payout) = match outcome {
-            Outcome::Confirmed => (record.revenue, record.payout),
-            _ => (record.earned().revenue, record.earned().payout),
-        };
-        worth.conversions += 1;
-        worth.revenue.add(Micros::new(revenue));
-        worth.payout.add(Micros::new(payout));
+impl Worth {
+    /// Adds a conversion's, micro-units.
+    pub fn add(&mut self, revenue: i64, payout: i64) {
+        self.conversions += 1;
+        self.revenue.add(Micros::new(revenue));
+        self.payout.add(Micros::new(payout));
     }
 }
