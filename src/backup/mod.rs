@@ -420,7 +420,7 @@ mod tests {
     #[test]
     fn a_backup_that_is_yet_to_come_is_none() {
         let config = "[store]\npath = \"data\"\n[backup]\npath = \"backups\"\n";
-        let config = Config::load(Some(config), "", []).expect("valid");
+        let (config, _) = Config::load(Some(config), "", []).expect("valid");
         let backups = Backups::configured(&config).expect("a folder");
         let every = Duration::from_millis(100);
         let check = |newest, now, age, due| {

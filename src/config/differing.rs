@@ -53,7 +53,7 @@ mod tests {
             "[admin]\ntoken = \"a-token-of-the-admin-api-for-tests\"\n[backup]\npath = \"b\"\n";
         let load = |env: &[(&str, &str)]| {
             let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            Config::load(Some(text), "postbackd.toml", env).expect("sound")
+            Config::load(Some(text), "postbackd.toml", env).expect("sound").0
         };
         let differing = |env: &[(&str, &str)]| load(&[]).differing(&load(env)).join(" ");
         assert_eq!(differing(&[]), "");

@@ -40,27 +40,17 @@ impl Config {
     ///
     /// # Errors
     /// The report of all mistakes and warnings.
-    pub fn load_with_warnings(
+    pub fn load(
         text: Option<&str>,
         file_name: &str,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(Self, Report), Report> {
-        Self::load_below(Path::new(""), text, file_name, env)
-    }
-
-    /// As [`Self::load_with_warnings`], with relative paths that start at `folder`.
-    pub(super) fn load_below(
-        folder: &Path,
-        text: Option<&str>,
-        file_name: &str,
-        env: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<(Self, Report), Report> {
-        let (config, report) = Self::read_below(folder, text, file_name, env)?;
+        let (config, report) = Self::read_below(Path::new(""), text, file_name, env)?;
         if report.has_errors() { Err(report) } else { Ok((config, report)) }
     }
 
-    /// As [`Self::load_below`], with mistakes too, where defaults stand for what cannot be read; an
-    /// error if the text is no TOML.
+    /// As [`Self::load`], with relative paths that start at `folder`, and with mistakes too, where
+    /// defaults stand for what cannot be read; an error if the text is no TOML.
     pub(super) fn read_below(
         folder: &Path,
         text: Option<&str>,
@@ -75,18 +65,6 @@ impl Config {
         config.check_relations(&settings);
         settings.finish();
         Ok((config, source.into_report()))
-    }
-
-    /// As [`Self::load_with_warnings`], without the warnings.
-    ///
-    /// # Errors
-    /// The report of all mistakes and warnings.
-    pub fn load(
-        text: Option<&str>,
-        file_name: &str,
-        env: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, Report> {
-        Self::load_with_warnings(text, file_name, env).map(|(config, _)| config)
     }
 
     /// Where the admin token is that the server made itself, if none is configured.

@@ -35,7 +35,7 @@ conversions = "400d"
 
 fn load(text: &str, env: &[(&str, &str)]) -> Result<(Config, Report), Report> {
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Config::load_with_warnings(Some(text), "postbackd.toml", env)
+    Config::load(Some(text), "postbackd.toml", env)
 }
 
 fn refused(text: &str, env: &[(&str, &str)]) -> String {
@@ -44,7 +44,7 @@ fn refused(text: &str, env: &[(&str, &str)]) -> String {
 
 #[test]
 fn without_file_and_environment_every_key_has_its_default() {
-    let config = Config::load(None, "postbackd.toml", []).expect("defaults are valid");
+    let (config, _) = Config::load(None, "postbackd.toml", []).expect("defaults are valid");
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9090");
     assert_eq!(config.click.ack_deadline, Duration::from_millis(50));

@@ -453,10 +453,10 @@ fn a_rate_limit_is_a_number_in_a_time() {
     for (text, count, period_ms) in
         [("1/1s", 1, 1000), ("600/1m", 600, 60_000), ("1000000000/1d", 1_000_000_000, 86_400_000)]
     {
-        let limit = config(text).expect(text).limits.clicks_per_ip.expect("it is set");
+        let limit = config(text).expect(text).0.limits.clicks_per_ip.expect("it is set");
         assert_eq!((limit.count, limit.period_ms), (count, period_ms), "{text}");
     }
-    let none = Config::load(None, "p.toml", std::iter::empty()).expect("defaults").limits;
+    let none = Config::load(None, "p.toml", std::iter::empty()).expect("defaults").0.limits;
     assert_eq!((none.clicks_per_ip, none.postbacks_per_ip), (None, None));
     for text in ["", "600", "/1m", "600/", "-1/1m", "+1/1m", "1.5/1m", "600/m", "600/1w", "1/1m/1m"]
     {
@@ -484,7 +484,7 @@ fn where_nothing_of_refused_postbacks_is_to_be_kept_each_is_counted_and_conversi
     let kept = kept["items"].as_array().expect("items");
     assert_eq!(kept.iter().map(|row| &row["result"]).collect::<Vec<_>>(), ["accepted"]);
     let config = |text: &str| Config::load(Some(text), "p.toml", std::iter::empty());
-    let bytes = |text: &str| config(text).expect(text).inbound.refused_bytes_per_day;
+    let bytes = |text: &str| config(text).expect(text).0.inbound.refused_bytes_per_day;
     assert_eq!(bytes(""), INBOUND_REFUSED_BYTES_PER_DAY);
     assert_eq!(bytes("[inbound]\nrefused_per_day = \"512MiB\"\n"), 512 << 20);
     let report = config("[inbound]\nrefused_per_day = \"much\"\n").expect_err("no size");

@@ -154,8 +154,7 @@ fn the_unit_gives_up_on_no_start_but_one_with_mistakes() {
 #[test]
 fn the_configuration_for_the_unit_says_where_its_store_is() {
     let text = include_str!("../../deploy/postbackd.toml");
-    let (config, warnings) =
-        Config::load_with_warnings(Some(text), "postbackd.toml", []).expect("no mistakes");
+    let (config, warnings) = Config::load(Some(text), "postbackd.toml", []).expect("no mistakes");
     assert!(warnings.is_empty(), "{warnings}");
     assert_eq!(config.store.path, Path::new("/var/lib/postbackd"));
     // Commands read the same file, and not the unit's environment.
