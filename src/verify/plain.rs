@@ -27,8 +27,14 @@ pub fn walk(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
     for of in [Numbered::Offer, Numbered::Affiliate] {
         numbers(view, of, report)?;
     }
-    owners(view, report)?;
-    customer_windows(view, report)?;
+    let (from, to) = keys::owners();
+    of_offers(view, report, (&from, &to), keys::owned_offer, |value| {
+        unless(std::str::from_utf8(value).is_ok_and(is_id), "the value names no advertiser")
+    })?;
+    let (from, to) = keys::customer_windows();
+    of_offers(view, report, (&from, &to), keys::windowed_offer, |value| {
+        unless(value.len() == 8, "the value is no time")
+    })?;
     meta(view, report)
 }
 
@@ -122,47 +128,24 @@ fn numbers(view: &View<'_>, of: Numbered, report: &mut Report) -> Result<(), Ver
     })
 }
 
-/// Whose an offer is, is kept of offers that have a number.
-fn owners(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
-    let (from, to) = keys::owners();
-    let mut offers = Vec::new();
-    view.scan(Table::Catalog, &from, &to, &mut |key, value| {
-        report.count(Table::Catalog.name());
-        if !std::str::from_utf8(value).is_ok_and(is_id) {
-            report.fault(Table::Catalog, key, "the value names no advertiser");
-        }
-        offers.push(key.to_vec());
-        CONTINUE
-    })?;
-    numbered(view, offers, keys::owned_offer, report)
-}
-
-/// How long customers stay bound is kept of offers that have a number.
-fn customer_windows(view: &View<'_>, report: &mut Report) -> Result<(), VerifyError> {
-    let (from, to) = keys::customer_windows();
-    let mut offers = Vec::new();
-    view.scan(Table::Catalog, &from, &to, &mut |key, value| {
-        report.count(Table::Catalog.name());
-        if value.len() != 8 {
-            report.fault(Table::Catalog, key, "the value is no time");
-        }
-        offers.push(key.to_vec());
-        CONTINUE
-    })?;
-    numbered(view, offers, keys::windowed_offer, report)
-}
-
-/// The offers of these keys have numbers.
-fn numbered(
+/// What is kept by offer is kept of offers that have a number; `wrong` says what is wrong with a
+/// value.
+fn of_offers(
     view: &View<'_>,
-    keys: Vec<Vec<u8>>,
-    offer_of: impl Fn(&[u8]) -> Option<&str>,
     report: &mut Report,
+    (from, to): (&[u8], &[u8]),
+    offer_of: fn(&[u8]) -> Option<&str>,
+    wrong: fn(&[u8]) -> Option<String>,
 ) -> Result<(), VerifyError> {
+    let (table, mut keys) = (Table::Catalog, Vec::new());
+    rows(view, report, table.name(), (table, from, to), |key, value| {
+        keys.push(key.to_vec());
+        [wrong(value), None]
+    })?;
     for key in keys {
         let number = offer_of(&key).map(|offer| view.offer_number(offer)).transpose()?;
         if number.flatten().is_none() {
-            report.fault(Table::Catalog, &key, "the offer has no number");
+            report.fault(table, &key, "the offer has no number");
         }
     }
     Ok(())
