@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use super::file::{self, ADVERTISER, AFFILIATE, LINK, ROOT};
 use super::file_offer::{self, NetworkDefaults, OFFER, Surroundings};
-use super::snapshot::{Advertiser, Checked};
+use super::snapshot::Checked;
 use crate::auth::Gap;
 use crate::checked_toml::{Complaint, Input, Report, Source, Table};
 use crate::model::period::moment;
-use crate::model::preset::{AnswerForm, Preset};
 
 /// Names of one kind that are in the file, each with its place in the list of what is usable;
 /// `None` if the rest of its table has mistakes. Such a name still is no unknown one.
@@ -74,11 +73,7 @@ pub(super) fn read(root: &Table<'_>, defaults: &NetworkDefaults, now_ms: Option<
     let offers = named(tables, "offer", "id", file::id, |table, id| {
         let owner = reference(table, "advertiser", "advertisers", &advertisers);
         let owner = owner.and_then(|place| checked.advertisers.get(place)).map(Arc::clone);
-        let known = owner.is_some();
-        // An offer of an unknown advertiser is read all the same, for its other mistakes.
-        let owner = owner.unwrap_or_else(|| Arc::new(nobody()));
-        let offer = file_offer::offer(table, id, owner, &around).filter(|_| known)?;
-        checked.offers.push(offer);
+        checked.offers.push(file_offer::offer(table, id, owner, &around)?);
         Some(checked.offers.len() - 1)
     });
     check_event_names(&owners, &checked);
@@ -222,22 +217,6 @@ fn check_secrets(tables: &[Table<'_>], checked: &Checked, now_ms: u64) {
             };
             table.warning("auth", what);
         }
-    }
-}
-
-fn nobody() -> Advertiser {
-    Advertiser {
-        id: "".into(),
-        preset: Preset::Standard,
-        params: Vec::new(),
-        statuses: Vec::new(),
-        rejects_approved: false,
-        events: Vec::new(),
-        default_event: None,
-        answer: AnswerForm::Json,
-        path: None,
-        auth: None,
-        rate_limit: None,
     }
 }
 

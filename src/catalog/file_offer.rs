@@ -93,11 +93,12 @@ pub struct Surroundings<'a> {
     pub affiliate: &'a dyn Fn(&Table<'_>) -> Option<SmolStr>,
 }
 
-/// Reads an offer. `None` if it has no usable landing URL, which is noted, as all mistakes are.
+/// Reads an offer. `None` if it has no usable landing URL, which is noted, as all mistakes are, or
+/// its advertiser is not known.
 pub fn offer(
     table: &Table<'_>,
     id: &str,
-    advertiser: Arc<Advertiser>,
+    advertiser: Option<Arc<Advertiser>>,
     around: &Surroundings<'_>,
 ) -> Option<Offer> {
     let pass_params = table.optional("pass_params", pass_params).unwrap_or_default();
@@ -106,7 +107,7 @@ pub fn offer(
     let customer_window_ms = table.optional("customer_window", window);
     let late = [("refuse", Late::Refuse), ("zero_payout", Late::ZeroPayout)];
     let expires = |input| end_ms(input, &around.defaults.time_zone);
-    // All keys are read before the landing URL ends it, so that all mistakes are noted.
+    // All keys are read before the first that is lacking ends it, so that all mistakes are noted.
     let (fallback, expires_ms) =
         (table.optional("fallback_url", url), table.optional("expires", expires));
     let active = table.optional("status", |input| one_of(input.text()?, &active)).unwrap_or(true);
@@ -121,7 +122,7 @@ pub fn offer(
     Some(Offer {
         id: id.into(),
         number: OfferNumber::NONE,
-        advertiser,
+        advertiser: advertiser?,
         landing,
         fallback,
         active,
