@@ -13,19 +13,14 @@ use crate::store::keys::Numbered;
 use crate::store::records::InboundRow;
 use crate::store::{InboundFilter, ReadError, StoredConversion};
 
-/// The number of an affiliate; `None` if there was never one with this ID.
-pub async fn number(state: &AdminState, id: &str) -> Result<Option<AffiliateNumber>, ApiError> {
-    let (id, filed_below) = (id.to_owned(), state.store.filed_below());
-    let number = state.store.read_view(filed_below, move |view| view.affiliate_number(&id)).await?;
-    Ok(number.map_err(ReadError::from)?)
-}
-
-/// The same of an affiliate that is asked for.
+/// The number of an affiliate that is asked for.
 ///
 /// # Errors
 /// When there was never one: a slip of the pen is not answered as if nothing had happened.
 pub async fn known(state: &AdminState, id: &str) -> Result<AffiliateNumber, ApiError> {
-    number(state, id).await?.ok_or_else(|| ApiError::never_was("an affiliate"))
+    let (id, filed_below) = (id.to_owned(), state.store.filed_below());
+    let number = state.store.read_view(filed_below, move |view| view.affiliate_number(&id)).await?;
+    number.map_err(ReadError::from)?.ok_or_else(|| ApiError::never_was("an affiliate"))
 }
 
 /// Refuses an offer that was never in the catalog.

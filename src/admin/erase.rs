@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
 use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
@@ -15,6 +15,7 @@ use super::affiliates::{is_in_log, is_known_advertiser};
 use super::audit;
 use super::error::ApiError;
 use super::jobs::{Job, accepted, begin, steps};
+use super::lookup::parse_click;
 use super::server::AdminState;
 use crate::audit::Author;
 use crate::backup::remove_copies;
@@ -43,22 +44,6 @@ pub struct Erasure {
     /// Only count what would be erased.
     #[serde(default)]
     dry_run: bool,
-}
-
-/// What a job has erased.
-#[derive(Debug, Serialize)]
-struct Done {
-    clicks: u64,
-    conversions: u64,
-    /// The first records that could not be read.
-    damaged: Vec<Damaged>,
-    dry_run: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Damaged {
-    table: &'static str,
-    key: String,
 }
 
 /// Erases what is known of a click's visitor or an advertiser's customer.
@@ -108,12 +93,7 @@ pub async fn erase(
 
 async fn subject(state: &AdminState, body: &Erasure) -> Result<Subject, ApiError> {
     match (&body.click_id, &body.advertiser, &body.customer_id) {
-        (Some(click), None, None) => {
-            let click = state.keyring.verify(click.as_bytes());
-            let click =
-                click.map_err(|error| ApiError::bad_request("bad_click_id", error.to_string()))?;
-            Ok(Subject::Click(click.record()))
-        }
+        (Some(click), None, None) => Ok(Subject::Click(parse_click(state, click)?.record())),
         (None, Some(advertiser), Some(customer_id)) => {
             let fits = (1..=ID_BYTES_MAX).contains(&advertiser.len())
                 && (1..=TXN_ID_BYTES_MAX).contains(&customer_id.len());
@@ -156,7 +136,7 @@ async fn filed(state: &AdminState) {
 async fn would_erase(state: &AdminState, subject: Subject) -> Result<Value, String> {
     filed(state).await;
     let found = state.postbacks.would_erase(subject).await.map_err(text)?;
-    result(found, true)
+    Ok(result(&found, true))
 }
 
 /// `again` if it was begun before.
@@ -176,21 +156,21 @@ async fn erased(state: &AdminState, subject: Subject, again: bool) -> Result<Val
     state.store.purge(touched).map_err(not_out_of_files)?;
     patiently(async || state.store.end_erasure(subject).await).await.map_err(text)?;
     tracing::info!(of = subject.kind(), taken_up = again, "an erasure is done");
-    result(erased, false)
+    Ok(result(&erased, false))
 }
 
 fn not_out_of_files(error: impl std::fmt::Display) -> String {
     format!("what was erased is not out of all files yet, and will be tried again: {error}")
 }
 
-fn result(erased: Erased, dry_run: bool) -> Result<Value, String> {
+fn result(erased: &Erased, dry_run: bool) -> Value {
     let Erased { clicks, conversions, damaged } = erased;
     if !damaged.is_empty() {
         tracing::warn!(records = damaged.len(), "an erasure came across damaged records");
     }
-    let name = |it: DamagedRecord| Damaged { table: it.table.name(), key: it.key };
-    let damaged = damaged.into_iter().map(name).collect();
-    serde_json::to_value(Done { clicks, conversions, damaged, dry_run }).map_err(text)
+    let name = |it: &DamagedRecord| json!({ "table": it.table.name(), "key": it.key });
+    let damaged: Vec<_> = damaged.iter().map(name).collect();
+    json!({ "clicks": clicks, "conversions": conversions, "damaged": damaged, "dry_run": dry_run })
 }
 
 fn text(error: impl std::fmt::Display) -> String {

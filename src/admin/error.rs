@@ -154,9 +154,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "reports_busy", message)
     }
 
-    /// 500: work that was begun ended badly.
+    /// 500: work that was begun ended badly, mostly by the store.
     pub fn work_failed(error: impl ToString) -> Self {
-        Self::store_failed(error)
+        let message = error.to_string();
+        tracing::error!(error = message, "the admin API could not use the store");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store_failed", message)
     }
 
     /// 415: neither TOML nor JSON.
@@ -219,12 +221,6 @@ impl ApiError {
     fn store_busy(error: impl ToString) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_busy", error.to_string())
     }
-
-    fn store_failed(error: impl ToString) -> Self {
-        let message = error.to_string();
-        tracing::error!(error = message, "the admin API could not use the store");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "store_failed", message)
-    }
 }
 
 impl From<PutError> for ApiError {
@@ -244,7 +240,7 @@ impl From<ReadError> for ApiError {
         match error {
             ReadError::Busy(_) => Self::store_busy(error),
             ReadError::Engine(_) | ReadError::Record(_) | ReadError::Poisoned => {
-                Self::store_failed(error)
+                Self::work_failed(error)
             }
         }
     }
@@ -254,7 +250,7 @@ impl From<ClaimError> for ApiError {
     fn from(error: ClaimError) -> Self {
         match error {
             ClaimError::Read(error) => error.into(),
-            ClaimError::TooMany | ClaimError::SentAgain => Self::store_failed(error),
+            ClaimError::TooMany | ClaimError::SentAgain => Self::work_failed(error),
         }
     }
 }
@@ -263,7 +259,7 @@ impl From<WriteError> for ApiError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Submit(error) => error.into(),
-            WriteError::NotDurable => Self::store_failed(error),
+            WriteError::NotDurable => Self::work_failed(error),
         }
     }
 }
@@ -276,7 +272,7 @@ impl From<ReportError> for ApiError {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "counters_behind", error.to_string())
             }
             ReportError::Sums(SumsError::Read(error)) => error.into(),
-            ReportError::Sums(SumsError::Open(_)) => Self::store_failed(error),
+            ReportError::Sums(SumsError::Open(_)) => Self::work_failed(error),
         }
     }
 }
@@ -287,7 +283,7 @@ impl From<SubmitError> for ApiError {
             SubmitError::Full | SubmitError::DiskFull | SubmitError::Closed => {
                 Self::store_busy(error)
             }
-            SubmitError::Poisoned => Self::store_failed(error),
+            SubmitError::Poisoned => Self::work_failed(error),
         }
     }
 }
@@ -318,12 +314,12 @@ impl From<LoadError> for ApiError {
                 match cause {
                     ChangeError::Read(error) => error.clone().into(),
                     ChangeError::Submit(error) => (*error).into(),
-                    ChangeError::NotDurable => Self::store_failed(error),
+                    ChangeError::NotDurable => Self::work_failed(error),
                 }
             }
             LoadError::Store(error) => error.into(),
             LoadError::Noted(error) => error.into(),
-            LoadError::Unreadable { .. } | LoadError::Unnumbered(_) => Self::store_failed(error),
+            LoadError::Unreadable { .. } | LoadError::Unnumbered(_) => Self::work_failed(error),
         }
     }
 }

@@ -101,7 +101,7 @@ pub async fn trace(
     for click in clicks {
         if let Some(shape) = stored_click(&state, click, &mut departed).await? {
             let record = TracedRecord::Click(Box::new(shape));
-            entries.push(entry("click", click.record(), record));
+            entries.push(entry("click", click.record().time_ms(), record));
         }
         // What others did by a customer's click is not the customer's.
         if !is_customer {
@@ -120,12 +120,12 @@ pub async fn trace(
         let made = state.store.inbound_of_conversions(vec![(conversion.id, steps_ms)]);
         postbacks.extend(made.await?);
         let shape = TracedRecord::Conversion(Box::new(Conversion::of(&conversion, &names)?));
-        entries.push(entry("conversion", conversion.id, shape));
+        entries.push(entry("conversion", conversion.id.time_ms(), shape));
         for posting in postings(conversion.id, &record) {
             let step = record.history.get(usize::from(posting.key.step));
             let time_ms = step.map_or(conversion.id.time_ms(), |step| step.time_ms);
             let record = TracedRecord::Posting(Box::new(ledger::posting(&posting)));
-            entries.push(entry_at("posting", time_ms, record));
+            entries.push(entry("posting", time_ms, record));
         }
     }
     if entries.is_empty() && postbacks.rows.is_empty() {
@@ -134,7 +134,7 @@ pub async fn trace(
     for stored in postbacks.rows {
         let time_ms = stored.row()?.head.time_ms;
         let record = TracedRecord::Postback(Box::new(Inbound::of(&stored, &state.keyring)?));
-        entries.push(entry_at("postback", time_ms, record));
+        entries.push(entry("postback", time_ms, record));
     }
     if entries.is_empty() {
         return Err(ApiError::not_found(
@@ -148,11 +148,7 @@ pub async fn trace(
 }
 
 /// A line, and when it happened.
-fn entry(kind: &'static str, id: RecordId, record: TracedRecord) -> (u64, TraceEntry) {
-    entry_at(kind, id.time_ms(), record)
-}
-
-fn entry_at(kind: &'static str, time_ms: u64, record: TracedRecord) -> (u64, TraceEntry) {
+fn entry(kind: &'static str, time_ms: u64, record: TracedRecord) -> (u64, TraceEntry) {
     (time_ms, TraceEntry { time: rfc3339(time_ms), kind, record })
 }
 
@@ -217,7 +213,8 @@ async fn by_name(state: &AdminState, id: &str) -> Result<(Vec<StoredConversion>,
     Ok((named, !is_transaction))
 }
 
-fn parse_click(state: &AdminState, id: &str) -> Result<ClickId, ApiError> {
+/// A click ID that is genuine.
+pub fn parse_click(state: &AdminState, id: &str) -> Result<ClickId, ApiError> {
     state
         .keyring
         .verify(id.as_bytes())
