@@ -19,12 +19,6 @@ pub struct Document {
 }
 
 impl Document {
-    /// A catalog with nothing in it.
-    #[must_use]
-    pub const fn empty() -> Self {
-        Self { format: Format::Toml, text: String::new() }
-    }
-
     /// Reads a file; its name ends in `.json` if it is JSON. Blocks.
     ///
     /// # Errors

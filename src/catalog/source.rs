@@ -237,7 +237,7 @@ impl CatalogSource {
         let _turn = self.turn.lock().await;
         Ok(match self.store.catalog().await? {
             Some((record, text)) => (record.version, document_of(record, text)?),
-            None => (0, Document::empty()),
+            None => (0, Document { format: Format::Toml, text: String::new() }),
         })
     }
 

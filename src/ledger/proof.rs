@@ -15,7 +15,7 @@ use crate::model::ids::AffiliateNumber;
 use crate::model::period::Day;
 use crate::store::keys::{self, PostingKey};
 use crate::store::postings::{Posting, postings};
-use crate::store::records::{Balance, Converted, Entries, Hash, RecordError, SealRecord};
+use crate::store::records::{Balance, Converted, Entries, Hash, SealRecord};
 use crate::store::{OpenError, ReadError, View};
 
 /// The form of a proof; its number changes with what is hashed.
@@ -388,10 +388,4 @@ fn micros(text: &str) -> Result<i128, CheckError> {
 
 fn hash_in(text: &str, member: &'static str) -> Result<Hash, CheckError> {
     unhex(text).ok_or(CheckError::Malformed(member))
-}
-
-impl From<RecordError> for ProveError {
-    fn from(error: RecordError) -> Self {
-        ReadError::from(error).into()
-    }
 }
