@@ -364,7 +364,7 @@ fn a_first_start_that_ends_half_way_is_finished_by_the_next_one() {
                 // There are fewer such steps.
                 server.kill();
             }
-            if rng.once_in(2) {
+            if nth == 2 {
                 server.disk_mut().cut_power(&mut rng);
             }
             half_way += usize::from(is_half_way(&server.path("data/db")));
