@@ -119,6 +119,8 @@ pub const TRACE_INBOUND_MAX: usize = 1000;
 pub const REPROCESS_ROWS_MAX: usize = 100_000;
 /// Known conversions that one job without `apply` foresees changed; it says where the next begins.
 pub const REPROCESS_FORESEEN_MAX: usize = 200_000;
+/// New conversions that such a job foresees, bytes; it says where the next begins.
+pub const REPROCESS_FORESEEN_BYTES_MAX: usize = 64 << 20;
 /// Rows of the sums of such a job: affiliates and currencies.
 pub const REPROCESS_SUMS_MAX: usize = 10_000;
 /// Rests of such a job after each page of postbacks, so that it hurts nobody.
@@ -199,6 +201,8 @@ pub const SECRETS_PER_CHECK_MAX: usize = 16;
 pub const ALLOWED_NETWORKS_MAX: usize = 256;
 /// How far a signature's time may be from ours at most, milliseconds: 7 days.
 pub const TS_WINDOW_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+/// How far it may be where the catalog does not say, milliseconds: 5 minutes.
+pub const TS_WINDOW_DEFAULT_MS: u64 = 5 * 60 * 1000;
 /// Nonces of signed postbacks that are remembered, or signatures where there is neither nonce nor
 /// `txn_id`, about 40 bytes each; beyond, the oldest of the advertiser that has the most are
 /// forgotten. One advertiser has half of them at most.

@@ -9,7 +9,9 @@ use super::file::window;
 use crate::auth::{Addresses, Auth, Dated, SecretSource, Signatures, SigningKey, Tokens};
 use crate::checked_toml::{Complaint, Input, Table, end_ms, one_of, start_ms};
 use crate::config::Secret;
-use crate::limits::{ALLOWED_NETWORKS_MAX, SECRETS_PER_CHECK_MAX, TS_WINDOW_MS_MAX};
+use crate::limits::{
+    ALLOWED_NETWORKS_MAX, SECRETS_PER_CHECK_MAX, TS_WINDOW_DEFAULT_MS, TS_WINDOW_MS_MAX,
+};
 use crate::model::network::canonical;
 use crate::model::reasons::AuthMode;
 
@@ -19,7 +21,6 @@ const AUTH: &[&str] = &["mode", "modes", "tokens", "hmac", "allow_ips", "ts_wind
 const CHECKS: &[&str] = &["tokens", "hmac", "allow_ips"];
 /// Keys of a secret.
 const SECRET: &[&str] = &["secret", "from", "until"];
-const DEFAULT_TS_WINDOW_MS: u64 = 5 * 60 * 1000;
 
 /// An advertiser's checks; mistakes are noted. Where a secret cannot be read, which is noted as
 /// lacking, nothing will match it.
@@ -34,7 +35,7 @@ pub fn auth(table: &Table<'_>, time_zone: &TimeZone) -> Option<Box<Auth>> {
         mode: modes.of("tokens"),
         secrets: found.into_iter().map(|dated| dated.map(Found::hash)).collect(),
     });
-    let ts_window_ms = table.optional("ts_window", ts_window).unwrap_or(DEFAULT_TS_WINDOW_MS);
+    let ts_window_ms = table.optional("ts_window", ts_window).unwrap_or(TS_WINDOW_DEFAULT_MS);
     let needs_nonce = table.optional("nonce", Input::boolean).unwrap_or(false);
     for key in ["ts_window", "nonce"] {
         if table.has(key) && !table.has("hmac") {

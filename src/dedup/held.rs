@@ -230,7 +230,7 @@ impl Settle for Together {
 }
 
 impl Purpose {
-    pub(super) const fn of(receipt: Receipt) -> Self {
+    pub(super) const fn of(receipt: Receipt<'_>) -> Self {
         match receipt {
             Receipt::Now(_) => Self::New,
             Receipt::Past { .. } => Self::FromLog(OnceLock::new()),

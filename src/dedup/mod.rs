@@ -21,6 +21,6 @@ mod warming;
 pub use cache::{Cache, Known, Original, filling_tables};
 pub use held::{Changing, Held, Submitted};
 pub use pending::{Acquired, Deduplicator};
-pub use repeats::{ClaimError, Receipt};
+pub use repeats::{ClaimError, Receipt, Signed};
 
 pub use crate::store::claim::{Claim, ClaimSet, CustomerWindows};

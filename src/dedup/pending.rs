@@ -118,7 +118,7 @@ impl Deduplicator {
 
     /// The conversion that holds a claim, as far as memory knows.
     #[must_use]
-    pub fn known(&self, claim: &Claim<'_>, receipt: Receipt) -> Option<Original> {
+    pub fn known(&self, claim: &Claim<'_>, receipt: Receipt<'_>) -> Option<Original> {
         self.remembered(claim, &self.key(claim), receipt)
     }
 
@@ -136,7 +136,7 @@ impl Deduplicator {
         store: &Store,
         claims: ClaimSet<'_>,
         original: Original,
-        receipt: Receipt,
+        receipt: Receipt<'_>,
     ) -> Result<Acquired, ClaimError> {
         loop {
             let changing = match self.acquire_or_wait(store, claims, original, receipt).await? {
@@ -155,22 +155,31 @@ impl Deduplicator {
         store: &Store,
         claims: ClaimSet<'_>,
         original: Original,
-        receipt: Receipt,
+        receipt: Receipt<'_>,
     ) -> Result<Result<Acquired, Arc<Pending>>, ClaimError> {
         let (ordered, held) = self.prepare(claims, original, Purpose::of(receipt));
-        let mut of_click = None;
+        let (mut of_click, mut is_unsure) = (None, false);
         for (key, claim) in ordered.into_iter().flatten() {
-            let original = match self.take(store, key, &claim, &held, receipt).await? {
-                Taken::ByNobody => continue,
-                Taken::Changing(changing) => return Ok(Err(changing)),
-                Taken::MintAnew => return Ok(Ok(Acquired::MintAnew)),
-                Taken::By(original) => original,
+            let original = match self.take(store, key, &claim, &held, receipt).await {
+                Ok(Taken::ByNobody) => continue,
+                Ok(Taken::Changing(changing)) => return Ok(Err(changing)),
+                Ok(Taken::MintAnew) => return Ok(Ok(Acquired::MintAnew)),
+                Ok(Taken::By(original)) => original,
+                // If the click is held, it is a duplicate whatever the event's claim says.
+                Err(ClaimError::SentAgain) => {
+                    is_unsure = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             match claim {
                 Claim::Customer { .. } => held.pending().lose_soft(original.conversion),
                 Claim::Click(_) => of_click = Some(original),
                 _ => return Ok(Ok(Acquired::Duplicate(original))),
             }
+        }
+        if is_unsure && of_click.is_none() {
+            return Err(ClaimError::SentAgain);
         }
         Ok(Ok(of_click.map_or(Acquired::Held(held), Acquired::Duplicate)))
     }
@@ -229,7 +238,7 @@ impl Deduplicator {
         key: Key,
         claim: &Claim<'_>,
         held: &Held,
-        receipt: Receipt,
+        receipt: Receipt<'_>,
     ) -> Result<Step, ReadError> {
         // Nobody is kept waiting by a claim that is not to be had.
         if claim.is_soft()
@@ -290,7 +299,7 @@ impl Deduplicator {
         key: Key,
         claim: &Claim<'_>,
         held: &Held,
-        receipt: Receipt,
+        receipt: Receipt<'_>,
     ) -> Result<Taken, ClaimError> {
         loop {
             match self.step(store, key, claim, held, receipt)? {
@@ -351,19 +360,23 @@ impl Deduplicator {
         &self,
         store: &Store,
         claims: ClaimSet<'_>,
-        receipt: Receipt,
+        receipt: Receipt<'_>,
     ) -> Result<Option<Original>, ClaimError> {
+        let mut is_unsure = false;
         for claim in claims.hard() {
             let named = match self.recall(&claim, &self.key(&claim), receipt) {
                 Recalled::Held(original) => return Ok(Some(original)),
                 Recalled::Unsure(named) => named,
                 Recalled::Nothing => None,
             };
-            if let Some((known, _)) = stored(store, &claim, named, receipt).await? {
-                return Ok(Some(known.original));
+            match stored(store, &claim, named, receipt).await {
+                Ok(Some((known, _))) => return Ok(Some(known.original)),
+                Ok(None) => {}
+                Err(ClaimError::SentAgain) => is_unsure = true,
+                Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        if is_unsure { Err(ClaimError::SentAgain) } else { Ok(None) }
     }
 
     /// As [`Deduplicator::find`], of one claim; who is about to take it is waited for.
@@ -374,7 +387,7 @@ impl Deduplicator {
         &self,
         store: &Store,
         claim: Claim<'_>,
-        receipt: Receipt,
+        receipt: Receipt<'_>,
     ) -> Result<Option<Original>, ClaimError> {
         self.settled(&self.key(&claim)).await;
         self.find(store, ClaimSet::new(claim, None), receipt).await
@@ -466,14 +479,12 @@ impl Deduplicator {
         claim.cache_key(self.memory.seed)
     }
 
-    fn remembered(&self, claim: &Claim<'_>, key: &Key, receipt: Receipt) -> Option<Original> {
-        match self.recall(claim, key, receipt) {
-            Recalled::Held(original) => Some(original),
-            Recalled::Unsure(_) | Recalled::Nothing => None,
-        }
+    fn remembered(&self, claim: &Claim<'_>, key: &Key, receipt: Receipt<'_>) -> Option<Original> {
+        let Recalled::Held(original) = self.recall(claim, key, receipt) else { return None };
+        Some(original)
     }
 
-    fn recall(&self, claim: &Claim<'_>, key: &Key, receipt: Receipt) -> Recalled {
+    fn recall(&self, claim: &Claim<'_>, key: &Key, receipt: Receipt<'_>) -> Recalled {
         let known = self.memory.settled.get(key);
         let is_past = receipt.is_past() || known.is_some_and(|known| known.is_from_log);
         if is_past && claim.repeats_after_ms().is_some() {

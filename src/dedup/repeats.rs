@@ -12,24 +12,33 @@ use crate::limits::TRACE_CONVERSIONS_MAX;
 use crate::model::status::Status;
 use crate::store::claim::Claim;
 use crate::store::keys::Subject;
-use crate::store::records::RecordError;
+use crate::store::records::{ConversionRecord, RecordError};
 use crate::store::{ReadError, Store};
 
+/// What was signed long ago, and may have been sent before or again, to count once.
+pub trait Signed: Sync {
+    /// By how much earlier or later the very same may have been sent at most, milliseconds.
+    fn again_within_ms(&self) -> u64;
+
+    /// Whether a conversion may have been made of the very same, by what it keeps of it.
+    fn may_have_made(&self, conversion: RecordId, record: &ConversionRecord<'_>) -> bool;
+}
+
 /// When what claims was received, Unix milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Receipt {
+#[derive(Clone, Copy)]
+pub enum Receipt<'a> {
     /// Just now.
     Now(u64),
     /// Long ago. What came later may be known by now.
     Past {
         /// When.
         ms: u64,
-        /// The very same may have been sent at most so much earlier or later, milliseconds.
-        again_within_ms: u64,
+        /// What it was, if it was signed.
+        signed: Option<&'a dyn Signed>,
     },
 }
 
-impl Receipt {
+impl Receipt<'_> {
     /// When, Unix milliseconds.
     #[must_use]
     pub const fn ms(self) -> u64 {
@@ -40,6 +49,14 @@ impl Receipt {
 
     pub(super) const fn is_past(self) -> bool {
         matches!(self, Self::Past { .. })
+    }
+
+    /// Whether a conversion may be the very same, signed once and sent again: of what was refused at
+    /// first nobody knows when it came by the next time that it did.
+    fn may_have_made(self, conversion: RecordId, record: &ConversionRecord<'_>) -> bool {
+        let Self::Past { ms, signed: Some(signed) } = self else { return false };
+        record.received_ms.abs_diff(ms) <= signed.again_within_ms()
+            && signed.may_have_made(conversion, record)
     }
 }
 
@@ -79,7 +96,7 @@ impl Repeats {
         store: &Store,
         claim: &Claim<'_>,
         window_ms: u64,
-        receipt: Receipt,
+        receipt: Receipt<'_>,
     ) -> Result<Self, ClaimError> {
         let Claim::Event { click, .. } = claim else {
             return Ok(Self { same: None, is_last: true, newest: None });
@@ -90,7 +107,7 @@ impl Repeats {
         if page.next.is_some() {
             return Err(ClaimError::TooMany);
         }
-        let mut all = Vec::new();
+        let (mut all, mut may_be_among) = (Vec::new(), false);
         for stored in &page.rows {
             let record = stored.record()?;
             if claim.is_of(&record) {
@@ -98,10 +115,11 @@ impl Repeats {
                 let original = Original { conversion: stored.id, status };
                 let known = Known { original, is_from_log: record.is_from_log() };
                 all.push((record.received_ms, known));
+                may_be_among |= receipt.may_have_made(stored.id, &record);
             }
         }
         let same = same(&all, window_ms, receipt);
-        if same.is_none() && may_be_among(&all, receipt) {
+        if same.is_none() && may_be_among {
             return Err(ClaimError::SentAgain);
         }
         Ok(Self {
@@ -116,7 +134,7 @@ impl Repeats {
 ///
 /// What comes now is compared with the one received last, and a clock set back does not open the
 /// window. What came in the past, with the nearest before it, then with the nearest after it.
-fn same<T: Copy>(all: &[(u64, T)], window_ms: u64, receipt: Receipt) -> Option<T> {
+fn same<T: Copy>(all: &[(u64, T)], window_ms: u64, receipt: Receipt<'_>) -> Option<T> {
     let at_ms = receipt.ms();
     let last = |until_ms| {
         let until = all.iter().filter(|(ms, _)| *ms <= until_ms);
@@ -132,13 +150,6 @@ fn same<T: Copy>(all: &[(u64, T)], window_ms: u64, receipt: Receipt) -> Option<T
     found.map(|(_, found)| *found)
 }
 
-/// Whether one of them may be the very same, signed once and sent again: of what was refused at first
-/// nobody knows when it came by the next time that it did.
-fn may_be_among<T>(all: &[(u64, T)], receipt: Receipt) -> bool {
-    let Receipt::Past { ms: at_ms, again_within_ms } = receipt else { return false };
-    again_within_ms > 0 && all.iter().any(|(ms, _)| ms.abs_diff(at_ms) <= again_within_ms)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -147,24 +158,40 @@ mod tests {
 
     const WINDOW_MS: u64 = 10;
 
-    const fn past(ms: u64) -> Receipt {
-        Receipt::Past { ms, again_within_ms: 0 }
+    const fn past(ms: u64) -> Receipt<'static> {
+        Receipt::Past { ms, signed: None }
+    }
+
+    struct Fake {
+        within_ms: u64,
+        is_like: bool,
+    }
+
+    impl Signed for Fake {
+        fn again_within_ms(&self) -> u64 {
+            self.within_ms
+        }
+
+        fn may_have_made(&self, _: RecordId, _: &ConversionRecord<'_>) -> bool {
+            self.is_like
+        }
     }
 
     #[test]
     fn what_was_signed_may_be_among_what_was_received_while_it_could_be_sent_again() {
-        let all = [(100, 'a'), (120, 'b')];
-        let check = |ms, again_within_ms, expected| {
-            let receipt = Receipt::Past { ms, again_within_ms };
-            assert_eq!(may_be_among(&all, receipt), expected, "{receipt:?}");
+        let conversion = RecordId::from_bytes([1; 16]);
+        let record = ConversionRecord { received_ms: 100, ..ConversionRecord::default() };
+        let check = |ms, within_ms, is_like, expected| {
+            let receipt = Receipt::Past { ms, signed: Some(&Fake { within_ms, is_like }) };
+            assert_eq!(receipt.may_have_made(conversion, &record), expected, "{ms} {within_ms}");
         };
-        check(90, 9, false);
-        check(90, 10, true);
-        check(130, 9, false);
-        check(130, 10, true);
-        check(110, 10, true);
-        check(100, 0, false);
-        assert!(!may_be_among(&all, Receipt::Now(100)));
+        check(90, 9, true, false);
+        check(90, 10, true, true);
+        check(90, 10, false, false);
+        check(110, 10, true, true);
+        check(111, 10, true, false);
+        assert!(!Receipt::Now(100).may_have_made(conversion, &record));
+        assert!(!past(100).may_have_made(conversion, &record));
     }
 
     #[test]
@@ -202,7 +229,7 @@ mod tests {
                 let apart_ms = |(ms, ()): &(u64, ())| ms.abs_diff(receipt.ms());
                 let is_repeat = kept.iter().any(|it| apart_ms(it) < WINDOW_MS);
                 let found = same(&kept, WINDOW_MS, receipt);
-                prop_assert_eq!(found.is_some(), is_repeat, "{:?} of {:?}", receipt, kept);
+                prop_assert_eq!(found.is_some(), is_repeat, "{} {:?} of {:?}", now_ms, ago_ms, kept);
                 if found.is_none() {
                     kept.push((receipt.ms(), ()));
                 }

@@ -14,7 +14,7 @@ pub async fn stored(
     store: &Store,
     claim: &Claim<'_>,
     named: Option<RecordId>,
-    receipt: Receipt,
+    receipt: Receipt<'_>,
 ) -> Result<Option<(Known, bool)>, ClaimError> {
     let repeats = claim.repeats_after_ms();
     if let Some(window_ms) = repeats.filter(|_| receipt.is_past()) {

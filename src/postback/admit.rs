@@ -161,12 +161,6 @@ impl Again<'_> {
             let passed = was_passed.then_some(()).ok_or(refusal);
             note(check, mode, passed, &mut flags, asker)?;
         }
-        let signatures = auth.signatures.as_ref();
-        let was_signed = asker.auth[AuthCheck::Signature.index()] == Some(AuthResult::Passed);
-        if let Some(signatures) = signatures.filter(|_| was_signed) {
-            // What is signed is good for so long before the time of signing, and for so long after.
-            asker.again_within_ms = 2 * signatures.ts_window_ms;
-        }
         Ok(flags)
     }
 }

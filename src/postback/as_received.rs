@@ -322,10 +322,10 @@ impl Postbacks {
             catalog_version: catalog.version(),
             kept_ip: &*self.kept_ip,
         };
-        let (now_ms, receipt) = (request.booked_ms(), request.receipt(asker));
+        let (now_ms, counts_ms) = (request.booked_ms(), request.counts_ms(asker));
         let first_ms = asker.came.map(|came| came.first_ms);
         let replay_of_ms = first_ms.filter(|first_ms| *first_ms != request.now_ms);
-        Received { fields, catalog, meter: None, now_ms, receipt, replay_of_ms, as_received }
+        Received { fields, catalog, meter: None, now_ms, counts_ms, replay_of_ms, as_received }
     }
 
     /// Writes a postback down that was refused, or was a duplicate; unless it only asked.

@@ -46,9 +46,6 @@ pub struct Asker {
     pub auth: AuthOutcome,
     /// When a signed one came.
     pub came: Option<Came>,
-    /// By how much earlier or later one that is judged again may have been sent, as it was signed,
-    /// milliseconds.
-    pub again_within_ms: u64,
     /// Whether its advertiser's rate limit has counted it.
     pub is_counted: bool,
 }
@@ -60,7 +57,6 @@ impl Default for Asker {
             click: None,
             auth: AuthOutcome::default(),
             came: None,
-            again_within_ms: 0,
             is_counted: false,
         }
     }

@@ -16,15 +16,24 @@ impl Postbacks {
     }
 
     /// What would come of a postback, if it were taken now.
-    pub(super) async fn would_become(
+    async fn would_become(
         &self,
         verdict: &Verdict<'_>,
         received: &Received<'_>,
     ) -> Result<Answer, Answer> {
-        let known = self.dedup.find(&self.store, verdict.claims(), received.receipt).await?;
-        if let Some(known) = known {
-            return self.would_update(known, verdict, received).await;
+        let known = self.dedup.find(&self.store, verdict.claims(), received.receipt()).await?;
+        match known {
+            Some(known) => self.would_update(known, verdict, received).await,
+            None => self.would_be_new(verdict, received).await,
         }
+    }
+
+    /// As [`Postbacks::would_become`], of one that is not known.
+    pub(super) async fn would_be_new(
+        &self,
+        verdict: &Verdict<'_>,
+        received: &Received<'_>,
+    ) -> Result<Answer, Answer> {
         verdict.refuse_if_new()?;
         if verdict.event.is_negative() {
             return self.would_reverse(verdict, received).await;

@@ -150,6 +150,12 @@ impl Received<'_> {
         }
     }
 
+    /// Whether the postbacks before this one would have changed a known conversion.
+    pub(super) fn would_have_changed(&self, known: RecordId) -> bool {
+        let has = |effects: &Effects| effects.with(|noted| noted.foreseen.contains_key(&known));
+        self.effects().is_some_and(has)
+    }
+
     /// A known conversion as the postbacks before this one would have changed it.
     pub(super) fn foreseen(&self, known: StoredConversion) -> StoredConversion {
         let changed =

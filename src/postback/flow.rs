@@ -65,13 +65,9 @@ impl<'a> PostbackRequest<'a> {
         }
     }
 
-    /// By when its claims are judged, and whether others may have come since.
-    pub(super) fn receipt(&self, asker: &Asker) -> Receipt {
-        let counts_ms = asker.came.map_or(self.now_ms, |came| came.counts_ms);
-        match self.again {
-            None => Receipt::Now(counts_ms.min(self.now_ms)),
-            Some(_) => Receipt::Past { ms: self.now_ms, again_within_ms: asker.again_within_ms },
-        }
+    /// By which moment its claims are judged, Unix milliseconds.
+    pub(super) fn counts_ms(&self, asker: &Asker) -> u64 {
+        asker.came.map_or(self.now_ms, |came| came.counts_ms.min(self.now_ms))
     }
 }
 
@@ -232,8 +228,8 @@ impl Postbacks {
         if fields.is_dry_run() || request.head {
             return Ok(None);
         }
-        let receipt = request.receipt(asker);
-        if let Some(known) = self.dedup.known(&verdict.first_claim(), receipt) {
+        let counts_ms = request.counts_ms(asker);
+        if let Some(known) = self.dedup.known(&verdict.first_claim(), Receipt::Now(counts_ms)) {
             return if verdict.must_read(known, &catalog) {
                 Ok(None)
             } else {
@@ -253,7 +249,7 @@ impl Postbacks {
         let original = self.original(&verdict, request.booked_ms())?;
         // Only now: what a fraud rule rejects claims no customer.
         let claims = verdict.claims();
-        let acquired = self.dedup.acquire_now(&self.store, claims, original, receipt.ms())?;
+        let acquired = self.dedup.acquire_now(&self.store, claims, original, counts_ms)?;
         let held = match acquired {
             Some(Acquired::Held(held)) => held,
             Some(Acquired::Duplicate(known)) if !verdict.must_read(known, &catalog) => {
@@ -295,8 +291,7 @@ impl Postbacks {
             self.suspect(&mut verdict, request).await?;
             return Err(self.dry_run(&verdict, &received).await?);
         }
-        let receipt = received.receipt;
-        if let Some(known) = self.dedup.known(&verdict.first_claim(), receipt) {
+        if let Some(known) = self.dedup.known(&verdict.first_claim(), received.receipt()) {
             return self.update(known, &verdict, &received).await.map(Tried::Begun);
         }
         // Before its own claims are held: who looks for a transaction waits for whoever holds that.
@@ -312,7 +307,7 @@ impl Postbacks {
         let held = loop {
             // Nothing is minted before it is received, whatever the clock has done since.
             let original = self.original(&verdict, request.booked_ms().max(now_ms))?;
-            match self.dedup.acquire(&self.store, claims, original, receipt).await? {
+            match self.dedup.acquire(&self.store, claims, original, received.receipt()).await? {
                 Acquired::Held(held) => break held,
                 Acquired::Duplicate(known) => {
                     return self.update(known, &verdict, &received).await.map(Tried::Begun);
@@ -440,8 +435,8 @@ pub(super) struct Received<'a> {
     pub(super) meter: Option<Arc<Meter>>,
     /// When it is booked, Unix milliseconds.
     pub(super) now_ms: u64,
-    /// By when its claims are judged.
-    pub(super) receipt: Receipt,
+    /// By which moment its claims are judged, Unix milliseconds.
+    pub(super) counts_ms: u64,
     /// When the very same signed postback came first, if it came before.
     pub(super) replay_of_ms: Option<u64>,
     /// How it is written down.

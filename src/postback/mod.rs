@@ -7,8 +7,8 @@
 //! it in turn (`update`); a negative event takes one back (`reversal`, pure, and `reverse`); what
 //! names no click may name a customer or a known transaction instead (`bound`, `customer`); the
 //! network says itself what became of many (`upload`). What had no exchange rate is priced when it
-//! comes (`reprice`); what was refused is judged again from the log (`reprocess`). What cannot be
-//! read is read as far as anybody can (`garbled`). Who only asks is told what would come of it
+//! comes (`reprice`); what was refused is judged again from the log (`reprocess`), once, though it was
+//! signed and may have been `sent_again`. What cannot be read is read as far as anybody can (`garbled`). Who only asks is told what would come of it
 //! (`dry_run`). What is not even read, or too much, is `turned_away`. What the log names is found
 //! again (`mention`); what told of a person is erased on request (`erase`).
 
@@ -37,6 +37,7 @@ mod reprocess;
 mod reversal;
 mod reverse;
 mod sender;
+mod sent_again;
 mod suspect;
 mod timestamp;
 mod transition;

@@ -11,8 +11,11 @@ use super::effects::{Effects, Gains};
 use super::flow::{PostbackRequest, Postbacks, Received, Sent, record};
 use super::mapping::Fields;
 use super::sender::{Address, Sender};
-use crate::dedup::{Claim, ClaimError};
-use crate::limits::{PAGE_ROWS_MAX, REPROCESS_REST, REPROCESS_ROWS_MAX};
+use crate::dedup::{Claim, ClaimError, Receipt};
+use crate::limits::{
+    PAGE_ROWS_MAX, REPROCESS_FORESEEN_BYTES_MAX, REPROCESS_REST, REPROCESS_ROWS_MAX,
+    TRACE_CONVERSIONS_MAX,
+};
 use crate::model::fields::Field;
 use crate::model::mask::is_masked;
 use crate::model::reasons::{
@@ -162,7 +165,8 @@ impl Postbacks {
                 }
                 done.add(became, &effects);
                 after = Some(stored.id);
-                if done.postbacks >= REPROCESS_ROWS_MAX as u64 || effects.is_full() {
+                let is_full = effects.is_full() || foreseen.is_full();
+                if done.postbacks >= REPROCESS_ROWS_MAX as u64 || is_full {
                     done.next = after;
                     return Ok(());
                 }
@@ -238,17 +242,21 @@ impl Postbacks {
         if let Some(known) = foreseen.meant(&verdict, request.now_ms) {
             return self.would_update_foreseen(known, &verdict, &received);
         }
-        let answer = self.would_become(&verdict, &received).await?;
-        if answer.result() != PostbackResult::Accepted {
-            return Ok(answer.result());
+        let found = self.dedup.find(&self.store, verdict.claims(), received.receipt()).await;
+        let (known, is_unsure) = match found {
+            Err(ClaimError::SentAgain) => (None, true),
+            found => (found?, false),
+        };
+        if let Some(known) = known {
+            return Ok(self.would_update(known, &verdict, &received).await?.result());
         }
         if foreseen.has(&verdict, request.now_ms) {
             return Ok(PostbackResult::Duplicate);
         }
-        let (claim, within_ms) = (verdict.first_claim(), asker.again_within_ms);
-        if foreseen.last_within(&claim, request.now_ms, within_ms).is_some() {
+        if is_unsure || foreseen.may_have_made(&verdict.first_claim(), &received) {
             return Err(ClaimError::SentAgain.into());
         }
+        self.would_be_new(&verdict, &received).await?;
         foreseen.take(&verdict, &received);
         Ok(PostbackResult::Accepted)
     }
@@ -302,8 +310,10 @@ impl Postbacks {
 struct Foreseen {
     /// Under each of its claims and its receipt, a conversion's place.
     claims: BTreeMap<(DedupeKey, u64), usize>,
-    /// As the store would keep them, without their parameters.
+    /// As the store would keep them; parameters only where others may be compared with them.
     records: Vec<Vec<u8>>,
+    /// How many there are in `records`.
+    bytes: usize,
 }
 
 impl Foreseen {
@@ -322,23 +332,47 @@ impl Foreseen {
     fn holder(&self, claim: &Claim<'_>, received_ms: u64) -> Option<usize> {
         let apart_ms =
             claim.repeats_after_ms().map_or(u64::MAX, |window_ms| window_ms.saturating_sub(1));
-        self.last_within(claim, received_ms, apart_ms)
+        self.within(claim, received_ms, apart_ms).next_back()
     }
 
-    /// The place of the last that holds a claim, of those received at most so much before or after.
-    fn last_within(&self, claim: &Claim<'_>, received_ms: u64, apart_ms: u64) -> Option<usize> {
+    /// Whether one of them may have been made of the very same, signed once and sent again.
+    fn may_have_made(&self, claim: &Claim<'_>, received: &Received<'_>) -> bool {
+        let Receipt::Past { ms, signed: Some(signed) } = received.receipt() else { return false };
+        let may_be = |at: usize| match ConversionRecord::decode(&self.records[at]) {
+            Ok(record) => received.may_have_said(&record, record.is_as_it_came()),
+            Err(_) => true,
+        };
+        let mut near = self.within(claim, ms, signed.again_within_ms());
+        // Of more than the store would look through, nobody can tell.
+        near.by_ref().take(TRACE_CONVERSIONS_MAX).any(may_be) || near.next().is_some()
+    }
+
+    /// The places of those that hold a claim and were received at most so much before or after.
+    fn within(
+        &self,
+        claim: &Claim<'_>,
+        received_ms: u64,
+        apart_ms: u64,
+    ) -> impl DoubleEndedIterator<Item = usize> {
         let key = claim.store_key();
         let from_ms = received_ms.saturating_sub(apart_ms);
         let to_ms = received_ms.saturating_add(apart_ms);
         let held = self.claims.range((key, from_ms)..=(key, to_ms));
-        held.map(|(_, at)| *at).next_back()
+        held.map(|(_, at)| *at)
+    }
+
+    /// Whether no more can be foreseen.
+    const fn is_full(&self) -> bool {
+        self.bytes >= REPROCESS_FORESEEN_BYTES_MAX
     }
 
     fn take(&mut self, verdict: &Verdict<'_>, received: &Received<'_>) {
         let reason = verdict.initial_reason();
         let step = verdict.first_step(verdict.status, received.now_ms, &reason);
         let mut made = record(verdict, received, verdict.flags, false, &[step]);
-        made.params.clear();
+        if verdict.first_claim().repeats_after_ms().is_none() {
+            made.params.clear();
+        }
         // As that of a negative event that is made.
         made.currency = received.currency_taken_back().unwrap_or(made.currency);
         received.made(&made);
@@ -347,6 +381,7 @@ impl Foreseen {
         let at = self.records.len();
         let key = |claim: Claim<'_>| (claim.store_key(), made.received_ms);
         self.claims.extend(verdict.claims().hard().map(|claim| (key(claim), at)));
+        self.bytes += bytes.len();
         self.records.push(bytes);
     }
 }

@@ -215,7 +215,7 @@ impl Postbacks {
         let mut found = Vec::new();
         for event in events {
             let claim = Claim::Transaction { advertiser, event, txn_id };
-            let known = self.dedup.find_settled(&self.store, claim, received.receipt).await?;
+            let known = self.dedup.find_settled(&self.store, claim, received.receipt()).await?;
             let is_meant = |known: &Original| {
                 let its_offer = received.catalog.offer_by_number(known.conversion.offer());
                 its_offer.is_some_and(|its_offer| its_offer.reverses(by, event).is_some())

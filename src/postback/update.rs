@@ -11,7 +11,7 @@ use super::transition::{Heard, Speaker, changed, older_than};
 use crate::caps::{Counted, Metered, Still};
 use crate::catalog::Catalog;
 use crate::click_id::RecordId;
-use crate::dedup::{Changing, Claim, ClaimSet, Held, Original, Receipt};
+use crate::dedup::{Changing, Claim, ClaimError, ClaimSet, Held, Original, Receipt};
 use crate::model::fields::Field;
 use crate::model::reasons::{BY_POSTBACK, Flag, PostbackResult, Refusal, Unavailability};
 use crate::model::status::Status;
@@ -387,7 +387,11 @@ impl Postbacks {
         };
         let meant = if verdict.offer.one_conversion_per_click {
             let first = ClaimSet::new(verdict.first_claim(), None);
-            self.dedup.find(&self.store, first, received.receipt).await?
+            match self.dedup.find(&self.store, first, received.receipt()).await {
+                // The duplicate of one or of the other.
+                Err(ClaimError::SentAgain) => None,
+                found => found?,
+            }
         } else {
             Some(known)
         };
@@ -400,7 +404,7 @@ impl Postbacks {
 /// Whether a postback that is judged by an earlier moment than this one is from before a conversion,
 /// and so no news of it: where an event may be repeated, it spoke of another.
 fn precedes(verdict: &Verdict<'_>, received: &Received<'_>, meant: Original) -> bool {
-    let Receipt::Now(at_ms) = received.receipt else { return false };
+    let Receipt::Now(at_ms) = received.receipt() else { return false };
     verdict.first_claim().repeats_after_ms().is_some()
         && at_ms < received.as_received.request.now_ms
         && at_ms < meant.conversion.time_ms()

@@ -17,7 +17,7 @@ use crate::harness::{
 };
 use crate::inbound::{grep, judged, log_of};
 
-const KEY: &str = "a-key-that-signs";
+pub const KEY: &str = "a-key-that-signs";
 const NEXT_KEY: &str = "the-next-key";
 
 /// A server, and the folder of its secrets.
@@ -115,7 +115,7 @@ fn catalog(secrets: &TempDir) -> String {
     .join("\n")
 }
 
-fn secrets() -> TempDir {
+pub fn secrets() -> TempDir {
     let secrets = tempfile::tempdir().expect("a folder");
     std::fs::write(secrets.path().join("key"), format!("{KEY}\n")).expect("writable");
     std::fs::write(secrets.path().join("next"), NEXT_KEY).expect("writable");
@@ -162,7 +162,7 @@ fn is(status: u16, word: &str) -> (u16, String) {
     (status, word.to_owned())
 }
 
-fn now() -> u64 {
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
@@ -174,7 +174,7 @@ fn key(text: &str) -> SigningKey {
 }
 
 /// A query string, as a sender signs it.
-fn signed_by(secret: &str, pairs: &[(&str, &str)]) -> String {
+pub fn signed_by(secret: &str, pairs: &[(&str, &str)]) -> String {
     let mut canonical = Canonical::default();
     pairs.iter().for_each(|(name, value)| canonical.add(name, value));
     let text = String::from_utf8(canonical.into_text()).expect("ASCII");

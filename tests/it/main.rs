@@ -52,6 +52,7 @@ mod retention;
 #[path = "../model/rng.rs"]
 mod rng;
 mod sealing;
+mod signed_repeats;
 mod status;
 mod steps;
 mod telemetry;
