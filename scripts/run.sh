@@ -25,6 +25,11 @@ ready() {
     [[ "${status:-}" == 200 ]]
 }
 
+if ready 2>/dev/null; then
+    echo "a server answers at $admin already: stop it, or move this one's listeners" >&2
+    exit 1
+fi
+
 # A terminal sends Ctrl-C to the server, too; a second request to stop changes nothing.
 "$server" serve --config "$config" &
 pid=$!
@@ -47,7 +52,7 @@ Ready. In another terminal, from this folder:
 
   curl -i 'http://$public/click?offer=spring&aff=pub-7&sub1=mail'
   CLICK=\$(curl -s 'http://$public/click?offer=spring&aff=pub-7&redirect=false' | sed 's/.*"click_id":"\([^"]*\)".*/\1/')
-  curl -i "http://$public/postback?click_id=\$CLICK&event=sale&txn_id=A-1&amount=120.00&currency=USD"
+  curl -i "http://$public/postback?click_id=\$CLICK&event=sale&txn_id=A-\$(date +%s)&amount=120.00&currency=USD"
 
 What is known of that click (the token is in $store/admin.token):
 

@@ -60,7 +60,8 @@ impl ApiError {
 
     /// 401: no token, or another.
     pub fn unauthorized() -> Self {
-        let message = "send a token of the admin API as 'Authorization: Bearer TOKEN'";
+        let message =
+            "send a token that this server's admin API knows, as 'Authorization: Bearer TOKEN'";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 

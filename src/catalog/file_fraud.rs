@@ -2,12 +2,12 @@
 
 use super::file::window;
 use super::file_caps::listed;
+use super::file_money::percent;
 use super::snapshot::Event;
 use crate::checked_toml::{Complaint, Input, Table, one_of};
 use crate::fraud::{ConversionRate, Flood, Fraud};
 use crate::limits::{WATCHED_CLICKS_MAX, WATCHED_PERIOD_MS_MAX};
 use crate::model::reasons::{Flag, FraudAction};
-use crate::model::rule::Percent;
 
 /// Keys of `fraud`: the rules.
 const FRAUD: &[&str] = &[
@@ -154,12 +154,4 @@ fn period(input: Input<'_>) -> Result<u64, Complaint> {
         return Err(Complaint::new("must be from \"1s\" to \"90d\""));
     }
     Ok(period_ms)
-}
-
-fn percent(input: Input<'_>) -> Result<Percent, Complaint> {
-    let percent = Percent::parse(input.text()?)?;
-    if percent < Percent::ZERO {
-        return Err(Complaint::new("must not be negative"));
-    }
-    Ok(percent)
 }

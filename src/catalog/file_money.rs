@@ -129,8 +129,13 @@ fn amount(input: Input<'_>) -> Result<Micros, Complaint> {
     not_negative(Micros::parse(input.text()?)?)
 }
 
-fn percent(input: Input<'_>) -> Result<Percent, Complaint> {
-    not_negative(Percent::parse(input.text()?)?)
+/// A percentage that is not negative.
+pub fn percent(input: Input<'_>) -> Result<Percent, Complaint> {
+    let text = input.text()?;
+    if text.ends_with('%') {
+        return Err(Complaint::new("a percentage is written without its sign, such as \"12.5\""));
+    }
+    not_negative(Percent::parse(text)?)
 }
 
 fn not_negative<T: Default + PartialOrd>(value: T) -> Result<T, Complaint> {

@@ -60,7 +60,9 @@ pub fn back_up(arguments: &BackupArguments) -> Result<u8, Ended> {
 /// Asks the server that the configuration is of; where there is none, copies the store.
 fn configured(config: &Config) -> Result<Value, Ended> {
     let Some(backups) = Backups::configured(config) else {
-        return Err(mistake("the configuration does not say where backups go: set backup.path"));
+        return Err(mistake(
+            "no configuration says where backups go: give --config, and set backup.path in it",
+        ));
     };
     if let Some(server) = Server::configured(config)? {
         return server.work("backup", None);

@@ -78,6 +78,9 @@ pub fn prove(arguments: &StoreArguments, conversion: &str) -> Result<u8, Ended> 
         }
     };
     say!("{text}");
+    if serde_json::from_str(&text).is_ok_and(|proof: ledger::Proof| proof.is_empty()) {
+        eprintln!("it proves nothing yet: a day is sealed when it has been over for an hour");
+    }
     Ok(EXIT_OK)
 }
 

@@ -38,6 +38,14 @@ pub struct Proof {
     seals: Vec<Sealed>,
 }
 
+impl Proof {
+    /// Whether no day of the conversion's postings is sealed yet, or it has none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.postings.is_empty()
+    }
+}
+
 /// One posting and its way to the root of its day.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -79,7 +79,7 @@ revenue = { percent = 5, maximum = "1" }
 trust_revenues = true
 [[offers.events.overrides]]
 affiliate = "pub-8"
-payout = { fixed = "1", currency = "USD" }
+payout = { fixed = "1", percent = "10%", currency = "USD" }
 [[offers.events.overrides]]
 affiliate = "pub-7"
 payout = { percent = "2.1234567" }
@@ -99,6 +99,7 @@ id = "pub-7"
     catalog.toml:12: offers[0] "spring".events[0] "sale".revenue.percent: must be a string: write it in quotes, not of type integer
     catalog.toml:13: offers[0] "spring".events[0] "sale".trust_revenues: unknown key; did you mean "trust_revenue"?
     catalog.toml:15: offers[0] "spring".events[0] "sale".overrides[0] "pub-8".affiliate: "pub-8" is not among the affiliates; did you mean "pub-7"?
+    catalog.toml:16: offers[0] "spring".events[0] "sale".overrides[0] "pub-8".payout.percent: a percentage is written without its sign, such as "12.5"
     catalog.toml:16: offers[0] "spring".events[0] "sale".overrides[0] "pub-8".payout.currency: must be EUR, the currency of the event's payout
     catalog.toml:19: offers[0] "spring".events[0] "sale".overrides[1] "pub-7".payout.percent: more than 6 decimals
     catalog.toml:21: offers[0] "spring".events[0] "sale".overrides[2] "pub-7".affiliate: overrides nothing: give it a payout or a revenue
