@@ -47,6 +47,13 @@ pub struct Converting<'a> {
     pub is_by_customer: bool,
 }
 
+impl Converting<'_> {
+    /// Whether it has to do with how many clicks convert today.
+    const fn is_rated(&self) -> bool {
+        !self.is_past && !self.is_by_customer
+    }
+}
+
 /// The clicks of a network or an address on an offer.
 #[derive(Default)]
 struct Clicks {
@@ -177,8 +184,7 @@ impl Watch {
     /// The bits of the rules that a conversion would break. Counts nothing.
     #[must_use]
     pub fn suspects(&self, fraud: &Fraud, converting: &Converting<'_>) -> u32 {
-        // What is counted is of today.
-        let rate = fraud.conversion_rate.as_ref().filter(|_| !converting.is_past);
+        let rate = fraud.conversion_rate.as_ref().filter(|_| converting.is_rated());
         let rate = rate.is_some_and(|rate| self.is_off(rate, converting));
         let period = fraud.repeated_customer;
         let repeated = period.is_some_and(|period_ms| self.has_repeated(period_ms, converting));
@@ -213,9 +219,8 @@ impl Watch {
 
     /// Counts a new conversion.
     pub fn converted(&self, fraud: &Fraud, converting: &Converting<'_>) {
-        let is_rated = !converting.is_past && !converting.is_by_customer;
         let rate = fraud.conversion_rate.as_ref().filter(|rate| rate.counts(converting.event));
-        if let Some(rate) = rate.filter(|_| is_rated) {
+        if let Some(rate) = rate.filter(|_| converting.is_rated()) {
             self.count_conversion(rate, converting);
         }
         if let Some(period_ms) = fraud.repeated_customer {

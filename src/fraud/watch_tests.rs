@@ -292,6 +292,11 @@ fn what_a_customer_alone_has_done_counts_for_no_rate_and_is_the_customers_last_c
         assert_eq!(traffic.take(&Converting { is_by_customer: true, ..sale }), []);
     }
     assert_eq!(traffic.convert(clicks[1], "sale", "c1", NOW_MS + 21), AGAIN);
+    // One more of a click that counts would be too many.
+    assert_eq!(traffic.convert(clicks[2], "sale", "", NOW_MS + 22), []);
+    let sale = converting(clicks[0], "sale", "", NOW_MS + 23);
+    assert_eq!(traffic.take(&Converting { is_by_customer: true, ..sale }), []);
+    assert_eq!(traffic.take(&sale), [Flag::ConversionRate]);
 }
 
 #[test]

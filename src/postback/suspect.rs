@@ -39,6 +39,17 @@ impl<'a> Verdict<'a> {
     }
 }
 
+impl Converting<'_> {
+    /// Without its customer if that has not converted by it: if it was rejected, or repeats another
+    /// one, which is remembered instead. Else it would have to be sent twice to be the first.
+    fn unless_hit(mut self, flags: u32, is_rejected: bool) -> Self {
+        if is_rejected || flags & Flag::RepeatedCustomer.bit() != 0 {
+            self.customer_id = "";
+        }
+        self
+    }
+}
+
 impl Postbacks {
     /// Judges a postback by its offer's fraud rules, as far as that goes without waiting; false,
     /// and nothing done, where it does not.
@@ -111,9 +122,10 @@ impl Postbacks {
     /// Counts a new conversion for its offer's fraud rules.
     #[inline]
     pub(super) fn count_for_fraud(&self, verdict: &Verdict<'_>, request: &PostbackRequest<'_>) {
-        if let Some(rules) = verdict.rules() {
-            self.watch.converted(rules, &verdict.converting(request));
-        }
+        let Some(rules) = verdict.rules() else { return };
+        let is_rejected = verdict.status == Status::Rejected;
+        let converting = verdict.converting(request).unless_hit(verdict.flags, is_rejected);
+        self.watch.converted(rules, &converting);
     }
 
     /// Reminds fraud rules of stored conversions, newest first.
@@ -135,7 +147,8 @@ impl Postbacks {
                     is_past: true,
                     is_by_customer: record.flags & Flag::ByCustomer.bit() != 0,
                 };
-                watch.converted(rules, &converting);
+                let is_rejected = record.is_rejected_at_once();
+                watch.converted(rules, &converting.unless_hit(record.flags, is_rejected));
             }
         }
     }

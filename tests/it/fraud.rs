@@ -496,6 +496,35 @@ fn what_a_customer_alone_has_done_is_its_last_conversion_before_and_after_a_rest
 }
 
 #[test]
+fn what_repeats_a_customer_does_not_become_the_one_to_repeat() {
+    let rules = [
+        ("rejecting", "repeated_customer = { action = \"reject\" }"),
+        ("flagging", "repeated_customer = {}"),
+    ];
+    let hit = [
+        json!(["rejected", ["repeated_customer"], "fraud:repeated_customer"]),
+        json!(["approved", ["repeated_customer"], "postback"]),
+    ];
+    let fine = json!(["approved", [], "postback"]);
+    let mut server = setup(&rules).start();
+    let clicks = rules.map(|(offer, _)| [0; 2].map(|_| click(&server, offer, BROWSER)));
+    let sale = |server: &Server, nth: usize, through: usize, number: u8| {
+        let query = format!("event=sale&txn_id={nth}-{number}&customer_id=c{nth}");
+        convert(server, &clicks[nth][through], &query)
+    };
+    for nth in 0..rules.len() {
+        assert_eq!(sale(&server, nth, 0, 1), fine);
+        assert_eq!(sale(&server, nth, 1, 2), hit[nth]);
+        assert_eq!(sale(&server, nth, 1, 3), hit[nth], "sent twice");
+    }
+    restarts(&mut server);
+    for nth in 0..rules.len() {
+        assert_eq!(sale(&server, nth, 1, 4), hit[nth], "after a restart");
+        assert_eq!(sale(&server, nth, 0, 5), fine);
+    }
+}
+
+#[test]
 fn a_tier_and_a_cap_leave_the_flags_of_rules_alone() {
     let limits = r#"
 [[offers.events]]

@@ -114,6 +114,12 @@ impl<'a> ConversionRecord<'a> {
         })
     }
 
+    /// Whether it began as one that was rejected.
+    #[must_use]
+    pub fn is_rejected_at_once(&self) -> bool {
+        self.history.first().is_some_and(|first| first.status == Status::Rejected.code())
+    }
+
     /// Whether nothing has been heard of it since it came.
     #[must_use]
     pub fn is_as_it_came(&self) -> bool {
