@@ -20,7 +20,7 @@ use crate::model::currency::Currency;
 use crate::model::fields::Field;
 use crate::model::money::Micros;
 use crate::model::period::Day;
-use crate::model::preset::AnswerForm;
+use crate::model::preset::{AnswerForm, Preset};
 use crate::model::reasons::{AuthOutcome, BY_POSTBACK, Flag, HELD, NEGATIVE_EVENT, Refusal};
 use crate::model::status::Status;
 use crate::rates::Market;
@@ -401,10 +401,28 @@ fn event<'a>(
     offer: &'a Offer,
 ) -> Result<&'a Event, Refused> {
     let Some(theirs) = fields.get(Field::Event) else {
-        return offer.unnamed_event().ok_or_else(|| hints::missing_event(fields, sender, offer));
+        return unnamed_event(fields, sender, offer);
     };
     let ours = offer.advertiser.event_name(theirs);
     offer.event(ours).ok_or_else(|| hints::unknown_event(ours, theirs, offer))
+}
+
+/// What a postback means that names no event; if it does by a name of another dialect, that must be
+/// the same one: else a refund would be paid as a sale.
+fn unnamed_event<'a>(
+    fields: &Fields<'_>,
+    sender: &Sender<'_>,
+    offer: &'a Offer,
+) -> Result<&'a Event, Refused> {
+    let missing = || hints::missing_event(fields, sender, offer);
+    let event = offer.unnamed_event().ok_or_else(missing)?;
+    let named = |theirs| offer.event(offer.advertiser.event_name(theirs));
+    let is_another = |theirs| named(theirs).is_some_and(|named| named.id != event.id);
+    let mut others = fields.custom().filter(|(_, value)| is_another(value));
+    match others.find(|(name, _)| Preset::names_event(name)) {
+        None => Ok(event),
+        Some((name, _)) => Err(hints::event_elsewhere(name, &sender.names)),
+    }
 }
 
 fn is_late(event: &Event, click_ms: u64, event_ms: u64) -> bool {

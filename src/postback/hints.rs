@@ -17,6 +17,9 @@ use crate::model::period::moment;
 use crate::model::preset::{Preset, Unnamed};
 use crate::model::reasons::Refusal;
 
+/// The name of what has none by its preset any more, because others have taken it.
+const A_NAME_OF_ITS_OWN: &str = "a name that the advertiser's params give it";
+
 /// What to send instead, if the reason alone says so.
 pub const fn hint(reason: Refusal) -> Option<&'static str> {
     Some(match reason {
@@ -124,7 +127,7 @@ pub fn missing_click_id(fields: &Fields<'_>, sender: &Sender<'_>, keyring: &Keyr
     let names = &sender.names;
     let foreign = foreign_click_id(fields, names, keyring);
     let known = names.name(Field::ClickId);
-    let name = known.unwrap_or("a name that the advertiser's params give it");
+    let name = known.unwrap_or(A_NAME_OF_ITS_OWN);
     let is_given = |field| fields.get(field).is_some();
     let or = match (sender.advertiser, names.name(Field::Event)) {
         _ if !is_given(Field::TxnId) => String::new(),
@@ -206,6 +209,15 @@ pub fn missing_event(fields: &Fields<'_>, sender: &Sender<'_>, offer: &Offer) ->
     } else {
         format!("name the event, as {name}=sale")
     };
+    Refused::with(Refusal::MissingEvent, hint)
+}
+
+/// No event was named but under `name`, which means nothing here, and it is not the one that an
+/// unnamed one would be.
+#[cold]
+pub fn event_elsewhere(name: &str, names: &Names<'_>) -> Refused {
+    let ours = names.name(Field::Event).unwrap_or(A_NAME_OF_ITS_OWN);
+    let hint = format!("the event came as {name}=, which means nothing here: send it as {ours}");
     Refused::with(Refusal::MissingEvent, hint)
 }
 

@@ -897,6 +897,65 @@ id = "pub-7"
 }
 
 #[test]
+fn an_event_under_a_name_that_means_nothing_is_not_counted_as_the_one_that_goes_unnamed() {
+    let offer = |advertiser: &str, more: &str| {
+        format!(
+            "[[advertisers]]\nid = \"{advertiser}\"\nevents = {{ \"7\" = \"refund\" }}\n{more}\n\
+             [[offers]]\nid = \"{advertiser}\"\nadvertiser = \"{advertiser}\"\n\
+             url = \"https://shoes.example/?c={{click_id}}\"\n\
+             [[offers.events]]\nid = \"sale\"\n\
+             [[offers.events]]\nid = \"refund\"\nreverses = [\"sale\"]\n"
+        )
+    };
+    let catalog = offer("everflow", "preset = \"everflow\"")
+        + &offer("ours", "default_event = \"sale\"")
+        + &offer(
+            "taken",
+            "preset = \"everflow\"\nparams = { sub1 = \"event\", sub2 = \"event_id\" }",
+        )
+        + "[[affiliates]]\nid = \"pub-7\"\n";
+    let server = Setup::new().catalog(catalog).start();
+    let ask = |advertiser: &str, query: &str| {
+        let name = if advertiser == "ours" { "click_id" } else { "transaction_id" };
+        let click = click(&server, advertiser);
+        Answer::of(server.get(&format!("/postback/{advertiser}?{name}={click}&amount=5&{query}")))
+    };
+    let refused = |advertiser: &str, query: &str, hint: &str| {
+        let answer = ask(advertiser, query);
+        let told = (answer.word("reason"), answer.word("hint"));
+        assert_eq!(told, ("missing_event", hint), "{query}");
+    };
+    let elsewhere = |name: &str, ours: &str| {
+        format!("the event came as {name}=, which means nothing here: send it as {ours}")
+    };
+    refused("everflow", "event=refund&txn_id=1", &elsewhere("event", "event_id"));
+    refused("everflow", "goal_id=7&txn_id=2", &elsewhere("goal_id", "event_id"));
+    refused("everflow", "e=refund&event_id=&txn_id=3", &elsewhere("e", "event_id"));
+    refused("everflow", "Event_ID=refund&txn_id=4", &elsewhere("Event_ID", "event_id"));
+    refused("ours", "et=refund&txn_id=5", &elsewhere("et", "event"));
+    let own = "a name that the advertiser's params give it";
+    refused("taken", "goal=refund&txn_id=6", &elsewhere("goal", own));
+    assert_eq!(server.conversions(""), [] as [Value; 0]);
+    // What names no other event says nothing, and so does what means something else.
+    for (advertiser, query) in [
+        ("everflow", "event=sale&txn_id=11"),
+        ("everflow", "event=whatever&txn_id=12"),
+        ("everflow", "note=refund&txn_id=13"),
+        ("everflow", "event=refund&event_id=sale&txn_id=14"),
+        ("taken", "event=refund&event_id=refund&txn_id=15"),
+        ("ours", "et=sale&txn_id=16"),
+    ] {
+        assert_eq!(ask(advertiser, query).verdict(), (200, "accepted", ""), "{query}");
+    }
+    // Of a known transaction alone no less.
+    let alone = Answer::of(server.get("/postback/everflow?txn_id=11&event=refund"));
+    let told = (alone.word("reason"), alone.word("hint"));
+    assert_eq!(told, ("missing_event", &*elsewhere("event", "event_id")));
+    let taken_back = Answer::of(server.get("/postback/everflow?txn_id=11&event_id=refund"));
+    assert_eq!(taken_back.verdict(), (200, "accepted", ""));
+}
+
+#[test]
 fn an_order_counts_once_whether_the_path_or_the_click_names_the_advertiser() {
     let mut catalog = String::from("[[affiliates]]\nid = \"pub-7\"\n");
     let hash = blake3::hash(b"t0ken").to_hex();

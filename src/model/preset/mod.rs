@@ -139,6 +139,12 @@ impl Preset {
         Self::names_one(name, Field::is_credential)
     }
 
+    /// Whether a name is that of the event, as [`Preset::names_secret`].
+    #[must_use]
+    pub fn names_event(name: &str) -> bool {
+        Self::names_one(name, |field| field == Field::Event)
+    }
+
     fn names_one(name: &str, is_meant: fn(Field) -> bool) -> bool {
         let name = bare(name);
         let theirs = Self::ALL.iter().flat_map(|preset| preset.dialect().params).copied();
