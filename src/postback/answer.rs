@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::decide::{Refused, Verdict};
-use super::hints::IF_ANOTHER;
+use super::hints::{IF_ANOTHER, unpriced};
 use crate::click_id::{ClickId, RecordId};
 use crate::dedup::{ClaimError, Original};
 use crate::model::preset::AnswerForm;
@@ -100,13 +100,14 @@ pub struct Told {
     pub form: AnswerForm,
 }
 
-/// A new conversion; in a dry run, `None`.
+/// A new conversion, in a dry run `None`; `flags` are those of its price.
 pub(super) const fn accepted(
     conversion: Option<RecordId>,
     click: ClickId,
     status: Status,
+    flags: u32,
 ) -> Answer {
-    Answer::Accepted { conversion, click, status, hint: None }
+    Answer::Accepted { conversion, click, status, hint: unpriced(flags) }
 }
 
 pub(super) fn duplicate(original: Original, verdict: &Verdict<'_>, dry_run: bool) -> Answer {

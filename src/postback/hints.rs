@@ -15,7 +15,7 @@ use crate::limits::{PARAMETERS_MAX, REVERSED_EVENTS_TRIED_MAX};
 use crate::model::fields::Field;
 use crate::model::period::moment;
 use crate::model::preset::{Preset, Unnamed};
-use crate::model::reasons::Refusal;
+use crate::model::reasons::{Flag, Refusal};
 
 /// The name of what has none by its preset any more, because others have taken it.
 const A_NAME_OF_ITS_OWN: &str = "a name that the advertiser's params give it";
@@ -261,6 +261,21 @@ pub fn taken_by_another_kind(event: &str, offer: &str, is_negative: bool) -> Ref
 
 /// What a negative event that names fewer than were sold is told. Needs no escaping.
 pub(super) const ALL_IS_TAKEN_BACK: &str = "all of it is taken back, whatever the quantity: a part is taken back by an amount, of a conversion that has one";
+
+/// What is said of a new conversion with these flags that has no price yet. Needs no escaping.
+pub(super) const fn unpriced(flags: u32) -> Option<&'static str> {
+    if flags & Flag::AmountMissing.bit() != 0 {
+        return Some(
+            "no amount was sent, so a share of it is zero: send the same again with the amount and its status, as status=approved",
+        );
+    }
+    if flags & Flag::RateMissing.bit() != 0 {
+        return Some(
+            "there is no rate of that day for the currency, so what depends on it is zero: it is priced when the rate comes",
+        );
+    }
+    None
+}
 
 /// What is said of a duplicate that came late: what is known is from `known_ms`, Unix milliseconds.
 /// Needs no escaping.

@@ -78,6 +78,33 @@ fn what_cannot_be_reckoned_with_is_flagged_and_counted() {
 }
 
 #[test]
+fn what_is_accepted_without_its_price_has_a_hint_that_works() {
+    let server = server();
+    let missing = "no amount was sent, so a share of it is zero: send the same again with the amount and its status, as status=approved";
+    let unrated = "there is no rate of that day for the currency, so what depends on it is zero: it is priced when the rate comes";
+    let ask = |query: &str, hint: &str| {
+        let click = server.click("offer=games&aff=pub-7");
+        for dry_run in ["&dry_run=1", ""] {
+            let answer = server.postback(&format!("click_id={click}&{query}{dry_run}"));
+            assert_eq!(answer.verdict(), (200, "accepted", ""), "{query}");
+            assert_eq!((answer.word("hint"), answer.word("reason")), (hint, ""), "{query}");
+            assert_eq!(answer.json.get("hint").is_some(), !hint.is_empty(), "{query}");
+        }
+        let again = server.postback(&format!("click_id={click}&{query}"));
+        assert_eq!((again.word("result"), again.word("hint")), ("duplicate", ""), "{query}");
+        click
+    };
+    ask("event=deposit&txn_id=1&amount=9", "");
+    ask("event=items&txn_id=2", "");
+    ask("event=deposit&txn_id=3&amount=9&currency=EUR", unrated);
+    let click = ask("event=deposit&txn_id=4", missing);
+    let later = format!("click_id={click}&event=deposit&txn_id=4&amount=100&status=approved");
+    assert_eq!(server.postback(&later).verdict(), (200, "updated", ""));
+    let kept = &server.conversions("txn_id=4")[0];
+    assert_eq!(json!([kept["payout"], kept["flags"]]), json!(["13.50", []]));
+}
+
+#[test]
 fn a_postbacks_own_payout_counts_where_it_is_trusted_and_within_bounds() {
     let server = server();
     let check = |query: &str, expected: Value| {
