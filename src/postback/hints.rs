@@ -82,13 +82,22 @@ pub const fn hint(reason: Refusal) -> Option<&'static str> {
 
 /// Its parameters could not be taken in.
 #[cold]
-pub fn unread(reason: Refusal, fields: &Fields<'_>, request: &PostbackRequest<'_>) -> Refused {
+pub fn unread(
+    reason: Refusal,
+    fields: &Fields<'_>,
+    sender: &Sender<'_>,
+    request: &PostbackRequest<'_>,
+) -> Refused {
     let mut params = request.encoded();
     let mut is_copied = || params.any(|it| it.name.as_encoded().starts_with(b"amp;"));
     match (reason, request.body) {
         (Refusal::TooManyParameters, _) if fields.are_too_many() => {
             Refused::with(reason, format!("at most {PARAMETERS_MAX} parameters in all"))
         }
+        (Refusal::AmbiguousParameter, _) => match ambiguous(sender, request) {
+            Some(hint) => Refused::with(reason, hint),
+            None => reason.into(),
+        },
         (Refusal::BadEncoding, _) if is_copied() => {
             Refused::with(reason, "it was copied out of a page: write & where it has &amp;")
         }
@@ -98,6 +107,40 @@ pub fn unread(reason: Refusal, fields: &Fields<'_>, request: &PostbackRequest<'_
         },
         _ => reason.into(),
     }
+}
+
+/// Under which names one meaning came with different values. Of these nothing is said, but that one
+/// looks like a click ID where another dialect has that.
+fn ambiguous(sender: &Sender<'_>, request: &PostbackRequest<'_>) -> Option<String> {
+    let (names, mut fields, mut sent) = (&sender.names, Fields::default(), Vec::new());
+    // As far as it was taken in: no more than `PARAMETERS_MAX`.
+    let _ = request.each(|name, value| {
+        sent.push((name.clone(), value.clone()));
+        fields.take(names, name, value)
+    });
+    let second = sent.pop()?;
+    let field = names.meaning(&second.0)?;
+    let is_first = |(name, value): &(Cow<'_, str>, Cow<'_, str>)| {
+        names.meaning(name) == Some(field) && fields.get(field) == Some(value)
+    };
+    let first = sent.into_iter().find(is_first)?;
+    if first.0 == second.0 {
+        return Some(format!("{} came twice, with different values: send it once", first.0));
+    }
+    let both = format!(
+        "{} and {} mean the same here, and came with different values: send one of them",
+        first.0, second.0
+    );
+    let is_click = |value: &str| {
+        value.len() == CLICK_ID_CHARS && value.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    let theirs = [&first, &second].into_iter().find(|(name, _)| name == AMBIGUOUS);
+    if field != Field::TxnId || !theirs.is_some_and(|(_, value)| is_click(value)) {
+        return Some(both);
+    }
+    let name = names.name(Field::ClickId).unwrap_or(A_NAME_OF_ITS_OWN);
+    let instead = format!("send the click ID as {name}");
+    Some(format!("{both}; {}", another_dialect(AMBIGUOUS, Field::ClickId, sender, &instead)))
 }
 
 /// A placeholder arrived as the value of `field`.

@@ -67,7 +67,7 @@ impl<'a> Fields<'a> {
         request: &PostbackRequest<'a>,
     ) -> Result<(), Refused> {
         let taken = request.each(|name, value| self.take(&sender.names, name, value));
-        taken.map_err(|reason| hints::unread(reason, self, request))
+        taken.map_err(|reason| hints::unread(reason, self, sender, request))
     }
 
     /// Reads a request that was read by the path's names again, by the advertiser's `own`. What

@@ -774,6 +774,46 @@ fn a_name_of_another_dialect_is_refused_with_a_hint_that_names_the_dialect() {
 }
 
 #[test]
+fn two_values_of_one_meaning_are_refused_with_a_hint_that_names_both() {
+    let server = start();
+    let check = |target: &str, hint: &str| {
+        let target = target.replace("{click}", &click(&server, "everflow"));
+        let answer = server.get(&target).json();
+        let told = (text(&answer, "reason"), text(&answer, "hint"));
+        assert_eq!(told, ("ambiguous_parameter", hint), "{target}");
+    };
+    let both = |one: &str, other: &str| {
+        format!(
+            "{one} and {other} mean the same here, and came with different values: send one of them"
+        )
+    };
+    check("/postback?click_id=a&event=sale&txid=&txn_id=x&goal=b", &both("event", "goal"));
+    check(
+        "/postback?click_id=a&event=a&event=b",
+        "event came twice, with different values: send it once",
+    );
+    check("/postback/cake?t=1&e=a&t=2", "t came twice, with different values: send it once");
+    check("/postback?token=a&token=b", "token came twice, with different values: send it once");
+    let theirs = "transaction_id={click}&event_id=sale&txn_id=O-10&amount=5";
+    let dialect = "this looks like the everflow or tune dialect: set preset = \"everflow\" or \"tune\" for the advertiser";
+    let there = "and send to /postback/{advertiser}, or send the click ID as click_id";
+    check(
+        &format!("/postback?{theirs}"),
+        &format!("{}; {dialect} {there}", both("transaction_id", "txn_id")),
+    );
+    check(
+        "/postback/standard?txid=O-10&transaction_id={click}",
+        &format!("{}; {dialect}, or send the click ID as click_id", both("txid", "transaction_id")),
+    );
+    check("/postback?transaction_id=1&txn_id=O-10", &both("transaction_id", "txn_id"));
+    let sent = server.connect().post("/postback", "application/json", br#"{"goal":1,"event":2}"#);
+    assert_eq!(text(&sent.expect("an answer").json(), "hint"), both("goal", "event"));
+    let theirs = theirs.replace("{click}", &click(&server, "everflow"));
+    let right = server.get(&format!("/postback/everflow?{theirs}"));
+    assert_eq!(right.json()["result"], "accepted");
+}
+
+#[test]
 fn an_event_under_the_name_of_another_dialect_is_found_in_the_hint() {
     let server = start();
     let check = |target: &str, offer: &str, hint: &str| {
