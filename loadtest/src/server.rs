@@ -44,7 +44,7 @@ impl Child {
         &self.admin
     }
 
-    /// Waits until the process takes next to no processor time: what it has put off is done then,
+    /// Waits until the process takes less than a tenth of a core: what it has put off is done then,
     /// and burdens nobody who is measured next. Gives up after a while.
     pub fn wait_idle(&self) -> io::Result<()> {
         let deadline = Instant::now() + IDLE_PATIENCE;

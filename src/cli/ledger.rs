@@ -79,7 +79,9 @@ pub fn prove(arguments: &StoreArguments, conversion: &str) -> Result<u8, Ended> 
     };
     say!("{text}");
     if serde_json::from_str(&text).is_ok_and(|proof: ledger::Proof| proof.is_empty()) {
-        eprintln!("it proves nothing yet: a day is sealed when it has been over for an hour");
+        eprintln!(
+            "it proves nothing: the conversion has no posting of a day that is sealed, an hour after its end"
+        );
     }
     Ok(EXIT_OK)
 }

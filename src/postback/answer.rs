@@ -101,13 +101,19 @@ pub struct Told {
 }
 
 /// A new conversion, in a dry run `None`; `flags` are those of its price.
-pub(super) const fn accepted(
+pub(super) fn accepted(
     conversion: Option<RecordId>,
-    click: ClickId,
+    verdict: &Verdict<'_>,
     status: Status,
     flags: u32,
 ) -> Answer {
-    Answer::Accepted { conversion, click, status, hint: unpriced(flags) }
+    let is_known_again = || verdict.first_claim().repeats_after_ms().is_none();
+    // What is rejected waits for no price.
+    let hint = match status {
+        Status::Rejected => None,
+        _ => unpriced(flags, is_known_again),
+    };
+    Answer::Accepted { conversion, click: verdict.click, status, hint }
 }
 
 pub(super) fn duplicate(original: Original, verdict: &Verdict<'_>, dry_run: bool) -> Answer {

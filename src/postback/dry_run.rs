@@ -38,6 +38,6 @@ impl Postbacks {
         if verdict.event.is_negative() {
             return self.would_reverse(verdict, received).await;
         }
-        Ok(accepted(None, verdict.click, verdict.status, verdict.flags))
+        Ok(accepted(None, verdict, verdict.status, verdict.flags))
     }
 }

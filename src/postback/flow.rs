@@ -393,7 +393,7 @@ impl Postbacks {
         })?;
         self.waiting.submitted();
         received.made(&record);
-        let answer = accepted(Some(conversion), verdict.click, status, flags);
+        let answer = accepted(Some(conversion), verdict, status, flags);
         let (form, rejected_by) = (verdict.offer.advertiser.answer, verdict.rejected_by());
         Ok(Committing { submitted, answer, form, flags, rejected_by })
     }

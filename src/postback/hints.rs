@@ -305,19 +305,20 @@ pub fn taken_by_another_kind(event: &str, offer: &str, is_negative: bool) -> Ref
 /// What a negative event that names fewer than were sold is told. Needs no escaping.
 pub(super) const ALL_IS_TAKEN_BACK: &str = "all of it is taken back, whatever the quantity: a part is taken back by an amount, of a conversion that has one";
 
-/// What is said of a new conversion with these flags that has no price yet. Needs no escaping.
-pub(super) const fn unpriced(flags: u32) -> Option<&'static str> {
+/// What is said of a new conversion with these flags that has no price yet. Sent again, it is told to
+/// say more only if it `is_known_again` whenever that comes. Needs no escaping.
+pub(super) fn unpriced(flags: u32, is_known_again: impl FnOnce() -> bool) -> Option<&'static str> {
     if flags & Flag::AmountMissing.bit() != 0 {
-        return Some(
-            "no amount was sent, so a share of it is zero: send the same again with the amount and its status, as status=approved",
-        );
+        return Some(match is_known_again() {
+            true => {
+                "no amount was sent, so a share of it is zero: send the same again with the amount and its status, as status=approved"
+            }
+            false => "no amount was sent, so a share of it is zero",
+        });
     }
-    if flags & Flag::RateMissing.bit() != 0 {
-        return Some(
-            "there is no rate of that day for the currency, so what depends on it is zero: it is priced when the rate comes",
-        );
-    }
-    None
+    (flags & Flag::RateMissing.bit() != 0).then_some(
+        "there is no rate of that day for the currency, so what depends on it is zero: it is priced when the rate comes",
+    )
 }
 
 /// What is said of a duplicate that came late: what is known is from `known_ms`, Unix milliseconds.

@@ -512,14 +512,14 @@ fn what_repeats_a_customer_does_not_become_the_one_to_repeat() {
         let query = format!("event=sale&txn_id={nth}-{number}&customer_id=c{nth}");
         convert(server, &clicks[nth][through], &query)
     };
-    for nth in 0..rules.len() {
+    for (nth, hit) in hit.iter().enumerate() {
         assert_eq!(sale(&server, nth, 0, 1), fine);
-        assert_eq!(sale(&server, nth, 1, 2), hit[nth]);
-        assert_eq!(sale(&server, nth, 1, 3), hit[nth], "sent twice");
+        assert_eq!(sale(&server, nth, 1, 2), *hit);
+        assert_eq!(sale(&server, nth, 1, 3), *hit, "sent twice");
     }
     restarts(&mut server);
-    for nth in 0..rules.len() {
-        assert_eq!(sale(&server, nth, 1, 4), hit[nth], "after a restart");
+    for (nth, hit) in hit.iter().enumerate() {
+        assert_eq!(sale(&server, nth, 1, 4), *hit, "after a restart");
         assert_eq!(sale(&server, nth, 0, 5), fine);
     }
 }

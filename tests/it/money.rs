@@ -28,6 +28,11 @@ trust_payout = true
 [[offers.events]]
 id = "items"
 payout = { per_unit = "1000000" }
+
+[[offers.events]]
+id = "top-up"
+repeat = "1h"
+payout = { percent = "10" }
 "#;
 
 fn server() -> Server {
@@ -97,6 +102,10 @@ fn what_is_accepted_without_its_price_has_a_hint_that_works() {
     ask("event=deposit&txn_id=1&amount=9", "");
     ask("event=items&txn_id=2", "");
     ask("event=deposit&txn_id=3&amount=9&currency=EUR", unrated);
+    ask("event=deposit", missing);
+    ask("event=deposit&txn_id=5&status=rejected", "");
+    // Sent again after its hour it would be another one.
+    ask("event=top-up", "no amount was sent, so a share of it is zero");
     let click = ask("event=deposit&txn_id=4", missing);
     let later = format!("click_id={click}&event=deposit&txn_id=4&amount=100&status=approved");
     assert_eq!(server.postback(&later).verdict(), (200, "updated", ""));

@@ -112,10 +112,10 @@ fn what_says_something_else_is_another_one() {
     let world = World::start();
     let (mut rows, mut others, mut at_ms) = (0, 0, 0);
     for (n, (first, second, is_other)) in cases.into_iter().enumerate() {
-        let click = world.click();
+        let (click, time) = (world.click(), format!("={}", now()));
         for (nonce, more) in [("1", first), ("2", second)] {
             at_ms += NEXT_MS;
-            let more = more.replace("=1999", &format!("={}", now()));
+            let more = more.replace("=1999", &time);
             let signed = deposit(&click, &more, at_ms, &format!("{n}-{nonce}"));
             world.send(at_ms, &signed, "unknown_event");
             rows += 1;
